@@ -1,0 +1,100 @@
+"""`threadbus serve`, also `python -m bus_server`: flags, then serve."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bus_server.settings import Settings
+
+_DEFAULTS = Settings()
+
+
+def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
+    default = getattr(_DEFAULTS, name)
+    if "type" not in options and not isinstance(default, bool):
+        options["type"] = type(default)
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        envvar=f"THREADBUS_{name.upper()}",
+        default=default,
+        show_default=True,
+        show_envvar=True,
+        help=help_text,
+        **options,
+    )
+
+
+@click.command()
+@_flag("listen", "HOST:PORT or unix:PATH to listen on; port 0 takes any free one.")
+@_flag("db", "The database file; made when it is not there.", type=click.Path(path_type=Path))
+@_flag(
+    "durability",
+    "full: an acknowledged post is on disk. fast: it may be lost with the machine.",
+    type=click.Choice(["full", "fast"]),
+)
+@_flag(
+    "auth",
+    "open: calls without a token act as `anonymous`, and anyone may register. required: neither.",
+    type=click.Choice(["open", "required"]),
+)
+@_flag("insecure", "Listen beyond loopback although there is no TLS.", is_flag=True)
+@_flag("fallback_interval", "Seconds between looks for what others wrote to the file; 0: never.")
+@_flag("busy_timeout", "Seconds to wait for a program that locks the file.")
+@_flag("read_position_interval", "Seconds between writes of what agents have read.")
+@_flag("drain_timeout", "Seconds that a stopping server waits for the posts it has taken.")
+@_flag("max_content_bytes", "Bytes of a message's content.")
+@_flag("max_queued_posts", "Posts that may wait for the disk.")
+@_flag("max_queued_bytes", "Bytes of posts that may wait for the disk.")
+@_flag("max_open_waits", "Open waits of one agent.")
+@_flag("keepalive_time", "Ping a connection after so many silent seconds.")
+@_flag("keepalive_timeout", "Take a connection for dead when a ping is unanswered for so long.")
+@click.option(
+    "--log-level",
+    envvar="THREADBUS_LOG_LEVEL",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What to log, on stderr. debug shows every SQL statement.",
+)
+def main(log_level: str, **flags: Any) -> None:
+    """Run a server until SIGTERM or Ctrl-C; both let running posts finish and waits end well."""
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    sys.exit(run(Settings(**{field.name: flags[field.name] for field in fields(Settings)})))
+
+
+def run(settings: Settings) -> int:
+    """Serve; answers the exit code."""
+    try:
+        from bus_server.server import ServeError, StoreRefused, serve
+    except ModuleNotFoundError as error:
+        click.echo(
+            f"the server needs {error.name}: pip install 'threadbus[server]'", file=sys.stderr
+        )
+        return 1
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(settings))
+    except (ServeError, StoreRefused) as error:
+        click.echo(f"threadbus: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None  # slower, and otherwise the same
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bus_server")

@@ -1,0 +1,123 @@
+"""Who calls: tokens, and what each may do."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus_server.errors import AccessDenied, TokenInvalid
+from bus_server.store import Store
+from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_HUMAN, AgentKind
+
+#: Callers remembered by their token's hash, so that a call costs no query.
+KNOWN_CALLERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls."""
+
+    name: str
+    kind: AgentKind.ValueType
+    scopes: tuple[str, ...]
+
+    @property
+    def operator(self) -> bool:
+        """It may do what only operators may."""
+        return "admin" in self.scopes
+
+    @property
+    def own_name(self) -> str:
+        """Its name if it has one of its own; empty for anonymous."""
+        return "" if self.kind == AGENT_KIND_ANONYMOUS else self.name
+
+
+ANONYMOUS = Caller("anonymous", AGENT_KIND_ANONYMOUS, ("post", "read"))
+NOBODY = Caller("anonymous", AGENT_KIND_ANONYMOUS, ())
+OPERATOR = Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"))
+
+
+class Auth:
+    """Turns a call's metadata into a Caller."""
+
+    def __init__(self, store: Store, *, required: bool) -> None:
+        self.required = required
+        self._store = store
+        self._known: dict[bytes, Caller] = {}
+
+    async def identify(
+        self, metadata: Iterable[tuple[str, str | bytes]], *, token_needed: bool = True
+    ) -> Caller:
+        """Who sent this metadata.
+
+        Raises:
+            TokenInvalid: the token is unknown, or missing where one is required.
+        """
+        header = next((value for key, value in metadata if key == "authorization"), None)
+        if header is None:
+            if not self.required:
+                return ANONYMOUS
+            if token_needed:
+                raise TokenInvalid(
+                    "this server requires a token: send it as metadata `authorization: Bearer …`"
+                )
+            return NOBODY
+        scheme, _, token = str(header).partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise TokenInvalid("the authorization metadata must read `Bearer …`")
+        return await self._caller(token_hash(token.strip()))
+
+    async def _caller(self, hashed: bytes) -> Caller:
+        caller = self._known.get(hashed)
+        if caller is None:
+            owner = await self._store.owner(hashed)
+            if owner is None:
+                raise TokenInvalid("the token is unknown here: register the agent, or check it")
+            if owner.agent:
+                caller = Caller(owner.agent, AgentKind.ValueType(owner.kind), ("post", "read"))
+            else:
+                caller = OPERATOR
+            if len(self._known) >= KNOWN_CALLERS:
+                self._known.clear()
+            self._known[hashed] = caller
+        return caller
+
+
+def need(caller: Caller, scope: str) -> None:
+    """Refuse a caller that may not do this. Raises AccessDenied."""
+    if scope not in caller.scopes:
+        raise AccessDenied(f"this needs a token with the scope `{scope}`")
+
+
+def token_hash(token: str) -> bytes:
+    """What the store keeps of a token. Tokens are long and random: one round of SHA-256 does."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def new_token() -> str:
+    """A token: 43 characters, 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def operator_token(db: Path) -> str:
+    """The operator's token, from its file beside the database; made when there is none.
+
+    The file appears whole or not at all, readable by its owner only.
+    """
+    path = db.with_name(f"{db.name}.operator-token")
+    if not path.exists():
+        draft = path.with_name(f"{path.name}-draft-{os.getpid()}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as opened:
+            opened.write(new_token() + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass  # another server on the same file was first
+        finally:
+            draft.unlink()
+    return path.read_text("utf-8").strip()

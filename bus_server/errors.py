@@ -1,0 +1,186 @@
+"""What can go wrong, in the bus's own words. `status.py` gives each its gRPC status."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+
+class BusError(Exception):
+    """A refusal: nothing was stored (but see Internal). The message says what to do next.
+
+    The class attributes are what the caller is told beside the message; `status.py` turns each that
+    is set into the google.rpc detail made for it.
+    """
+
+    #: (field path, description) of each field at fault.
+    violations: Sequence[tuple[str, str]] = ()
+    #: (type, name) of each resource that is missing or taken.
+    resources: Sequence[tuple[str, str]] = ()
+    #: Seconds after which a repetition makes sense.
+    retry_delay: float | None = None
+    #: The name of the cap that was reached.
+    quota: str = ""
+
+    def __init__(self, message: str, metadata: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
+
+
+class ValidationFailed(BusError):
+    """Fields of the request are missing or wrong."""
+
+    def __init__(self, *violations: tuple[str, str]) -> None:
+        super().__init__("; ".join(f"{field}: {text}" for field, text in violations))
+        self.violations = violations
+
+
+class MessageTooLarge(BusError):
+    """A post is larger than allowed."""
+
+    def __init__(self, field: str, *, size: int, limit: int) -> None:
+        what = field or "the message"
+        super().__init__(
+            f"{what} has {size:,} bytes, the limit is {limit:,}; shorten it, split it, "
+            "or post a link to it",
+            {"limit": limit, "size": size},
+        )
+        self.violations = ((field, f"at most {limit:,} bytes"),)
+
+
+class TokenInvalid(BusError):
+    """No token where one is required, or an unknown one."""
+
+
+class AccessDenied(BusError):
+    """The token does not allow this."""
+
+
+class ThreadNotFound(BusError):
+    """No such thread."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = list(names)
+        listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+        super().__init__(f"no thread {listed}; create it with CreateThread or JoinThread(create)")
+        self.resources = [("thread", name) for name in names[:20]]
+
+
+class MessageNotFound(BusError):
+    """No such message."""
+
+    def __init__(self, thread: str, seq: int, head: int) -> None:
+        super().__init__(f"no message {seq} in thread {thread}; its newest is {head}")
+        self.resources = [("message", f"{thread}/{seq}")]
+
+
+class AgentNotFound(BusError):
+    """No such agent."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = list(names)
+        super().__init__(f"no agent {', '.join(names)}; ListAgents tells who is registered")
+        self.resources = [("agent", name) for name in names]
+
+
+class ThreadExists(BusError):
+    """The thread's name is taken."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"thread {name} exists already; join it, or choose another name")
+        self.resources = [("thread", name)]
+
+
+class AgentExists(BusError):
+    """The agent's name is taken, by another token."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"agent {name} is registered with another token; use that token, or another name"
+        )
+        self.resources = [("agent", name)]
+
+
+class RequestIdReused(BusError):
+    """The request_id was used with another body."""
+
+    def __init__(self, request_id: str, seq: int) -> None:
+        super().__init__(
+            f"request_id {request_id} was used for message {seq}, whose body differs; "
+            "take a new request_id for a new message",
+            {"seq": seq},
+        )
+
+
+class SeqConflict(BusError):
+    """The thread is not where expected_last_seq says."""
+
+    def __init__(self, expected: int, last_seq: int) -> None:
+        super().__init__(
+            f"expected the thread at {expected}, it is at {last_seq}; read what is new, "
+            "rethink, and post anew",
+            {"expected": expected, "last_seq": last_seq},
+        )
+
+
+class ThreadClosed(BusError):
+    """The thread is closed or archived."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"thread {name} is closed; open it with SetThreadState to post")
+
+
+class CursorInvalid(BusError):
+    """A position of another history."""
+
+    def __init__(self, *, head_seq: int, first_seq: int, epoch: str) -> None:
+        super().__init__(
+            f"the position belongs to another history of the thread; this one has epoch {epoch} "
+            f"and holds {first_seq} to {head_seq}: read it again from the start",
+            {"first_seq": first_seq, "head_seq": head_seq, "epoch": epoch},
+        )
+
+
+class QuotaExceeded(BusError):
+    """A cap is reached. Waiting does not help."""
+
+    def __init__(self, quota: str, limit: int, advice: str) -> None:
+        super().__init__(f"{quota} is limited to {limit:,}; {advice}", {"limit": limit})
+        self.quota = quota
+
+
+class StorageFull(BusError):
+    """The disk is full."""
+
+    def __init__(self) -> None:
+        super().__init__("the server's disk is full; free some space, then post again")
+
+
+class Draining(BusError):
+    """The server is going away."""
+
+    retry_delay = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the server is going away; nothing was done, try again shortly")
+
+
+class StoreBusy(BusError):
+    """The store, or the queue before it, is full."""
+
+    retry_delay = 0.5
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; nothing was done, try again shortly")
+
+
+class Internal(BusError):
+    """A bug of ours. Whether anything was stored is unknown."""
+
+    def __init__(self, incident: str) -> None:
+        super().__init__(
+            f"a bug in the server; its log tells more under {incident}. Whether anything was "
+            "stored is unknown: repeat a post with the same request_id",
+            {"incident": incident},
+        )
+
+
+class StoreRefused(Exception):
+    """The store cannot be opened. The message says why and what to do."""

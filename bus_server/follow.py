@@ -1,0 +1,248 @@
+"""A wait: replay from the cursors, then follow, then end. One object a call, no task of its own."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+
+from bus_server.errors import ThreadNotFound
+from bus_server.filter import Filter
+from bus_server.store import Head, Store
+from bus_server.tail import Recent, Tail, Tails, Watch
+from threadbus.v1.bus_service_pb2 import (
+    MessageBatch,
+    WaitEnding,
+    WaitKeepalive,
+    WaitMessagesResponse,
+    WaitResync,
+    WaitStarted,
+)
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
+
+#: A frame holds at most so much, but always one message.
+FRAME_BYTES = 1024 * 1024
+FRAME_MESSAGES = 1_000
+
+Send = Callable[[WaitMessagesResponse], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What to wait for, and when to stop. Times are in seconds."""
+
+    cursors: Sequence[Cursor]
+    filter: Filter
+    max_messages: int  # 0: no such end
+    min_messages: int  # 0: no such end
+    max_wait: float | None
+    time_remaining: float | None  # until the call's deadline
+    keepalive_interval: float
+
+
+class _Position:
+    """Where the wait is in one thread."""
+
+    def __init__(self, requested: Cursor, tail: Tail, head: Head) -> None:
+        self.requested = requested
+        self.tail = tail
+        self.start_seq = head.seq
+        #: Nothing past this is delivered: set when max_wait is over.
+        self.limit: int | None = None
+        #: What a frame last told.
+        self.told = requested.after_seq
+        self.caught_up = False
+        self.resync: WaitResync.Reason.ValueType | None = None
+        self.after = requested.after_seq
+        if requested.epoch not in ("", head.epoch):
+            self.resync = WaitResync.REASON_EPOCH_CHANGED
+        elif requested.after_seq > head.seq:
+            self.resync = WaitResync.REASON_CURSOR_AHEAD
+        if self.resync is not None:
+            self.after = 0
+
+    @property
+    def name(self) -> str:
+        return self.requested.thread
+
+    @property
+    def head(self) -> Head:
+        if self.tail.gone or self.tail.head is None:
+            raise ThreadNotFound([self.name])
+        return self.tail.head
+
+    @property
+    def target(self) -> int:
+        """Deliver up to here."""
+        return self.head.seq if self.limit is None else self.limit
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
+
+    def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
+        """The position, for a frame that is sent now."""
+        self.told = self.after
+        return ThreadPosition(
+            cursor=cursor or self.cursor,
+            head_seq=self.head.seq,
+            first_seq=1,
+            state=self.head.state,
+        )
+
+
+class Follow:
+    """One WaitMessages call."""
+
+    def __init__(self, wait: Wait, store: Store, recent: Recent, send: Send) -> None:
+        self._wait = wait
+        self._store = store
+        self._recent = recent
+        self._send_frame = send
+        self._delivered = 0
+        clock = asyncio.get_running_loop().time
+        self._clock = clock
+        self._max_wait_at = None if wait.max_wait is None else clock() + wait.max_wait
+        self._deadline: float | None = None
+        self._cut = 0.0  # in the midst of a pass, soon after the deadline
+        if wait.time_remaining is not None:
+            # In a crowd of waits a fixed margin would come too late for some.
+            margin = min(random.uniform(0.2, 1.0), wait.time_remaining / 10)  # noqa: S311
+            self._deadline = clock() + wait.time_remaining - margin
+            self._cut = self._deadline + margin / 2
+        self._last_pass = False
+        self._keepalive_at = 0.0
+
+    async def run(self, tails: Tails) -> None:
+        """Send every frame, `started` to `ending`. Raises ThreadNotFound."""
+        names = [cursor.thread for cursor in self._wait.cursors]
+        while True:
+            with tails.watch(names) as watch:
+                heads = await self._store.heads(names)
+                missing = [name for name in names if name not in heads]
+                if missing:
+                    raise ThreadNotFound(missing)
+                for name, head in heads.items():
+                    await tails.advance(name, head)
+                if any(tail.gone for tail in watch.tails):
+                    continue  # deleted and made anew at this very moment: look at the new one
+                self._positions = [
+                    _Position(cursor, tail, heads[cursor.thread])
+                    for cursor, tail in zip(self._wait.cursors, watch.tails, strict=True)
+                ]
+                await self._start()
+                await self._follow(tails, watch)
+                return
+
+    async def _start(self) -> None:
+        granted = Duration()
+        granted.FromMilliseconds(round(self._wait.keepalive_interval * 1000))
+        # A position that will not be honoured is told as it was asked for: were the connection to
+        # break before the resync frame, the next wait must meet the same resync.
+        positions = [p.tell(p.requested if p.resync else None) for p in self._positions]
+        await self._send(
+            WaitMessagesResponse(started=WaitStarted(threads=positions, keepalive_interval=granted))
+        )
+        for p in self._positions:
+            if p.resync is not None:
+                frame = WaitResync(reason=p.resync, position=p.tell(), requested=p.requested)
+                await self._send(WaitMessagesResponse(resync=frame))
+
+    async def _follow(self, tails: Tails, watch: Watch) -> None:
+        def ready() -> bool:
+            return (
+                tails.draining
+                or any(p.tail.gone for p in self._positions)
+                or any(p.after < p.target for p in self._positions)
+            )
+
+        while True:
+            moved = await self._deliver()
+            reason = self._ended(tails)
+            if reason is not None:
+                await self._end(reason)
+                return
+            if self._clock() >= self._keepalive_at:
+                await self._keep_alive()
+            if not moved:
+                times = (self._keepalive_at, self._max_wait_at, self._deadline)
+                await watch.until(ready, min(t for t in times if t is not None))
+
+    async def _deliver(self) -> bool:
+        """Send at most one frame of messages for each thread. Answers whether any cursor moved."""
+        moved = False
+        for p in self._positions:
+            if p.after < p.target:
+                await self._deliver_from(p)
+                moved = True
+            if not p.caught_up and p.after >= p.start_seq:
+                p.caught_up = True
+                await self._send(WaitMessagesResponse(caught_up=p.tell()))
+            if self._full or (self._deadline is not None and self._clock() >= self._cut):
+                break
+        return moved
+
+    async def _deliver_from(self, p: _Position) -> None:
+        thread_id, upto = p.head.thread_id, min(p.target, p.after + FRAME_MESSAGES)
+        messages = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
+        if not messages:
+            messages = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
+        if not messages:
+            raise ThreadNotFound([p.name])  # deleted meanwhile
+        wanted = await self._wait.filter.select(self._store, thread_id, messages)
+        if self._wait.max_messages:
+            wanted = wanted[: self._wait.max_messages - self._delivered]
+        self._delivered += len(wanted)
+        # When the last wanted one was delivered, what comes after it was not looked at.
+        p.after = wanted[-1].seq if self._full else messages[-1].seq
+        if wanted:
+            p.told = p.after
+            batch = MessageBatch(cursor=p.cursor, messages=wanted)
+            await self._send(WaitMessagesResponse(messages=batch))
+
+    @property
+    def _full(self) -> bool:
+        return 0 < self._wait.max_messages <= self._delivered
+
+    def _ended(self, tails: Tails) -> WaitEnding.Reason.ValueType | None:
+        """Why the wait is over, if it is. Asked after each pass over the threads."""
+        positions, now = self._positions, self._clock()
+        if self._full:
+            return WaitEnding.REASON_MAX_MESSAGES
+        caught_up = all(p.caught_up for p in positions)
+        if caught_up and 0 < self._wait.min_messages <= self._delivered:
+            return WaitEnding.REASON_MIN_MESSAGES
+        if all(p.head.state != THREAD_STATE_OPEN and p.after >= p.head.seq for p in positions):
+            return WaitEnding.REASON_THREADS_CLOSED
+        if tails.draining:
+            return WaitEnding.REASON_DRAINING
+        if self._max_wait_at is not None and now >= self._max_wait_at:
+            for p in positions:
+                if p.limit is None:
+                    p.limit = p.head.seq  # what was committed until now is still sent
+            if all(p.after >= p.target for p in positions):
+                return WaitEnding.REASON_MAX_WAIT
+        if self._deadline is not None and now >= self._deadline:
+            # One more pass sends what was committed until now, as far as one frame a thread goes.
+            if self._last_pass:
+                return WaitEnding.REASON_DEADLINE
+            self._last_pass = True
+        return None
+
+    async def _end(self, reason: WaitEnding.Reason.ValueType) -> None:
+        ending = WaitEnding(reason=reason, threads=[p.tell() for p in self._positions])
+        if reason == WaitEnding.REASON_DRAINING:
+            ending.retry_delay.FromMilliseconds(random.randint(100, 1000))  # noqa: S311
+        await self._send(WaitMessagesResponse(ending=ending))
+
+    async def _keep_alive(self) -> None:
+        moved = [p.tell() for p in self._positions if p.told != p.after]
+        await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=moved)))
+
+    async def _send(self, frame: WaitMessagesResponse) -> None:
+        await self._send_frame(frame)
+        # Jittered: the waits that one post woke together must not come together again.
+        interval = self._wait.keepalive_interval * random.uniform(0.7, 1.0)  # noqa: S311
+        self._keepalive_at = self._clock() + interval

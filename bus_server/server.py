@@ -1,0 +1,163 @@
+"""Composition root: build, start, drain, stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from ipaddress import ip_address
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from bus_server.auth import Auth, operator_token, token_hash
+from bus_server.bus import Bus
+from bus_server.errors import StoreRefused
+from bus_server.services import agent_service, bus_service, thread_service
+from bus_server.services.road import Road
+from bus_server.settings import Settings
+from bus_server.store import SetOperatorToken
+from bus_server.store.sqlite import SqliteStore
+
+logger = logging.getLogger(__name__)
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class ServeError(Exception):
+    """The server cannot start. The message says why and what to do."""
+
+
+def channel_options(settings: Settings) -> list[tuple[str, int]]:
+    """gRPC's options; each is there for a reason that took somebody an afternoon."""
+    time, timeout = round(settings.keepalive_time * 1000), round(settings.keepalive_timeout * 1000)
+    return [
+        ("grpc.keepalive_time_ms", time),
+        # Both: keepalive_timeout alone does nothing, a dead peer would be found after a minute.
+        ("grpc.keepalive_timeout_ms", timeout),
+        ("grpc.http2.ping_timeout_ms", timeout),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Else clients that ping more often than every five minutes are sent away.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # Else a second server shares the port silently, and each sees half of the posts.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+        # Else of a thousand calls that come at once some are refused at random.
+        ("grpc.server.max_pending_requests", 1_000_000),
+        ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
+    ]
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to listen beyond this machine without being told to. Raises ServeError."""
+    if settings.insecure or settings.listen.startswith("unix:"):
+        return
+    host = settings.listen.rpartition(":")[0].strip("[]")
+    try:
+        loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ServeError(
+            f"{settings.listen} can be reached from other machines, and there is no TLS: listen on "
+            "127.0.0.1, or say --insecure if the network is yours"
+        )
+
+
+async def serve(settings: Settings) -> None:
+    """Run a server until SIGTERM or SIGINT.
+
+    Raises:
+        ServeError: the port is taken, or reaches too far.
+        StoreRefused: the database cannot be used.
+    """
+    check_exposure(settings)
+    server = grpc.aio.server(options=channel_options(settings))
+    try:
+        port = server.add_insecure_port(settings.listen)
+    except RuntimeError as error:
+        raise ServeError(
+            f"cannot listen on {settings.listen}: the port is taken (by another threadbus?) or the "
+            "address is not this machine's; choose another --listen"
+        ) from error
+    store = await SqliteStore.open(
+        settings.db,
+        full_durability=settings.durability == "full",
+        busy_timeout=settings.busy_timeout,
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await _run(settings, server, store, port, stop)
+    finally:
+        await store.close()
+
+
+async def _run(
+    settings: Settings,
+    server: grpc.aio.Server,
+    store: SqliteStore,
+    port: int,
+    stop: asyncio.Event,
+) -> None:
+    token = operator_token(settings.db)
+    await store.commit([SetOperatorToken(token_hash(token))])
+    auth = Auth(store, required=settings.auth == "required")
+    bus = Bus(store, settings)
+    road = Road(auth)
+    road.add(bus_service.SERVICE, bus_service.BusService(bus, settings, store.epoch))
+    road.add(thread_service.SERVICE, thread_service.ThreadService(bus))
+    road.add(agent_service.SERVICE, agent_service.AgentService(bus, auth))
+    server.add_generic_rpc_handlers((road,))
+    names = [bus_service.SERVICE.full_name, thread_service.SERVICE.full_name]
+    names += [agent_service.SERVICE.full_name]
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    for name in ("", *names):
+        await healthy.set(name, _SERVING)
+    reflection.enable_server_reflection(
+        [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+    )
+    tasks = bus.tasks()
+    await server.start()
+    _announce(settings, port)
+
+    stopping = asyncio.create_task(stop.wait())
+    ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in ended - {stopping}:
+        logger.critical("a task of the server's ended: stopping", exc_info=task.exception())
+
+    # Order matters: no new calls, then every wait ends, then what was posted is answered.
+    await healthy.enter_graceful_shutdown()
+    road.draining = True
+    try:
+        async with asyncio.timeout(settings.drain_timeout):
+            await bus.drain()
+    except TimeoutError:
+        logger.critical("posts are still unanswered after %s s", settings.drain_timeout)
+        # The store's thread hangs in a call that nothing can interrupt, and would keep us here.
+        os._exit(1)
+    await server.stop(grace=1.0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _announce(settings: Settings, port: int) -> None:
+    where = settings.listen
+    if not where.startswith("unix:"):
+        where = f"{where.rpartition(':')[0]}:{port}"
+    durability = "fsync" if settings.durability == "full" else "no fsync: --durability fast"
+    exposure = "insecure" if settings.insecure else "loopback"
+    sys.stdout.write(
+        f"listening on {where} · store {settings.db} (sqlite, {durability}) · "
+        f"auth {settings.auth} ({exposure})\n"
+    )
+    sys.stdout.flush()
+
+
+__all__ = ["ServeError", "StoreRefused", "serve"]

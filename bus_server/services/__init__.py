@@ -1,0 +1,1 @@
+"""One thin servicer for each proto service: check, call, reply."""

@@ -1,0 +1,182 @@
+"""BusService: post, wait, read."""
+
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bus_server import __version__
+from bus_server.auth import Caller, need
+from bus_server.bus import Bus
+from bus_server.errors import AccessDenied, MessageTooLarge, ValidationFailed
+from bus_server.follow import Send, Wait
+from bus_server.services import validation as valid
+from bus_server.settings import MAX_MESSAGE_BYTES, MAX_WAIT_THREADS, Settings
+from bus_server.store import Append
+from threadbus.v1 import bus_service_pb2 as pb
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message, Priority
+
+#: Seconds between keepalive frames: unless wished for, at least, at most.
+KEEPALIVE_DEFAULT, KEEPALIVE_LEAST, KEEPALIVE_MOST = 45.0, 1.0, 300.0
+
+
+class BusService:
+    """The servicer of threadbus.v1.BusService."""
+
+    def __init__(self, bus: Bus, settings: Settings, epoch: str) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._epoch = epoch
+
+    async def PostMessage(
+        self, request: pb.PostMessageRequest, caller: Caller
+    ) -> pb.PostMessageResponse:
+        need(caller, "post")
+        post = self._post(request, caller)
+        done = await self._bus.post(post)
+        response = pb.PostMessageResponse(
+            thread=request.thread,
+            seq=done.seq,
+            deduplicated=done.deduplicated,
+            last_seq=done.last_seq,
+            epoch=done.epoch,
+        )
+        response.create_time.FromMicroseconds(done.create_time)
+        return response
+
+    def _post(self, request: pb.PostMessageRequest, caller: Caller) -> Append:
+        if request.on_behalf_of and not caller.operator:
+            raise AccessDenied("only an operator may post on_behalf_of another")
+        thread = valid.thread_name("thread", request.thread)
+        size, most = len(request.content.encode()), self._settings.max_content_bytes
+        if size > most:
+            raise MessageTooLarge("content", size=size, limit=most)
+        if not request.content and not request.attachments:
+            raise ValidationFailed(("content", "required unless there is an attachment"))
+        message = Message(
+            thread=thread,
+            sender=caller.name,
+            sender_kind=caller.kind,
+            kind=MESSAGE_KIND_CHAT,
+            content=request.content,
+            request_id=valid.request_id("request_id", request.request_id),
+            reply_to=valid.number("reply_to", request.reply_to),
+            mentions=valid.mentions("mentions", request.mentions),
+            priority=Priority.ValueType(
+                valid.enum("priority", request.priority, Priority) or PRIORITY_NORMAL
+            ),
+            labels=valid.labels("labels", request.labels),
+            attachments=valid.attachments("attachments", request.attachments),
+        )
+        if request.handoff_to:
+            message.handoff_to = valid.agent_name("handoff_to", request.handoff_to)
+        if request.HasField("based_on_seq"):
+            message.based_on_seq = valid.number("based_on_seq", request.based_on_seq)
+        if request.on_behalf_of:
+            message.sender = valid.own_agent_name("on_behalf_of", request.on_behalf_of)
+            message.posted_by = caller.name
+        if message.ByteSize() > MAX_MESSAGE_BYTES:
+            raise MessageTooLarge("", size=message.ByteSize(), limit=MAX_MESSAGE_BYTES)
+        expected = None
+        if request.HasField("expected_last_seq"):
+            expected = valid.number("expected_last_seq", request.expected_last_seq)
+        return Append(
+            message,
+            expected_last_seq=expected,
+            epoch=valid.text("epoch", request.epoch, 32),
+            register_sender=bool(request.on_behalf_of),
+        )
+
+    async def WaitMessages(
+        self,
+        request: pb.WaitMessagesRequest,
+        caller: Caller,
+        time_remaining: float | None,
+        send: Send,
+    ) -> None:
+        need(caller, "read")
+        cursors = valid.cursors("threads", request.threads, MAX_WAIT_THREADS)
+        if not cursors:
+            raise ValidationFailed(("threads", "at least one"))
+        max_wait, keepalive = None, KEEPALIVE_DEFAULT
+        if request.HasField("max_wait"):
+            max_wait = valid.duration("max_wait", request.max_wait)
+        if request.HasField("keepalive_interval"):
+            wish = valid.duration("keepalive_interval", request.keepalive_interval)
+            keepalive = min(max(wish, KEEPALIVE_LEAST), KEEPALIVE_MOST)
+        wait = Wait(
+            cursors=cursors,
+            filter=valid.message_filter("filter", request.filter, caller.own_name),
+            max_messages=valid.number("max_messages", request.max_messages),
+            min_messages=valid.number("min_messages", request.min_messages),
+            max_wait=max_wait,
+            time_remaining=time_remaining,
+            keepalive_interval=keepalive,
+        )
+        await self._bus.follow(wait, caller.own_name or None, send)
+
+    async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
+        need(caller, "read")
+        cursors = valid.cursors("read_cursors", request.read_cursors, MAX_WAIT_THREADS)
+        if caller.own_name:
+            self._bus.report_read(caller.name, cursors)
+        return pb.HeartbeatResponse()
+
+    async def ListMessages(
+        self, request: pb.ListMessagesRequest, caller: Caller
+    ) -> pb.ListMessagesResponse:
+        need(caller, "read")
+        page = await self._bus.page(
+            valid.thread_name("thread", request.thread),
+            after=valid.number("after_seq", request.after_seq),
+            before=valid.number("before_seq", request.before_seq),
+            limit=valid.limit("limit", request.limit, default=100, most=1_000),
+            newest=request.newest,
+            epoch=valid.text("epoch", request.epoch, 32),
+            wanted=valid.message_filter("filter", request.filter, caller.own_name),
+        )
+        return pb.ListMessagesResponse(
+            messages=page.messages,
+            head_seq=page.head.seq,
+            first_seq=1,
+            next_after_seq=page.high - 1 if request.newest else page.low,
+            next_before_seq=page.high,
+            has_more=page.high - page.low > 1,
+            epoch=page.head.epoch,
+        )
+
+    async def GetMessage(
+        self, request: pb.GetMessageRequest, caller: Caller
+    ) -> pb.GetMessageResponse:
+        need(caller, "read")
+        thread = valid.thread_name("thread", request.thread)
+        if request.seq < 1:
+            raise ValidationFailed(("seq", "seqs begin at 1"))
+        return pb.GetMessageResponse(message=await self._bus.message(thread, request.seq))
+
+    async def GetServerInfo(
+        self, request: pb.GetServerInfoRequest, caller: Caller
+    ) -> pb.GetServerInfoResponse:
+        settings = self._settings
+        response = pb.GetServerInfoResponse(
+            version=__version__,
+            epoch=self._epoch,
+            durability=settings.durability,
+            auth=settings.auth,
+            agent=caller.name,
+            scopes=caller.scopes,
+            server_time=Timestamp(),
+        )
+        response.server_time.GetCurrentTime()
+        if caller.scopes:
+            response.limits.CopyFrom(
+                pb.ServerLimits(
+                    max_content_bytes=settings.max_content_bytes,
+                    max_message_bytes=MAX_MESSAGE_BYTES,
+                    max_wait_threads=MAX_WAIT_THREADS,
+                    max_open_waits=settings.max_open_waits,
+                )
+            )
+        return response
+
+
+SERVICE: Any = pb.DESCRIPTOR.services_by_name["BusService"]

@@ -1,0 +1,123 @@
+"""The one road from gRPC to the servicers: parse, identify, call, map errors, serialise."""
+
+from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from bus_server.auth import Auth
+from bus_server.errors import BusError, Draining, Internal, ValidationFailed
+from bus_server.status import to_status
+
+logger = logging.getLogger(__name__)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class Road(grpc.GenericRpcHandler):
+    """Finds each call's handler in one dictionary.
+
+    The generated way of adding servicers makes grpc.aio wait on one future per method on every
+    call; and it parses requests where no error of ours can tell what was wrong with them.
+    """
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        #: The server is going away: refuse what is new.
+        self.draining = False
+
+    def add(self, service: ServiceDescriptor, servicer: object) -> None:
+        """Serve a service, all of whose methods the servicer has."""
+        for method in service.methods:
+            call = getattr(servicer, method.name)
+            make = self._stream if method.server_streaming else self._unary
+            self._handlers[f"/{service.full_name}/{method.name}"] = make(method, call)
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._handlers.get(handler_call_details.method)
+
+    def _unary(
+        self, method: MethodDescriptor, call: Callable[..., Awaitable[Message]]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        parse = _parser(method)
+        token_needed = method.name != "GetServerInfo"
+
+        async def handle(data: bytes, context: Context) -> bytes:
+            try:
+                caller = await self._admit(context, token_needed)
+                response = await call(parse(data), caller)
+                return response.SerializeToString()
+            except BusError as refusal:
+                error = refusal
+            except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
+                error = _incident(method, bug)
+            await _abort(context, error)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _stream(
+        self, method: MethodDescriptor, call: Callable[..., Awaitable[None]]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        parse = _parser(method)
+
+        # A coroutine that writes, not a generator: a generator that is cancelled in a write is
+        # cleaned up in another task.
+        async def handle(data: bytes, context: Context) -> None:
+            async def send(frame: Message) -> None:
+                await context.write(frame.SerializeToString())
+
+            try:
+                caller = await self._admit(context, token_needed=True)
+                await call(parse(data), caller, context.time_remaining(), send)
+                return
+            except BusError as refusal:
+                error = refusal
+            except grpc.aio.InternalError:
+                return  # the client left in the midst of a write
+            except Exception as bug:  # noqa: BLE001 - as above
+                error = _incident(method, bug)
+            await _abort(context, error)
+
+        return grpc.unary_stream_rpc_method_handler(handle)
+
+    async def _admit(self, context: Context, token_needed: bool) -> Any:
+        if self.draining:
+            raise Draining
+        return await self._auth.identify(
+            context.invocation_metadata() or (), token_needed=token_needed
+        )
+
+
+def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
+    request_type = message_factory.GetMessageClass(method.input_type)
+
+    def parse(data: bytes) -> Message:
+        try:
+            return request_type.FromString(data)
+        except DecodeError:
+            raise ValidationFailed(
+                ("", f"the bytes are no {method.input_type.full_name} (or its text no UTF-8)")
+            ) from None
+
+    return parse
+
+
+def _incident(method: MethodDescriptor, bug: Exception) -> Internal:
+    incident = secrets.token_hex(4)
+    logger.error("incident %s in %s", incident, method.full_name, exc_info=bug)
+    return Internal(incident)
+
+
+async def _abort(context: Context, error: BusError) -> NoReturn:
+    code, message, trailers = to_status(error)
+    await context.abort(code, message, trailers)

@@ -1,0 +1,47 @@
+"""What can be set, and what is fixed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Bytes of a whole message, so that every frame fits every client's 4 MiB.
+MAX_MESSAGE_BYTES = 3 * 1024 * 1024
+#: Threads in one wait.
+MAX_WAIT_THREADS = 1_000
+#: Bytes of recent messages kept in memory, over all threads.
+RECENT_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a server runs. Times are in seconds; each field is a flag of `threadbus serve`."""
+
+    listen: str = "127.0.0.1:7420"
+    """HOST:PORT, or unix:PATH. Port 0: any free one."""
+    db: Path = Path("threadbus.db")
+    """The database file; made when it is not there."""
+    durability: str = "full"
+    """`full`: an acknowledged post is on disk. `fast`: it may be lost with the machine."""
+    auth: str = "open"
+    """`open`: calls without a token are `anonymous`'s, anyone may register. `required`: neither."""
+    insecure: bool = False
+    """Allow to listen beyond loopback without TLS."""
+    fallback_interval: float = 1.0
+    """How often to look for what other processes wrote to the file. 0: never."""
+    busy_timeout: float = 5.0
+    """How long to wait for another program that locks the file before posts are refused."""
+    read_position_interval: float = 2.0
+    """How often what agents have read is written to the store, when it changed."""
+    drain_timeout: float = 10.0
+    """How long a stopping server waits for posts it has taken."""
+    max_content_bytes: int = 1024 * 1024
+    """Bytes of a message's content."""
+    max_queued_posts: int = 10_000
+    """Posts that may wait for the disk; beyond it they are refused with STORE_BUSY."""
+    max_queued_bytes: int = 64 * 1024 * 1024
+    """Bytes of posts that may wait for the disk; beyond it they are refused with STORE_BUSY."""
+    max_open_waits: int = 10_000
+    """Open waits of one agent; `anonymous` has none of its own and is not counted."""
+    keepalive_time: float = 30.0
+    """Ping a connection after so long without anything from it."""
+    keepalive_timeout: float = 10.0
+    """Take a connection for dead when a ping is not answered for so long."""

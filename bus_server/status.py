@@ -1,0 +1,83 @@
+"""Domain errors as gRPC statuses: one table."""
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from bus_server import errors
+
+_Code = grpc.StatusCode
+
+#: Each error's code and reason (ErrorReason in errors.proto, less its prefix).
+TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
+    errors.ValidationFailed: (_Code.INVALID_ARGUMENT, "VALIDATION_FAILED"),
+    errors.MessageTooLarge: (_Code.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE"),
+    errors.TokenInvalid: (_Code.UNAUTHENTICATED, "TOKEN_INVALID"),
+    errors.AccessDenied: (_Code.PERMISSION_DENIED, "ACCESS_DENIED"),
+    errors.ThreadNotFound: (_Code.NOT_FOUND, "THREAD_NOT_FOUND"),
+    errors.MessageNotFound: (_Code.NOT_FOUND, "MESSAGE_NOT_FOUND"),
+    errors.AgentNotFound: (_Code.NOT_FOUND, "AGENT_NOT_FOUND"),
+    errors.ThreadExists: (_Code.ALREADY_EXISTS, "THREAD_EXISTS"),
+    errors.AgentExists: (_Code.ALREADY_EXISTS, "AGENT_EXISTS"),
+    errors.RequestIdReused: (_Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
+    errors.SeqConflict: (_Code.ABORTED, "SEQ_CONFLICT"),
+    errors.ThreadClosed: (_Code.FAILED_PRECONDITION, "THREAD_CLOSED"),
+    errors.CursorInvalid: (_Code.OUT_OF_RANGE, "CURSOR_INVALID"),
+    errors.QuotaExceeded: (_Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"),
+    errors.StorageFull: (_Code.RESOURCE_EXHAUSTED, "STORAGE_FULL"),
+    errors.Draining: (_Code.UNAVAILABLE, "DRAINING"),
+    errors.StoreBusy: (_Code.UNAVAILABLE, "STORE_BUSY"),
+    errors.Internal: (_Code.INTERNAL, "INTERNAL"),
+}
+
+#: gRPC gives all trailers of a call about 8 KiB; the details must leave room for the message.
+_DETAILS_BYTES = 5_000
+_MESSAGE_CHARACTERS = 500
+
+
+def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tuple[str, bytes]]]:
+    """An error as code, message and trailing metadata."""
+    code, reason = TABLE[type(error)]
+    message = str(error)[:_MESSAGE_CHARACTERS]
+    number: int = code.value[0]
+    status = status_pb2.Status(code=number, message=message)
+    for detail in _details(error, reason):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        if status.ByteSize() + packed.ByteSize() <= _DETAILS_BYTES:
+            status.details.append(packed)
+    return code, message, (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def _details(error: errors.BusError, reason: str) -> list[Message]:
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=reason, domain="threadbus", metadata=error.metadata)
+    ]
+    if error.violations:
+        violation = error_details_pb2.BadRequest.FieldViolation
+        details.append(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    violation(field=field, description=text)
+                    for field, text in error.violations[:20]
+                ]
+            )
+        )
+    if error.retry_delay is not None:
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_delay * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    details += [
+        error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name)
+        for kind, name in error.resources
+    ]
+    if error.quota:
+        violated = error_details_pb2.QuotaFailure.Violation(
+            subject=error.quota, description=str(error)
+        )
+        details.append(error_details_pb2.QuotaFailure(violations=[violated]))
+    return details

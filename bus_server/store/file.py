@@ -1,0 +1,97 @@
+"""The database file: made whole or not at all, and looked at before SQLite may touch it."""
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import struct
+import urllib.parse
+from pathlib import Path
+
+from bus_server.errors import StoreRefused
+
+#: SQLite's application_id of our files: "TBus".
+APPLICATION_ID = 0x54427573
+SCHEMA_VERSION = 1
+
+
+def prepare(path: Path) -> None:
+    """Make sure that a store of ours is at `path`; make one where there is nothing.
+
+    Raises:
+        StoreRefused: there is something else, or it cannot be written. It is untouched.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreRefused(f"{folder} is not a folder: make it, or choose another --db")
+    if not os.access(folder, os.W_OK):
+        raise StoreRefused(f"{folder} is read-only: the database needs a folder it can write to")
+    if not path.exists() or path.stat().st_size == 0:
+        _create(path)
+    _check(path)
+
+
+def quoted(path: Path) -> str:
+    """The path as a part of SQLite's file: URIs."""
+    return urllib.parse.quote(str(path))
+
+
+def _create(path: Path) -> None:
+    """Build the schema beside `path`, then put it there at once.
+
+    So that a crash, or another server starting at the same moment, leaves a whole file or none.
+    """
+    draft = path.with_name(f"{path.name}-draft-{os.getpid()}")
+    try:
+        draft.touch(mode=0o600)
+        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            schema = Path(__file__).with_name("schema.sql").read_text("utf-8")
+            db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            db.execute("INSERT INTO store (epoch) VALUES (?)", (secrets.token_hex(8),))
+            db.execute("PRAGMA journal_mode = WAL").fetchall()
+        if path.exists():
+            draft.replace(path)  # an empty file
+        else:
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(draft)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name, too, must outlive a power cut
+        finally:
+            os.close(folder)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreRefused(f"cannot make a database at {path}: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _check(path: Path) -> None:
+    # The header is read as bytes: opening it with SQLite could already change a foreign file.
+    try:
+        if not os.access(path, os.W_OK):
+            raise StoreRefused(f"{path} is read-only: the database must be writable")
+        with path.open("rb") as opened:
+            header = opened.read(100)
+    except OSError as error:
+        raise StoreRefused(f"cannot read {path}: {error}") from error
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise StoreRefused(f"{path} is not a SQLite database: choose another --db")
+    version, application_id = struct.unpack(">60xI4xI28x", header)
+    if application_id != APPLICATION_ID:
+        raise StoreRefused(f"{path} belongs to another program: choose another --db")
+    if version > SCHEMA_VERSION:
+        raise StoreRefused(
+            f"{path} has schema version {version}, this server knows {SCHEMA_VERSION}: "
+            "upgrade threadbus"
+        )
+    uri = f"file:{quoted(path)}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            # Walks the table definitions, and the first page of each table.
+            for table in ("store", "thread", "message", "request", "participant", "agent", "token"):
+                db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall()  # noqa: S608
+            if db.execute("SELECT count(*) FROM store").fetchone() != (1,):
+                raise StoreRefused(f"{path} is damaged: restore a backup")
+    except sqlite3.Error as error:
+        raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from error

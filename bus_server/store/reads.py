@@ -1,0 +1,220 @@
+"""Queries. Each is one function over a connection, run on that connection's thread."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+
+from bus_server import store
+from bus_server.errors import ThreadNotFound
+from threadbus.v1.agent_pb2 import Agent, AgentKind
+from threadbus.v1.message_pb2 import Message
+from threadbus.v1.thread_pb2 import Thread, ThreadState
+
+#: Seq of the newest entry of the thread t; one look-up in the message tree.
+_HEAD = (
+    "coalesce((SELECT max(id) FROM message WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295)"
+    " & 4294967295, 0)"
+)
+_THREAD = f"t.name, t.epoch, {_HEAD}, t.state, t.topic, t.labels, t.creator, t.create_time"
+
+
+def heads(db: sqlite3.Connection, names: Sequence[str]) -> dict[str, store.Head]:
+    """Where threads end, by name."""
+    rows = db.execute(
+        f"SELECT t.name, t.id, t.epoch, {_HEAD}, t.state FROM thread AS t"  # noqa: S608
+        " WHERE t.name IN (SELECT value FROM json_each(?))",
+        (json.dumps(names),),
+    )
+    return {
+        name: store.Head(thread_id, epoch, seq, ThreadState.ValueType(state))
+        for name, thread_id, epoch, seq, state in rows
+    }
+
+
+def read(
+    db: sqlite3.Connection, thread_id: int, after: int, upto: int, max_bytes: int
+) -> list[Message]:
+    """A run of a thread's log; empty once the thread is deleted, even if parts are left."""
+    rows = db.execute(
+        "SELECT body FROM message WHERE id > ? AND id <= ?"
+        " AND EXISTS (SELECT 1 FROM thread WHERE id = ?) ORDER BY id",
+        (thread_id << 32 | after, thread_id << 32 | upto, thread_id),
+    )
+    return list(_until_full(rows, max_bytes))
+
+
+def page(
+    db: sqlite3.Connection,
+    name: str,
+    after: int,
+    before: int,
+    limit: int,
+    max_bytes: int,
+    newest: bool,
+) -> store.Page:
+    """A page of a thread's log and its head, in one snapshot."""
+    with _snapshot(db):
+        head = heads(db, [name]).get(name)
+        if head is None:
+            raise ThreadNotFound([name])
+        last = min(before - 1, head.seq) if before else head.seq
+        rows = db.execute(
+            "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id DESC"
+            if newest
+            else "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id",
+            (head.thread_id << 32 | min(after, head.seq), head.thread_id << 32 | last),
+        )
+        messages = []
+        for message in _until_full(rows, max_bytes):
+            messages.append(message)
+            if len(messages) == limit:
+                break
+        if newest:
+            messages.reverse()
+        in_range = max(0, last - after)
+        return store.Page(head, messages, more=in_range > len(messages))
+
+
+def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
+    """Who sent some messages of a thread."""
+    rows = db.execute(
+        "SELECT body FROM message WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps([thread_id << 32 | seq for seq in seqs]),),
+    )
+    found = (Message.FromString(body) for (body,) in rows)
+    return {message.seq: message.sender for message in found}
+
+
+def _until_full(rows: Iterable[tuple[bytes]], max_bytes: int) -> Iterator[Message]:
+    """Messages until they fill max_bytes; always the first one."""
+    size = 0
+    for (body,) in rows:
+        size += len(body)
+        if size > max_bytes and size > len(body):
+            return
+        yield Message.FromString(body)
+
+
+class _snapshot:
+    """Several reads that see one state. Within the writer's transaction it does nothing."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._nested = db.in_transaction
+
+    def __enter__(self) -> None:
+        if not self._nested:
+            self._db.execute("BEGIN")
+
+    def __exit__(self, *exc: object) -> None:
+        if not self._nested:
+            self._db.execute("ROLLBACK")
+
+
+def threads(db: sqlite3.Connection, names: Sequence[str]) -> list[Thread]:
+    """Threads by name."""
+    rows = db.execute(
+        f"SELECT {_THREAD}, m.body FROM thread AS t"  # noqa: S608
+        f" LEFT JOIN message AS m ON m.id = t.id << 32 | {_HEAD}"
+        " WHERE t.name IN (SELECT value FROM json_each(?))",
+        (json.dumps(names),),
+    )
+    return [_thread(row) for row in rows]
+
+
+def list_threads(
+    db: sqlite3.Connection,
+    states: Sequence[int],
+    prefix: str,
+    participant: str,
+    limit: int,
+    before: tuple[int, int] | None,
+) -> list[tuple[Thread, tuple[int, int]]]:
+    """Threads, last active first; a place in that order is (update_time, thread id)."""
+    rows = db.execute(
+        f"SELECT {_THREAD}, m.body, t.id FROM thread AS t"  # noqa: S608
+        f" LEFT JOIN message AS m ON m.id = t.id << 32 | {_HEAD}"
+        " WHERE t.state IN (SELECT value FROM json_each(:states))"
+        " AND substr(t.name, 1, length(:prefix)) = :prefix"
+        " AND (:participant = '' OR EXISTS (SELECT 1 FROM participant AS p"
+        " WHERE p.thread_id = t.id AND p.agent = :participant))",
+        {"states": json.dumps(list(states)), "prefix": prefix, "participant": participant},
+    )
+    placed = []
+    for row in rows:
+        thread = _thread(row[:-1])
+        placed.append((thread, (thread.update_time.ToMicroseconds(), row[-1])))
+    placed.sort(key=lambda item: item[1], reverse=True)
+    if before is not None:
+        placed = [item for item in placed if item[1] < before]
+    return placed[:limit]
+
+
+def _thread(row: tuple[str, str, int, int, str, str, str, int, bytes | None]) -> Thread:
+    name, epoch, head_seq, state, topic, labels, creator, create_time, newest = row
+    thread = Thread(
+        name=name,
+        epoch=epoch,
+        head_seq=head_seq,
+        first_seq=1,
+        state=ThreadState.ValueType(state),
+        topic=topic,
+        labels=json.loads(labels),
+        creator=creator,
+    )
+    thread.create_time.FromMicroseconds(create_time)
+    if newest is None:
+        thread.update_time.FromMicroseconds(create_time)
+    else:
+        thread.update_time.CopyFrom(Message.FromString(newest).create_time)
+    return thread
+
+
+def agent(db: sqlite3.Connection, name: str) -> Agent | None:
+    """An agent by name."""
+    row = db.execute(f"SELECT {_AGENT} FROM agent WHERE name = ?", (name,)).fetchone()  # noqa: S608
+    return None if row is None else _agent(row)
+
+
+def list_agents(db: sqlite3.Connection, limit: int, after: str) -> list[Agent]:
+    """Agents by name."""
+    rows = db.execute(
+        f"SELECT {_AGENT} FROM agent WHERE name > ? ORDER BY name LIMIT ?",  # noqa: S608
+        (after, limit),
+    )
+    return [_agent(row) for row in rows]
+
+
+_AGENT = "name, kind, display_name, description, labels, create_time"
+
+
+def _agent(row: tuple[str, int, str, str, str, int]) -> Agent:
+    name, kind, display_name, description, labels, create_time = row
+    found = Agent(
+        name=name,
+        kind=AgentKind.ValueType(kind),
+        display_name=display_name,
+        description=description,
+        labels=json.loads(labels),
+    )
+    found.create_time.FromMicroseconds(create_time)
+    return found
+
+
+def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
+    """Which of these names are agents'."""
+    rows = db.execute(
+        "SELECT name FROM agent WHERE name IN (SELECT value FROM json_each(?))",
+        (json.dumps(sorted(names)),),
+    )
+    return {name for (name,) in rows}
+
+
+def owner(db: sqlite3.Connection, token_hash: bytes) -> store.Owner | None:
+    """Whose token this is."""
+    row = db.execute(
+        "SELECT t.agent, coalesce(a.kind, 0) FROM token AS t LEFT JOIN agent AS a"
+        " ON a.name = t.agent WHERE t.hash = ?",
+        (token_hash,),
+    ).fetchone()
+    return None if row is None else store.Owner(*row)

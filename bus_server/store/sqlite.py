@@ -1,0 +1,237 @@
+"""The embedded store: SQLite, one connection that writes and a few that read.
+
+Each connection has a thread of its own (aiosqlite's), and each transaction or query is one plain
+function run there: one hop, and nothing of another call can come in between.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import aiosqlite
+
+from bus_server import store
+from bus_server.errors import BusError, StorageFull, StoreBusy
+from bus_server.store import file, reads, writes
+from threadbus.v1.agent_pb2 import Agent
+from threadbus.v1.message_pb2 import Message
+from threadbus.v1.thread_pb2 import Thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+#: Threads that read. Reads are short; two keep a long replay from delaying the others.
+READERS = 2
+
+
+class SqliteStore:
+    """A store in one file. Made by `open`; close it last."""
+
+    def __init__(self, path: Path, writer: aiosqlite.Connection, lock: int, epoch: str) -> None:
+        self.epoch = epoch
+        self._path = path
+        self._writer = writer
+        self._lock = lock
+        self._readers: list[aiosqlite.Connection] = []
+        self._turns: Iterator[aiosqlite.Connection] = itertools.cycle(())
+
+    @classmethod
+    async def open(cls, path: Path, *, full_durability: bool, busy_timeout: float) -> "SqliteStore":
+        """Open the store, made anew when there is no file.
+
+        Args:
+            path: the database file.
+            full_durability: sync each commit to disk before it counts.
+            busy_timeout: seconds to wait for somebody else who locks the file.
+
+        Raises:
+            StoreRefused: the file is not ours, damaged, newer, or not writable. It is untouched.
+        """
+        file.prepare(path)
+        logging.getLogger("aiosqlite").setLevel(logging.INFO)
+        lock = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        writer = await aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout)
+        try:
+            epoch = await _run(writer, _set_up, full_durability)
+            self = cls(path, writer, lock, epoch)
+            for _ in range(READERS):
+                reader = await aiosqlite.connect(
+                    f"file:{file.quoted(path)}?mode=ro", uri=True, isolation_level=None
+                )
+                self._readers.append(reader)
+                await _run(reader, _trace)
+            self._turns = itertools.cycle(self._readers)
+        except BaseException:
+            await writer.close()
+            os.close(lock)
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Close the connections, the writer last: it folds the log into the file."""
+        for reader in self._readers:
+            await reader.close()
+        with contextlib.suppress(sqlite3.Error):
+            await _run(self._writer, self._checkpoint)
+        await self._writer.close()
+        os.close(self._lock)
+
+    async def commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
+        return await _run(self._writer, self._commit, commands)
+
+    def _commit(
+        self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
+    ) -> store.Commit:
+        try:
+            return self._transact(db, commands)
+        except sqlite3.Error as error:
+            refusal = _refusal(error)
+            if refusal is not None:
+                raise refusal from error
+            if len(commands) == 1:
+                raise
+            logger.warning("a batch of %d failed (%s): one by one", len(commands), error)
+        # Something unforeseen in one of them: find out which, so that it fails alone.
+        whole = store.Commit()
+        for command in commands:
+            try:
+                part = self._transact(db, [command])
+            except sqlite3.Error as error:
+                whole.outcomes.append(_refusal(error) or error)
+                continue
+            whole.outcomes += part.outcomes
+            whole.heads |= part.heads
+            whole.deleted += part.deleted
+            for name, entries in part.entries.items():
+                whole.entries.setdefault(name, []).extend(entries)
+        return whole
+
+    def _transact(
+        self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
+    ) -> store.Commit:
+        with self._alone():
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                commit = writes.run(db, commands, time.time_ns() // 1000)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            return commit
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of all that write to or checkpoint this file, in turn with other servers.
+
+        SQLite's own lock would do for correctness but not for fairness: those who wait for it poll.
+        """
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _checkpoint(self, db: sqlite3.Connection) -> None:
+        with self._alone():
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    async def foreign_version(self) -> int:
+        # On the writer's connection: on any other our own commits would look foreign.
+        return await _run(self._writer, _data_version)
+
+    async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
+        return await self._read(reads.heads, names)
+
+    async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
+        return await self._read(reads.read, thread_id, after, upto, max_bytes)
+
+    async def page(
+        self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
+    ) -> store.Page:
+        return await self._read(reads.page, name, after, before, limit, max_bytes, newest)
+
+    async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
+        return await self._read(reads.senders, thread_id, seqs)
+
+    async def threads(self, names: Sequence[str]) -> list[Thread]:
+        return await self._read(reads.threads, names)
+
+    async def list_threads(
+        self,
+        states: Sequence[int],
+        prefix: str,
+        participant: str,
+        limit: int,
+        before: tuple[int, int] | None,
+    ) -> list[tuple[Thread, tuple[int, int]]]:
+        return await self._read(reads.list_threads, states, prefix, participant, limit, before)
+
+    async def agent(self, name: str) -> Agent | None:
+        return await self._read(reads.agent, name)
+
+    async def list_agents(self, limit: int, after: str) -> list[Agent]:
+        return await self._read(reads.list_agents, limit, after)
+
+    async def owner(self, token_hash: bytes) -> store.Owner | None:
+        return await self._read(reads.owner, token_hash)
+
+    async def _read(
+        self,
+        query: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await _run(next(self._turns), query, *args, **kwargs)
+
+
+async def _run(
+    connection: aiosqlite.Connection,
+    function: Callable[Concatenate[sqlite3.Connection, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Run a function on a connection's thread, in one hop.
+
+    aiosqlite has no public call for this: every statement would be a hop of its own, with room for
+    other calls between them. The two names used here are why its version is bounded.
+    """
+    execute: Any = connection._execute
+    result: T = await execute(function, connection._conn, *args, **kwargs)
+    return result
+
+
+def _set_up(db: sqlite3.Connection, full_durability: bool) -> str:
+    _trace(db)
+    db.execute(f"PRAGMA synchronous = {'FULL' if full_durability else 'NORMAL'}")
+    (epoch,) = db.execute("SELECT epoch FROM store").fetchone()
+    return str(epoch)
+
+
+def _trace(db: sqlite3.Connection) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        db.set_trace_callback(lambda statement: logger.debug("sql: %s", statement))
+
+
+def _data_version(db: sqlite3.Connection) -> int:
+    (version,) = db.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _refusal(error: sqlite3.Error) -> BusError | None:
+    """What an error of SQLite's means to a caller, where nothing was done and ours is no bug."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy("the database is locked by another program")
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull()
+    return None

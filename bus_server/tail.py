@@ -1,0 +1,147 @@
+"""The end of each thread's log as this process knows it, and the wake-ups of those who wait there.
+
+A wake-up carries no data: it says that the head is now N. A tail's head only grows and no flag is
+ever cleared, so no wake-up can be lost between looking and waiting.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+
+from bus_server.store import Head
+from threadbus.v1.message_pb2 import Message
+
+
+class Tail:
+    """A thread's committed head, and one Condition for those who wait for it to move."""
+
+    def __init__(self) -> None:
+        #: None until it was read once.
+        self.head: Head | None = None
+        #: The thread was deleted. Its name may be another thread's by now, with a Tail of its own.
+        self.gone = False
+        self.condition = asyncio.Condition()
+        #: Conditions of the waits on several threads.
+        self.lent: set[asyncio.Condition] = set()
+        #: How many wait here.
+        self.waits = 0
+
+    async def notify(self) -> None:
+        """Have everyone who waits here look again."""
+        for condition in (self.condition, *self.lent):
+            # Nobody holds the lock across an await but the wait's own, so this never suspends.
+            async with condition:
+                condition.notify_all()
+
+
+class Watch:
+    """One wait's hold on the tails of its threads."""
+
+    def __init__(self, tails: Sequence[Tail], condition: asyncio.Condition) -> None:
+        self.tails = tails
+        self._condition = condition
+
+    async def until(self, ready: Callable[[], bool], deadline: float) -> None:
+        """Wait until `ready`, at the longest until the loop's clock says `deadline`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline), self._condition:
+                await self._condition.wait_for(ready)
+
+
+class Tails:
+    """The tails of the threads that somebody waits on. Nothing else is kept here."""
+
+    def __init__(self) -> None:
+        self._tails: dict[str, Tail] = {}
+        #: The server is going away: waits must end.
+        self.draining = False
+
+    @property
+    def waited(self) -> list[str]:
+        """The threads that somebody waits on, those left out whose head is still being read."""
+        return [name for name, tail in self._tails.items() if tail.head is not None]
+
+    @contextlib.contextmanager
+    def watch(self, names: Sequence[str]) -> Iterator[Watch]:
+        """Hold the tails of these threads.
+
+        Read the threads' heads *after* this and tell them with `advance`: what is committed between
+        the reading and the first wait then moves a tail that is already held.
+        """
+        tails = [self._tails.setdefault(name, Tail()) for name in names]
+        # A wait on one thread uses that thread's Condition; one on several lends them its own.
+        condition = tails[0].condition if len(tails) == 1 else asyncio.Condition()
+        for tail in tails:
+            tail.waits += 1
+            if condition is not tail.condition:
+                tail.lent.add(condition)
+        try:
+            yield Watch(tails, condition)
+        finally:
+            for name, tail in zip(names, tails, strict=True):
+                tail.waits -= 1
+                tail.lent.discard(condition)
+                if tail.waits == 0 and self._tails.get(name) is tail:
+                    del self._tails[name]
+
+    async def advance(self, name: str, head: Head) -> None:
+        """A thread's log is known to reach `head`: wake everyone who waits for that."""
+        tail = self._tails.get(name)
+        if tail is None:
+            return
+        if tail.head is not None and tail.head.thread_id != head.thread_id:
+            await self.end(name)
+        elif tail.head is None or tail.head.seq < head.seq:
+            tail.head = head
+            await tail.notify()
+
+    async def end(self, name: str) -> None:
+        """A thread was deleted: whoever waits on it must learn it."""
+        tail = self._tails.pop(name, None)
+        if tail is not None:
+            tail.gone = True
+            await tail.notify()
+
+    async def drain(self) -> None:
+        """Have every wait end, now and from now on."""
+        self.draining = True
+        for tail in list(self._tails.values()):
+            await tail.notify()
+
+
+class Recent:
+    """The newest messages of all threads together, so that those who follow closely read no store.
+
+    Thread ids are never used again and messages never change, so nothing in here can be wrong; what
+    is missing is in the store.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._messages: OrderedDict[tuple[int, int], tuple[Message, int]] = OrderedDict()
+
+    def add(self, thread_id: int, messages: Sequence[Message]) -> None:
+        """Keep what was just committed; let the oldest go."""
+        for message in messages:
+            size = message.ByteSize() + 200
+            self._messages[thread_id, message.seq] = (message, size)
+            self._bytes += size
+        while self._bytes > self._max_bytes:
+            _, (_, size) = self._messages.popitem(last=False)
+            self._bytes -= size
+
+    def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
+        """Messages after < seq <= upto, as far as they are kept without a hole, until max_bytes."""
+        run: list[Message] = []
+        size = 0
+        for seq in range(after + 1, upto + 1):
+            kept = self._messages.get((thread_id, seq))
+            if kept is None:
+                break
+            size += kept[1]
+            if run and size > max_bytes:
+                break
+            run.append(kept[0])
+        return run

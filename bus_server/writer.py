@@ -1,0 +1,102 @@
+"""The only road into the store: group commit, then tell."""
+
+import asyncio
+import logging
+import sqlite3
+from typing import Any, TypeVar
+
+from bus_server.errors import BusError, StoreBusy
+from bus_server.store import Command, Commit, Store
+from bus_server.tail import Recent, Tails
+
+R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+#: One transaction takes at most so much: some ten milliseconds of the disk's.
+BATCH_COMMANDS = 1_000
+BATCH_BYTES = 8 * 1024 * 1024
+
+_Queued = tuple[Command[Any], "asyncio.Future[Any]"]
+
+
+class Writer:
+    """Takes commands in order and commits what has gathered, a batch at a time.
+
+    A lone command never waits; while one batch is being committed the next one gathers.
+    """
+
+    def __init__(
+        self, store: Store, tails: Tails, recent: Recent, *, max_commands: int, max_bytes: int
+    ) -> None:
+        """Bounds: commands and bytes that may be queued, beyond which callers get StoreBusy."""
+        self._store = store
+        self._tails = tails
+        self._recent = recent
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._queue: asyncio.Queue[_Queued] = asyncio.Queue(max_commands)
+
+    async def submit(self, command: Command[R]) -> R:
+        """Have a command committed. Answers once it is durable and the waits were told.
+
+        Being cancelled changes nothing about the command: it is committed all the same.
+
+        Raises:
+            BusError: the command was refused, or there was no room for it; nothing was done.
+        """
+        if self._queue.full() or self._bytes + command.size > self._max_bytes:
+            raise StoreBusy("too many posts are waiting for the disk")
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._bytes += command.size
+        self._queue.put_nowait((command, answer))
+        return await answer
+
+    async def drain(self) -> None:
+        """Return when all that was submitted is answered."""
+        await self._queue.join()
+
+    async def run(self) -> None:
+        """Commit for ever."""
+        while True:
+            batch = await self._next_batch()
+            outcomes = await self._commit([command for command, _ in batch])
+            for (command, answer), outcome in zip(batch, outcomes, strict=True):
+                self._bytes -= command.size
+                self._queue.task_done()
+                if answer.done():
+                    continue  # the caller went away
+                if isinstance(outcome, Exception):
+                    answer.set_exception(outcome)
+                else:
+                    answer.set_result(outcome)
+
+    async def _next_batch(self) -> list[_Queued]:
+        batch = [await self._queue.get()]
+        size = batch[0][0].size
+        while not self._queue.empty() and len(batch) < BATCH_COMMANDS and size < BATCH_BYTES:
+            batch.append(self._queue.get_nowait())
+            size += batch[-1][0].size
+        return batch
+
+    async def _commit(self, commands: list[Command[Any]]) -> list[Any]:
+        """What becomes of each command: its answer or an exception."""
+        try:
+            commit = await self._store.commit(commands)
+        except BusError as refusal:
+            return [refusal] * len(commands)
+        except Exception as error:  # whatever it was, the callers must hear of it and the next
+            # batch may fare better
+            if not isinstance(error, sqlite3.Error):
+                logger.exception("a batch failed")
+            return [error] * len(commands)
+        await self._tell(commit)
+        return commit.outcomes
+
+    async def _tell(self, commit: Commit) -> None:
+        """Commit, then tell: the one place that raises heads after a write of ours."""
+        for name, head in commit.heads.items():
+            self._recent.add(head.thread_id, commit.entries.get(name, ()))
+            await self._tails.advance(name, head)
+        for name in commit.deleted:
+            await self._tails.end(name)

@@ -1,0 +1,99 @@
+"""Real servers for the tests: each a process of its own, on a free port, over a real file."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    # What a stub made with an aio channel is; the names exist for type checkers only.
+    from threadbus.v1.agent_service_pb2_grpc import AgentServiceAsyncStub as AgentStub
+    from threadbus.v1.bus_service_pb2_grpc import BusServiceAsyncStub as BusStub
+    from threadbus.v1.thread_service_pb2_grpc import ThreadServiceAsyncStub as ThreadStub
+else:
+    from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub as AgentStub
+    from threadbus.v1.bus_service_pb2_grpc import BusServiceStub as BusStub
+    from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub as ThreadStub
+
+__all__ = ["AgentStub", "BusStub", "ServerProcess", "ThreadStub"]
+
+
+class ServerProcess:
+    """A server process. `start` returns once it listens; a restart keeps port and file."""
+
+    def __init__(self, db: Path, *flags: str, listen: str = "127.0.0.1:0") -> None:
+        self.db = db
+        self.flags = flags
+        self.address = listen
+        self.announcement = ""
+        self.log: list[str] = []
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Self:
+        """Start, and wait until it says that it listens."""
+        self.process = self.spawn()
+        assert self.process.stdout is not None
+        self.announcement = self.process.stdout.readline().strip()
+        where = re.match(r"listening on (\S+) · ", self.announcement)
+        if where is None:
+            self.kill()
+            raise AssertionError(f"the server did not start: {''.join(self.log)}")
+        self.address = where[1]
+        return self
+
+    def spawn(self) -> subprocess.Popen[str]:
+        """Start without waiting: for servers that should refuse to."""
+        command = [sys.executable, "-m", "bus_server", "--listen", self.address]
+        process = subprocess.Popen(
+            [*command, "--db", str(self.db), *self.flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={key: value for key, value in os.environ.items() if "THREADBUS" not in key},
+        )
+        threading.Thread(target=self._read_log, args=(process,), daemon=True).start()
+        return process
+
+    def _read_log(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            self.log.extend(process.stderr)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self._reap()
+
+    def stop(self) -> int:
+        """SIGTERM; answers the exit code."""
+        self.signal(signal.SIGTERM)
+        return self._reap()
+
+    def _reap(self) -> int:
+        assert self.process is not None
+        code = self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.process = None
+        return code
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.kill()
