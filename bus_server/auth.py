@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus_server.errors import AccessDenied, TokenInvalid
+from bus_server.errors import AccessDenied, StoreRefused, TokenInvalid
 from bus_server.store import Store
 from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_HUMAN, AgentKind
 
@@ -120,4 +120,7 @@ def operator_token(db: Path) -> str:
             pass  # another server on the same file was first
         finally:
             draft.unlink()
-    return path.read_text("utf-8").strip()
+    secret = path.read_text("utf-8").strip()
+    if len(secret) < 32:
+        raise StoreRefused(f"{path} holds no token: delete it, and the next start makes a new one")
+    return secret

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from bus_server.errors import (
     CursorInvalid,
     MessageNotFound,
     QuotaExceeded,
+    StoreFailed,
     ThreadNotFound,
 )
 from bus_server.filter import Filter
@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 PAGE_BYTES = 3 * 1024 * 1024
 PAGE_ROWS = 1_000
 PAGE_SCAN = 10_000
+
+#: Seconds after which clearing a deleted thread is tried again.
+PURGE_RETRY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,16 +248,16 @@ class Bus:
                 version = await self._store.foreign_version()
                 if version == seen:
                     continue
-                waited = self._tails.waited
-                heads = await self._store.heads(waited) if waited else {}
-            except sqlite3.Error as error:
+                waited = self._tails.heads
+                heads = await self._store.heads(list(waited)) if waited else {}
+            except (StoreFailed, BusError) as error:
                 logger.warning("cannot look for what others wrote (%s): trying again", error)
                 continue
-            for name in waited:
+            for name, known in waited.items():
                 if name in heads:
                     await self._tails.advance(name, heads[name])
                 else:
-                    await self._tails.end(name)
+                    await self._tails.end(name, known.thread_id)
             seen = version
 
     async def _clear_deleted(self) -> None:
@@ -265,5 +268,7 @@ class Bus:
             try:
                 while await self._writer.submit(Purge()):
                     pass
-            except (sqlite3.Error, BusError) as error:
+            except (StoreFailed, BusError) as error:
                 logger.warning("cannot clear a deleted thread (%s): later", error)
+                self._purge.set()
+                await asyncio.sleep(PURGE_RETRY)

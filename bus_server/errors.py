@@ -182,5 +182,9 @@ class Internal(BusError):
         )
 
 
+class StoreFailed(Exception):
+    """The store met something unforeseen. Whether anything was stored is unknown."""
+
+
 class StoreRefused(Exception):
     """The store cannot be opened. The message says why and what to do."""

@@ -126,8 +126,11 @@ class Follow:
                     raise ThreadNotFound(missing)
                 for name, head in heads.items():
                     await tails.advance(name, head)
-                if any(tail.gone for tail in watch.tails):
-                    continue  # deleted and made anew at this very moment: look at the new one
+                if any(
+                    tail.gone or tail.head is None or tail.head.thread_id != heads[name].thread_id
+                    for name, tail in zip(names, watch.tails, strict=True)
+                ):
+                    continue  # deleted and made anew at this very moment: look again
                 self._positions = [
                     _Position(cursor, tail, heads[cursor.thread])
                     for cursor, tail in zip(self._wait.cursors, watch.tails, strict=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bus_server.errors import BusError
+from bus_server.errors import BusError, StoreFailed
 from bus_server.store import SaveReads
 from bus_server.writer import Writer
 from threadbus.v1.message_pb2 import Cursor
@@ -47,5 +47,5 @@ class Readers:
             await asyncio.sleep(interval)
             try:
                 await self.save()
-            except BusError:
-                continue  # the store is busy or full: it is kept for the next time
+            except (BusError, StoreFailed):
+                continue  # it is kept for the next time

@@ -58,9 +58,9 @@ class Tails:
         self.draining = False
 
     @property
-    def waited(self) -> list[str]:
-        """The threads that somebody waits on, those left out whose head is still being read."""
-        return [name for name, tail in self._tails.items() if tail.head is not None]
+    def heads(self) -> dict[str, Head]:
+        """The threads that somebody waits on, as far as their heads are known here."""
+        return {name: tail.head for name, tail in self._tails.items() if tail.head is not None}
 
     @contextlib.contextmanager
     def watch(self, names: Sequence[str]) -> Iterator[Watch]:
@@ -86,20 +86,27 @@ class Tails:
                     del self._tails[name]
 
     async def advance(self, name: str, head: Head) -> None:
-        """A thread's log is known to reach `head`: wake everyone who waits for that."""
+        """A thread's log is known to reach `head`: wake everyone who waits for that.
+
+        What was read a while ago may come late: a lower seq, or an older thread of the name, says
+        nothing new. A newer thread of the name says that the one waited for is gone.
+        """
         tail = self._tails.get(name)
         if tail is None:
             return
-        if tail.head is not None and tail.head.thread_id != head.thread_id:
-            await self.end(name)
-        elif tail.head is None or tail.head.seq < head.seq:
+        if tail.head is not None and tail.head.thread_id < head.thread_id:
+            await self.end(name, tail.head.thread_id)
+        elif tail.head is None or (
+            tail.head.thread_id == head.thread_id and tail.head.seq < head.seq
+        ):
             tail.head = head
             await tail.notify()
 
-    async def end(self, name: str) -> None:
-        """A thread was deleted: whoever waits on it must learn it."""
-        tail = self._tails.pop(name, None)
-        if tail is not None:
+    async def end(self, name: str, thread_id: int) -> None:
+        """This thread was deleted: whoever waits on it must learn it."""
+        tail = self._tails.get(name)
+        if tail is not None and tail.head is not None and tail.head.thread_id == thread_id:
+            del self._tails[name]
             tail.gone = True
             await tail.notify()
 

@@ -1,17 +1,13 @@
 """The only road into the store: group commit, then tell."""
 
 import asyncio
-import logging
-import sqlite3
 from typing import Any, TypeVar
 
-from bus_server.errors import BusError, StoreBusy
+from bus_server.errors import StoreBusy
 from bus_server.store import Command, Commit, Store
 from bus_server.tail import Recent, Tails
 
 R = TypeVar("R")
-
-logger = logging.getLogger(__name__)
 
 #: One transaction takes at most so much: some ten milliseconds of the disk's.
 BATCH_COMMANDS = 1_000
@@ -83,12 +79,7 @@ class Writer:
         """What becomes of each command: its answer or an exception."""
         try:
             commit = await self._store.commit(commands)
-        except BusError as refusal:
-            return [refusal] * len(commands)
-        except Exception as error:  # whatever it was, the callers must hear of it and the next
-            # batch may fare better
-            if not isinstance(error, sqlite3.Error):
-                logger.exception("a batch failed")
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it
             return [error] * len(commands)
         await self._tell(commit)
         return commit.outcomes
@@ -98,5 +89,5 @@ class Writer:
         for name, head in commit.heads.items():
             self._recent.add(head.thread_id, commit.entries.get(name, ()))
             await self._tails.advance(name, head)
-        for name in commit.deleted:
-            await self._tails.end(name)
+        for name, thread_id in commit.deleted:
+            await self._tails.end(name, thread_id)

@@ -152,8 +152,8 @@ class Commit:
     entries: dict[str, list[Message]] = field(default_factory=dict)
     #: Where each of these threads ends now.
     heads: dict[str, Head] = field(default_factory=dict)
-    #: Names of threads deleted.
-    deleted: list[str] = field(default_factory=list)
+    #: Threads deleted: name and id.
+    deleted: list[tuple[str, int]] = field(default_factory=list)
 
 
 class Page(NamedTuple):

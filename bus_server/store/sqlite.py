@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import aiosqlite
 
 from bus_server import store
-from bus_server.errors import BusError, StorageFull, StoreBusy
+from bus_server.errors import BusError, StorageFull, StoreBusy, StoreFailed
 from bus_server.store import file, reads, writes
 from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.message_pb2 import Message
@@ -94,11 +94,9 @@ class SqliteStore:
         try:
             return self._transact(db, commands)
         except sqlite3.Error as error:
-            refusal = _refusal(error)
-            if refusal is not None:
-                raise refusal from error
-            if len(commands) == 1:
-                raise
+            meaning = _meaning(error)
+            if isinstance(meaning, BusError) or len(commands) == 1:
+                raise meaning from error
             logger.warning("a batch of %d failed (%s): one by one", len(commands), error)
         # Something unforeseen in one of them: find out which, so that it fails alone.
         whole = store.Commit()
@@ -106,7 +104,7 @@ class SqliteStore:
             try:
                 part = self._transact(db, [command])
             except sqlite3.Error as error:
-                whole.outcomes.append(_refusal(error) or error)
+                whole.outcomes.append(_meaning(error))
                 continue
             whole.outcomes += part.outcomes
             whole.heads |= part.heads
@@ -147,7 +145,10 @@ class SqliteStore:
 
     async def foreign_version(self) -> int:
         # On the writer's connection: on any other our own commits would look foreign.
-        return await _run(self._writer, _data_version)
+        try:
+            return await _run(self._writer, _data_version)
+        except sqlite3.Error as error:
+            raise _meaning(error) from error
 
     async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
         return await self._read(reads.heads, names)
@@ -191,7 +192,10 @@ class SqliteStore:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await _run(next(self._turns), query, *args, **kwargs)
+        try:
+            return await _run(next(self._turns), query, *args, **kwargs)
+        except sqlite3.Error as error:
+            raise _meaning(error) from error
 
 
 async def _run(
@@ -227,11 +231,11 @@ def _data_version(db: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _refusal(error: sqlite3.Error) -> BusError | None:
-    """What an error of SQLite's means to a caller, where nothing was done and ours is no bug."""
+def _meaning(error: sqlite3.Error) -> BusError | StoreFailed:
+    """An error of SQLite's in the store's words."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy("the database is locked by another program")
     if code == sqlite3.SQLITE_FULL:
         return StorageFull()
-    return None
+    return StoreFailed(str(error))

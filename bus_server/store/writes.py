@@ -68,8 +68,9 @@ class Transaction:
 
     def forget(self, name: str) -> None:
         """A thread is gone."""
-        del self._heads[name]
-        self.commit.deleted.append(name)
+        self.commit.deleted.append((name, self._heads.pop(name).thread_id))
+        self.commit.heads.pop(name, None)
+        self.commit.entries.pop(name, None)
 
     def participate(self, thread_id: int, agent: str, read_seq: int = 0) -> None:
         """Make an agent a participant and raise what it has read."""

@@ -1,0 +1,96 @@
+"""The direction of imports, and what may be imported where."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+#: From the outside in: a module imports only from rows below its own, or from its own package.
+LAYERS = [
+    ["bus_server.__main__"],
+    ["bus_server.server"],
+    ["bus_server.services"],
+    ["bus_server.status", "bus_server.auth"],
+    ["bus_server.bus"],
+    ["bus_server.follow", "bus_server.readers"],
+    ["bus_server.writer", "bus_server.filter"],
+    ["bus_server.tail"],
+    ["bus_server.store"],
+    ["bus_server.errors", "bus_server.settings"],
+]
+
+
+def _modules(package: str) -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def _imports(path: Path, *, inside_functions: bool = True) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree) if inside_functions else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _packages(path: Path, *, inside_functions: bool = True) -> set[str]:
+    return {name.split(".")[0] for name in _imports(path, inside_functions=inside_functions)}
+
+
+def _room(module: str) -> tuple[int, str] | None:
+    for row, rooms in enumerate(LAYERS):
+        for room in rooms:
+            if f"{module}.".startswith(f"{room}."):
+                return row, room
+    return None
+
+
+def test_the_servers_imports_point_one_way() -> None:
+    modules = _modules("bus_server")
+    del modules["bus_server.__init__"]
+    homeless = [module for module in modules if _room(module) is None]
+    assert not homeless, "give them a place in LAYERS"
+    against = [
+        f"{module} imports {imported}"
+        for module, path in modules.items()
+        for imported in _imports(path)
+        if (own := _room(module)) and (other := _room(imported))
+        if other != own and other[0] <= own[0]
+    ]
+    assert not against
+
+
+def test_only_the_outer_rooms_know_grpc() -> None:
+    rooms = ("bus_server.services", "bus_server.status", "bus_server.server", "bus_server.auth")
+    knowing = {name for name, path in _modules("bus_server").items() if "grpc" in _packages(path)}
+    assert knowing
+    assert not {name for name in knowing if not name.startswith(rooms)}
+
+
+def test_only_the_store_knows_its_engine() -> None:
+    modules = _modules("bus_server")
+    aiosqlite = {name for name, path in modules.items() if "aiosqlite" in _packages(path)}
+    sqlite = {name for name, path in modules.items() if "sqlite3" in _packages(path)}
+    assert aiosqlite == {"bus_server.store.sqlite"}
+    assert all(name.startswith("bus_server.store.") for name in sqlite)
+
+
+def test_the_client_imports_the_server_only_to_serve() -> None:
+    for module, path in _modules("bus_client").items():
+        assert "bus_server" not in _packages(path, inside_functions=False), module
+        assert "bus_server" not in _packages(path) or module.startswith("bus_client.cli."), module
+
+
+def test_files_stay_short() -> None:
+    modules = _modules("bus_server") | _modules("bus_client")
+    long = {
+        name: lines
+        for name, path in modules.items()
+        if (lines := len(path.read_text("utf-8").splitlines())) > 350
+    }
+    assert not long, "split them"
