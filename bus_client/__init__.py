@@ -1,0 +1,122 @@
+"""ThreadBus for Python: post to threads, and be woken the moment a message is committed.
+
+    async with BusClient(agent="reviewer") as bus:
+        thread = await bus.join("design")
+        async for message in thread.follow():
+            await thread.post("Looks good.", reply_to=message.seq)
+
+Names are loaded when they are first used, so that the command line need not pay for gRPC to say
+how it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bus_client.client import BusClient
+    from bus_client.errors import (
+        AccessDenied,
+        AgentExists,
+        AgentNotFound,
+        AlreadyExists,
+        BusError,
+        CursorInvalid,
+        CursorLost,
+        Draining,
+        InternalError,
+        InvalidArgument,
+        MessageNotFound,
+        MessageTooLarge,
+        NotFound,
+        OutcomeUnknown,
+        QuotaExceeded,
+        RequestIdReused,
+        SeqConflict,
+        StorageFull,
+        StoreBusy,
+        ThreadClosed,
+        ThreadExists,
+        ThreadNotFound,
+        Unauthenticated,
+        Unavailable,
+        Unreachable,
+    )
+    from bus_client.thread import ThreadHandle
+    from threadbus.v1.agent_pb2 import Agent, AgentKind
+    from threadbus.v1.message_pb2 import (
+        Attachment,
+        Cursor,
+        Message,
+        MessageFilter,
+        MessageKind,
+        Priority,
+    )
+    from threadbus.v1.thread_pb2 import Thread, ThreadState
+
+__all__ = [
+    "AccessDenied",
+    "Agent",
+    "AgentExists",
+    "AgentKind",
+    "AgentNotFound",
+    "AlreadyExists",
+    "Attachment",
+    "BusClient",
+    "BusError",
+    "Cursor",
+    "CursorInvalid",
+    "CursorLost",
+    "Draining",
+    "InternalError",
+    "InvalidArgument",
+    "Message",
+    "MessageFilter",
+    "MessageKind",
+    "MessageNotFound",
+    "MessageTooLarge",
+    "NotFound",
+    "OutcomeUnknown",
+    "Priority",
+    "QuotaExceeded",
+    "RequestIdReused",
+    "SeqConflict",
+    "StorageFull",
+    "StoreBusy",
+    "Thread",
+    "ThreadClosed",
+    "ThreadExists",
+    "ThreadHandle",
+    "ThreadNotFound",
+    "ThreadState",
+    "Unauthenticated",
+    "Unavailable",
+    "Unreachable",
+]
+
+# Where the names are; all others are exceptions.
+_HOMES = {
+    "Agent": "threadbus.v1.agent_pb2",
+    "AgentKind": "threadbus.v1.agent_pb2",
+    "Attachment": "threadbus.v1.message_pb2",
+    "BusClient": "bus_client.client",
+    "Cursor": "threadbus.v1.message_pb2",
+    "Message": "threadbus.v1.message_pb2",
+    "MessageFilter": "threadbus.v1.message_pb2",
+    "MessageKind": "threadbus.v1.message_pb2",
+    "Priority": "threadbus.v1.message_pb2",
+    "Thread": "threadbus.v1.thread_pb2",
+    "ThreadHandle": "bus_client.thread",
+    "ThreadState": "threadbus.v1.thread_pb2",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "bus_client.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,29 @@
+"""The gRPC channel to a server, and every option it is opened with."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+_MIB = 1024 * 1024
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 30_000),
+    # A dead peer is found only when both of these are set.
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 16 * _MIB),
+    # The default's 120 s would leave agents stranded long after the server is back.
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+_LOOPBACK = ("127.", "localhost", "[::1]", "unix:")
+
+
+def open_channel(server: str) -> grpc.aio.Channel:
+    """A channel to `server`, `host:port` or `unix:PATH`. Call it inside the running loop."""
+    options = list(_OPTIONS)
+    if server.startswith(_LOOPBACK):
+        # Else a http_proxy variable sends even local calls to the proxy.
+        options.append(("grpc.enable_http_proxy", 0))
+    return grpc.aio.insecure_channel(server, options=options)

@@ -1,0 +1,213 @@
+"""How far an agent has read a thread, and how it gets what comes after."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Literal
+
+from bus_client.calls import Calls
+from bus_client.errors import ThreadClosed
+from bus_client.reporter import Reporter
+from bus_client.stream import cursor_lost, cursor_of, known, wait_frames
+from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
+from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
+from threadbus.v1.thread_service_pb2 import JoinThreadRequest
+
+
+class Reader:
+    """The reading half of a ThreadHandle.
+
+    Attributes:
+        name: The thread's name.
+    """
+
+    def __init__(
+        self, name: str, calls: Calls, reporter: Reporter | None, position: Cursor | None
+    ) -> None:
+        self.name = name
+        self._calls = calls
+        self._reporter = reporter
+        self._position = position
+        self._waited: Cursor | None = None  # the end of what the last wait() returned
+        self._reading = False
+
+    @property
+    def position(self) -> Cursor:
+        """The read position: everything up to it counts as read, and is reported to the server.
+
+        Set it to read from elsewhere; `Cursor(thread=…, after_seq=0)` is the beginning. Without
+        joining it is unknown, and looks so, until the first follow() or wait() asks the server.
+        """
+        return self._position or Cursor(thread=self.name)
+
+    @position.setter
+    def position(self, cursor: Cursor) -> None:
+        self._position = cursor
+        self._waited = None
+
+    async def follow(
+        self,
+        *,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+        on_resync: Literal["raise", "continue"] = "raise",
+    ) -> AsyncGenerator[Message]:
+        """What was not read yet, then what is posted, as it is posted.
+
+        Each message comes once and in order, across reconnects and restarts of the server; the end
+        comes when the thread is closed. A message counts as read when the next one is asked for:
+        the one that the loop was left with comes again, unless it was acknowledged.
+
+        A loop left with `break` is closed by Python a moment later. To close it at once use
+        `async with contextlib.aclosing(thread.follow()) as messages`.
+
+        Args:
+            filter: Which messages to deliver. None = all.
+            include_own: Deliver the agent's own messages too.
+            on_resync: What to do when the position is not in the thread's history any more, as
+                the thread or the store was made anew: raise CursorLost, or continue with what the
+                thread has now.
+
+        Raises:
+            CursorLost: See on_resync. `position` is then where the next follow() goes on.
+            ThreadNotFound: Also when it was deleted meanwhile.
+            QuotaExceeded: The agent has too many open waits.
+            RuntimeError: Another follow() or wait() of this handle is running.
+        """
+        await self._begin_reading()
+        try:
+            request = await self._wait_request(filter, include_own=include_own)
+            async with aclosing(wait_frames(self._calls, request)) as frames:
+                async for frame in frames:
+                    if frame.HasField("resync"):
+                        self.position = frame.resync.position.cursor
+                        if on_resync == "raise":
+                            raise cursor_lost(frame.resync)
+                        continue
+                    for message in known(frame.messages.messages):
+                        yield message
+                        epoch = frame.messages.cursor.epoch
+                        self._read_to(Cursor(thread=self.name, after_seq=message.seq, epoch=epoch))
+                    cursor = cursor_of(frame)
+                    if cursor is not None:
+                        self._read_to(cursor)
+        finally:
+            self._reading = False
+
+    async def wait(
+        self,
+        *,
+        timeout: float,
+        min_messages: int = 1,
+        max_messages: int = 0,
+        filter: MessageFilter | None = None,
+        include_own: bool = False,
+    ) -> list[Message]:
+        """What was not read yet, else what is posted within `timeout`; empty if nothing was.
+
+        What it returns counts as read when wait() or follow() is called again, or acknowledge().
+
+        Args:
+            timeout: Seconds to wait. 0 = only what is there.
+            min_messages: Return once there are so many. 0 = only at the timeout.
+            max_messages: Return at most so many. 0 = no such limit.
+            filter: Which messages to return. None = all.
+            include_own: Return the agent's own messages too.
+
+        Raises:
+            ThreadClosed: The thread is closed and all of it was returned before.
+            Unreachable: There was no server within `timeout`, or 2 s if that is longer.
+            CursorLost, ThreadNotFound, QuotaExceeded, RuntimeError: As in follow().
+        """
+        await self._begin_reading()
+        try:
+            request = await self._wait_request(filter, include_own=include_own)
+            enough = min((n for n in (min_messages, max_messages) if n), default=math.inf)
+            found: list[Message] = []
+            end = self.position
+            request.min_messages, request.max_messages = min_messages, max_messages
+            async with aclosing(wait_frames(self._calls, request, timeout=timeout)) as frames:
+                async for frame in frames:
+                    if frame.HasField("started") and len(found) >= enough:
+                        break  # all had come when the connection broke
+                    if frame.HasField("resync"):
+                        if found:
+                            break  # the next wait meets it again
+                        self.position = frame.resync.position.cursor
+                        raise cursor_lost(frame.resync)
+                    if frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED and not found:
+                        raise ThreadClosed(
+                            f"Thread {self.name!r} is closed, and nothing of it is left to read.",
+                            code="FAILED_PRECONDITION",
+                            reason="THREAD_CLOSED",
+                        )
+                    found += known(frame.messages.messages)
+                    end = cursor_of(frame) or end
+                    # What a reconnect has yet to ask for.
+                    request.min_messages = max(min_messages - len(found), 0)
+                    request.max_messages = max(max_messages - len(found), 0)
+            self._waited = end
+            return found
+        finally:
+            self._reading = False
+
+    async def acknowledge(self, seq: int | None = None) -> None:
+        """Reports the read position now, instead of within about a second.
+
+        Args:
+            seq: Count everything up to it as read, first. None = what the last wait() returned.
+
+        Does nothing for an anonymous client, whose position is kept nowhere.
+        """
+        if seq is None:
+            self._settle()
+        elif seq > self.position.after_seq:
+            self._position = Cursor(thread=self.name, after_seq=seq, epoch=self.position.epoch)
+        if self._reporter is not None and self._position is not None:
+            self._reporter.report(self._position)
+            await self._reporter.send()
+
+    async def _begin_reading(self) -> None:
+        for _ in range(5):
+            if not self._reading:
+                break
+            # A follow() left with `break` is closed in one of the event loop's next turns.
+            await asyncio.sleep(0)
+        if self._reading:
+            raise RuntimeError(
+                f"Another follow() or wait() of this handle of {self.name!r} is running. "
+                "Close it first, or use a second handle."
+            )
+        self._reading = True
+
+    async def _wait_request(
+        self,
+        filter: MessageFilter | None,
+        *,
+        include_own: bool,
+    ) -> WaitMessagesRequest:
+        if self._position is None:
+            request = JoinThreadRequest(thread=self.name)
+            joined = await self._calls.call(self._calls.threads.JoinThread, request)
+            self._position = joined.cursor
+        self._settle()
+        wanted = MessageFilter()
+        if filter is not None:
+            wanted.CopyFrom(filter)
+        if not include_own:
+            wanted.exclude_own = True
+        return WaitMessagesRequest(threads=[self._position], filter=wanted)
+
+    def _settle(self) -> None:
+        """Counts what the last wait() returned as read."""
+        if self._waited is not None and self._waited.after_seq > self.position.after_seq:
+            self._read_to(self._waited)
+        self._waited = None
+
+    def _read_to(self, cursor: Cursor) -> None:
+        self._position = cursor
+        if self._reporter is not None:
+            self._reporter.report(cursor)
