@@ -29,10 +29,15 @@ def agent_token(path: Path, server: str, agent: str) -> str:
         tokens = _load(path)
         token = tokens.get(server, {}).get(agent)
         if token is None:
-            token = secrets.token_urlsafe(32)
+            token = new_token()
             tokens.setdefault(server, {})[agent] = token
             _save(path, tokens)
     return token
+
+
+def new_token() -> str:
+    """A fresh token: 256 random bits, in characters that every server takes."""
+    return secrets.token_urlsafe(32)
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class Reader:
         *,
         filter: MessageFilter | None = None,
         include_own: bool = False,
+        acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
     ) -> AsyncGenerator[Message]:
         """What was not read yet, then what is posted, as it is posted.
@@ -67,6 +68,7 @@ class Reader:
         Args:
             filter: Which messages to deliver. None = all.
             include_own: Deliver the agent's own messages too.
+            acknowledge: Report to the server what counts as read. False = only look.
             on_resync: What to do when the position is not in the thread's history any more, as
                 the thread or the store was made anew: raise CursorLost, or continue with what the
                 thread has now.
@@ -90,10 +92,11 @@ class Reader:
                     for message in known(frame.messages.messages):
                         yield message
                         epoch = frame.messages.cursor.epoch
-                        self._read_to(Cursor(thread=self.name, after_seq=message.seq, epoch=epoch))
+                        read = Cursor(thread=self.name, after_seq=message.seq, epoch=epoch)
+                        self._read_to(read, report=acknowledge)
                     cursor = cursor_of(frame)
                     if cursor is not None:
-                        self._read_to(cursor)
+                        self._read_to(cursor, report=acknowledge)
         finally:
             self._reading = False
 
@@ -207,7 +210,7 @@ class Reader:
             self._read_to(self._waited)
         self._waited = None
 
-    def _read_to(self, cursor: Cursor) -> None:
+    def _read_to(self, cursor: Cursor, *, report: bool = True) -> None:
         self._position = cursor
-        if self._reporter is not None:
+        if report and self._reporter is not None:
             self._reporter.report(cursor)

@@ -63,7 +63,12 @@ def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
     help="What to log, on stderr. debug shows every SQL statement.",
 )
 def main(log_level: str, **flags: Any) -> None:
-    """Run a server until SIGTERM or Ctrl-C; both let running posts finish and waits end well."""
+    """Run a server until SIGTERM or Ctrl-C; both let running posts finish and waits end well.
+
+    \b
+    Example:
+      threadbus serve --db team.db
+    """
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

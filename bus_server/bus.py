@@ -28,6 +28,7 @@ from bus_server.store import (
     Head,
     Joined,
     JoinThread,
+    Place,
     Purge,
     RegisterAgent,
     SetThreadState,
@@ -104,9 +105,13 @@ class Bus:
             if not self._waits[caller]:
                 del self._waits[caller]
 
-    def report_read(self, agent: str, cursors: Sequence[Cursor]) -> None:
-        """Take an agent's word for what it has read."""
-        self._readers.report(agent, list(cursors))
+    async def report_read(self, agent: str, cursors: Sequence[Cursor]) -> None:
+        """Take an agent's word for what it has read, where it can be true."""
+        heads = await self._store.heads([cursor.thread for cursor in cursors])
+        for cursor in cursors:
+            head = heads.get(cursor.thread)
+            if head and cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:
+                self._readers.report(agent, cursor.thread, head.epoch, cursor.after_seq)
 
     # ── Messages ────────────────────────────────────────────────────────────────────────────────
 
@@ -181,10 +186,10 @@ class Bus:
         prefix: str,
         participant: str,
         limit: int,
-        before: tuple[int, int] | None,
-    ) -> list[tuple[Thread, tuple[int, int]]]:
+        after: Place | None,
+    ) -> list[tuple[Thread, Place]]:
         """List threads, last active first, each with its place in that order."""
-        return await self._store.list_threads(states, prefix, participant, limit, before)
+        return await self._store.list_threads(states, prefix, participant, limit, after)
 
     async def join_thread(self, join: JoinThread) -> Joined:
         """Enter a thread."""

@@ -5,7 +5,6 @@ import asyncio
 from bus_server.errors import BusError, StoreFailed
 from bus_server.store import SaveReads
 from bus_server.writer import Writer
-from threadbus.v1.message_pb2 import Cursor
 
 
 class Readers:
@@ -13,18 +12,15 @@ class Readers:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._unsaved: dict[tuple[str, str, str], Cursor] = {}
+        #: (agent, thread, epoch) → seq
+        self._unsaved: dict[tuple[str, str, str], int] = {}
         self._some = asyncio.Event()
 
-    def report(self, agent: str, cursors: list[Cursor]) -> None:
-        """An agent says that it has read so far. The newest word counts if it is further."""
-        for cursor in cursors:
-            key = (agent, cursor.thread, cursor.epoch)
-            known = self._unsaved.get(key)
-            if known is None or known.after_seq < cursor.after_seq:
-                self._unsaved[key] = cursor
-        if self._unsaved:
-            self._some.set()
+    def report(self, agent: str, thread: str, epoch: str, seq: int) -> None:
+        """An agent has read a thread so far. Counts if it is further than it said before."""
+        key = (agent, thread, epoch)
+        self._unsaved[key] = max(seq, self._unsaved.get(key, 0))
+        self._some.set()
 
     async def save(self) -> None:
         """Write what there is."""
@@ -32,12 +28,11 @@ class Readers:
             return
         unsaved, self._unsaved = self._unsaved, {}
         self._some.clear()
-        reads = [(agent, cursor) for (agent, _, _), cursor in unsaved.items()]
         try:
-            await self._writer.submit(SaveReads(reads))
+            await self._writer.submit(SaveReads(unsaved))
         except BaseException:
-            for agent, cursor in reads:
-                self.report(agent, [cursor])
+            for (agent, thread, epoch), seq in unsaved.items():
+                self.report(agent, thread, epoch, seq)
             raise
 
     async def run(self, interval: float) -> None:

@@ -22,6 +22,9 @@ from bus_server.store.sqlite import SqliteStore
 
 logger = logging.getLogger(__name__)
 
+#: Seconds in which a drained server still says why it refuses, and in which the last streams end.
+LINGER, GRACE = 0.1, 1.0
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -141,7 +144,10 @@ async def _run(
         logger.critical("posts are still unanswered after %s s", settings.drain_timeout)
         # The store's thread hangs in a call that nothing can interrupt, and would keep us here.
         os._exit(1)
-    await server.stop(grace=1.0)
+    # Callers who were just answered are calling again. Until they have heard of the draining they
+    # must still be refused with an error that says so: a stopping server cuts them off without one.
+    await asyncio.sleep(LINGER)
+    await server.stop(GRACE)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

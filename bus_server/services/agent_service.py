@@ -1,9 +1,10 @@
 """AgentService: registration and look-up."""
 
-from bus_server.auth import OPERATOR, Auth, Caller, need, new_token, token_hash
+from bus_server.auth import Auth, Caller, need, new_token, token_hash
 from bus_server.bus import Bus
 from bus_server.errors import AccessDenied, ValidationFailed
 from bus_server.services import validation as valid
+from bus_server.services.pages import fitting
 from bus_server.store import RegisterAgent
 from threadbus.v1 import agent_service_pb2 as pb
 from threadbus.v1.agent_pb2 import (
@@ -45,7 +46,7 @@ class AgentService:
 
     async def GetAgent(self, request: pb.GetAgentRequest, caller: Caller) -> pb.GetAgentResponse:
         need(caller, "read")
-        if (not request.agent and caller.kind == AGENT_KIND_ANONYMOUS) or caller == OPERATOR:
+        if not request.agent and (caller.operator or caller.kind == AGENT_KIND_ANONYMOUS):
             agent = Agent(name=caller.name, kind=caller.kind)
         else:
             name = valid.agent_name("agent", request.agent or caller.name)
@@ -60,10 +61,9 @@ class AgentService:
         if request.page_token:
             valid.agent_name("page_token", request.page_token)
         agents = await self._bus.list_agents(limit=size + 1, after=request.page_token)
-        more = len(agents) > size
-        return pb.ListAgentsResponse(
-            agents=agents[:size], next_page_token=agents[size - 1].name if more else ""
-        )
+        listed = fitting(agents, size)
+        more = len(agents) > len(listed)
+        return pb.ListAgentsResponse(agents=listed, next_page_token=listed[-1].name if more else "")
 
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AgentService"]

@@ -117,8 +117,8 @@ class BusService:
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
         need(caller, "read")
         cursors = valid.cursors("read_cursors", request.read_cursors, MAX_WAIT_THREADS)
-        if caller.own_name:
-            self._bus.report_read(caller.name, cursors)
+        if caller.own_name and cursors:
+            await self._bus.report_read(caller.name, cursors)
         return pb.HeartbeatResponse()
 
     async def ListMessages(

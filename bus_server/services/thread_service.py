@@ -7,7 +7,8 @@ from bus_server.auth import Caller, need
 from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.services import validation as valid
-from bus_server.store import JoinThread, SetThreadState
+from bus_server.services.pages import fitting
+from bus_server.store import JoinThread, Place, SetThreadState
 from threadbus.v1 import thread_service_pb2 as pb
 from threadbus.v1.message_pb2 import Cursor, Message
 from threadbus.v1.thread_pb2 import (
@@ -63,11 +64,12 @@ class ThreadService:
             prefix=valid.text("prefix", request.prefix, 128),
             participant=request.participant,
             limit=size + 1,
-            before=_place(request.page_token),
+            after=_place(request.page_token),
         )
-        response = pb.ListThreadsResponse(threads=[thread for thread, _ in placed[:size]])
-        if len(placed) > size:
-            response.next_page_token = _page_token(placed[size - 1][1])
+        threads = fitting([thread for thread, _ in placed], size)
+        response = pb.ListThreadsResponse(threads=threads)
+        if len(placed) > len(threads):
+            response.next_page_token = _page_token(placed[len(threads) - 1][1])
         return response
 
     async def JoinThread(
@@ -117,18 +119,17 @@ class ThreadService:
         return pb.DeleteThreadResponse()
 
 
-def _page_token(place: tuple[int, int]) -> str:
-    return base64.urlsafe_b64encode(struct.pack(">qq", *place)).decode()
+def _page_token(place: Place) -> str:
+    return base64.urlsafe_b64encode(struct.pack(">qqq", *place)).decode()
 
 
-def _place(page_token: str) -> tuple[int, int] | None:
+def _place(page_token: str) -> Place | None:
     if not page_token:
         return None
     try:
-        update_time, thread_id = struct.unpack(">qq", base64.urlsafe_b64decode(page_token))
+        return Place(*struct.unpack(">qqq", base64.urlsafe_b64decode(page_token)))
     except (ValueError, struct.error):
         raise ValidationFailed(("page_token", "not one that this server gave")) from None
-    return update_time, thread_id
 
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ThreadService"]

@@ -4,13 +4,13 @@ A store is the truth. It decides seqs, and everything that decides about a post 
 does the expectation hold, is the thread open) is decided inside its transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bus_server.errors import BusError
 from threadbus.v1.agent_pb2 import Agent
-from threadbus.v1.message_pb2 import Cursor, Message
+from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread, ThreadState
 
 R = TypeVar("R")
@@ -128,9 +128,9 @@ class SetOperatorToken(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class SaveReads(Command[None]):
-    """Raise what agents have read: (agent, cursor). Those that fit no thread are passed over."""
+    """Raise what agents have read, (agent, thread, epoch) → seq. What fits no thread is dropped."""
 
-    reads: Sequence[tuple[str, Cursor]]
+    reads: Mapping[tuple[str, str, str], int]
 
 
 class Head(NamedTuple):
@@ -163,6 +163,18 @@ class Page(NamedTuple):
     messages: list[Message]
     #: The range holds more than this.
     more: bool
+
+
+class Place(NamedTuple):
+    """Where a thread stands among the threads, last active first.
+
+    The order is that of one moment, `as_of`, so that a thread which gets a post while somebody
+    pages through the list is neither left out nor listed twice.
+    """
+
+    as_of: int  # microseconds since the epoch, as the next
+    active: int  # its last activity until then
+    thread_id: int
 
 
 class Owner(NamedTuple):
@@ -210,9 +222,9 @@ class Store(Protocol):
         prefix: str,
         participant: str,
         limit: int,
-        before: tuple[int, int] | None,
-    ) -> list[tuple[Thread, tuple[int, int]]]:
-        """Threads, last active first, each with its place in that order, after the place given."""
+        after: Place | None,
+    ) -> list[tuple[Thread, Place]]:
+        """Threads, last active first, each with its place in that order; those after a place."""
 
     async def agent(self, name: str) -> Agent | None:
         """An agent, if it is registered."""

@@ -128,9 +128,9 @@ def list_threads(
     prefix: str,
     participant: str,
     limit: int,
-    before: tuple[int, int] | None,
-) -> list[tuple[Thread, tuple[int, int]]]:
-    """Threads, last active first; a place in that order is (update_time, thread id)."""
+    after: store.Place | None,
+) -> list[tuple[Thread, store.Place]]:
+    """Threads, last active first: the first page's order, whatever was posted since."""
     rows = db.execute(
         f"SELECT {_THREAD}, m.body, t.id FROM thread AS t"  # noqa: S608
         f" LEFT JOIN message AS m ON m.id = t.id << 32 | {_HEAD}"
@@ -139,15 +139,39 @@ def list_threads(
         " AND (:participant = '' OR EXISTS (SELECT 1 FROM participant AS p"
         " WHERE p.thread_id = t.id AND p.agent = :participant))",
         {"states": json.dumps(list(states)), "prefix": prefix, "participant": participant},
-    )
-    placed = []
-    for row in rows:
-        thread = _thread(row[:-1])
-        placed.append((thread, (thread.update_time.ToMicroseconds(), row[-1])))
+    ).fetchall()
+    threads = [(_thread(row[:-1]), row[-1]) for row in rows]
+    newest = max((_active(thread) for thread, _ in threads), default=0)
+    as_of = newest if after is None else after.as_of
+    placed = [
+        (thread, store.Place(as_of, _active_until(db, thread, thread_id, as_of), thread_id))
+        for thread, thread_id in threads
+        if thread.create_time.ToMicroseconds() <= as_of
+    ]
     placed.sort(key=lambda item: item[1], reverse=True)
-    if before is not None:
-        placed = [item for item in placed if item[1] < before]
+    if after is not None:
+        placed = [item for item in placed if item[1] < after]
     return placed[:limit]
+
+
+def _active(thread: Thread) -> int:
+    return thread.update_time.ToMicroseconds()
+
+
+def _active_until(db: sqlite3.Connection, thread: Thread, thread_id: int, as_of: int) -> int:
+    """When a thread was last active until then. Bisects its log, if it was active since."""
+    if _active(thread) <= as_of:
+        return _active(thread)
+    low, high, active = 0, thread.head_seq, thread.create_time.ToMicroseconds()
+    while high - low > 1:
+        middle = (low + high) // 2
+        (message,) = read(db, thread_id, middle - 1, middle, 1)
+        time = message.create_time.ToMicroseconds()
+        if time <= as_of:
+            low, active = middle, time
+        else:
+            high = middle
+    return active
 
 
 def _thread(row: tuple[str, str, int, int, str, str, str, int, bytes | None]) -> Thread:

@@ -173,9 +173,9 @@ class SqliteStore:
         prefix: str,
         participant: str,
         limit: int,
-        before: tuple[int, int] | None,
-    ) -> list[tuple[Thread, tuple[int, int]]]:
-        return await self._read(reads.list_threads, states, prefix, participant, limit, before)
+        after: store.Place | None,
+    ) -> list[tuple[Thread, store.Place]]:
+        return await self._read(reads.list_threads, states, prefix, participant, limit, after)
 
     async def agent(self, name: str) -> Agent | None:
         return await self._read(reads.agent, name)

@@ -304,17 +304,14 @@ def set_operator_token(tx: Transaction, command: store.SetOperatorToken) -> None
 
 
 def save_reads(tx: Transaction, command: store.SaveReads) -> None:
-    for agent, cursor in command.reads:
-        try:
-            head = tx.head(cursor.thread)
-        except ThreadNotFound:
-            continue
-        if cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:
-            tx.db.execute(
-                "UPDATE participant SET read_seq = ?"
-                " WHERE thread_id = ? AND agent = ? AND read_seq < ?",
-                (cursor.after_seq, head.thread_id, agent, cursor.after_seq),
-            )
+    tx.db.executemany(
+        "UPDATE participant SET read_seq = :seq WHERE agent = :agent AND read_seq < :seq"
+        " AND thread_id = (SELECT id FROM thread WHERE name = :thread AND epoch = :epoch)",
+        [
+            {"agent": agent, "thread": thread, "epoch": epoch, "seq": seq}
+            for (agent, thread, epoch), seq in command.reads.items()
+        ],
+    )
 
 
 _COMMANDS: dict[type[store.Command[Any]], Callable[[Transaction, Any], Any]] = {

@@ -168,7 +168,7 @@ class ListAgentsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many. 0 = 100; lowered to 1,000."""
+    """At most so many, and about 3 MiB. 0 = 100; lowered to 1,000."""
     page_token: _builtins.str
     """From the last answer. Empty = the first page."""
     def __init__(

@@ -38,7 +38,7 @@ class ThreadServiceStub:
     GetThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]
     """Reads a thread."""
     ListThreads: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]
-    """Lists threads, last active first."""
+    """Lists threads, last active first, in the order of the moment when the first page was read."""
     JoinThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]
     """Enters a thread in one call: what it is, what was said, where to wait from. One snapshot.
     Safe to repeat.
@@ -60,7 +60,7 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     GetThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]  # type: ignore[assignment]
     """Reads a thread."""
     ListThreads: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]  # type: ignore[assignment]
-    """Lists threads, last active first."""
+    """Lists threads, last active first, in the order of the moment when the first page was read."""
     JoinThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]  # type: ignore[assignment]
     """Enters a thread in one call: what it is, what was said, where to wait from. One snapshot.
     Safe to repeat.
@@ -97,7 +97,7 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.ListThreadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.ListThreadsResponse, _abc.Awaitable[_thread_service_pb2.ListThreadsResponse]]:
-        """Lists threads, last active first."""
+        """Lists threads, last active first, in the order of the moment when the first page was read."""
 
     @_abc_1.abstractmethod
     def JoinThread(
