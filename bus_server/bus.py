@@ -53,12 +53,13 @@ PURGE_RETRY = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Messages of a thread, ascending, and what is left of the range: low < seq < high."""
+    """Messages of a thread, ascending, and from where to read on in either direction."""
 
     messages: Sequence[Message]
     head: Head
-    low: int
-    high: int
+    next_after: int
+    next_before: int
+    more: bool
 
 
 class Bus:
@@ -135,7 +136,8 @@ class Bus:
         head = part.head
         if epoch not in ("", head.epoch) or after > head.seq:
             raise CursorInvalid(head_seq=head.seq, first_seq=1, epoch=head.epoch)
-        low, high = after, min(before or head.seq + 1, head.seq + 1)
+        last = min(before - 1, head.seq) if before else head.seq
+        low, high = after, last + 1  # what is not read yet: low < seq < high
         messages: list[Message] = []
         size = scanned = 0
         while part.messages:
@@ -157,7 +159,9 @@ class Bus:
             if full or high - low <= 1:
                 break
             part = await self._store.page(thread, low, high, rows, PAGE_BYTES - size, newest)
-        return Page(messages, head, low, high)
+        if newest:
+            return Page(messages, head, last, high, more=high - low > 1)
+        return Page(messages, head, low, after + 1, more=high - low > 1)
 
     async def message(self, thread: str, seq: int) -> Message:
         """Read one message."""

@@ -138,9 +138,9 @@ class BusService:
             messages=page.messages,
             head_seq=page.head.seq,
             first_seq=1,
-            next_after_seq=page.high - 1 if request.newest else page.low,
-            next_before_seq=page.high,
-            has_more=page.high - page.low > 1,
+            next_after_seq=page.next_after,
+            next_before_seq=page.next_before,
+            has_more=page.more,
             epoch=page.head.epoch,
         )
 

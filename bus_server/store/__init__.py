@@ -155,6 +155,18 @@ class Commit:
     #: Threads deleted: name and id.
     deleted: list[tuple[str, int]] = field(default_factory=list)
 
+    def add(self, later: "Commit") -> None:
+        """Take in what a later commit did."""
+        for name, _ in later.deleted:
+            # What comes under the name from here on is another thread's.
+            self.heads.pop(name, None)
+            self.entries.pop(name, None)
+        self.outcomes += later.outcomes
+        self.heads |= later.heads
+        self.deleted += later.deleted
+        for name, entries in later.entries.items():
+            self.entries.setdefault(name, []).extend(entries)
+
 
 class Page(NamedTuple):
     """A run of a thread's log, ascending, and its head in the same snapshot."""

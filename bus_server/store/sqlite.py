@@ -93,24 +93,18 @@ class SqliteStore:
     ) -> store.Commit:
         try:
             return self._transact(db, commands)
-        except sqlite3.Error as error:
+        except Exception as error:
             meaning = _meaning(error)
             if isinstance(meaning, BusError) or len(commands) == 1:
                 raise meaning from error
             logger.warning("a batch of %d failed (%s): one by one", len(commands), error)
-        # Something unforeseen in one of them: find out which, so that it fails alone.
+        # Something unforeseen in one of them: find out in which, so that it fails alone.
         whole = store.Commit()
         for command in commands:
             try:
-                part = self._transact(db, [command])
-            except sqlite3.Error as error:
+                whole.add(self._transact(db, [command]))
+            except Exception as error:  # noqa: BLE001 - its caller hears of it
                 whole.outcomes.append(_meaning(error))
-                continue
-            whole.outcomes += part.outcomes
-            whole.heads |= part.heads
-            whole.deleted += part.deleted
-            for name, entries in part.entries.items():
-                whole.entries.setdefault(name, []).extend(entries)
         return whole
 
     def _transact(
@@ -231,8 +225,10 @@ def _data_version(db: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _meaning(error: sqlite3.Error) -> BusError | StoreFailed:
-    """An error of SQLite's in the store's words."""
+def _meaning(error: Exception) -> Exception:
+    """An error in the store's words, if it is one of SQLite's."""
+    if not isinstance(error, sqlite3.Error):
+        return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy("the database is locked by another program")
