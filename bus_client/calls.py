@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import grpc.aio
@@ -24,6 +25,7 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 # Seconds for one attempt, else a server that hangs would use up the whole timeout.
 _ATTEMPT = 10.0
+_CLOSED = "The client was closed."
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -48,6 +50,7 @@ class Calls:
         self._server = server
         self._timeout = timeout
         self._metadata: tuple[tuple[str, str], ...] = ()
+        self._closed = False
 
     def authorize(self, token: str) -> None:
         """Sends `token` with every call from now on."""
@@ -68,6 +71,17 @@ class Calls:
         such a call is repeated only when the server says that nothing was done; when nobody can
         tell, OutcomeUnknown is raised.
         """
+        with self.usable():
+            return await self._call(method, request, timeout, changes, request_id)
+
+    async def _call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+        changes: bool,
+        request_id: str,
+    ) -> Response:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         in_doubt = False
@@ -109,7 +123,24 @@ class Calls:
 
     async def close(self) -> None:
         """Closes the channel, and with it every call under way."""
+        self._closed = True
         await self._channel.close()
+
+    @contextmanager
+    def usable(self) -> Iterator[None]:
+        """Has a call say so when the client was closed, before it or under it.
+
+        grpc would cancel it, which nobody asked for, or raise an error of its own.
+        """
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):
+                raise RuntimeError(_CLOSED) from None
+            raise
 
     async def _connected(self, deadline: float) -> bool:
         try:

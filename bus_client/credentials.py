@@ -53,11 +53,13 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _load(path: Path) -> dict[str, dict[str, str]]:
     try:
-        tokens: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+        tokens = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}). Mend it, or move it away.") from error
+    if not isinstance(tokens, dict) or not all(isinstance(kept, dict) for kept in tokens.values()):
+        raise ValueError(f"{path} is not server → agent → token. Mend it, or move it away.")
     return tokens
 
 

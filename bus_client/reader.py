@@ -211,6 +211,9 @@ class Reader:
         self._waited = None
 
     def _read_to(self, cursor: Cursor, *, report: bool = True) -> None:
+        here = self.position
+        if cursor.epoch == here.epoch and cursor.after_seq < here.after_seq:
+            return  # acknowledged further than this before
         self._position = cursor
         if report and self._reporter is not None:
             self._reporter.report(cursor)

@@ -65,10 +65,12 @@ async def wait_frames(
             rpc_timeout = left + _GRACE
         patience = min(give_up - loop.time(), _FIRST_FRAME)
         retry_delay = 0.0
-        call = calls.wait_messages(request, timeout=rpc_timeout)
+        with calls.usable():
+            call = calls.wait_messages(request, timeout=rpc_timeout)
         try:
             while True:
-                frame = await _read(call, patience)
+                with calls.usable():
+                    frame = await _read(call, patience)
                 unreached, give_up, pauses = None, deadline, backoff(0.05, 2.0)
                 if frame.started.HasField("keepalive_interval"):
                     patience = _SILENCE * _seconds(frame.started.keepalive_interval)
@@ -77,7 +79,8 @@ async def wait_frames(
                     request.threads[0].CopyFrom(cursor)
                 yield frame
                 if frame.HasField("ending"):
-                    await _end(call)
+                    with calls.usable():
+                        await _end(call)
                     if frame.ending.reason in _ASKED_FOR:
                         return
                     retry_delay = _seconds(frame.ending.retry_delay)

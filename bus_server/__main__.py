@@ -32,7 +32,11 @@ def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
 
 @click.command()
 @_flag("listen", "HOST:PORT or unix:PATH to listen on; port 0 takes any free one.")
-@_flag("db", "The database file; made when it is not there.", type=click.Path(path_type=Path))
+@_flag(
+    "db",
+    "The database file; made when it is not there.",
+    type=click.Path(path_type=Path, readable=False),
+)
 @_flag(
     "durability",
     "full: an acknowledged post is on disk. fast: it may be lost with the machine.",

@@ -1,6 +1,7 @@
 """The bus: what can be asked of it, whoever asks and over whatever road."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import Counter
@@ -242,7 +243,8 @@ class Bus:
     async def drain(self) -> None:
         """End every wait, then return when all that was posted is answered."""
         await self._tails.drain()
-        await self._readers.save()
+        with contextlib.suppress(BusError, StoreFailed):  # their loss costs agents repeats
+            await self._readers.save()
         await self._writer.drain()
 
     async def _fallback(self, interval: float) -> None:

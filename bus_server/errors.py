@@ -1,5 +1,6 @@
 """What can go wrong, in the bus's own words. `status.py` gives each its gRPC status."""
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 
 
@@ -28,7 +29,9 @@ class ValidationFailed(BusError):
     """Fields of the request are missing or wrong."""
 
     def __init__(self, *violations: tuple[str, str]) -> None:
-        super().__init__("; ".join(f"{field}: {text}" for field, text in violations))
+        super().__init__(
+            "; ".join(f"{field}: {text}" if field else text for field, text in violations)
+        )
         self.violations = violations
 
 
@@ -156,10 +159,10 @@ class StorageFull(BusError):
 class Draining(BusError):
     """The server is going away."""
 
-    retry_delay = 1.0
-
     def __init__(self) -> None:
         super().__init__("the server is going away; nothing was done, try again shortly")
+        # Jittered: those who are sent away together must not come back together.
+        self.retry_delay = random.uniform(0.2, 1.0)  # noqa: S311
 
 
 class StoreBusy(BusError):

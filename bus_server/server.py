@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from ipaddress import ip_address
 
@@ -69,6 +70,21 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
+def check_free(settings: Settings) -> None:
+    """Refuse a Unix socket where a server answers: gRPC would take it away. Raises ServeError."""
+    if settings.listen.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(settings.listen.removeprefix("unix:")) == 0:
+                raise ServeError(_taken(settings))
+
+
+def _taken(settings: Settings) -> str:
+    return (
+        f"cannot listen on {settings.listen}: it is taken (by another threadbus?) or not an "
+        "address of this machine; choose another --listen"
+    )
+
+
 async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM or SIGINT.
 
@@ -77,14 +93,12 @@ async def serve(settings: Settings) -> None:
         StoreRefused: the database cannot be used.
     """
     check_exposure(settings)
+    check_free(settings)
     server = grpc.aio.server(options=channel_options(settings))
     try:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError as error:
-        raise ServeError(
-            f"cannot listen on {settings.listen}: the port is taken (by another threadbus?) or the "
-            "address is not this machine's; choose another --listen"
-        ) from error
+        raise ServeError(_taken(settings)) from error
     store = await SqliteStore.open(
         settings.db,
         full_durability=settings.durability == "full",

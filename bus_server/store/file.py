@@ -1,6 +1,7 @@
 """The database file: made whole or not at all, and looked at before SQLite may touch it."""
 
 import contextlib
+import fcntl
 import os
 import secrets
 import sqlite3
@@ -26,9 +27,15 @@ def prepare(path: Path) -> None:
         raise StoreRefused(f"{folder} is not a folder: make it, or choose another --db")
     if not os.access(folder, os.W_OK):
         raise StoreRefused(f"{folder} is read-only: the database needs a folder it can write to")
+    log = path.with_name(f"{path.name}-wal")
+    left_over = log.exists()  # looked at first: another server makes its log after its file
     if not path.exists() or path.stat().st_size == 0:
+        if left_over:
+            raise StoreRefused(
+                f"{log} is left of a database that is gone: put that back, or remove the log"
+            )
         _create(path)
-    _check(path)
+    _check(path, log)
 
 
 def quoted(path: Path) -> str:
@@ -41,7 +48,7 @@ def _create(path: Path) -> None:
 
     So that a crash, or another server starting at the same moment, leaves a whole file or none.
     """
-    draft = path.with_name(f"{path.name}-draft-{os.getpid()}")
+    draft = path.with_name(f"{path.name}-draft-{secrets.token_hex(4)}")
     try:
         draft.touch(mode=0o600)
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
@@ -50,11 +57,10 @@ def _create(path: Path) -> None:
             db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             db.execute("INSERT INTO store (epoch) VALUES (?)", (secrets.token_hex(8),))
             db.execute("PRAGMA journal_mode = WAL").fetchall()
-        if path.exists():
-            draft.replace(path)  # an empty file
-        else:
-            with contextlib.suppress(FileExistsError):
-                path.hardlink_to(draft)
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            _replace_empty(path, draft)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # the name, too, must outlive a power cut
@@ -66,7 +72,16 @@ def _create(path: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _check(path: Path) -> None:
+def _replace_empty(path: Path, draft: Path) -> None:
+    """Put the draft in an empty file's place, unless another server was first."""
+    with path.open("rb") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        now = path.stat()
+        if os.path.samestat(now, os.fstat(opened.fileno())) and now.st_size == 0:
+            draft.replace(path)
+
+
+def _check(path: Path, log: Path) -> None:
     # The header is read as bytes: opening it with SQLite could already change a foreign file.
     try:
         if not os.access(path, os.W_OK):
@@ -85,13 +100,23 @@ def _check(path: Path) -> None:
             f"{path} has schema version {version}, this server knows {SCHEMA_VERSION}: "
             "upgrade threadbus"
         )
-    uri = f"file:{quoted(path)}?mode=ro"
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-            # Walks the table definitions, and the first page of each table.
-            for table in ("store", "thread", "message", "request", "participant", "agent", "token"):
-                db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall()  # noqa: S608
-            if db.execute("SELECT count(*) FROM store").fetchone() != (1,):
-                raise StoreRefused(f"{path} is damaged: restore a backup")
+        # A file without a log is complete, and looking at it need not make one.
+        _look(path, "mode=ro" if log.exists() else "mode=ro&immutable=1")
     except sqlite3.Error as error:
-        raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from error
+        if not log.exists():
+            raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from error
+        try:
+            _look(path, "mode=ro")  # another server may just have begun to write to it
+        except sqlite3.Error as again:
+            raise StoreRefused(f"{path} is damaged ({again}): restore a backup") from again
+
+
+def _look(path: Path, how: str) -> None:
+    """Walk the table definitions and the first page of each table. Raises sqlite3.Error."""
+    uri = f"file:{quoted(path)}?{how}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        for table in ("thread", "message", "request", "participant", "agent", "token", "purge"):
+            db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall()  # noqa: S608
+        if db.execute("SELECT count(*) FROM store").fetchone() != (1,):
+            raise sqlite3.DatabaseError("its identity is missing")

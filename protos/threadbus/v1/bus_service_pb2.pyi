@@ -298,11 +298,13 @@ class WaitStarted(_message.Message):
     KEEPALIVE_INTERVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
-        """One for each thread asked for, in that order."""
+        """One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
+        asked for, and moved by the `resync` that follows: take no cursor from here.
+        """
 
     @_builtins.property
     def keepalive_interval(self) -> _duration_pb2.Duration:
-        """Granted. Take the connection for dead after two and a half of it without any frame."""
+        """Granted, always set. Take the connection for dead after two and a half of it without any frame."""
 
     def __init__(
         self,
@@ -332,7 +334,7 @@ class MessageBatch(_message.Message):
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """At least one."""
+        """At least one. Their seqs count in the epoch of `cursor`."""
 
     def __init__(
         self,
@@ -481,7 +483,9 @@ class WaitEnding(_message.Message):
     """Why."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """Wait so long before coming again. Unset = not at all."""
+        """Wait so long before coming again. Unset = come again at once, unless the reason is an end that
+        was asked for or THREADS_CLOSED. Reasons that a client does not know mean: come again.
+        """
 
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
@@ -511,8 +515,8 @@ class HeartbeatRequest(_message.Message):
     READ_CURSORS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def read_cursors(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
-        """What it has read, thread by thread, at most 1,000. Only ever raises read_seq; unknown threads,
-        other epochs and positions past the head are ignored.
+        """What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
+        threads, those the caller takes no part in, other epochs, and positions past the head.
         """
 
     def __init__(

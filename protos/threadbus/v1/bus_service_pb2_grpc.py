@@ -82,6 +82,8 @@ class BusServiceServicer(object):
     def WaitMessages(self, request, context):
         """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
         two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
+        What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
+        when it joins again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

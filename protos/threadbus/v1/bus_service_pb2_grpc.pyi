@@ -40,6 +40,8 @@ class BusServiceStub:
     WaitMessages: _grpc.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]
     """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
     two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
+    What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
+    when it joins again.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]
     """Says what the caller has read, so that it goes on from there after a crash. Anonymous callers
@@ -66,6 +68,8 @@ class BusServiceAsyncStub(BusServiceStub):
     WaitMessages: _aio.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]  # type: ignore[assignment]
     """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
     two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
+    What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
+    when it joins again.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Says what the caller has read, so that it goes on from there after a crash. Anonymous callers
@@ -101,6 +105,8 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_bus_service_pb2.WaitMessagesResponse], _abc.AsyncIterator[_bus_service_pb2.WaitMessagesResponse]]:
         """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
         two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
+        What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
+        when it joins again.
         """
 
     @_abc_1.abstractmethod

@@ -4,10 +4,10 @@ isort:skip_file
 Why a call failed. Each error carries google.rpc.ErrorInfo with domain `threadbus` and as reason
 the name of one of these values without `ERROR_REASON_`, such as SEQ_CONFLICT.
 
-An error with ErrorInfo, but for INTERNAL, means that nothing was stored. INTERNAL, DEADLINE_EXCEEDED
-and UNAVAILABLE without ErrorInfo (the connection broke) leave the outcome of a post unknown: repeat
-it with the same request_id, or not at all. A request over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED
-without ErrorInfo.
+An error with ErrorInfo, but for INTERNAL, means that nothing was stored. INTERNAL leaves the outcome
+of a post unknown, and so does an error without ErrorInfo that is DEADLINE_EXCEEDED, UNAVAILABLE,
+CANCELLED or UNKNOWN (the connection broke): repeat it with the same request_id, or not at all. A
+request over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without ErrorInfo.
 """
 
 from google.protobuf import descriptor as _descriptor
@@ -40,7 +40,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ACCESS_DENIED: _ErrorReason.ValueType  # 6
     """[PERMISSION_DENIED] The token does not allow this."""
     ERROR_REASON_THREAD_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """[NOT_FOUND] No such thread; ResourceInfo names each."""
+    """[NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 8
     """[NOT_FOUND] No such message, or no longer kept."""
     ERROR_REASON_AGENT_NOT_FOUND: _ErrorReason.ValueType  # 9
@@ -82,7 +82,7 @@ ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 4
 ERROR_REASON_ACCESS_DENIED: ErrorReason.ValueType  # 6
 """[PERMISSION_DENIED] The token does not allow this."""
 ERROR_REASON_THREAD_NOT_FOUND: ErrorReason.ValueType  # 7
-"""[NOT_FOUND] No such thread; ResourceInfo names each."""
+"""[NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 8
 """[NOT_FOUND] No such message, or no longer kept."""
 ERROR_REASON_AGENT_NOT_FOUND: ErrorReason.ValueType  # 9

@@ -255,7 +255,9 @@ class JoinThreadRequest(_message.Message):
     context_limit: _builtins.int
     """How many messages before `cursor` to return, as context. 0 = none; lowered to 100 and to about 1 MiB."""
     start: Global___JoinStart.ValueType
-    """Where a newcomer begins. An agent that was here before goes on from its read_seq."""
+    """Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
+    handed to – goes on from its read_seq: 0 until it says what it has read.
+    """
     def __init__(
         self,
         *,
