@@ -1,0 +1,142 @@
+"""Node processes that run the client in clients/node and print a JSON object a line."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving import BusStub
+from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
+from threadbus.v1.message_pb2 import Message
+
+CLIENT = Path(__file__).parent.parent / "clients" / "node"
+#: Seconds that no step takes, not even on a busy machine.
+BOUND = 20.0
+
+_PRELUDE = """
+    import { ThreadBus } from './threadbus.mjs';
+    const [address, thread] = process.argv.slice(1);
+    const bus = new ThreadBus(address);
+    const say = (line) => console.log(JSON.stringify(line));
+    /** Until the test says go_on(). */
+    const told = async () => { for await (const _ of process.stdin) return; };
+"""
+
+
+def require_node() -> None:
+    """Skip the test unless there is node, npm and what the client needs."""
+    for command in ("node", "npm"):
+        if shutil.which(command) is None:
+            pytest.skip(f"the Node client needs {command}, which is not installed here")
+    try:
+        _install_packages()
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"the Node client's packages cannot be installed: {error}")
+
+
+def _install_packages() -> None:
+    wanted = json.loads((CLIENT / "package.json").read_text("utf-8"))["dependencies"]
+    try:
+        # npm writes this file last.
+        listed = json.loads((CLIENT / "node_modules/.package-lock.json").read_text("utf-8"))
+    except FileNotFoundError:
+        listed = {"packages": {}}
+    found = {
+        name: "=" + listed["packages"].get(f"node_modules/{name}", {}).get("version", "")
+        for name in wanted
+    }
+    if found != wanted:
+        flags = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+        subprocess.run(["npm", "install", *flags], cwd=CLIENT, check=True, timeout=120)
+
+
+class Node:
+    """A running node process. Every step is bounded."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+
+    async def line(self) -> dict[str, Any]:
+        """The next line."""
+        async with asyncio.timeout(BOUND):
+            line = await self._stdout.readline()
+        assert line, f"node ended with {await self.exit_code()}"
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    async def lines(self, count: int) -> list[dict[str, Any]]:
+        """The next lines."""
+        return [await self.line() for _ in range(count)]
+
+    async def rest(self) -> list[dict[str, Any]]:
+        """The lines up to the end, which is a good one."""
+        async with asyncio.timeout(BOUND):
+            lines = [json.loads(line) async for line in self._stdout]
+        assert await self.exit_code() == 0
+        return lines
+
+    async def exit_code(self) -> int:
+        """How it ended."""
+        async with asyncio.timeout(BOUND):
+            return await self._process.wait()
+
+    def go_on(self) -> None:
+        """Let a script go on that waits for `told()`."""
+        self._stdin.write_eof()
+
+
+@contextlib.asynccontextmanager
+async def node(*arguments: str, **environment: str) -> AsyncIterator[Node]:
+    """Run node in the client's folder; it is killed in the end."""
+    # A proxy must not come between a client and a server on one machine.
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        *arguments,
+        cwd=CLIENT,
+        env={**os.environ, **proxies, **environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Node(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+def example(
+    address: str, thread: str, name: str, **environment: str
+) -> AbstractAsyncContextManager[Node]:
+    """The agent of example.mjs."""
+    return node("example.mjs", address, thread, name, **environment)
+
+
+def script(body: str, address: str, thread: str) -> AbstractAsyncContextManager[Node]:
+    """A script that has `bus`, the name of the thread, and say() for what the test is to see."""
+    return node("--input-type=module", "--eval", _PRELUDE + body, address, thread)
+
+
+async def post(bus: BusStub, thread: str, *contents: str, **fields: Any) -> None:
+    """Post one after the other."""
+    for content in contents:
+        await bus.PostMessage(PostMessageRequest(thread=thread, content=content, **fields))
+
+
+async def history(bus: BusStub, thread: str) -> list[Message]:
+    """The thread's messages."""
+    return list((await bus.ListMessages(ListMessagesRequest(thread=thread))).messages)
