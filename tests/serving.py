@@ -56,7 +56,8 @@ class ServerProcess:
             text=True,
             env={key: value for key, value in os.environ.items() if "THREADBUS" not in key},
         )
-        threading.Thread(target=self._read_log, args=(process,), daemon=True).start()
+        self._log_reader = threading.Thread(target=self._read_log, args=(process,), daemon=True)
+        self._log_reader.start()
         return process
 
     def _read_log(self, process: subprocess.Popen[str]) -> None:
@@ -88,6 +89,7 @@ class ServerProcess:
         code = self.process.wait(30)
         if self.process.stdout is not None:
             self.process.stdout.close()
+        self._log_reader.join(10)
         self.process = None
         return code
 

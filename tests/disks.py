@@ -1,0 +1,46 @@
+"""Small disks of a test's own, in memory."""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@contextlib.contextmanager
+def small_disk(where: Path, *, megabytes: int) -> Iterator[Path]:
+    """A file system of so many megabytes. Skips the test where mounting is not permitted."""
+    where.mkdir()
+    _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(where))
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", "--lazy", str(where)], check=True)
+
+
+def make_read_only(disk: Path) -> None:
+    """From now on nothing can be written there."""
+    _mount("-o", "remount,ro", str(disk))
+
+
+def _mount(*options: str) -> None:
+    try:
+        done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no `mount` here")
+    if done.returncode != 0:
+        pytest.skip(f"mounting is not permitted: {done.stderr.strip()}")
+
+
+def fill(disk: Path) -> Path:
+    """Take all the space that is left; answers the file that holds it."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as opened:
+        with contextlib.suppress(OSError):
+            while True:
+                opened.write(bytes(64 * 1024))
+        with contextlib.suppress(OSError):
+            while True:
+                opened.write(bytes(512))
+    return ballast

@@ -1,0 +1,42 @@
+"""Agents that have joined a thread through the SDK, and what they read there."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Literal
+
+from bus_client import BusClient, Message, ThreadHandle
+from tests.wait_frames import BOUND
+
+
+@contextlib.asynccontextmanager
+async def member(
+    address: str,
+    thread: str,
+    home: Path,
+    *,
+    role: str = "reader",
+    start: Literal["head", "first"] = "first",
+) -> AsyncIterator[ThreadHandle]:
+    """The thread, joined by the agent THREAD-ROLE, whose token is kept under `home`."""
+    agent, credentials = f"{thread}-{role}", home / "credentials.json"
+    async with BusClient(address, agent=agent, credentials=credentials) as bus:
+        yield await bus.join(thread, start=start)
+
+
+async def read_position(address: str, thread: str, home: Path, *, role: str = "reader") -> int:
+    """Up to where the server knows that a member has read."""
+    async with member(address, thread, home, role=role) as again:
+        return again.position.after_seq
+
+
+async def take(messages: AsyncIterator[Message], count: int) -> list[str]:
+    """What the next so many messages say."""
+    async with asyncio.timeout(BOUND):
+        return [(await anext(messages)).content for _ in range(count)]
+
+
+def contents(messages: Iterable[Message]) -> list[str]:
+    """What messages say."""
+    return [message.content for message in messages]

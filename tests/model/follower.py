@@ -1,0 +1,127 @@
+"""A wait that stays open while others act, held against the model."""
+
+from tests.model.blocking_bus import BlockingBus
+from tests.model.frames import expected_frames
+from tests.model.history import History, Refusal, no_thread
+from tests.model.model import Model
+from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
+from threadbus.v1.message_pb2 import Cursor, Message
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
+
+
+class Follower:
+    """It opens where the request says, and after a break where a frame last said."""
+
+    def __init__(
+        self, bus: BlockingBus, model: Model, request: WaitMessagesRequest, caller: str
+    ) -> None:
+        self._bus = bus
+        self._request = request
+        self._caller = caller
+        self._begins = {cursor.thread: cursor.after_seq for cursor in request.threads}
+        self._lives = {cursor.thread: cursor.epoch for cursor in request.threads}
+        self._received: dict[str, list[Message]] = {name: [] for name in self._lives}
+        self._may_have_ended = False
+        self.ended = False
+        self.open(model)
+
+    def open(self, model: Model) -> None:
+        """Wait from the cursors of the request; what is sent first must be what the model says."""
+        self._frames = self._bus.wait(self._request, self._caller)
+        self._caught_up: set[str] = set()
+        assert [next(self._frames)] == expected_frames(model, self._request, self._caller)[:1]
+
+    def close(self) -> None:
+        self._frames.close()
+
+    def settle(self, model: Model, *, closed_meanwhile: bool = False) -> None:
+        """Receive all that the model says must come by now.
+
+        `closed_meanwhile`: all of its threads may have been closed for a moment, and the wait have
+        ended with that or not.
+        """
+        self._may_have_ended |= closed_meanwhile
+        histories = {name: model.histories[life] for name, life in self._lives.items()}
+        gone = [name for name, life in histories.items() if model.threads.get(name) is not life]
+        closed = all(h.thread.state != THREAD_STATE_OPEN for h in histories.values())
+        while not self.ended and (gone or closed or self._lacks(histories)):
+            frame = self._next()
+            if isinstance(frame, Refusal):
+                assert frame in [no_thread(name) for name in gone]
+                self.ended = True
+            elif frame is not None:
+                assert closed or self._may_have_ended
+                assert frame.reason == WaitEnding.REASON_THREADS_CLOSED
+                self.ended = True
+        for name, history in histories.items():
+            received, wanted = self._received[name], self._wanted(history)
+            assert received == wanted[: len(received)]
+            assert self.ended or received == wanted
+            assert received == wanted or gone or self._may_have_ended
+
+    def drained(self, model: Model) -> None:
+        """The server is going away: it must say so, and where to resume."""
+        ending = self._next()
+        assert isinstance(ending, WaitEnding)
+        if self._may_have_ended and ending.reason == WaitEnding.REASON_THREADS_CLOSED:
+            self.ended = True
+            return
+        assert ending.reason == WaitEnding.REASON_DRAINING
+        assert 0 < ending.retry_delay.ToMilliseconds() <= 1_000
+        heads = (model.threads[name] for name in self._lives)
+        assert list(ending.threads) == [head.position(head.at(head.head)) for head in heads]
+
+    def broken(self) -> None:
+        """The server was killed: gRPC says that the connection broke, and nobody else anything."""
+        end = self._next()
+        if self._may_have_ended and isinstance(end, WaitEnding):
+            assert end.reason == WaitEnding.REASON_THREADS_CLOSED
+            self.ended = True
+        else:
+            assert end == Refusal("UNAVAILABLE", "", {}, [])
+
+    def _next(self) -> WaitEnding | Refusal | None:
+        """Take one frame; what ends the wait is returned."""
+        frame = next(self._frames)
+        if isinstance(frame, Refusal):
+            return frame
+        match frame.WhichOneof("frame"):
+            case "messages":
+                cursor = frame.messages.cursor
+                messages = frame.messages.messages
+                assert messages
+                assert cursor.after_seq >= messages[-1].seq
+                self._received[cursor.thread] += messages
+                self._move(cursor)
+            case "caught_up":
+                cursor = frame.caught_up.cursor
+                assert cursor.thread not in self._caught_up
+                self._caught_up.add(cursor.thread)
+                self._move(cursor)
+            case "keepalive":
+                for position in frame.keepalive.threads:
+                    self._move(position.cursor)
+            case "ending":
+                for position in frame.ending.threads:
+                    self._move(position.cursor)
+                return frame.ending
+            case unexpected:
+                raise AssertionError(f"a frame {unexpected} on an open wait: {frame}")
+        return None
+
+    def _move(self, cursor: Cursor) -> None:
+        """Resume from here; a cursor never goes back."""
+        place = next(place for place in self._request.threads if place.thread == cursor.thread)
+        assert cursor.epoch == place.epoch
+        assert cursor.after_seq >= place.after_seq
+        place.CopyFrom(cursor)
+
+    def _wanted(self, history: History) -> list[Message]:
+        begin = self._begins[history.thread.name]
+        return history.wanted(self._request.filter, self._caller, begin, history.head)
+
+    def _lacks(self, histories: dict[str, History]) -> bool:
+        return len(self._caught_up) < len(histories) or any(
+            len(self._received[name]) < len(self._wanted(history))
+            for name, history in histories.items()
+        )

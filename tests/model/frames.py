@@ -1,0 +1,101 @@
+"""The frames of a wait that delivers what is there and ends (max_wait 0s), by the model."""
+
+from collections.abc import Sequence
+
+from google.protobuf.duration_pb2 import Duration
+
+from tests.model.history import ANONYMOUS, History, Refusal, invalid, no_thread
+from tests.model.model import Model
+from threadbus.v1.bus_service_pb2 import (
+    MessageBatch,
+    WaitEnding,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+    WaitResync,
+    WaitStarted,
+)
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
+
+KEEPALIVE = Duration(seconds=45)
+
+
+def expected_frames(
+    model: Model, request: WaitMessagesRequest, caller: str
+) -> list[WaitMessagesResponse] | Refusal:
+    """What the wait answers, frame by frame. The messages are few and small: no frame is split."""
+    names = [cursor.thread for cursor in request.threads]
+    if len(set(names)) < len(names) or not names:
+        return invalid("threads")
+    if request.filter.addressed_to_me and caller == ANONYMOUS:
+        return invalid("filter.addressed_to_me")
+    missing = [name for name in names if name not in model.threads]
+    if missing:
+        return no_thread(*missing)
+    places = [_Place(model.threads[cursor.thread], cursor) for cursor in request.threads]
+    frames = [
+        WaitMessagesResponse(
+            started=WaitStarted(
+                threads=[place.started for place in places], keepalive_interval=KEEPALIVE
+            )
+        )
+    ]
+    for place in places:
+        if place.resync:
+            resync = WaitResync(reason=place.resync, position=place.told, requested=place.requested)
+            frames.append(WaitMessagesResponse(resync=resync))
+    delivered = 0
+    for place in places:
+        left = request.max_messages - delivered if request.max_messages else place.history.head
+        history = place.history
+        messages = history.wanted(request.filter, caller, place.after, history.head)[:left]
+        delivered += len(messages)
+        full = 0 < request.max_messages <= delivered
+        # When the last wanted one is delivered, what comes after it is not looked at.
+        place.after = messages[-1].seq if full and messages else history.head
+        if messages:
+            batch = MessageBatch(cursor=place.told.cursor, messages=messages)
+            frames.append(WaitMessagesResponse(messages=batch))
+        if place.after == history.head:
+            frames.append(WaitMessagesResponse(caught_up=place.told))
+        if full:
+            break
+    ending = WaitEnding(
+        reason=_reason(request, delivered, places), threads=[place.told for place in places]
+    )
+    return [*frames, WaitMessagesResponse(ending=ending)]
+
+
+def _reason(
+    request: WaitMessagesRequest, delivered: int, places: Sequence["_Place"]
+) -> WaitEnding.Reason.ValueType:
+    if 0 < request.max_messages <= delivered:
+        return WaitEnding.REASON_MAX_MESSAGES
+    if 0 < request.min_messages <= delivered:
+        return WaitEnding.REASON_MIN_MESSAGES
+    if all(place.history.thread.state != THREAD_STATE_OPEN for place in places):
+        return WaitEnding.REASON_THREADS_CLOSED
+    return WaitEnding.REASON_MAX_WAIT
+
+
+class _Place:
+    """Where the wait is in one thread."""
+
+    def __init__(self, history: History, requested: Cursor) -> None:
+        self.history = history
+        self.requested = requested
+        self.resync: WaitResync.Reason.ValueType | None = None
+        if requested.epoch not in ("", history.thread.epoch):
+            self.resync = WaitResync.REASON_EPOCH_CHANGED
+        elif requested.after_seq > history.head:
+            self.resync = WaitResync.REASON_CURSOR_AHEAD
+        self.after = 0 if self.resync else requested.after_seq
+
+    @property
+    def started(self) -> ThreadPosition:
+        """As it was asked for, if that cannot be honoured: the resync frame is still to come."""
+        return self.history.position(self.requested) if self.resync else self.told
+
+    @property
+    def told(self) -> ThreadPosition:
+        return self.history.position(self.history.at(self.after))

@@ -1,0 +1,136 @@
+"""One life of a thread, as lists and dicts; and what a refusal says."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from threadbus.v1.bus_service_pb2 import ListMessagesRequest, ListMessagesResponse
+from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
+from threadbus.v1.thread_pb2 import Thread, ThreadPosition
+
+ANONYMOUS, OPERATOR = "anonymous", "operator"
+
+
+class Refusal(NamedTuple):
+    """An error: status code, ErrorInfo, and the fields or resources that it names."""
+
+    code: str
+    reason: str
+    metadata: dict[str, str]
+    named: list[str]
+
+
+def refusal(code: str, reason: str, *named: str, **metadata: object) -> Refusal:
+    return Refusal(code, reason, {key: str(value) for key, value in metadata.items()}, list(named))
+
+
+def no_thread(*names: str) -> Refusal:
+    return refusal("NOT_FOUND", "THREAD_NOT_FOUND", *names)
+
+
+def invalid(field_path: str) -> Refusal:
+    return refusal("INVALID_ARGUMENT", "VALIDATION_FAILED", field_path)
+
+
+@dataclass
+class History:
+    """A thread from its creation to its deletion."""
+
+    thread: Thread  # as GetThread answers it
+    number: int  # in the order of creation
+    log: list[Message] = field(default_factory=list)
+    read: dict[str, int] = field(default_factory=dict)  # each participant's read_seq
+
+    def copy(self) -> "History":
+        thread = Thread()
+        thread.CopyFrom(self.thread)
+        return History(thread, self.number, list(self.log), dict(self.read))
+
+    @property
+    def head(self) -> int:
+        return len(self.log)
+
+    def append(self, message: Message) -> None:
+        message.seq = self.head + 1
+        self.log.append(message)
+        self.thread.head_seq = message.seq
+        self.thread.update_time.CopyFrom(message.create_time)
+
+    def raise_read(self, agent: str, seq: int) -> None:
+        self.read[agent] = max(self.read.get(agent, 0), seq)
+
+    def holds(self, cursor: Cursor) -> bool:
+        """Whether a cursor is of this history and not ahead of it."""
+        return cursor.epoch in ("", self.thread.epoch) and cursor.after_seq <= self.head
+
+    def at(self, seq: int) -> Cursor:
+        return Cursor(thread=self.thread.name, after_seq=seq, epoch=self.thread.epoch)
+
+    def position(self, cursor: Cursor) -> ThreadPosition:
+        return ThreadPosition(
+            cursor=cursor, head_seq=self.head, first_seq=1, state=self.thread.state
+        )
+
+    def cursor_invalid(self) -> Refusal:
+        return refusal(
+            "OUT_OF_RANGE",
+            "CURSOR_INVALID",
+            first_seq=1,
+            head_seq=self.head,
+            epoch=self.thread.epoch,
+        )
+
+    def wanted(self, wish: MessageFilter, caller: str, after: int, upto: int) -> list[Message]:
+        """What a caller's filter leaves of after < seq <= upto."""
+        return [message for message in self.log[after:upto] if self._wants(wish, caller, message)]
+
+    def _wants(self, wish: MessageFilter, caller: str, message: Message) -> bool:
+        answered = self.log[message.reply_to - 1].sender if message.reply_to else ""
+        return (
+            (not wish.senders or message.sender in wish.senders)
+            and (not wish.kinds or message.kind in wish.kinds)
+            and message.priority >= wish.min_priority
+            and not (wish.exclude_own and message.sender == caller != ANONYMOUS)
+            and (
+                not wish.addressed_to_me
+                or caller in (*message.mentions, message.handoff_to, answered)
+            )
+        )
+
+    def no_message(self, seq: int) -> Refusal:
+        return refusal("NOT_FOUND", "MESSAGE_NOT_FOUND", f"{self.thread.name}/{seq}")
+
+    def page(self, request: ListMessagesRequest, caller: str) -> ListMessagesResponse | Refusal:
+        """Of the two places to go on from only the one in the direction of reading."""
+        low = request.after_seq
+        if request.epoch not in ("", self.thread.epoch) or low > self.head:
+            return self.cursor_invalid()
+        high = min(request.before_seq or self.head + 1, self.head + 1)
+        found = self.wanted(request.filter, caller, low, high - 1)
+        page = found[-request.limit :] if request.newest else found[: request.limit]
+        response = ListMessagesResponse(
+            messages=page, head_seq=self.head, first_seq=1, epoch=self.thread.epoch
+        )
+        # What lies beyond the last message of a full page was not looked at.
+        full = len(page) == request.limit
+        if request.newest:
+            response.next_before_seq = page[0].seq if full else min(low + 1, high)
+            response.has_more = response.next_before_seq > low + 1
+        else:
+            response.next_after_seq = page[-1].seq if full else max(low, high - 1)
+            response.has_more = response.next_after_seq < high - 1
+        return response
+
+    def repeated(self, message: Message) -> Message | None:
+        """What the sender posted before with this request_id."""
+        mine = (message.sender, message.request_id)
+        same = (m for m in self.log if m.request_id and (m.sender, m.request_id) == mine)
+        return next(same, None)
+
+
+def body(message: Message) -> Message:
+    """What posts with one request_id must share."""
+    shared = Message()
+    shared.CopyFrom(message)
+    for name in ("seq", "create_time", "sender_kind", "based_on_seq"):
+        shared.ClearField(name)
+    return shared

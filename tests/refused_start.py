@@ -1,0 +1,35 @@
+"""Servers that must refuse to start, and what they say."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+#: What gRPC's core logs itself, such as why it could not bind.
+_GRPC_LOG = re.compile(r"^E\d{4} .*\.cc:\d+\] .*\n", re.M)
+
+
+def refused_start(
+    db: Path, *flags: str, listen: str = "127.0.0.1:0", prefix: Sequence[str] = ()
+) -> str:
+    """Start a server that must refuse, with code 1 and one line; answers that line.
+
+    `prefix` is a command that runs it.
+    """
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "bus_server", "--listen", listen, "--db", db, *flags],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    said = _GRPC_LOG.sub("", done.stderr)
+    assert re.fullmatch(r"threadbus: .+\n", said), said
+    return said
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file in a folder, byte for byte; folders are left out."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,130 @@
+"""Every RPC of the contract, found in the descriptors: called with any bytes, or any request."""
+
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from tests.serving import AgentStub, ThreadStub
+from threadbus.v1 import agent_service_pb2, bus_service_pb2, thread_service_pb2
+from threadbus.v1.agent_service_pb2 import (
+    GetAgentRequest,
+    ListAgentsRequest,
+    RegisterAgentRequest,
+)
+from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
+from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
+    GetServerInfoRequest,
+    HeartbeatRequest,
+    ListMessagesRequest,
+    PostMessageRequest,
+    WaitMessagesRequest,
+)
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_UNSPECIFIED
+from threadbus.v1.thread_service_pb2 import (
+    CreateThreadRequest,
+    DeleteThreadRequest,
+    GetThreadRequest,
+    JoinThreadRequest,
+    ListThreadsRequest,
+    SetThreadStateRequest,
+)
+from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
+
+__all__ = ["RPCS", "Metadata", "Rpc", "good_request", "nothing_stored", "send"]
+
+Metadata = Sequence[tuple[str, str]]
+
+
+class Rpc(NamedTuple):
+    """A method of one of the services."""
+
+    path: str
+    request_type: type[Message]
+    streams: bool
+
+    def __str__(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def call(
+        self,
+        channel: grpc.aio.Channel,
+        data: bytes,
+        *,
+        metadata: Metadata = (),
+        timeout: float | None = None,
+    ) -> Awaitable[bytes] | AsyncIterable[bytes]:
+        """Send these bytes, whatever they are."""
+        open_call: Any = channel.unary_stream if self.streams else channel.unary_unary
+        call: Awaitable[bytes] | AsyncIterable[bytes] = open_call(self.path)(
+            data, metadata=metadata, timeout=timeout
+        )
+        return call
+
+
+RPCS = [
+    Rpc(
+        f"/{service.full_name}/{method.name}",
+        message_factory.GetMessageClass(method.input_type),
+        bool(method.server_streaming),
+    )
+    for module in (bus_service_pb2, thread_service_pb2, agent_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+_BY_TYPE = {rpc.request_type: rpc for rpc in RPCS}
+
+
+def send(
+    channel: grpc.aio.Channel, request: Message, metadata: Metadata = ()
+) -> Awaitable[bytes] | AsyncIterable[bytes]:
+    """Call the RPC that takes this request."""
+    return _BY_TYPE[type(request)].call(channel, request.SerializeToString(), metadata=metadata)
+
+
+def good_request(rpc: Rpc, thread: str) -> Message:
+    """A request that succeeds without a token while this thread holds a message."""
+    requests: tuple[Message, ...] = (
+        PostMessageRequest(thread=thread, content="x"),
+        WaitMessagesRequest(threads=[Cursor(thread=thread)], max_wait=Duration()),
+        HeartbeatRequest(read_cursors=[Cursor(thread=thread)]),
+        ListMessagesRequest(thread=thread),
+        GetMessageRequest(thread=thread, seq=1),
+        GetServerInfoRequest(),
+        CreateThreadRequest(thread=f"{thread}-2"),
+        GetThreadRequest(thread=thread),
+        ListThreadsRequest(),
+        JoinThreadRequest(thread=thread),
+        SetThreadStateRequest(thread=thread, state=THREAD_STATE_CLOSED),
+        DeleteThreadRequest(thread=thread),
+        RegisterAgentRequest(agent=thread),
+        GetAgentRequest(),
+        ListAgentsRequest(),
+    )
+    return next(request for request in requests if isinstance(request, rpc.request_type))
+
+
+@contextlib.asynccontextmanager
+async def nothing_stored(channel: grpc.aio.Channel, metadata: Metadata = ()) -> AsyncIterator[None]:
+    """Within this no thread and no agent may appear, vanish, move or change."""
+    before = await _stored(channel, metadata)
+    yield
+    assert await _stored(channel, metadata) == before
+
+
+async def _stored(channel: grpc.aio.Channel, metadata: Metadata) -> tuple[Message, Message]:
+    threads: ThreadStub = ThreadServiceStub(channel)
+    agents: AgentStub = AgentServiceStub(channel)
+    return (
+        await threads.ListThreads(
+            ListThreadsRequest(states=[THREAD_STATE_UNSPECIFIED], page_size=1_000),
+            metadata=metadata,
+        ),
+        await agents.ListAgents(ListAgentsRequest(page_size=1_000), metadata=metadata),
+    )

@@ -1,0 +1,165 @@
+"""Bytes that are no request, on every RPC: refused with a typed error, and nothing is stored."""
+
+from collections.abc import AsyncIterable
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.refusals import refused
+from tests.rpcs import RPCS, Rpc, good_request, nothing_stored
+from tests.serving import BusStub, ThreadStub
+from threadbus.v1 import agent_service_pb2 as agent
+from threadbus.v1 import bus_service_pb2 as bus_service
+from threadbus.v1 import thread_service_pb2 as thread_service
+
+STANDING = "standing"
+
+every_rpc = pytest.mark.parametrize("rpc", RPCS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+async def standing(threads: ThreadStub) -> None:
+    """A thread that is there."""
+    await threads.JoinThread(thread_service.JoinThreadRequest(thread=STANDING, create=True))
+
+
+def delimited(field: int, content: bytes) -> bytes:
+    """A length-delimited field on the wire: a string, or a message in a message."""
+    assert field < 16
+    assert len(content) < 128
+    return bytes([field << 3 | 2, len(content)]) + content
+
+
+def test_every_rpc_of_the_three_services_is_found() -> None:
+    assert sorted(map(str, RPCS)) == [
+        "CreateThread", "DeleteThread", "GetAgent", "GetMessage", "GetServerInfo", "GetThread",
+        "Heartbeat", "JoinThread", "ListAgents", "ListMessages", "ListThreads", "PostMessage",
+        "RegisterAgent", "SetThreadState", "WaitMessages",
+    ]  # fmt: skip
+
+
+@every_rpc
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff",
+        b"\xff" * 100,
+        b"\x00",
+        b"\x0a\x05ab",
+        b"\x0a" + b"\xff" * 10,
+        b"\x07",
+        b'{"thread": "standing"}',
+        b"\xff" * 100_000,
+    ],
+    ids=["tag", "tags", "field-0", "cut-short", "endless-length", "wire-type-7", "json", "large"],
+)
+async def test_undecodable_bytes_are_invalid_argument(
+    channel: grpc.aio.Channel, rpc: Rpc, garbage: bytes
+) -> None:
+    async with nothing_stored(channel):
+        refusal = await refused(rpc.call(channel, garbage))
+    assert (refusal.reason, refusal.details) == ("VALIDATION_FAILED", ["ErrorInfo", "BadRequest"])
+    assert rpc.request_type.DESCRIPTOR.full_name in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("request_type", "data"),
+    [
+        (bus_service.PostMessageRequest, delimited(1, b"standing") + delimited(2, b"\xc3\x28")),
+        (bus_service.PostMessageRequest, delimited(1, b"standing") + delimited(2, b"\xed\xa0\x80")),
+        (bus_service.PostMessageRequest, delimited(1, b"stand\xe9")),
+        (bus_service.WaitMessagesRequest, delimited(1, delimited(1, b"\xff"))),
+        (bus_service.HeartbeatRequest, delimited(3, delimited(3, b"\xff"))),
+        (bus_service.ListMessagesRequest, delimited(5, delimited(1, b"\x80"))),
+        (bus_service.GetMessageRequest, delimited(1, b"\xff")),
+        (thread_service.CreateThreadRequest, delimited(3, delimited(1, b"k") + b"\x12\x01\xff")),
+        (thread_service.GetThreadRequest, delimited(1, b"\xff")),
+        (thread_service.ListThreadsRequest, delimited(4, b"\xff")),
+        (thread_service.JoinThreadRequest, delimited(3, b"\xff")),
+        (thread_service.SetThreadStateRequest, delimited(1, b"\xff")),
+        (thread_service.DeleteThreadRequest, delimited(1, b"\xff")),
+        (agent.RegisterAgentRequest, delimited(3, b"\xf8\x88\x80\x80\x80")),
+        (agent.GetAgentRequest, delimited(1, b"\xff")),
+        (agent.ListAgentsRequest, delimited(2, b"\xff")),
+    ],
+)
+async def test_text_that_is_no_utf_8_is_invalid_argument(
+    channel: grpc.aio.Channel, request_type: type[Message], data: bytes
+) -> None:
+    (rpc,) = (rpc for rpc in RPCS if rpc.request_type is request_type)
+    async with nothing_stored(channel):
+        refusal = await refused(rpc.call(channel, data))
+    assert refusal.reason == "VALIDATION_FAILED"
+
+
+@every_rpc
+@settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=4),
+    keep=st.integers(0, 60),
+    tail=st.binary(max_size=8),
+)
+async def test_no_bytes_are_a_bug_to_the_server(
+    channel: grpc.aio.Channel,
+    rpc: Rpc,
+    edits: list[tuple[int, int]],
+    keep: int,
+    tail: bytes,
+) -> None:
+    data = bytearray(delimited(1, b"standing") + delimited(2, b"text") + b"\x18\x01\x20\x02" + tail)
+    for at, value in edits:
+        data[at % len(data)] = value
+    code = await _outcome(rpc.call(channel, bytes(data[:keep]), timeout=10))
+    assert code not in (
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    )
+
+
+async def _outcome(call: object) -> grpc.StatusCode:
+    """How a call of any RPC ends; a wait that is open is well."""
+    try:
+        if isinstance(call, AsyncIterable):
+            async for _ in call:
+                call.cancel()  # type: ignore[attr-defined]
+                break
+        else:
+            await call  # type: ignore[misc]
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+@every_rpc
+async def test_unknown_fields_are_ignored(
+    channel: grpc.aio.Channel, bus: BusStub, rpc: Rpc, thread: str
+) -> None:
+    await bus.PostMessage(bus_service.PostMessageRequest(thread=thread, content="x"))
+    unknown = b"\xfa\x3f\x03abc" + b"\xf8\x3f\x07"  # field 1023, as a string and as a number
+    data = good_request(rpc, thread).SerializeToString() + unknown
+    assert await _outcome(rpc.call(channel, data)) == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    "path", ["/threadbus.v1.BusService/Nothing", "/threadbus.v2.BusService/PostMessage", "/"]
+)
+async def test_what_is_no_rpc_is_unimplemented(channel: grpc.aio.Channel, path: str) -> None:
+    refusal = await refused(Rpc(path, Message, streams=False).call(channel, b""))
+    assert refusal.code == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_connection_outlives_garbage(channel: grpc.aio.Channel, bus: BusStub) -> None:
+    for rpc in RPCS:
+        await refused(rpc.call(channel, b"\xff"))
+    answer = await bus.PostMessage(bus_service.PostMessageRequest(thread=STANDING, content="x"))
+    assert answer.seq

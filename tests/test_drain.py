@@ -1,0 +1,186 @@
+"""A server that is asked to go: every wait ends well, every post is answered, then it is gone."""
+
+import asyncio
+import contextlib
+import signal
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bus_client import BusClient, Message, ThreadHandle
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.ledger import Ledger, history
+from tests.locks import locked
+from tests.open_wait import open_wait, open_waits, wait_request
+from tests.patience import until
+from tests.refusals import Refusal, refused
+from tests.serving import BusStub, ServerProcess
+from tests.statements import commits_tried
+from threadbus.v1.bus_service_pb2 import (
+    PostMessageRequest,
+    WaitEnding,
+)
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+async def exit_code(server: ServerProcess) -> int:
+    """The code that a server which was told to go exits with, soon."""
+    assert server.process is not None
+    code = await asyncio.to_thread(server.process.wait, 10)
+    server.kill()  # it is gone: this makes room for the next
+    return code
+
+
+@pytest.mark.slow
+@SIGNALS
+async def test_five_hundred_waits_end_with_draining_and_ok(
+    start_server: StartServer, name: str, number: signal.Signals
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        bus = client.bus
+        requests = [wait_request([name]) for _ in range(500)]
+        async with open_waits(bus, requests) as waits:
+            server.signal(number)
+            for wait in waits:
+                ending = await wait.ended()
+                assert ending.reason == WaitEnding.REASON_DRAINING
+                assert 0 < ending.retry_delay.ToMilliseconds() <= 5_000
+                assert [position.cursor.thread for position in ending.threads] == [name]
+            assert await exit_code(server) == 0
+    assert [line for line in server.log if "ERROR" in line or "Traceback" in line] == []
+
+
+async def test_an_idle_server_exits_without_a_word(start_server: StartServer) -> None:
+    server = start_server()
+    assert server.stop() == 0
+    assert server.log == []
+
+
+@pytest.mark.slow
+@SIGNALS
+async def test_posts_under_way_are_answered_and_what_is_new_is_refused(
+    start_server: StartServer, name: str, number: signal.Signals
+) -> None:
+    server, ledger = start_server("--log-level", "debug", "--max-queued-posts", "100"), Ledger()
+    refusals: list[Refusal] = []
+
+    async def post(bus: BusStub, content: str) -> None:
+        if refusal := await ledger.attempt(bus, name, content):
+            refusals.append(refusal)
+
+    async with connected(server.address, name) as client, asyncio.TaskGroup() as group:
+        bus = client.bus
+        async with open_wait(bus, name) as wait:
+            tried = commits_tried(server)
+            with locked(server.db):
+                group.create_task(post(bus, "being committed"))
+                await until(lambda: commits_tried(server) > tried)
+                for n in range(120):
+                    group.create_task(post(bus, f"queued {n}"))
+                await until(lambda: bool(refusals))  # so a hundred are in the queue
+                server.signal(number)
+                ending = await wait.ended()
+                assert ending.reason == WaitEnding.REASON_DRAINING
+                for call in (
+                    bus.PostMessage(PostMessageRequest(thread=name, content="late")),
+                    bus.WaitMessages(wait_request([name])),
+                ):
+                    late = await refused(call)
+                    assert (late.code, late.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+                    assert late.retry_delay
+                assert len(ledger) == 0
+        assert await exit_code(server) == 0
+
+    assert len(ledger) >= 101
+    assert {refusal.reason for refusal in refusals} <= {"STORE_BUSY", "DRAINING"}
+    server.start()
+    async with connected(server.address) as client:
+        ledger.check(name, await history(client.bus, name))
+
+
+@pytest.mark.slow
+async def test_health_says_not_serving_as_soon_as_a_server_is_asked_to_go(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--log-level", "debug")
+    request = health_pb2.HealthCheckRequest(service="threadbus.v1.BusService")
+    async with connected(server.address, name) as client:
+        bus, health = client.bus, health_pb2_grpc.HealthStub(client.channel)
+        watch = health.Watch(request)
+        async with asyncio.timeout(20):
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            with locked(server.db):  # so that it cannot be gone at once
+                tried = commits_tried(server)
+                post = bus.PostMessage(PostMessageRequest(thread=name, content="x"))
+                await until(lambda: commits_tried(server) > tried)
+                server.signal(signal.SIGTERM)
+                assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+                for service in ("", request.service):
+                    check = await health.Check(health_pb2.HealthCheckRequest(service=service))
+                    assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert (await post).seq == 1
+            assert await exit_code(server) == 0
+
+
+@pytest.mark.slow
+@SIGNALS
+async def test_under_load_every_post_is_answered_and_exactly_the_acknowledged_are_stored(
+    start_server: StartServer, name: str, number: signal.Signals
+) -> None:
+    server, ledger = start_server(), Ledger()
+    refusals: list[Refusal] = []
+
+    async def poster(bus: BusStub, label: int) -> None:
+        for n in range(100_000):
+            if refusal := await ledger.attempt(bus, name, f"{label}-{n}"):
+                refusals.append(refusal)
+                return
+
+    async with asyncio.timeout(30), connected(server.address, name) as client:
+        posters = [asyncio.create_task(poster(client.bus, label)) for label in range(50)]
+        await until(lambda: len(ledger) > 500)
+        server.signal(number)
+        await asyncio.gather(*posters)
+        assert await exit_code(server) == 0
+
+    server.start()
+    async with connected(server.address) as client:
+        ledger.check(name, await history(client.bus, name))
+    # Refused by the server, or never sent because nobody listens any more.
+    others = [refusal for refusal in refusals if refusal.reason != "DRAINING"]
+    assert [other for other in others if "failed to connect" not in other.message] == []
+
+
+@pytest.mark.slow
+@SIGNALS
+async def test_followers_and_posters_carry_on_with_the_next_server(
+    start_server: StartServer, name: str, number: signal.Signals
+) -> None:
+    server = start_server()
+    received: list[Message] = []
+
+    async def follow(thread: ThreadHandle) -> None:
+        async with contextlib.aclosing(thread.follow(include_own=True)) as messages:
+            async for message in messages:
+                received.append(message)  # noqa: PERF401 - it is looked at while it grows
+
+    async with asyncio.timeout(50), BusClient(server.address) as bus, asyncio.TaskGroup() as group:
+        thread = await bus.join(name)
+        follower = group.create_task(follow(thread))
+        for n in range(4):
+            await thread.post(f"{n}, before")
+            await until(lambda n=n: len(received) == 2 * n + 1)  # type: ignore[misc]
+            server.signal(number)
+            meanwhile = group.create_task(thread.post(f"{n}, meanwhile"))
+            assert await exit_code(server) == 0
+            await asyncio.to_thread(server.start)
+            await meanwhile
+            await until(lambda n=n: len(received) == 2 * n + 2)  # type: ignore[misc]
+        follower.cancel()
+
+    when = ("before", "meanwhile")
+    assert [m.content for m in received] == [f"{n}, {w}" for n in range(4) for w in when]

@@ -1,0 +1,93 @@
+"""What durability promises, told and observed: full syncs before it answers, fast need not."""
+
+import contextlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.ledger import Ledger, history
+from tests.serving import ServerProcess
+from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
+
+
+@contextlib.contextmanager
+def traced_syncs(server: ServerProcess, notes: Path) -> Iterator[None]:
+    """Note each sync of a file that the server makes; skips the test where that is impossible."""
+    if shutil.which("strace") is None:
+        pytest.skip("there is no `strace` here")
+    command = ["strace", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", str(notes)]
+    with subprocess.Popen(
+        [*command, "-p", str(server.pid)], stderr=subprocess.PIPE, text=True
+    ) as strace:
+        assert strace.stderr is not None
+        line = strace.stderr.readline()
+        if "attached" not in line:
+            pytest.skip(f"tracing is not permitted: {line.strip()}")
+        try:
+            yield
+        finally:
+            strace.terminate()
+
+
+def log_syncs(notes: Path) -> int:
+    """How often the database's log was synced, and that succeeded."""
+    return len(re.findall(r"f(?:data)?sync\(\d+<[^>]*-wal>\) += 0$", notes.read_text(), re.M))
+
+
+@pytest.mark.slow
+async def test_full_durability_syncs_the_log_before_each_answer(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    server, ledger, notes = start_server(), Ledger(), tmp_path / "syncs"
+    async with connected(server.address, name) as client:
+        with traced_syncs(server, notes):
+            for n in range(1, 11):
+                await ledger.post(client.bus, name, str(n))
+                # The server cannot go on before the note is written, let alone answer.
+                assert log_syncs(notes) >= n
+
+
+@pytest.mark.slow
+async def test_fast_durability_answers_without_a_sync(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    server, ledger, notes = start_server("--durability", "fast"), Ledger(), tmp_path / "syncs"
+    async with connected(server.address, name) as client:
+        with traced_syncs(server, notes):
+            for n in range(10):
+                await ledger.post(client.bus, name, str(n))
+            assert log_syncs(notes) == 0
+
+
+@pytest.mark.parametrize(
+    ("durability", "said"), [("full", "(sqlite, fsync)"), ("fast", "--durability fast")]
+)
+async def test_a_server_says_how_durable_it_is(
+    start_server: StartServer, durability: str, said: str
+) -> None:
+    server = start_server("--durability", durability)
+    assert said in server.announcement
+    async with connected(server.address) as client:
+        info = await client.bus.GetServerInfo(GetServerInfoRequest())
+        assert info.durability == durability
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durability", ["full", "fast"])
+async def test_either_durability_outlives_a_killed_server(
+    start_server: StartServer, name: str, durability: str
+) -> None:
+    server, ledger = start_server("--durability", durability), Ledger()
+    async with connected(server.address, name) as client:
+        for n in range(50):
+            await ledger.post(client.bus, name, str(n))
+    server.kill()
+    server.start()
+    async with connected(server.address) as client:
+        ledger.check(name, await history(client.bus, name))

@@ -1,0 +1,263 @@
+"""Each reason of errors.proto: what brings it about, and what it tells.
+
+That the code and the metadata keys are those of errors.proto is checked by `refused`.
+"""
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+
+from tests.callers import register
+from tests.conftest import StartServer
+from tests.open_wait import WaitCall, open_wait
+from tests.patience import until_known
+from tests.refusals import CONTRACT, refused
+from tests.rpcs import nothing_stored, send
+from tests.serving import AgentStub, BusStub, ThreadStub
+from threadbus.v1.agent_service_pb2 import GetAgentRequest, RegisterAgentRequest
+from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
+from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
+    ListMessagesRequest,
+    PostMessageRequest,
+    WaitMessagesRequest,
+)
+from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
+from threadbus.v1.errors_pb2 import ErrorReason
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import THREAD_STATE_ARCHIVED, THREAD_STATE_CLOSED, ThreadState
+from threadbus.v1.thread_service_pb2 import (
+    CreateThreadRequest,
+    DeleteThreadRequest,
+    GetThreadRequest,
+    JoinThreadRequest,
+    SetThreadStateRequest,
+)
+from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
+
+#: Tested where servers are stopped, locked out, run on a full disk, and broken.
+ELSEWHERE = {"DRAINING", "STORE_BUSY", "STORAGE_FULL", "INTERNAL"}
+
+
+def post(thread: str, **fields: Any) -> PostMessageRequest:
+    return PostMessageRequest(**{"thread": thread, "content": "x", **fields})
+
+
+def test_each_reason_of_the_contract_says_its_code() -> None:
+    reasons = {name.removeprefix("ERROR_REASON_") for name, _ in ErrorReason.items()}
+    assert set(CONTRACT) == reasons - {"UNSPECIFIED"}
+
+
+def test_no_reason_of_the_contract_goes_untested() -> None:
+    tests = [test for test in globals() if test.startswith("test_")]
+    untested = {
+        reason
+        for reason in CONTRACT
+        if not any(test.startswith(f"test_{reason.lower()}_") for test in tests)
+    }
+    assert untested == ELSEWHERE
+
+
+async def test_validation_failed_names_the_field_and_what_it_should_be(bus: BusStub) -> None:
+    refusal = await refused(bus.PostMessage(post("no/name")))
+    assert (refusal.reason, refusal.fields) == ("VALIDATION_FAILED", ["thread"])
+    assert refusal.details == ["ErrorInfo", "BadRequest"]
+    assert "thread" in refusal.message
+
+
+async def test_message_too_large_tells_limit_and_size(bus: BusStub, thread: str) -> None:
+    size = 1024 * 1024 + 1
+    refusal = await refused(bus.PostMessage(post(thread, content="x" * size)))
+    assert refusal.reason == "MESSAGE_TOO_LARGE"
+    assert refusal.metadata == {"limit": str(size - 1), "size": str(size)}
+    assert refusal.details == ["ErrorInfo", "BadRequest"]
+
+
+async def test_token_invalid_is_final(bus: BusStub, thread: str) -> None:
+    refusal = await refused(
+        bus.PostMessage(post(thread), metadata=(("authorization", "Bearer unknown"),))
+    )
+    assert (refusal.reason, refusal.details) == ("TOKEN_INVALID", ["ErrorInfo"])
+
+
+async def test_access_denied_comes_before_what_is_there(bus: BusStub) -> None:
+    refusal = await refused(bus.PostMessage(post("unknown", on_behalf_of="another")))
+    assert (refusal.reason, refusal.details) == ("ACCESS_DENIED", ["ErrorInfo"])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post("unknown"),
+        post("unknown", request_id="x", expected_last_seq=7, epoch="another"),
+        WaitMessagesRequest(threads=[Cursor(thread="unknown")]),
+        ListMessagesRequest(thread="unknown", after_seq=1, epoch="another"),
+        GetMessageRequest(thread="unknown", seq=1),
+        GetThreadRequest(thread="unknown"),
+        JoinThreadRequest(thread="unknown"),
+        SetThreadStateRequest(thread="unknown", state=THREAD_STATE_CLOSED),
+        DeleteThreadRequest(thread="unknown"),
+    ],
+    ids=lambda request: request.DESCRIPTOR.name,
+)
+async def test_thread_not_found_names_the_thread(
+    channel: grpc.aio.Channel, request_: Message
+) -> None:
+    async with nothing_stored(channel):
+        refusal = await refused(send(channel, request_))
+    assert (refusal.reason, refusal.resources) == ("THREAD_NOT_FOUND", [("thread", "unknown")])
+    assert refusal.details == ["ErrorInfo", "ResourceInfo"]
+
+
+@pytest.mark.parametrize(
+    "request_type", [GetMessageRequest, PostMessageRequest], ids=lambda kind: kind.DESCRIPTOR.name
+)
+async def test_message_not_found_names_the_message(
+    channel: grpc.aio.Channel, thread: str, request_type: type[Message]
+) -> None:
+    request: Message = GetMessageRequest(thread=thread, seq=3)
+    if request_type is PostMessageRequest:
+        request = post(thread, reply_to=3)
+    async with nothing_stored(channel):
+        refusal = await refused(send(channel, request))
+    assert refusal.reason == "MESSAGE_NOT_FOUND"
+    assert refusal.resources == [("message", f"{thread}/3")]
+    assert refusal.details == ["ErrorInfo", "ResourceInfo"]
+
+
+@pytest.mark.parametrize("field", ["mentions", "handoff_to", "agent"])
+async def test_agent_not_found_names_the_agent(
+    channel: grpc.aio.Channel, thread: str, field: str
+) -> None:
+    requests: dict[str, Message] = {
+        "mentions": post(thread, mentions=["nobody"]),
+        "handoff_to": post(thread, handoff_to="nobody"),
+        "agent": GetAgentRequest(agent="nobody"),
+    }
+    async with nothing_stored(channel):
+        refusal = await refused(send(channel, requests[field]))
+    assert (refusal.reason, refusal.resources) == ("AGENT_NOT_FOUND", [("agent", "nobody")])
+    assert refusal.details == ["ErrorInfo", "ResourceInfo"]
+
+
+async def test_thread_exists_names_the_thread(
+    channel: grpc.aio.Channel, threads: ThreadStub, thread: str
+) -> None:
+    async with nothing_stored(channel):
+        refusal = await refused(
+            threads.CreateThread(CreateThreadRequest(thread=thread, topic="another"))
+        )
+    assert (refusal.reason, refusal.resources) == ("THREAD_EXISTS", [("thread", thread)])
+    assert refusal.details == ["ErrorInfo", "ResourceInfo"]
+
+
+async def test_agent_exists_names_the_agent(
+    channel: grpc.aio.Channel, agents: AgentStub, name: str
+) -> None:
+    await register(agents, name)
+    async with nothing_stored(channel):
+        refusal = await refused(
+            agents.RegisterAgent(RegisterAgentRequest(agent=name, description="another"))
+        )
+    assert (refusal.reason, refusal.resources) == ("AGENT_EXISTS", [("agent", name)])
+    assert refusal.details == ["ErrorInfo", "ResourceInfo"]
+
+
+async def test_request_id_reused_tells_where_it_was_used(
+    channel: grpc.aio.Channel, bus: BusStub, thread: str
+) -> None:
+    await bus.PostMessage(post(thread))
+    await bus.PostMessage(post(thread, request_id="one"))
+    async with nothing_stored(channel):
+        refusal = await refused(bus.PostMessage(post(thread, request_id="one", content="other")))
+    assert (refusal.reason, refusal.metadata) == ("REQUEST_ID_REUSED", {"seq": "2"})
+    assert refusal.details == ["ErrorInfo"]
+
+
+async def test_seq_conflict_tells_the_expectation_and_the_head(
+    channel: grpc.aio.Channel, bus: BusStub, thread: str
+) -> None:
+    await bus.PostMessage(post(thread))
+    async with nothing_stored(channel):
+        refusal = await refused(bus.PostMessage(post(thread, expected_last_seq=0)))
+    assert refusal.reason == "SEQ_CONFLICT"
+    assert refusal.metadata == {"expected": "0", "last_seq": "1"}
+    assert refusal.details == ["ErrorInfo"]
+
+
+@pytest.mark.parametrize("state", [THREAD_STATE_CLOSED, THREAD_STATE_ARCHIVED])
+async def test_thread_closed_refuses_posts(
+    channel: grpc.aio.Channel,
+    bus: BusStub,
+    threads: ThreadStub,
+    thread: str,
+    state: ThreadState.ValueType,
+) -> None:
+    await threads.SetThreadState(SetThreadStateRequest(thread=thread, state=state))
+    async with nothing_stored(channel):
+        refusal = await refused(bus.PostMessage(post(thread)))
+    assert (refusal.reason, refusal.details) == ("THREAD_CLOSED", ["ErrorInfo"])
+    assert thread in refusal.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"epoch": "another"}, {"after_seq": 2}, {"after_seq": 1, "epoch": "another"}],
+    ids=str,
+)
+async def test_cursor_invalid_tells_what_the_thread_holds(
+    bus: BusStub, threads: ThreadStub, thread: str, fields: dict[str, Any]
+) -> None:
+    await bus.PostMessage(post(thread))
+    epoch = (await threads.GetThread(GetThreadRequest(thread=thread))).thread.epoch
+    refusal = await refused(bus.ListMessages(ListMessagesRequest(thread=thread, **fields)))
+    assert refusal.reason == "CURSOR_INVALID"
+    assert refusal.metadata == {"first_seq": "1", "head_seq": "1", "epoch": epoch}
+    assert refusal.details == ["ErrorInfo"]
+
+
+async def test_cursor_invalid_refuses_a_post_that_counts_in_another_history(
+    channel: grpc.aio.Channel, bus: BusStub, threads: ThreadStub, thread: str
+) -> None:
+    epoch = (await threads.GetThread(GetThreadRequest(thread=thread))).thread.epoch
+    async with nothing_stored(channel):
+        refusal = await refused(
+            bus.PostMessage(post(thread, epoch="another", expected_last_seq=7, reply_to=7))
+        )
+    assert refusal.reason == "CURSOR_INVALID"
+    assert refusal.metadata == {"first_seq": "1", "head_seq": "0", "epoch": epoch}
+    assert (await bus.PostMessage(post(thread, epoch=epoch, expected_last_seq=0))).seq == 1
+
+
+@pytest.mark.slow
+async def test_quota_exceeded_names_the_cap_until_a_wait_ends(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-open-waits", "1")
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        bus: BusStub = BusServiceStub(channel)
+        threads: ThreadStub = ThreadServiceStub(channel)
+        await threads.CreateThread(CreateThreadRequest(thread=name))
+        mine, other = [
+            (await register(AgentServiceStub(channel), f"{name}-{n}")).metadata for n in range(2)
+        ]
+        request = WaitMessagesRequest(threads=[Cursor(thread=name)])
+        async with open_wait(bus, name, metadata=mine):
+            refusal = await refused(bus.WaitMessages(request, metadata=mine))
+            async with open_wait(bus, name, metadata=other), open_wait(bus, name):
+                pass  # neither another agent's nor anonymous's count
+        await threads.SetThreadState(SetThreadStateRequest(thread=name, state=THREAD_STATE_CLOSED))
+        await until_known(lambda: ended_well(bus.WaitMessages(request, metadata=mine)))
+    assert (refusal.reason, refusal.metadata) == ("QUOTA_EXCEEDED", {"limit": "1"})
+    assert refusal.details == ["ErrorInfo", "QuotaFailure"]
+    assert len(refusal.quotas) == 1
+
+
+async def ended_well(call: WaitCall) -> bool:
+    """Whether this wait was not refused."""
+    try:
+        return [frame async for frame in call][-1].HasField("ending")
+    except grpc.aio.AioRpcError:
+        return False

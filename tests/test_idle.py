@@ -1,0 +1,170 @@
+"""What costs nothing: waits that wait, and names that nobody has."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+from tests.callers import register
+from tests.conftest import StartServer
+from tests.connections import Connection, connected
+from tests.open_wait import open_wait, open_waits, wait_request
+from tests.patience import until
+from tests.refusals import Refusal, refused
+from tests.serving import ServerProcess
+from tests.statements import statements
+from tests.vitals import memory
+from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
+    HeartbeatRequest,
+    ListMessagesRequest,
+    PostMessageRequest,
+    WaitMessagesRequest,
+)
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_service_pb2 import GetThreadRequest
+
+DEBUG = ("--log-level", "debug")
+
+
+async def mark(server: ServerProcess, client: Connection, name: str) -> int:
+    """Where in the statements a question that names `name` has just been."""
+    await refused(client.threads.GetThread(GetThreadRequest(thread=name)))
+    await until(lambda: any(name in statement for statement in statements(server)))
+    return next(at for at, statement in enumerate(statements(server)) if name in statement)
+
+
+async def statements_meanwhile(
+    server: ServerProcess, client: Connection, doing: Awaitable[object]
+) -> list[str]:
+    """What SQL the server runs while this is done."""
+    begin = await mark(server, client, "mark-begin")
+    await doing
+    end = await mark(server, client, "mark-end")
+    return statements(server)[begin + 1 : end]
+
+
+@pytest.mark.slow
+async def test_with_two_hundred_open_waits_an_idle_server_asks_one_cheap_question_now_and_then(
+    start_server: StartServer,
+) -> None:
+    server = start_server(*DEBUG, "--fallback-interval", "0.05")
+    names = [f"t{n}" for n in range(20)]
+    async with connected(server.address, *names) as client:
+        requests = [wait_request(names if n % 10 == 0 else [names[n % 20]]) for n in range(200)]
+        async with open_waits(client.bus, requests):
+
+            async def ten_looks() -> None:
+                begin = statements(server).count("PRAGMA data_version")
+                await until(lambda: statements(server).count("PRAGMA data_version") >= begin + 10)
+
+            seen = await statements_meanwhile(server, client, ten_looks())
+            assert set(seen) == {"PRAGMA data_version"}
+
+
+@pytest.mark.slow
+async def test_without_the_fallback_an_idle_server_does_nothing(
+    start_server: StartServer,
+) -> None:
+    server = start_server(*DEBUG, "--fallback-interval", "0")
+    names = [f"t{n}" for n in range(20)]
+    async with connected(server.address, *names) as client:
+        requests = [wait_request([names[n % 20]], keepalive=1) for n in range(200)]
+        async with open_waits(client.bus, requests) as waits:
+
+            async def two_keepalives() -> None:
+                for wait in waits:
+                    begin = wait.kinds().count("keepalive")
+                    await wait.until(
+                        lambda wait=wait, begin=begin: (  # type: ignore[misc]
+                            wait.kinds().count("keepalive") >= begin + 2
+                        )
+                    )
+
+            assert await statements_meanwhile(server, client, two_keepalives()) == []
+
+
+@pytest.mark.slow
+async def test_entering_leaving_and_waking_waits_and_heartbeats_write_nothing(
+    start_server: StartServer, name: str
+) -> None:
+    flags = (*DEBUG, "--fallback-interval", "0", "--read-position-interval", "60")
+    server = start_server(*flags)
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        metadata = agent.metadata
+
+        async def come_and_go() -> None:
+            for _ in range(20):
+                async with open_wait(client.bus, name, metadata=metadata):
+                    request = HeartbeatRequest(read_cursors=[Cursor(thread=name)])
+                    await client.bus.Heartbeat(request, metadata=metadata)
+
+        seen = await statements_meanwhile(server, client, come_and_go())
+        assert [s for s in seen if not s.startswith("SELECT")] == []
+
+        async with open_wait(client.bus, name, metadata=metadata) as wait:
+
+            async def wake() -> None:
+                await client.bus.PostMessage(PostMessageRequest(thread=name, content="x"))
+                await wait.until(lambda: wait.seqs(name) == [1])
+
+            server.log.clear()
+            seen = await statements_meanwhile(server, client, wake())
+            assert seen.count("BEGIN IMMEDIATE") == 1
+            assert seen.count("COMMIT") == 1
+            assert seen[0] == "BEGIN IMMEDIATE"
+            assert seen[-1] == "COMMIT"  # and the wait asked for nothing
+
+
+@pytest.mark.slow
+async def test_names_that_nobody_has_leave_nothing_in_the_servers_memory(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address) as client:
+        agent = await register(client.agents, name)
+
+        async def ask(number: int) -> None:
+            # Long names: a kilobyte for each question, were any of it kept.
+            threads = [f"{number}-{k}-{'x' * 110}" for k in range(8)]
+            cursors = [Cursor(thread=thread, epoch="e" * 32) for thread in threads]
+            wait = client.bus.WaitMessages(
+                WaitMessagesRequest(threads=cursors), metadata=agent.metadata
+            )
+            assert (await refused(wait)).reason == "THREAD_NOT_FOUND"
+            for call in (
+                client.bus.ListMessages(ListMessagesRequest(thread=threads[0])),
+                client.bus.GetMessage(GetMessageRequest(thread=threads[0], seq=1)),
+                client.bus.PostMessage(
+                    PostMessageRequest(thread=threads[0], content="x", request_id=threads[0])
+                ),
+            ):
+                assert (await refused(call)).reason == "THREAD_NOT_FOUND"
+            request = HeartbeatRequest(read_cursors=cursors)
+            await client.bus.Heartbeat(request, metadata=agent.metadata)
+
+        async def ask_many(begin: int, end: int) -> None:
+            for batch in range(begin, end, 50):
+                await asyncio.gather(*(ask(n) for n in range(batch, batch + 50)))
+
+        await ask_many(0, 500)  # what a server takes once: buffers, caches of SQLite's
+        before = memory(server.pid)
+        await ask_many(500, 5_500)
+        assert memory(server.pid) - before < 5 * 1024 * 1024
+
+
+async def test_an_answer_does_not_grow_with_the_names_that_nobody_has(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+
+    async def ask(client: Connection, count: int) -> Refusal:
+        threads = [f"{n:04}{'x' * 124}" for n in range(count)]
+        return await refused(client.bus.WaitMessages(wait_request(threads)))
+
+    async with connected(server.address) as client:
+        few, many = await ask(client, 50), await ask(client, 1_000)
+        assert few.reason == many.reason == "THREAD_NOT_FOUND"
+        assert abs(many.trailer_bytes - few.trailer_bytes) < 100
+        assert many.trailer_bytes < 8_000

@@ -1,0 +1,251 @@
+"""A server under arbitrary use, with crashes, held against a model in plain lists and dicts."""
+
+from collections.abc import Iterator
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    MultipleResults,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.model.blocking_bus import CALL_SECONDS, BlockingBus
+from tests.model.clients import Clients
+from tests.model.follower import Follower
+from tests.model.frames import expected_frames
+from tests.model.history import ANONYMOUS, Refusal
+from tests.model.moves import (
+    Filter,
+    Place,
+    callers,
+    epoch,
+    epochs,
+    filters,
+    names,
+    offsets,
+    places,
+    rarely,
+    seq,
+    states,
+    threads,
+)
+from tests.serving import ServerProcess
+from threadbus.v1.bus_service_pb2 import (
+    GetMessageRequest,
+    ListMessagesRequest,
+    WaitMessagesRequest,
+)
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import Thread, ThreadState
+from threadbus.v1.thread_service_pb2 import (
+    GetThreadRequest,
+    ListThreadsRequest,
+    ListThreadsResponse,
+)
+
+
+class Use(Clients):
+    """Clients act, read and wait, while the server is stopped and killed at times."""
+
+    def __init__(self, server: ServerProcess, bus: BlockingBus) -> None:
+        super().__init__(bus)
+        self.server = server
+        self.restarts = 0
+
+    # ── What clients see ────────────────────────────────────────────────────────────────────────
+
+    @rule(
+        target=Clients.cursors,
+        caller=callers,
+        asked=st.lists(Clients.cursors | places, max_size=3),
+        wanted=filters,
+        max_messages=st.sampled_from([0, 0, 1, 2, 5]),
+        min_messages=st.sampled_from([0, 0, 1, 3]),
+        twice=rarely(False, st.just(True)),
+    )
+    def wait(
+        self,
+        caller: str,
+        asked: list[Cursor | Place],
+        wanted: Filter,
+        max_messages: int,
+        min_messages: int,
+        twice: bool,
+    ) -> MultipleResults[Cursor]:
+        caller = self.model.agent(caller)
+        cursors = [self.cursor(place) for place in asked]
+        if not twice:  # each thread once, as it should be
+            cursors = list({cursor.thread: cursor for cursor in cursors}.values())
+        request = WaitMessagesRequest(
+            threads=cursors,
+            filter=wanted.wish(self.model),
+            max_wait=Duration(),
+            max_messages=max_messages,
+            min_messages=min_messages,
+        )
+        frames = list(self.bus.wait(request, caller, timeout=CALL_SECONDS))
+        expected = expected_frames(self.model, request, caller)
+        if isinstance(expected, Refusal):
+            assert frames == [expected]
+            return multiple(*request.threads)
+        assert frames == expected
+        return multiple(*(position.cursor for position in expected[-1].ending.threads))
+
+    @rule(
+        caller=callers,
+        asked=st.dictionaries(threads, offsets.filter(lambda n: n < 1), min_size=1),
+        wanted=filters,
+    )
+    def follow(self, caller: str, asked: dict[str, int], wanted: Filter) -> None:
+        """Open a wait that stays open."""
+        caller = self.model.agent(caller)
+        names = {self.model.name(thread): offset for thread, offset in asked.items()}
+        if len(self.followers) == 3 or not names.keys() <= self.model.threads.keys():
+            return
+        if wanted.addressed_to_me and caller == ANONYMOUS:
+            return
+        request = WaitMessagesRequest(
+            threads=[
+                self.model.threads[name].at(seq(self.model, name, offset))
+                for name, offset in names.items()
+            ],
+            filter=wanted.wish(self.model),
+        )
+        self.followers.append(Follower(self.bus, self.model, request, caller))
+        self.settle()
+
+    @rule(which=st.integers(0, 2))
+    def unfollow(self, which: int) -> None:
+        for follower in self.followers[which : which + 1]:
+            follower.close()
+            self.followers.remove(follower)
+
+    @rule(
+        caller=callers,
+        thread=threads,
+        after=offsets,
+        before=st.none() | offsets,
+        limit=st.sampled_from([1, 2, 5, 100]),
+        newest=st.booleans(),
+        wanted=filters,
+        which=epochs,
+    )
+    def page(
+        self,
+        caller: str,
+        thread: str,
+        after: int,
+        before: int | None,
+        limit: int,
+        newest: bool,
+        wanted: Filter,
+        which: str,
+    ) -> None:
+        name = self.model.name(thread)
+        request = ListMessagesRequest(
+            thread=name,
+            after_seq=seq(self.model, name, after),
+            before_seq=0 if before is None else seq(self.model, name, before),
+            limit=limit,
+            newest=newest,
+            filter=wanted.wish(self.model),
+            epoch=epoch(self.model, name, which),
+        )
+        self.ask(request, self.model.agent(caller))
+
+    @rule(caller=callers, thread=threads, offset=offsets)
+    def look(self, caller: str, thread: str, offset: int) -> None:
+        """Read the thread and one of its messages."""
+        name, caller = self.model.name(thread), self.model.agent(caller)
+        self.ask(GetThreadRequest(thread=name), caller)
+        self.ask(GetMessageRequest(thread=name, seq=seq(self.model, name, offset) or 1), caller)
+
+    @rule(
+        participant=names | st.just(""),
+        states=st.lists(states, unique=True),
+        page_size=st.integers(1, 3),
+    )
+    def list_threads(
+        self, participant: str, states: list[ThreadState.ValueType], page_size: int
+    ) -> None:
+        request = ListThreadsRequest(
+            prefix=self.model.name(""),
+            participant=self.model.agent(participant),
+            states=states,
+            page_size=page_size,
+        )
+        listed: list[Thread] = []
+        while True:
+            page = self.bus.ask(request, ANONYMOUS)
+            assert isinstance(page, ListThreadsResponse)
+            listed += page.threads
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        assert listed == list(self.model.ListThreads(request, ANONYMOUS, None).threads)
+
+    # ── What befalls the server ─────────────────────────────────────────────────────────────────
+
+    @precondition(lambda self: self.restarts == 0)
+    @rule(killed=st.booleans())
+    def restart(self, killed: bool) -> None:
+        """Stop the server well or kill it, and start it again."""
+        self.restarts += 1
+        if killed:
+            self.server.kill()
+            self.model.unsaved.clear()
+        else:
+            assert self.server.stop() == 0
+            self.model.save_reads()
+        for follower in self.followers:
+            follower.broken() if killed else follower.drained(self.model)
+        self.server.start()
+        for name in self.model.threads:
+            assert self.log_is(self.model, name)
+        self.followers = [follower for follower in self.followers if not follower.ended]
+        for follower in self.followers:
+            follower.open(self.model)
+        self.settle()
+
+    def teardown(self) -> None:
+        for follower in self.followers:
+            follower.close()
+        for name in self.model.threads:
+            assert self.log_is(self.model, name)
+
+
+SETTINGS = settings(
+    max_examples=50,
+    stateful_step_count=50,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that writes read positions only when it must: a kill loses the others."""
+    db = tmp_path_factory.mktemp("server") / "bus.db"
+    with ServerProcess(db, "--read-position-interval", "3600") as running:
+        yield running
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # a failure is shrunk before it is told
+def test_a_server_answers_as_the_model_does_whatever_clients_do_and_however_it_stops(
+    server: ServerProcess,
+) -> None:
+    with BlockingBus(server.address, server.db) as bus:
+
+        class Here(Use):
+            def __init__(self) -> None:
+                super().__init__(server, bus)
+
+        run_state_machine_as_test(Here, settings=SETTINGS)

@@ -1,0 +1,136 @@
+"""Peers that die or hang are found out, and cost others nothing."""
+
+import signal
+
+import grpc
+import pytest
+
+from bus_client import BusClient, OutcomeUnknown
+from tests.callers import Caller, register
+from tests.client_process import waiting_client
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.ledger import history
+from tests.open_wait import open_wait, wait_request
+from tests.patience import until_known
+from tests.refusals import refused
+from tests.serving import BusStub
+from threadbus.v1.bus_service_pb2 import PostMessageRequest
+
+#: Find out within about two seconds; that both sides' keys are the right ones is half the test.
+SERVER_KEEPALIVE = ("--keepalive-time", "1", "--keepalive-timeout", "1")
+CLIENT_KEEPALIVE = [
+    ("grpc.keepalive_time_ms", 1_000),
+    ("grpc.keepalive_timeout_ms", 1_000),
+    ("grpc.http2.ping_timeout_ms", 1_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+async def admitted(bus: BusStub, agent: Caller, thread: str) -> bool:
+    """Whether the server lets this agent open a wait."""
+    call = bus.WaitMessages(wait_request([thread]), metadata=agent.metadata)
+    try:
+        return await call.read() is not grpc.aio.EOF
+    except grpc.aio.AioRpcError:
+        return False
+    finally:
+        call.cancel()
+
+
+@pytest.mark.slow
+async def test_a_client_that_hangs_is_found_out_by_keepalive_pings(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-open-waits", "1", *SERVER_KEEPALIVE)
+    async with connected(server.address, name) as client:
+        bus, agent = client.bus, await register(client.agents, name)
+        with waiting_client(server.address, name, agent.token) as process:
+            process.send_signal(signal.SIGSTOP)
+            refusal = await refused(bus.WaitMessages(wait_request([name]), metadata=agent.metadata))
+            assert refusal.reason == "QUOTA_EXCEEDED"
+            await until_known(lambda: admitted(bus, agent, name))
+
+
+@pytest.mark.slow
+async def test_a_client_that_was_killed_leaves_no_wait_behind(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-open-waits", "1")
+    async with connected(server.address, name) as client:
+        bus, agent = client.bus, await register(client.agents, name)
+        with waiting_client(server.address, name, agent.token) as process:
+            assert not await admitted(bus, agent, name)
+            process.kill()
+            await until_known(lambda: admitted(bus, agent, name))
+
+
+async def test_a_wait_that_is_cancelled_makes_room_for_another(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-open-waits", "1")
+    async with connected(server.address, name) as client:
+        bus, agent = client.bus, await register(client.agents, name)
+        for _ in range(20):  # each opens one and cancels it
+            await until_known(lambda: admitted(bus, agent, name))
+
+
+@pytest.mark.slow
+async def test_a_live_client_is_not_taken_for_dead_by_keepalive_pings(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server(*SERVER_KEEPALIVE)
+    async with (
+        connected(server.address, name) as client,
+        open_wait(client.bus, name, keepalive=1) as wait,
+    ):
+        # A server that is pinged by nobody, and pings a client that says nothing.
+        await wait.until(lambda: wait.kinds().count("keepalive") == 4)
+
+
+@pytest.mark.slow
+async def test_a_server_that_hangs_is_found_out_by_the_clients_keepalive_pings(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with (
+        connected(server.address, name, options=CLIENT_KEEPALIVE) as client,
+        open_wait(client.bus, name) as wait,
+    ):
+        server.signal(signal.SIGSTOP)
+        refusal = await refused(wait.ended())
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "")
+
+
+@pytest.mark.slow
+async def test_the_outcome_of_a_post_to_a_server_that_hangs_is_unknown_until_it_is_repeated(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with BusClient(server.address) as bus:
+        thread = await bus.join(name)
+        server.signal(signal.SIGSTOP)
+        with pytest.raises(OutcomeUnknown) as raised:
+            await thread.post("hello?", timeout=1.5)
+        server.signal(signal.SIGCONT)
+        answer = await thread.post("hello?", request_id=raised.value.request_id)
+        assert answer.seq == 1
+    async with connected(server.address) as client:
+        stored = await history(client.bus, name)
+    assert [message.content for message in stored] == ["hello?"]
+
+
+@pytest.mark.slow
+async def test_a_wait_outlives_a_server_that_hung_for_a_while(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        bus = client.bus
+        async with open_wait(bus, name) as wait:
+            server.signal(signal.SIGSTOP)
+            post = bus.PostMessage(PostMessageRequest(thread=name, content="meanwhile"))
+            server.signal(signal.SIGCONT)
+            assert (await post).seq == 1
+            await wait.until(lambda: wait.seqs(name) == [1])

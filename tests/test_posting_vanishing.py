@@ -1,0 +1,107 @@
+"""PostMessage: callers that go away before they are answered."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.peers import Peer
+from tests.serving import BusStub, ServerProcess, ThreadStub
+from threadbus.v1.bus_service_pb2 import PostMessageRequest
+from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
+from threadbus.v1.thread_service_pb2 import GetThreadRequest
+
+#: Posts of one test: large enough that half of one would be seen, many enough to queue.
+POSTS = {f"request {n}": f"{n} " * 20_000 for n in range(60)}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """This module's server, without the fallback: what wakes a wait here is the commit itself."""
+    db = tmp_path_factory.mktemp("server") / "bus.db"
+    with ServerProcess(db, "--fallback-interval", "0") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def locked(db: Path) -> Iterator[None]:
+    """Keep the server from writing, as another program does that has locked the file."""
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        yield
+        foreign.execute("ROLLBACK")
+
+
+async def check_whole(anyone: Peer, thread: str) -> list[str]:
+    """The thread is gapless and holds nothing but whole posts, each once; which ones."""
+    stored = await anyone.read(thread)
+    assert [message.seq for message in stored] == list(range(1, len(stored) + 1))
+    for message in stored:
+        assert message.content == POSTS[message.request_id]
+    ids = [message.request_id for message in stored]
+    assert len(set(ids)) == len(ids)
+    return ids
+
+
+async def check_retries(anyone: Peer, thread: str) -> None:
+    """Repeated with the same request_ids, each is there once."""
+    ids = await check_whole(anyone, thread)
+    for request_id, content in POSTS.items():
+        answer = await anyone.post(thread, content, request_id=request_id)
+        if request_id in ids:
+            assert (answer.deduplicated, answer.seq) == (True, ids.index(request_id) + 1)
+    assert sorted(await check_whole(anyone, thread)) == sorted(POSTS)
+
+
+async def test_posts_that_are_cancelled_are_stored_whole_or_not_at_all(
+    bus: BusStub, thread: str
+) -> None:
+    calls = [
+        bus.PostMessage(PostMessageRequest(thread=thread, content=content, request_id=request_id))
+        for request_id, content in POSTS.items()
+    ]
+    # One of the last leaves with every answer to one of the first: unsent, queued, or in the store.
+    for answered, leaving in zip(calls[:30], reversed(calls[30:]), strict=True):
+        await answered
+        leaving.cancel()
+    await check_retries(Peer(bus), thread)
+
+
+async def test_posts_of_a_client_that_vanishes_are_stored_whole_or_not_at_all(
+    server: ServerProcess, bus: BusStub, thread: str
+) -> None:
+    vanishing = grpc.aio.insecure_channel(server.address)
+    stub: BusStub = BusServiceStub(vanishing)
+    calls = [
+        stub.PostMessage(PostMessageRequest(thread=thread, content=content, request_id=request_id))
+        for request_id, content in POSTS.items()
+    ]
+    await calls[0]
+    await vanishing.close()
+    with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+        await calls[-1]
+    await check_retries(Peer(bus), thread)
+
+
+async def test_posts_go_on_when_their_callers_leave_while_they_are_queued(
+    server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str
+) -> None:
+    anyone, look = Peer(bus), GetThreadRequest(thread=thread)
+    async with anyone.wait(thread) as frames:
+        await frames.until("caught_up")
+        with locked(server.db):
+            calls = [
+                bus.PostMessage(PostMessageRequest(thread=thread, content=request_id))
+                for request_id in POSTS
+            ]
+            await threads.GetThread(look)  # what was sent before it is queued by then
+            assert all(call.cancel() for call in calls)
+            await threads.GetThread(look)  # and cancelled by then
+        live = await frames.messages(len(POSTS))
+    assert [message.seq for message in live] == list(range(1, len(POSTS) + 1))
+    assert sorted(message.content for message in live) == sorted(POSTS)
+    assert await anyone.read(thread) == live

@@ -1,0 +1,135 @@
+"""Faults under way: posts are refused in the right words, nothing is half done, it goes on."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.disks import fill, small_disk
+from tests.ledger import Ledger, history
+from tests.locks import locked, turn_taken
+from tests.open_wait import open_wait
+from tests.patience import until
+from tests.refusals import Refusal
+from tests.serving import BusStub
+from tests.statements import commits_tried
+
+# ── A full disk ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+async def test_a_full_disk_refuses_posts_until_there_is_space_again(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    with small_disk(tmp_path / "disk", megabytes=6) as disk:
+        server, ledger = start_server(db=disk / "bus.db"), Ledger()
+
+        async def attempt(bus: BusStub, label: str) -> Refusal | None:
+            return await ledger.attempt(bus, name, f"{label} {'x' * 20_000}")
+
+        async with connected(server.address, name) as client:
+            bus = client.bus
+            async with open_wait(bus, name) as wait:
+                for n in range(20):
+                    assert await attempt(bus, f"before {n}") is None
+                ballast = fill(disk)
+                refusals = [await attempt(bus, f"full {n}") for n in range(20)]
+                refusals += await asyncio.gather(
+                    *(attempt(bus, f"full, many {n}") for n in range(20))
+                )
+                told = {(r.code, r.reason) for r in refusals if r is not None}
+                assert told == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL")}
+                ledger.check(name, await history(bus, name))
+
+                ballast.unlink()
+                for n in range(20):
+                    assert await attempt(bus, f"after {n}") is None
+                ledger.check(name, await history(bus, name))
+                await wait.until(lambda: len(wait.messages) >= len(ledger))
+                assert wait.seqs(name) == list(range(1, len(ledger) + 1))
+        assert server.stop() == 0
+        with contextlib.closing(sqlite3.connect(server.db)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+# ── A locked file ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lock", [locked, turn_taken], ids=["by_a_program", "by_a_server"])
+async def test_a_file_locked_for_longer_than_the_busy_timeout_refuses_posts_for_a_while(
+    start_server: StartServer,
+    name: str,
+    lock: Callable[[Path], contextlib.AbstractContextManager[None]],
+) -> None:
+    server, ledger = start_server("--busy-timeout", "0.3"), Ledger()
+    async with connected(server.address, name) as client:
+        bus = client.bus
+        await ledger.post(bus, name, "before")
+        with lock(server.db):
+            async with asyncio.timeout(20):
+                refusals = await asyncio.gather(
+                    *(ledger.attempt(bus, name, f"meanwhile {n}") for n in range(20))
+                )
+            for refusal in refusals:
+                assert refusal is not None
+                assert refusal.code == grpc.StatusCode.UNAVAILABLE
+                assert refusal.reason == "STORE_BUSY"
+                assert refusal.retry_delay
+            # Reading goes on, and so does waiting.
+            ledger.check(name, await history(bus, name))
+            async with open_wait(bus, name) as wait:
+                await wait.until(lambda: wait.seqs(name) == [1])
+        await ledger.post(bus, name, "after")
+        ledger.check(name, await history(bus, name))
+
+
+@pytest.mark.slow
+async def test_a_file_locked_for_a_moment_only_delays_posts(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server("--log-level", "debug"), Ledger()
+    async with connected(server.address, name) as client, asyncio.TaskGroup() as group:
+        bus = client.bus
+        tried = commits_tried(server)
+        with locked(server.db):
+            post = group.create_task(ledger.post(bus, name, "patient"))
+            await until(lambda: commits_tried(server) > tried)
+        await post
+        ledger.check(name, await history(bus, name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "bound", [("--max-queued-posts", "10"), ("--max-queued-bytes", "20000")], ids=["posts", "bytes"]
+)
+async def test_what_does_not_fit_into_the_queue_is_refused_at_once(
+    start_server: StartServer, name: str, bound: tuple[str, str]
+) -> None:
+    server, ledger = start_server("--log-level", "debug", *bound), Ledger()
+    async with connected(server.address, name) as client:
+        bus = client.bus
+        tried = commits_tried(server)
+        with locked(server.db):
+            first = asyncio.create_task(ledger.attempt(bus, name, "being committed"))
+            await until(lambda: commits_tried(server) > tried)
+            others = [
+                asyncio.create_task(ledger.attempt(bus, name, f"{n} {'x' * 1_500}"))
+                for n in range(100)
+            ]
+            # Some eighty are refused although nothing has been committed and nobody gave up.
+            await until(lambda: sum(other.done() for other in others) >= 80)
+            assert len(ledger) == 0
+            assert not first.done()
+        refusals = [refusal for refusal in await asyncio.gather(first, *others) if refusal]
+        assert {refusal.reason for refusal in refusals} == {"STORE_BUSY"}
+        assert all(refusal.retry_delay for refusal in refusals)
+        assert 5 <= len(ledger) <= 20
+        await ledger.post(bus, name, "there is room again")
+        ledger.check(name, await history(bus, name))

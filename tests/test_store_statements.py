@@ -1,0 +1,157 @@
+"""Statements that fail: alone, with an incident that the log explains, and only as long."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.callers import register
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.ledger import Ledger, history
+from tests.locks import locked
+from tests.open_wait import open_wait
+from tests.patience import until
+from tests.refusals import Refusal
+from tests.serving import ServerProcess
+from tests.statements import statements
+from threadbus.v1.bus_service_pb2 import HeartbeatRequest, PostMessageRequest
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_service_pb2 import JoinThreadRequest
+
+
+def alter(db: Path, statement: str) -> None:
+    """Have another program change the schema."""
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None, timeout=10)) as other:
+        other.execute(statement)
+
+
+POISON = """
+    CREATE TRIGGER poison BEFORE INSERT ON message
+    WHEN instr(NEW.body, CAST('POISON' AS BLOB))
+    BEGIN SELECT RAISE({}, 'it is poisoned'); END
+"""
+NOTHING_GOES = """
+    CREATE TRIGGER poison BEFORE INSERT ON message
+    BEGIN SELECT RAISE(ABORT, 'it is poisoned'); END
+"""
+
+
+async def check_incident(server: ServerProcess, refusal: Refusal) -> None:
+    """It is an INTERNAL that tells nothing but an incident, of which the log tells the rest."""
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert "oison" not in refusal.message
+    incident = refusal.metadata["incident"]
+    await until(lambda: any(incident in line for line in server.log))
+    assert sum(incident in line for line in server.log) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ABORT", "FAIL", "ROLLBACK"])
+async def test_a_post_that_cannot_be_stored_fails_alone(
+    start_server: StartServer, name: str, how: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    async with connected(server.address, name) as client:
+        bus = client.bus
+        alter(server.db, POISON.format(how))
+        async with open_wait(bus, name) as wait:
+            for n in range(5):
+                contents = [f"{n}, good {k}" for k in range(50)]
+                contents[20:20] = [f"{n}, POISON"]
+                refusals = await asyncio.gather(
+                    *(ledger.attempt(bus, name, content) for content in contents)
+                )
+                (refusal,) = filter(None, refusals)
+                assert refusals.index(refusal) == 20
+                await check_incident(server, refusal)
+            await until(lambda: sum("it is poisoned" in line for line in server.log) >= 5)
+            assert len(ledger) == 250
+            ledger.check(name, await history(bus, name))
+            await wait.until(lambda: len(wait.messages) >= 250)
+            assert wait.seqs(name) == list(range(1, 251))
+
+
+@pytest.mark.slow
+async def test_a_store_in_which_nothing_goes_refuses_everything_and_recovers(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    async with connected(server.address, name) as client:
+        bus = client.bus
+        alter(server.db, NOTHING_GOES)
+        refusals = await asyncio.gather(
+            *(ledger.attempt(bus, name, f"in vain {n}") for n in range(30))
+        )
+        told = [refusal for refusal in refusals if refusal]
+        assert len(told) == 30
+        assert len({refusal.metadata["incident"] for refusal in told}) == 30
+        alter(server.db, "DROP TRIGGER poison")
+        for n in range(5):
+            await ledger.post(bus, name, f"again {n}")
+        ledger.check(name, await history(bus, name))
+
+
+@contextlib.asynccontextmanager
+async def reader(
+    server: ServerProcess, name: str
+) -> AsyncIterator[tuple[Callable[[int], Awaitable[object]], Callable[[], Awaitable[int]]]]:
+    """An agent that has joined a thread of three messages: it tells, and learns, what it read."""
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        bus, threads = client.bus, client.threads
+        await threads.JoinThread(JoinThreadRequest(thread=name), metadata=agent.metadata)
+        for n in range(3):
+            await bus.PostMessage(PostMessageRequest(thread=name, content=str(n)))
+
+        async def tell(seq: int) -> None:
+            cursors = [Cursor(thread=name, after_seq=seq)]
+            request = HeartbeatRequest(read_cursors=cursors)
+            await bus.Heartbeat(request, metadata=agent.metadata)
+
+        async def learn() -> int:
+            request = JoinThreadRequest(thread=name)
+            joined = await threads.JoinThread(request, metadata=agent.metadata)
+            return joined.cursor.after_seq
+
+        yield tell, learn
+
+
+def updates_tried(server: ServerProcess) -> int:
+    """How often a server has tried to write what was read."""
+    return sum(statement.startswith("UPDATE participant") for statement in statements(server))
+
+
+@pytest.mark.slow
+async def test_a_read_position_that_cannot_be_written_is_kept_until_it_can(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--log-level", "debug", "--read-position-interval", "0.1")
+    async with reader(server, name) as (tell, learn):
+        alter(
+            server.db,
+            "CREATE TRIGGER poison BEFORE UPDATE ON participant"
+            " BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+        await tell(2)
+        await until(lambda: updates_tried(server) >= 3)
+        alter(server.db, "DROP TRIGGER poison")
+        assert await learn() == 2
+        await tell(3)
+        assert await learn() == 3
+
+
+@pytest.mark.slow
+async def test_a_read_position_that_cannot_be_written_does_not_spoil_the_shutdown(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--busy-timeout", "0.3", "--read-position-interval", "60")
+    async with reader(server, name) as (tell, _):
+        await tell(2)
+        with locked(server.db):
+            assert await asyncio.to_thread(server.stop) == 0
+    assert [line for line in server.log if "Traceback" in line] == []

@@ -1,0 +1,179 @@
+"""WaitMessages: how many waits an agent may have open, and clients that leave nothing behind."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc
+import pytest
+
+from tests.conftest import StartServer
+from tests.peers import Peer, make_anew, registered
+from tests.refusals import refused
+from tests.serving import BusStub, ServerProcess, ThreadStub
+from tests.wait_frames import BOUND, Frames
+from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
+from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
+from threadbus.v1.thread_service_pb2 import CreateThreadRequest
+from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
+
+pytestmark = pytest.mark.slow
+
+QUOTA = 5
+
+
+@pytest.fixture
+def limited(start_server: StartServer) -> ServerProcess:
+    """A server that allows each agent few open waits."""
+    return start_server("--max-open-waits", str(QUOTA))
+
+
+@pytest.fixture
+async def near(limited: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to it."""
+    async with grpc.aio.insecure_channel(limited.address) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def coder(near: grpc.aio.Channel) -> Peer:
+    """An agent there; there is a thread `t` with more history than a connection buffers."""
+    await ThreadServiceStub(near).CreateThread(CreateThreadRequest(thread="t"))
+    peer = await registered(AgentServiceStub(near), BusServiceStub(near), "coder")
+    for _ in range(16):
+        await peer.post("t", "x" * 1_000_000)
+    return peer
+
+
+async def fill(stack: contextlib.AsyncExitStack, peer: Peer) -> list[Frames]:
+    """Open as many waits as are allowed, as soon as those that were left are gone."""
+    waits: list[Frames] = []
+    async with asyncio.timeout(BOUND):
+        while len(waits) < QUOTA:
+            frames = await stack.enter_async_context(peer.wait("t"))
+            try:
+                await frames.next()
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            else:
+                waits.append(frames)
+    return waits
+
+
+async def check_quota(peer: Peer) -> None:
+    """The whole quota is free, and no more than that."""
+    async with contextlib.AsyncExitStack() as stack:
+        await fill(stack, peer)
+        async with peer.wait("t") as frames:
+            refusal = await refused(frames.failure())
+        assert (refusal.reason, refusal.metadata) == ("QUOTA_EXCEEDED", {"limit": str(QUOTA)})
+        assert len(refusal.quotas) == 1
+        assert frames.received == []
+
+
+async def test_an_agent_has_so_many_waits_and_no_more(near: grpc.aio.Channel, coder: Peer) -> None:
+    await check_quota(coder)
+    other = await registered(AgentServiceStub(near), BusServiceStub(near), "other")
+    async with contextlib.AsyncExitStack() as stack:
+        await fill(stack, coder)
+        await check_quota(other)
+
+
+async def test_anonymous_waits_are_not_counted(near: grpc.aio.Channel, coder: Peer) -> None:
+    anyone = Peer(BusServiceStub(near))
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3 * QUOTA):
+            await (await stack.enter_async_context(anyone.wait("t"))).next()
+
+
+async def test_a_wait_that_is_cancelled_makes_room_for_one(coder: Peer) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        waits = await fill(stack, coder)
+        for frames in waits:
+            frames.cancel()
+        await fill(stack, coder)
+
+
+async def leave_at_once(peer: Peer) -> None:
+    async with peer.wait("t"):
+        pass
+
+
+async def leave_once_it_is_open(peer: Peer) -> None:
+    async with peer.wait("t") as frames:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await frames.next()
+
+
+async def leave_in_mid_history(peer: Peer) -> None:
+    async with peer.wait("t") as frames:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await frames.messages(2)
+
+
+async def leave_when_all_is_read(peer: Peer) -> None:
+    async with peer.wait("t") as frames:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await frames.until("caught_up")
+
+
+async def let_it_end(peer: Peer) -> None:
+    async with peer.wait("t", max_wait=0, max_messages=1) as frames:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await frames.rest()
+
+
+async def let_the_deadline_pass(peer: Peer) -> None:
+    async with peer.wait("t", timeout=0.01) as frames:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+            await frames.rest()
+
+
+async def ask_for_what_is_not_there(peer: Peer) -> None:
+    async with peer.wait("t", "unknown") as frames:
+        assert (await refused(frames.failure())).reason in ("THREAD_NOT_FOUND", "QUOTA_EXCEEDED")
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        leave_at_once,
+        leave_once_it_is_open,
+        leave_in_mid_history,
+        leave_when_all_is_read,
+        let_it_end,
+        let_the_deadline_pass,
+        ask_for_what_is_not_there,
+    ],
+    ids=lambda leave: leave.__name__,
+)
+async def test_however_a_wait_ends_nothing_is_left_of_it(
+    limited: ServerProcess, coder: Peer, leave: Callable[[Peer], Awaitable[None]]
+) -> None:
+    await asyncio.gather(*(leave(coder) for _ in range(2 * QUOTA)))
+    await check_quota(coder)
+    assert limited.stop() == 0
+    assert not [line for line in limited.log if "ERROR" in line or "Traceback" in line]
+
+
+async def test_waits_end_with_the_connection_that_they_came_over(
+    limited: ServerProcess, coder: Peer
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        away = grpc.aio.insecure_channel(limited.address)
+        bus: BusStub = BusServiceStub(away)
+        await fill(stack, Peer(bus, coder.caller))
+        await away.close()
+        await check_quota(coder)
+
+
+async def test_waits_on_a_deleted_thread_leave_nothing_behind(
+    near: grpc.aio.Channel, coder: Peer
+) -> None:
+    threads: ThreadStub = ThreadServiceStub(near)
+    async with contextlib.AsyncExitStack() as stack:
+        waits = await fill(stack, coder)
+        await make_anew(threads, "t")
+        for frames in waits:
+            assert (await refused(frames.failure())).reason == "THREAD_NOT_FOUND"
+        await check_quota(coder)
