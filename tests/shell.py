@@ -121,7 +121,7 @@ class Shell:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if "THREADBUS" not in name and name != "NO_COLOR"
+            if "THREADBUS" not in name and name not in ("NO_COLOR", "PYTHONUNBUFFERED")
         }
         own = {"THREADBUS_SERVER": self.server, "XDG_DATA_HOME": str(self.home / "data")}
         return inherited | own | dict(more or {})

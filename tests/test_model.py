@@ -1,9 +1,10 @@
 """A server under arbitrary use, with crashes, held against a model in plain lists and dicts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message as AnyMessage
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -15,17 +16,21 @@ from hypothesis.stateful import (
 )
 
 from tests.model.blocking_bus import CALL_SECONDS, BlockingBus
-from tests.model.clients import Clients
+from tests.model.clients import Answer, Clients
 from tests.model.follower import Follower
 from tests.model.frames import expected_frames
 from tests.model.history import ANONYMOUS, Refusal
+from tests.model.model import Model
 from tests.model.moves import (
     Filter,
+    Move,
     Place,
+    SetState,
     callers,
     epoch,
     epochs,
     filters,
+    moves,
     names,
     offsets,
     places,
@@ -47,6 +52,8 @@ from threadbus.v1.thread_service_pb2 import (
     ListThreadsRequest,
     ListThreadsResponse,
 )
+
+Asked = tuple[AnyMessage, str]
 
 
 class Use(Clients):
@@ -191,7 +198,7 @@ class Use(Clients):
 
     # ── What befalls the server ─────────────────────────────────────────────────────────────────
 
-    @precondition(lambda self: self.restarts == 0)
+    @precondition(lambda self: self.restarts == 0 and len(self.sent) > 10)
     @rule(killed=st.booleans())
     def restart(self, killed: bool) -> None:
         """Stop the server well or kill it, and start it again."""
@@ -219,8 +226,40 @@ class Use(Clients):
             assert self.log_is(self.model, name)
 
 
+class UseAtOnce(Use):
+    """The same, and some calls come at the same time: the server commits them together."""
+
+    @rule(
+        thread=threads,
+        moves=st.lists(st.tuples(callers, moves), min_size=2, max_size=5),
+        repeat_first=st.booleans(),
+    )
+    def at_once(self, thread: str, moves: list[tuple[str, Move]], repeat_first: bool) -> None:
+        """Several calls at the same time: some order must explain all their answers."""
+        name = self.model.name(thread)
+        asked: list[Asked] = [
+            (move.request(self.model, name), self.model.agent(caller)) for caller, move in moves
+        ]
+        asked += asked[:1] if repeat_first else []
+        answers = self.bus.ask_at_once(asked)
+        explained = _explanations(self.model, list(zip(asked, answers, strict=True)))
+        model = next((model for model in explained if self.log_is(model, name)), None)
+        assert model is not None, f"no order explains {answers} to {asked}"
+        self.model = model
+        self.settle(closed_meanwhile=any(isinstance(move, SetState) for _, move in moves))
+
+
+def _explanations(model: Model, done: Sequence[tuple[Asked, Answer]]) -> Iterator[Model]:
+    """The model after these calls, in each order that gives every call the answer it got."""
+    if not done:
+        yield model
+    for at, ((request, caller), answer) in enumerate(done):
+        then = model.copy()
+        if then.answer(request, caller, answer) == answer:
+            yield from _explanations(then, [*done[:at], *done[at + 1 :]])
+
+
 SETTINGS = settings(
-    max_examples=50,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
@@ -237,15 +276,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
+# In turn, failures shrink well; what comes at the same time never comes out the same way twice.
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # a failure is shrunk before it is told
+@pytest.mark.parametrize(
+    ("use", "examples"), [(Use, 40), (UseAtOnce, 20)], ids=["in_turn", "at_once"]
+)
 def test_a_server_answers_as_the_model_does_whatever_clients_do_and_however_it_stops(
-    server: ServerProcess,
+    server: ServerProcess, use: type[Use], examples: int
 ) -> None:
     with BlockingBus(server.address, server.db) as bus:
 
-        class Here(Use):
+        class Here(use):  # type: ignore[misc, valid-type]
             def __init__(self) -> None:
                 super().__init__(server, bus)
 
-        run_state_machine_as_test(Here, settings=SETTINGS)
+        run_state_machine_as_test(Here, settings=settings(SETTINGS, max_examples=examples))

@@ -133,3 +133,30 @@ async def test_what_does_not_fit_into_the_queue_is_refused_at_once(
         assert 5 <= len(ledger) <= 20
         await ledger.post(bus, name, "there is room again")
         ledger.check(name, await history(bus, name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chore", ["PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM"])
+async def test_another_programs_housekeeping_harms_nothing(
+    start_server: StartServer, name: str, chore: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+
+    async def poster(bus: BusStub, label: int) -> None:
+        for n in range(50):
+            await ledger.post(bus, name, f"{label}-{n}")
+
+    async with connected(server.address, name) as client, open_wait(client.bus, name) as wait:
+        async with asyncio.TaskGroup() as group:
+            posters = [group.create_task(poster(client.bus, label)) for label in range(20)]
+            while not all(poster.done() for poster in posters):
+                await asyncio.to_thread(do, server.db, chore)
+        ledger.check(name, await history(client.bus, name))
+        await wait.until(lambda: len(wait.messages) >= 1_000)
+        assert wait.seqs(name) == list(range(1, 1_001))
+
+
+def do(db: Path, statement: str) -> None:
+    """Run a statement in another program's stead."""
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None, timeout=10)) as other:
+        other.execute(statement).fetchall()

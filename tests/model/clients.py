@@ -1,7 +1,6 @@
 """Clients that act on a server, drawn by Hypothesis; each answer must be the model's."""
 
 import itertools
-from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import Message as AnyMessage
 from hypothesis import strategies as st
@@ -22,12 +21,10 @@ from tests.model.model import Model
 from tests.model.moves import (
     AGENTS,
     THREADS,
-    Move,
     Place,
     Post,
     SetState,
     callers,
-    moves,
     places,
     posts,
     rarely,
@@ -51,7 +48,6 @@ from threadbus.v1.thread_service_pb2 import (
     JoinThreadResponse,
 )
 
-Asked = tuple[AnyMessage, str]
 Answer = AnyMessage | Refusal
 
 _numbers = itertools.count()
@@ -116,25 +112,6 @@ class Clients(RuleBasedStateMachine):
         self.ask(request, self.model.agent(caller))
 
     @rule(
-        thread=threads,
-        moves=st.lists(st.tuples(callers, moves), min_size=2, max_size=5),
-        repeat_first=st.booleans(),
-    )
-    def at_once(self, thread: str, moves: list[tuple[str, Move]], repeat_first: bool) -> None:
-        """Several calls at the same time: some order must explain all their answers."""
-        name = self.model.name(thread)
-        asked: list[Asked] = [
-            (move.request(self.model, name), self.model.agent(caller)) for caller, move in moves
-        ]
-        asked += asked[:1] if repeat_first else []
-        answers = self.bus.ask_at_once(asked)
-        explained = _explanations(self.model, list(zip(asked, answers, strict=True)))
-        model = next((model for model in explained if self.log_is(model, name)), None)
-        assert model is not None, f"no order explains {answers} to {asked}"
-        self.model = model
-        self.settle(closed_meanwhile=any(isinstance(move, SetState) for _, move in moves))
-
-    @rule(
         target=cursors,
         caller=callers,
         thread=threads,
@@ -192,13 +169,3 @@ class Clients(RuleBasedStateMachine):
         if isinstance(answer, ListMessagesResponse):
             answer.ClearField("next_before_seq")
         return answer == model.answer(request, ANONYMOUS, answer)
-
-
-def _explanations(model: Model, done: Sequence[tuple[Asked, Answer]]) -> Iterator[Model]:
-    """The model after these calls, in each order that gives every call the answer it got."""
-    if not done:
-        yield model
-    for at, ((request, caller), answer) in enumerate(done):
-        then = model.copy()
-        if then.answer(request, caller, answer) == answer:
-            yield from _explanations(then, [*done[:at], *done[at + 1 :]])

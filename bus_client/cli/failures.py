@@ -1,0 +1,67 @@
+"""What a failed call means to a shell: an exit code, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bus_client.cli.text import dumps, safe
+
+if TYPE_CHECKING:
+    from bus_client import BusError
+
+FAILED, USAGE, NOTHING_NEW, UNREACHABLE, CONFLICT, DENIED = range(1, 7)
+
+# The SDK's exceptions by name; the nearest in an exception's family counts. With a hint in this
+# program's words where the SDK's speaks of Python.
+_MEANINGS: dict[str, tuple[int, str]] = {
+    "BusError": (FAILED, ""),
+    "InvalidArgument": (USAGE, ""),
+    "MessageTooLarge": (DENIED, "Shorten it, or put it where others can fetch it."),
+    "Unauthenticated": (DENIED, "Pass the right token: THREADBUS_TOKEN or --token-file."),
+    "AccessDenied": (DENIED, "An operator's token may do it: THREADBUS_TOKEN or --token-file."),
+    "NotFound": (FAILED, ""),
+    "ThreadNotFound": (FAILED, "threadbus thread list shows them, threadbus thread create adds."),
+    "MessageNotFound": (FAILED, "threadbus thread show tells the first and the newest seq."),
+    "AgentNotFound": (FAILED, "threadbus agents lists them, threadbus register adds one."),
+    "AlreadyExists": (CONFLICT, ""),
+    "ThreadExists": (CONFLICT, "Use it as it is, or take another name."),
+    "AgentExists": (CONFLICT, "Take another name, or pass its token: THREADBUS_TOKEN."),
+    "RequestIdReused": (CONFLICT, "It is message #{error.seq}; a new message needs a new one."),
+    "SeqConflict": (
+        CONFLICT,
+        "Read what is new (--after {error.expected}), then post with --expect {error.last_seq}.",
+    ),
+    "ThreadClosed": (CONFLICT, "threadbus thread open opens it again."),
+    "CursorInvalid": (CONFLICT, "threadbus thread show tells what it holds."),
+    "CursorLost": (CONFLICT, "It goes on after #{error.position.after_seq}."),
+    "QuotaExceeded": (DENIED, "End something first, such as another wait of this agent."),
+    "StorageFull": (DENIED, "Make room on the server's disk."),
+    "Unavailable": (UNREACHABLE, ""),
+    "Unreachable": (UNREACHABLE, "Does it run? Is --server right? threadbus serve starts one."),
+    "InternalError": (FAILED, ""),
+    "OutcomeUnknown": (FAILED, "Post it again with --request-id {error.request_id}: it is safe."),
+}
+
+
+def tell(error: BusError, *, json: bool) -> int:
+    """Says on stderr what happened; answers the exit code that stands for it."""
+    code, hint = next(_MEANINGS[kind.__name__] for kind in type(error).__mro__)
+    hint = hint.format(error=error) if hint else error.hint
+    if getattr(error, "request_id", None) == "":  # not a post: repeating may not be safe
+        hint = "Look whether it was done before you repeat it."
+    if json:
+        document = {
+            "code": error.code,
+            "reason": error.reason,
+            "message": error.message,
+            "hint": hint,
+            "retryable": error.retryable,
+        }
+        click.echo(dumps(document), err=True)
+    else:
+        click.echo(f"threadbus: {safe(error.message)}", err=True)
+        if hint:
+            click.echo(f"  {safe(hint)}", err=True)
+    return code

@@ -1,0 +1,73 @@
+"""`threadbus proto`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import click
+
+from bus_client.cli.options import json_option
+from bus_client.cli.output import Output
+from bus_client.cli.session import guarded
+
+
+@click.command()
+@click.option(
+    "--out",
+    "folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to write them; made at need. Without it they are only listed.",
+)
+@json_option
+def proto(folder: Path | None, as_json: bool) -> int:
+    """Write the .proto files that a client in another language is generated from.
+
+    All but google/protobuf/*.proto, which come with every protoc; and descriptor_set.binpb, the
+    same compiled, for tools that want no .proto.
+
+    \b
+    Example:
+      threadbus proto --out protos
+      protoc -I protos --go_out=. protos/threadbus/v1/*.proto
+    """
+    out = Output(as_json)
+    return guarded(out, lambda: _write(folder, out))
+
+
+def _write(folder: Path | None, out: Output) -> int:
+    paths = []
+    for path, source in sorted(_sources()):
+        if folder is not None:
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+            paths.append(str(target))
+        else:
+            paths.append(path)
+    out.show({"files": paths}, paths)
+    return 0
+
+
+def _sources() -> Iterator[tuple[str, Traversable]]:
+    """Each file with its path under the folder that protoc is to search."""
+    ours = files("threadbus.v1")
+    for file in ours.iterdir():
+        if file.name.endswith(".proto"):
+            yield f"threadbus/v1/{file.name}", file
+    yield "descriptor_set.binpb", ours / "descriptor_set.binpb"
+    for file in _google_rpc().iterdir():
+        if file.name.endswith(".proto"):
+            yield f"google/rpc/{file.name}", file
+
+
+def _google_rpc() -> Traversable:
+    """The folder with Google's error protos: in the package, or beside it in a source tree."""
+    package = files("threadbus")
+    shipped = package / "third_party/google/rpc"
+    if shipped.is_dir():
+        return shipped
+    return Path(str(package)).parent.parent / "third_party/google/rpc"

@@ -1,0 +1,123 @@
+"""What verbs that call a server have in common: options, connection, errors, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import bus_client
+from bus_client.cli import failures
+from bus_client.cli.options import CALL_TIMEOUT, connection_options
+from bus_client.cli.output import Output, discard_stdout
+
+if TYPE_CHECKING:
+    from bus_client import BusClient
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Which server a verb calls, as whom, and where it prints."""
+
+    server: str
+    agent: str | None
+    token: str | None
+    timeout: float
+    out: Output
+
+    @asynccontextmanager
+    async def connect(self, **registration: Any) -> AsyncIterator[BusClient]:
+        """Connects; `registration` says what else to register the agent with."""
+        client = bus_client.BusClient(
+            self.server, agent=self.agent, token=self.token, timeout=self.timeout, **registration
+        )
+        try:
+            await client.connect()
+        except ValueError as error:  # the credentials file is not what it should be
+            raise click.ClickException(str(error)) from None
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+Verb = Callable[..., Awaitable[int | None]]
+
+
+def on_server(verb: Verb) -> Callable[..., int]:
+    """Makes a click callback of a coroutine function `verb(session, …)`.
+
+    It gives it the options above but --timeout and --as, which some verbs mean otherwise.
+    """
+
+    @functools.wraps(verb)
+    def run(
+        *,
+        server: str,
+        token_file: Path | None,
+        as_json: bool,
+        agent: str | None = None,
+        timeout: float = CALL_TIMEOUT,
+        **options: Any,
+    ) -> int:
+        out = Output(as_json)
+        token = _token(token_file)
+        session = Session(server, agent, token, timeout, out)
+        return guarded(out, lambda: asyncio.run(until_signalled(verb(session, **options))))
+
+    for option in reversed(connection_options):
+        run = option(run)
+    return run
+
+
+def guarded(out: Output, verb: Callable[[], int]) -> int:
+    """Runs a verb to its exit code, whatever becomes of it."""
+    try:
+        return verb()
+    except BrokenPipeError:
+        discard_stdout()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        discard_stdout()
+        raise click.ClickException(str(error)) from None
+    except bus_client.BusError as error:
+        return failures.tell(error, json=out.json)
+
+
+async def until_signalled(verb: Awaitable[int | None]) -> int:
+    """Awaits the verb; SIGINT and SIGTERM let it clean up, and end it as shells expect."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    received: list[int] = []
+
+    def end(number: int) -> None:
+        received.append(number)
+        if task is not None:
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end, number)
+    try:
+        return await verb or 0
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return 128 + received[0]
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        source, token = "THREADBUS_TOKEN", os.environ.get("THREADBUS_TOKEN", "")
+    else:
+        source, token = "--token-file", file.read_text("utf-8", "replace").strip()
+    if (file or token) and not re.fullmatch("[!-~]+", token):
+        raise click.UsageError(f"What {source} has is not a token.")
+    return token or None

@@ -1,0 +1,105 @@
+"""`threadbus tail`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+import bus_client
+from bus_client.cli import failures
+from bus_client.cli.documents import document
+from bus_client.cli.options import as_option, timeout_option
+from bus_client.cli.output import Output, while_read
+from bus_client.cli.session import Session, on_server
+from bus_client.cli.transcript import Transcript
+
+if TYPE_CHECKING:
+    from bus_client import ThreadHandle
+
+
+@click.command()
+@click.argument("threads", metavar="THREAD…", nargs=-1, required=True, envvar="THREADBUS_THREAD")
+@click.option("--from-start", is_flag=True, help="Begin with the oldest message.")
+@click.option(
+    "--last", metavar="N", type=click.IntRange(min=0), default=10, help="Begin with the last N."
+)
+@as_option
+@timeout_option
+@on_server
+async def tail(session: Session, threads: Sequence[str], from_start: bool, last: int) -> int:
+    """Watch threads: print messages as they are posted, until Ctrl-C or until all are closed.
+
+    It survives restarts of the server, and counts nothing as read. With --json it prints one
+    message a line.
+
+    \b
+    Examples:
+      threadbus tail design
+      threadbus tail design review --from-start --json
+    """
+    threads = list(dict.fromkeys(threads))
+    lines = Transcript(colour=session.out.colour, live=True, several_threads=len(threads) > 1)
+    async with session.connect() as bus:
+        with while_read():
+            views = [
+                _View(bus.thread(name), session.out, lines, None if from_start else last)
+                for name in threads
+            ]
+            return max(await _side_by_side([view.follow() for view in views]))
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One of the threads that are watched."""
+
+    thread: ThreadHandle
+    out: Output
+    lines: Transcript
+    last: int | None
+
+    async def follow(self) -> int:
+        """Prints the thread until it is closed; answers the exit code."""
+        try:
+            await self._go_to_start()
+            while not await self._printed():
+                pass
+        except bus_client.BusError as error:
+            return failures.tell(error, json=self.out.json)
+        self.out.note(f"{self.thread.name} is closed.")
+        return 0
+
+    async def _go_to_start(self) -> None:
+        info = await self.thread.refresh()
+        after = 0
+        if self.last is not None:
+            after = max(info.head_seq - self.last, info.first_seq - 1)
+        self.thread.position = bus_client.Cursor(
+            thread=info.name, after_seq=after, epoch=info.epoch
+        )
+
+    async def _printed(self) -> bool:
+        """Whether all was printed, not only what there was until the place was lost."""
+        try:
+            following = self.thread.follow(include_own=True, acknowledge=False)
+            async with aclosing(following) as messages:
+                async for message in messages:
+                    self.out.show(document(message), self.lines.lines([message]))
+        except bus_client.CursorLost as lost:
+            failures.tell(lost, json=self.out.json)
+            return False
+        return True
+
+
+async def _side_by_side(views: Sequence[Coroutine[None, None, int]]) -> list[int]:
+    tasks = [asyncio.create_task(view) for view in views]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -1,0 +1,141 @@
+"""Messages, threads and agents as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+import bus_client
+from bus_client.cli.text import safe, safe_lines
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from bus_client import Agent, Message, Thread
+
+_WIDEST = 20  # columns for names; longer ones stand out
+
+
+class Transcript:
+    """Lines of messages, one below the other: `#12 coder 14:03:22  text`.
+
+    `live` leaves some room for what is still to come.
+    """
+
+    def __init__(self, *, colour: bool, live: bool = False, several_threads: bool = False) -> None:
+        self._colour = colour
+        self._several_threads = several_threads
+        # The widest so far.
+        self._thread = 0
+        self._seq, self._sender = (3, 8) if live else (0, 0)
+
+    def lines(self, messages: Iterable[Message]) -> Iterator[str]:
+        """The messages' lines, aligned with each other and with all before."""
+        messages = list(messages)
+        for message in messages:
+            self._widen(message)
+        for message in messages:
+            yield from self._lines(message)
+
+    def _widen(self, message: Message) -> None:
+        if self._several_threads:
+            self._thread = max(self._thread, min(len(safe(message.thread)), _WIDEST))
+        self._seq = max(self._seq, len(str(message.seq)) + 1)
+        self._sender = max(self._sender, min(len(safe(message.sender)), _WIDEST))
+
+    def _lines(self, message: Message) -> Iterator[str]:
+        thread = f"{safe(message.thread):{self._thread}} " if self._several_threads else ""
+        place = f"{thread}{f'#{message.seq}':>{self._seq}}"
+        sender = f"{safe(message.sender):{self._sender}}"
+        time = clock(message.create_time)
+        indent = " " * len(f"{place} {sender} {time}  ")
+        first, *rest = safe_lines(_remarks(message) + message.content)
+        yield f"{self._dim(place)} {self._bold(sender)} {self._dim(time)}  {first}".rstrip()
+        for line in rest:
+            yield f"{indent}{line}".rstrip()
+
+    def _dim(self, text: str) -> str:
+        return click.style(text, dim=True) if self._colour else text
+
+    def _bold(self, text: str) -> str:
+        return click.style(text, bold=True) if self._colour else text
+
+
+def thread_lines(threads: Iterable[Thread]) -> Iterator[str]:
+    """A line for each thread: name, state, newest seq, when, topic."""
+    rows = [
+        (
+            safe(thread.name),
+            state_name(thread),
+            f"#{thread.head_seq}",
+            clock(thread.update_time),
+            safe(thread.topic),
+        )
+        for thread in threads
+    ]
+    return _aligned(rows)
+
+
+def agent_lines(agents: Iterable[Agent]) -> Iterator[str]:
+    """A line for each agent: name, kind, name for people, what it does."""
+    rows = [
+        (safe(agent.name), kind_name(agent), safe(agent.display_name), safe(agent.description))
+        for agent in agents
+    ]
+    return _aligned(rows)
+
+
+def state_name(thread: Thread) -> str:
+    """`open`, `closed` or `archived`; the number of a state that is newer than this program."""
+    if thread.state not in bus_client.ThreadState.values():
+        return str(thread.state)
+    return bus_client.ThreadState.Name(thread.state).removeprefix("THREAD_STATE_").lower()
+
+
+def kind_name(agent: Agent) -> str:
+    """`agent`, `human`, …; the number of a kind that is newer than this program."""
+    if agent.kind not in bus_client.AgentKind.values():
+        return str(agent.kind)
+    return bus_client.AgentKind.Name(agent.kind).removeprefix("AGENT_KIND_").lower()
+
+
+def clock(time: Timestamp) -> str:
+    """The local time; with the date unless it is today's."""
+    local = time.ToDatetime(tzinfo=UTC).astimezone()
+    today = datetime.now(UTC).astimezone().date()
+    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
+
+
+def _remarks(message: Message) -> str:
+    """What else there is to know of a message, in brackets before its text."""
+    remarks = []
+    if message.kind != bus_client.MessageKind.MESSAGE_KIND_CHAT:
+        remarks.append("thread")
+    if message.priority not in (
+        bus_client.Priority.PRIORITY_UNSPECIFIED,
+        bus_client.Priority.PRIORITY_NORMAL,
+    ):
+        known = message.priority in bus_client.Priority.values()
+        name = bus_client.Priority.Name(message.priority) if known else str(message.priority)
+        remarks.append(name.removeprefix("PRIORITY_").lower())
+    if message.posted_by:
+        remarks.append(f"by {message.posted_by}")
+    if message.reply_to:
+        remarks.append(f"re #{message.reply_to}")
+    if message.handoff_to:
+        remarks.append(f"→ {message.handoff_to}")
+    unseen = [name for name in message.mentions if f"@{name}" not in message.content]
+    remarks += [f"@{name}" for name in unseen]
+    remarks += [f"{key}={value}" for key, value in sorted(message.labels.items())]
+    remarks += [f"file {file.filename or file.url or '?'}" for file in message.attachments]
+    return f"({', '.join(safe(remark) for remark in remarks)}) " if remarks else ""
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [min(max(map(len, column)), _WIDEST) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,103 @@
+"""`threadbus wait`."""
+
+from __future__ import annotations
+
+import click
+
+import bus_client
+from bus_client.cli.documents import document
+from bus_client.cli.failures import NOTHING_NEW
+from bus_client.cli.options import (
+    as_option,
+    count_type,
+    seconds_option,
+    seq_option,
+    thread_argument,
+)
+from bus_client.cli.output import while_read
+from bus_client.cli.session import Session, on_server
+from bus_client.cli.transcript import Transcript
+
+
+@click.command()
+@thread_argument
+@seconds_option(
+    "--timeout", "patience", default=40.0, help="How long to wait. 0: only what is there."
+)
+@seq_option(
+    "--after",
+    help="What comes after SEQ; nothing counts as read.  [default: what you have not read]",
+)
+@click.option(
+    "--min",
+    "least",
+    metavar="N",
+    type=count_type,
+    default=1,
+    help="Wait for so many.",
+)
+@click.option(
+    "--max",
+    "most",
+    metavar="N",
+    type=count_type,
+    default=100,
+    help="At most so many; the next wait goes on there.",
+)
+@click.option("--mine", is_flag=True, help="Only what mentions, answers or is handed to you.")
+@click.option("--all", "include_own", is_flag=True, help="Your own messages, too.")
+@as_option
+@on_server
+async def wait(
+    session: Session,
+    thread: str,
+    patience: float,
+    after: int | None,
+    least: int,
+    most: int,
+    mine: bool,
+    include_own: bool,
+) -> int | None:
+    """Wait for what you have not read yet: at once if there is something, else until it comes.
+
+    What was printed then counts as read, and so does what --mine passed over. If this is killed
+    before, the next wait prints it again. Without --as it is what comes from now on.
+
+    Exit code 3: nothing came in time. 5: the thread is closed, nothing will come.
+
+    \b
+    Examples:
+      threadbus wait design --as reviewer --timeout 40 --json
+      threadbus wait design --after 12
+    """
+    if least > most:
+        raise click.UsageError(f"--min {least} is more than --max {most}.")
+    async with session.connect() as bus:
+        if after is None:
+            handle = await bus.join(thread, create=False)
+        else:
+            handle = bus.thread(thread)
+            handle.position = bus_client.Cursor(thread=thread, after_seq=after)
+        with while_read():
+            messages = await handle.wait(
+                timeout=patience,
+                min_messages=least,
+                max_messages=most,
+                filter=bus_client.MessageFilter(addressed_to_me=True) if mine else None,
+                include_own=include_own,
+            )
+        if after is None and not messages:
+            await handle.acknowledge()  # what was passed over
+        cursor = messages[-1].seq if messages else handle.position.after_seq
+        result = {
+            "messages": [document(message) for message in messages],
+            "cursor": cursor,
+            "timed_out": len(messages) < least,
+        }
+        session.out.show(result, Transcript(colour=session.out.colour).lines(messages))
+        if after is None and messages:
+            await handle.acknowledge()
+    if messages:
+        return None
+    session.out.note(f"Nothing new in {thread} after #{cursor}.")
+    return NOTHING_NEW

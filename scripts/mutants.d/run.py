@@ -1,0 +1,122 @@
+"""Applies each sabotage to a copy of the tree and tells whether a test caught it."""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sabotages import CONTROL, SABOTAGES, Sabotage
+
+ROOT = Path(__file__).parents[2]
+#: What the tests named in sabotages.py need of the tree.
+COPIED = ("bus_client", "bus_server", "protos", "tests", "pyproject.toml", "README.md")
+
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+class Tree:
+    """The copy that is broken, and mended again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+                shutil.copytree(source, path / name, ignore=ignored)
+            elif source.exists():
+                shutil.copy(source, path / name)
+
+    def broken(self, sabotage: Sabotage) -> dict[Path, str]:
+        """The files as they read with the sabotage; exits when its text is not there once."""
+        files: dict[Path, str] = {}
+        for edit in sabotage.edits:
+            path = self.path / edit.file
+            text = files.get(path) or path.read_text("utf-8")
+            found = text.count(edit.text)
+            if found != 1:
+                sys.exit(
+                    f"“{sabotage.name}”: its text is found {found} times in {edit.file}, not once; "
+                    f"bring scripts/mutants.d/sabotages.py up to date:\n\n{edit.text}"
+                )
+            files[path] = text.replace(edit.text, edit.instead)
+        return files
+
+    def test(self, tests: Sequence[str], *, timeout: float = 60) -> tuple[int, list[str], str]:
+        """Run tests: pytest's exit code, those that failed, and what was printed."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=short", "--no-header"),
+                *("-p", "no:cacheprovider", "-o", f"timeout={timeout}", *tests),
+            ],
+            cwd=self.path,
+            # Before the installed tree: for pytest, and for the servers that the tests start.
+            env=os.environ
+            | {
+                "PYTHONPATH": f"{self.path}{os.pathsep}{self.path / 'protos'}",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, _FAILED.findall(done.stdout), done.stdout + done.stderr
+
+    def try_out(self, sabotage: Sabotage) -> str | None:
+        """The test that catches the sabotage, if one does."""
+        broken = self.broken(sabotage)
+        whole = {path: path.read_text("utf-8") for path in broken}
+        for path, text in broken.items():
+            path.write_text(text, "utf-8")
+        try:
+            code, failed, output = self.test(["-x", *sabotage.tests], timeout=sabotage.timeout)
+        finally:
+            for path, text in whole.items():
+                path.write_text(text, "utf-8")
+        if code not in (0, 1) or (code == 1 and not failed):
+            sys.exit(f"“{sabotage.name}”: pytest did not run its tests (exit {code}):\n{output}")
+        return failed[0] if failed else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Do the tests notice when a promise is broken?")
+    parser.add_argument("parts", nargs="*", help="only sabotages whose name has one of these parts")
+    parser.add_argument("--list", action="store_true", help="only say what there is")
+    arguments = parser.parse_args()
+    chosen = [
+        sabotage
+        for sabotage in SABOTAGES
+        if not arguments.parts or any(part in sabotage.name for part in arguments.parts)
+    ]
+    if arguments.list or not chosen:
+        print(*(sabotage.name for sabotage in chosen or SABOTAGES), sep="\n")
+        return 0 if arguments.list else 2
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        tree = Tree(Path(folder))
+        for sabotage in (CONTROL, *chosen):
+            tree.broken(sabotage)  # all that is out of date is found before anything is run
+        if tree.try_out(CONTROL) is None:
+            sys.exit("the tests do not see the copy: a server that cannot start went unnoticed")
+        tests = sorted({test for sabotage in chosen for test in sabotage.tests})
+        code, failed, output = tree.test(tests)
+        if code != 0:
+            sys.exit(f"the tests fail without any sabotage: {', '.join(failed)}\n{output[-2000:]}")
+        survived = 0
+        for sabotage in chosen:
+            began = time.monotonic()
+            test = tree.try_out(sabotage)
+            survived += test is None
+            verdict = f"caught by {test}" if test else "SURVIVED"
+            print(f"{sabotage.name}: {verdict} ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{len(chosen) - survived} caught, {survived} survived")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

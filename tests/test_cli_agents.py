@@ -1,0 +1,121 @@
+"""`threadbus register`, `threadbus agents`, and the tokens kept for them."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.callers import operator
+from tests.conftest import StartServer
+from tests.serving import ServerProcess
+from tests.shell import Shell
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def shell(server: ServerProcess, tmp_path: Path) -> Shell:
+    return Shell(server.address, tmp_path)
+
+
+def _credentials(shell: Shell) -> Path:
+    return shell.home / "data/threadbus/credentials.json"
+
+
+def test_register_prints_the_name_and_no_token(shell: Shell, name: str) -> None:
+    assert shell.ok("register", name).out == f"{name}\n"
+    agent = shell.ok("register", name, "--json").json
+    assert (agent["name"], agent["kind"]) == (name, "AGENT_KIND_AGENT")
+    assert "token" not in agent
+
+
+def test_show_token_prints_the_token_that_is_kept(shell: Shell, name: str) -> None:
+    assert shell.run("register", "--show-token", env={"THREADBUS_AGENT": name}).code == 0
+    kept = json.loads(_credentials(shell).read_text("utf-8"))[shell.server][name]
+    assert shell.ok("register", name, "--show-token").out == f"{name}\n{kept}\n"
+    assert shell.ok("register", name, "--show-token", "--json").json["token"] == kept
+
+
+def test_tokens_are_kept_where_only_their_user_can_read_them(shell: Shell, name: str) -> None:
+    shell.ok("register", name)
+    folder = _credentials(shell).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+    assert modes["credentials.json"] == 0o600
+    assert set(modes.values()) == {0o600}
+
+
+def test_register_says_what_the_agent_is(shell: Shell, name: str) -> None:
+    options = ["--human", "--display-name", "Ada L.", "--description", "Reads diffs"]
+    agent = shell.ok("register", name, *options, "--json").json
+    assert agent["kind"] == "AGENT_KIND_HUMAN"
+    assert (agent["display_name"], agent["description"]) == ("Ada L.", "Reads diffs")
+    lines = [line.split(maxsplit=2) for line in shell.ok("agents").out.splitlines()]
+    (line,) = [line for line in lines if line[0] == name]
+    assert line[1] == "human"
+    assert "Ada L." in line[2]
+    assert "Reads diffs" in line[2]
+
+
+def test_agents_lists_those_who_registered(shell: Shell, name: str) -> None:
+    for agent in ("b", "a"):
+        shell.ok("register", f"{name}-{agent}")
+    listed = [agent["name"] for agent in shell.ok("agents", "--json").json["agents"]]
+    assert [agent for agent in listed if agent.startswith(name)] == [f"{name}-a", f"{name}-b"]
+
+
+def test_a_name_that_another_user_registered_is_a_conflict(
+    shell: Shell, name: str, tmp_path: Path
+) -> None:
+    shell.ok("register", name)
+    other = Shell(shell.server, tmp_path / "other")
+    done = other.run("post", name, "hello", "--as", name, "--json")
+    assert (done.code, done.error["reason"]) == (5, "AGENT_EXISTS")
+
+
+@pytest.mark.parametrize("reserved", ["operator", "Upper", "anonymous"])
+def test_a_name_that_cannot_be_had_is_wrong_usage(shell: Shell, reserved: str) -> None:
+    done = shell.run("register", reserved, "--json")
+    assert (done.code, done.error["code"]) == (2, "INVALID_ARGUMENT")
+
+
+def test_a_token_is_used_as_it_is(shell: Shell, name: str, tmp_path: Path) -> None:
+    token = shell.ok("register", name, "--show-token").out.split()[1]
+    elsewhere = Shell(shell.server, tmp_path / "elsewhere")
+    file = tmp_path / "token"
+    file.write_text(f"{token}\n")
+    elsewhere.ok("post", name, "from a file", "--token-file", str(file))
+    assert elsewhere.run("post", name, "from env", env={"THREADBUS_TOKEN": token}).code == 0
+    messages = elsewhere.ok("read", name, "--json").json["messages"]
+    assert {message["sender"] for message in messages} == {name}
+    assert not _credentials(elsewhere).exists()
+
+
+def test_the_token_of_another_agent_is_denied(shell: Shell, name: str) -> None:
+    token = shell.ok("register", name, "--show-token").out.split()[1]
+    done = shell.run("agents", "--as", f"{name}-x", "--json", env={"THREADBUS_TOKEN": token})
+    assert (done.code, done.error["code"]) == (6, "UNAUTHENTICATED")
+
+
+def test_a_broken_credentials_file_is_told_without_a_traceback(shell: Shell, name: str) -> None:
+    _credentials(shell).parent.mkdir(parents=True)
+    _credentials(shell).write_text("{")
+    done = shell.run("register", name)
+    assert done.code == 1
+    assert "credentials.json" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_where_tokens_are_required_an_operator_registers(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server("--auth", "required")
+    shell = Shell(server.address, tmp_path)
+    done = shell.run("read", "design", "--json")
+    assert (done.code, done.error["reason"]) == (6, "TOKEN_INVALID")
+    assert shell.run("register", "coder").code == 6
+    token = {"THREADBUS_TOKEN": operator(server).token}
+    assert shell.run("register", "coder", env=token).code == 0
+    assert shell.ok("post", "design", "hello", "--as", "coder").out == "design #1\n"
+    assert shell.ok("register", "coder").out == "coder\n"

@@ -1,0 +1,135 @@
+"""Exit codes, errors as JSON, signals and pipes."""
+
+import os
+import re
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.serving import ServerProcess
+from tests.shell import Shell
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def shell(server: ServerProcess, tmp_path: Path) -> Shell:
+    return Shell(server.address, tmp_path)
+
+
+VERBS: list[list[str]] = [
+    ["thread", "show", "design"],
+    ["post", "design", "hello"],
+    ["read", "design"],
+    ["join", "design"],
+    ["tail", "design"],
+    ["agents"],
+    ["register", "coder"],
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+def test_no_server_is_exit_code_4(tmp_path: Path, verb: list[str]) -> None:
+    nobody = Shell("127.0.0.1:1", tmp_path)
+    done = nobody.run(*verb, "--timeout", "0.2", "--json")
+    assert (done.code, done.out) == (4, "")
+    assert done.error["code"] == "UNAVAILABLE"
+    assert done.error["retryable"] is True
+    assert "threadbus serve" in done.error["hint"]
+
+
+def test_an_error_has_five_fields(shell: Shell, name: str) -> None:
+    done = shell.run("read", name, "--json")
+    assert set(done.error) == {"code", "reason", "message", "hint", "retryable"}
+    assert done.error["code"] == "NOT_FOUND"
+    assert done.error["reason"] == "THREAD_NOT_FOUND"
+    assert name in done.error["message"]
+    assert done.error["retryable"] is False
+
+
+def test_an_error_says_to_a_person_what_to_do(shell: Shell, name: str) -> None:
+    done = shell.run("read", name)
+    said, hint = done.err.splitlines()
+    assert said.startswith(f"threadbus: no thread {name}")
+    assert hint.startswith("  threadbus thread")
+
+
+def test_what_is_too_large_is_exit_code_6(shell: Shell, name: str) -> None:
+    done = shell.run("post", name, "-", "--json", stdin=b"a" * (1024 * 1024 + 1))
+    assert (done.code, done.error["reason"]) == (6, "MESSAGE_TOO_LARGE")
+
+
+def test_a_cap_that_is_reached_is_exit_code_6(start_server: StartServer, tmp_path: Path) -> None:
+    shell = Shell(start_server("--max-open-waits", "1").address, tmp_path)
+    shell.ok("post", "log", "hello", "--as", "coder")
+    with shell.start("tail", "log", "--as", "coder") as tail:
+        assert tail.stdout is not None
+        assert "hello" in tail.stdout.readline()
+        done = shell.run("wait", "log", "--after", "1", "--as", "coder", "--json")
+    assert (done.code, done.error["reason"]) == (6, "QUOTA_EXCEEDED")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_tail_without_a_word(
+    shell: Shell, name: str, number: signal.Signals, code: int
+) -> None:
+    shell.ok("post", name, "hello")
+    with shell.start("tail", name) as running:
+        assert running.stdout is not None
+        assert "hello" in running.stdout.readline()
+        running.send_signal(number)
+        assert running.communicate(timeout=20) == ("", "")
+    assert running.returncode == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_wait_without_a_word(
+    shell: Shell, name: str, number: signal.Signals, code: int
+) -> None:
+    shell.ok("post", name, "hello")
+    with shell.start("wait", name, "--as", name, "--json") as running:
+        entered = ["thread", "list", "--participant", name, "--json"]
+        assert any(shell.ok(*entered).json["threads"] for _ in range(50))
+        running.send_signal(number)
+        assert running.communicate(timeout=20) == ("", "")
+    assert running.returncode == code
+
+
+def test_a_lost_answer_says_how_to_find_out(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server("--busy-timeout", "30")
+    shell = Shell(server.address, tmp_path)
+    shell.ok("thread", "create", "log")
+    with closing(sqlite3.connect(server.db, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # the server waits for this to end
+        done = shell.run("post", "log", "hello", "--timeout", "2", "--json")
+        created = shell.run("thread", "create", "other", "--timeout", "2", "--json")
+    assert (done.code, done.out, done.error["retryable"]) == (1, "", True)
+    assert (created.code, "Look whether" in created.error["hint"]) == (1, True)
+    request_id = re.search(r"--request-id (\w+)", done.error["hint"])
+    assert request_id
+    assert shell.run("post", "log", "hello", *request_id[0].split()).out == "log #1\n"
+    assert len(shell.ok("read", "log", "--json").json["messages"]) == 1
+
+
+def test_a_pipe_that_nobody_reads_is_no_failure_to_talk_about(shell: Shell, name: str) -> None:
+    shell.ok("post", name, "hello")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = shell.run("read", name, stdout=closed)
+    assert (done.code, done.err) == (141, "")
+
+
+def test_a_full_disk_is_told_once(shell: Shell, name: str) -> None:
+    shell.ok("post", name, "hello")
+    with Path("/dev/full").open("wb") as full:
+        done = shell.run("read", name, stdout=full)
+    assert (done.code, done.err) == (1, "threadbus: [Errno 28] No space left on device\n")
+
+
+def test_a_closed_stdout_is_told(shell: Shell) -> None:
+    assert shell.script("threadbus thread list >&-; echo $?") == "1\n"

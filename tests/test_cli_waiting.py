@@ -1,0 +1,149 @@
+"""`threadbus wait`: what was printed counts as read, and nothing else does."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.serving import BusStub, ServerProcess
+from tests.shell import Shell
+from threadbus.v1.bus_service_pb2 import PostMessageRequest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def shell(server: ServerProcess, tmp_path: Path) -> Shell:
+    return Shell(server.address, tmp_path)
+
+
+@pytest.fixture
+def me(name: str) -> str:
+    """The agent that waits."""
+    return f"{name}-me"
+
+
+@pytest.fixture
+async def log(bus: BusStub, shell: Shell, thread: str, me: str) -> str:
+    """A thread with messages 1 to 3 that `me` has not read."""
+    shell.ok("join", thread, "--as", me)
+    for number in (1, 2, 3):
+        await bus.PostMessage(PostMessageRequest(thread=thread, content=f"m{number}"))
+    return thread
+
+
+def _seqs(shell: Shell, *arguments: str) -> list[int]:
+    done = shell.run("wait", *arguments, "--timeout", "0", "--json")
+    assert (done.code, done.err) == (0 if done.json["messages"] else 3, "")
+    return [message["seq"] for message in done.json["messages"]]
+
+
+def test_wait_goes_on_where_the_last_one_ended(shell: Shell, log: str, me: str) -> None:
+    first = shell.ok("wait", log, "--as", me, "--max", "2", "--json").json
+    assert [message["content"] for message in first["messages"]] == ["m1", "m2"]
+    assert (first["cursor"], first["timed_out"]) == (2, False)
+    assert shell.ok("wait", log, "--as", me).out.endswith("  m3\n")
+    shell.ok("post", log, "m4")
+    assert _seqs(shell, log, "--as", me) == [4]
+
+
+def test_nothing_new_is_exit_code_3(shell: Shell, log: str, me: str) -> None:
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3]
+    done = shell.run("wait", log, "--as", me, "--timeout", "0.1", "--json")
+    assert (done.code, done.err) == (3, "")
+    assert done.json == {"messages": [], "cursor": 3, "timed_out": True}
+    done = shell.run("wait", log, "--as", me, "--timeout", "0")
+    assert (done.code, done.out) == (3, "")
+    assert "#3" in done.err
+
+
+def test_wait_returns_when_a_message_comes(shell: Shell, log: str, me: str) -> None:
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3]
+    with shell.start("wait", log, "--as", me, "--timeout", "25", "--json") as waiting:
+        shell.ok("post", log, "at last")
+        out, err = waiting.communicate(timeout=20)
+    assert (waiting.returncode, err) == (0, "")
+    assert '"content": "at last"' in out
+
+
+def test_wait_can_wait_for_several(shell: Shell, log: str, me: str) -> None:
+    with shell.start("wait", log, "--as", me, "--min", "4", "--timeout", "25") as waiting:
+        shell.ok("post", log, "m4")
+        out, _ = waiting.communicate(timeout=20)
+    assert len(out.splitlines()) == 4
+
+
+def test_fewer_than_asked_for_are_printed_at_the_timeout(shell: Shell, log: str, me: str) -> None:
+    done = shell.ok("wait", log, "--as", me, "--min", "9", "--timeout", "0.1", "--json").json
+    assert (len(done["messages"]), done["timed_out"]) == (3, True)
+
+
+def test_wait_after_a_seq_counts_nothing_as_read(shell: Shell, log: str, me: str) -> None:
+    for _ in range(2):
+        assert _seqs(shell, log, "--after", "1", "--as", me) == [2, 3]
+    assert _seqs(shell, log, "--after", "0") == [1, 2, 3]
+    assert _seqs(shell, log, "--after", "3", "--as", me) == []
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3]
+
+
+def test_wait_after_a_seq_that_is_not_there_yet_is_a_conflict(shell: Shell, log: str) -> None:
+    done = shell.run("wait", log, "--after", "9", "--json")
+    assert (done.code, done.error["reason"]) == (5, "CURSOR_AHEAD")
+
+
+def test_own_messages_come_only_on_request(shell: Shell, log: str, me: str) -> None:
+    shell.ok("post", log, "my own", "--as", me)
+    assert _seqs(shell, log, "--after", "0", "--as", me) == [1, 2, 3]
+    assert _seqs(shell, log, "--after", "0", "--as", me, "--all") == [1, 2, 3, 4]
+
+
+def test_mine_passes_over_what_is_not_addressed(shell: Shell, log: str, me: str) -> None:
+    shell.ok("post", log, f"@{me} look")
+    shell.ok("post", log, "m5")
+    assert _seqs(shell, log, "--as", me, "--mine") == [4]
+    assert _seqs(shell, log, "--as", me) == []
+
+
+def test_what_was_passed_over_counts_as_read_when_nothing_came(
+    shell: Shell, log: str, me: str
+) -> None:
+    assert _seqs(shell, log, "--as", me, "--mine") == []
+    assert _seqs(shell, log, "--as", me) == []
+
+
+def test_mine_needs_a_name(shell: Shell, log: str) -> None:
+    done = shell.run("wait", log, "--mine", "--json")
+    assert (done.code, done.error["code"]) == (2, "INVALID_ARGUMENT")
+
+
+def test_a_closed_thread_is_read_to_its_end_and_then_exit_code_5(
+    shell: Shell, log: str, me: str
+) -> None:
+    shell.ok("thread", "close", log)
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3, 4]
+    done = shell.run("wait", log, "--as", me, "--json")
+    assert (done.code, done.out, done.error["reason"]) == (5, "", "THREAD_CLOSED")
+
+
+def test_what_could_not_be_printed_comes_again(shell: Shell, log: str, me: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = shell.run("wait", log, "--as", me, "--json", stdout=full)
+    assert done.code == 1
+    assert "No space left" in done.err
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3]
+
+
+def test_what_nobody_read_from_the_pipe_comes_again(shell: Shell, log: str, me: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = shell.run("wait", log, "--as", me, stdout=closed)
+    assert (done.code, done.err) == (141, "")
+    assert _seqs(shell, log, "--as", me) == [1, 2, 3]
+
+
+def test_an_agents_loop_is_three_lines_of_shell(shell: Shell, log: str, me: str) -> None:
+    shell.ok("thread", "close", log)
+    loop = f'while news=$(threadbus wait {log} --as {me} --max 1); do\n echo "$news"\ndone'
+    lines = shell.script(loop).splitlines()
+    assert [line.split()[0] for line in lines] == ["#1", "#2", "#3", "#4"]

@@ -1,0 +1,181 @@
+"""Which calls are repeated, after what, and how often – told by a scripted server."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from bus_client import (
+    AlreadyExists,
+    BusClient,
+    BusError,
+    Draining,
+    InternalError,
+    OutcomeUnknown,
+    StoreBusy,
+    Unreachable,
+)
+from tests.script import THREAD, Failure, scripted
+from tests.wait_frames import BOUND
+from threadbus.v1.bus_service_pb2 import (
+    GetMessageResponse,
+    ListMessagesResponse,
+    PostMessageRequest,
+    PostMessageResponse,
+)
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread
+from threadbus.v1.thread_service_pb2 import (
+    CreateThreadResponse,
+    DeleteThreadResponse,
+    GetThreadRequest,
+    GetThreadResponse,
+    JoinThreadResponse,
+    ListThreadsResponse,
+    SetThreadStateResponse,
+)
+
+_Code = grpc.StatusCode
+DRAINING = Failure(_Code.UNAVAILABLE, "DRAINING")
+STORE_BUSY = Failure(_Code.UNAVAILABLE, "STORE_BUSY")
+INTERNAL = Failure(_Code.INTERNAL, "INTERNAL", {"incident": "c0ffee"})
+#: The connection broke: nobody knows whether the call was carried out.
+BROKEN = [Failure(_Code.UNAVAILABLE), Failure(_Code.CANCELLED), Failure(_Code.DEADLINE_EXCEEDED)]
+
+Call = Callable[[BusClient], Awaitable[Any]]
+
+#: Calls that may be made twice, with an answer each.
+REPEATABLE: dict[str, tuple[Call, Any]] = {
+    "GetThread": (lambda bus: bus.get_thread(THREAD), GetThreadResponse(thread=Thread(name="x"))),
+    "JoinThread": (lambda bus: bus.join(THREAD), JoinThreadResponse()),
+    "ListThreads": (lambda bus: anext(bus.list_threads(), None), ListThreadsResponse()),
+    "ListMessages": (lambda bus: bus.thread(THREAD).messages(), ListMessagesResponse()),
+    "GetMessage": (lambda bus: bus.thread(THREAD).message(1), GetMessageResponse()),
+    "PostMessage": (lambda bus: bus.thread(THREAD).post("x"), PostMessageResponse(seq=1)),
+}
+#: Calls that must not be made twice: the second would meet what the first did.
+ONCE_ONLY: dict[str, tuple[Call, Any]] = {
+    "CreateThread": (lambda bus: bus.create_thread(THREAD), CreateThreadResponse()),
+    "DeleteThread": (lambda bus: bus.thread(THREAD).delete(), DeleteThreadResponse()),
+    "SetThreadState": (
+        lambda bus: bus.thread(THREAD).set_state(THREAD_STATE_CLOSED),
+        SetThreadStateResponse(),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rpc", REPEATABLE)
+async def test_calls_that_may_be_made_twice_are_repeated(rpc: str) -> None:
+    call, answer = REPEATABLE[rpc]
+    for failure in (*BROKEN, DRAINING, STORE_BUSY):
+        async with scripted() as script, BusClient(script.address) as bus:
+            script.answer(rpc, failure)
+            script.answer(rpc, answer)
+            before = len(script.requests)
+            async with asyncio.timeout(BOUND):
+                await call(bus)
+            first, second = (request for _, request in script.requests[before:])
+            assert first == second  # with the same request_id, above all
+
+
+@pytest.mark.parametrize("failure", BROKEN, ids=lambda failure: failure.code.name)
+@pytest.mark.parametrize("rpc", ONCE_ONLY)
+async def test_calls_that_must_not_be_made_twice_end_without_an_outcome(
+    rpc: str, failure: Failure
+) -> None:
+    call, answer = ONCE_ONLY[rpc]
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer(rpc, failure)
+        script.answer(rpc, answer)
+        before = len(script.requests)
+        with pytest.raises(OutcomeUnknown) as unknown:
+            await call(bus)
+        assert len(script.requests) == before + 1
+    assert (unknown.value.request_id, unknown.value.code) == ("", failure.code.name)
+
+
+@pytest.mark.parametrize("failure", [DRAINING, STORE_BUSY], ids=lambda failure: failure.reason)
+@pytest.mark.parametrize("rpc", ONCE_ONLY)
+async def test_they_are_repeated_when_the_server_says_that_nothing_was_done(
+    rpc: str, failure: Failure
+) -> None:
+    call, answer = ONCE_ONLY[rpc]
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer(rpc, failure)
+        script.answer(rpc, answer)
+        before = len(script.requests)
+        async with asyncio.timeout(BOUND):
+            await call(bus)
+        assert len(script.requests) == before + 2
+
+
+@pytest.mark.parametrize("rpc", [*REPEATABLE, *ONCE_ONLY])
+async def test_a_bug_in_the_server_is_met_once(rpc: str) -> None:
+    call, _ = (REPEATABLE | ONCE_ONLY)[rpc]
+    changes = rpc == "PostMessage" or rpc in ONCE_ONLY
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer(rpc, INTERNAL)
+        before = len(script.requests)
+        with pytest.raises(OutcomeUnknown if changes else InternalError) as failed:
+            await call(bus)
+        assert len(script.requests) == before + 1
+        if isinstance(failed.value, InternalError):
+            assert failed.value.incident == "c0ffee"
+        elif rpc == "PostMessage":
+            assert isinstance(failed.value, OutcomeUnknown)
+            (posted,) = script.asked(PostMessageRequest)
+            assert failed.value.request_id == posted.request_id != ""
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        ([DRAINING, DRAINING], Draining),
+        ([DRAINING, STORE_BUSY], StoreBusy),
+        ([BROKEN[0], BROKEN[1]], OutcomeUnknown),
+        # Once the outcome is in doubt, a later «nothing was done» speaks for itself only.
+        ([BROKEN[0], DRAINING], OutcomeUnknown),
+        ([BROKEN[1], Failure(_Code.ALREADY_EXISTS)], AlreadyExists),
+    ],
+    ids=["draining", "busy", "broken", "broken-then-draining", "broken-then-answered"],
+)
+async def test_when_the_time_is_up_a_post_tells_what_is_known(
+    failures: list[Failure], expected: type[BusError]
+) -> None:
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer("PostMessage", failures[0])
+        # To come again when the time is over is not to come again.
+        script.answer("PostMessage", dataclasses.replace(failures[1], retry_delay=1_000.0))
+        async with asyncio.timeout(BOUND):
+            with pytest.raises(expected) as failed:
+                await bus.thread(THREAD).post("x")
+        assert type(failed.value) is expected
+        first, second = script.asked(PostMessageRequest)
+        assert first == second
+        if isinstance(failed.value, OutcomeUnknown):
+            assert failed.value.request_id == first.request_id
+
+
+@pytest.mark.slow
+async def test_the_server_says_when_to_ask_again() -> None:
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer("GetThread", Failure(_Code.UNAVAILABLE, "STORE_BUSY", retry_delay=0.5))
+        script.answer("GetThread", GetThreadResponse(thread=Thread(name="x")))
+        await bus.get_thread("x")
+        first, second = (
+            at for at, request in script.requests if isinstance(request, GetThreadRequest)
+        )
+        assert second - first >= 0.5
+
+
+@pytest.mark.slow
+async def test_a_call_takes_no_longer_than_the_clients_timeout() -> None:
+    async with scripted() as script, BusClient(script.address, timeout=0.5) as bus:
+        script.answer("GetThread", asyncio.Event())
+        async with asyncio.timeout(BOUND):
+            with pytest.raises(Unreachable) as unreachable:
+                await bus.get_thread("x")
+    assert unreachable.value.code == "DEADLINE_EXCEEDED"

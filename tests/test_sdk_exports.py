@@ -1,0 +1,117 @@
+"""The public namespace of bus_client."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import bus_client
+
+EXCEPTIONS = {
+    "AccessDenied",
+    "AgentExists",
+    "AgentNotFound",
+    "AlreadyExists",
+    "BusError",
+    "CursorInvalid",
+    "CursorLost",
+    "Draining",
+    "InternalError",
+    "InvalidArgument",
+    "MessageNotFound",
+    "MessageTooLarge",
+    "NotFound",
+    "OutcomeUnknown",
+    "QuotaExceeded",
+    "RequestIdReused",
+    "SeqConflict",
+    "StorageFull",
+    "StoreBusy",
+    "ThreadClosed",
+    "ThreadExists",
+    "ThreadNotFound",
+    "Unauthenticated",
+    "Unavailable",
+    "Unreachable",
+}
+PROTO_TYPES = {
+    "Agent",
+    "AgentKind",
+    "Attachment",
+    "Cursor",
+    "Message",
+    "MessageFilter",
+    "MessageKind",
+    "Priority",
+    "Thread",
+    "ThreadState",
+}
+
+
+def test_these_names_are_public_and_no_others() -> None:
+    assert len(bus_client.__all__) == len(set(bus_client.__all__))
+    assert set(bus_client.__all__) == {"BusClient", "ThreadHandle"} | EXCEPTIONS | PROTO_TYPES
+    assert set(dir(bus_client)) == set(bus_client.__all__)
+
+
+@pytest.mark.parametrize("name", bus_client.__all__)
+def test_every_public_name_can_be_imported_and_is_called_so(name: str) -> None:
+    exported = getattr(bus_client, name)
+    called = exported.DESCRIPTOR.name if name in PROTO_TYPES else exported.__name__
+    assert called == name
+
+
+@pytest.mark.parametrize("name", sorted(EXCEPTIONS))
+def test_every_exception_is_a_bus_error_and_says_what_it_means(name: str) -> None:
+    exception = getattr(bus_client, name)
+    assert issubclass(exception, bus_client.BusError)
+    assert exception.__doc__
+
+
+def test_no_exception_is_left_out() -> None:
+    from bus_client import errors
+
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, bus_client.BusError)
+    }
+    assert defined == EXCEPTIONS
+
+
+@pytest.mark.parametrize("owner", ["BusClient", "ThreadHandle"])
+def test_everything_public_has_a_docstring_and_options_are_keyword_only(owner: str) -> None:
+    public = {
+        name: member
+        for name, member in inspect.getmembers(getattr(bus_client, owner))
+        if not name.startswith("_")
+    }
+    assert public
+    for name, member in public.items():
+        assert inspect.getdoc(member), name
+        if inspect.isfunction(member):
+            for parameter in inspect.signature(member).parameters.values():
+                named = parameter.kind is inspect.Parameter.KEYWORD_ONLY
+                # What a call is about may come first: a thread, an agent, a seq, a state, a text.
+                assert named or parameter.name in {
+                    *("self", "thread", "name", "content", "seq", "state"),
+                }, f"{name}({parameter.name})"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    misspelt = "Bus_Client"
+    with pytest.raises(AttributeError, match=misspelt):
+        getattr(bus_client, misspelt)
+
+
+@pytest.mark.slow
+def test_importing_it_loads_neither_grpc_nor_protobuf() -> None:
+    program = (
+        "import sys, bus_client; dir(bus_client); "
+        "print(*(m for m in ('grpc', 'google.protobuf', 'threadbus') if m in sys.modules))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert loaded.stdout == "\n"

@@ -1,0 +1,89 @@
+"""ThreadHandle.follow when its position is not in the thread's history any more."""
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from bus_client import BusClient, Cursor, CursorLost
+from tests.conftest import StartServer
+from tests.members import member, take
+from tests.peers import Peer, make_anew
+from tests.serving import BusStub, ServerProcess, ThreadStub
+from tests.wait_frames import BOUND
+
+
+async def test_a_thread_made_anew_raises_where_it_goes_on(
+    server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str, tmp_path: Path
+) -> None:
+    await Peer(bus).post_all(thread, "old", "older", "oldest")
+    async with member(server.address, thread, tmp_path) as reader:
+        await reader.acknowledge(2)
+        lost = reader.position
+        epoch = await make_anew(threads, thread)
+        await Peer(bus).post_all(thread, "new", "newer", "newest")
+        with pytest.raises(CursorLost) as error:
+            await take(reader.follow(), 1)
+        assert (error.value.reason, error.value.requested) == ("EPOCH_CHANGED", lost)
+        assert error.value.position == Cursor(thread=thread, after_seq=0, epoch=epoch)
+        assert (error.value.code, error.value.retryable) == ("OUT_OF_RANGE", False)
+        assert thread in str(error.value)
+        assert error.value.hint
+        # From there the next one goes on.
+        assert reader.position == error.value.position
+        assert await take(reader.follow(), 3) == ["new", "newer", "newest"]
+
+
+async def test_or_it_continues_with_what_the_thread_has_now(
+    server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str, tmp_path: Path
+) -> None:
+    await Peer(bus).post_all(thread, "old", "older")
+    async with member(server.address, thread, tmp_path) as reader:
+        await reader.acknowledge(2)
+        epoch = await make_anew(threads, thread)
+        await Peer(bus).post_all(thread, "new", "newer", "newest")
+        messages = reader.follow(on_resync="continue")
+        assert await take(messages, 3) == ["new", "newer", "newest"]
+        assert reader.position == Cursor(thread=thread, after_seq=2, epoch=epoch)
+        await Peer(bus).post(thread, "live")
+        assert await take(messages, 1) == ["live"]
+
+
+async def test_a_position_past_the_head_is_lost_too(
+    server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
+) -> None:
+    await Peer(bus).post_all(thread, "a", "b")
+    async with member(server.address, thread, tmp_path) as reader:
+        reader.position = Cursor(thread=thread, after_seq=9)
+        with pytest.raises(CursorLost) as error:
+            await take(reader.follow(), 1)
+        assert (error.value.reason, error.value.requested.after_seq) == ("CURSOR_AHEAD", 9)
+        assert error.value.position.after_seq == reader.position.after_seq == 0
+        assert await take(reader.follow(), 2) == ["a", "b"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_resync", ["raise", "continue"])
+async def test_a_store_made_anew_under_a_follower(
+    start_server: StartServer, tmp_path: Path, name: str, on_resync: Literal["raise", "continue"]
+) -> None:
+    new = start_server(db=tmp_path / "new.db")
+    async with BusClient(new.address) as client:
+        await (await client.join(name)).post("new")
+    assert new.stop() == 0
+    server = start_server(db=tmp_path / "old.db")
+    async with BusClient(server.address) as client, asyncio.timeout(BOUND):
+        handle = await client.join(name)
+        messages = handle.follow(on_resync=on_resync)
+        await handle.post("old")
+        assert await take(messages, 1) == ["old"]
+        server.kill()
+        server.db = new.db
+        await asyncio.to_thread(server.start)
+        if on_resync == "raise":
+            with pytest.raises(CursorLost) as error:
+                await anext(messages)
+            assert error.value.reason == "EPOCH_CHANGED"
+            messages = handle.follow()
+        assert await take(messages, 1) == ["new"]

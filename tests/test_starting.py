@@ -1,0 +1,88 @@
+"""Starts that meet trouble: they fail with one clear line, and the next finds all in order."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.disks import fill, small_disk
+from tests.ledger import Ledger, history
+from tests.locks import locked, turn_taken
+from tests.patience import until
+from tests.refused_start import contents, refused_start
+from tests.serving import ServerProcess
+
+Lock = Callable[[Path], contextlib.AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="module")
+async def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with a few messages, closed in order. Copy it."""
+    db = tmp_path_factory.mktemp("closed") / "bus.db"
+    with ServerProcess(db) as server:
+        async with connected(server.address, "t") as client:
+            for n in range(10):
+                await Ledger().post(client.bus, "t", str(n))
+        assert server.stop() == 0
+    return db
+
+
+async def stored(server: ServerProcess) -> list[str]:
+    """The contents of the thread t."""
+    async with connected(server.address) as client:
+        return [message.content for message in await history(client.bus, "t")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lock", [locked, turn_taken], ids=["by_a_program", "by_a_server"])
+async def test_a_database_locked_for_longer_than_the_busy_timeout_is_refused(
+    start_server: StartServer, database: Path, tmp_path: Path, lock: Lock
+) -> None:
+    db = tmp_path / "bus.db"
+    shutil.copy(database, db)
+    db.with_name("bus.db-writer").touch()
+    with lock(db):
+        line = await asyncio.to_thread(refused_start, db, "--busy-timeout", "0.3")
+        assert "lock" in line or "busy" in line
+    assert await stored(start_server(db=db)) == [str(n) for n in range(10)]
+
+
+@pytest.mark.slow
+async def test_a_database_on_a_full_disk_is_refused_and_unharmed(
+    start_server: StartServer, database: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        db = disk / "bus.db"
+        shutil.copy(database, db)
+        ballast = fill(disk)
+        before = contents(disk)
+        line = await asyncio.to_thread(refused_start, db)
+        assert str(db) in line or str(disk) in line or "full" in line
+        assert contents(disk)[db] == before[db]
+        ballast.unlink()
+        assert await stored(start_server(db=db)) == [str(n) for n in range(10)]
+
+
+@pytest.mark.slow
+async def test_a_first_start_that_was_killed_leaves_a_whole_database_or_none(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    db = tmp_path / "bus.db"
+    for n in range(6):
+        killed = ServerProcess(db)
+        killed.process = killed.spawn()
+        # At different points: its first file appears, its database, the operator's token.
+        appears = [f"{db.name}*", db.name, f"{db.name}*token"][n % 3]
+        await until(lambda appears=appears: any(tmp_path.glob(appears)))  # type: ignore[misc]
+        killed.kill()
+        server = start_server(db=db)
+        async with connected(server.address, "t") as client:
+            assert await history(client.bus, "t") == []
+        assert server.stop() == 0
+        for path in tmp_path.iterdir():
+            path.unlink()
