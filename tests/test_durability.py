@@ -1,10 +1,6 @@
 """What durability promises, told and observed: full syncs before it answers, fast need not."""
 
-import contextlib
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +8,10 @@ import pytest
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.ledger import Ledger, history
-from tests.serving import ServerProcess
+from tests.strace import traced
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
-
-@contextlib.contextmanager
-def traced_syncs(server: ServerProcess, notes: Path) -> Iterator[None]:
-    """Note each sync of a file that the server makes; skips the test where that is impossible."""
-    if shutil.which("strace") is None:
-        pytest.skip("there is no `strace` here")
-    command = ["strace", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", str(notes)]
-    with subprocess.Popen(
-        [*command, "-p", str(server.pid)], stderr=subprocess.PIPE, text=True
-    ) as strace:
-        assert strace.stderr is not None
-        line = strace.stderr.readline()
-        if "attached" not in line:
-            pytest.skip(f"tracing is not permitted: {line.strip()}")
-        try:
-            yield
-        finally:
-            strace.terminate()
+SYNCS = ("-e", "trace=fsync,fdatasync", "-o")
 
 
 def log_syncs(notes: Path) -> int:
@@ -46,7 +25,7 @@ async def test_full_durability_syncs_the_log_before_each_answer(
 ) -> None:
     server, ledger, notes = start_server(), Ledger(), tmp_path / "syncs"
     async with connected(server.address, name) as client:
-        with traced_syncs(server, notes):
+        with traced(server, *SYNCS, str(notes)):
             for n in range(1, 11):
                 await ledger.post(client.bus, name, str(n))
                 # The server cannot go on before the note is written, let alone answer.
@@ -59,7 +38,7 @@ async def test_fast_durability_answers_without_a_sync(
 ) -> None:
     server, ledger, notes = start_server("--durability", "fast"), Ledger(), tmp_path / "syncs"
     async with connected(server.address, name) as client:
-        with traced_syncs(server, notes):
+        with traced(server, *SYNCS, str(notes)):
             for n in range(10):
                 await ledger.post(client.bus, name, str(n))
             assert log_syncs(notes) == 0
