@@ -59,7 +59,7 @@ async def wait_frames(
     pauses = backoff(0.05, 2.0)
     while True:
         rpc_timeout = None
-        if timeout is not None:
+        if deadline < math.inf:
             left = max(deadline - loop.time(), 0.0)
             request.max_wait.FromMicroseconds(int(left * 1e6))
             rpc_timeout = left + _GRACE

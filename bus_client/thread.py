@@ -142,7 +142,7 @@ class ThreadHandle(Reader):
         )
         found: list[Message] = []
         while len(found) < limit:
-            request.limit = limit - len(found)
+            request.limit = min(limit - len(found), 1_000)  # what the server lowers it to
             page = await self._calls.call(self._calls.bus.ListMessages, request)
             if newest:
                 found[:0] = page.messages

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from bus_server.auth import Auth, operator_token, token_hash
 from bus_server.bus import Bus
-from bus_server.errors import StoreRefused
+from bus_server.errors import BusError, StoreFailed, StoreRefused
 from bus_server.services import agent_service, bus_service, thread_service
 from bus_server.services.road import Road
 from bus_server.settings import Settings
@@ -121,8 +121,11 @@ async def _run(
     port: int,
     stop: asyncio.Event,
 ) -> None:
-    token = operator_token(settings.db)
-    await store.commit([SetOperatorToken(token_hash(token))])
+    try:
+        token = operator_token(settings.db)
+        await store.commit([SetOperatorToken(token_hash(token))])
+    except (BusError, StoreFailed, OSError) as error:
+        raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
     auth = Auth(store, required=settings.auth == "required")
     bus = Bus(store, settings)
     road = Road(auth)

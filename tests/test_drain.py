@@ -77,7 +77,7 @@ async def test_posts_under_way_are_answered_and_what_is_new_is_refused(
         async with open_wait(bus, name) as wait:
             tried = commits_tried(server)
             with locked(server.db):
-                group.create_task(post(bus, "being committed"))
+                first = group.create_task(post(bus, "being committed"))
                 await until(lambda: commits_tried(server) > tried)
                 for n in range(120):
                     group.create_task(post(bus, f"queued {n}"))
@@ -92,6 +92,9 @@ async def test_posts_under_way_are_answered_and_what_is_new_is_refused(
                     late = await refused(call)
                     assert (late.code, late.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
                     assert late.retry_delay
+                # It stays for the posts, for longer than gRPC's own patience with calls.
+                await asyncio.wait([first], timeout=1.5)
+                assert not first.done()
                 assert len(ledger) == 0
         assert await exit_code(server) == 0
 

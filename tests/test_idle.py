@@ -44,6 +44,12 @@ async def statements_meanwhile(
     return statements(server)[begin + 1 : end]
 
 
+async def ten_looks(server: ServerProcess) -> None:
+    """Return once the fallback has looked ten times more."""
+    enough = statements(server).count("PRAGMA data_version") + 10
+    await until(lambda: statements(server).count("PRAGMA data_version") >= enough)
+
+
 @pytest.mark.slow
 async def test_with_two_hundred_open_waits_an_idle_server_asks_one_cheap_question_now_and_then(
     start_server: StartServer,
@@ -53,13 +59,24 @@ async def test_with_two_hundred_open_waits_an_idle_server_asks_one_cheap_questio
     async with connected(server.address, *names) as client:
         requests = [wait_request(names if n % 10 == 0 else [names[n % 20]]) for n in range(200)]
         async with open_waits(client.bus, requests):
-
-            async def ten_looks() -> None:
-                begin = statements(server).count("PRAGMA data_version")
-                await until(lambda: statements(server).count("PRAGMA data_version") >= begin + 10)
-
-            seen = await statements_meanwhile(server, client, ten_looks())
+            seen = await statements_meanwhile(server, client, ten_looks(server))
             assert set(seen) == {"PRAGMA data_version"}
+
+
+@pytest.mark.slow
+async def test_what_a_server_writes_itself_gives_it_nothing_to_look_for(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server(*DEBUG, "--fallback-interval", "0.05")
+    async with connected(server.address, name) as client, open_wait(client.bus, name):
+        await ten_looks(server)
+
+        async def post() -> None:
+            await client.bus.PostMessage(PostMessageRequest(thread=name, content="x"))
+            await ten_looks(server)
+
+        seen = await statements_meanwhile(server, client, post())
+        assert set(seen[seen.index("COMMIT") + 1 :]) == {"PRAGMA data_version"}
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message as AnyMessage
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     MultipleResults,
@@ -260,6 +260,7 @@ def _explanations(model: Model, done: Sequence[tuple[Asked, Answer]]) -> Iterato
 
 
 SETTINGS = settings(
+    phases=[Phase.generate, Phase.shrink],
     stateful_step_count=50,
     deadline=None,
     derandomize=True,

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import aiosqlite
 
 from bus_server import store
-from bus_server.errors import BusError, StorageFull, StoreBusy, StoreFailed
+from bus_server.errors import BusError, StorageFull, StoreBusy, StoreFailed, StoreRefused
 from bus_server.store import file, reads, writes
 from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.message_pb2 import Message
@@ -40,14 +40,19 @@ class SqliteStore:
     """A store in one file. Made by `open`; close it last."""
 
     def __init__(
-        self, writer: aiosqlite.Connection, lock: int, epoch: str, busy_timeout: float
+        self,
+        writer: aiosqlite.Connection,
+        readers: Sequence[aiosqlite.Connection],
+        lock: int,
+        epoch: str,
+        busy_timeout: float,
     ) -> None:
         self.epoch = epoch
         self._busy_timeout = busy_timeout
         self._writer = writer
         self._lock = lock
-        self._readers: list[aiosqlite.Connection] = []
-        self._turns: Iterator[aiosqlite.Connection] = itertools.cycle(())
+        self._readers = readers
+        self._turns = itertools.cycle(readers)
 
     @classmethod
     async def open(cls, path: Path, *, full_durability: bool, busy_timeout: float) -> "SqliteStore":
@@ -63,23 +68,23 @@ class SqliteStore:
         """
         file.prepare(path)
         logging.getLogger("aiosqlite").setLevel(logging.INFO)
-        lock = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        writer = await aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout)
+        opened: list[aiosqlite.Connection] = []
         try:
+            writer = await aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout)
+            opened.append(writer)
             epoch = await _run(writer, _set_up, full_durability)
-            self = cls(writer, lock, epoch, busy_timeout)
             for _ in range(READERS):
-                reader = await aiosqlite.connect(
-                    f"file:{file.quoted(path)}?mode=ro", uri=True, isolation_level=None
-                )
-                self._readers.append(reader)
-                await _run(reader, _trace)
-            self._turns = itertools.cycle(self._readers)
-        except BaseException:
-            await writer.close()
-            os.close(lock)
+                read_only = f"file:{file.quoted(path)}?mode=ro"
+                opened.append(await aiosqlite.connect(read_only, uri=True, isolation_level=None))
+                await _run(opened[-1], _trace)
+            lock = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except BaseException as error:
+            for connection in reversed(opened):
+                await connection.close()
+            if isinstance(error, (sqlite3.Error, OSError)):
+                raise StoreRefused(f"cannot open {path}: {error}; is the disk full?") from error
             raise
-        return self
+        return cls(writer, opened[1:], lock, epoch, busy_timeout)
 
     async def close(self) -> None:
         """Close the connections, the writer last: it folds the log into the file."""
