@@ -215,8 +215,8 @@ class OutcomeUnknown(BusError):
 class CursorLost(BusError):
     """The read position is not one of the thread's history any more: messages may be missing.
 
-    `reason` is "CURSOR_AHEAD" (the thread ends before it) or "EPOCH_CHANGED" (the thread or the
-    store was made anew).
+    `reason` is "CURSOR_AHEAD" (the thread ends before it) or "EPOCH_CHANGED" (the thread was made
+    anew, perhaps with the whole store).
 
     Attributes:
         position: Where the thread handle stands now: what comes next is after it.

@@ -70,12 +70,13 @@ class Reader:
             include_own: Deliver the agent's own messages too.
             acknowledge: Report to the server what counts as read. False = only look.
             on_resync: What to do when the position is not in the thread's history any more, as
-                the thread or the store was made anew: raise CursorLost, or continue with what the
-                thread has now.
+                the thread was made anew: raise CursorLost, or continue with what it has now.
 
         Raises:
             CursorLost: See on_resync. `position` is then where the next follow() goes on.
             ThreadNotFound: Also when it was deleted meanwhile.
+            Unauthenticated: Also when the store was made anew, and does not know the agent yet:
+                connecting again registers it.
             QuotaExceeded: The agent has too many open waits.
             RuntimeError: Another follow() or wait() of this handle is running.
         """

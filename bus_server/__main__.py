@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -10,19 +11,36 @@ from typing import Any
 
 import click
 
-from bus_server.settings import Settings
+from bus_server.settings import MAX_MESSAGE_BYTES, Settings
 
 _DEFAULTS = Settings()
 
 
+class _Seconds(click.FloatRange):
+    """A finite number of seconds."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
+#: Longer than anybody waits for anything.
+_DAY = 86_400.0
+_POSITIVE = _Seconds(min=0, min_open=True, max=_DAY)
+_SECONDS = _Seconds(min=0, max=_DAY)
+_COUNT = click.IntRange(1, 2**31 - 1)
+_BYTES = click.IntRange(1, MAX_MESSAGE_BYTES)
+
+
 def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
-    default = getattr(_DEFAULTS, name)
-    if "type" not in options and not isinstance(default, bool):
-        options["type"] = type(default)
+    options.setdefault("default", getattr(_DEFAULTS, name))
+    options.setdefault("envvar", f"THREADBUS_{name.upper()}")
     return click.option(
         f"--{name.replace('_', '-')}",
-        envvar=f"THREADBUS_{name.upper()}",
-        default=default,
         show_default=True,
         show_envvar=True,
         help=help_text,
@@ -44,27 +62,46 @@ def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
 )
 @_flag(
     "auth",
-    "open: calls without a token act as `anonymous`, and anyone may register. required: neither.",
+    "open: calls without a token act as `anonymous`, and anyone may register. required: neither. "
+    "Without this: open on loopback and Unix sockets, else required.",
+    default=None,
     type=click.Choice(["open", "required"]),
 )
 @_flag("insecure", "Listen beyond loopback although there is no TLS.", is_flag=True)
-@_flag("fallback_interval", "Seconds between looks for what others wrote to the file; 0: never.")
-@_flag("busy_timeout", "Seconds to wait for a program that locks the file.")
-@_flag("read_position_interval", "Seconds between writes of what agents have read.")
-@_flag("drain_timeout", "Seconds that a stopping server waits for the posts it has taken.")
-@_flag("max_content_bytes", "Bytes of a message's content.")
-@_flag("max_queued_posts", "Posts that may wait for the disk.")
-@_flag("max_queued_bytes", "Bytes of posts that may wait for the disk.")
-@_flag("max_open_waits", "Open waits of one agent.")
-@_flag("keepalive_time", "Ping a connection after so many silent seconds.")
-@_flag("keepalive_timeout", "Take a connection for dead when a ping is unanswered for so long.")
+@_flag(
+    "fallback_interval",
+    "Seconds between looks for what others wrote to the file; 0: never.",
+    type=_SECONDS,
+)
+@_flag(
+    "busy_timeout",
+    "Seconds to wait for a program that locks the file.",
+    type=_SECONDS,
+)
+@_flag("read_position_interval", "Seconds between writes of what agents have read.", type=_POSITIVE)
+@_flag(
+    "drain_timeout",
+    "Seconds that a stopping server waits for posts it has taken.",
+    type=_POSITIVE,
+)
+@_flag("max_content_bytes", "Bytes of a message's content.", type=_BYTES)
+@_flag("max_queued_posts", "Posts that may wait for the disk.", type=_COUNT)
+@_flag("max_queued_bytes", "Bytes of posts that may wait for the disk.", type=_COUNT)
+@_flag("max_open_waits", "Open waits of one agent.", type=_COUNT)
+@_flag("keepalive_time", "Ping a connection after so many silent seconds.", type=_POSITIVE)
+@_flag(
+    "keepalive_timeout",
+    "Take a connection for dead when a ping has no answer for so long.",
+    type=_POSITIVE,
+)
+@_flag("json", "Announce the start as one JSON object.", is_flag=True, envvar=None)
 @click.option(
     "--log-level",
     envvar="THREADBUS_LOG_LEVEL",
     default="info",
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What to log, on stderr. debug shows every SQL statement.",
+    help="What to log, on stderr. debug shows every SQL statement, with what is in the messages.",
 )
 def main(log_level: str, **flags: Any) -> None:
     """Run a server until SIGTERM or Ctrl-C; both let running posts finish and waits end well.
@@ -76,13 +113,15 @@ def main(log_level: str, **flags: Any) -> None:
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    flags["auth"] = flags["auth"] or ""
     sys.exit(run(Settings(**{field.name: flags[field.name] for field in fields(Settings)})))
 
 
 def run(settings: Settings) -> int:
     """Serve; answers the exit code."""
     try:
-        from bus_server.server import ServeError, StoreRefused, serve
+        from bus_server.errors import StoreRefused
+        from bus_server.server import ServeError, serve
     except ModuleNotFoundError as error:
         click.echo(
             f"the server needs {error.name}: pip install 'threadbus[server]'", file=sys.stderr

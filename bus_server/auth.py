@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -108,8 +109,8 @@ def operator_token(db: Path) -> str:
     """
     path = db.with_name(f"{db.name}.operator-token")
     if not path.exists():
-        draft = path.with_name(f"{path.name}-draft-{os.getpid()}")
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        draft = path.with_name(f"{path.name}-draft-{secrets.token_hex(4)}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as opened:
             opened.write(new_token() + "\n")
             opened.flush()
@@ -120,7 +121,9 @@ def operator_token(db: Path) -> str:
             pass  # another server on the same file was first
         finally:
             draft.unlink()
-    secret = path.read_text("utf-8").strip()
-    if len(secret) < 32:
+    if path.stat().st_mode & 0o077:
+        raise StoreRefused(f"others can read {path}: chmod 600 it, or delete it for a new one")
+    secret = path.read_text("utf-8", errors="replace").strip()
+    if not re.fullmatch(r"[A-Za-z0-9_-]{32,128}", secret):
         raise StoreRefused(f"{path} holds no token: delete it, and the next start makes a new one")
     return secret

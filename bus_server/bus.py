@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bus_server.errors import (
@@ -43,10 +43,12 @@ from threadbus.v1.thread_pb2 import Thread
 
 logger = logging.getLogger(__name__)
 
-#: A page of a thread: bytes of messages, rows a filter reads at a time and passes over at most.
+#: A page of a thread: bytes of messages, rows a filter reads at a time, and how many rows and bytes
+#: it passes over at most.
 PAGE_BYTES = 3 * 1024 * 1024
 PAGE_ROWS = 1_000
 PAGE_SCAN = 10_000
+PAGE_SCAN_BYTES = 64 * 1024 * 1024
 
 #: Seconds after which clearing a deleted thread is tried again.
 PURGE_RETRY = 10.0
@@ -91,8 +93,14 @@ class Bus:
 
     async def follow(self, wait: Wait, caller: str | None, send: Send) -> None:
         """Send a wait's frames until it ends. `caller` counts against its quota (None: nobody)."""
-        if caller is None:
+        with self._counted(caller):
             await Follow(wait, self._store, self._recent, send).run(self._tails)
+
+    @contextlib.contextmanager
+    def _counted(self, caller: str | None) -> Iterator[None]:
+        """Count an open wait against its caller's quota."""
+        if caller is None:
+            yield
             return
         limit = self._settings.max_open_waits
         if self._waits[caller] >= limit:
@@ -101,7 +109,7 @@ class Bus:
             )
         self._waits[caller] += 1
         try:
-            await Follow(wait, self._store, self._recent, send).run(self._tails)
+            yield
         finally:
             self._waits[caller] -= 1
             if not self._waits[caller]:
@@ -140,7 +148,7 @@ class Bus:
         last = min(before - 1, head.seq) if before else head.seq
         low, high = after, last + 1  # what is not read yet: low < seq < high
         messages: list[Message] = []
-        size = scanned = 0
+        size = scanned = scanned_bytes = 0
         while part.messages:
             if part.head.thread_id != head.thread_id:
                 raise ThreadNotFound([thread])  # deleted and made anew meanwhile
@@ -155,8 +163,10 @@ class Bus:
                 messages, low = messages + found, seen[-1].seq
             size += sum(message.ByteSize() for message in found)
             scanned += len(part.messages)
+            scanned_bytes += sum(message.ByteSize() for message in part.messages)
             # One more message of the largest kind must still fit into an answer of 4 MiB.
-            full = len(messages) == limit or size > PAGE_BYTES // 4 or scanned >= PAGE_SCAN
+            full = len(messages) == limit or size > PAGE_BYTES // 4
+            full = full or scanned >= PAGE_SCAN or scanned_bytes >= PAGE_SCAN_BYTES
             if full or high - low <= 1:
                 break
             part = await self._store.page(thread, low, high, rows, PAGE_BYTES - size, newest)
@@ -267,7 +277,7 @@ class Bus:
             for name, known in waited.items():
                 if name in heads:
                     await self._tails.advance(name, heads[name])
-                else:
+                elif known is not None:
                     await self._tails.end(name, known.thread_id)
             seen = version
 

@@ -131,12 +131,12 @@ class ThreadClosed(BusError):
 
 
 class CursorInvalid(BusError):
-    """A position of another history."""
+    """A position of another history, or past the head."""
 
     def __init__(self, *, head_seq: int, first_seq: int, epoch: str) -> None:
         super().__init__(
-            f"the position belongs to another history of the thread; this one has epoch {epoch} "
-            f"and holds {first_seq} to {head_seq}: read it again from the start",
+            f"the position is past the thread's head or of another history; the thread has epoch "
+            f"{epoch} and holds {first_seq} to {head_seq}: read it again from the start",
             {"first_seq": first_seq, "head_seq": head_seq, "epoch": epoch},
         )
 
@@ -168,10 +168,9 @@ class Draining(BusError):
 class StoreBusy(BusError):
     """The store, or the queue before it, is full."""
 
-    retry_delay = 0.5
-
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}; nothing was done, try again shortly")
+        self.retry_delay = random.uniform(0.3, 0.8)  # noqa: S311 - as above
 
 
 class Internal(BusError):

@@ -101,6 +101,7 @@ class Follow:
         self._store = store
         self._recent = recent
         self._send_frame = send
+        self._positions: list[_Position] = []
         self._delivered = 0
         clock = asyncio.get_running_loop().time
         self._clock = clock
@@ -112,6 +113,7 @@ class Follow:
             margin = min(random.uniform(0.2, 1.0), wait.time_remaining / 10)  # noqa: S311
             self._deadline = clock() + wait.time_remaining - margin
             self._cut = self._deadline + margin / 2
+        self._limited = False
         self._last_pass = False
         self._keepalive_at = 0.0
 
@@ -162,18 +164,21 @@ class Follow:
             )
 
         while True:
-            moved = await self._deliver()
+            moved = await self._deliver(tails)
+            await self._limit(tails)
             reason = self._ended(tails)
             if reason is not None:
                 await self._end(reason)
                 return
             if self._clock() >= self._keepalive_at:
                 await self._keep_alive()
-            if not moved:
+            if moved:
+                await asyncio.sleep(0)  # if nothing of it was wanted, nobody else has had a turn
+            else:
                 times = (self._keepalive_at, self._max_wait_at, self._deadline)
                 await watch.until(ready, min(t for t in times if t is not None))
 
-    async def _deliver(self) -> bool:
+    async def _deliver(self, tails: Tails) -> bool:
         """Send at most one frame of messages for each thread. Answers whether any cursor moved."""
         moved = False
         for p in self._positions:
@@ -183,7 +188,8 @@ class Follow:
             if not p.caught_up and p.after >= p.start_seq:
                 p.caught_up = True
                 await self._send(WaitMessagesResponse(caught_up=p.tell()))
-            if self._full or (self._deadline is not None and self._clock() >= self._cut):
+            late = self._deadline is not None and self._clock() >= self._cut
+            if self._full or tails.draining or late:
                 break
         return moved
 
@@ -209,6 +215,17 @@ class Follow:
     def _full(self) -> bool:
         return 0 < self._wait.max_messages <= self._delivered
 
+    async def _limit(self, tails: Tails) -> None:
+        """When max_wait is over: what was committed until now is still sent, and nothing later."""
+        if self._max_wait_at is None or self._limited or self._clock() < self._max_wait_at:
+            return
+        self._limited = True
+        if self._wait.max_wait:  # else the heads were just read
+            for name, head in (await self._store.heads([p.name for p in self._positions])).items():
+                await tails.advance(name, head)  # another server's commits count, too
+        for p in self._positions:
+            p.limit = p.head.seq
+
     def _ended(self, tails: Tails) -> WaitEnding.Reason.ValueType | None:
         """Why the wait is over, if it is. Asked after each pass over the threads."""
         positions, now = self._positions, self._clock()
@@ -221,12 +238,8 @@ class Follow:
             return WaitEnding.REASON_THREADS_CLOSED
         if tails.draining:
             return WaitEnding.REASON_DRAINING
-        if self._max_wait_at is not None and now >= self._max_wait_at:
-            for p in positions:
-                if p.limit is None:
-                    p.limit = p.head.seq  # what was committed until now is still sent
-            if all(p.after >= p.target for p in positions):
-                return WaitEnding.REASON_MAX_WAIT
+        if self._limited and all(p.after >= p.target for p in positions):
+            return WaitEnding.REASON_MAX_WAIT
         if self._deadline is not None and now >= self._deadline:
             # One more pass sends what was committed until now, as far as one frame a thread goes.
             if self._last_pass:

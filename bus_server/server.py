@@ -1,12 +1,16 @@
 """Composition root: build, start, drain, stop."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -54,27 +58,58 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def check_exposure(settings: Settings) -> None:
-    """Refuse to listen beyond this machine without being told to. Raises ServeError."""
-    if settings.insecure or settings.listen.startswith("unix:"):
-        return
-    host = settings.listen.rpartition(":")[0].strip("[]")
-    try:
-        loopback = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+def resolve(settings: Settings) -> tuple[Settings, str]:
+    """The settings with what depends on where they listen, and how far that reaches.
+
+    Raises:
+        ServeError: it reaches beyond this machine, and nobody said that it may.
+    """
+    if settings.listen.startswith("unix:"):
+        reach = "unix socket"
+    elif _is_loopback(settings.listen):
+        reach = "loopback"
+    elif settings.insecure:
+        reach = "insecure"
+    else:
         raise ServeError(
             f"{settings.listen} can be reached from other machines, and there is no TLS: listen on "
             "127.0.0.1, or say --insecure if the network is yours"
         )
+    auth = settings.auth or ("required" if reach == "insecure" else "open")
+    return replace(settings, auth=auth), reach
+
+
+def _is_loopback(listen: str) -> bool:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise ServeError(f"--listen takes HOST:PORT or unix:PATH, not {listen}")
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def check_free(settings: Settings) -> None:
-    """Refuse a Unix socket where a server answers: gRPC would take it away. Raises ServeError."""
+    """Refuse a place where a server answers. Raises ServeError.
+
+    gRPC would take a Unix socket away from it, and of the addresses of `localhost` it would take
+    those that are left.
+    """
     if settings.listen.startswith("unix:"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(settings.listen.removeprefix("unix:")) == 0:
+        places: list[tuple[int, Any]] = [(socket.AF_UNIX, settings.listen.removeprefix("unix:"))]
+    else:
+        host, _, port = settings.listen.rpartition(":")
+        if port == "0":
+            return
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except OSError:
+            return  # binding it will tell
+        places = [(family, address) for family, _, _, _, address in found]
+    for family, address in places:
+        with socket.socket(family) as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(address) == 0:
                 raise ServeError(_taken(settings))
 
 
@@ -92,7 +127,7 @@ async def serve(settings: Settings) -> None:
         ServeError: the port is taken, or reaches too far.
         StoreRefused: the database cannot be used.
     """
-    check_exposure(settings)
+    settings, reach = resolve(settings)
     check_free(settings)
     server = grpc.aio.server(options=channel_options(settings))
     try:
@@ -109,7 +144,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        await _run(settings, server, store, port, stop)
+        await _run(settings, server, store, lambda: _announce(settings, port, reach), stop)
     finally:
         await store.close()
 
@@ -118,7 +153,7 @@ async def _run(
     settings: Settings,
     server: grpc.aio.Server,
     store: SqliteStore,
-    port: int,
+    started: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
     try:
@@ -144,7 +179,7 @@ async def _run(
     )
     tasks = bus.tasks()
     await server.start()
-    _announce(settings, port)
+    started()
 
     stopping = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -170,17 +205,24 @@ async def _run(
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _announce(settings: Settings, port: int) -> None:
+def _announce(settings: Settings, port: int, reach: str) -> None:
     where = settings.listen
     if not where.startswith("unix:"):
         where = f"{where.rpartition(':')[0]}:{port}"
-    durability = "fsync" if settings.durability == "full" else "no fsync: --durability fast"
-    exposure = "insecure" if settings.insecure else "loopback"
-    sys.stdout.write(
-        f"listening on {where} · store {settings.db} (sqlite, {durability}) · "
-        f"auth {settings.auth} ({exposure})\n"
-    )
+    if settings.json:
+        line = json.dumps(
+            {
+                "listen": where,
+                "db": str(settings.db),
+                "durability": settings.durability,
+                "auth": settings.auth,
+            }
+        )
+    else:
+        durability = "fsync" if settings.durability == "full" else "no fsync: --durability fast"
+        line = (
+            f"listening on {where} · store {settings.db} (sqlite, {durability}) · "
+            f"auth {settings.auth} ({reach})"
+        )
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-__all__ = ["ServeError", "StoreRefused", "serve"]

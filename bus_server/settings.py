@@ -21,8 +21,9 @@ class Settings:
     """The database file; made when it is not there."""
     durability: str = "full"
     """`full`: an acknowledged post is on disk. `fast`: it may be lost with the machine."""
-    auth: str = "open"
-    """`open`: calls without a token are `anonymous`'s, anyone may register. `required`: neither."""
+    auth: str = ""
+    """`open`: calls without a token are `anonymous`'s, anyone may register. `required`: neither.
+    Empty: `open` on loopback and Unix sockets, else `required`."""
     insecure: bool = False
     """Allow to listen beyond loopback without TLS."""
     fallback_interval: float = 1.0
@@ -41,6 +42,8 @@ class Settings:
     """Bytes of posts that may wait for the disk; beyond it they are refused with STORE_BUSY."""
     max_open_waits: int = 10_000
     """Open waits of one agent; `anonymous` has none of its own and is not counted."""
+    json: bool = False
+    """Announce the start as one JSON object."""
     keepalive_time: float = 30.0
     """Ping a connection after so long without anything from it."""
     keepalive_timeout: float = 10.0

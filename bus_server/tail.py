@@ -58,9 +58,12 @@ class Tails:
         self.draining = False
 
     @property
-    def heads(self) -> dict[str, Head]:
-        """The threads that somebody waits on, as far as their heads are known here."""
-        return {name: tail.head for name, tail in self._tails.items() if tail.head is not None}
+    def heads(self) -> dict[str, Head | None]:
+        """The threads that somebody waits on, and their heads as they are known here.
+
+        None: it is being read for the first time, and what comes of that may be old already.
+        """
+        return {name: tail.head for name, tail in self._tails.items()}
 
     @contextlib.contextmanager
     def watch(self, names: Sequence[str]) -> Iterator[Watch]:
@@ -132,7 +135,7 @@ class Recent:
     def add(self, thread_id: int, messages: Sequence[Message]) -> None:
         """Keep what was just committed; let the oldest go."""
         for message in messages:
-            size = message.ByteSize() + 200
+            size = message.ByteSize() + 1_100  # what a small one takes up, measured
             self._messages[thread_id, message.seq] = (message, size)
             self._bytes += size
         while self._bytes > self._max_bytes:

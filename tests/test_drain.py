@@ -54,6 +54,7 @@ async def test_five_hundred_waits_end_with_draining_and_ok(
     assert [line for line in server.log if "ERROR" in line or "Traceback" in line] == []
 
 
+@pytest.mark.slow
 async def test_an_idle_server_exits_without_a_word(start_server: StartServer) -> None:
     server = start_server()
     assert server.stop() == 0

@@ -1,14 +1,10 @@
-"""Promises that only show when something outside goes wrong: disks, other programs, callers."""
+"""Promises that only show when something outside goes wrong: callers, disks, other programs."""
 
 import asyncio
 import contextlib
-import fcntl
-import os
-import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
-import grpc
 import pytest
 
 from bus_server.bus import Bus
@@ -16,24 +12,24 @@ from bus_server.errors import StoreFailed
 from bus_server.filter import Filter
 from bus_server.follow import Wait
 from bus_server.settings import Settings
-from bus_server.store import Append, CreateThread, Head
+from bus_server.store import Append, CreateThread, DeleteThread, Head
 from bus_server.store.sqlite import SqliteStore
 from tests.conftest import StartServer
+from tests.connections import connected
+from tests.locks import turn_taken
 from tests.peers import Peer
-from tests.refusals import refused
 from tests.serving import BusStub, ServerProcess
-from tests.tracing import traced
+from tests.strace import traced
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoRequest,
     PostMessageRequest,
     PostMessageResponse,
     WaitMessagesResponse,
 )
-from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message, MessageFilter
 from threadbus.v1.thread_pb2 import Thread
-from threadbus.v1.thread_service_pb2 import CreateThreadRequest
-from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
+
+# ── Callers that go away ────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +40,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
-@contextlib.contextmanager
-def writing_held_up(db: Path) -> Iterator[None]:
-    """Within this nobody can commit, as if another server did so for long."""
-    lock = os.open(f"{db}-writer", os.O_RDWR)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+def post(bus: BusStub, thread: str, content: str) -> "asyncio.Future[PostMessageResponse]":
+    """A call under way."""
+    request = PostMessageRequest(thread=thread, content=content)
+    return asyncio.ensure_future(bus.PostMessage(request, timeout=20))
 
 
 async def taken(bus: BusStub) -> None:
@@ -61,18 +52,12 @@ async def taken(bus: BusStub) -> None:
         await bus.GetServerInfo(GetServerInfoRequest(), timeout=10)
 
 
-def post(bus: BusStub, thread: str, content: str) -> "asyncio.Future[PostMessageResponse]":
-    """A call under way."""
-    request = PostMessageRequest(thread=thread, content=content)
-    return asyncio.ensure_future(bus.PostMessage(request, timeout=20))
-
-
 async def test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went_away(
     server: ServerProcess, bus: BusStub, thread: str
 ) -> None:
     async with Peer(bus).wait(thread) as frames:
         await frames.until("caught_up")
-        with writing_held_up(server.db):
+        with turn_taken(server.db):
             first = post(bus, thread, "being committed")
             await taken(bus)
             second = post(bus, thread, "in the queue")
@@ -84,67 +69,34 @@ async def test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went
     assert told == ["being committed", "in the queue"]
 
 
-async def test_a_row_that_cannot_be_stored_fails_alone(
-    server: ServerProcess, bus: BusStub, thread: str
-) -> None:
-    with contextlib.closing(sqlite3.connect(server.db)) as db:
-        db.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON message"
-            " WHEN instr(NEW.body, CAST('poison' AS BLOB))"
-            " BEGIN SELECT RAISE(ABORT, 'poison'); END"
-        )
-    try:
-        with writing_held_up(server.db):
-            calls = [post(bus, thread, "being committed")]
-            await taken(bus)
-            calls += [post(bus, thread, content) for content in ("a", "poison", "b")]
-            await taken(bus)
-        assert (await refused(calls.pop(2))).reason == "INTERNAL"
-        assert [answer.seq for answer in await asyncio.gather(*calls)] == [1, 2, 3]
-    finally:
-        with contextlib.closing(sqlite3.connect(server.db)) as db:
-            db.execute("DROP TRIGGER refuse")
-    stored = [message.content for message in await Peer(bus).read(thread)]
-    assert stored == ["being committed", "a", "b"]
-
-
-@contextlib.asynccontextmanager
-async def on(server: ServerProcess, thread: str) -> AsyncIterator[BusStub]:
-    """A server of the test's own, with a thread."""
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        await ThreadServiceStub(channel).CreateThread(CreateThreadRequest(thread=thread))
-        yield BusServiceStub(channel)
-
-
-@pytest.mark.slow
-async def test_each_answered_post_was_synced_to_the_disk(
-    start_server: StartServer, tmp_path: Path
-) -> None:
-    server = start_server()
-    async with on(server, "t") as bus:
-        with traced(server.pid, tmp_path / "trace", "trace=fsync,fdatasync") as trace:
-            await Peer(bus).post("t")
-            before = trace.count("fsync", "fdatasync")
-            for _ in range(10):
-                await Peer(bus).post("t")
-            assert trace.count("fsync", "fdatasync") >= before + 10
+# ── Slow disks ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.slow
 async def test_a_post_is_not_answered_before_it_would_outlive_kill_9(
-    start_server: StartServer, tmp_path: Path
+    start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     server = start_server()
-    async with on(server, "t") as bus:
-        await Peer(bus).post("t")
-        slow_disk = ("trace=pwrite64", "inject=pwrite64:delay_enter=100000")
-        with traced(server.pid, tmp_path / "trace", *slow_disk):
-            await Peer(bus).post("t", "answered")
+    slow_writes = (
+        "-e",
+        "trace=pwrite64",
+        "-e",
+        "inject=pwrite64:delay_enter=100000",
+        "-o",
+        str(tmp_path / "calls"),
+    )
+    async with connected(server.address, name) as client:
+        await Peer(client.bus).post(name, "before")
+        with traced(server, *slow_writes, "-o", str(tmp_path / "calls")):
+            await Peer(client.bus).post(name, "answered")
             server.kill()
     server.start()
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        stored = await Peer(BusServiceStub(channel)).read("t")
-    assert [message.content for message in stored] == ["hello", "answered"]
+    async with connected(server.address) as client:
+        stored = await Peer(client.bus).read(name)
+    assert [message.content for message in stored] == ["before", "answered"]
+
+
+# ── Stores ──────────────────────────────────────────────────────────────────────────────────────
 
 
 class HiccupStore(SqliteStore):
@@ -159,15 +111,25 @@ class HiccupStore(SqliteStore):
         return await super().heads(names)
 
 
+@contextlib.asynccontextmanager
+async def opened(store: type[SqliteStore], db: Path) -> AsyncIterator[SqliteStore]:
+    """A store of this type over a file."""
+    opened = await store.open(db, full_durability=True, busy_timeout=5)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+def append(content: str) -> Append:
+    """A post to thread t."""
+    return Append(Message(thread="t", sender="someone", kind=MESSAGE_KIND_CHAT, content=content))
+
+
 async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
     tmp_path: Path,
 ) -> None:
     db = tmp_path / "bus.db"
-    ours = await HiccupStore.open(db, full_durability=True, busy_timeout=5)
-    theirs = await SqliteStore.open(db, full_durability=True, busy_timeout=5)
-    assert isinstance(ours, HiccupStore)
-    bus = Bus(ours, Settings(db=db, fallback_interval=0.05))
-    tasks = bus.tasks()
     frames: asyncio.Queue[WaitMessagesResponse] = asyncio.Queue()
     wait = Wait(
         cursors=[Cursor(thread="t")],
@@ -178,20 +140,34 @@ async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
         time_remaining=None,
         keepalive_interval=300,
     )
-    try:
+    async with opened(HiccupStore, db) as ours, opened(SqliteStore, db) as theirs:
+        assert isinstance(ours, HiccupStore)
         await theirs.commit([CreateThread(Thread(name="t"))])
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            group.create_task(bus.follow(wait, None, frames.put))
-            while not (await frames.get()).HasField("caught_up"):
-                pass
-            ours.failing = True
-            message = Message(thread="t", sender="them", kind=MESSAGE_KIND_CHAT, content="hello")
-            await theirs.commit([Append(message)])
-            assert (await frames.get()).messages.messages[0].content == "hello"
-        assert not ours.failing
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await theirs.close()
-        await ours.close()
+        bus = Bus(ours, Settings(db=db, fallback_interval=0.05))
+        tasks = bus.tasks()
+        try:
+            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+                group.create_task(bus.follow(wait, None, frames.put))
+                while not (await frames.get()).HasField("caught_up"):
+                    pass
+                ours.failing = True
+                await theirs.commit([append("hello")])
+                assert (await frames.get()).messages.messages[0].content == "hello"
+            assert not ours.failing
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_batch_tells_nothing_of_a_thread_that_was_deleted_within_it(
+    tmp_path: Path,
+) -> None:
+    thread = Thread(name="t")
+    async with opened(SqliteStore, tmp_path / "bus.db") as store:
+        await store.commit([CreateThread(thread), append("old")])
+        commit = await store.commit(
+            [append("old, too"), DeleteThread("t"), CreateThread(thread), append("new")]
+        )
+        assert [message.content for message in commit.entries["t"]] == ["new"]
+        assert commit.heads == await store.heads(["t"])

@@ -41,7 +41,9 @@ class AgentService:
             labels=valid.labels("labels", request.labels),
         )
         token = valid.token("token", request.token) if request.token else new_token()
-        agent = await self._bus.register_agent(RegisterAgent(agent, token_hash(token)))
+        agent = await self._bus.register_agent(
+            RegisterAgent(agent, token_hash(token), claim=caller.operator)
+        )
         return pb.RegisterAgentResponse(agent=agent, token=token)
 
     async def GetAgent(self, request: pb.GetAgentRequest, caller: Caller) -> pb.GetAgentResponse:

@@ -1,9 +1,5 @@
 """BusService: post, wait, read."""
 
-from typing import Any
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from bus_server import __version__
 from bus_server.auth import Caller, need
 from bus_server.bus import Bus
@@ -74,6 +70,7 @@ class BusService:
         if request.on_behalf_of:
             message.sender = valid.own_agent_name("on_behalf_of", request.on_behalf_of)
             message.posted_by = caller.name
+        message.DiscardUnknownFields()
         if message.ByteSize() > MAX_MESSAGE_BYTES:
             raise MessageTooLarge("", size=message.ByteSize(), limit=MAX_MESSAGE_BYTES)
         expected = None
@@ -164,7 +161,6 @@ class BusService:
             auth=settings.auth,
             agent=caller.name,
             scopes=caller.scopes,
-            server_time=Timestamp(),
         )
         response.server_time.GetCurrentTime()
         if caller.scopes:
@@ -179,4 +175,4 @@ class BusService:
         return response
 
 
-SERVICE: Any = pb.DESCRIPTOR.services_by_name["BusService"]
+SERVICE = pb.DESCRIPTOR.services_by_name["BusService"]

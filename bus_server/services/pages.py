@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-M = TypeVar("M", bound=Message)
+from bus_server.bus import PAGE_BYTES
 
-PAGE_BYTES = 3 * 1024 * 1024
+M = TypeVar("M", bound=Message)
 
 
 def fitting(found: Sequence[M], most: int) -> Sequence[M]:

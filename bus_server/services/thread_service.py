@@ -50,6 +50,8 @@ class ThreadService:
         self, request: pb.ListThreadsRequest, caller: Caller
     ) -> pb.ListThreadsResponse:
         need(caller, "read")
+        if len(request.states) > 100:
+            raise ValidationFailed(("states", "at most 100"))
         states = {
             valid.enum(f"states[{at}]", state, ThreadState)
             for at, state in enumerate(request.states)

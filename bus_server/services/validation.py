@@ -1,7 +1,7 @@
 """The rules of single fields, as message.proto, thread.proto and agent.proto state them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -118,15 +118,14 @@ def mentions(field: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(agent_name(f"{field}[{at}]", name) for at, name in enumerate(names)))
 
 
-def attachments(field: str, files: Iterable[Attachment]) -> list[Attachment]:
+def attachments(field: str, files: Sequence[Attachment]) -> Sequence[Attachment]:
     """Files that go with a message."""
-    files = list(files)
     if len(files) > 16:
         raise ValidationFailed((field, "at most 16 files"))
     for at, file in enumerate(files):
         path = f"{field}[{at}]"
         text(f"{path}.filename", file.filename, 255)
-        if set(file.filename) & set("/\\\0"):
+        if set(file.filename) & set("/\\\0") or file.filename in (".", ".."):
             raise ValidationFailed((f"{path}.filename", "a name without a path"))
         if file.media_type and not _MEDIA_TYPE.fullmatch(file.media_type):
             raise ValidationFailed((f"{path}.media_type", "such as text/x-diff"))
@@ -145,9 +144,8 @@ def _absolute(url: str) -> bool:
     return bool(parts.scheme and (parts.netloc or parts.path)) and len(url.encode()) <= 2_048
 
 
-def cursors(field: str, values: Iterable[Cursor], most: int) -> list[Cursor]:
+def cursors(field: str, found: Sequence[Cursor], most: int) -> Sequence[Cursor]:
     """Positions in threads, each thread once."""
-    found = list(values)
     if len(found) > most:
         raise ValidationFailed((field, f"at most {most:,} threads"))
     for at, cursor in enumerate(found):
@@ -156,7 +154,7 @@ def cursors(field: str, values: Iterable[Cursor], most: int) -> list[Cursor]:
         text(f"{field}[{at}].epoch", cursor.epoch, 32)
     if len({cursor.thread for cursor in found}) < len(found):
         raise ValidationFailed((field, "each thread once"))
-    return found
+    return list(found)
 
 
 def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:
@@ -166,6 +164,8 @@ def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:
     for at, sender in enumerate(wanted.senders):
         agent_name(f"{field}.senders[{at}]", sender)
     enum(f"{field}.min_priority", wanted.min_priority, Priority)
+    if len(wanted.kinds) > 100:
+        raise ValidationFailed((f"{field}.kinds", "at most 100"))
     for at, kind in enumerate(wanted.kinds):
         enum(f"{field}.kinds[{at}]", kind, MessageKind, unset=False)
     if wanted.addressed_to_me and not caller:

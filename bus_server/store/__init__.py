@@ -113,10 +113,14 @@ class Purge(Command[bool]):
 
 @dataclass(frozen=True, slots=True)
 class RegisterAgent(Command[Agent]):
-    """Register an agent with its token's hash, or find it registered with the same."""
+    """Register an agent with its token's hash, or find it registered with the same.
+
+    `claim`: one that has no token yet, because an operator posted on its behalf, may be given one.
+    """
 
     agent: Agent
     token_hash: bytes
+    claim: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,10 @@ class SaveReads(Command[None]):
     """Raise what agents have read, (agent, thread, epoch) → seq. What fits no thread is dropped."""
 
     reads: Mapping[tuple[str, str, str], int]
+
+    @property
+    def size(self) -> int:
+        return 256 * len(self.reads)
 
 
 class Head(NamedTuple):
@@ -173,8 +181,6 @@ class Page(NamedTuple):
 
     head: Head
     messages: list[Message]
-    #: The range holds more than this.
-    more: bool
 
 
 class Place(NamedTuple):

@@ -105,11 +105,17 @@ def _check(path: Path, log: Path) -> None:
         _look(path, "mode=ro" if log.exists() else "mode=ro&immutable=1")
     except sqlite3.Error as error:
         if not log.exists():
-            raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from error
+            raise _damaged(path, error) from error
         try:
             _look(path, "mode=ro")  # another server may just have begun to write to it
         except sqlite3.Error as again:
-            raise StoreRefused(f"{path} is damaged ({again}): restore a backup") from again
+            raise _damaged(path, again) from again
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> StoreRefused:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreRefused(f"{path} is locked by another program: end that first")
+    return StoreRefused(f"{path} is damaged ({error}): restore a backup")
 
 
 def _look(path: Path, how: str) -> None:

@@ -1,5 +1,6 @@
 """Queries. Each is one function over a connection, run on that connection's thread."""
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,15 @@ _HEAD = (
     "coalesce((SELECT max(id) FROM message WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295)"
     " & 4294967295, 0)"
 )
-_THREAD = f"t.name, t.epoch, {_HEAD}, t.state, t.topic, t.labels, t.creator, t.create_time"
+#: What _thread makes a Thread of.
+_THREAD = (
+    f"t.name, t.epoch, {_HEAD}, t.state, t.topic, t.labels, t.creator, t.create_time,"  # noqa: S608
+    f" coalesce((SELECT time FROM message WHERE id = t.id << 32 | {_HEAD}), t.create_time)"
+)
+
+
+#: Later than any time.
+_ALWAYS = 1 << 62
 
 
 def heads(db: sqlite3.Connection, names: Sequence[str]) -> dict[str, store.Head]:
@@ -59,30 +68,24 @@ def page(
             raise ThreadNotFound([name])
         last = min(before - 1, head.seq) if before else head.seq
         rows = db.execute(
-            "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id DESC"
+            "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT ?"
             if newest
-            else "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id",
-            (head.thread_id << 32 | min(after, head.seq), head.thread_id << 32 | last),
+            else "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (head.thread_id << 32 | min(after, head.seq), head.thread_id << 32 | last, limit),
         )
-        messages = []
-        for message in _until_full(rows, max_bytes):
-            messages.append(message)
-            if len(messages) == limit:
-                break
-        if newest:
-            messages.reverse()
-        in_range = max(0, last - after)
-        return store.Page(head, messages, more=in_range > len(messages))
+        messages = list(_until_full(rows, max_bytes))
+    if newest:
+        messages.reverse()
+    return store.Page(head, messages)
 
 
 def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
     """Who sent some messages of a thread."""
     rows = db.execute(
-        "SELECT body FROM message WHERE id IN (SELECT value FROM json_each(?))",
+        "SELECT id & 4294967295, sender FROM message WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps([thread_id << 32 | seq for seq in seqs]),),
     )
-    found = (Message.FromString(body) for (body,) in rows)
-    return {message.seq: message.sender for message in found}
+    return dict(rows)
 
 
 def _until_full(rows: Iterable[tuple[bytes]], max_bytes: int) -> Iterator[Message]:
@@ -95,27 +98,23 @@ def _until_full(rows: Iterable[tuple[bytes]], max_bytes: int) -> Iterator[Messag
         yield Message.FromString(body)
 
 
-class _snapshot:
-    """Several reads that see one state. Within the writer's transaction it does nothing."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._nested = db.in_transaction
-
-    def __enter__(self) -> None:
-        if not self._nested:
-            self._db.execute("BEGIN")
-
-    def __exit__(self, *exc: object) -> None:
-        if not self._nested:
-            self._db.execute("ROLLBACK")
+@contextlib.contextmanager
+def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
+    """Several reads that see one state. Within the writer's transaction they do anyway."""
+    if db.in_transaction:
+        yield
+        return
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("ROLLBACK")
 
 
 def threads(db: sqlite3.Connection, names: Sequence[str]) -> list[Thread]:
     """Threads by name."""
     rows = db.execute(
-        f"SELECT {_THREAD}, m.body FROM thread AS t"  # noqa: S608
-        f" LEFT JOIN message AS m ON m.id = t.id << 32 | {_HEAD}"
+        f"SELECT {_THREAD} FROM thread AS t"  # noqa: S608
         " WHERE t.name IN (SELECT value FROM json_each(?))",
         (json.dumps(names),),
     )
@@ -131,51 +130,34 @@ def list_threads(
     after: store.Place | None,
 ) -> list[tuple[Thread, store.Place]]:
     """Threads, last active first: the first page's order, whatever was posted since."""
+    as_of, active, thread_id = after or (_ALWAYS, _ALWAYS, 0)
     rows = db.execute(
-        f"SELECT {_THREAD}, m.body, t.id FROM thread AS t"  # noqa: S608
-        f" LEFT JOIN message AS m ON m.id = t.id << 32 | {_HEAD}"
-        " WHERE t.state IN (SELECT value FROM json_each(:states))"
+        f"SELECT {_THREAD}, coalesce((SELECT time FROM message"  # noqa: S608
+        " WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295 AND time <= :as_of"
+        " ORDER BY id DESC LIMIT 1), t.create_time) AS active, t.id FROM thread AS t"
+        " WHERE t.create_time <= :as_of AND (active, t.id) < (:active, :thread_id)"
+        " AND t.state IN (SELECT value FROM json_each(:states))"
         " AND substr(t.name, 1, length(:prefix)) = :prefix"
         " AND (:participant = '' OR EXISTS (SELECT 1 FROM participant AS p"
-        " WHERE p.thread_id = t.id AND p.agent = :participant))",
-        {"states": json.dumps(list(states)), "prefix": prefix, "participant": participant},
+        " WHERE p.thread_id = t.id AND p.agent = :participant))"
+        " ORDER BY active DESC, t.id DESC LIMIT :limit",
+        {
+            "as_of": as_of,
+            "active": active,
+            "thread_id": thread_id,
+            "states": json.dumps(list(states)),
+            "prefix": prefix,
+            "participant": participant,
+            "limit": limit,
+        },
     ).fetchall()
-    threads = [(_thread(row[:-1]), row[-1]) for row in rows]
-    newest = max((_active(thread) for thread, _ in threads), default=0)
-    as_of = newest if after is None else after.as_of
-    placed = [
-        (thread, store.Place(as_of, _active_until(db, thread, thread_id, as_of), thread_id))
-        for thread, thread_id in threads
-        if thread.create_time.ToMicroseconds() <= as_of
-    ]
-    placed.sort(key=lambda item: item[1], reverse=True)
-    if after is not None:
-        placed = [item for item in placed if item[1] < after]
-    return placed[:limit]
+    if after is None and rows:
+        as_of = rows[0][-2]  # the newest there is
+    return [(_thread(row[:-2]), store.Place(as_of, *row[-2:])) for row in rows]
 
 
-def _active(thread: Thread) -> int:
-    return thread.update_time.ToMicroseconds()
-
-
-def _active_until(db: sqlite3.Connection, thread: Thread, thread_id: int, as_of: int) -> int:
-    """When a thread was last active until then. Bisects its log, if it was active since."""
-    if _active(thread) <= as_of:
-        return _active(thread)
-    low, high, active = 0, thread.head_seq, thread.create_time.ToMicroseconds()
-    while high - low > 1:
-        middle = (low + high) // 2
-        (message,) = read(db, thread_id, middle - 1, middle, 1)
-        time = message.create_time.ToMicroseconds()
-        if time <= as_of:
-            low, active = middle, time
-        else:
-            high = middle
-    return active
-
-
-def _thread(row: tuple[str, str, int, int, str, str, str, int, bytes | None]) -> Thread:
-    name, epoch, head_seq, state, topic, labels, creator, create_time, newest = row
+def _thread(row: tuple[str, str, int, int, str, str, str, int, int]) -> Thread:
+    name, epoch, head_seq, state, topic, labels, creator, create_time, update_time = row
     thread = Thread(
         name=name,
         epoch=epoch,
@@ -187,10 +169,7 @@ def _thread(row: tuple[str, str, int, int, str, str, str, int, bytes | None]) ->
         creator=creator,
     )
     thread.create_time.FromMicroseconds(create_time)
-    if newest is None:
-        thread.update_time.FromMicroseconds(create_time)
-    else:
-        thread.update_time.CopyFrom(Message.FromString(newest).create_time)
+    thread.update_time.FromMicroseconds(update_time)
     return thread
 
 

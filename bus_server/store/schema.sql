@@ -17,8 +17,14 @@ CREATE TABLE thread (
 
 -- id = thread.id << 32 | seq, so that a thread's log is one run of one B-tree, its head is the
 -- newest id of the run, and a commit of one message touches one page.
--- body is the serialised threadbus.v1.Message, whole.
-CREATE TABLE message (id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+-- body is the serialised threadbus.v1.Message, whole; time and sender stand beside it because bodies
+-- can be large.
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    sender TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
 
 -- Which post a request_id made.
 CREATE TABLE request (
@@ -37,7 +43,6 @@ CREATE TABLE participant (
     join_time INTEGER NOT NULL,
     PRIMARY KEY (thread_id, agent)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX participant_by_agent ON participant (agent);
 
 CREATE TABLE agent (
     name TEXT PRIMARY KEY,

@@ -6,7 +6,6 @@ function run there: one hop, and nothing of another call can come in between.
 
 import contextlib
 import fcntl
-import itertools
 import logging
 import os
 import sqlite3
@@ -51,8 +50,8 @@ class SqliteStore:
         self._busy_timeout = busy_timeout
         self._writer = writer
         self._lock = lock
-        self._readers = readers
-        self._turns = itertools.cycle(readers)
+        #: How many queries each reader has to run.
+        self._pending = dict.fromkeys(readers, 0)
 
     @classmethod
     async def open(cls, path: Path, *, full_durability: bool, busy_timeout: float) -> "SqliteStore":
@@ -82,13 +81,13 @@ class SqliteStore:
             for connection in reversed(opened):
                 await connection.close()
             if isinstance(error, (sqlite3.Error, OSError)):
-                raise StoreRefused(f"cannot open {path}: {error}; is the disk full?") from error
+                raise StoreRefused(f"cannot open {path}: {_meaning(error)}") from error
             raise
         return cls(writer, opened[1:], lock, epoch, busy_timeout)
 
     async def close(self) -> None:
         """Close the connections, the writer last: it folds the log into the file."""
-        for reader in self._readers:
+        for reader in self._pending:
             await reader.close()
         with contextlib.suppress(sqlite3.Error, StoreBusy):
             await _run(self._writer, self._checkpoint)
@@ -207,10 +206,15 @@ class SqliteStore:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
+        # The idlest one: a long query delays only those who come when all are busy.
+        reader = min(self._pending, key=self._pending.__getitem__)
+        self._pending[reader] += 1
         try:
-            return await _run(next(self._turns), query, *args, **kwargs)
+            return await _run(reader, query, *args, **kwargs)
         except sqlite3.Error as error:
             raise _meaning(error) from error
+        finally:
+            self._pending[reader] -= 1
 
 
 async def _run(
@@ -232,6 +236,8 @@ async def _run(
 def _set_up(db: sqlite3.Connection, full_durability: bool) -> str:
     _trace(db)
     db.execute(f"PRAGMA synchronous = {'FULL' if full_durability else 'NORMAL'}")
+    # Where it is on by default, zeroing what was deleted made clearing a thread nine times slower.
+    db.execute("PRAGMA secure_delete = OFF").fetchall()
     (epoch,) = db.execute("SELECT epoch FROM store").fetchone()
     return str(epoch)
 

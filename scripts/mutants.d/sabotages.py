@@ -96,7 +96,9 @@ SABOTAGES = [
                 "            await self._tell(commit)\n",
             ),
         ],
-        ["tests/test_promises.py"],
+        [
+            "tests/test_promises.py::test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went_away"
+        ],
     ),
     Sabotage(
         "waits are not told of draining",
@@ -118,13 +120,20 @@ SABOTAGES = [
                 "        return await _run(self._writer, self._commit, commands)\n",
                 "        import asyncio\n\n"
                 "        done = await _run(self._writer, self._commit, commands)\n"
-                "        late = _run(self._writer, lambda db: db.execute('COMMIT'))\n"
+                "        late = _run(self._writer, lambda db: db.in_transaction and db.commit())\n"
                 "        self._late = asyncio.ensure_future(late)\n"
                 "        return done\n",
             ),
+            Edit(
+                "bus_server/store/sqlite.py",
+                '            db.execute("BEGIN IMMEDIATE")\n',
+                "            if db.in_transaction:\n"
+                "                db.commit()\n"
+                '            db.execute("BEGIN IMMEDIATE")\n',
+            ),
             Edit("bus_server/store/sqlite.py", '                db.execute("COMMIT")\n', ""),
         ],
-        ["tests/test_promises.py"],
+        ["tests/test_promises.py::test_a_post_is_not_answered_before_it_would_outlive_kill_9"],
     ),
     Sabotage(
         "a commit is not synced to disk",
@@ -135,7 +144,7 @@ SABOTAGES = [
                 "'OFF' if full_durability",
             )
         ],
-        ["tests/test_promises.py"],
+        ["tests/test_durability.py::test_full_durability_syncs_the_log_before_each_answer"],
     ),
     Sabotage(
         "expected_last_seq is checked against a head read before the transaction",
@@ -224,7 +233,7 @@ SABOTAGES = [
                 "if True:",
             )
         ],
-        ["tests/test_promises.py"],
+        ["tests/test_store_statements.py::test_a_post_that_cannot_be_stored_fails_alone"],
     ),
     Sabotage(
         "a post whose caller is gone is dropped",
@@ -241,7 +250,9 @@ SABOTAGES = [
                 "                    batch.append(item)\n",
             )
         ],
-        ["tests/test_promises.py"],
+        [
+            "tests/test_promises.py::test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went_away"
+        ],
     ),
     Sabotage(
         "anyone posts on_behalf_of another",
@@ -253,6 +264,35 @@ SABOTAGES = [
             )
         ],
         ["tests/test_identity_operator.py"],
+    ),
+    Sabotage(
+        "a closed thread takes posts",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "    if head.state != THREAD_STATE_OPEN:\n",
+                "    if False:\n",
+            )
+        ],
+        ["tests/test_posting.py::test_a_closed_thread_refuses_posts_until_it_is_opened"],
+    ),
+    Sabotage(
+        "a batch tells of a thread that was deleted within it",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "        self.commit.entries.pop(name, None)\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_promises.py::test_a_batch_tells_nothing_of_a_thread_that_was_deleted_within_it"
+        ],
+    ),
+    Sabotage(
+        "posts are not refused when the server is going away",
+        [Edit("bus_server/server.py", "    road.draining = True\n", "")],
+        ["tests/test_drain.py::test_posts_under_way_are_answered_and_what_is_new_is_refused"],
     ),
     # ── Waits ───────────────────────────────────────────────────────────────────────────────────
     Sabotage(
@@ -348,6 +388,39 @@ SABOTAGES = [
         ],
         ["tests/test_threads_joining.py"],
     ),
+    Sabotage(
+        "frames are not split",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "FRAME_BYTES = 1024 * 1024\n",
+                "FRAME_BYTES = 1024 * 1024 * 1024\n",
+            )
+        ],
+        ["tests/test_waiting_sizes.py::test_frames_are_split_at_about_a_mebibyte"],
+    ),
+    Sabotage(
+        "a heartbeat past the head counts",
+        [
+            Edit(
+                "bus_server/bus.py",
+                'cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:',
+                'cursor.epoch in ("", head.epoch):',
+            ),
+        ],
+        ["tests/test_threads_joining.py::test_a_heartbeat_past_the_head_is_ignored"],
+    ),
+    Sabotage(
+        "waits that ended count as open",
+        [Edit("bus_server/bus.py", "            self._waits[caller] -= 1\n", "")],
+        ["tests/test_waiting_clients.py::test_a_wait_that_is_cancelled_makes_room_for_one"],
+    ),
+    Sabotage(
+        "keepalive pings are answered whenever it may be",
+        [Edit("bus_server/server.py", '        ("grpc.http2.ping_timeout_ms", timeout),\n', "")],
+        ["tests/test_peers.py::test_a_client_that_hangs_is_found_out_by_keepalive_pings"],
+        timeout=30,
+    ),
     # ── Two servers on one file ─────────────────────────────────────────────────────────────────
     Sabotage(
         "the fallback never refreshes heads",
@@ -370,7 +443,9 @@ SABOTAGES = [
                 "                seen = version\n",
             )
         ],
-        ["tests/test_promises.py"],
+        [
+            "tests/test_promises.py::test_what_others_wrote_is_found_although_the_look_for_it_failed_once"
+        ],
     ),
     # ── The Python client ───────────────────────────────────────────────────────────────────────
     Sabotage(
@@ -382,7 +457,7 @@ SABOTAGES = [
                 "                    pass\n",
             )
         ],
-        ["tests/test_promises.py"],
+        ["tests/test_sdk_follow_restarts.py::test_connections_that_break_again_and_again"],
     ),
     Sabotage(
         "a message counts as read before the next is asked for",

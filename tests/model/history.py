@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from threadbus.v1.bus_service_pb2 import ListMessagesRequest, ListMessagesResponse
+from threadbus.v1.bus_service_pb2 import (
+    ListMessagesRequest,
+    ListMessagesResponse,
+    PostMessageResponse,
+)
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_pb2 import Thread, ThreadPosition
 
@@ -100,12 +104,11 @@ class History:
         return refusal("NOT_FOUND", "MESSAGE_NOT_FOUND", f"{self.thread.name}/{seq}")
 
     def page(self, request: ListMessagesRequest, caller: str) -> ListMessagesResponse | Refusal:
-        """Of the two places to go on from only the one in the direction of reading."""
         low = request.after_seq
         if request.epoch not in ("", self.thread.epoch) or low > self.head:
             return self.cursor_invalid()
-        high = min(request.before_seq or self.head + 1, self.head + 1)
-        found = self.wanted(request.filter, caller, low, high - 1)
+        last = min(request.before_seq - 1, self.head) if request.before_seq else self.head
+        found = self.wanted(request.filter, caller, low, last)
         page = found[-request.limit :] if request.newest else found[: request.limit]
         response = ListMessagesResponse(
             messages=page, head_seq=self.head, first_seq=1, epoch=self.thread.epoch
@@ -113,12 +116,24 @@ class History:
         # What lies beyond the last message of a full page was not looked at.
         full = len(page) == request.limit
         if request.newest:
-            response.next_before_seq = page[0].seq if full else min(low + 1, high)
+            response.next_after_seq = last
+            response.next_before_seq = page[0].seq if full else min(low, last) + 1
             response.has_more = response.next_before_seq > low + 1
         else:
-            response.next_after_seq = page[-1].seq if full else max(low, high - 1)
-            response.has_more = response.next_after_seq < high - 1
+            response.next_before_seq = low + 1
+            response.next_after_seq = page[-1].seq if full else max(low, last)
+            response.has_more = response.next_after_seq < last
         return response
+
+    def posted(self, message: Message, *, deduplicated: bool) -> PostMessageResponse:
+        return PostMessageResponse(
+            thread=message.thread,
+            seq=message.seq,
+            create_time=message.create_time,
+            deduplicated=deduplicated,
+            last_seq=self.head,
+            epoch=self.thread.epoch,
+        )
 
     def repeated(self, message: Message) -> Message | None:
         """What the sender posted before with this request_id."""

@@ -76,16 +76,14 @@ class Model:
         }
         self.threads: dict[str, History] = {}
         self.histories: dict[str, History] = {}  # by epoch, those of deleted threads too
-        self.unsaved: list[tuple[History, str, int]] = []  # read positions told by heartbeats
+        self.unsaved: list[tuple[str, str, int]] = []  # epoch, agent, seq: told by heartbeats
 
     def copy(self) -> Self:
         twin = type(self)(self.prefix)
         twin.agents = dict(self.agents)
         twin.histories = {epoch: history.copy() for epoch, history in self.histories.items()}
         twin.threads = {name: twin.histories[h.thread.epoch] for name, h in self.threads.items()}
-        twin.unsaved = [
-            (twin.histories[h.thread.epoch], agent, seq) for h, agent, seq in self.unsaved
-        ]
+        twin.unsaved = list(self.unsaved)
         return twin
 
     def name(self, thread: str) -> str:
@@ -102,12 +100,10 @@ class Model:
 
     def save_reads(self) -> None:
         """What agents have read is written: when somebody joins, and when the server stops."""
-        for history, agent, seq in self.unsaved:
-            if agent in history.read:
-                history.raise_read(agent, seq)
+        for epoch, agent, seq in self.unsaved:
+            if agent in self.histories[epoch].read:
+                self.histories[epoch].raise_read(agent, seq)
         self.unsaved.clear()
-
-    # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 
     def _create(self, name: str, topic: str, caller: str, actual: Thread) -> History:
         assert actual.epoch not in self.histories, "each history has an epoch of its own"
@@ -205,8 +201,6 @@ class Model:
             return no_thread(request.thread)
         return DeleteThreadResponse()
 
-    # ── Messages ────────────────────────────────────────────────────────────────────────────────
-
     def PostMessage(
         self, request: PostMessageRequest, caller: str, actual: object
     ) -> PostMessageResponse | Refusal:
@@ -220,7 +214,7 @@ class Model:
         if earlier is not None:
             if body(earlier) != body(message):
                 return refusal("ALREADY_EXISTS", "REQUEST_ID_REUSED", seq=earlier.seq)
-            return _posted(history, earlier, deduplicated=True)
+            return history.posted(earlier, deduplicated=True)
         refused = self._refused(request, history)
         if refused is not None:
             return refused
@@ -231,7 +225,7 @@ class Model:
             history.raise_read(message.sender, message.based_on_seq)
         for name in _addressed(request):
             history.raise_read(name, 0)
-        return _posted(history, message, deduplicated=False)
+        return history.posted(message, deduplicated=False)
 
     def _message(self, request: PostMessageRequest, caller: str) -> Message:
         sender = request.on_behalf_of or caller
@@ -291,7 +285,7 @@ class Model:
         for cursor in request.read_cursors:
             history = self.threads.get(cursor.thread)
             if history is not None and history.holds(cursor):
-                self.unsaved.append((history, caller, cursor.after_seq))
+                self.unsaved.append((history.thread.epoch, caller, cursor.after_seq))
         return HeartbeatResponse()
 
 
@@ -302,14 +296,3 @@ def _learned(actual: object, response: type[R]) -> R:
 
 def _addressed(request: PostMessageRequest) -> set[str]:
     return {*request.mentions, request.handoff_to} - {""}
-
-
-def _posted(history: History, message: Message, *, deduplicated: bool) -> PostMessageResponse:
-    return PostMessageResponse(
-        thread=message.thread,
-        seq=message.seq,
-        create_time=message.create_time,
-        deduplicated=deduplicated,
-        last_seq=history.head,
-        epoch=history.thread.epoch,
-    )

@@ -68,7 +68,7 @@ class PostMessageRequest(_message.Message):
     """The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment."""
     request_id: _builtins.str
     """Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit; unique per thread and
-    sender for as long as the message is kept. Empty = a retry may store it twice. A refused post
+    sender (all of `anonymous` is one) for as long as the message is kept. Empty = a retry may store it twice. A refused post
     does not use it up. The body compared is every field but request_id, expected_last_seq, epoch
     and based_on_seq.
     """
@@ -448,7 +448,7 @@ class WaitEnding(_message.Message):
         REASON_MAX_MESSAGES: WaitEnding._Reason.ValueType  # 1
         """max_messages were delivered."""
         REASON_MIN_MESSAGES: WaitEnding._Reason.ValueType  # 2
-        """min_messages were delivered and nothing more was ready."""
+        """min_messages were delivered and every thread is caught up."""
         REASON_MAX_WAIT: WaitEnding._Reason.ValueType  # 3
         """max_wait is over."""
         REASON_DEADLINE: WaitEnding._Reason.ValueType  # 4
@@ -466,7 +466,7 @@ class WaitEnding(_message.Message):
     REASON_MAX_MESSAGES: WaitEnding.Reason.ValueType  # 1
     """max_messages were delivered."""
     REASON_MIN_MESSAGES: WaitEnding.Reason.ValueType  # 2
-    """min_messages were delivered and nothing more was ready."""
+    """min_messages were delivered and every thread is caught up."""
     REASON_MAX_WAIT: WaitEnding.Reason.ValueType  # 3
     """max_wait is over."""
     REASON_DEADLINE: WaitEnding.Reason.ValueType  # 4

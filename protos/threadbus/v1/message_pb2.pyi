@@ -291,7 +291,7 @@ class MessageFilter(_message.Message):
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___MessageKind.ValueType]:
-        """Only these kinds. Empty = all."""
+        """Only these kinds, at most 100. Empty = all."""
 
     def __init__(
         self,

@@ -90,8 +90,8 @@ class Thread(_message.Message):
     digit. Other texts and fields refer to it as `thread`.
     """
     epoch: _builtins.str
-    """Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated or
-    restored, and when the name was deleted and created again. Seqs compare only within one epoch.
+    """Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
+    the name was deleted and created again. Seqs compare only within one epoch.
     """
     head_seq: _builtins.int
     """Seq of the newest entry. 0 = none yet."""

@@ -188,7 +188,7 @@ class ListThreadsRequest(_message.Message):
     """Only those that this agent takes part in."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_thread_pb2.ThreadState.ValueType]:
-        """Only in these states. Empty = OPEN and CLOSED."""
+        """Only in these states, at most 100. Empty = OPEN and CLOSED."""
 
     def __init__(
         self,

@@ -1,0 +1,93 @@
+"""Appending messages: everything that decides about a post is decided here."""
+
+from bus_server import store
+from bus_server.errors import (
+    AgentNotFound,
+    CursorInvalid,
+    MessageNotFound,
+    RequestIdReused,
+    SeqConflict,
+    ThreadClosed,
+    ValidationFailed,
+)
+from bus_server.store import reads
+from bus_server.store.agents import register
+from bus_server.store.transaction import Transaction
+from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
+from threadbus.v1.message_pb2 import Message
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
+
+
+def append(tx: Transaction, command: store.Append) -> store.Appended:
+    message = command.message
+    head = tx.head(message.thread)
+    if message.request_id:
+        earlier = _earlier(tx, head, message)
+        if earlier is not None:
+            return store.Appended(
+                earlier.seq, earlier.create_time.ToMicroseconds(), True, head.seq, head.epoch
+            )
+    _check(tx, head, command)
+    if command.register_sender:
+        message.sender_kind = register(tx, Agent(name=message.sender, kind=AGENT_KIND_AGENT)).kind
+    tx.insert(message)
+    if message.request_id:
+        tx.db.execute(
+            "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)",
+            (head.thread_id, message.sender, message.request_id, message.seq),
+        )
+    if message.sender != "anonymous":
+        tx.participate(head.thread_id, message.sender, message.based_on_seq)
+    for name in _addressed(message):
+        tx.participate(head.thread_id, name)
+    return store.Appended(message.seq, tx.now, False, message.seq, head.epoch)
+
+
+def _earlier(tx: Transaction, head: store.Head, message: Message) -> Message | None:
+    """The message that this request_id made, if it did; refuses another body."""
+    row = tx.db.execute(
+        "SELECT m.body FROM request AS r JOIN message AS m ON m.id = r.thread_id << 32 | r.seq"
+        " WHERE r.thread_id = ? AND r.sender = ? AND r.request_id = ?",
+        (head.thread_id, message.sender, message.request_id),
+    ).fetchone()
+    if row is None:
+        return None
+    earlier = Message.FromString(row[0])
+    if _body(earlier) != _body(message):
+        raise RequestIdReused(message.request_id, earlier.seq)
+    return earlier
+
+
+def _body(message: Message) -> Message:
+    """What two posts with one request_id must share."""
+    body = Message()
+    body.CopyFrom(message)
+    for name in ("seq", "create_time", "sender_kind", "based_on_seq"):
+        body.ClearField(name)
+    return body
+
+
+def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
+    message = command.message
+    if command.epoch and command.epoch != head.epoch:
+        raise CursorInvalid(head_seq=head.seq, first_seq=1, epoch=head.epoch)
+    if head.state != THREAD_STATE_OPEN:
+        raise ThreadClosed(message.thread)
+    if command.expected_last_seq is not None and command.expected_last_seq != head.seq:
+        raise SeqConflict(command.expected_last_seq, head.seq)
+    if message.based_on_seq > head.seq:
+        raise ValidationFailed(("based_on_seq", f"the thread's newest message is {head.seq}"))
+    if message.reply_to > head.seq:
+        raise MessageNotFound(message.thread, message.reply_to, head.seq)
+    addressed = _addressed(message)
+    if addressed:
+        missing = addressed - reads.registered(tx.db, addressed)
+        if missing:
+            raise AgentNotFound(sorted(missing))
+
+
+def _addressed(message: Message) -> set[str]:
+    names = set(message.mentions)
+    if message.handoff_to:
+        names.add(message.handoff_to)
+    return names

@@ -1,0 +1,120 @@
+"""Creating, entering, closing and deleting threads."""
+
+import json
+import secrets
+
+from bus_server import store
+from bus_server.errors import ThreadExists, ThreadNotFound
+from bus_server.store import reads
+from bus_server.store.transaction import Transaction
+from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Thread, ThreadState
+
+#: What is cleared of a deleted thread at a time: some milliseconds of the writer's.
+PURGE_ROWS = 2_000
+PURGE_BYTES = 4 * 1024 * 1024
+
+
+def create_thread(tx: Transaction, command: store.CreateThread) -> Thread:
+    thread = command.thread
+    try:
+        tx.head(thread.name)
+    except ThreadNotFound:
+        _create(tx, thread)
+        return reads.threads(tx.db, [thread.name])[0]
+    raise ThreadExists(thread.name)
+
+
+def _create(tx: Transaction, thread: Thread) -> None:
+    tx.db.execute(
+        "INSERT INTO thread (name, epoch, state, topic, labels, creator, create_time)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            thread.name,
+            secrets.token_hex(8),
+            THREAD_STATE_OPEN,
+            thread.topic,
+            json.dumps(dict(thread.labels)),
+            thread.creator,
+            tx.now,
+        ),
+    )
+
+
+def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
+    name, created = command.thread.name, False
+    try:
+        head = tx.head(name)
+    except ThreadNotFound:
+        if not command.create:
+            raise
+        _create(tx, command.thread)
+        head, created = tx.head(name), True
+    after = 0 if command.from_first else head.seq
+    if command.agent is not None:
+        row = tx.db.execute(
+            "SELECT read_seq FROM participant WHERE thread_id = ? AND agent = ?",
+            (head.thread_id, command.agent),
+        ).fetchone()
+        if row is not None:
+            after = row[0]
+        else:
+            tx.participate(head.thread_id, command.agent, after)
+    context = []
+    if command.context_limit:
+        context = reads.page(
+            tx.db, name, 0, after + 1, command.context_limit, command.context_bytes, True
+        ).messages
+    return store.Joined(reads.threads(tx.db, [name])[0], created, after, context)
+
+
+def set_thread_state(tx: Transaction, command: store.SetThreadState) -> Thread:
+    head = tx.head(command.name)
+    if head.state != command.state:
+        entry = Message()
+        entry.CopyFrom(command.entry)
+        entry.thread = command.name
+        entry.kind = MESSAGE_KIND_THREAD
+        entry.priority = PRIORITY_NORMAL
+        state = ThreadState.Name(command.state).removeprefix("THREAD_STATE_").lower()
+        entry.content = f"{entry.sender} set the thread's state to {state}"
+        tx.db.execute("UPDATE thread SET state = ? WHERE id = ?", (command.state, head.thread_id))
+        tx.move(command.name, head._replace(state=command.state))
+        tx.insert(entry)
+    return reads.threads(tx.db, [command.name])[0]
+
+
+def delete_thread(tx: Transaction, command: store.DeleteThread) -> None:
+    thread_id = tx.head(command.name).thread_id
+    tx.db.execute("DELETE FROM thread WHERE id = ?", (thread_id,))
+    tx.db.execute("INSERT INTO purge (thread_id) VALUES (?)", (thread_id,))
+    tx.forget(command.name)
+
+
+def purge(tx: Transaction, command: store.Purge) -> bool:
+    row = tx.db.execute("SELECT thread_id FROM purge LIMIT 1").fetchone()
+    if row is None:
+        return False
+    (thread_id,) = row
+    size, upto = 0, thread_id << 32
+    rows = tx.db.execute(
+        "SELECT id, length(body) FROM message WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+        (thread_id << 32, thread_id << 32 | store.MAX_SEQ, PURGE_ROWS),
+    ).fetchall()
+    for upto, length in rows:  # noqa: B007 - how far it came is what is wanted
+        size += length
+        if size > PURGE_BYTES:
+            break
+    bounds = {"thread": thread_id, "low": thread_id << 32, "upto": upto, "rows": PURGE_ROWS}
+    if sum(tx.db.execute(clear, bounds).rowcount for clear in _CLEAR) == 0:
+        tx.db.execute("DELETE FROM purge WHERE thread_id = ?", (thread_id,))
+    return True
+
+
+_CLEAR = (
+    "DELETE FROM message WHERE id BETWEEN :low AND :upto",
+    "DELETE FROM request WHERE (thread_id, sender, request_id) IN"
+    " (SELECT thread_id, sender, request_id FROM request WHERE thread_id = :thread LIMIT :rows)",
+    "DELETE FROM participant WHERE (thread_id, agent) IN"
+    " (SELECT thread_id, agent FROM participant WHERE thread_id = :thread LIMIT :rows)",
+)

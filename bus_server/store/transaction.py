@@ -1,0 +1,64 @@
+"""One batch of commands inside one transaction of SQLite's, on the writer's thread."""
+
+import sqlite3
+
+from bus_server import store
+from bus_server.errors import QuotaExceeded, ThreadNotFound
+from bus_server.store import reads
+from threadbus.v1.message_pb2 import Message
+
+
+class Transaction:
+    """One batch: what it reads of threads, and what it did that others must learn."""
+
+    def __init__(self, db: sqlite3.Connection, now: int) -> None:
+        self.db = db
+        self.now = now  # microseconds since the epoch
+        self.commit = store.Commit()
+        self._heads: dict[str, store.Head] = {}
+
+    def head(self, name: str) -> store.Head:
+        """Where a thread ends, as of this moment in the transaction."""
+        if name not in self._heads:
+            self._heads |= reads.heads(self.db, [name])
+        if name not in self._heads:
+            raise ThreadNotFound([name])
+        return self._heads[name]
+
+    def insert(self, message: Message) -> None:
+        """Append a message to its thread: gives it its seq and its time."""
+        head = self.head(message.thread)
+        if head.seq >= store.MAX_SEQ:
+            raise QuotaExceeded("entries of a thread", store.MAX_SEQ, "go on in a new one")
+        message.seq = head.seq + 1
+        message.create_time.FromMicroseconds(self.now)
+        self.db.execute(
+            "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)",
+            (
+                head.thread_id << 32 | message.seq,
+                self.now,
+                message.sender,
+                message.SerializeToString(),
+            ),
+        )
+        self.move(message.thread, head._replace(seq=message.seq))
+        self.commit.entries.setdefault(message.thread, []).append(message)
+
+    def move(self, name: str, head: store.Head) -> None:
+        """A thread ends there now."""
+        self._heads[name] = self.commit.heads[name] = head
+
+    def forget(self, name: str) -> None:
+        """A thread is gone."""
+        self.commit.deleted.append((name, self._heads.pop(name).thread_id))
+        self.commit.heads.pop(name, None)
+        self.commit.entries.pop(name, None)
+
+    def participate(self, thread_id: int, agent: str, read_seq: int = 0) -> None:
+        """Make an agent a participant and raise what it has read."""
+        self.db.execute(
+            "INSERT INTO participant (thread_id, agent, read_seq, join_time) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET read_seq = excluded.read_seq"
+            " WHERE excluded.read_seq > read_seq",
+            (thread_id, agent, read_seq, self.now),
+        )
