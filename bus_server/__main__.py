@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -119,12 +120,15 @@ def main(log_level: str, **flags: Any) -> None:
 
 def run(settings: Settings) -> int:
     """Serve; answers the exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, our errors say better
     try:
         from bus_server.errors import StoreRefused
         from bus_server.server import ServeError, serve
     except ModuleNotFoundError as error:
         click.echo(
-            f"the server needs {error.name}: pip install 'threadbus[server]'", file=sys.stderr
+            f"the server needs {error.name}: install the extra `server`, as in "
+            "pip install '.[server]'",
+            file=sys.stderr,
         )
         return 1
     try:

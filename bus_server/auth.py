@@ -75,7 +75,9 @@ class Auth:
         if caller is None:
             owner = await self._store.owner(hashed)
             if owner is None:
-                raise TokenInvalid("the token is unknown here: register the agent, or check it")
+                raise TokenInvalid(
+                    "the token is unknown here; where tokens are required, an operator registers it"
+                )
             if owner.agent:
                 caller = Caller(owner.agent, AgentKind.ValueType(owner.kind), ("post", "read"))
             else:

@@ -144,7 +144,8 @@ class Bus:
         part = await self._store.page(thread, after, before, rows, PAGE_BYTES, newest)
         head = part.head
         if epoch not in ("", head.epoch) or after > head.seq:
-            raise CursorInvalid(head_seq=head.seq, first_seq=1, epoch=head.epoch)
+            other = epoch not in ("", head.epoch)
+            raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=not other)
         last = min(before - 1, head.seq) if before else head.seq
         low, high = after, last + 1  # what is not read yet: low < seq < high
         messages: list[Message] = []

@@ -133,12 +133,12 @@ class ThreadClosed(BusError):
 class CursorInvalid(BusError):
     """A position of another history, or past the head."""
 
-    def __init__(self, *, head_seq: int, first_seq: int, epoch: str) -> None:
-        super().__init__(
-            f"the position is past the thread's head or of another history; the thread has epoch "
-            f"{epoch} and holds {first_seq} to {head_seq}: read it again from the start",
-            {"first_seq": first_seq, "head_seq": head_seq, "epoch": epoch},
-        )
+    def __init__(self, *, head_seq: int, epoch: str, past_head: bool) -> None:
+        if past_head:
+            message = f"the thread ends at {head_seq}: there is nothing after a later position"
+        else:
+            message = f"the thread was made anew, with epoch {epoch}: read it again from the start"
+        super().__init__(message, {"first_seq": 1, "head_seq": head_seq, "epoch": epoch})
 
 
 class QuotaExceeded(BusError):

@@ -90,7 +90,7 @@ def test_a_signal_ends_a_tail_without_a_word(
 def test_a_signal_ends_a_wait_without_a_word(
     shell: Shell, name: str, number: signal.Signals, code: int
 ) -> None:
-    shell.ok("post", name, "hello")
+    shell.ok("thread", "create", name)
     with shell.start("wait", name, "--as", name, "--json") as running:
         entered = ["thread", "list", "--participant", name, "--json"]
         assert any(shell.ok(*entered).json["threads"] for _ in range(50))
@@ -133,3 +133,23 @@ def test_a_full_disk_is_told_once(shell: Shell, name: str) -> None:
 
 def test_a_closed_stdout_is_told(shell: Shell) -> None:
     assert shell.script("threadbus thread list >&-; echo $?") == "1\n"
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:7420", "127.0.0.1", ":", "unix:"])
+def test_what_is_no_address_is_wrong_usage(shell: Shell, address: str) -> None:
+    done = shell.run("agents", "--server", address)
+    assert done.code == 2
+    assert "HOST:PORT" in done.err
+
+
+def test_a_server_that_does_not_answer_is_told_before_the_time_is_up(tmp_path: Path) -> None:
+    shell = Shell("127.0.0.1:1", tmp_path)
+    done = shell.run("agents", "--timeout", "2")
+    assert done.code == 4
+    assert "does not answer yet" in done.err.splitlines()[0]
+
+
+def test_a_wait_tries_no_longer_than_it_was_to_wait(tmp_path: Path) -> None:
+    done = Shell("127.0.0.1:1", tmp_path).run("wait", "t", "--as", "a", "--timeout", "2")
+    assert done.code == 4
+    assert "trying for 2 s" in done.err

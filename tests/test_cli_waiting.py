@@ -147,3 +147,14 @@ def test_an_agents_loop_is_three_lines_of_shell(shell: Shell, log: str, me: str)
     loop = f'while news=$(threadbus wait {log} --as {me} --max 1); do\n echo "$news"\ndone'
     lines = shell.script(loop).splitlines()
     assert [line.split()[0] for line in lines] == ["#1", "#2", "#3", "#4"]
+
+
+def test_to_an_agent_that_was_never_here_everything_is_unread(shell: Shell, name: str) -> None:
+    shell.ok("post", name, "said before", "--as", f"{name}-a")
+    waited = shell.ok("wait", name, "--as", f"{name}-b", "--json")
+    assert [message["content"] for message in waited.json["messages"]] == ["said before"]
+
+
+def test_without_a_name_what_was_said_before_is_no_news(shell: Shell, name: str) -> None:
+    shell.ok("post", name, "said before")
+    assert shell.run("wait", name, "--timeout", "0").code == 3

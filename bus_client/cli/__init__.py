@@ -64,11 +64,13 @@ def _threadbus() -> None:
     \b
     Or do it yourself, in two terminals:
       threadbus serve
-      threadbus post design "hello @reviewer" --as coder
+      threadbus post design "hello reviewer" --as coder
+      threadbus wait design --as reviewer
 
     \b
-    An agent's whole loop:
-      while news=$(threadbus wait design --as reviewer --timeout 3600 --json); do
+    An agent's whole loop, for what is said to it:
+      threadbus register reviewer; threadbus join design --as reviewer
+      while news=$(threadbus wait design --as reviewer --mine --timeout 3600 --json); do
         my-model <<<"$news" | threadbus post design - --as reviewer
       done
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncGenerator
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
 _KILLED_AT = 5  # the message over which the reviewer is killed
 _PATIENCE = 30.0  # seconds beyond the pauses in which it must be over
 _NEXT = """\
-Now yours:
-  threadbus serve                                             a server, in a terminal of its own
-  threadbus post design "hello @reviewer" --as coder          an agent says something
-  threadbus wait design --as reviewer                         another waits for it
-  threadbus tail design                                       and you watch"""
+  threadbus serve                                     a server, in a terminal of its own
+  threadbus post design "hello" --as coder            an agent says something
+  threadbus wait design --as reviewer                 another waits for it
+  threadbus tail design                               and you watch"""
+
+
+def _now_yours() -> str:
+    return "Now yours:" if shutil.which("threadbus") else f"Now yours ({sys.argv[0]} is threadbus):"
 
 
 @click.command()
@@ -69,7 +73,7 @@ async def _demo(out: Output, pace: float) -> int:
             return FAILED
     stage.narrate(f"{len(LINES)} messages, each once and in order: nothing lost, nothing repeated")
     heard = {"messages": [document(message) for message in stage.heard]}
-    out.show(heard, ["", *_NEXT.splitlines()])
+    out.show(heard, ["", _now_yours(), *_NEXT.splitlines()])
     return 0
 
 

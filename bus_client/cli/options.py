@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,12 @@ def seq_option(*names: str, help: str, default: int | None = None) -> Callable[[
     )
 
 
+def _check_address(_: click.Context, __: click.Parameter, address: str) -> str:
+    if not re.fullmatch(r"unix:.+|[^/]+:\d{1,5}", address):
+        raise click.BadParameter(f"{address} is neither HOST:PORT nor unix:PATH.")
+    return address
+
+
 def _check_seconds(_: click.Context, __: click.Parameter, seconds: float) -> float:
     if not 0 <= seconds <= _YEAR:  # nan is not, either
         raise click.BadParameter(f"{seconds} is not within 0 and a year.")
@@ -59,6 +66,7 @@ connection_options = [
         envvar="THREADBUS_SERVER",
         show_envvar=True,
         default="127.0.0.1:7420",
+        callback=_check_address,
         help="HOST:PORT or unix:PATH.",
     ),
     click.option(

@@ -96,7 +96,7 @@ def _joined(session: Session, handle: ThreadHandle) -> Iterator[str]:
 @seq_option("--before", default=0, help="Up to before SEQ; 0: to the newest.")
 @click.option("--limit", metavar="N", type=count_type, default=100, help="At most N.")
 @click.option("--newest", is_flag=True, help="The newest --limit of them, not the oldest.")
-@click.option("--last", metavar="N", type=count_type, help="Short for both of these.")
+@click.option("--last", metavar="N", type=count_type, help="The newest N: --newest --limit N.")
 @as_option
 @timeout_option
 @on_server

@@ -40,14 +40,23 @@ class Session:
         client = bus_client.BusClient(
             self.server, agent=self.agent, token=self.token, timeout=self.timeout, **registration
         )
+        patience = asyncio.get_running_loop().call_later(1.0, self._note_silence)
         try:
             await client.connect()
         except ValueError as error:  # the credentials file is not what it should be
             raise click.ClickException(str(error)) from None
+        finally:
+            patience.cancel()
         try:
             yield client
         finally:
             await client.close()
+
+    def _note_silence(self) -> None:
+        self.out.note(
+            f"{self.server} does not answer yet; trying for {self.timeout:g} s. "
+            "(threadbus serve starts a server.)"
+        )
 
 
 Verb = Callable[..., Awaitable[int | None]]
@@ -67,8 +76,12 @@ def on_server(verb: Verb) -> Callable[..., int]:
         as_json: bool,
         agent: str | None = None,
         timeout: float = CALL_TIMEOUT,
+        patience: float | None = None,
         **options: Any,
     ) -> int:
+        if patience is not None:  # a wait must not try for longer than it was to wait
+            timeout = min(timeout, max(patience, 2.0))
+            options["patience"] = patience
         out = Output(as_json)
         token = _token(token_file)
         session = Session(server, agent, token, timeout, out)

@@ -60,21 +60,27 @@ async def wait(
 ) -> int | None:
     """Wait for what you have not read yet: at once if there is something, else until it comes.
 
-    What was printed then counts as read, and so does what --mine passed over. If this is killed
-    before, the next wait prints it again. Without --as it is what comes from now on.
+    What was printed then counts as read, and so does what --mine passed over: one who must not lose
+    a message to a crash of its own waits with --after, and acknowledges with `post --based-on`. To
+    an agent that was never in the thread all of it is unread. Without --as it is what comes from
+    now on.
 
     Exit code 3: nothing came in time. 5: the thread is closed, nothing will come.
 
     \b
     Examples:
-      threadbus wait design --as reviewer --timeout 40 --json
+      threadbus wait design --as reviewer --timeout 40
+      threadbus wait design --as reviewer --mine --json | jq -r '.messages[].content'
       threadbus wait design --after 12
     """
     if least > most:
         raise click.UsageError(f"--min {least} is more than --max {most}.")
     async with session.connect() as bus:
         if after is None:
-            handle = await bus.join(thread, create=False)
+            # To one who was never here everything is unread.
+            handle = await bus.join(
+                thread, create=False, start="first" if session.agent else "head"
+            )
         else:
             handle = bus.thread(thread)
             handle.position = bus_client.Cursor(thread=thread, after_seq=after)

@@ -70,7 +70,7 @@ def _body(message: Message) -> Message:
 def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
     message = command.message
     if command.epoch and command.epoch != head.epoch:
-        raise CursorInvalid(head_seq=head.seq, first_seq=1, epoch=head.epoch)
+        raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=False)
     if head.state != THREAD_STATE_OPEN:
         raise ThreadClosed(message.thread)
     if command.expected_last_seq is not None and command.expected_last_seq != head.seq:

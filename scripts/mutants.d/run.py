@@ -12,11 +12,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sabotages import CONTROL, SABOTAGES, Sabotage
+import posts
+import roads
+import waits
+import wakeups
+from sabotage import Sabotage
 
 ROOT = Path(__file__).parents[2]
-#: What the tests named in sabotages.py need of the tree.
+#: What the tests need of the tree.
 COPIED = ("bus_client", "bus_server", "protos", "tests", "pyproject.toml", "README.md")
+
+SABOTAGES = [*wakeups.SABOTAGES, *posts.SABOTAGES, *waits.SABOTAGES, *roads.SABOTAGES]
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
@@ -44,7 +50,7 @@ class Tree:
             if found != 1:
                 sys.exit(
                     f"“{sabotage.name}”: its text is found {found} times in {edit.file}, not once; "
-                    f"bring scripts/mutants.d/sabotages.py up to date:\n\n{edit.text}"
+                    f"bring it up to date in scripts/mutants.d:\n\n{edit.text}"
                 )
             files[path] = text.replace(edit.text, edit.instead)
         return files
@@ -104,9 +110,9 @@ def main() -> int:
         return 0 if arguments.list else 2
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Tree(Path(folder))
-        for sabotage in (CONTROL, *chosen):
+        for sabotage in (wakeups.CONTROL, *chosen):
             tree.broken(sabotage)  # all that is out of date is found before anything is run
-        if not tree.try_out(CONTROL).startswith("caught"):
+        if not tree.try_out(wakeups.CONTROL).startswith("caught"):
             sys.exit("the tests do not see the copy: a server that cannot start went unnoticed")
         tests = sorted({test for sabotage in chosen for test in sabotage.tests})
         code, failed, output = tree.test(tests)

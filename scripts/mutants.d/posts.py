@@ -1,0 +1,188 @@
+"""Broken promises about posts."""
+
+from sabotage import Edit, Sabotage
+
+SABOTAGES = [
+    Sabotage(
+        "a post is answered before its commit",
+        [
+            Edit(
+                "bus_server/store/sqlite.py",
+                "        return await _run(self._writer, self._commit, commands)\n",
+                "        import asyncio\n\n"
+                "        done = await _run(self._writer, self._commit, commands)\n"
+                "        late = _run(self._writer, lambda db: db.in_transaction and db.commit())\n"
+                "        self._late = asyncio.ensure_future(late)\n"
+                "        return done\n",
+            ),
+            Edit(
+                "bus_server/store/sqlite.py",
+                '            db.execute("BEGIN IMMEDIATE")\n',
+                "            if db.in_transaction:\n"
+                "                db.commit()\n"
+                '            db.execute("BEGIN IMMEDIATE")\n',
+            ),
+            Edit("bus_server/store/sqlite.py", '                db.execute("COMMIT")\n', ""),
+        ],
+        ["tests/test_promises.py::test_a_post_is_not_answered_before_it_would_outlive_kill_9"],
+    ),
+    Sabotage(
+        "a commit is not synced to disk",
+        [
+            Edit(
+                "bus_server/store/sqlite.py",
+                "'FULL' if full_durability",
+                "'OFF' if full_durability",
+            )
+        ],
+        ["tests/test_durability.py::test_full_durability_syncs_the_log_before_each_answer"],
+    ),
+    Sabotage(
+        "expected_last_seq is checked against a head read before the transaction",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "if command.expected_last_seq is not None and command.expected",
+                "if False and command.expected",
+            ),
+            Edit(
+                "bus_server/bus.py",
+                '        """Append a message to a thread."""\n',
+                '        """Append a message to a thread."""\n'
+                "        from bus_server.errors import SeqConflict\n\n"
+                "        expected, name = post.expected_last_seq, post.message.thread\n"
+                "        head = (await self._store.heads([name])).get(name)\n"
+                "        if head and expected is not None and expected != head.seq:\n"
+                "            raise SeqConflict(expected, head.seq)\n",
+            ),
+        ],
+        [
+            "tests/test_concurrency.py::test_of_two_posts_with_one_expectation_exactly_one_wins_a_thousand_times"
+        ],
+    ),
+    Sabotage(
+        "a request_id is looked up after what can change",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+                "    _check(tx, head, command)\n"
+                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+            )
+        ],
+        ["tests/test_posting_request_id.py"],
+    ),
+    Sabotage(
+        "a request_id is not looked up at all",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+                "    if False:\n        earlier = _earlier(tx, head, message)\n",
+            ),
+            Edit(
+                "bus_server/store/writes.py",
+                '"INSERT INTO request (thread_id',
+                '"INSERT OR REPLACE INTO request (thread_id',
+            ),
+        ],
+        ["tests/test_posting_request_id.py"],
+    ),
+    Sabotage(
+        "a request_id may be used for another body",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "    if _body(earlier) != _body(message):\n",
+                "    if False:\n",
+            )
+        ],
+        ["tests/test_posting_request_id.py"],
+    ),
+    Sabotage(
+        "seqs are taken from memory",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "        self._heads: dict[str, store.Head] = {}\n",
+                "        self._heads = _REMEMBERED\n",
+            ),
+            Edit(
+                "bus_server/store/writes.py",
+                "class Transaction:\n",
+                "_REMEMBERED: dict[str, store.Head] = {}\n\n\nclass Transaction:\n",
+            ),
+        ],
+        ["tests/test_two_servers.py::test_posts_through_both_at_once_are_stored_once_without_gaps"],
+    ),
+    Sabotage(
+        "one bad row fails its whole batch",
+        [
+            Edit(
+                "bus_server/store/sqlite.py",
+                "if isinstance(meaning, BusError) or len(commands) == 1:",
+                "if True:",
+            )
+        ],
+        ["tests/test_store_statements.py::test_a_post_that_cannot_be_stored_fails_alone"],
+    ),
+    Sabotage(
+        "a post whose caller is gone is dropped",
+        [
+            Edit(
+                "bus_server/writer.py",
+                "            batch = await self._next_batch()\n",
+                "            batch = []\n"
+                "            for item in await self._next_batch():\n"
+                "                if item[1].cancelled():\n"
+                "                    self._bytes -= item[0].size\n"
+                "                    self._queue.task_done()\n"
+                "                else:\n"
+                "                    batch.append(item)\n",
+            )
+        ],
+        [
+            "tests/test_promises.py::test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went_away"
+        ],
+    ),
+    Sabotage(
+        "anyone posts on_behalf_of another",
+        [
+            Edit(
+                "bus_server/services/bus_service.py",
+                "if request.on_behalf_of and not caller.operator:",
+                "if False:",
+            )
+        ],
+        ["tests/test_identity_operator.py"],
+    ),
+    Sabotage(
+        "a closed thread takes posts",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "    if head.state != THREAD_STATE_OPEN:\n",
+                "    if False:\n",
+            )
+        ],
+        ["tests/test_posting.py::test_a_closed_thread_refuses_posts_until_it_is_opened"],
+    ),
+    Sabotage(
+        "a batch tells of a thread that was deleted within it",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "        self.commit.entries.pop(name, None)\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_promises.py::test_a_batch_tells_nothing_of_a_thread_that_was_deleted_within_it"
+        ],
+    ),
+    Sabotage(
+        "posts are not refused when the server is going away",
+        [Edit("bus_server/server.py", "    road.draining = True\n", "")],
+        ["tests/test_drain.py::test_posts_under_way_are_answered_and_what_is_new_is_refused"],
+    ),
+]

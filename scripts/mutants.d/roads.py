@@ -1,0 +1,68 @@
+"""Broken promises of two servers on one file, and of the Python client."""
+
+from sabotage import Edit, Sabotage
+
+SABOTAGES = [
+    Sabotage(
+        "the fallback never refreshes heads",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "                if version == seen:\n",
+                "                if version is not None:\n",
+            )
+        ],
+        ["tests/test_two_servers.py::test_a_wait_sees_what_is_posted_through_the_other_server"],
+    ),
+    Sabotage(
+        "the fallback remembers data_version before it has read the heads",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "                if version == seen:\n                    continue\n",
+                "                if version == seen:\n                    continue\n"
+                "                seen = version\n",
+            )
+        ],
+        [
+            "tests/test_promises.py::test_what_others_wrote_is_found_although_the_look_for_it_failed_once"
+        ],
+    ),
+    Sabotage(
+        "a follow that comes again begins where it began",
+        [
+            Edit(
+                "bus_client/stream.py",
+                "                    request.threads[0].CopyFrom(cursor)\n",
+                "                    pass\n",
+            )
+        ],
+        ["tests/test_sdk_follow_restarts.py::test_connections_that_break_again_and_again"],
+    ),
+    Sabotage(
+        "a message counts as read before the next is asked for",
+        [
+            Edit(
+                "bus_client/reader.py",
+                "                    for message in known(frame.messages.messages):\n",
+                "                    if cursor_of(frame) is not None:\n"
+                "                        self._read_to(cursor_of(frame), report=acknowledge)\n"
+                "                    for message in known(frame.messages.messages):\n",
+            )
+        ],
+        ["tests/test_sdk_follow.py::test_a_message_is_read_when_the_next_is_asked_for"],
+    ),
+    Sabotage(
+        "each attempt of a post has a request_id of its own",
+        [
+            Edit(
+                "bus_client/calls.py",
+                "            left = min(deadline - loop.time(), _ATTEMPT)\n",
+                "            left = min(deadline - loop.time(), _ATTEMPT)\n"
+                "            if request_id:\n"
+                "                request.request_id = f'{random.random()}'\n",
+            )
+        ],
+        ["tests/test_sdk_post_outcome.py"],
+    ),
+]

@@ -1,0 +1,132 @@
+"""Broken promises about waits."""
+
+from sabotage import Edit, Sabotage
+
+SABOTAGES = [
+    Sabotage(
+        "the cursor of a batch is one short",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "batch = MessageBatch(cursor=p.cursor, messages=wanted)",
+                "batch = MessageBatch(cursor=p.cursor, messages=wanted)\n"
+                "            batch.cursor.after_seq -= 1",
+            )
+        ],
+        ["tests/test_waiting_sizes.py::test_the_cursor_of_a_batch_is_at_its_last_message"],
+    ),
+    Sabotage(
+        "a keepalive does not carry the cursors that moved",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "moved = [p.tell() for p in self._positions if p.told != p.after]",
+                "moved = []",
+            )
+        ],
+        ["tests/test_waiting_keepalive.py"],
+    ),
+    Sabotage(
+        "filtered-out messages do not move the cursor",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)",
+                "Cursor(thread=self.name, after_seq=self.given, epoch=self.head.epoch)",
+            ),
+            Edit(
+                "bus_server/follow.py",
+                "            self.after = 0\n",
+                "            self.after = 0\n        self.given = self.after\n",
+            ),
+            Edit(
+                "bus_server/follow.py",
+                "        if wanted:\n            p.told = p.after\n",
+                "        if wanted:\n            p.told, p.given = p.after, wanted[-1].seq\n",
+            ),
+        ],
+        ["tests/test_waiting_filters.py"],
+    ),
+    Sabotage(
+        "resync is not sent",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "                await self._send(WaitMessagesResponse(resync=frame))\n",
+                "                pass\n",
+            )
+        ],
+        ["tests/test_waiting_resync.py"],
+    ),
+    Sabotage(
+        "max_wait discards what was committed and not yet sent",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "                    p.limit = p.head.seq  #",
+                "                    p.limit = p.after  #",
+            )
+        ],
+        ["tests/test_waiting_deadlines.py::test_max_wait_bounds_the_waiting_never_the_delivery"],
+    ),
+    Sabotage(
+        "a wait outlives the call's deadline",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "            self._deadline = clock() + wait.time_remaining - margin\n",
+                "            self._deadline = clock() + wait.time_remaining + 1\n",
+            )
+        ],
+        ["tests/test_waiting_deadlines.py::test_a_wait_ends_with_ok_before_the_calls_deadline"],
+    ),
+    Sabotage(
+        "a thread made anew has the epoch of the old one",
+        [Edit("bus_server/store/writes.py", "secrets.token_hex(8)", '"the same as ever"')],
+        ["tests/test_waiting_resync.py", "tests/test_threads.py"],
+    ),
+    Sabotage(
+        "read positions go back",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                '" WHERE excluded.read_seq > read_seq"',
+                '""',
+            )
+        ],
+        ["tests/test_threads_joining.py"],
+    ),
+    Sabotage(
+        "frames are not split",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "FRAME_BYTES = 1024 * 1024\n",
+                "FRAME_BYTES = 1024 * 1024 * 1024\n",
+            )
+        ],
+        ["tests/test_waiting_sizes.py::test_frames_are_split_at_about_a_mebibyte"],
+    ),
+    Sabotage(
+        "a heartbeat past the head counts",
+        [
+            Edit(
+                "bus_server/bus.py",
+                'cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:',
+                'cursor.epoch in ("", head.epoch):',
+            ),
+        ],
+        ["tests/test_threads_joining.py::test_a_heartbeat_past_the_head_is_ignored"],
+    ),
+    Sabotage(
+        "waits that ended count as open",
+        [Edit("bus_server/bus.py", "            self._waits[caller] -= 1\n", "")],
+        ["tests/test_waiting_clients.py::test_a_wait_that_is_cancelled_makes_room_for_one"],
+    ),
+    Sabotage(
+        "keepalive pings are answered whenever it may be",
+        [Edit("bus_server/server.py", '        ("grpc.http2.ping_timeout_ms", timeout),\n', "")],
+        ["tests/test_peers.py::test_a_client_that_hangs_is_found_out_by_keepalive_pings"],
+        timeout=30,
+    ),
+]

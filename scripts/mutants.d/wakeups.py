@@ -1,0 +1,92 @@
+"""Broken promises about wake-ups."""
+
+from sabotage import Edit, Sabotage
+
+#: Not a promise: shows that the servers which the tests start are those of the copy.
+CONTROL = Sabotage(
+    "the server does not start",
+    [
+        Edit(
+            "bus_server/__main__.py",
+            '    """Serve; answers the exit code."""\n',
+            '    """Serve; answers the exit code."""\n    return 3\n',
+        )
+    ],
+    ["tests/test_posting.py"],
+)
+
+SABOTAGES = [
+    Sabotage(
+        "a commit wakes nobody",
+        [
+            Edit(
+                "bus_server/tail.py",
+                "            tail.head = head\n            await tail.notify()\n",
+                "            tail.head = head\n",
+            )
+        ],
+        ["tests/test_waiting.py::test_history_and_what_comes_are_one_stream"],
+    ),
+    Sabotage(
+        "a commit wakes one wait only",
+        [Edit("bus_server/tail.py", "condition.notify_all()", "condition.notify(1)")],
+        [
+            "tests/test_waiting.py::test_two_waits_of_one_agent_both_get_every_message",
+            "tests/test_waiting.py::test_waits_that_open_while_others_post_miss_nothing",
+        ],
+    ),
+    Sabotage(
+        "a commit wakes no wait on several threads",
+        [
+            Edit(
+                "bus_server/tail.py",
+                "for condition in (self.condition, *self.lent):",
+                "for condition in (self.condition,):",
+            )
+        ],
+        ["tests/test_waiting.py::test_several_threads_are_one_wait"],
+    ),
+    Sabotage(
+        "a wait reads the heads before it joins the tails",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "        while True:\n            with tails.watch(names) as watch:\n"
+                "                heads = await self._store.heads(names)\n",
+                "        while True:\n            heads = await self._store.heads(names)\n"
+                "            with tails.watch(names) as watch:\n",
+            )
+        ],
+        ["tests/test_wakeups.py::test_the_one_post_that_meets_a_wait_as_it_enters_wakes_it"],
+    ),
+    Sabotage(
+        "waits are not told of a post whose caller is gone",
+        [
+            Edit(
+                "bus_server/writer.py",
+                "            batch = await self._next_batch()\n",
+                "            self._batch = batch = await self._next_batch()\n",
+            ),
+            Edit(
+                "bus_server/writer.py",
+                "        await self._tell(commit)\n",
+                "        if not all(answer.cancelled() for _, answer in self._batch):\n"
+                "            await self._tell(commit)\n",
+            ),
+        ],
+        [
+            "tests/test_promises.py::test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went_away"
+        ],
+    ),
+    Sabotage(
+        "waits are not told of draining",
+        [
+            Edit(
+                "bus_server/tail.py",
+                "        for tail in list(self._tails.values()):\n",
+                "        for tail in list[Tail]():\n",
+            )
+        ],
+        ["tests/test_drain.py::test_five_hundred_waits_end_with_draining_and_ok"],
+    ),
+]
