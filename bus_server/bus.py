@@ -280,7 +280,10 @@ class Bus:
                     await self._tails.advance(name, heads[name])
                 elif known is not None:
                     await self._tails.end(name, known.thread_id)
-            seen = version
+            # A thread that is not there, but is being read for a wait, was perhaps deleted after
+            # that reading: look again.
+            if all(name in heads or known is not None for name, known in waited.items()):
+                seen = version
 
     async def _clear_deleted(self) -> None:
         """Clear what deleted threads held, a little at a time."""

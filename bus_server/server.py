@@ -81,7 +81,7 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
 
 def _is_loopback(listen: str) -> bool:
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise ServeError(f"--listen {listen}: say HOST:PORT or unix:PATH, such as 127.0.0.1:7421")
     try:
         return host == "localhost" or ip_address(host.strip("[]")).is_loopback

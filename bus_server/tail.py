@@ -108,7 +108,8 @@ class Tails:
     async def end(self, name: str, thread_id: int) -> None:
         """This thread was deleted: whoever waits on it must learn it."""
         tail = self._tails.get(name)
-        if tail is not None and tail.head is not None and tail.head.thread_id == thread_id:
+        # A head that is not known yet may be this thread's: who is reading it must look again.
+        if tail is not None and (tail.head is None or tail.head.thread_id == thread_id):
             del self._tails[name]
             tail.gone = True
             await tail.notify()

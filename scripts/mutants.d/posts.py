@@ -41,7 +41,7 @@ SABOTAGES = [
         "expected_last_seq is checked against a head read before the transaction",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/posts.py",
                 "if command.expected_last_seq is not None and command.expected",
                 "if False and command.expected",
             ),
@@ -64,7 +64,7 @@ SABOTAGES = [
         "a request_id is looked up after what can change",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/posts.py",
                 "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
                 "    _check(tx, head, command)\n"
                 "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
@@ -76,12 +76,12 @@ SABOTAGES = [
         "a request_id is not looked up at all",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/posts.py",
                 "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
                 "    if False:\n        earlier = _earlier(tx, head, message)\n",
             ),
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/posts.py",
                 '"INSERT INTO request (thread_id',
                 '"INSERT OR REPLACE INTO request (thread_id',
             ),
@@ -92,7 +92,7 @@ SABOTAGES = [
         "a request_id may be used for another body",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/posts.py",
                 "    if _body(earlier) != _body(message):\n",
                 "    if False:\n",
             )
@@ -103,12 +103,12 @@ SABOTAGES = [
         "seqs are taken from memory",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/transaction.py",
                 "        self._heads: dict[str, store.Head] = {}\n",
                 "        self._heads = _REMEMBERED\n",
             ),
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/transaction.py",
                 "class Transaction:\n",
                 "_REMEMBERED: dict[str, store.Head] = {}\n\n\nclass Transaction:\n",
             ),
@@ -160,7 +160,7 @@ SABOTAGES = [
         "a closed thread takes posts",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/posts.py",
                 "    if head.state != THREAD_STATE_OPEN:\n",
                 "    if False:\n",
             )
@@ -171,7 +171,7 @@ SABOTAGES = [
         "a batch tells of a thread that was deleted within it",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/transaction.py",
                 "        self.commit.entries.pop(name, None)\n",
                 "",
             )

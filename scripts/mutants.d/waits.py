@@ -63,8 +63,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "                    p.limit = p.head.seq  #",
-                "                    p.limit = p.after  #",
+                "            p.limit = p.head.seq\n",
+                "            p.limit = p.after\n",
             )
         ],
         ["tests/test_waiting_deadlines.py::test_max_wait_bounds_the_waiting_never_the_delivery"],
@@ -82,14 +82,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "a thread made anew has the epoch of the old one",
-        [Edit("bus_server/store/writes.py", "secrets.token_hex(8)", '"the same as ever"')],
+        [Edit("bus_server/store/threads.py", "secrets.token_hex(8)", '"the same as ever"')],
         ["tests/test_waiting_resync.py", "tests/test_threads.py"],
     ),
     Sabotage(
         "read positions go back",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/transaction.py",
                 '" WHERE excluded.read_seq > read_seq"',
                 '""',
             )
