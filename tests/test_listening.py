@@ -83,9 +83,7 @@ async def test_a_socket_left_by_a_server_that_was_killed_is_no_hindrance(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "listen", ["0.0.0.0:0", "[::]:0", ":0", "192.0.2.1:7420", "bus.example:7420"]
-)
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:7420", "bus.example:7420"])
 def test_listening_beyond_this_machine_is_refused(tmp_path: Path, listen: str) -> None:
     line = refused_start(tmp_path / "bus.db", listen=listen)
     assert "--insecure" in line

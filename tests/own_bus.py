@@ -1,0 +1,69 @@
+"""A bus inside the test's own process, over a real file: for moments that no client can hit."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+from bus_server.bus import Bus
+from bus_server.filter import Filter
+from bus_server.follow import Wait
+from bus_server.settings import Settings
+from bus_server.store import Append, Store
+from bus_server.store.sqlite import SqliteStore
+from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message, MessageFilter
+
+Send = Callable[[WaitMessagesResponse], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def opened(db: Path) -> AsyncIterator[SqliteStore]:
+    """A store over a file; each is to the others what another process's is."""
+    store = await SqliteStore.open(db, full_durability=False, busy_timeout=5)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def running(store: Store, settings: Settings) -> AsyncIterator[Bus]:
+    """A bus over a store, with all that it does of its own accord."""
+    bus = Bus(store, settings)
+    tasks = bus.tasks()
+    try:
+        yield bus
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def following(bus: Bus, wait: Wait, send: Send) -> AsyncIterator["asyncio.Task[None]"]:
+    """A wait under way, which is ended in the end."""
+    task = asyncio.create_task(bus.follow(wait, None, send))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def wait_on(thread: str, wanted: MessageFilter | None = None) -> Wait:
+    """A wait from a thread's beginning that nothing but its thread ends."""
+    return Wait(
+        cursors=[Cursor(thread=thread)],
+        filter=Filter(wanted or MessageFilter(), ""),
+        max_messages=0,
+        min_messages=0,
+        max_wait=None,
+        time_remaining=None,
+        keepalive_interval=300,
+    )
+
+
+def append(thread: str, content: str) -> Append:
+    """A post."""
+    return Append(Message(thread=thread, sender="someone", kind=MESSAGE_KIND_CHAT, content=content))

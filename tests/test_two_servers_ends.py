@@ -1,0 +1,34 @@
+"""How a wait ends on one server when another one on the file has written meanwhile."""
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.wait_frames import messages_in, positions_in, waiting
+from threadbus.v1.bus_service_pb2 import PostMessageRequest, WaitEnding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 3])
+async def test_max_wait_ends_only_after_what_another_server_committed_before_it(
+    start_server: StartServer, name: str, threads: int
+) -> None:
+    # Without the fallback nothing wakes the wait but its own end.
+    servers = [start_server("--fallback-interval", "0") for _ in range(2)]
+    names = [f"{name}-{n}" for n in range(threads)]
+    async with (
+        connected(servers[0].address, *names) as here,
+        connected(servers[1].address) as there,
+        waiting(here.bus, *names, max_wait=2, keepalive=300) as frames,
+    ):
+        for _ in names:
+            await frames.until("caught_up")
+        for thread in names:
+            await there.bus.PostMessage(PostMessageRequest(thread=thread, content="hello"))
+        rest = await frames.rest()
+    assert sorted((message.thread, message.seq) for message in messages_in(rest)) == [
+        (thread, 1) for thread in names
+    ]
+    assert rest[-1].ending.reason == WaitEnding.REASON_MAX_WAIT
+    told = {position.cursor.thread: position for position in positions_in(rest[-1])}
+    assert {thread: told[thread].cursor.after_seq for thread in names} == dict.fromkeys(names, 1)
