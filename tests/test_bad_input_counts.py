@@ -17,7 +17,7 @@ from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Attachment, Cursor, Mess
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
 from threadbus.v1.thread_service_pb2 import ListThreadsRequest
 
-FEW, MANY, HOSTS = 100, 100_000, 1_000_000
+FEW, MANY, MILLION = 100, 100_000, 1_000_000
 
 
 def kinds(count: int) -> MessageFilter:
@@ -31,11 +31,11 @@ def states(count: int) -> ListThreadsRequest:
 
 
 FAR_TOO_MANY: list[tuple[Message, str]] = [
-    (ListMessagesRequest(thread="t", filter=kinds(HOSTS)), "filter.kinds"),
+    (ListMessagesRequest(thread="t", filter=kinds(MILLION)), "filter.kinds"),
     (ListMessagesRequest(thread="t", filter=kinds(FEW + 1)), "filter.kinds"),
-    (WaitMessagesRequest(threads=[Cursor(thread="t")], filter=kinds(HOSTS)), "filter.kinds"),
+    (WaitMessagesRequest(threads=[Cursor(thread="t")], filter=kinds(MILLION)), "filter.kinds"),
     (ListMessagesRequest(thread="t", filter=MessageFilter(senders=[""] * MANY)), "filter.senders"),
-    (states(HOSTS), "states"),
+    (states(MILLION), "states"),
     (states(FEW + 1), "states"),
     (PostMessageRequest(thread="t", attachments=[Attachment()] * MANY), "attachments"),
     (PostMessageRequest(thread="t", content="x", mentions=[""] * MANY), "mentions"),

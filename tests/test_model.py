@@ -104,29 +104,32 @@ class Use(Clients):
         return multiple(*(position.cursor for position in expected[-1].ending.threads))
 
     @rule(
-        caller=callers,
-        asked=st.dictionaries(threads, offsets.filter(lambda n: n < 1), min_size=1),
-        wanted=filters,
-    )
-    def follow(self, caller: str, asked: dict[str, int], wanted: Filter) -> None:
-        """Open a wait that stays open."""
-        caller = self.model.agent(caller)
-        names = {self.model.name(thread): offset for thread, offset in asked.items()}
-        if len(self.followers) == 3 or not names.keys() <= self.model.threads.keys():
-            return
-        if wanted.addressed_to_me and caller == ANONYMOUS:
-            return
-        request = WaitMessagesRequest(
-            threads=[
-                self.model.threads[name].at(seq(self.model, name, offset))
-                for name, offset in names.items()
-            ],
-            filter=wanted.wish(self.model),
+        waits=st.lists(
+            st.tuples(
+                callers,
+                st.dictionaries(threads, offsets.filter(lambda n: n < 1), min_size=1),
+                filters,
+            ),
+            min_size=1,
+            max_size=4,
         )
-        self.followers.append(Follower(self.bus, self.model, request, caller))
+    )
+    def follow(self, waits: list[tuple[str, dict[str, int], Filter]]) -> None:
+        """Open waits that stay open."""
+        for caller, asked, wanted in waits:
+            cursors = [
+                history.at(max(0, history.head + asked[thread]))
+                for thread in asked
+                if (history := self.model.threads.get(self.model.name(thread)))
+            ]
+            refused = wanted.addressed_to_me and caller == ANONYMOUS
+            if cursors and not refused and len(self.followers) < 4:
+                request = WaitMessagesRequest(threads=cursors, filter=wanted.wish(self.model))
+                agent = self.model.agent(caller)
+                self.followers.append(Follower(self.bus, self.model, request, agent))
         self.settle()
 
-    @rule(which=st.integers(0, 2))
+    @rule(which=st.integers(0, 9))
     def unfollow(self, which: int) -> None:
         for follower in self.followers[which : which + 1]:
             follower.close()
