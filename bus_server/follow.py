@@ -221,8 +221,11 @@ class Follow:
             return
         self._limited = True
         if self._wait.max_wait:  # else the heads were just read
-            for name, head in (await self._store.heads([p.name for p in self._positions])).items():
-                await tails.advance(name, head)  # another server's commits count, too
+            heads = await self._store.heads([p.name for p in self._positions])
+            for p in self._positions:  # another server's commits count, too
+                if p.name not in heads:
+                    raise ThreadNotFound([p.name])
+                await tails.advance(p.name, heads[p.name])
         for p in self._positions:
             p.limit = p.head.seq
 

@@ -1,11 +1,13 @@
 """How a wait ends on one server when another one on the file has written meanwhile."""
 
+import grpc
 import pytest
 
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.wait_frames import messages_in, positions_in, waiting
 from threadbus.v1.bus_service_pb2 import PostMessageRequest, WaitEnding
+from threadbus.v1.thread_service_pb2 import DeleteThreadRequest
 
 
 @pytest.mark.slow
@@ -32,3 +34,20 @@ async def test_max_wait_ends_only_after_what_another_server_committed_before_it(
     assert rest[-1].ending.reason == WaitEnding.REASON_MAX_WAIT
     told = {position.cursor.thread: position for position in positions_in(rest[-1])}
     assert {thread: told[thread].cursor.after_seq for thread in names} == dict.fromkeys(names, 1)
+
+
+@pytest.mark.slow
+async def test_max_wait_ends_with_not_found_when_another_server_deleted_the_thread(
+    start_server: StartServer, name: str
+) -> None:
+    servers = [start_server("--fallback-interval", "0") for _ in range(2)]
+    async with (
+        connected(servers[0].address, name) as here,
+        connected(servers[1].address) as there,
+        waiting(here.bus, name, max_wait=2, keepalive=300) as frames,
+    ):
+        await frames.until("caught_up")
+        await there.threads.DeleteThread(DeleteThreadRequest(thread=name))
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await frames.rest()
+    assert error.value.code() == grpc.StatusCode.NOT_FOUND
