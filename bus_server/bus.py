@@ -143,8 +143,8 @@ class Bus:
         rows = limit if wanted.everything else PAGE_ROWS
         part = await self._store.page(thread, after, before, rows, PAGE_BYTES, newest)
         head = part.head
-        if epoch not in ("", head.epoch) or after > head.seq:
-            other = epoch not in ("", head.epoch)
+        other = epoch not in ("", head.epoch)
+        if other or after > head.seq:
             raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=not other)
         last = min(before - 1, head.seq) if before else head.seq
         low, high = after, last + 1  # what is not read yet: low < seq < high

@@ -69,7 +69,7 @@ WRONG = [
     *(
         (post(attachments=[Attachment(raw=b""), Attachment(filename=bad, raw=b"")]),
          "attachments[1].filename")
-        for bad in ("x" * 256, "é" * 128, "a/b", "..\\b", "a\0")
+        for bad in ("x" * 256, "é" * 128, "a/b", "..\\b", "a\0", ".", "..")
     ),
     *(
         (post(attachments=[Attachment(media_type=bad, raw=b"")]), "attachments[0].media_type")

@@ -68,6 +68,18 @@ async def test_attachments_come_back_byte_for_byte(bus: BusStub, thread: str) ->
     assert message.content == ""
 
 
+async def test_fields_that_the_server_does_not_know_are_not_stored(
+    bus: BusStub, thread: str
+) -> None:
+    unknown = b"\xfa\x07\x05stray"  # field 127, a string
+    file = Attachment.FromString(Attachment(filename="a", raw=b"b").SerializeToString() + unknown)
+    anyone = Peer(bus)
+    await anyone.post(thread, "", attachments=[file])
+    [message] = await anyone.read(thread)
+    assert list(message.attachments) == [Attachment(filename="a", raw=b"b")]
+    assert b"stray" not in message.SerializeToString()
+
+
 async def test_every_field_of_a_post_comes_back(
     bus: BusStub, agents: AgentStub, thread: str
 ) -> None:
