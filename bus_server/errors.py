@@ -170,7 +170,7 @@ class StoreBusy(BusError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}; nothing was done, try again shortly")
-        self.retry_delay = random.uniform(0.3, 0.8)  # noqa: S311 - as above
+        self.retry_delay = random.uniform(0.5, 1.0)  # noqa: S311 - as above
 
 
 class Internal(BusError):
