@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub(object):
-    """Agents: registration and look-up.
+    """Agents: registration and sessions.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,30 @@ class AgentServiceStub(object):
                 request_serializer=threadbus_dot_v1_dot_agent__service__pb2.ListAgentsRequest.SerializeToString,
                 response_deserializer=threadbus_dot_v1_dot_agent__service__pb2.ListAgentsResponse.FromString,
                 _registered_method=True)
+        self.UpdateAgent = channel.unary_unary(
+                '/threadbus.v1.AgentService/UpdateAgent',
+                request_serializer=threadbus_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_agent__service__pb2.UpdateAgentResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/threadbus.v1.AgentService/EndSession',
+                request_serializer=threadbus_dot_v1_dot_agent__service__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_agent__service__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
+        self.UnregisterAgent = channel.unary_unary(
+                '/threadbus.v1.AgentService/UnregisterAgent',
+                request_serializer=threadbus_dot_v1_dot_agent__service__pb2.UnregisterAgentRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_agent__service__pb2.UnregisterAgentResponse.FromString,
+                _registered_method=True)
+        self.RotateToken = channel.unary_unary(
+                '/threadbus.v1.AgentService/RotateToken',
+                request_serializer=threadbus_dot_v1_dot_agent__service__pb2.RotateTokenRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_agent__service__pb2.RotateTokenResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer(object):
-    """Agents: registration and look-up.
+    """Agents: registration and sessions.
     """
 
     def RegisterAgent(self, request, context):
@@ -77,6 +97,37 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateAgent(self, request, context):
+        """Changes the caller's (operators: anyone's) display name, description or labels.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
+        brings it back. Anonymous callers may call it; it then does nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnregisterAgent(self, request, context):
+        """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
+        it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateToken(self, request, context):
+        """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
+        with it (UNAUTHENTICATED / TOKEN_INVALID).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +146,26 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=threadbus_dot_v1_dot_agent__service__pb2.ListAgentsRequest.FromString,
                     response_serializer=threadbus_dot_v1_dot_agent__service__pb2.ListAgentsResponse.SerializeToString,
             ),
+            'UpdateAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAgent,
+                    request_deserializer=threadbus_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_agent__service__pb2.UpdateAgentResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=threadbus_dot_v1_dot_agent__service__pb2.EndSessionRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_agent__service__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'UnregisterAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnregisterAgent,
+                    request_deserializer=threadbus_dot_v1_dot_agent__service__pb2.UnregisterAgentRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_agent__service__pb2.UnregisterAgentResponse.SerializeToString,
+            ),
+            'RotateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateToken,
+                    request_deserializer=threadbus_dot_v1_dot_agent__service__pb2.RotateTokenRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_agent__service__pb2.RotateTokenResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'threadbus.v1.AgentService', rpc_method_handlers)
@@ -104,7 +175,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService(object):
-    """Agents: registration and look-up.
+    """Agents: registration and sessions.
     """
 
     @staticmethod
@@ -178,6 +249,114 @@ class AgentService(object):
             '/threadbus.v1.AgentService/ListAgents',
             threadbus_dot_v1_dot_agent__service__pb2.ListAgentsRequest.SerializeToString,
             threadbus_dot_v1_dot_agent__service__pb2.ListAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.AgentService/UpdateAgent',
+            threadbus_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.SerializeToString,
+            threadbus_dot_v1_dot_agent__service__pb2.UpdateAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.AgentService/EndSession',
+            threadbus_dot_v1_dot_agent__service__pb2.EndSessionRequest.SerializeToString,
+            threadbus_dot_v1_dot_agent__service__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnregisterAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.AgentService/UnregisterAgent',
+            threadbus_dot_v1_dot_agent__service__pb2.UnregisterAgentRequest.SerializeToString,
+            threadbus_dot_v1_dot_agent__service__pb2.UnregisterAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.AgentService/RotateToken',
+            threadbus_dot_v1_dot_agent__service__pb2.RotateTokenRequest.SerializeToString,
+            threadbus_dot_v1_dot_agent__service__pb2.RotateTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

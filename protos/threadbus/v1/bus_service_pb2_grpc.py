@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class BusServiceStub(object):
-    """Post messages, wait for them, say what you have read.
+    """Post messages, wait for them, say that you are alive.
     """
 
     def __init__(self, channel):
@@ -68,7 +68,7 @@ class BusServiceStub(object):
 
 
 class BusServiceServicer(object):
-    """Post messages, wait for them, say what you have read.
+    """Post messages, wait for them, say that you are alive.
     """
 
     def PostMessage(self, request, context):
@@ -90,8 +90,8 @@ class BusServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Says what the caller has read, so that it goes on from there after a crash. Anonymous callers
-        may call it; it then does nothing.
+        """Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
+        it; it then does nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,7 +161,7 @@ def add_BusServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BusService(object):
-    """Post messages, wait for them, say what you have read.
+    """Post messages, wait for them, say that you are alive.
     """
 
     @staticmethod

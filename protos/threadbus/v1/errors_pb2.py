@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19threadbus/v1/errors.proto\x12\x0cthreadbus.v1*\xf2\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1e\x45RROR_REASON_VALIDATION_FAILED\x10\x01\x12\"\n\x1e\x45RROR_REASON_MESSAGE_TOO_LARGE\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_INVALID\x10\x04\x12\x1e\n\x1a\x45RROR_REASON_ACCESS_DENIED\x10\x06\x12!\n\x1d\x45RROR_REASON_THREAD_NOT_FOUND\x10\x07\x12\"\n\x1e\x45RROR_REASON_MESSAGE_NOT_FOUND\x10\x08\x12 \n\x1c\x45RROR_REASON_AGENT_NOT_FOUND\x10\t\x12\x1e\n\x1a\x45RROR_REASON_THREAD_EXISTS\x10\n\x12\x1d\n\x19\x45RROR_REASON_AGENT_EXISTS\x10\x0b\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_SEQ_CONFLICT\x10\r\x12\x1e\n\x1a\x45RROR_REASON_THREAD_CLOSED\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_CURSOR_INVALID\x10\x10\x12\x1f\n\x1b\x45RROR_REASON_QUOTA_EXCEEDED\x10\x12\x12\x1d\n\x19\x45RROR_REASON_STORAGE_FULL\x10\x14\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x15\x12\x1b\n\x17\x45RROR_REASON_STORE_BUSY\x10\x16\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x17\x42_\n\x10\x64\x65v.threadbus.v1B\x0b\x45rrorsProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19threadbus/v1/errors.proto\x12\x0cthreadbus.v1*\xba\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1e\x45RROR_REASON_VALIDATION_FAILED\x10\x01\x12\"\n\x1e\x45RROR_REASON_MESSAGE_TOO_LARGE\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_INVALID\x10\x04\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_EXPIRED\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_ACCESS_DENIED\x10\x06\x12!\n\x1d\x45RROR_REASON_THREAD_NOT_FOUND\x10\x07\x12\"\n\x1e\x45RROR_REASON_MESSAGE_NOT_FOUND\x10\x08\x12 \n\x1c\x45RROR_REASON_AGENT_NOT_FOUND\x10\t\x12\x1e\n\x1a\x45RROR_REASON_THREAD_EXISTS\x10\n\x12\x1d\n\x19\x45RROR_REASON_AGENT_EXISTS\x10\x0b\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_SEQ_CONFLICT\x10\r\x12&\n\"ERROR_REASON_EXPECTED_SEQ_REQUIRED\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_THREAD_CLOSED\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_CURSOR_INVALID\x10\x10\x12\x1f\n\x1b\x45RROR_REASON_QUOTA_EXCEEDED\x10\x12\x12\x1d\n\x19\x45RROR_REASON_STORAGE_FULL\x10\x14\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x15\x12\x1b\n\x17\x45RROR_REASON_STORE_BUSY\x10\x16\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x17\x42_\n\x10\x64\x65v.threadbus.v1B\x0b\x45rrorsProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.threadbus.v1B\013ErrorsProtoP\001Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\252\002\014ThreadBus.V1'
   _globals['_ERRORREASON']._serialized_start=44
-  _globals['_ERRORREASON']._serialized_end=670
+  _globals['_ERRORREASON']._serialized_end=742
 # @@protoc_insertion_point(module_scope)

@@ -36,7 +36,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 2
     """[INVALID_ARGUMENT] {limit, size} A post is larger than allowed."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 4
-    """[UNAUTHENTICATED] No token where one is required, or an unknown one. Do not retry."""
+    """[UNAUTHENTICATED] No token where one is required, an unknown one, or one that was ended. Do not retry."""
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 5
+    """[UNAUTHENTICATED] The token expired. Get a new one."""
     ERROR_REASON_ACCESS_DENIED: _ErrorReason.ValueType  # 6
     """[PERMISSION_DENIED] The token does not allow this."""
     ERROR_REASON_THREAD_NOT_FOUND: _ErrorReason.ValueType  # 7
@@ -53,6 +55,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """[ALREADY_EXISTS] {seq} The request_id was used with another body."""
     ERROR_REASON_SEQ_CONFLICT: _ErrorReason.ValueType  # 13
     """[ABORTED] {expected, last_seq} The thread is not where expected_last_seq says. Read, rethink, post anew."""
+    ERROR_REASON_EXPECTED_SEQ_REQUIRED: _ErrorReason.ValueType  # 14
+    """[FAILED_PRECONDITION] The thread is strict and expected_last_seq is missing."""
     ERROR_REASON_THREAD_CLOSED: _ErrorReason.ValueType  # 15
     """[FAILED_PRECONDITION] The thread is closed or archived."""
     ERROR_REASON_CURSOR_INVALID: _ErrorReason.ValueType  # 16
@@ -78,7 +82,9 @@ ERROR_REASON_VALIDATION_FAILED: ErrorReason.ValueType  # 1
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 2
 """[INVALID_ARGUMENT] {limit, size} A post is larger than allowed."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 4
-"""[UNAUTHENTICATED] No token where one is required, or an unknown one. Do not retry."""
+"""[UNAUTHENTICATED] No token where one is required, an unknown one, or one that was ended. Do not retry."""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 5
+"""[UNAUTHENTICATED] The token expired. Get a new one."""
 ERROR_REASON_ACCESS_DENIED: ErrorReason.ValueType  # 6
 """[PERMISSION_DENIED] The token does not allow this."""
 ERROR_REASON_THREAD_NOT_FOUND: ErrorReason.ValueType  # 7
@@ -95,6 +101,8 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 12
 """[ALREADY_EXISTS] {seq} The request_id was used with another body."""
 ERROR_REASON_SEQ_CONFLICT: ErrorReason.ValueType  # 13
 """[ABORTED] {expected, last_seq} The thread is not where expected_last_seq says. Read, rethink, post anew."""
+ERROR_REASON_EXPECTED_SEQ_REQUIRED: ErrorReason.ValueType  # 14
+"""[FAILED_PRECONDITION] The thread is strict and expected_last_seq is missing."""
 ERROR_REASON_THREAD_CLOSED: ErrorReason.ValueType  # 15
 """[FAILED_PRECONDITION] The thread is closed or archived."""
 ERROR_REASON_CURSOR_INVALID: ErrorReason.ValueType  # 16

@@ -42,6 +42,8 @@ class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKi
     """Never sent by this server; a client that sees a kind it does not know skips the entry."""
     MESSAGE_KIND_CHAT: _MessageKind.ValueType  # 1
     """Posted by an agent or a person."""
+    MESSAGE_KIND_EDIT: _MessageKind.ValueType  # 2
+    """A new content for the sender's own message `edit_of`."""
     MESSAGE_KIND_THREAD: _MessageKind.ValueType  # 3
     """The thread's state or settings changed; `sender` did it, `content` says it for a reader."""
 
@@ -52,6 +54,8 @@ MESSAGE_KIND_UNSPECIFIED: MessageKind.ValueType  # 0
 """Never sent by this server; a client that sees a kind it does not know skips the entry."""
 MESSAGE_KIND_CHAT: MessageKind.ValueType  # 1
 """Posted by an agent or a person."""
+MESSAGE_KIND_EDIT: MessageKind.ValueType  # 2
+"""A new content for the sender's own message `edit_of`."""
 MESSAGE_KIND_THREAD: MessageKind.ValueType  # 3
 """The thread's state or settings changed; `sender` did it, `content` says it for a reader."""
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
@@ -90,7 +94,7 @@ Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """One entry of a thread's log. Immutable."""
+    """One entry of a thread's log. Immutable, but for `edit_seq`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -129,6 +133,8 @@ class Message(_message.Message):
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     BASED_ON_SEQ_FIELD_NUMBER: _builtins.int
+    EDIT_OF_FIELD_NUMBER: _builtins.int
+    EDIT_SEQ_FIELD_NUMBER: _builtins.int
     POSTED_BY_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
     """The thread it is in."""
@@ -152,6 +158,12 @@ class Message(_message.Message):
     """The sender's request_id. Empty = it gave none."""
     based_on_seq: _builtins.int
     """Seq up to which the sender says it had read when it wrote. Unset = it did not say."""
+    edit_of: _builtins.int
+    """For EDIT: seq of the message whose content this entry replaces. 0 otherwise."""
+    edit_seq: _builtins.int
+    """Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
+    counts. 0 = never edited.
+    """
     posted_by: _builtins.str
     """The operator that posted it in the sender's name. Empty = the sender itself."""
     @_builtins.property
@@ -188,11 +200,13 @@ class Message(_message.Message):
         attachments: _abc.Iterable[Global___Attachment] | None = ...,
         request_id: _builtins.str = ...,
         based_on_seq: _builtins.int | None = ...,
+        edit_of: _builtins.int = ...,
+        edit_seq: _builtins.int = ...,
         posted_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "based_on_seq", b"based_on_seq", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "create_time", b"create_time", "handoff_to", b"handoff_to", "kind", b"kind", "labels", b"labels", "mentions", b"mentions", "posted_by", b"posted_by", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "sender", b"sender", "sender_kind", b"sender_kind", "seq", b"seq", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq", "attachments", b"attachments", "based_on_seq", b"based_on_seq", "content", b"content", "create_time", b"create_time", "edit_of", b"edit_of", "edit_seq", b"edit_seq", "handoff_to", b"handoff_to", "kind", b"kind", "labels", b"labels", "mentions", b"mentions", "posted_by", b"posted_by", "priority", b"priority", "reply_to", b"reply_to", "request_id", b"request_id", "sender", b"sender", "sender_kind", b"sender_kind", "seq", b"seq", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__based_on_seq: _TypeAlias = _typing.Literal["based_on_seq"]  # noqa: Y015
     _WhichOneofArgType__based_on_seq: _TypeAlias = _typing.Literal["_based_on_seq", b"_based_on_seq"]  # noqa: Y015

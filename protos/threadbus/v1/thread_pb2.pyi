@@ -49,6 +49,30 @@ THREAD_STATE_ARCHIVED: ThreadState.ValueType  # 3
 """As CLOSED, and left out of ListThreads unless asked for."""
 Global___ThreadState: _TypeAlias = ThreadState  # noqa: Y015
 
+class _SyncMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SyncModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SyncMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SYNC_MODE_UNSPECIFIED: _SyncMode.ValueType  # 0
+    """In a request: OFF."""
+    SYNC_MODE_OFF: _SyncMode.ValueType  # 1
+    """They may."""
+    SYNC_MODE_STRICT: _SyncMode.ValueType  # 2
+    """They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED."""
+
+class SyncMode(_SyncMode, metaclass=_SyncModeEnumTypeWrapper):
+    """Whether posts must carry expected_last_seq."""
+
+SYNC_MODE_UNSPECIFIED: SyncMode.ValueType  # 0
+"""In a request: OFF."""
+SYNC_MODE_OFF: SyncMode.ValueType  # 1
+"""They may."""
+SYNC_MODE_STRICT: SyncMode.ValueType  # 2
+"""They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED."""
+Global___SyncMode: _TypeAlias = SyncMode  # noqa: Y015
+
 @_typing.final
 class Thread(_message.Message):
     """An ordered log. (Java and C#: import it by name; a wildcard import clashes with the platform's Thread.)"""
@@ -80,8 +104,10 @@ class Thread(_message.Message):
     HEAD_SEQ_FIELD_NUMBER: _builtins.int
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     TOPIC_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    SYNC_MODE_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
@@ -99,8 +125,12 @@ class Thread(_message.Message):
     """Seq of the oldest entry still kept; head_seq + 1 when none is."""
     state: Global___ThreadState.ValueType
     """Whether it takes posts."""
+    stage: _builtins.str
+    """Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted."""
     topic: _builtins.str
     """What it is about, up to 1,024 bytes."""
+    sync_mode: Global___SyncMode.ValueType
+    """Whether posts must carry expected_last_seq."""
     creator: _builtins.str
     """Who created it."""
     @_builtins.property
@@ -123,15 +153,17 @@ class Thread(_message.Message):
         head_seq: _builtins.int = ...,
         first_seq: _builtins.int = ...,
         state: Global___ThreadState.ValueType = ...,
+        stage: _builtins.str = ...,
         topic: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        sync_mode: Global___SyncMode.ValueType = ...,
         creator: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "epoch", b"epoch", "first_seq", b"first_seq", "head_seq", b"head_seq", "labels", b"labels", "name", b"name", "state", b"state", "topic", b"topic", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "epoch", b"epoch", "first_seq", b"first_seq", "head_seq", b"head_seq", "labels", b"labels", "name", b"name", "stage", b"stage", "state", b"state", "sync_mode", b"sync_mode", "topic", b"topic", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ThreadServiceStub(object):
-    """Threads: create, find, enter, close, delete.
+    """Threads and who takes part in them.
     """
 
     def __init__(self, channel):
@@ -55,6 +55,21 @@ class ThreadServiceStub(object):
                 request_serializer=threadbus_dot_v1_dot_thread__service__pb2.JoinThreadRequest.SerializeToString,
                 response_deserializer=threadbus_dot_v1_dot_thread__service__pb2.JoinThreadResponse.FromString,
                 _registered_method=True)
+        self.LeaveThread = channel.unary_unary(
+                '/threadbus.v1.ThreadService/LeaveThread',
+                request_serializer=threadbus_dot_v1_dot_thread__service__pb2.LeaveThreadRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_thread__service__pb2.LeaveThreadResponse.FromString,
+                _registered_method=True)
+        self.ListParticipants = channel.unary_unary(
+                '/threadbus.v1.ThreadService/ListParticipants',
+                request_serializer=threadbus_dot_v1_dot_thread__service__pb2.ListParticipantsRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_thread__service__pb2.ListParticipantsResponse.FromString,
+                _registered_method=True)
+        self.UpdateThread = channel.unary_unary(
+                '/threadbus.v1.ThreadService/UpdateThread',
+                request_serializer=threadbus_dot_v1_dot_thread__service__pb2.UpdateThreadRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_thread__service__pb2.UpdateThreadResponse.FromString,
+                _registered_method=True)
         self.SetThreadState = channel.unary_unary(
                 '/threadbus.v1.ThreadService/SetThreadState',
                 request_serializer=threadbus_dot_v1_dot_thread__service__pb2.SetThreadStateRequest.SerializeToString,
@@ -68,7 +83,7 @@ class ThreadServiceStub(object):
 
 
 class ThreadServiceServicer(object):
-    """Threads: create, find, enter, close, delete.
+    """Threads and who takes part in them.
     """
 
     def CreateThread(self, request, context):
@@ -93,8 +108,29 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def JoinThread(self, request, context):
-        """Enters a thread in one call: what it is, what was said, where to wait from. One snapshot.
-        Safe to repeat.
+        """Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
+        snapshot. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LeaveThread(self, request, context):
+        """Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListParticipants(self, request, context):
+        """Lists who takes part, and what each was handed and has read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateThread(self, request, context):
+        """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +174,21 @@ def add_ThreadServiceServicer_to_server(servicer, server):
                     request_deserializer=threadbus_dot_v1_dot_thread__service__pb2.JoinThreadRequest.FromString,
                     response_serializer=threadbus_dot_v1_dot_thread__service__pb2.JoinThreadResponse.SerializeToString,
             ),
+            'LeaveThread': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaveThread,
+                    request_deserializer=threadbus_dot_v1_dot_thread__service__pb2.LeaveThreadRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_thread__service__pb2.LeaveThreadResponse.SerializeToString,
+            ),
+            'ListParticipants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListParticipants,
+                    request_deserializer=threadbus_dot_v1_dot_thread__service__pb2.ListParticipantsRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_thread__service__pb2.ListParticipantsResponse.SerializeToString,
+            ),
+            'UpdateThread': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateThread,
+                    request_deserializer=threadbus_dot_v1_dot_thread__service__pb2.UpdateThreadRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_thread__service__pb2.UpdateThreadResponse.SerializeToString,
+            ),
             'SetThreadState': grpc.unary_unary_rpc_method_handler(
                     servicer.SetThreadState,
                     request_deserializer=threadbus_dot_v1_dot_thread__service__pb2.SetThreadStateRequest.FromString,
@@ -157,7 +208,7 @@ def add_ThreadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ThreadService(object):
-    """Threads: create, find, enter, close, delete.
+    """Threads and who takes part in them.
     """
 
     @staticmethod
@@ -258,6 +309,87 @@ class ThreadService(object):
             '/threadbus.v1.ThreadService/JoinThread',
             threadbus_dot_v1_dot_thread__service__pb2.JoinThreadRequest.SerializeToString,
             threadbus_dot_v1_dot_thread__service__pb2.JoinThreadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaveThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.ThreadService/LeaveThread',
+            threadbus_dot_v1_dot_thread__service__pb2.LeaveThreadRequest.SerializeToString,
+            threadbus_dot_v1_dot_thread__service__pb2.LeaveThreadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListParticipants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.ThreadService/ListParticipants',
+            threadbus_dot_v1_dot_thread__service__pb2.ListParticipantsRequest.SerializeToString,
+            threadbus_dot_v1_dot_thread__service__pb2.ListParticipantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/threadbus.v1.ThreadService/UpdateThread',
+            threadbus_dot_v1_dot_thread__service__pb2.UpdateThreadRequest.SerializeToString,
+            threadbus_dot_v1_dot_thread__service__pb2.UpdateThreadResponse.FromString,
             options,
             channel_credentials,
             insecure,
