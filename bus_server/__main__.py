@@ -79,7 +79,23 @@ def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
     "Seconds to wait for a program that locks the file.",
     type=_SECONDS,
 )
-@_flag("read_position_interval", "Seconds between writes of what agents have read.", type=_POSITIVE)
+@_flag("heartbeat_interval", "Seconds between the heartbeats that agents send.", type=_POSITIVE)
+@_flag(
+    "agent_timeout",
+    "Seconds without a sign of life after which an agent is lapsed; at least one and a half "
+    "heartbeat intervals.",
+    type=_POSITIVE,
+)
+@_flag(
+    "working_timeout",
+    "Seconds that a delivery counts as work without any word from the agent.",
+    type=_POSITIVE,
+)
+@_flag(
+    "checkpoint_interval",
+    "Seconds between writes of what is known of agents and what they have read.",
+    type=_POSITIVE,
+)
 @_flag(
     "drain_timeout",
     "Seconds that a stopping server waits for posts it has taken.",

@@ -4,12 +4,13 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus_server.errors import AccessDenied, StoreRefused, TokenInvalid
-from bus_server.store import Store
+from bus_server.errors import AccessDenied, StoreRefused, TokenExpired, TokenInvalid
+from bus_server.store.interface import Store
 from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_HUMAN, AgentKind
 
 #: Callers remembered by their token's hash, so that a call costs no query.
@@ -23,6 +24,10 @@ class Caller:
     name: str
     kind: AgentKind.ValueType
     scopes: tuple[str, ...]
+    #: Hash of the token that it calls with; empty: none.
+    token: bytes = b""
+    #: When that ends, in microseconds since the epoch; 0: never.
+    expire_time: int = 0
 
     @property
     def operator(self) -> bool:
@@ -37,7 +42,6 @@ class Caller:
 
 ANONYMOUS = Caller("anonymous", AGENT_KIND_ANONYMOUS, ("post", "read"))
 NOBODY = Caller("anonymous", AGENT_KIND_ANONYMOUS, ())
-OPERATOR = Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"))
 
 
 class Auth:
@@ -55,6 +59,7 @@ class Auth:
 
         Raises:
             TokenInvalid: the token is unknown, or missing where one is required.
+            TokenExpired: it was rotated, and its time is over.
         """
         header = next((value for key, value in metadata if key == "authorization"), None)
         if header is None:
@@ -68,7 +73,14 @@ class Auth:
         scheme, _, token = str(header).partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise TokenInvalid("the authorization metadata must read `Bearer …`")
-        return await self._caller(token_hash(token.strip()))
+        caller = await self._caller(token_hash(token.strip()))
+        if caller.expire_time and caller.expire_time <= time.time_ns() // 1000:
+            raise TokenExpired
+        return caller
+
+    def forget(self) -> None:
+        """Tokens may have ended: ask the store again."""
+        self._known.clear()
 
     async def _caller(self, hashed: bytes) -> Caller:
         caller = self._known.get(hashed)
@@ -79,9 +91,10 @@ class Auth:
                     "the token is unknown here; where tokens are required, an operator registers it"
                 )
             if owner.agent:
-                caller = Caller(owner.agent, AgentKind.ValueType(owner.kind), ("post", "read"))
+                kind = AgentKind.ValueType(owner.kind)
+                caller = Caller(owner.agent, kind, ("post", "read"), hashed, owner.expire_time)
             else:
-                caller = OPERATOR
+                caller = Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"), hashed)
             if len(self._known) >= KNOWN_CALLERS:
                 self._known.clear()
             self._known[hashed] = caller

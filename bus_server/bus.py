@@ -3,73 +3,55 @@
 import asyncio
 import contextlib
 import logging
-import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 
+from bus_server import store
+from bus_server.checkpoints import Checkpoints
 from bus_server.errors import (
     AgentNotFound,
     BusError,
-    CursorInvalid,
     MessageNotFound,
-    QuotaExceeded,
     StoreFailed,
     ThreadNotFound,
+    TokenInvalid,
 )
+from bus_server.evidence import Heartbeat
+from bus_server.fallback import Fallback
 from bus_server.filter import Filter
 from bus_server.follow import Follow, Send, Wait
-from bus_server.readers import Readers
+from bus_server.history import PAGE_BYTES, Page, read_page
+from bus_server.news import News
+from bus_server.participants import Participants
+from bus_server.positions import Positions
+from bus_server.presence import Presence
+from bus_server.roster import Rosters
 from bus_server.settings import RECENT_BYTES, Settings
-from bus_server.store import (
-    Append,
-    Appended,
-    CreateThread,
-    DeleteThread,
-    Head,
-    Joined,
-    JoinThread,
-    Place,
-    Purge,
-    RegisterAgent,
-    SetThreadState,
-    Store,
-)
+from bus_server.store.interface import Store
 from bus_server.tail import Recent, Tails
+from bus_server.waits import OpenWait, Waits
 from bus_server.writer import Writer
-from threadbus.v1.agent_pb2 import Agent
-from threadbus.v1.message_pb2 import Cursor, Message
+from threadbus.v1.agent_pb2 import Agent, Participant
+from threadbus.v1.bus_service_pb2 import ThreadUnread, WaitEnding
+from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
 
 logger = logging.getLogger(__name__)
 
-#: A page of a thread: bytes of messages, rows a filter reads at a time, and how many rows and bytes
-#: it passes over at most.
-PAGE_BYTES = 3 * 1024 * 1024
-PAGE_ROWS = 1_000
-PAGE_SCAN = 10_000
-PAGE_SCAN_BYTES = 64 * 1024 * 1024
-
 #: Seconds after which clearing a deleted thread is tried again.
 PURGE_RETRY = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Messages of a thread, ascending, and from where to read on in either direction."""
-
-    messages: Sequence[Message]
-    head: Head
-    next_after: int
-    next_before: int
-    more: bool
+#: A heartbeat tells of so many threads with something unread at most.
+UNREAD = 100
 
 
 class Bus:
     """Threads, messages and agents. Answers of posts mean: durable, and the waits were told."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, forget_tokens: Callable[[], None] = lambda: None
+    ) -> None:
+        """`forget_tokens` is called when another server may have ended some."""
         self._store = store
+        self._settings = settings
         self._tails = Tails()
         self._recent = Recent(RECENT_BYTES)
         self._writer = Writer(
@@ -79,55 +61,54 @@ class Bus:
             max_commands=settings.max_queued_posts,
             max_bytes=settings.max_queued_bytes,
         )
-        self._readers = Readers(self._writer)
-        self._settings = settings
-        self._waits: Counter[str] = Counter()
+        news = News()
+        self.presence = Presence(
+            news,
+            agent_timeout=settings.agent_timeout,
+            working_timeout=settings.working_timeout,
+        )
+        self.waits = Waits(settings.max_open_waits)
+        self._positions = Positions(news)
+        self._participants = Participants(store, self.presence, self._positions, self.waits, news)
+        self._rosters = Rosters(news)
+        self._checkpoints = Checkpoints(self._writer, self.presence, self._positions, news)
+        self._fallback = Fallback(
+            store, self._tails, self._recent, self.presence, self._rosters, forget_tokens
+        )
         self._purge = asyncio.Event()
         self._purge.set()  # a deletion may have been cut short by the last stop
 
     # ── The road ────────────────────────────────────────────────────────────────────────────────
 
-    async def post(self, post: Append) -> Appended:
+    async def post(self, post: store.Append) -> store.Appended:
         """Append a message to a thread."""
-        return await self._writer.submit(post)
+        done = await self._writer.submit(post)
+        self._participants.posted(post.message)
+        return done
 
-    async def follow(self, wait: Wait, caller: str | None, send: Send) -> None:
-        """Send a wait's frames until it ends. `caller` counts against its quota (None: nobody)."""
-        with self._counted(caller):
-            await Follow(wait, self._store, self._recent, send).run(self._tails)
+    async def follow(self, wait: Wait, send: Send) -> None:
+        """Send a wait's frames until it ends."""
+        await Follow(wait, self._store, self._recent, self._participants, self._rosters, send).run(
+            self._tails
+        )
 
-    @contextlib.contextmanager
-    def _counted(self, caller: str | None) -> Iterator[None]:
-        """Count an open wait against its caller's quota."""
-        if caller is None:
-            yield
-            return
-        limit = self._settings.max_open_waits
-        if self._waits[caller] >= limit:
-            raise QuotaExceeded(
-                "open waits of one agent", limit, "end some, or wait on several threads in one call"
-            )
-        self._waits[caller] += 1
-        try:
-            yield
-        finally:
-            self._waits[caller] -= 1
-            if not self._waits[caller]:
-                del self._waits[caller]
+    async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
+        """An agent lives: when its lease ends (microseconds since the epoch), what is unread."""
+        lease_end = self.presence.heartbeat(agent, beat)
+        if beat.read_cursors:
+            await self._participants.read(agent, beat.read_cursors)
+        return lease_end, await self._participants.unread(agent, UNREAD)
 
-    async def report_read(self, agent: str, cursors: Sequence[Cursor]) -> None:
-        """Take an agent's word for what it has read, where it can be true."""
-        heads = await self._store.heads([cursor.thread for cursor in cursors])
-        for cursor in cursors:
-            head = heads.get(cursor.thread)
-            if head and cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:
-                self._readers.report(agent, cursor.thread, head.epoch, cursor.after_seq)
+    async def recipients(self, message: Message) -> list[Participant]:
+        """Who will see a message that was just posted."""
+        return await self._participants.recipients(message)
 
     # ── Messages ────────────────────────────────────────────────────────────────────────────────
 
     async def page(
         self,
         thread: str,
+        reader: str,
         *,
         after: int,
         before: int,
@@ -140,40 +121,18 @@ class Bus:
 
         Raises ThreadNotFound, and CursorInvalid for another epoch or an `after` past the head.
         """
-        rows = limit if wanted.everything else PAGE_ROWS
-        part = await self._store.page(thread, after, before, rows, PAGE_BYTES, newest)
-        head = part.head
-        other = epoch not in ("", head.epoch)
-        if other or after > head.seq:
-            raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=not other)
-        last = min(before - 1, head.seq) if before else head.seq
-        low, high = after, last + 1  # what is not read yet: low < seq < high
-        messages: list[Message] = []
-        size = scanned = scanned_bytes = 0
-        while part.messages:
-            if part.head.thread_id != head.thread_id:
-                raise ThreadNotFound([thread])  # deleted and made anew meanwhile
-            left = limit - len(messages)
-            found = list(await wanted.select(self._store, head.thread_id, part.messages))
-            found = found[-left:] if newest else found[:left]
-            # When the page is full, what lies beyond its last message was not looked at.
-            seen = found if len(found) == left else part.messages
-            if newest:
-                messages, high = found + messages, seen[0].seq
-            else:
-                messages, low = messages + found, seen[-1].seq
-            size += sum(message.ByteSize() for message in found)
-            scanned += len(part.messages)
-            scanned_bytes += sum(message.ByteSize() for message in part.messages)
-            # One more message of the largest kind must still fit into an answer of 4 MiB.
-            full = len(messages) == limit or size > PAGE_BYTES // 4
-            full = full or scanned >= PAGE_SCAN or scanned_bytes >= PAGE_SCAN_BYTES
-            if full or high - low <= 1:
-                break
-            part = await self._store.page(thread, low, high, rows, PAGE_BYTES - size, newest)
-        if newest:
-            return Page(messages, head, last, high, more=high - low > 1)
-        return Page(messages, head, low, after + 1, more=high - low > 1)
+        page = await read_page(
+            self._store,
+            thread,
+            after=after,
+            before=before,
+            limit=limit,
+            newest=newest,
+            epoch=epoch,
+            wanted=wanted,
+        )
+        self._participants.listed(reader, thread, page.head, page.messages)
+        return page
 
     async def message(self, thread: str, seq: int) -> Message:
         """Read one message."""
@@ -186,7 +145,7 @@ class Bus:
 
     async def create_thread(self, thread: Thread) -> Thread:
         """Create a thread."""
-        return await self._writer.submit(CreateThread(thread))
+        return await self._writer.submit(store.CreateThread(thread))
 
     async def thread(self, name: str) -> Thread:
         """Read a thread."""
@@ -202,88 +161,117 @@ class Bus:
         prefix: str,
         participant: str,
         limit: int,
-        after: Place | None,
-    ) -> list[tuple[Thread, Place]]:
+        after: store.Place | None,
+    ) -> list[tuple[Thread, store.Place]]:
         """List threads, last active first, each with its place in that order."""
         return await self._store.list_threads(states, prefix, participant, limit, after)
 
-    async def join_thread(self, join: JoinThread) -> Joined:
+    async def join_thread(self, join: store.JoinThread) -> store.Joined:
         """Enter a thread."""
-        await self._readers.save()  # the agent goes on from what it reported last
-        return await self._writer.submit(join)
+        if join.agent and not self._positions.written(join.agent, join.thread.name):
+            await self._checkpoints.save()  # it goes on from what it reported last
+        return self._participants.joined(await self._writer.submit(join))
 
-    async def set_thread_state(self, change: SetThreadState) -> Thread:
-        """Open, close or archive a thread."""
+    async def change_thread(self, change: store.SetThreadState | store.UpdateThread) -> Thread:
+        """Open, close or archive a thread, or change its settings."""
         return await self._writer.submit(change)
+
+    async def leave_thread(self, leave: store.LeaveThread) -> None:
+        """Take part in a thread no more."""
+        await self._writer.submit(leave)
+        self._participants.left(leave.name)
+
+    async def participants(self, thread: str, *, after: str, limit: int) -> list[Participant]:
+        """Who takes part in a thread, by name."""
+        return await self._participants.of(thread, after=after, limit=limit)
 
     async def delete_thread(self, name: str) -> None:
         """Delete a thread; what it held is cleared in the background."""
-        await self._writer.submit(DeleteThread(name))
+        await self._writer.submit(store.DeleteThread(name))
         self._purge.set()
 
     # ── Agents ──────────────────────────────────────────────────────────────────────────────────
 
-    async def register_agent(self, registration: RegisterAgent) -> Agent:
+    async def register_agent(self, registration: store.RegisterAgent) -> Agent:
         """Register an agent, or find it registered."""
-        return await self._writer.submit(registration)
+        return self._now(await self._writer.submit(registration))
 
     async def agent(self, name: str) -> Agent:
         """Read an agent."""
         agent = await self._store.agent(name)
         if agent is None:
             raise AgentNotFound([name])
+        return self._now(agent)
+
+    async def list_agents(
+        self, *, presences: Collection[int], limit: int, after: str
+    ) -> list[Agent]:
+        """List agents by name, those with one of these presences (none: all)."""
+        found: list[Agent] = []
+        while len(found) < limit:
+            page = await self._store.list_agents(limit, after)
+            now = [self._now(agent) for agent in page]
+            found += [agent for agent in now if not presences or agent.presence in presences]
+            if len(page) < limit:
+                break
+            after = page[-1].name
+        return found[:limit]
+
+    async def update_agent(self, change: store.UpdateAgent) -> Agent:
+        """Change what an agent says of itself."""
+        return self._now(await self._writer.submit(change))
+
+    async def rotate_token(self, rotation: store.RotateToken) -> None:
+        """Put a new token in an old one's place; waits opened with that end with it."""
+        await self._writer.submit(rotation)
+        await self.waits.expire(rotation.old_hash, rotation.expire_time)
+
+    async def unregister_agent(self, name: str) -> None:
+        """Take an agent out, and its waits with it."""
+        await self._writer.submit(store.UnregisterAgent(name))
+        self.presence.forget(name)
+        gone = TokenInvalid(f"agent {name} was unregistered: its tokens are no more")
+        await self.waits.end(gone, agent=name)
+
+    async def end_session(self, agent: str) -> None:
+        """An agent says goodbye."""
+        self.presence.end(agent)
+        await self.waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
+
+    def open_waits(
+        self, *, agent: str, thread: str, after: int, limit: int
+    ) -> list[tuple[int, OpenWait]]:
+        """Open waits, longest first, each with its number; those after a number."""
+        return self.waits.find(agent, thread, after)[:limit]
+
+    def _now(self, agent: Agent) -> Agent:
+        self.presence.tell(agent)
         return agent
 
-    async def list_agents(self, *, limit: int, after: str) -> list[Agent]:
-        """List agents by name."""
-        return await self._store.list_agents(limit, after)
-
     # ── Life ────────────────────────────────────────────────────────────────────────────────────
+
+    async def restore(self) -> None:
+        """Go on with what was known of agents when the last server ended."""
+        self.presence.restore(await self._store.sightings(0))
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Start what runs for ever."""
         forever = [
             self._writer.run(),
-            self._readers.run(self._settings.read_position_interval),
+            self._checkpoints.run(self._settings.checkpoint_interval),
+            self._rosters.run(),
             self._clear_deleted(),
         ]
         if self._settings.fallback_interval:
-            forever.append(self._fallback(self._settings.fallback_interval))
+            forever.append(self._fallback.run(self._settings.fallback_interval))
         return [asyncio.create_task(coroutine) for coroutine in forever]
 
     async def drain(self) -> None:
         """End every wait, then return when all that was posted is answered."""
         await self._tails.drain()
         with contextlib.suppress(BusError, StoreFailed):  # their loss costs agents repeats
-            await self._readers.save()
+            await self._checkpoints.save()
         await self._writer.drain()
-
-    async def _fallback(self, interval: float) -> None:
-        """Find what other processes write to the store, for all waited threads together.
-
-        The cost does not grow with the waits, and is one pragma while nobody else writes.
-        """
-        seen: int | None = None
-        while True:
-            await asyncio.sleep(interval * random.uniform(0.7, 1.0))  # noqa: S311
-            try:
-                version = await self._store.foreign_version()
-                if version == seen:
-                    continue
-                waited = self._tails.heads
-                heads = await self._store.heads(list(waited)) if waited else {}
-            except (StoreFailed, BusError) as error:
-                logger.warning("cannot look for what others wrote (%s): trying again", error)
-                continue
-            for name, known in waited.items():
-                if name in heads:
-                    await self._tails.advance(name, heads[name])
-                elif known is not None:
-                    await self._tails.end(name, known.thread_id)
-            # A thread that is not there, but is being read for a wait, was perhaps deleted after
-            # that reading: look again.
-            if all(name in heads or known is not None for name, known in waited.items()):
-                seen = version
 
     async def _clear_deleted(self) -> None:
         """Clear what deleted threads held, a little at a time."""
@@ -291,7 +279,7 @@ class Bus:
             await self._purge.wait()
             self._purge.clear()
             try:
-                while await self._writer.submit(Purge()):
+                while await self._writer.submit(store.Purge()):
                     pass
             except (StoreFailed, BusError) as error:
                 logger.warning("cannot clear a deleted thread (%s): later", error)

@@ -52,6 +52,13 @@ class TokenInvalid(BusError):
     """No token where one is required, or an unknown one."""
 
 
+class TokenExpired(BusError):
+    """The token expired."""
+
+    def __init__(self) -> None:
+        super().__init__("the token expired: another one was put in its place")
+
+
 class AccessDenied(BusError):
     """The token does not allow this."""
 
@@ -94,10 +101,16 @@ class ThreadExists(BusError):
 class AgentExists(BusError):
     """The agent's name is taken, by another token."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"agent {name} is registered with another token; use that token, or another name"
-        )
+    def __init__(self, name: str, *, unregistered: bool = False) -> None:
+        if unregistered:
+            message = (
+                f"agent {name} was unregistered, and its name is not given again; take another"
+            )
+        else:
+            message = (
+                f"agent {name} is registered with another token; use that token, or another name"
+            )
+        super().__init__(message)
         self.resources = [("agent", name)]
 
 
@@ -120,6 +133,16 @@ class SeqConflict(BusError):
             f"expected the thread at {expected}, it is at {last_seq}; read what is new, "
             "rethink, and post anew",
             {"expected": expected, "last_seq": last_seq},
+        )
+
+
+class ExpectedSeqRequired(BusError):
+    """The thread is strict and expected_last_seq is missing."""
+
+    def __init__(self, name: str, head: int) -> None:
+        super().__init__(
+            f"thread {name} is strict: read up to its newest message, {head}, and post with "
+            "expected_last_seq"
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bus_server.store import Store
+from bus_server.store.interface import Store
 from threadbus.v1.message_pb2 import Message, MessageFilter
 
 
@@ -24,23 +24,26 @@ class Filter:
         """Those of the messages, a run of one thread's, that are wanted."""
         if self.everything:
             return messages
-        wanted = [message for message in messages if self._wants(message)]
-        if not self._addressee or not wanted:
-            return wanted
-        answered = [message.reply_to for message in wanted if message.reply_to]
-        senders = await store.senders(thread_id, answered) if answered else {}
+        senders: dict[int, str] = {}
+        if self._addressee:
+            answered = [message.reply_to for message in messages if message.reply_to]
+            senders = await store.senders(thread_id, answered) if answered else {}
         return [
             message
-            for message in wanted
-            if self._addressee in message.mentions
-            or self._addressee == message.handoff_to
-            or self._addressee == senders.get(message.reply_to)
+            for message in messages
+            if self.wants(message, senders.get(message.reply_to, ""))
         ]
 
-    def _wants(self, message: Message) -> bool:
+    def wants(self, message: Message, answered: str) -> bool:
+        """Whether a message is wanted; `answered` is whose message it answers."""
         return (
             (not self._senders or message.sender in self._senders)
             and (not self._kinds or message.kind in self._kinds)
             and message.priority >= self._min_priority
             and (not self._not_from or message.sender != self._not_from)
+            and (
+                not self._addressee
+                or self._addressee in message.mentions
+                or self._addressee in (message.handoff_to, answered)
+            )
         )

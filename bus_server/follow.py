@@ -2,15 +2,20 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
-from bus_server.errors import ThreadNotFound
+from bus_server.errors import BusError, ThreadNotFound, TokenExpired
 from bus_server.filter import Filter
-from bus_server.store import Head, Store
-from bus_server.tail import Recent, Tail, Tails, Watch
+from bus_server.participants import Participants
+from bus_server.roster import Rosters
+from bus_server.store.interface import Store
+from bus_server.tail import Recent, Tails, Watch
+from bus_server.wait_position import WaitPosition
+from bus_server.waits import OpenWait
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
     WaitEnding,
@@ -20,7 +25,7 @@ from threadbus.v1.bus_service_pb2 import (
     WaitStarted,
 )
 from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
 
 #: A frame holds at most so much, but always one message.
 FRAME_BYTES = 1024 * 1024
@@ -40,69 +45,36 @@ class Wait:
     max_wait: float | None
     time_remaining: float | None  # until the call's deadline
     keepalive_interval: float
-
-
-class _Position:
-    """Where the wait is in one thread."""
-
-    def __init__(self, requested: Cursor, tail: Tail, head: Head) -> None:
-        self.requested = requested
-        self.tail = tail
-        self.start_seq = head.seq
-        #: Nothing past this is delivered: set when max_wait is over.
-        self.limit: int | None = None
-        #: What a frame last told.
-        self.told = requested.after_seq
-        self.caught_up = False
-        self.resync: WaitResync.Reason.ValueType | None = None
-        self.after = requested.after_seq
-        if requested.epoch not in ("", head.epoch):
-            self.resync = WaitResync.REASON_EPOCH_CHANGED
-        elif requested.after_seq > head.seq:
-            self.resync = WaitResync.REASON_CURSOR_AHEAD
-        if self.resync is not None:
-            self.after = 0
-
-    @property
-    def name(self) -> str:
-        return self.requested.thread
-
-    @property
-    def head(self) -> Head:
-        if self.tail.gone or self.tail.head is None:
-            raise ThreadNotFound([self.name])
-        return self.tail.head
-
-    @property
-    def target(self) -> int:
-        """Deliver up to here."""
-        return self.head.seq if self.limit is None else self.limit
-
-    @property
-    def cursor(self) -> Cursor:
-        return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
-
-    def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
-        """The position, for a frame that is sent now."""
-        self.told = self.after
-        return ThreadPosition(
-            cursor=cursor or self.cursor,
-            head_seq=self.head.seq,
-            first_seq=1,
-            state=self.head.state,
-        )
+    #: Who waits, and by which token: both empty for somebody without a name of its own.
+    agent: str = ""
+    token: bytes = b""
+    expire_time: int = 0  # of the token, in microseconds since the epoch; 0: never
+    include_participants: bool = False
 
 
 class Follow:
     """One WaitMessages call."""
 
-    def __init__(self, wait: Wait, store: Store, recent: Recent, send: Send) -> None:
+    def __init__(
+        self,
+        wait: Wait,
+        store: Store,
+        recent: Recent,
+        participants: Participants,
+        rosters: Rosters,
+        send: Send,
+    ) -> None:
         self._wait = wait
         self._store = store
         self._recent = recent
+        self._participants = participants
+        self._rosters = rosters
         self._send_frame = send
-        self._positions: list[_Position] = []
+        self._positions: list[WaitPosition] = []
         self._delivered = 0
+        names = [cursor.thread for cursor in wait.cursors]
+        self._open = OpenWait(wait.agent, wait.token, wait.expire_time, names, wait.filter)
+        self._open.cursors = lambda: [p.cursor for p in self._positions if not p.tail.gone]
         clock = asyncio.get_running_loop().time
         self._clock = clock
         self._max_wait_at = None if wait.max_wait is None else clock() + wait.max_wait
@@ -118,8 +90,11 @@ class Follow:
         self._keepalive_at = 0.0
 
     async def run(self, tails: Tails) -> None:
-        """Send every frame, `started` to `ending`. Raises ThreadNotFound."""
-        names = [cursor.thread for cursor in self._wait.cursors]
+        """Send every frame, `started` to `ending`. Raises ThreadNotFound, and QuotaExceeded."""
+        with self._participants.waiting(self._open):
+            await self._run(tails, self._open.threads)
+
+    async def _run(self, tails: Tails, names: Sequence[str]) -> None:
         while True:
             with tails.watch(names) as watch:
                 heads = await self._store.heads(names)
@@ -134,11 +109,18 @@ class Follow:
                 ):
                     continue  # deleted and made anew at this very moment: look again
                 self._positions = [
-                    _Position(cursor, tail, heads[cursor.thread])
+                    WaitPosition(cursor, tail, heads[cursor.thread])
                     for cursor, tail in zip(self._wait.cursors, watch.tails, strict=True)
                 ]
+                self._open.watch = watch
                 await self._start()
-                await self._follow(tails, watch)
+                if not self._wait.include_participants:
+                    await self._follow(tails, watch)
+                    return
+                with self._rosters.watch(names, watch) as rosters:
+                    for p, roster in zip(self._positions, rosters, strict=True):
+                        p.roster = roster
+                    await self._follow(tails, watch)
                 return
 
     async def _start(self) -> None:
@@ -156,14 +138,20 @@ class Follow:
                 await self._send(WaitMessagesResponse(resync=frame))
 
     async def _follow(self, tails: Tails, watch: Watch) -> None:
+        expire_time = 0
+
         def ready() -> bool:
             return (
                 tails.draining
+                or self._open.ended is not None
+                or self._open.expire_time != expire_time
+                or any(p.roster and p.roster.version != p.roster_version for p in self._positions)
                 or any(p.tail.gone for p in self._positions)
                 or any(p.after < p.target for p in self._positions)
             )
 
         while True:
+            await self._tell_participants()
             moved = await self._deliver(tails)
             await self._limit(tails)
             reason = self._ended(tails)
@@ -175,7 +163,8 @@ class Follow:
             if moved:
                 await asyncio.sleep(0)  # if nothing of it was wanted, nobody else has had a turn
             else:
-                times = (self._keepalive_at, self._max_wait_at, self._deadline)
+                expire_time = self._open.expire_time
+                times = (self._keepalive_at, self._max_wait_at, self._deadline, self._expires_at)
                 await watch.until(ready, min(t for t in times if t is not None))
 
     async def _deliver(self, tails: Tails) -> bool:
@@ -189,11 +178,11 @@ class Follow:
                 p.caught_up = True
                 await self._send(WaitMessagesResponse(caught_up=p.tell()))
             late = self._deadline is not None and self._clock() >= self._cut
-            if self._full or tails.draining or late:
+            if self._full or tails.draining or late or self._open.ended is not None:
                 break
         return moved
 
-    async def _deliver_from(self, p: _Position) -> None:
+    async def _deliver_from(self, p: WaitPosition) -> None:
         thread_id, upto = p.head.thread_id, min(p.target, p.after + FRAME_MESSAGES)
         messages = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
         if not messages:
@@ -210,6 +199,22 @@ class Follow:
             p.told = p.after
             batch = MessageBatch(cursor=p.cursor, messages=wanted)
             await self._send(WaitMessagesResponse(messages=batch))
+            self._participants.delivered(self._wait.agent, p.name, p.head, wanted)
+
+    async def _tell_participants(self) -> None:
+        """Send what changed of those who take part, thread by thread."""
+        for p in self._positions:
+            if p.roster is not None and p.roster.version != p.roster_version:
+                p.roster_version = p.roster.version
+                for update in p.participants_are(await p.roster.read(self._participants)):
+                    await self._send(WaitMessagesResponse(participants=update))
+
+    @property
+    def _expires_at(self) -> float | None:
+        """When its token ends, on the loop's clock."""
+        if not self._open.expire_time:
+            return None
+        return self._clock() + self._open.expire_time / 1e6 - time.time()
 
     @property
     def _full(self) -> bool:
@@ -232,6 +237,12 @@ class Follow:
     def _ended(self, tails: Tails) -> WaitEnding.Reason.ValueType | None:
         """Why the wait is over, if it is. Asked after each pass over the threads."""
         positions, now = self._positions, self._clock()
+        if self._expires_at is not None and now >= self._expires_at:
+            raise TokenExpired
+        if isinstance(self._open.ended, BusError):
+            raise self._open.ended
+        if self._open.ended is not None:
+            return self._open.ended
         if self._full:
             return WaitEnding.REASON_MAX_MESSAGES
         caught_up = all(p.caught_up for p in positions)

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from bus_server.auth import Auth, operator_token, token_hash
 from bus_server.bus import Bus
 from bus_server.errors import BusError, StoreFailed, StoreRefused
-from bus_server.services import agent_service, bus_service, thread_service
+from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.road import Road
 from bus_server.settings import Settings
 from bus_server.store import SetOperatorToken
@@ -62,7 +62,8 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
     """The settings with what depends on where they listen, and how far that reaches.
 
     Raises:
-        ServeError: it reaches beyond this machine, and nobody said that it may.
+        ServeError: it reaches beyond this machine, and nobody said that it may; or heartbeats would
+            come too rarely.
     """
     if settings.listen.startswith("unix:"):
         reach = "unix socket"
@@ -74,6 +75,12 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
         raise ServeError(
             f"{settings.listen} can be reached from other machines, and there is no TLS: listen on "
             "127.0.0.1, or say --insecure if the network is yours"
+        )
+    if settings.heartbeat_interval > settings.agent_timeout * 2 / 3:
+        raise ServeError(
+            f"--heartbeat-interval {settings.heartbeat_interval:g} is more than two thirds of "
+            f"--agent-timeout {settings.agent_timeout:g}: agents would lapse when one heartbeat is "
+            "late; raise the timeout, or lower the interval"
         )
     auth = settings.auth or ("required" if reach == "insecure" else "open")
     return replace(settings, auth=auth), reach
@@ -162,14 +169,19 @@ async def _run(
     except (BusError, StoreFailed, OSError) as error:
         raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
     auth = Auth(store, required=settings.auth == "required")
-    bus = Bus(store, settings)
-    road = Road(auth)
-    road.add(bus_service.SERVICE, bus_service.BusService(bus, settings, store.epoch))
-    road.add(thread_service.SERVICE, thread_service.ThreadService(bus))
-    road.add(agent_service.SERVICE, agent_service.AgentService(bus, auth))
+    bus = Bus(store, settings, auth.forget)
+    await bus.restore()
+    services = {
+        bus_service.SERVICE: bus_service.BusService(bus, settings, store.epoch),
+        thread_service.SERVICE: thread_service.ThreadService(bus),
+        agent_service.SERVICE: agent_service.AgentService(bus, auth),
+        admin_service.SERVICE: admin_service.AdminService(bus),
+    }
+    road = Road(auth, bus.presence.seen)
+    for service, servicer in services.items():
+        road.add(service, servicer)
     server.add_generic_rpc_handlers((road,))
-    names = [bus_service.SERVICE.full_name, thread_service.SERVICE.full_name]
-    names += [agent_service.SERVICE.full_name]
+    names = [service.full_name for service in services]
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     for name in ("", *names):

@@ -7,6 +7,10 @@ from pathlib import Path
 MAX_MESSAGE_BYTES = 3 * 1024 * 1024
 #: Threads in one wait.
 MAX_WAIT_THREADS = 1_000
+#: Seconds; the longest lease that an agent is granted.
+MAX_LEASE = 3_600.0
+#: Seconds; the longest time that a token which was rotated still works.
+MAX_GRACE = 3_600.0
 #: Bytes of recent messages kept in memory, over all threads.
 RECENT_BYTES = 32 * 1024 * 1024
 
@@ -30,8 +34,14 @@ class Settings:
     """How often to look for what other processes wrote to the file. 0: never."""
     busy_timeout: float = 5.0
     """How long to wait for another program that locks the file before posts are refused."""
-    read_position_interval: float = 2.0
-    """How often what agents have read is written to the store, when it changed."""
+    heartbeat_interval: float = 40.0
+    """How often an agent is told to send heartbeats."""
+    agent_timeout: float = 60.0
+    """Without a sign of life for so long an agent is LAPSED."""
+    working_timeout: float = 900.0
+    """How long a delivery counts as work without any word from the agent."""
+    checkpoint_interval: float = 2.0
+    """How often what is known of agents is written to the store, when it changed."""
     drain_timeout: float = 10.0
     """How long a stopping server waits for posts it has taken."""
     max_content_bytes: int = 1024 * 1024

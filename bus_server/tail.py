@@ -42,6 +42,11 @@ class Watch:
         self.tails = tails
         self._condition = condition
 
+    async def notify(self) -> None:
+        """Have the wait look again."""
+        async with self._condition:
+            self._condition.notify_all()
+
     async def until(self, ready: Callable[[], bool], deadline: float) -> None:
         """Wait until `ready`, at the longest until the loop's clock says `deadline`."""
         with contextlib.suppress(TimeoutError):
@@ -124,8 +129,8 @@ class Tails:
 class Recent:
     """The newest messages of all threads together, so that those who follow closely read no store.
 
-    Thread ids are never used again and messages never change, so nothing in here can be wrong; what
-    is missing is in the store.
+    Thread ids are never used again and a message that is edited is dropped, so nothing in here can
+    be wrong; what is missing is in the store.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -142,6 +147,16 @@ class Recent:
         while self._bytes > self._max_bytes:
             _, (_, size) = self._messages.popitem(last=False)
             self._bytes -= size
+
+    def drop(self, thread_id: int, seq: int) -> None:
+        """Forget a message that was written anew."""
+        _, size = self._messages.pop((thread_id, seq), (None, 0))
+        self._bytes -= size
+
+    def clear(self) -> None:
+        """Forget everything: others may have edited any of it."""
+        self._messages.clear()
+        self._bytes = 0
 
     def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
         """Messages after < seq <= upto, as far as they are kept without a hole, until max_bytes."""

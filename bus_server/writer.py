@@ -4,7 +4,8 @@ import asyncio
 from typing import Any, TypeVar
 
 from bus_server.errors import StoreBusy
-from bus_server.store import Command, Commit, Store
+from bus_server.store import Command, Commit
+from bus_server.store.interface import Store
 from bus_server.tail import Recent, Tails
 
 R = TypeVar("R")
@@ -87,7 +88,11 @@ class Writer:
     async def _tell(self, commit: Commit) -> None:
         """Commit, then tell: the one place that raises heads after a write of ours."""
         for name, head in commit.heads.items():
-            self._recent.add(head.thread_id, commit.entries.get(name, ()))
+            entries = commit.entries.get(name, ())
+            self._recent.add(head.thread_id, entries)
+            for entry in entries:
+                if entry.edit_of:
+                    self._recent.drop(head.thread_id, entry.edit_of)
             await self._tails.advance(name, head)
         for name, thread_id in commit.deleted:
             await self._tails.end(name, thread_id)

@@ -9,7 +9,8 @@ from bus_server.bus import Bus
 from bus_server.filter import Filter
 from bus_server.follow import Wait
 from bus_server.settings import Settings
-from bus_server.store import Append, Store
+from bus_server.store import Append
+from bus_server.store.interface import Store
 from bus_server.store.sqlite import SqliteStore
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message, MessageFilter
@@ -43,7 +44,7 @@ async def running(store: Store, settings: Settings) -> AsyncIterator[Bus]:
 @contextlib.asynccontextmanager
 async def following(bus: Bus, wait: Wait, send: Send) -> AsyncIterator["asyncio.Task[None]"]:
     """A wait under way, which is ended in the end."""
-    task = asyncio.create_task(bus.follow(wait, None, send))
+    task = asyncio.create_task(bus.follow(wait, send))
     try:
         yield task
     finally:

@@ -7,14 +7,25 @@ from typing import Any, NamedTuple
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from tests.serving import AgentStub, ThreadStub
-from threadbus.v1 import agent_service_pb2, bus_service_pb2, thread_service_pb2
+from threadbus.v1 import (
+    admin_service_pb2,
+    agent_service_pb2,
+    bus_service_pb2,
+    thread_service_pb2,
+)
+from threadbus.v1.admin_service_pb2 import ListWaitsRequest
 from threadbus.v1.agent_service_pb2 import (
+    EndSessionRequest,
     GetAgentRequest,
     ListAgentsRequest,
     RegisterAgentRequest,
+    RotateTokenRequest,
+    UnregisterAgentRequest,
+    UpdateAgentRequest,
 )
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import (
@@ -32,12 +43,15 @@ from threadbus.v1.thread_service_pb2 import (
     DeleteThreadRequest,
     GetThreadRequest,
     JoinThreadRequest,
+    LeaveThreadRequest,
+    ListParticipantsRequest,
     ListThreadsRequest,
     SetThreadStateRequest,
+    UpdateThreadRequest,
 )
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
-__all__ = ["RPCS", "Metadata", "Rpc", "good_request", "nothing_stored", "send"]
+__all__ = ["NOT_ANONYMOUS", "RPCS", "Metadata", "Rpc", "good_request", "nothing_stored", "send"]
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -74,10 +88,12 @@ RPCS = [
         message_factory.GetMessageClass(method.input_type),
         bool(method.server_streaming),
     )
-    for module in (bus_service_pb2, thread_service_pb2, agent_service_pb2)
+    for module in (bus_service_pb2, thread_service_pb2, agent_service_pb2, admin_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
+#: RPCs that anonymous callers may not make: there is no agent to change, or it takes an operator.
+NOT_ANONYMOUS = {"UpdateAgent", "UnregisterAgent", "RotateToken", "ListWaits"}
 _BY_TYPE = {rpc.request_type: rpc for rpc in RPCS}
 
 
@@ -89,7 +105,7 @@ def send(
 
 
 def good_request(rpc: Rpc, thread: str) -> Message:
-    """A request that succeeds without a token while this thread holds a message."""
+    """A request that succeeds while this thread holds a message; without a token, but for some."""
     requests: tuple[Message, ...] = (
         PostMessageRequest(thread=thread, content="x"),
         WaitMessagesRequest(threads=[Cursor(thread=thread)], max_wait=Duration()),
@@ -101,11 +117,19 @@ def good_request(rpc: Rpc, thread: str) -> Message:
         GetThreadRequest(thread=thread),
         ListThreadsRequest(),
         JoinThreadRequest(thread=thread),
+        LeaveThreadRequest(thread=thread),
+        ListParticipantsRequest(thread=thread),
+        UpdateThreadRequest(thread=thread, stage="x", update_mask=FieldMask(paths=["stage"])),
         SetThreadStateRequest(thread=thread, state=THREAD_STATE_CLOSED),
         DeleteThreadRequest(thread=thread),
         RegisterAgentRequest(agent=thread),
         GetAgentRequest(),
         ListAgentsRequest(),
+        UpdateAgentRequest(description="x", update_mask=FieldMask(paths=["description"])),
+        EndSessionRequest(),
+        UnregisterAgentRequest(),
+        RotateTokenRequest(),
+        ListWaitsRequest(),
     )
     return next(request for request in requests if isinstance(request, rpc.request_type))
 

@@ -12,7 +12,8 @@ import pytest
 from bus_server.bus import Bus
 from bus_server.errors import ThreadNotFound
 from bus_server.settings import Settings
-from bus_server.store import CreateThread, DeleteThread, Head, Store
+from bus_server.store import CreateThread, DeleteThread, Head
+from bus_server.store.interface import Store
 from bus_server.store.sqlite import SqliteStore
 from tests.own_bus import append, following, opened, running, wait_on
 from tests.patience import until

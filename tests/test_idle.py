@@ -104,7 +104,7 @@ async def test_without_the_fallback_an_idle_server_does_nothing(
 async def test_entering_leaving_and_waking_waits_and_heartbeats_write_nothing(
     start_server: StartServer, name: str
 ) -> None:
-    flags = (*DEBUG, "--fallback-interval", "0", "--read-position-interval", "60")
+    flags = (*DEBUG, "--fallback-interval", "0", "--checkpoint-interval", "60")
     server = start_server(*flags)
     async with connected(server.address, name) as client:
         agent = await register(client.agents, name)

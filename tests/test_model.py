@@ -276,7 +276,7 @@ SETTINGS = settings(
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that writes read positions only when it must: a kill loses the others."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
-    with ServerProcess(db, "--read-position-interval", "3600") as running:
+    with ServerProcess(db, "--checkpoint-interval", "3600") as running:
         yield running
 
 

@@ -147,7 +147,7 @@ async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
         tasks = bus.tasks()
         try:
             async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-                group.create_task(bus.follow(wait, None, frames.put))
+                group.create_task(bus.follow(wait, frames.put))
                 while not (await frames.get()).HasField("caught_up"):
                     pass
                 ours.failing = True

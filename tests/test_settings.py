@@ -24,7 +24,7 @@ NONSENSE = [
     ("--fallback-interval", "inf"),
     ("--fallback-interval", "-1"),
     ("--busy-timeout", "-0.1"),
-    ("--read-position-interval", "0"),
+    ("--checkpoint-interval", "0"),
     ("--drain-timeout", "0"),
     ("--drain-timeout", "100000"),
     ("--keepalive-time", "0"),

@@ -1,11 +1,14 @@
-"""AgentService: registration and look-up."""
+"""AgentService: registration and sessions."""
+
+import time
 
 from bus_server.auth import Auth, Caller, need, new_token, token_hash
 from bus_server.bus import Bus
-from bus_server.errors import AccessDenied, ValidationFailed
+from bus_server.errors import AccessDenied, TokenInvalid, ValidationFailed
 from bus_server.services import validation as valid
 from bus_server.services.pages import fitting
-from bus_server.store import RegisterAgent
+from bus_server.settings import MAX_GRACE
+from bus_server.store import RegisterAgent, RotateToken, UpdateAgent
 from threadbus.v1 import agent_service_pb2 as pb
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
@@ -13,7 +16,12 @@ from threadbus.v1.agent_pb2 import (
     AGENT_KIND_HUMAN,
     Agent,
     AgentKind,
+    Presence,
 )
+
+#: What UpdateAgent can set.
+_SETTINGS = ("display_name", "description", "labels")
+DISPLAY_NAME_BYTES, DESCRIPTION_BYTES = 128, 1_024
 
 
 class AgentService:
@@ -36,8 +44,8 @@ class AgentService:
         agent = Agent(
             name=valid.own_agent_name("agent", request.agent),
             kind=AgentKind.ValueType(kind),
-            display_name=valid.text("display_name", request.display_name, 128),
-            description=valid.text("description", request.description, 1_024),
+            display_name=valid.text("display_name", request.display_name, DISPLAY_NAME_BYTES),
+            description=valid.text("description", request.description, DESCRIPTION_BYTES),
             labels=valid.labels("labels", request.labels),
         )
         token = valid.token("token", request.token) if request.token else new_token()
@@ -50,6 +58,7 @@ class AgentService:
         need(caller, "read")
         if not request.agent and (caller.operator or caller.kind == AGENT_KIND_ANONYMOUS):
             agent = Agent(name=caller.name, kind=caller.kind)
+            self._bus.presence.tell(agent)
         else:
             name = valid.agent_name("agent", request.agent or caller.name)
             agent = await self._bus.agent(name)
@@ -62,10 +71,76 @@ class AgentService:
         size = valid.limit("page_size", request.page_size, default=100, most=1_000)
         if request.page_token:
             valid.agent_name("page_token", request.page_token)
-        agents = await self._bus.list_agents(limit=size + 1, after=request.page_token)
+        if len(request.presences) > 100:
+            raise ValidationFailed(("presences", "at most 100"))
+        presences = {
+            valid.enum(f"presences[{at}]", presence, Presence)
+            for at, presence in enumerate(request.presences)
+        }
+        agents = await self._bus.list_agents(
+            presences=presences, limit=size + 1, after=request.page_token
+        )
         listed = fitting(agents, size)
         more = len(agents) > len(listed)
         return pb.ListAgentsResponse(agents=listed, next_page_token=listed[-1].name if more else "")
+
+    async def UpdateAgent(
+        self, request: pb.UpdateAgentRequest, caller: Caller
+    ) -> pb.UpdateAgentResponse:
+        name = _own(caller, request.agent)
+        mask = valid.update_mask("update_mask", request.update_mask, _SETTINGS)
+        display_name = valid.text("display_name", request.display_name, DISPLAY_NAME_BYTES)
+        description = valid.text("description", request.description, DESCRIPTION_BYTES)
+        labels = valid.labels("labels", request.labels)
+        change = UpdateAgent(
+            name,
+            display_name=display_name if "display_name" in mask else None,
+            description=description if "description" in mask else None,
+            labels=labels if "labels" in mask else None,
+        )
+        return pb.UpdateAgentResponse(agent=await self._bus.update_agent(change))
+
+    async def EndSession(
+        self, request: pb.EndSessionRequest, caller: Caller
+    ) -> pb.EndSessionResponse:
+        if caller.own_name:
+            await self._bus.end_session(caller.own_name)
+        return pb.EndSessionResponse()
+
+    async def UnregisterAgent(
+        self, request: pb.UnregisterAgentRequest, caller: Caller
+    ) -> pb.UnregisterAgentResponse:
+        name = _own(caller, request.agent)
+        await self._bus.unregister_agent(name)
+        self._auth.forget()
+        return pb.UnregisterAgentResponse()
+
+    async def RotateToken(
+        self, request: pb.RotateTokenRequest, caller: Caller
+    ) -> pb.RotateTokenResponse:
+        need(caller, "post")
+        if caller.kind == AGENT_KIND_ANONYMOUS:
+            raise TokenInvalid("send the token that is to be rotated: `authorization: Bearer …`")
+        if caller.operator:
+            raise AccessDenied(
+                "the operator's token is not rotated: delete its file, and start the server anew"
+            )
+        grace = min(valid.duration("grace", request.grace), MAX_GRACE)
+        token = new_token()
+        expire_time = time.time_ns() // 1000 + round(grace * 1e6)
+        await self._bus.rotate_token(RotateToken(caller.token, token_hash(token), expire_time))
+        self._auth.forget()
+        return pb.RotateTokenResponse(token=token)
+
+
+def _own(caller: Caller, name: str) -> str:
+    """The agent to change: the caller's own, or for an operator any. Raises AccessDenied."""
+    need(caller, "post")
+    if name and name != caller.own_name and not caller.operator:
+        raise AccessDenied("only an operator may change another agent")
+    if not name and (caller.operator or not caller.own_name):
+        raise ValidationFailed(("agent", f"required: {caller.name} is no agent"))
+    return valid.agent_name("agent", name or caller.name)
 
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AgentService"]

@@ -1,15 +1,25 @@
-"""BusService: post, wait, read."""
+"""BusService: post, wait, heartbeat, read."""
+
+from google.protobuf.duration_pb2 import Duration
 
 from bus_server import __version__
 from bus_server.auth import Caller, need
 from bus_server.bus import Bus
 from bus_server.errors import AccessDenied, MessageTooLarge, ValidationFailed
+from bus_server.evidence import SETTABLE, Heartbeat
 from bus_server.follow import Send, Wait
 from bus_server.services import validation as valid
-from bus_server.settings import MAX_MESSAGE_BYTES, MAX_WAIT_THREADS, Settings
+from bus_server.settings import MAX_LEASE, MAX_MESSAGE_BYTES, MAX_WAIT_THREADS, Settings
 from bus_server.store import Append
 from threadbus.v1 import bus_service_pb2 as pb
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message, Priority
+from threadbus.v1.agent_pb2 import Presence
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_CHAT,
+    MESSAGE_KIND_EDIT,
+    PRIORITY_NORMAL,
+    Message,
+    Priority,
+)
 
 #: Seconds between keepalive frames: unless wished for, at least, at most.
 KEEPALIVE_DEFAULT, KEEPALIVE_LEAST, KEEPALIVE_MOST = 45.0, 1.0, 300.0
@@ -37,6 +47,8 @@ class BusService:
             epoch=done.epoch,
         )
         response.create_time.FromMicroseconds(done.create_time)
+        if request.include_recipients:
+            response.recipients.extend(await self._bus.recipients(post.message))
         return response
 
     def _post(self, request: pb.PostMessageRequest, caller: Caller) -> Append:
@@ -46,13 +58,16 @@ class BusService:
         size, most = len(request.content.encode()), self._settings.max_content_bytes
         if size > most:
             raise MessageTooLarge("content", size=size, limit=most)
+        if not request.content and request.edit_of:
+            raise ValidationFailed(("content", "required: an edit is a new content"))
         if not request.content and not request.attachments:
             raise ValidationFailed(("content", "required unless there is an attachment"))
         message = Message(
             thread=thread,
             sender=caller.name,
             sender_kind=caller.kind,
-            kind=MESSAGE_KIND_CHAT,
+            kind=MESSAGE_KIND_EDIT if request.edit_of else MESSAGE_KIND_CHAT,
+            edit_of=valid.number("edit_of", request.edit_of),
             content=request.content,
             request_id=valid.request_id("request_id", request.request_id),
             reply_to=valid.number("reply_to", request.reply_to),
@@ -108,15 +123,32 @@ class BusService:
             max_wait=max_wait,
             time_remaining=time_remaining,
             keepalive_interval=keepalive,
+            agent=caller.own_name,
+            token=caller.token,
+            expire_time=caller.expire_time,
+            include_participants=request.include_participants,
         )
-        await self._bus.follow(wait, caller.own_name or None, send)
+        await self._bus.follow(wait, send)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
         need(caller, "read")
         cursors = valid.cursors("read_cursors", request.read_cursors, MAX_WAIT_THREADS)
-        if caller.own_name and cursors:
-            await self._bus.report_read(caller.name, cursors)
-        return pb.HeartbeatResponse()
+        state = valid.enum("state", request.state, Presence)
+        if state and state not in SETTABLE:
+            raise ValidationFailed(("state", "WAITING, WORKING, IDLE or AWAITING_HUMAN"))
+        valid.text("status_text", request.status_text, 256)
+        lease = None
+        if request.HasField("lease"):
+            lease = min(valid.duration("lease", request.lease), MAX_LEASE)
+        response = pb.HeartbeatResponse()
+        _set(response.heartbeat_interval, self._settings.heartbeat_interval)
+        _set(response.agent_timeout, self._settings.agent_timeout)
+        if caller.own_name:
+            beat = Heartbeat(Presence.ValueType(state), request.status_text, lease, cursors)
+            lease_end, unread = await self._bus.heartbeat(caller.own_name, beat)
+            response.expire_time.FromMicroseconds(lease_end)
+            response.unread.extend(unread)
+        return response
 
     async def ListMessages(
         self, request: pb.ListMessagesRequest, caller: Caller
@@ -124,6 +156,7 @@ class BusService:
         need(caller, "read")
         page = await self._bus.page(
             valid.thread_name("thread", request.thread),
+            caller.own_name,
             after=valid.number("after_seq", request.after_seq),
             before=valid.number("before_seq", request.before_seq),
             limit=valid.limit("limit", request.limit, default=100, most=1_000),
@@ -163,6 +196,9 @@ class BusService:
             scopes=caller.scopes,
         )
         response.server_time.GetCurrentTime()
+        _set(response.heartbeat_interval, settings.heartbeat_interval)
+        _set(response.agent_timeout, settings.agent_timeout)
+        _set(response.working_timeout, settings.working_timeout)
         if caller.scopes:
             response.limits.CopyFrom(
                 pb.ServerLimits(
@@ -172,7 +208,13 @@ class BusService:
                     max_open_waits=settings.max_open_waits,
                 )
             )
+            _set(response.limits.max_lease, MAX_LEASE)
         return response
+
+
+def _set(duration: Duration, value: float) -> None:
+    """Set a duration field."""
+    duration.FromMicroseconds(round(value * 1e6))
 
 
 SERVICE = pb.DESCRIPTOR.services_by_name["BusService"]

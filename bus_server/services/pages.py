@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from bus_server.bus import PAGE_BYTES
+from bus_server.history import PAGE_BYTES
 
 M = TypeVar("M", bound=Message)
 

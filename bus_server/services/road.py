@@ -28,8 +28,10 @@ class Road(grpc.GenericRpcHandler):
     call; and it parses requests where no error of ours can tell what was wrong with them.
     """
 
-    def __init__(self, auth: Auth) -> None:
+    def __init__(self, auth: Auth, seen: Callable[[str], None]) -> None:
+        """`seen` is told who calls, of those with a name of their own."""
         self._auth = auth
+        self._seen = seen
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         #: The server is going away: refuse what is new.
         self.draining = False
@@ -93,9 +95,12 @@ class Road(grpc.GenericRpcHandler):
     async def _admit(self, context: Context, token_needed: bool) -> Any:
         if self.draining:
             raise Draining
-        return await self._auth.identify(
+        caller = await self._auth.identify(
             context.invocation_metadata() or (), token_needed=token_needed
         )
+        if caller.own_name:
+            self._seen(caller.own_name)
+        return caller
 
 
 def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:

@@ -1,4 +1,4 @@
-"""ThreadService: create, find, enter, close, delete."""
+"""ThreadService: threads and who takes part in them."""
 
 import base64
 import struct
@@ -8,19 +8,24 @@ from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.services import validation as valid
 from bus_server.services.pages import fitting
-from bus_server.store import JoinThread, Place, SetThreadState
+from bus_server.store import JoinThread, LeaveThread, Place, SetThreadState, UpdateThread
 from threadbus.v1 import thread_service_pb2 as pb
 from threadbus.v1.message_pb2 import Cursor, Message
 from threadbus.v1.thread_pb2 import (
+    SYNC_MODE_OFF,
     THREAD_STATE_CLOSED,
     THREAD_STATE_OPEN,
     THREAD_STATE_UNSPECIFIED,
+    SyncMode,
     Thread,
     ThreadState,
 )
 
-TOPIC_BYTES = 1_024
+TOPIC_BYTES, STAGE_BYTES = 1_024, 63
 CONTEXT_BYTES = 1024 * 1024
+JOIN_PARTICIPANTS = 100
+#: What UpdateThread can set.
+_SETTINGS = ("topic", "stage", "labels", "sync_mode")
 
 
 class ThreadService:
@@ -37,6 +42,7 @@ class ThreadService:
             name=valid.thread_name("thread", request.thread),
             topic=valid.text("topic", request.topic, TOPIC_BYTES),
             labels=valid.labels("labels", request.labels),
+            sync_mode=_sync_mode(request.sync_mode),
             creator=caller.name,
         )
         return pb.CreateThreadResponse(thread=await self._bus.create_thread(thread))
@@ -93,6 +99,7 @@ class ThreadService:
                 from_first=start == pb.JOIN_START_FIRST,
                 context_limit=min(valid.number("context_limit", request.context_limit), 100),
                 context_bytes=CONTEXT_BYTES,
+                participant_limit=JOIN_PARTICIPANTS,
             )
         )
         thread = joined.thread
@@ -101,7 +108,50 @@ class ThreadService:
             created=joined.created,
             cursor=Cursor(thread=thread.name, after_seq=joined.after_seq, epoch=thread.epoch),
             context=joined.context,
+            participants=joined.participants,
         )
+
+    async def LeaveThread(
+        self, request: pb.LeaveThreadRequest, caller: Caller
+    ) -> pb.LeaveThreadResponse:
+        need(caller, "read")
+        name = valid.thread_name("thread", request.thread)
+        await self._bus.leave_thread(LeaveThread(name, caller.own_name))
+        return pb.LeaveThreadResponse()
+
+    async def ListParticipants(
+        self, request: pb.ListParticipantsRequest, caller: Caller
+    ) -> pb.ListParticipantsResponse:
+        need(caller, "read")
+        name = valid.thread_name("thread", request.thread)
+        size = valid.limit("page_size", request.page_size, default=100, most=1_000)
+        if request.page_token:
+            valid.agent_name("page_token", request.page_token)
+        found = await self._bus.participants(name, after=request.page_token, limit=size + 1)
+        more = len(found) > size
+        return pb.ListParticipantsResponse(
+            participants=found[:size], next_page_token=found[size - 1].agent if more else ""
+        )
+
+    async def UpdateThread(
+        self, request: pb.UpdateThreadRequest, caller: Caller
+    ) -> pb.UpdateThreadResponse:
+        need(caller, "post")
+        name = valid.thread_name("thread", request.thread)
+        mask = valid.update_mask("update_mask", request.update_mask, _SETTINGS)
+        topic = valid.text("topic", request.topic, TOPIC_BYTES)
+        stage = valid.text("stage", request.stage, STAGE_BYTES)
+        labels = valid.labels("labels", request.labels)
+        sync_mode = _sync_mode(request.sync_mode)
+        change = UpdateThread(
+            name,
+            Message(sender=caller.name, sender_kind=caller.kind),
+            topic=topic if "topic" in mask else None,
+            stage=stage if "stage" in mask else None,
+            labels=labels if "labels" in mask else None,
+            sync_mode=sync_mode if "sync_mode" in mask else None,
+        )
+        return pb.UpdateThreadResponse(thread=await self._bus.change_thread(change))
 
     async def SetThreadState(
         self, request: pb.SetThreadStateRequest, caller: Caller
@@ -110,7 +160,7 @@ class ThreadService:
         name = valid.thread_name("thread", request.thread)
         state = ThreadState.ValueType(valid.enum("state", request.state, ThreadState, unset=False))
         entry = Message(sender=caller.name, sender_kind=caller.kind)
-        thread = await self._bus.set_thread_state(SetThreadState(name, state, entry))
+        thread = await self._bus.change_thread(SetThreadState(name, state, entry))
         return pb.SetThreadStateResponse(thread=thread)
 
     async def DeleteThread(
@@ -119,6 +169,10 @@ class ThreadService:
         need(caller, "post")
         await self._bus.delete_thread(valid.thread_name("thread", request.thread))
         return pb.DeleteThreadResponse()
+
+
+def _sync_mode(value: int) -> SyncMode.ValueType:
+    return SyncMode.ValueType(valid.enum("sync_mode", value, SyncMode) or SYNC_MODE_OFF)
 
 
 def _page_token(place: Place) -> str:

@@ -6,6 +6,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from bus_server.errors import ValidationFailed
 from bus_server.filter import Filter
@@ -109,6 +110,16 @@ def duration(field: str, value: Duration) -> float:
     if seconds < 0 or (value.seconds > 0 > value.nanos):
         raise ValidationFailed((field, "must not be negative"))
     return seconds
+
+
+def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> set[str]:
+    """Names of the fields to set."""
+    if not mask.paths:
+        raise ValidationFailed((field, f"required: some of {', '.join(known)}"))
+    for path in mask.paths[:100]:
+        if path not in known:
+            raise ValidationFailed((field, f"{path!r} is none of {', '.join(known)}"))
+    return set(mask.paths) & set(known)
 
 
 def mentions(field: str, names: Sequence[str]) -> list[str]:

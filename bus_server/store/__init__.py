@@ -1,4 +1,4 @@
-"""What the bus asks of a store: commands, which it commits in batches, and reads.
+"""What the bus asks of a store: commands, which it commits in batches. interface.py has the reads.
 
 A store is the truth. It decides seqs, and everything that decides about a post (is it a repetition,
 does the expectation hold, is the thread open) is decided inside its transaction.
@@ -6,12 +6,12 @@ does the expectation hold, is the thread open) is decided inside its transaction
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from bus_server.errors import BusError
-from threadbus.v1.agent_pb2 import Agent
+from threadbus.v1.agent_pb2 import Agent, Participant, Presence
 from threadbus.v1.message_pb2 import Message
-from threadbus.v1.thread_pb2 import Thread, ThreadState
+from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, SyncMode, Thread, ThreadState
 
 R = TypeVar("R")
 
@@ -32,11 +32,11 @@ class Command(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Append(Command["Appended"]):
-    """Append `message` (all of it but seq and create_time) to its thread.
+    """Append `message` (all but seq and create_time) to its thread; an edit if it has edit_of.
 
     A request_id that the sender used before is answered first of all: what follows may have
-    changed since. Then the epoch (unless empty), the thread's state and expected_last_seq (unless
-    None) are checked, then that what the message refers to exists.
+    changed since. Then the epoch (unless empty), the thread's state and mode and expected_last_seq
+    (unless None) are checked, then that what the message refers to exists.
     """
 
     message: Message
@@ -63,7 +63,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class CreateThread(Command[Thread]):
-    """Create the thread: name, topic, labels and creator are taken from `thread`."""
+    """Create the thread: name, topic, labels, sync_mode and creator are taken from `thread`."""
 
     thread: Thread
 
@@ -78,6 +78,7 @@ class JoinThread(Command["Joined"]):
     from_first: bool
     context_limit: int
     context_bytes: int
+    participant_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Joined:
     created: bool
     after_seq: int
     context: Sequence[Message]
+    participants: Sequence[Participant]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,26 @@ class SetThreadState(Command[Thread]):
     name: str
     state: ThreadState.ValueType
     entry: Message  # sender and sender_kind
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateThread(Command[Thread]):
+    """Change what is not None, with a THREAD entry by `sender` if it was anything else."""
+
+    name: str
+    entry: Message  # sender and sender_kind
+    topic: str | None = None
+    stage: str | None = None
+    labels: Mapping[str, str] | None = None
+    sync_mode: SyncMode.ValueType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveThread(Command[None]):
+    """Make an agent no participant of a thread any more."""
+
+    name: str
+    agent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +153,68 @@ class SetOperatorToken(Command[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class SaveReads(Command[None]):
-    """Raise what agents have read, (agent, thread, epoch) → seq. What fits no thread is dropped."""
+class UpdateAgent(Command[Agent]):
+    """Change what is not None."""
 
-    reads: Mapping[tuple[str, str, str], int]
+    name: str
+    display_name: str | None = None
+    description: str | None = None
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisterAgent(Command[None]):
+    """Take an agent out, with its tokens and its places in threads. Its name stays taken."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RotateToken(Command[None]):
+    """Put a token in another one's place, which ends at `expire_time` (0: at once)."""
+
+    old_hash: bytes
+    new_hash: bytes
+    expire_time: int  # microseconds since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What was last known of an agent. Times are microseconds since the epoch."""
+
+    agent: str
+    state: Presence.ValueType
+    status_text: str | None  # None: as it was
+    last_seen_time: int
+    lease_end_time: int
+
+
+class Position(NamedTuple):
+    """How far an agent is in a thread."""
+
+    epoch: str
+    delivered: int
+    read: int
+
+    def up_to(self, delivered: int, read: int) -> "Position":
+        """This one, or further where these are."""
+        return Position(self.epoch, max(self.delivered, delivered), max(self.read, read))
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Command[None]):
+    """Write what is known of agents, and raise their positions in threads.
+
+    Positions are by agent and thread. What fits no participant is dropped, and so is an older
+    sighting than the one that is there.
+    """
+
+    sightings: Sequence[Sighting]
+    positions: Mapping[tuple[str, str], Position]
 
     @property
     def size(self) -> int:
-        return 256 * len(self.reads)
+        return 256 * (len(self.sightings) + len(self.positions))
 
 
 class Head(NamedTuple):
@@ -148,6 +224,7 @@ class Head(NamedTuple):
     epoch: str
     seq: int
     state: ThreadState.ValueType
+    sync_mode: SyncMode.ValueType = SYNC_MODE_OFF
 
 
 @dataclass(slots=True)
@@ -200,55 +277,4 @@ class Owner(NamedTuple):
 
     agent: str  # empty: an operator
     kind: int
-
-
-class Store(Protocol):
-    """The interface the bus really calls. Reads see what was committed before they began."""
-
-    epoch: str
-
-    async def commit(self, commands: Sequence[Command[Any]]) -> Commit:
-        """Run the commands as one transaction, durable when this returns.
-
-        A command that is refused, or fails, does so alone. Raises StoreBusy when the store is
-        locked by somebody else for too long, StorageFull when the disk is; then nothing was done.
-        """
-
-    async def foreign_version(self) -> int:
-        """A number that changes when somebody else has written to the store."""
-
-    async def heads(self, names: Sequence[str]) -> dict[str, Head]:
-        """Where these threads end; those that do not exist are left out."""
-
-    async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
-        """Messages after < seq <= upto of a thread, ascending, until max_bytes; [] if deleted."""
-
-    async def page(
-        self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
-    ) -> Page:
-        """Messages after < seq < before (0: no bound). Raises ThreadNotFound."""
-
-    async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
-        """Who sent these messages of a thread."""
-
-    async def threads(self, names: Sequence[str]) -> list[Thread]:
-        """Threads by name; those that do not exist are left out."""
-
-    async def list_threads(
-        self,
-        states: Sequence[int],
-        prefix: str,
-        participant: str,
-        limit: int,
-        after: Place | None,
-    ) -> list[tuple[Thread, Place]]:
-        """Threads, last active first, each with its place in that order; those after a place."""
-
-    async def agent(self, name: str) -> Agent | None:
-        """An agent, if it is registered."""
-
-    async def list_agents(self, limit: int, after: str) -> list[Agent]:
-        """Agents by name, after the name given."""
-
-    async def owner(self, token_hash: bytes) -> Owner | None:
-        """Whose token has this hash."""
+    expire_time: int  # microseconds since the epoch; 0: never

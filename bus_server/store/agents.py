@@ -1,10 +1,9 @@
-"""Registering agents, their tokens, and what they have read."""
+"""Registering agents and taking them out; their tokens."""
 
 import json
-import sqlite3
 
 from bus_server import store
-from bus_server.errors import AgentExists, ValidationFailed
+from bus_server.errors import AgentExists, AgentNotFound, TokenInvalid, ValidationFailed
 from bus_server.store import reads
 from bus_server.store.transaction import Transaction
 from threadbus.v1.agent_pb2 import Agent
@@ -15,20 +14,21 @@ def register_agent(tx: Transaction, command: store.RegisterAgent) -> Agent:
     owner = reads.owner(tx.db, command.token_hash)
     if owner is not None and owner.agent != agent.name:
         raise ValidationFailed(("token", "in use for another name; make a fresh one"))
+    if owner is None and reads.agent(tx.db, agent.name) is not None:
+        taken = "SELECT 1 FROM token WHERE agent = ?"
+        if not command.claim or tx.db.execute(taken, (agent.name,)).fetchone():
+            raise AgentExists(agent.name)
+    agent = register(tx, agent)
     if owner is None:
-        if reads.agent(tx.db, agent.name) is not None:
-            taken = "SELECT 1 FROM token WHERE agent = ?"
-            if not command.claim or tx.db.execute(taken, (agent.name,)).fetchone():
-                raise AgentExists(agent.name)
         tx.db.execute(
             "INSERT INTO token (hash, agent, create_time) VALUES (?, ?, ?)",
             (command.token_hash, agent.name, tx.now),
         )
-    return register(tx, agent)
+    return agent
 
 
 def register(tx: Transaction, agent: Agent) -> Agent:
-    """Register an agent unless it is; answers it as it is registered."""
+    """Register an agent unless it is; answers it as it is registered. Raises AgentExists."""
     tx.db.execute(
         "INSERT OR IGNORE INTO agent (name, kind, display_name, description, labels, create_time)"
         " VALUES (?, ?, ?, ?, ?, ?)",
@@ -43,7 +43,7 @@ def register(tx: Transaction, agent: Agent) -> Agent:
     )
     registered = reads.agent(tx.db, agent.name)
     if registered is None:
-        raise sqlite3.DatabaseError(f"agent {agent.name} vanished")
+        raise AgentExists(agent.name, unregistered=True)
     return registered
 
 
@@ -56,12 +56,49 @@ def set_operator_token(tx: Transaction, command: store.SetOperatorToken) -> None
         )
 
 
-def save_reads(tx: Transaction, command: store.SaveReads) -> None:
-    tx.db.executemany(
-        "UPDATE participant SET read_seq = :seq WHERE agent = :agent AND read_seq < :seq"
-        " AND thread_id = (SELECT id FROM thread WHERE name = :thread AND epoch = :epoch)",
-        [
-            {"agent": agent, "thread": thread, "epoch": epoch, "seq": seq}
-            for (agent, thread, epoch), seq in command.reads.items()
-        ],
+def update_agent(tx: Transaction, command: store.UpdateAgent) -> Agent:
+    agent = _registered(tx, command.name)
+    if command.display_name is not None:
+        agent.display_name = command.display_name
+    if command.description is not None:
+        agent.description = command.description
+    if command.labels is not None:
+        agent.labels.clear()
+        agent.labels.update(command.labels)
+    tx.db.execute(
+        "UPDATE agent SET display_name = ?, description = ?, labels = ? WHERE name = ?",
+        (agent.display_name, agent.description, json.dumps(dict(agent.labels)), agent.name),
+    )
+    return agent
+
+
+def unregister_agent(tx: Transaction, command: store.UnregisterAgent) -> None:
+    _registered(tx, command.name)
+    tx.db.execute("UPDATE agent SET unregister_time = ? WHERE name = ?", (tx.now, command.name))
+    for table in ("token", "participant", "presence"):
+        tx.db.execute(f"DELETE FROM {table} WHERE agent = ?", (command.name,))  # noqa: S608
+
+
+def _registered(tx: Transaction, name: str) -> Agent:
+    agent = reads.agent(tx.db, name)
+    if agent is None:
+        raise AgentNotFound([name])
+    return agent
+
+
+def rotate_token(tx: Transaction, command: store.RotateToken) -> None:
+    owner = reads.owner(tx.db, command.old_hash)
+    if owner is None:
+        raise TokenInvalid("the token was ended meanwhile")
+    tx.db.execute(
+        "INSERT INTO token (hash, agent, create_time) VALUES (?, ?, ?)",
+        (command.new_hash, owner.agent, tx.now),
+    )
+    tx.db.execute(
+        "UPDATE token SET expire_time = ? WHERE hash = ?", (command.expire_time, command.old_hash)
+    )
+    # Those that ended before are of no more use than to say so.
+    tx.db.execute(
+        "DELETE FROM token WHERE agent = ? AND expire_time BETWEEN 1 AND ? AND hash <> ?",
+        (owner.agent, tx.now, command.old_hash),
     )

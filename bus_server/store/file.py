@@ -13,7 +13,7 @@ from bus_server.errors import StoreRefused
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def prepare(path: Path) -> None:
@@ -36,6 +36,24 @@ def prepare(path: Path) -> None:
             )
         _create(path)
     _check(path, log)
+
+
+def upgrade(db: sqlite3.Connection) -> None:
+    """Bring an older file's schema up to date: each version in a transaction, or not at all."""
+    while True:
+        db.execute("BEGIN IMMEDIATE")  # from here on no other server can do the same
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version >= SCHEMA_VERSION:
+                return
+            script = Path(__file__).with_name(f"upgrade-{version + 1}.sql").read_text("utf-8")
+            for statement in script.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {version + 1}")
+            db.execute("COMMIT")
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
 
 
 def quoted(path: Path) -> str:

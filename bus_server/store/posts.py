@@ -2,8 +2,10 @@
 
 from bus_server import store
 from bus_server.errors import (
+    AccessDenied,
     AgentNotFound,
     CursorInvalid,
+    ExpectedSeqRequired,
     MessageNotFound,
     RequestIdReused,
     SeqConflict,
@@ -13,9 +15,9 @@ from bus_server.errors import (
 from bus_server.store import reads
 from bus_server.store.agents import register
 from bus_server.store.transaction import Transaction
-from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
-from threadbus.v1.message_pb2 import Message
-from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
+from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Agent
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
+from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN
 
 
 def append(tx: Transaction, command: store.Append) -> store.Appended:
@@ -28,9 +30,13 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
                 earlier.seq, earlier.create_time.ToMicroseconds(), True, head.seq, head.epoch
             )
     _check(tx, head, command)
+    edited = _edited(tx, head, message) if message.edit_of else None
     if command.register_sender:
-        message.sender_kind = register(tx, Agent(name=message.sender, kind=AGENT_KIND_AGENT)).kind
+        register(tx, Agent(name=message.sender, kind=AGENT_KIND_AGENT))
     tx.insert(message)
+    if edited is not None:
+        edited.edit_seq = message.seq
+        tx.replace(edited)
     if message.request_id:
         tx.db.execute(
             "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)",
@@ -62,7 +68,7 @@ def _body(message: Message) -> Message:
     """What two posts with one request_id must share."""
     body = Message()
     body.CopyFrom(message)
-    for name in ("seq", "create_time", "sender_kind", "based_on_seq"):
+    for name in ("seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"):
         body.ClearField(name)
     return body
 
@@ -73,6 +79,12 @@ def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
         raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=False)
     if head.state != THREAD_STATE_OPEN:
         raise ThreadClosed(message.thread)
+    if command.register_sender:
+        sender = reads.agent(tx.db, message.sender)
+        message.sender_kind = AGENT_KIND_AGENT if sender is None else sender.kind
+    strict = head.sync_mode == SYNC_MODE_STRICT and message.sender_kind != AGENT_KIND_HUMAN
+    if strict and command.expected_last_seq is None:
+        raise ExpectedSeqRequired(message.thread, head.seq)
     if command.expected_last_seq is not None and command.expected_last_seq != head.seq:
         raise SeqConflict(command.expected_last_seq, head.seq)
     if message.based_on_seq > head.seq:
@@ -84,6 +96,21 @@ def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
         missing = addressed - reads.registered(tx.db, addressed)
         if missing:
             raise AgentNotFound(sorted(missing))
+
+
+def _edited(tx: Transaction, head: store.Head, message: Message) -> Message:
+    """The message that this one is a new content for."""
+    edited = tx.message(head, message.edit_of)
+    if edited is None:
+        raise MessageNotFound(message.thread, message.edit_of, head.seq)
+    if edited.sender != message.sender or message.sender == "anonymous":
+        raise AccessDenied(
+            f"message {edited.seq} is {edited.sender}'s: only its sender may edit it"
+        )
+    if edited.kind != MESSAGE_KIND_CHAT:
+        what = f"an edit: edit message {edited.edit_of}" if edited.edit_of else "no message to edit"
+        raise ValidationFailed(("edit_of", f"entry {edited.seq} is {what}"))
+    return edited
 
 
 def _addressed(message: Message) -> set[str]:

@@ -7,19 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
-from threadbus.v1.agent_pb2 import Agent, AgentKind
+from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
 from threadbus.v1.message_pb2 import Message
-from threadbus.v1.thread_pb2 import Thread, ThreadState
+from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 #: Seq of the newest entry of the thread t; one look-up in the message tree.
-_HEAD = (
+HEAD = (
     "coalesce((SELECT max(id) FROM message WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295)"
     " & 4294967295, 0)"
 )
 #: What _thread makes a Thread of.
 _THREAD = (
-    f"t.name, t.epoch, {_HEAD}, t.state, t.topic, t.labels, t.creator, t.create_time,"  # noqa: S608
-    f" coalesce((SELECT time FROM message WHERE id = t.id << 32 | {_HEAD}), t.create_time)"
+    f"t.name, t.epoch, {HEAD}, t.state, t.topic, t.stage, t.labels, t.sync_mode, t.creator,"  # noqa: S608
+    " t.create_time,"
+    f" coalesce((SELECT time FROM message WHERE id = t.id << 32 | {HEAD}), t.create_time)"
 )
 
 
@@ -30,13 +31,15 @@ _ALWAYS = 1 << 62
 def heads(db: sqlite3.Connection, names: Sequence[str]) -> dict[str, store.Head]:
     """Where threads end, by name."""
     rows = db.execute(
-        f"SELECT t.name, t.id, t.epoch, {_HEAD}, t.state FROM thread AS t"  # noqa: S608
+        f"SELECT t.name, t.id, t.epoch, {HEAD}, t.state, t.sync_mode FROM thread AS t"  # noqa: S608
         " WHERE t.name IN (SELECT value FROM json_each(?))",
         (json.dumps(names),),
     )
     return {
-        name: store.Head(thread_id, epoch, seq, ThreadState.ValueType(state))
-        for name, thread_id, epoch, seq, state in rows
+        name: store.Head(
+            thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode)
+        )
+        for name, thread_id, epoch, seq, state, mode in rows
     }
 
 
@@ -156,8 +159,10 @@ def list_threads(
     return [(_thread(row[:-2]), store.Place(as_of, *row[-2:])) for row in rows]
 
 
-def _thread(row: tuple[str, str, int, int, str, str, str, int, int]) -> Thread:
-    name, epoch, head_seq, state, topic, labels, creator, create_time, update_time = row
+def _thread(row: tuple[str, str, int, int, str, str, str, int, str, int, int]) -> Thread:
+    name, epoch, head_seq, state, topic, stage, labels, mode, creator, create_time, update_time = (
+        row
+    )
     thread = Thread(
         name=name,
         epoch=epoch,
@@ -165,7 +170,9 @@ def _thread(row: tuple[str, str, int, int, str, str, str, int, int]) -> Thread:
         first_seq=1,
         state=ThreadState.ValueType(state),
         topic=topic,
+        stage=stage,
         labels=json.loads(labels),
+        sync_mode=SyncMode.ValueType(mode),
         creator=creator,
     )
     thread.create_time.FromMicroseconds(create_time)
@@ -175,31 +182,44 @@ def _thread(row: tuple[str, str, int, int, str, str, str, int, int]) -> Thread:
 
 def agent(db: sqlite3.Connection, name: str) -> Agent | None:
     """An agent by name."""
-    row = db.execute(f"SELECT {_AGENT} FROM agent WHERE name = ?", (name,)).fetchone()  # noqa: S608
+    row = db.execute(f"SELECT {_AGENT} AND a.name = ?", (name,)).fetchone()
     return None if row is None else _agent(row)
 
 
 def list_agents(db: sqlite3.Connection, limit: int, after: str) -> list[Agent]:
     """Agents by name."""
     rows = db.execute(
-        f"SELECT {_AGENT} FROM agent WHERE name > ? ORDER BY name LIMIT ?",  # noqa: S608
+        f"SELECT {_AGENT} AND a.name > ? ORDER BY a.name LIMIT ?",
         (after, limit),
     )
     return [_agent(row) for row in rows]
 
 
-_AGENT = "name, kind, display_name, description, labels, create_time"
+#: A presence p whose lease is over is LAPSED (5), if it was any of those that have a lease.
+STATE = (
+    "CASE WHEN p.state < 5 AND p.lease_end_time < strftime('%s') * 1000000"
+    " THEN 5 ELSE coalesce(p.state, 0) END"
+)
+_AGENT = (
+    f"a.name, a.kind, a.display_name, a.description, a.labels, a.create_time, {STATE},"
+    " coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"
+    " FROM agent AS a LEFT JOIN presence AS p ON p.agent = a.name WHERE a.unregister_time = 0"
+)
 
 
-def _agent(row: tuple[str, int, str, str, str, int]) -> Agent:
-    name, kind, display_name, description, labels, create_time = row
+def _agent(row: tuple[str, int, str, str, str, int, int, str, int]) -> Agent:
+    name, kind, display_name, description, labels, create_time, state, text, last_seen_time = row
     found = Agent(
         name=name,
         kind=AgentKind.ValueType(kind),
         display_name=display_name,
         description=description,
         labels=json.loads(labels),
+        presence=Presence.ValueType(state),
+        status_text=text,
     )
+    if last_seen_time:
+        found.last_seen_time.FromMicroseconds(last_seen_time)
     found.create_time.FromMicroseconds(create_time)
     return found
 
@@ -207,7 +227,8 @@ def _agent(row: tuple[str, int, str, str, str, int]) -> Agent:
 def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
     """Which of these names are agents'."""
     rows = db.execute(
-        "SELECT name FROM agent WHERE name IN (SELECT value FROM json_each(?))",
+        "SELECT name FROM agent WHERE unregister_time = 0"
+        " AND name IN (SELECT value FROM json_each(?))",
         (json.dumps(sorted(names)),),
     )
     return {name for (name,) in rows}
@@ -216,7 +237,7 @@ def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
 def owner(db: sqlite3.Connection, token_hash: bytes) -> store.Owner | None:
     """Whose token this is."""
     row = db.execute(
-        "SELECT t.agent, coalesce(a.kind, 0) FROM token AS t LEFT JOIN agent AS a"
+        "SELECT t.agent, coalesce(a.kind, 0), t.expire_time FROM token AS t LEFT JOIN agent AS a"
         " ON a.name = t.agent WHERE t.hash = ?",
         (token_hash,),
     ).fetchone()

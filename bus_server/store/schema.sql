@@ -12,12 +12,14 @@ CREATE TABLE thread (
     topic TEXT NOT NULL,
     labels TEXT NOT NULL, -- a JSON object
     creator TEXT NOT NULL,
-    create_time INTEGER NOT NULL
+    create_time INTEGER NOT NULL,
+    stage TEXT NOT NULL DEFAULT '',
+    sync_mode INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
 -- id = thread.id << 32 | seq, so that a thread's log is one run of one B-tree, its head is the
 -- newest id of the run, and a commit of one message touches one page.
--- body is the serialised threadbus.v1.Message, whole; time and sender stand beside it because bodies
+-- body is the serialised threadbus.v1.Message, whole (an edit of it later sets its edit_seq); time and sender stand beside it because bodies
 -- can be large.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
@@ -35,14 +37,16 @@ CREATE TABLE request (
     PRIMARY KEY (thread_id, sender, request_id)
 ) STRICT, WITHOUT ROWID;
 
--- Who joined, posted, or was mentioned or handed to, and how far each has read.
+-- Who joined, posted, or was mentioned or handed to; what each was handed, and how far it has read.
 CREATE TABLE participant (
     thread_id INTEGER NOT NULL,
     agent TEXT NOT NULL,
     read_seq INTEGER NOT NULL,
     join_time INTEGER NOT NULL,
+    delivered_seq INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (thread_id, agent)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX participant_agent ON participant (agent, thread_id);
 
 CREATE TABLE agent (
     name TEXT PRIMARY KEY,
@@ -50,14 +54,25 @@ CREATE TABLE agent (
     display_name TEXT NOT NULL,
     description TEXT NOT NULL,
     labels TEXT NOT NULL, -- a JSON object
-    create_time INTEGER NOT NULL
+    create_time INTEGER NOT NULL,
+    unregister_time INTEGER NOT NULL DEFAULT 0 -- 0: it is registered
+) STRICT, WITHOUT ROWID;
+
+-- What was last known of each agent that was ever seen, as of the last checkpoint.
+CREATE TABLE presence (
+    agent TEXT PRIMARY KEY,
+    state INTEGER NOT NULL, -- threadbus.v1.Presence
+    status_text TEXT NOT NULL,
+    last_seen_time INTEGER NOT NULL,
+    lease_end_time INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- SHA-256 of each token and whose it is. An empty agent is an operator.
 CREATE TABLE token (
     hash BLOB PRIMARY KEY,
     agent TEXT NOT NULL,
-    create_time INTEGER NOT NULL
+    create_time INTEGER NOT NULL,
+    expire_time INTEGER NOT NULL DEFAULT 0 -- 0: never
 ) STRICT, WITHOUT ROWID;
 
 -- Threads deleted whose messages are still to be cleared.

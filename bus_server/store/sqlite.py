@@ -18,8 +18,9 @@ import aiosqlite
 
 from bus_server import store
 from bus_server.errors import BusError, StorageFull, StoreBusy, StoreFailed, StoreRefused
-from bus_server.store import file, reads, writes
-from threadbus.v1.agent_pb2 import Agent
+from bus_server.store import file, participants, reads, writes
+from threadbus.v1.agent_pb2 import Agent, Participant
+from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
 
@@ -77,13 +78,15 @@ class SqliteStore:
                 opened.append(await aiosqlite.connect(read_only, uri=True, isolation_level=None))
                 await _run(opened[-1], _trace)
             lock = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            opened_store = cls(writer, opened[1:], lock, epoch, busy_timeout)
+            await _run(writer, opened_store._upgrade)
         except BaseException as error:
             for connection in reversed(opened):
                 await connection.close()
-            if isinstance(error, (sqlite3.Error, OSError)):
+            if isinstance(error, (sqlite3.Error, OSError, StoreBusy)):
                 raise StoreRefused(f"cannot open {path}: {_meaning(error)}") from error
             raise
-        return cls(writer, opened[1:], lock, epoch, busy_timeout)
+        return opened_store
 
     async def close(self) -> None:
         """Close the connections, the writer last: it folds the log into the file."""
@@ -93,6 +96,10 @@ class SqliteStore:
             await _run(self._writer, self._checkpoint)
         await self._writer.close()
         os.close(self._lock)
+
+    def _upgrade(self, db: sqlite3.Connection) -> None:
+        with self._alone():
+            file.upgrade(db)
 
     async def commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
         return await _run(self._writer, self._commit, commands)
@@ -190,6 +197,19 @@ class SqliteStore:
         after: store.Place | None,
     ) -> list[tuple[Thread, store.Place]]:
         return await self._read(reads.list_threads, states, prefix, participant, limit, after)
+
+    async def participants(
+        self, name: str, *, first: Sequence[str] = (), after: str = "", limit: int
+    ) -> tuple[store.Head, list[Participant]]:
+        return await self._read(
+            participants.participants, name, first=first, after=after, limit=limit
+        )
+
+    async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
+        return await self._read(participants.unread, agent, limit)
+
+    async def sightings(self, since: int) -> list[store.Sighting]:
+        return await self._read(participants.sightings, since)
 
     async def agent(self, name: str) -> Agent | None:
         return await self._read(reads.agent, name)

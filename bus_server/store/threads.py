@@ -1,14 +1,20 @@
-"""Creating, entering, closing and deleting threads."""
+"""Creating, entering, changing and deleting threads."""
 
 import json
 import secrets
 
 from bus_server import store
 from bus_server.errors import ThreadExists, ThreadNotFound
-from bus_server.store import reads
+from bus_server.store import participants, reads
 from bus_server.store.transaction import Transaction
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
-from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Thread, ThreadState
+from threadbus.v1.thread_pb2 import (
+    SYNC_MODE_OFF,
+    THREAD_STATE_OPEN,
+    SyncMode,
+    Thread,
+    ThreadState,
+)
 
 #: What is cleared of a deleted thread at a time: some milliseconds of the writer's.
 PURGE_ROWS = 2_000
@@ -27,8 +33,8 @@ def create_thread(tx: Transaction, command: store.CreateThread) -> Thread:
 
 def _create(tx: Transaction, thread: Thread) -> None:
     tx.db.execute(
-        "INSERT INTO thread (name, epoch, state, topic, labels, creator, create_time)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO thread (name, epoch, state, topic, labels, creator, create_time, sync_mode)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             thread.name,
             secrets.token_hex(8),
@@ -37,6 +43,7 @@ def _create(tx: Transaction, thread: Thread) -> None:
             json.dumps(dict(thread.labels)),
             thread.creator,
             tx.now,
+            thread.sync_mode or SYNC_MODE_OFF,
         ),
     )
 
@@ -65,23 +72,68 @@ def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
         context = reads.page(
             tx.db, name, 0, after + 1, command.context_limit, command.context_bytes, True
         ).messages
-    return store.Joined(reads.threads(tx.db, [name])[0], created, after, context)
+    _, present = participants.participants(tx.db, name, limit=command.participant_limit)
+    return store.Joined(reads.threads(tx.db, [name])[0], created, after, context, present)
 
 
 def set_thread_state(tx: Transaction, command: store.SetThreadState) -> Thread:
     head = tx.head(command.name)
     if head.state != command.state:
-        entry = Message()
-        entry.CopyFrom(command.entry)
-        entry.thread = command.name
-        entry.kind = MESSAGE_KIND_THREAD
-        entry.priority = PRIORITY_NORMAL
         state = ThreadState.Name(command.state).removeprefix("THREAD_STATE_").lower()
-        entry.content = f"{entry.sender} set the thread's state to {state}"
+        _record(tx, command, head._replace(state=command.state), f"state to {state}")
         tx.db.execute("UPDATE thread SET state = ? WHERE id = ?", (command.state, head.thread_id))
-        tx.move(command.name, head._replace(state=command.state))
-        tx.insert(entry)
     return reads.threads(tx.db, [command.name])[0]
+
+
+def update_thread(tx: Transaction, command: store.UpdateThread) -> Thread:
+    head = tx.head(command.name)
+    thread = reads.threads(tx.db, [command.name])[0]
+    changes = []
+    if command.topic is not None and command.topic != thread.topic:
+        thread.topic = command.topic
+        changes.append(f"topic to “{thread.topic}”" if thread.topic else "topic to none")
+    if command.stage is not None and command.stage != thread.stage:
+        thread.stage = command.stage
+        changes.append(f"stage to “{thread.stage}”" if thread.stage else "stage to none")
+    if command.labels is not None and command.labels != dict(thread.labels):
+        thread.labels.clear()
+        thread.labels.update(command.labels)
+        labels = ", ".join(f"{key}={value}" for key, value in sorted(thread.labels.items()))
+        changes.append(f"labels to {labels or 'none'}")
+    if command.sync_mode is not None and command.sync_mode != thread.sync_mode:
+        thread.sync_mode = command.sync_mode
+        mode = SyncMode.Name(thread.sync_mode).removeprefix("SYNC_MODE_").lower()
+        changes.append(f"sync_mode to {mode}")
+    if changes:
+        _record(tx, command, head._replace(sync_mode=thread.sync_mode), " and ".join(changes))
+        tx.db.execute(
+            "UPDATE thread SET topic = ?, stage = ?, labels = ?, sync_mode = ? WHERE id = ?",
+            (
+                thread.topic,
+                thread.stage,
+                json.dumps(dict(thread.labels)),
+                thread.sync_mode,
+                head.thread_id,
+            ),
+        )
+    return reads.threads(tx.db, [command.name])[0]
+
+
+def _record(
+    tx: Transaction,
+    command: store.SetThreadState | store.UpdateThread,
+    head: store.Head,
+    change: str,
+) -> None:
+    """Append the THREAD entry that tells of a change to `head`."""
+    entry = Message()
+    entry.CopyFrom(command.entry)
+    entry.thread = command.name
+    entry.kind = MESSAGE_KIND_THREAD
+    entry.priority = PRIORITY_NORMAL
+    entry.content = f"{entry.sender} set the thread's {change}"
+    tx.insert(entry)
+    tx.move(command.name, head._replace(seq=entry.seq))
 
 
 def delete_thread(tx: Transaction, command: store.DeleteThread) -> None:

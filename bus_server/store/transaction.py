@@ -44,6 +44,21 @@ class Transaction:
         self.move(message.thread, head._replace(seq=message.seq))
         self.commit.entries.setdefault(message.thread, []).append(message)
 
+    def message(self, head: store.Head, seq: int) -> Message | None:
+        """An entry of a thread."""
+        row = self.db.execute(
+            "SELECT body FROM message WHERE id = ?", (head.thread_id << 32 | seq,)
+        ).fetchone()
+        return None if row is None else Message.FromString(row[0])
+
+    def replace(self, message: Message) -> None:
+        """Write an entry anew, where it is."""
+        thread_id = self.head(message.thread).thread_id
+        self.db.execute(
+            "UPDATE message SET body = ? WHERE id = ?",
+            (message.SerializeToString(), thread_id << 32 | message.seq),
+        )
+
     def move(self, name: str, head: store.Head) -> None:
         """A thread ends there now."""
         self._heads[name] = self.commit.heads[name] = head

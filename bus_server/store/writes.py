@@ -6,7 +6,7 @@ from typing import Any
 
 from bus_server import store
 from bus_server.errors import BusError
-from bus_server.store import agents, posts, threads
+from bus_server.store import agents, participants, posts, threads
 from bus_server.store.transaction import Transaction
 
 _COMMANDS: dict[type[store.Command[Any]], Callable[[Transaction, Any], Any]] = {
@@ -14,11 +14,16 @@ _COMMANDS: dict[type[store.Command[Any]], Callable[[Transaction, Any], Any]] = {
     store.CreateThread: threads.create_thread,
     store.JoinThread: threads.join_thread,
     store.SetThreadState: threads.set_thread_state,
+    store.UpdateThread: threads.update_thread,
+    store.LeaveThread: participants.leave_thread,
     store.DeleteThread: threads.delete_thread,
     store.Purge: threads.purge,
     store.RegisterAgent: agents.register_agent,
     store.SetOperatorToken: agents.set_operator_token,
-    store.SaveReads: agents.save_reads,
+    store.UpdateAgent: agents.update_agent,
+    store.UnregisterAgent: agents.unregister_agent,
+    store.RotateToken: agents.rotate_token,
+    store.Checkpoint: participants.checkpoint,
 }
 
 

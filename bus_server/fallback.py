@@ -1,0 +1,69 @@
+"""What other processes write to the store: found by asking it, for all waits together."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from bus_server.errors import BusError, StoreFailed
+from bus_server.presence import Presence
+from bus_server.roster import Rosters
+from bus_server.store.interface import Store
+from bus_server.tail import Recent, Tails
+
+logger = logging.getLogger(__name__)
+
+#: Seconds by which another server's checkpoint may come late.
+CHECKPOINT_DELAY = 60.0
+
+
+class Fallback:
+    """Asks whether others wrote. The cost does not grow with the waits."""
+
+    def __init__(
+        self,
+        store: Store,
+        tails: Tails,
+        recent: Recent,
+        presence: Presence,
+        rosters: Rosters,
+        forget_tokens: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._tails = tails
+        self._recent = recent
+        self._presence = presence
+        self._rosters = rosters
+        self._forget_tokens = forget_tokens
+
+    async def run(self, interval: float) -> None:
+        """Ask for ever: one pragma while nobody else writes."""
+        seen: int | None = None
+        while True:
+            await asyncio.sleep(interval * random.uniform(0.7, 1.0))  # noqa: S311
+            try:
+                version = await self._store.foreign_version()
+                if version != seen and await self._look():
+                    seen = version
+            except (StoreFailed, BusError) as error:
+                logger.warning("cannot look for what others wrote (%s): trying again", error)
+
+    async def _look(self) -> bool:
+        """Take in what others wrote. Answers whether all of it is known now."""
+        # Tokens may have ended, messages may have been edited, agents may have been seen.
+        self._forget_tokens()
+        self._recent.clear()
+        since = round((time.time() - CHECKPOINT_DELAY) * 1e6)
+        self._presence.merge(await self._store.sightings(since))
+        waited = self._tails.heads
+        heads = await self._store.heads(list(waited)) if waited else {}
+        for name, known in waited.items():
+            if name in heads:
+                await self._tails.advance(name, heads[name])
+            elif known is not None:
+                await self._tails.end(name, known.thread_id)
+        self._rosters.changed()
+        # A thread that is not there, but is being read for a wait, was perhaps deleted after that
+        # reading: look again.
+        return all(name in heads or known is not None for name, known in waited.items())

@@ -1,0 +1,149 @@
+"""Who takes part in a thread, who waits there, and how far each one is."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from bus_server.news import News
+from bus_server.positions import Positions
+from bus_server.presence import Presence
+from bus_server.store import Head, Joined
+from bus_server.store.interface import Store
+from bus_server.waits import OpenWait, Waits
+from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.bus_service_pb2 import ThreadUnread
+from threadbus.v1.message_pb2 import Cursor, Message
+
+#: A post is answered with so many recipients at most.
+RECIPIENTS = 100
+
+
+class Participants:
+    """What the store knows of participants, with what happened since it was written."""
+
+    def __init__(
+        self, store: Store, presence: Presence, positions: Positions, waits: Waits, news: News
+    ) -> None:
+        self._store = store
+        self._presence = presence
+        self._positions = positions
+        self._waits = waits
+        self._news = news
+
+    # ── What happens ────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def waiting(self, wait: OpenWait) -> Iterator[None]:
+        """Hold a wait open: a sign of life of its agent."""
+        with self._waits.opened(wait):
+            if not wait.agent:
+                yield
+                return
+            self._presence.wait_opened(wait.agent, wait.threads)
+            self._changed(wait)
+            try:
+                yield
+            finally:
+                self._presence.wait_closed(wait.agent)
+        self._changed(wait)
+
+    def _changed(self, wait: OpenWait) -> None:
+        for thread in wait.threads:
+            self._news.thread(thread)
+
+    def delivered(self, agent: str, thread: str, head: Head, messages: Sequence[Message]) -> None:
+        """A wait handed out messages: what others wrote is work to do."""
+        self.listed(agent, thread, head, messages)
+        if agent and any(message.sender != agent for message in messages):
+            self._presence.delivered(agent, thread, messages[-1].seq)
+
+    def listed(self, agent: str, thread: str, head: Head, messages: Sequence[Message]) -> None:
+        """Messages were written to an answer to an agent (empty: one without a name)."""
+        if agent and messages:
+            seq = messages[-1].seq
+            self._positions.raise_to(agent, thread, head.epoch, delivered=seq)
+
+    def posted(self, message: Message) -> None:
+        """A message is in its thread."""
+        self._news.thread(message.thread)
+        if not message.posted_by:  # else its sender had no part in it
+            self._presence.posted(message.sender, message.thread)
+
+    def left(self, thread: str) -> None:
+        """Somebody takes part no more."""
+        self._news.thread(thread)
+
+    async def read(self, agent: str, cursors: Sequence[Cursor]) -> None:
+        """Take an agent's word for what it has read, where it can be true."""
+        heads = await self._store.heads([cursor.thread for cursor in cursors])
+        for cursor in cursors:
+            head = heads.get(cursor.thread)
+            if head and cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:
+                self._positions.raise_to(agent, cursor.thread, head.epoch, read=cursor.after_seq)
+                self._presence.read(agent, cursor.thread, cursor.after_seq)
+
+    # ── What it tells ───────────────────────────────────────────────────────────────────────────
+
+    async def of(self, thread: str, *, after: str = "", limit: int) -> list[Participant]:
+        """Participants by name, after a name. Raises ThreadNotFound."""
+        head, found = await self._store.participants(thread, after=after, limit=limit)
+        waiting = {wait.agent for wait in self._waits.on(thread)}
+        return [self._now(participant, thread, head.epoch, waiting) for participant in found]
+
+    async def recipients(self, message: Message) -> list[Participant]:
+        """Who will see a message that was just posted. Raises ThreadNotFound."""
+        thread = message.thread
+        addressed = list(dict.fromkeys([*message.mentions, message.handoff_to]))
+        answered = await self._answered(message)
+        waiting = {w.agent for w in self._waits.on(thread) if w.filter.wants(message, answered)}
+        first = [name for name in addressed if name and name != message.sender]
+        first += sorted(waiting - {*addressed, message.sender})
+        head, found = await self._store.participants(
+            thread, first=first[:RECIPIENTS], limit=RECIPIENTS + 1
+        )
+        others = [participant for participant in found if participant.agent != message.sender]
+        return [
+            self._now(participant, thread, head.epoch, waiting)
+            for participant in others[:RECIPIENTS]
+        ]
+
+    async def _answered(self, message: Message) -> str:
+        """Whose message it answers."""
+        if not message.reply_to:
+            return ""
+        head = (await self._store.heads([message.thread])).get(message.thread)
+        if head is None:
+            return ""
+        return (await self._store.senders(head.thread_id, [message.reply_to])).get(
+            message.reply_to, ""
+        )
+
+    def _now(
+        self, participant: Participant, thread: str, epoch: str, waiting: set[str]
+    ) -> Participant:
+        """A participant as it stands now."""
+        name = participant.agent
+        participant.presence = self._presence.state(name, participant.presence)
+        participant.waiting = name in waiting
+        position = self._positions.of(name, thread, epoch)
+        participant.delivered_seq = max(participant.delivered_seq, position.delivered)
+        participant.read_seq = max(participant.read_seq, position.read)
+        return participant
+
+    def joined(self, joined: Joined) -> Joined:
+        """A thread as somebody entered it, with its participants as they stand now."""
+        thread = joined.thread
+        self._news.thread(thread.name)
+        waiting = {wait.agent for wait in self._waits.on(thread.name)}
+        for participant in joined.participants:
+            self._now(participant, thread.name, thread.epoch, waiting)
+        return joined
+
+    async def unread(self, agent: str, limit: int) -> list[ThreadUnread]:
+        """Threads that an agent has not read to their heads, newest first."""
+        found = []
+        for thread, epoch in await self._store.unread(agent, limit):
+            read = self._positions.of(agent, thread.thread, epoch).read
+            thread.read_seq = max(thread.read_seq, read)
+            if thread.read_seq < thread.head_seq:
+                found.append(thread)
+        return found

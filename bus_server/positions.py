@@ -1,0 +1,59 @@
+"""How far agents are in threads: what each was handed and has read, until it is written."""
+
+from collections.abc import Mapping
+
+from bus_server.news import News
+from bus_server.store import Position
+
+
+class Positions:
+    """Positions not yet written. Losing them costs an agent repeats, never gaps."""
+
+    def __init__(self, news: News) -> None:
+        self._news = news
+        #: By agent and thread; of a thread that was made anew only the newer history counts.
+        self._unsaved: dict[tuple[str, str], Position] = {}
+        #: What is being written.
+        self._saving: dict[tuple[str, str], Position] = {}
+
+    def raise_to(
+        self, agent: str, thread: str, epoch: str, *, delivered: int = 0, read: int = 0
+    ) -> None:
+        """An agent is so far in a thread. Counts where it is further than was known."""
+        before = _of(self._unsaved, agent, thread, epoch)
+        self._unsaved[agent, thread] = before.up_to(delivered, read)
+        self._news.unsaved.set()
+        self._news.thread(thread)
+
+    def of(self, agent: str, thread: str, epoch: str) -> Position:
+        """Where an agent is, as far as that is not written."""
+        saving = _of(self._saving, agent, thread, epoch)
+        return _of(self._unsaved, agent, thread, epoch).up_to(saving.delivered, saving.read)
+
+    def written(self, agent: str, thread: str) -> bool:
+        """Whether the store knows as much of an agent in a thread."""
+        return (agent, thread) not in self._unsaved and (agent, thread) not in self._saving
+
+    def unsaved(self) -> Mapping[tuple[str, str], Position]:
+        """What is to be written. Say `saved` or `keep` when that is done."""
+        self._saving, self._unsaved = self._unsaved, {}
+        return self._saving
+
+    def saved(self) -> None:
+        """It is written."""
+        self._saving = {}
+
+    def keep(self) -> None:
+        """It could not be written: it comes again with the next `unsaved`."""
+        saving, self._saving = self._saving, {}
+        for key, position in saving.items():
+            newer = self._unsaved.setdefault(key, position)
+            if newer.epoch == position.epoch:
+                self._unsaved[key] = newer.up_to(position.delivered, position.read)
+
+
+def _of(kept: Mapping[tuple[str, str], Position], agent: str, thread: str, epoch: str) -> Position:
+    position = kept.get((agent, thread))
+    if position is None or position.epoch != epoch:
+        return Position(epoch, 0, 0)
+    return position

@@ -1,0 +1,257 @@
+"""Who is there: what is known of each agent now, by the newest evidence (the rules: agent.proto).
+
+Leases run on the event loop's clock; what is written to the store says when they end on the wall's.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+from bus_server.evidence import SETTABLE, SOMEWHERE, Evidence, Heartbeat
+from bus_server.news import News
+from bus_server.store import Sighting
+from threadbus.v1.agent_pb2 import (
+    PRESENCE_AWAITING_HUMAN,
+    PRESENCE_LAPSED,
+    PRESENCE_OFFLINE,
+    PRESENCE_UNSPECIFIED,
+    PRESENCE_WORKING,
+    Agent,
+)
+from threadbus.v1.agent_pb2 import Presence as State
+
+
+class Presence:
+    """What is known of agents. Those who are not there are forgotten once that is written."""
+
+    def __init__(self, news: News, *, agent_timeout: float, working_timeout: float) -> None:
+        self._news = news
+        self._agent_timeout = agent_timeout
+        self._working_timeout = working_timeout
+        self._known: dict[str, Evidence] = {}
+        self._unsaved: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+
+    # ── Evidence ────────────────────────────────────────────────────────────────────────────────
+
+    def seen(self, agent: str) -> None:
+        """It called: renews its lease."""
+        now = self._loop.time()
+        known = self._alive(agent, now)
+        known.lease_end = max(known.lease_end, now + self._agent_timeout)
+        self._settle(agent, known, now)
+
+    def heartbeat(self, agent: str, beat: Heartbeat) -> int:
+        """It says that it lives: when its lease ends, in microseconds since the epoch."""
+        now = self._loop.time()
+        known = self._alive(agent, now)
+        known.lease_end = now + (self._agent_timeout if beat.lease is None else beat.lease)
+        known.status_text = beat.status_text
+        if beat.state != PRESENCE_UNSPECIFIED:
+            known.said = beat.state
+            known.owed.clear()
+        self._settle(agent, known, now)
+        return self._wall(known.lease_end, now)
+
+    def wait_opened(self, agent: str, threads: Iterable[str]) -> None:
+        """It waits: what it was handed of these threads is dealt with."""
+        now = self._loop.time()
+        known = self._alive(agent, now)
+        known.lease_end = max(known.lease_end, now + self._agent_timeout)
+        known.waits += 1
+        known.said = PRESENCE_UNSPECIFIED
+        for thread in (SOMEWHERE, *threads):
+            known.owed.pop(thread, None)
+        self._settle(agent, known, now)
+
+    def wait_closed(self, agent: str) -> None:
+        """A wait ended; until then it was a sign of life."""
+        now, known = self._loop.time(), self._known.get(agent)
+        if known is None:
+            return  # it was unregistered meanwhile
+        known.waits -= 1
+        if not known.gone:
+            known.last_seen_time = time.time_ns() // 1000
+            known.lease_end = max(known.lease_end, now + self._agent_timeout)
+        self._settle(agent, known, now)
+
+    def delivered(self, agent: str, thread: str, seq: int) -> None:
+        """Messages up to `seq` were written to a wait of its: it has work to do."""
+        now, known = self._loop.time(), self._known.get(agent)
+        if known is None or known.gone:
+            return
+        known.said = PRESENCE_UNSPECIFIED
+        known.owed[thread] = seq
+        known.working_end = now + self._working_timeout
+        known.lease_end = max(known.lease_end, known.working_end)
+        self._settle(agent, known, now)
+
+    def read(self, agent: str, thread: str, seq: int) -> None:
+        """It has read a thread up to `seq`."""
+        known = self._known.get(agent)
+        if known is not None and known.owed:
+            known.owed.pop(SOMEWHERE, None)
+            if known.owed.get(thread, math.inf) <= seq:
+                del known.owed[thread]
+            self._settle(agent, known, self._loop.time())
+
+    def posted(self, agent: str, thread: str) -> None:
+        """It posted to a thread: what it was handed there is answered."""
+        self.read(agent, thread, 1 << 62)
+
+    def end(self, agent: str) -> None:
+        """It said goodbye."""
+        now = self._loop.time()
+        known = self._alive(agent, now)
+        known.gone, known.said = True, PRESENCE_UNSPECIFIED
+        known.owed.clear()
+        self._settle(agent, known, now)
+
+    def forget(self, agent: str) -> None:
+        """It is no agent any more."""
+        known = self._known.pop(agent, None)
+        self._unsaved.discard(agent)
+        if known is not None and known.timer is not None:
+            known.timer.cancel()
+        self._news.agent(agent)
+
+    # ── What it tells ───────────────────────────────────────────────────────────────────────────
+
+    def state(self, agent: str, stored: State.ValueType) -> State.ValueType:
+        """An agent's state, if the store's last word was this one."""
+        known = self._known.get(agent)
+        return stored if known is None else known.state(self._loop.time())
+
+    def tell(self, agent: Agent) -> None:
+        """Bring what the store said of an agent up to date."""
+        known = self._known.get(agent.name)
+        if known is None:
+            return
+        agent.presence = known.state(self._loop.time())
+        if known.status_text is not None:
+            agent.status_text = known.status_text
+        waiting = known.waits and not known.gone
+        seen = time.time_ns() // 1000 if waiting else known.last_seen_time
+        agent.last_seen_time.FromMicroseconds(seen)
+
+    # ── Remembering ─────────────────────────────────────────────────────────────────────────────
+
+    def restore(self, sightings: Iterable[Sighting]) -> None:
+        """Go on with what was known when the last server ended.
+
+        Each lease runs at least one full timeout anew: nobody is gone because the server was.
+        """
+        now = self._loop.time()
+        for sighting in sightings:
+            if sighting.state not in SETTABLE:
+                continue  # not there: the store knows
+            known = self._known[sighting.agent] = self._of(sighting, now)
+            known.own = True
+            known.lease_end = max(known.lease_end, now + self._agent_timeout)
+            if sighting.state == PRESENCE_WORKING:
+                known.owed[SOMEWHERE], known.working_end = 0, known.lease_end
+            elif sighting.state == PRESENCE_AWAITING_HUMAN:
+                known.said = sighting.state
+            self._settle(sighting.agent, known, now)
+            self._unsaved.discard(sighting.agent)
+
+    def merge(self, sightings: Iterable[Sighting]) -> None:
+        """Take over what another server on the same store learned later than we did."""
+        now = self._loop.time()
+        for sighting in sightings:
+            ours = self._known.get(sighting.agent)
+            if ours is not None and (ours.waits or ours.last_seen_time >= sighting.last_seen_time):
+                continue
+            if ours is not None and ours.timer is not None:
+                ours.timer.cancel()
+            known = self._of(sighting, now)
+            known.gone = sighting.state == PRESENCE_OFFLINE
+            if sighting.state in SETTABLE:
+                known.said = sighting.state
+            known.shown = PRESENCE_UNSPECIFIED if ours is None else ours.shown
+            self._known[sighting.agent] = known
+            self._unsaved.discard(sighting.agent)
+            self._settle(sighting.agent, known, now)
+            if known.shown in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
+                del self._known[sighting.agent]  # the store says so itself
+
+    def unsaved(self) -> list[Sighting]:
+        """What is to be written. Say `saved` or `keep` when that is done."""
+        names, self._unsaved = self._unsaved, set()
+        now = self._loop.time()
+        return [
+            Sighting(
+                agent=name,
+                state=known.state(now),
+                status_text=known.status_text,
+                last_seen_time=known.last_seen_time,
+                lease_end_time=self._wall(known.lease_end, now),
+            )
+            for name, known in ((name, self._known[name]) for name in names)
+        ]
+
+    def saved(self, sightings: Iterable[Sighting]) -> None:
+        """It is written: of those who are not there nothing need be kept here."""
+        for name in (sighting.agent for sighting in sightings):
+            known = self._known.get(name)
+            if known is None or name in self._unsaved or known.waits:
+                continue
+            if known.state(self._loop.time()) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
+                del self._known[name]
+                if known.timer is not None:
+                    known.timer.cancel()
+
+    def keep(self, sightings: Sequence[Sighting]) -> None:
+        """It could not be written: it comes again with the next `unsaved`."""
+        self._unsaved |= {s.agent for s in sightings if s.agent in self._known}
+
+    def _alive(self, agent: str, now: float) -> Evidence:
+        """An agent that has just shown itself."""
+        known = self._known.get(agent)
+        if known is None:
+            known = self._known[agent] = Evidence()
+        elif known.state(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
+            known.gone, known.said = False, PRESENCE_UNSPECIFIED
+            known.owed.clear()
+        known.own = True
+        known.last_seen_time = time.time_ns() // 1000
+        return known
+
+    def _of(self, sighting: Sighting, now: float) -> Evidence:
+        known = Evidence()
+        known.status_text = sighting.status_text
+        known.last_seen_time = sighting.last_seen_time
+        known.lease_end = now + (sighting.lease_end_time - time.time_ns() // 1000) / 1e6
+        return known
+
+    def _settle(self, agent: str, known: Evidence, now: float) -> None:
+        """Have others learn what changed, now and when it will change by itself."""
+        if known.own:
+            self._unsaved.add(agent)
+            self._news.unsaved.set()
+        state = known.state(now)
+        if state != known.shown:
+            known.shown = state
+            self._news.agent(agent)
+        due = known.next_change(now)
+        if due < known.timer_at:  # a later one is found out when the timer goes off
+            if known.timer is not None:
+                known.timer.cancel()
+            known.timer, known.timer_at = self._loop.call_at(due, self._ring, agent, known), due
+
+    def _ring(self, agent: str, known: Evidence) -> None:
+        known.timer, known.timer_at = None, math.inf
+        now, before = self._loop.time(), known.shown
+        if known.state(now) != before:
+            self._settle(agent, known, now)
+            if known.shown == PRESENCE_LAPSED and not known.own:
+                del self._known[agent]
+        else:
+            due = known.next_change(now)
+            if due < math.inf:
+                known.timer, known.timer_at = self._loop.call_at(due, self._ring, agent, known), due
+
+    def _wall(self, moment: float, now: float) -> int:
+        """A moment of the loop's clock in microseconds since the epoch."""
+        return time.time_ns() // 1000 + round(max(moment - now, -1e9) * 1e6)

@@ -1,0 +1,42 @@
+"""AdminService: what operators do."""
+
+from bus_server.auth import Caller, need
+from bus_server.bus import Bus
+from bus_server.errors import ValidationFailed
+from bus_server.services import validation as valid
+from bus_server.services.pages import fitting
+from threadbus.v1 import admin_service_pb2 as pb
+
+
+class AdminService:
+    """The servicer of threadbus.v1.AdminService."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def ListWaits(self, request: pb.ListWaitsRequest, caller: Caller) -> pb.ListWaitsResponse:
+        need(caller, "admin")
+        if request.agent:
+            valid.agent_name("agent", request.agent)
+        if request.thread:
+            valid.thread_name("thread", request.thread)
+        size = valid.limit("page_size", request.page_size, default=100, most=1_000)
+        after = request.page_token or "0"
+        if not (after.isascii() and after.isdigit() and len(after) < 20):
+            raise ValidationFailed(("page_token", "not one that this server gave"))
+        found = self._bus.open_waits(
+            agent=request.agent, thread=request.thread, after=int(after), limit=size + 1
+        )
+        waits = []
+        for _, wait in found:
+            told = pb.Wait(agent=wait.agent or "anonymous", threads=wait.cursors())
+            told.start_time.FromMicroseconds(wait.start_time)
+            waits.append(told)
+        listed = fitting(waits, size)
+        response = pb.ListWaitsResponse(waits=listed)
+        if len(found) > len(listed):
+            response.next_page_token = str(found[len(listed) - 1][0])
+        return response
+
+
+SERVICE = pb.DESCRIPTOR.services_by_name["AdminService"]

@@ -1,0 +1,77 @@
+"""What the bus really calls of a store; sqlite.py is the one there is."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from bus_server.store import Command, Commit, Head, Owner, Page, Place, Sighting
+from threadbus.v1.agent_pb2 import Agent, Participant
+from threadbus.v1.bus_service_pb2 import ThreadUnread
+from threadbus.v1.message_pb2 import Message
+from threadbus.v1.thread_pb2 import Thread
+
+
+class Store(Protocol):
+    """A store. Reads see what was committed before they began."""
+
+    epoch: str
+
+    async def commit(self, commands: Sequence[Command[Any]]) -> Commit:
+        """Run the commands as one transaction, durable when this returns.
+
+        A command that is refused, or fails, does so alone. Raises StoreBusy when the store is
+        locked by somebody else for too long, StorageFull when the disk is; then nothing was done.
+        """
+
+    async def foreign_version(self) -> int:
+        """A number that changes when somebody else has written to the store."""
+
+    async def heads(self, names: Sequence[str]) -> dict[str, Head]:
+        """Where these threads end; those that do not exist are left out."""
+
+    async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
+        """Messages after < seq <= upto of a thread, ascending, until max_bytes; [] if deleted."""
+
+    async def page(
+        self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
+    ) -> Page:
+        """Messages after < seq < before (0: no bound). Raises ThreadNotFound."""
+
+    async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
+        """Who sent these messages of a thread."""
+
+    async def threads(self, names: Sequence[str]) -> list[Thread]:
+        """Threads by name; those that do not exist are left out."""
+
+    async def list_threads(
+        self,
+        states: Sequence[int],
+        prefix: str,
+        participant: str,
+        limit: int,
+        after: Place | None,
+    ) -> list[tuple[Thread, Place]]:
+        """Threads, last active first, each with its place in that order; those after a place."""
+
+    async def participants(
+        self, name: str, *, first: Sequence[str] = (), after: str = "", limit: int
+    ) -> tuple[Head, list[Participant]]:
+        """Where a thread ends, and at most `limit` of those in it.
+
+        First those named, whoever they are; then participants by name, after a name if one is
+        given. Their presence is that of the last checkpoint. Raises ThreadNotFound.
+        """
+
+    async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
+        """Threads, and their epochs, that an agent has not read to their heads, newest first."""
+
+    async def sightings(self, since: int) -> list[Sighting]:
+        """What was last known of agents that were seen after this time (as above)."""
+
+    async def agent(self, name: str) -> Agent | None:
+        """An agent, if it is registered; its presence is that of the last checkpoint."""
+
+    async def list_agents(self, limit: int, after: str) -> list[Agent]:
+        """Agents by name, after the name given."""
+
+    async def owner(self, token_hash: bytes) -> Owner | None:
+        """Whose token has this hash."""

@@ -1,0 +1,81 @@
+"""Where a wait is in one of its threads, and what it has told of it."""
+
+from collections.abc import Iterator, Mapping
+
+from bus_server.errors import ThreadNotFound
+from bus_server.roster import Roster
+from bus_server.store import Head
+from bus_server.tail import Tail
+from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitResync
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import ThreadPosition
+
+#: A frame tells of so many participants at most.
+FRAME_PARTICIPANTS = 1_000
+
+
+class WaitPosition:
+    """Where the wait is in one thread."""
+
+    def __init__(self, requested: Cursor, tail: Tail, head: Head) -> None:
+        self.requested = requested
+        self.tail = tail
+        self.start_seq = head.seq
+        #: Nothing past this is delivered: set when max_wait is over.
+        self.limit: int | None = None
+        #: What a frame last told.
+        self.told = requested.after_seq
+        self.caught_up = False
+        self.resync: WaitResync.Reason.ValueType | None = None
+        #: Who takes part, if that is to be told, and which version of it was told last.
+        self.roster: Roster | None = None
+        self.roster_version = -1
+        self._participants: Mapping[str, Participant] = {}
+        self.after = requested.after_seq
+        if requested.epoch not in ("", head.epoch):
+            self.resync = WaitResync.REASON_EPOCH_CHANGED
+        elif requested.after_seq > head.seq:
+            self.resync = WaitResync.REASON_CURSOR_AHEAD
+        if self.resync is not None:
+            self.after = 0
+
+    @property
+    def name(self) -> str:
+        return self.requested.thread
+
+    @property
+    def head(self) -> Head:
+        if self.tail.gone or self.tail.head is None:
+            raise ThreadNotFound([self.name])
+        return self.tail.head
+
+    @property
+    def target(self) -> int:
+        """Deliver up to here."""
+        return self.head.seq if self.limit is None else self.limit
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
+
+    def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
+        """The position, for a frame that is sent now."""
+        self.told = self.after
+        return ThreadPosition(
+            cursor=cursor or self.cursor,
+            head_seq=self.head.seq,
+            first_seq=1,
+            state=self.head.state,
+        )
+
+    def participants_are(self, now: Mapping[str, Participant]) -> Iterator[ParticipantUpdate]:
+        """What is new about the participants, bit by bit."""
+        before, self._participants = self._participants, now
+        changed = [found for name, found in now.items() if before.get(name) != found]
+        left = [name for name in before if name not in now]
+        for at in range(0, max(len(changed), len(left)), FRAME_PARTICIPANTS):
+            upto = at + FRAME_PARTICIPANTS
+            yield ParticipantUpdate(
+                thread=self.name, participants=changed[at:upto], left=left[at:upto]
+            )

@@ -1,0 +1,113 @@
+"""The waits that are open: who waits where, and how to end one from outside."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from bus_server.errors import BusError, QuotaExceeded
+from bus_server.filter import Filter
+from bus_server.tail import Watch
+from threadbus.v1.bus_service_pb2 import WaitEnding
+from threadbus.v1.message_pb2 import Cursor
+
+
+class OpenWait:
+    """One call of WaitMessages."""
+
+    def __init__(
+        self, agent: str, token: bytes, expire_time: int, threads: Sequence[str], wanted: Filter
+    ) -> None:
+        #: Who waits; empty: somebody without a name of its own.
+        self.agent = agent
+        #: Hash of the token it was opened with; empty: none.
+        self.token = token
+        #: When that token ends, in microseconds since the epoch; 0: never.
+        self.expire_time = expire_time
+        self.threads = threads
+        self.filter = wanted
+        self.start_time = time.time_ns() // 1000
+        #: Where it is; none before it began.
+        self.cursors: Callable[[], list[Cursor]] = list
+        self.watch: Watch | None = None
+        #: Why it must end: with this frame, or with this error.
+        self.ended: WaitEnding.Reason.ValueType | BusError | None = None
+
+    async def end(self, how: WaitEnding.Reason.ValueType | BusError) -> None:
+        """Have it end as soon as its current frame is sent."""
+        self.ended = how
+        await self._wake()
+
+    async def expire(self, expire_time: int) -> None:
+        """Its token ends at this time."""
+        self.expire_time = expire_time
+        await self._wake()
+
+    async def _wake(self) -> None:
+        if self.watch is not None:
+            await self.watch.notify()
+
+
+class Waits:
+    """All open waits of this server."""
+
+    def __init__(self, max_open_waits: int) -> None:
+        self._most = max_open_waits
+        self._counts: Counter[str] = Counter()
+        #: In the order they were opened. The numbers are never used again.
+        self._open: dict[int, OpenWait] = {}
+        self._opened = 0
+        self._on: dict[str, set[OpenWait]] = {}
+
+    @contextlib.contextmanager
+    def opened(self, wait: OpenWait) -> Iterator[None]:
+        """Hold a wait open. Raises QuotaExceeded when its agent has too many."""
+        if wait.agent and self._counts[wait.agent] >= self._most:
+            raise QuotaExceeded(
+                "open waits of one agent",
+                self._most,
+                "end some, or wait on several threads in one call",
+            )
+        self._opened += 1
+        number = self._opened
+        self._open[number] = wait
+        self._counts[wait.agent] += 1
+        for thread in wait.threads:
+            self._on.setdefault(thread, set()).add(wait)
+        try:
+            yield
+        finally:
+            del self._open[number]
+            self._counts[wait.agent] -= 1
+            if not self._counts[wait.agent]:
+                del self._counts[wait.agent]
+            for thread in wait.threads:
+                self._on[thread].discard(wait)
+                if not self._on[thread]:
+                    del self._on[thread]
+
+    def on(self, thread: str) -> Iterator[OpenWait]:
+        """The open waits of named agents on a thread."""
+        return (wait for wait in self._on.get(thread, ()) if wait.agent)
+
+    def find(self, agent: str, thread: str, after: int) -> list[tuple[int, OpenWait]]:
+        """Open waits after a number, longest first; of this agent, on this thread, if given."""
+        return [
+            (number, wait)
+            for number, wait in self._open.items()
+            if number > after
+            and agent in ("", wait.agent or "anonymous")
+            and (not thread or thread in wait.threads)
+        ]
+
+    async def end(self, how: WaitEnding.Reason.ValueType | BusError, *, agent: str) -> None:
+        """End an agent's waits."""
+        for wait in list(self._open.values()):
+            if wait.agent == agent:
+                await wait.end(how)
+
+    async def expire(self, token: bytes, expire_time: int) -> None:
+        """Have the waits that were opened with a token end with it."""
+        for wait in list(self._open.values()):
+            if wait.token == token:
+                await wait.expire(expire_time)
