@@ -197,9 +197,10 @@ class Follow:
         p.after = wanted[-1].seq if self._full else messages[-1].seq
         if wanted:
             p.told = p.after
+            # First: the agent may have read it, and said so, before the write returns.
+            self._participants.delivered(self._wait.agent, p.name, p.head, wanted)
             batch = MessageBatch(cursor=p.cursor, messages=wanted)
             await self._send(WaitMessagesResponse(messages=batch))
-            self._participants.delivered(self._wait.agent, p.name, p.head, wanted)
 
     async def _tell_participants(self) -> None:
         """Send what changed of those who take part, thread by thread."""

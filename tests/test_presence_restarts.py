@@ -1,0 +1,202 @@
+"""What is known of agents over the life of servers: checkpoints, restarts, two servers on a file."""
+
+import asyncio
+import re
+from datetime import datetime
+from itertools import pairwise
+
+import pytest
+
+from tests.callers import Caller, register
+from tests.conftest import StartServer
+from tests.connections import Connection, connected
+from tests.patience import until, until_known
+from tests.peers import Peer
+from tests.serving import ServerProcess
+from tests.sightings import beat, seen, state, until_state
+from tests.statements import commits_tried, statements
+from tests.wait_frames import waiting
+from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING
+from threadbus.v1.agent_service_pb2 import EndSessionRequest, RegisterAgentRequest
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_service_pb2 import (
+    JoinThreadRequest,
+    ListParticipantsRequest,
+)
+
+HASTY = ("--heartbeat-interval", "0.6", "--agent-timeout", "1", "--checkpoint-interval", "0.05")
+DEBUG = ("--log-level", "debug")
+
+pytestmark = pytest.mark.slow
+
+
+async def agents_in_every_state(client: Connection, thread: str) -> dict[str, Caller]:
+    """Six agents; each is in the state it is named for."""
+    names = ("waiting", "working", "busy", "human", "lapsed", "offline")
+    agents = {name: await register(client.agents, f"{thread}-{name}") for name in names}
+    await beat(client.bus, agents["lapsed"])
+    await until_state(client.agents, agents["lapsed"].name, "LAPSED")
+    for name in ("waiting", "working"):
+        join = JoinThreadRequest(thread=thread)
+        await client.threads.JoinThread(join, metadata=agents[name].metadata)
+    await Peer(client.bus).post(thread, "work to do")
+    await beat(client.bus, agents["busy"], state=PRESENCE_WORKING, lease=600, status_text="busy")
+    await beat(client.bus, agents["human"], state=PRESENCE_AWAITING_HUMAN, lease=600)
+    async with waiting(client.bus, thread, max_wait=0, metadata=agents["working"].metadata) as end:
+        await end.ending()
+    await client.agents.EndSession(EndSessionRequest(), metadata=agents["offline"].metadata)
+    return agents
+
+
+async def states(client: Connection, agents: dict[str, Caller]) -> dict[str, str]:
+    """What is seen of each."""
+    return {name: await state(client.agents, agent.name) for name, agent in agents.items()}
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+async def test_a_restart_tells_the_truth(start_server: StartServer, name: str, how: str) -> None:
+    server = start_server(*HASTY, *DEBUG)
+    async with connected(server.address, name) as client:
+        agents = await agents_in_every_state(client, name)
+        token = agents["waiting"].metadata
+        async with waiting(client.bus, Cursor(thread=name, after_seq=1), metadata=token) as frames:
+            await frames.until("caught_up")
+            before = await states(client, agents)
+            assert before == {
+                "waiting": "WAITING",
+                "working": "WORKING",
+                "busy": "WORKING",
+                "human": "AWAITING_HUMAN",
+                "lapsed": "LAPSED",
+                "offline": "OFFLINE",
+            }
+            if how == "stopped":
+                assert server.stop() == 0
+            else:
+                written = commits_tried(server)
+                # The one that may be under way, and one that begins after all this happened.
+                await until(lambda: commits_tried(server) >= written)
+                await beat(client.bus, await register(client.agents, f"{name}-last"))
+                last = commits_tried(server)
+                await until(lambda: commits_tried(server) >= last + 1)
+                await until_written(client, agents)
+                server.kill()
+    server.start()
+    async with connected(server.address) as client:
+        # Who waited is there, and will wait again; nobody is gone because the server was.
+        assert await states(client, agents) == before | {"waiting": "IDLE"}
+        assert (await seen(client.agents, agents["busy"].name)).status_text == "busy"
+        await until_state(client.agents, agents["waiting"].name, "LAPSED")
+        after = await states(client, agents)
+        assert after == before | {"waiting": "LAPSED"}
+
+
+async def until_written(client: Connection, agents: dict[str, Caller]) -> None:
+    """Return once a checkpoint that began after this has ended: its answer is a later commit's."""
+    # A join waits for the checkpoint of what its agent has just read.
+    agent = agents["working"]
+    thread = agent.name.removesuffix("-working")
+    await beat(client.bus, agent, lease=600, read_cursors=[Cursor(thread=thread, after_seq=0)])
+    await client.threads.JoinThread(JoinThreadRequest(thread=thread), metadata=agent.metadata)
+
+
+async def test_work_that_was_handed_out_before_a_restart_ends_when_it_is_answered(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        await Peer(client.bus).post(name, "work to do")
+        async with waiting(client.bus, name, max_wait=0, metadata=agent.metadata) as frames:
+            await frames.ending()
+        assert server.stop() == 0
+    server.start()
+    async with connected(server.address) as client:
+        assert await state(client.agents, name) == "WORKING"
+        await Peer(client.bus, agent).post(name, "done")
+        assert await state(client.agents, name) == "IDLE"
+
+
+async def test_positions_outlive_a_restart(start_server: StartServer, name: str) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        await client.threads.JoinThread(JoinThreadRequest(thread=name), metadata=agent.metadata)
+        await Peer(client.bus).post_all(name, "1", "2", "3")
+        async with waiting(client.bus, name, max_wait=0, metadata=agent.metadata) as frames:
+            await frames.ending()
+        await beat(client.bus, agent, read_cursors=[Cursor(thread=name, after_seq=2)])
+        assert server.stop() == 0
+    server.start()
+    async with connected(server.address) as client:
+        listed = await client.threads.ListParticipants(ListParticipantsRequest(thread=name))
+        (found,) = listed.participants
+        assert (found.delivered_seq, found.read_seq) == (3, 2)
+
+
+async def test_five_thousand_agents_that_beat_cost_one_transaction_per_checkpoint_interval(
+    start_server: StartServer, name: str
+) -> None:
+    interval, count, rounds = 0.5, 5_000, 2
+    server = start_server("--checkpoint-interval", str(interval), *DEBUG)
+    async with connected(server.address) as client:
+        at_once = asyncio.Semaphore(100)
+
+        async def registered(number: int) -> Caller:
+            async with at_once:
+                request = RegisterAgentRequest(agent=f"a{number}")
+                return Caller(request.agent, (await client.agents.RegisterAgent(request)).token)
+
+        async def beats(agent: Caller) -> None:
+            async with at_once:
+                await beat(client.bus, agent, status_text="here")
+
+        agents = await asyncio.gather(*(registered(number) for number in range(count)))
+        before = len(server.log)
+        for _ in range(rounds):
+            await asyncio.gather(*(beats(agent) for agent in agents))
+        checkpoints = begun(server, before)
+        await until(lambda: len(begun(server, before)) > len(checkpoints))
+    moments = begun(server, before)
+    assert all(
+        (later - earlier).total_seconds() > interval * 0.9 for earlier, later in pairwise(moments)
+    )
+    assert any("INSERT INTO presence" in statement for statement in statements(server))
+    assert server.stop() == 0
+    server.start()
+    async with connected(server.address) as client:
+        for number in (0, count - 1):
+            assert (await seen(client.agents, f"a{number}")).status_text == "here"
+
+
+def begun(server: ServerProcess, after: int) -> list[datetime]:
+    """When transactions were begun, by the lines of the log after so many."""
+    lines = [line for line in server.log[after:] if "BEGIN IMMEDIATE" in line]
+    times = [re.match(r"\S+ \S+", line) for line in lines]
+    return [datetime.strptime(time[0], "%Y-%m-%d %H:%M:%S,%f") for time in times if time]  # noqa: DTZ007
+
+
+async def test_another_server_on_the_file_learns_who_is_there(
+    start_server: StartServer, name: str
+) -> None:
+    flags = ("--checkpoint-interval", "0.05", "--fallback-interval", "0.1")
+    here, there = start_server(*flags), start_server(*flags)
+    async with connected(here.address, name) as client, connected(there.address) as other:
+        agent = await register(client.agents, name)
+        await beat(client.bus, agent, state=PRESENCE_AWAITING_HUMAN, status_text="help")
+        await until_state(other.agents, name, "AWAITING_HUMAN")
+        assert (await seen(other.agents, name)).status_text == "help"
+        await client.agents.EndSession(EndSessionRequest(), metadata=agent.metadata)
+        await until_state(other.agents, name, "OFFLINE")
+
+        await beat(other.bus, agent)
+        await until_state(client.agents, name, "IDLE")
+
+        async def read_there() -> bool:
+            request = ListParticipantsRequest(thread=name)
+            found = (await other.threads.ListParticipants(request)).participants
+            return [p.read_seq for p in found] == [1]
+
+        await Peer(client.bus, agent).post(name, "hello", based_on_seq=0)
+        await beat(client.bus, agent, read_cursors=[Cursor(thread=name, after_seq=1)])
+        await until_known(read_there)

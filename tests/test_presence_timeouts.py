@@ -1,0 +1,167 @@
+"""What everybody sees of an agent as time passes: leases, and what outlives them.
+
+The timeouts are short. How long something lasts is told by another agent, whose own lease runs out
+meanwhile.
+"""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.callers import Caller, register
+from tests.client_process import waiting_client
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.patience import until_known
+from tests.peers import Peer
+from tests.serving import AgentStub, BusStub, ServerProcess
+from tests.sightings import beat, seen, state, until_state
+from tests.wait_frames import waiting
+from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING
+from threadbus.v1.message_pb2 import Cursor
+
+TIMEOUT = 0.4
+HASTY = (
+    *("--heartbeat-interval", "0.2", "--agent-timeout", str(TIMEOUT)),
+    *("--working-timeout", "1.5", "--checkpoint-interval", "0.1"),
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with short timeouts."""
+    with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db", *HASTY) as running:
+        yield running
+
+
+@pytest.fixture
+async def agent(agents: AgentStub, name: str) -> Caller:
+    """A fresh agent."""
+    return await register(agents, name)
+
+
+async def timeouts_pass(bus: BusStub, agents: AgentStub, agent: Caller, count: int) -> None:
+    """Return when so many timeouts are over: as often another agent lapses after a heartbeat."""
+    clock = await register(agents, f"{agent.name}-clock")
+    for _ in range(count):
+        await beat(bus, clock)
+        await until_state(agents, clock.name, "LAPSED")
+
+
+async def test_silence_is_lapsed_and_any_call_ends_it(
+    agents: AgentStub, bus: BusStub, agent: Caller
+) -> None:
+    await beat(bus, agent, state=PRESENCE_AWAITING_HUMAN, status_text="need a decision")
+    await until_state(agents, agent.name, "LAPSED", never="IDLE")
+    assert (await seen(agents, agent.name)).status_text == "need a decision"
+    await beat(bus, agent)
+    assert await state(agents, agent.name) == "IDLE"
+
+
+async def test_an_agent_that_beats_does_not_lapse(
+    agents: AgentStub, bus: BusStub, agent: Caller
+) -> None:
+    clock = await register(agents, f"{agent.name}-clock")
+    await beat(bus, clock)
+
+    async def clock_lapsed_while_we_beat() -> bool:
+        await beat(bus, agent)
+        assert await state(agents, agent.name) == "IDLE"
+        return await state(agents, clock.name) == "LAPSED"
+
+    await until_known(clock_lapsed_while_we_beat)
+
+
+async def test_a_wait_outlives_ten_timeouts_and_its_end_is_the_last_sign_of_life(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    async with waiting(bus, thread, metadata=agent.metadata) as frames:
+        await frames.until("caught_up")
+        opened = (await seen(agents, agent.name)).last_seen_time.ToMicroseconds()
+        await timeouts_pass(bus, agents, agent, 10)
+        found = await seen(agents, agent.name)
+        assert await state(agents, agent.name) == "WAITING"
+        assert found.last_seen_time.ToMicroseconds() - opened > 10 * TIMEOUT * 1e6
+    await until_state(agents, agent.name, "LAPSED")
+
+
+async def test_a_silent_model_turn_is_work_for_the_working_timeout(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    await Peer(bus).post(thread, "think about this")
+    async with waiting(bus, thread, max_wait=0, metadata=agent.metadata) as frames:
+        await frames.ending()
+    await timeouts_pass(bus, agents, agent, 2)
+    assert await state(agents, agent.name) == "WORKING"
+    await until_state(agents, agent.name, "LAPSED", never="IDLE")
+
+
+async def test_work_that_lasts_too_long_is_waiting_while_its_wait_is_open(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    await Peer(bus).post(thread, "think about this")
+    async with waiting(bus, thread, metadata=agent.metadata) as frames:
+        await frames.messages(1)
+        assert await state(agents, agent.name) == "WORKING"
+        await until_state(agents, agent.name, "WAITING", never="LAPSED")
+
+
+async def test_a_lease_covers_a_silent_turn_and_its_end_is_lapsed(
+    agents: AgentStub, bus: BusStub, agent: Caller
+) -> None:
+    await beat(bus, agent, state=PRESENCE_WORKING, lease=2.0)
+    await timeouts_pass(bus, agents, agent, 2)
+    assert await state(agents, agent.name) == "WORKING"
+    await until_state(agents, agent.name, "LAPSED", never="IDLE")
+
+
+async def test_other_calls_do_not_shorten_a_lease_and_a_heartbeat_does(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    await beat(bus, agent, state=PRESENCE_WORKING, lease=60)
+    await Peer(bus, agent).post(thread, "half way")
+    await timeouts_pass(bus, agents, agent, 2)
+    assert await state(agents, agent.name) == "WORKING"
+    await beat(bus, agent)
+    await until_state(agents, agent.name, "LAPSED")
+
+
+async def test_a_heartbeat_after_a_delivery_ends_the_patience_with_it(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    await Peer(bus).post(thread, "think about this")
+    async with waiting(bus, thread, max_wait=0, metadata=agent.metadata) as frames:
+        await frames.ending()
+    await beat(bus, agent)
+    assert await state(agents, agent.name) == "WORKING"
+    clock = await register(agents, f"{agent.name}-clock")
+    await Peer(bus).post(thread, "another")
+    async with waiting(bus, Cursor(thread=thread), max_wait=0, metadata=clock.metadata) as frames:
+        await frames.ending()  # it has the whole working timeout
+    await until_state(agents, agent.name, "LAPSED", never="IDLE")
+    assert await state(agents, clock.name) == "WORKING"
+
+
+async def test_an_agent_that_is_killed_while_it_waits_is_lapsed(
+    agents: AgentStub, server: ServerProcess, agent: Caller, thread: str
+) -> None:
+    with waiting_client(server.address, thread, agent.token) as process:
+        assert await state(agents, agent.name) == "WAITING"
+        process.kill()
+        await until_state(agents, agent.name, "LAPSED")
+
+
+async def test_an_agent_that_is_stopped_is_waiting_until_its_connection_is_given_up(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server(*HASTY, "--keepalive-time", "1", "--keepalive-timeout", "1")
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        with waiting_client(server.address, name, agent.token) as process:
+            process.send_signal(signal.SIGSTOP)
+            await timeouts_pass(client.bus, client.agents, agent, 2)
+            assert await state(client.agents, agent.name) == "WAITING"
+            await until_state(client.agents, agent.name, "LAPSED")
