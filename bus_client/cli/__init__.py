@@ -26,6 +26,7 @@ _VERBS = {
     "read": ("bus_client.cli.reading", "read", "Read messages without waiting."),
     "wait": ("bus_client.cli.waiting", "wait", "Wait for what you have not read yet."),
     "tail": ("bus_client.cli.tailing", "tail", "Watch threads until you are tired of it."),
+    "import": ("bus_client.cli.importing", "import_", "Post the messages in a file."),
     "proto": ("bus_client.cli.proto", "proto", "Write the .proto files for other languages."),
 }
 

@@ -45,23 +45,27 @@ _MEANINGS: dict[str, tuple[int, str]] = {
 }
 
 
-def tell(error: BusError, *, json: bool) -> int:
-    """Says on stderr what happened; answers the exit code that stands for it."""
-    code, hint = next(_MEANINGS[kind.__name__] for kind in type(error).__mro__)
-    hint = hint.format(error=error) if hint else error.hint
+def tell(error: BusError, *, json: bool, message: str = "", hint: str = "") -> int:
+    """Says on stderr what happened; answers the exit code that stands for it.
+
+    `message` and `hint` are said instead of the error's own, by verbs that know better.
+    """
+    code, usual = next(_MEANINGS[kind.__name__] for kind in type(error).__mro__)
+    usual = usual.format(error=error) if usual else error.hint
     if getattr(error, "request_id", None) == "":  # not a post: repeating may not be safe
-        hint = "Look whether it was done before you repeat it."
+        usual = "Look whether it was done before you repeat it."
+    message, hint = message or error.message, hint or usual
     if json:
         document = {
             "code": error.code,
             "reason": error.reason,
-            "message": error.message,
+            "message": message,
             "hint": hint,
             "retryable": error.retryable,
         }
         click.echo(dumps(document), err=True)
     else:
-        click.echo(f"threadbus: {safe(error.message)}", err=True)
+        click.echo(f"threadbus: {safe(message)}", err=True)
         if hint:
             click.echo(f"  {safe(hint)}", err=True)
     return code

@@ -7,11 +7,11 @@ import functools
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -59,6 +59,7 @@ class Session:
         )
 
 
+T = TypeVar("T")
 Verb = Callable[..., Awaitable[int | None]]
 
 
@@ -124,6 +125,17 @@ async def until_signalled(verb: Awaitable[int | None]) -> int:
         if not received:
             raise
         return 128 + received[0]
+
+
+async def side_by_side(parts: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """Runs all parts at once; the first that fails ends the others."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _token(file: Path | None) -> str | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from bus_client.cli import failures
 from bus_client.cli.documents import document
 from bus_client.cli.options import as_option, timeout_option
 from bus_client.cli.output import Output, while_read
-from bus_client.cli.session import Session, on_server
+from bus_client.cli.session import Session, on_server, side_by_side
 from bus_client.cli.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ async def tail(session: Session, threads: Sequence[str], from_start: bool, last:
                 _View(bus.thread(name), session.out, lines, None if from_start else last)
                 for name in threads
             ]
-            return max(await _side_by_side([view.follow() for view in views]))
+            return max(await side_by_side([view.follow() for view in views]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +92,3 @@ class _View:
             failures.tell(lost, json=self.out.json)
             return False
         return True
-
-
-async def _side_by_side(views: Sequence[Coroutine[None, None, int]]) -> list[int]:
-    tasks = [asyncio.create_task(view) for view in views]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
