@@ -27,6 +27,7 @@ _VERBS = {
     "wait": ("bus_client.cli.waiting", "wait", "Wait for what you have not read yet."),
     "tail": ("bus_client.cli.tailing", "tail", "Watch threads until you are tired of it."),
     "import": ("bus_client.cli.importing", "import_", "Post the messages in a file."),
+    "export": ("bus_client.cli.exporting", "export", "Write threads as JSON lines or Markdown."),
     "proto": ("bus_client.cli.proto", "proto", "Write the .proto files for other languages."),
 }
 

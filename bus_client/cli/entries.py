@@ -114,8 +114,12 @@ class Entries:
             while position < end:
                 self._file.seek(position)  # others read here, too
                 line = self._file.readline(_LONGEST_LINE + 1)
-                entry = self._parse(line, number)
-                if entry.thread != thread:
+                entry: Message | None
+                try:
+                    entry = self._parse(line, number)
+                except BadLine:
+                    entry = None  # which it was not
+                if entry is None or entry.thread != thread:
                     raise BadLine(number, "the file was changed while it was imported")
                 yield number, entry
                 number, position = number + 1, position + len(line)

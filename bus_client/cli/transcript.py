@@ -52,7 +52,8 @@ class Transcript:
         sender = f"{safe(message.sender):{self._sender}}"
         time = clock(message.create_time)
         indent = " " * len(f"{place} {sender} {time}  ")
-        first, *rest = safe_lines(_remarks(message) + message.content)
+        also = f"({', '.join(map(safe, found))}) " if (found := remarks(message)) else ""
+        first, *rest = safe_lines(also + message.content)
         yield f"{self._dim(place)} {self._bold(sender)} {self._dim(time)}  {first}".rstrip()
         for line in rest:
             yield f"{indent}{line}".rstrip()
@@ -109,29 +110,29 @@ def clock(time: Timestamp) -> str:
     return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
-def _remarks(message: Message) -> str:
-    """What else there is to know of a message, in brackets before its text."""
-    remarks = []
+def remarks(message: Message) -> list[str]:
+    """What else there is to know of a message than who said what and when; not made safe."""
+    found = []
     if message.kind != bus_client.MessageKind.MESSAGE_KIND_CHAT:
-        remarks.append("thread")
+        found.append("thread")
     if message.priority not in (
         bus_client.Priority.PRIORITY_UNSPECIFIED,
         bus_client.Priority.PRIORITY_NORMAL,
     ):
         known = message.priority in bus_client.Priority.values()
         name = bus_client.Priority.Name(message.priority) if known else str(message.priority)
-        remarks.append(name.removeprefix("PRIORITY_").lower())
+        found.append(name.removeprefix("PRIORITY_").lower())
     if message.posted_by:
-        remarks.append(f"by {message.posted_by}")
+        found.append(f"by {message.posted_by}")
     if message.reply_to:
-        remarks.append(f"re #{message.reply_to}")
+        found.append(f"re #{message.reply_to}")
     if message.handoff_to:
-        remarks.append(f"→ {message.handoff_to}")
+        found.append(f"→ {message.handoff_to}")
     unseen = [name for name in message.mentions if f"@{name}" not in message.content]
-    remarks += [f"@{name}" for name in unseen]
-    remarks += [f"{key}={value}" for key, value in sorted(message.labels.items())]
-    remarks += [f"file {file.filename or file.url or '?'}" for file in message.attachments]
-    return f"({', '.join(safe(remark) for remark in remarks)}) " if remarks else ""
+    found += [f"@{name}" for name in unseen]
+    found += [f"{key}={value}" for key, value in sorted(message.labels.items())]
+    found += [f"file {file.filename or file.url or '?'}" for file in message.attachments]
+    return found
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

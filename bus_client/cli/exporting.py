@@ -1,0 +1,212 @@
+"""`threadbus export`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import bus_client
+from bus_client.cli import markdown
+from bus_client.cli.documents import document
+from bus_client.cli.failures import NOTHING_NEW
+from bus_client.cli.options import as_option, timeout_option
+from bus_client.cli.progress import progress
+from bus_client.cli.session import Session, on_server
+from bus_client.cli.text import dumps
+
+if TYPE_CHECKING:
+    from bus_client import BusClient, Message, Thread
+
+_PAGE = 100  # messages in memory at a time
+
+
+@click.command()
+@click.argument("threads", metavar="[THREAD…]", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every thread, archived ones, too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "markdown"]),
+    default="jsonl",
+    help="A line of JSON for each message, or a transcript for people.",
+)
+@click.option(
+    "--fields",
+    metavar="NAME,…",
+    help="Only these fields of each message, in this order.  [default: all that are set]",
+)
+@click.option(
+    "--out",
+    "file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write; it is replaced once all is there.  [default: standard output]",
+)
+@as_option
+@timeout_option
+@on_server
+async def export(
+    session: Session,
+    threads: Sequence[str],
+    everything: bool,
+    form: str,
+    fields: str | None,
+    file: Path | None,
+) -> int | None:
+    """Write what was said in threads: a line of JSON for each message, or Markdown.
+
+    Threads come one after the other, with --all in the order of their creation, each up to what
+    was its newest message at the start. An edited message has the content that counts. Edits
+    themselves and changes of a thread's state are left out. `threadbus import` reads the lines.
+
+    Lines are UTF-8, and only what JSON demands is escaped; on a terminal also what could harm it.
+    Markdown shows control characters as \\x1b, everywhere.
+
+    Exit code 3: there is nothing.
+
+    \b
+    Examples:
+      threadbus export design > design.jsonl
+      threadbus export --all --fields thread,sender,content --out talk.jsonl
+      threadbus export design --format markdown --out design.md
+    """
+    names = _names(threads, everything)
+    on_terminal = file is None and sys.stdout.isatty()
+    head, body = _format(form, fields, on_terminal=on_terminal)
+    counts = {"messages": 0, "threads": 0}
+    async with session.connect() as bus:
+        found = await _find(bus, names)
+        length = sum(thread.head_seq - thread.first_seq + 1 for thread in found)
+        with (
+            progress(session.out, "Exporting", length=length, shown=not on_terminal) as step,
+            _output(file) as write,
+        ):
+            for thread in found:
+                first = True
+                try:
+                    async for message in _messages(bus, thread, step):
+                        for line in (*(head(thread) if first else ()), *body(message)):
+                            write(f"{line}\n")
+                        counts["messages"] += 1
+                        counts["threads"] += first
+                        first = False
+                except bus_client.ThreadNotFound:
+                    if not everything:
+                        raise  # else: of all that is there it is none any more
+    if not counts["messages"]:
+        session.out.note("There is nothing to export.")
+        return NOTHING_NEW
+    if file is not None:
+        told = f"{counts['messages']:,} messages of {counts['threads']:,} threads are in {file}"
+        session.out.show({"file": str(file), **counts}, [told])
+    return None
+
+
+def _names(threads: Sequence[str], everything: bool) -> list[str]:
+    """The threads to export; none: all."""
+    if everything and threads:
+        raise click.UsageError("Say --all or name threads, not both.")
+    if not everything and not threads:
+        threads = os.environ.get("THREADBUS_THREAD", "").split()
+        if not threads:
+            raise click.UsageError("Say what to export: a THREAD or more, or --all.")
+    return list(dict.fromkeys(threads))
+
+
+async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
+    if names:
+        return [await bus.get_thread(name) for name in names]
+    states = [state for state in bus_client.ThreadState.values() if state]
+    found = [thread async for thread in bus.list_threads(states=states)]
+    return sorted(found, key=lambda thread: (thread.create_time.ToNanoseconds(), thread.name))
+
+
+async def _messages(
+    bus: BusClient, thread: Thread, step: Callable[[int], object]
+) -> AsyncIterator[Message]:
+    """What was said in a thread, up to the head it was found with."""
+    handle = bus.thread(thread.name)
+    after = thread.first_seq - 1
+    while after < thread.head_seq:
+        page = await handle.messages(after_seq=after, before_seq=thread.head_seq + 1, limit=_PAGE)
+        for message in page:
+            if message.kind != bus_client.MessageKind.MESSAGE_KIND_CHAT:
+                continue
+            if message.edit_seq:
+                message.content = (await handle.message(message.edit_seq)).content
+            yield message
+        # Not only to the last: the page may have ended in kinds that are newer than this program.
+        upto = min(max(after + _PAGE, page[-1].seq if page else 0), thread.head_seq)
+        step(upto - after)
+        after = upto
+    if (await handle.refresh()).epoch != thread.epoch:
+        raise click.ClickException(
+            f"Thread {thread.name} was deleted and made anew meanwhile: export it again."
+        )
+
+
+def _format(
+    form: str, fields: str | None, *, on_terminal: bool
+) -> tuple[Callable[[Thread], Iterable[str]], Callable[[Message], Iterable[str]]]:
+    """What makes lines of a thread, before its messages, and of a message."""
+    if form == "jsonl":
+        return (lambda _: ()), _json_lines(fields, on_terminal=on_terminal)
+    if fields is not None:
+        raise click.UsageError("--fields is for JSON lines, not for Markdown.")
+    return markdown.heading, markdown.section
+
+
+def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message], Iterable[str]]:
+    # A file has to be exact: what is unsafe to show is escaped for terminals only.
+    encode = dumps if on_terminal else functools.partial(json.dumps, ensure_ascii=False)
+    if fields is None:
+        return lambda message: [encode(document(message))]
+    names = [name.strip() for name in fields.split(",")]
+    known = list(bus_client.Message.DESCRIPTOR.fields_by_name)
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"There is no field {name!r}. There are {', '.join(known)}.")
+
+    def line(message: Message) -> list[str]:
+        whole = document(message, whole=True)
+        return [encode({name: whole.get(name) for name in names})]
+
+    return line
+
+
+@contextmanager
+def _output(file: Path | None) -> Iterator[Callable[[str], object]]:
+    """Where to write text: a file that is replaced at the end if anything was, or stdout."""
+    if file is None:
+        # Whatever the locale says: JSON lines are UTF-8.
+        binary = sys.stdout.buffer
+        yield sys.stdout.write if sys.stdout.isatty() else lambda text: binary.write(text.encode())
+        sys.stdout.flush()
+    elif file.exists() and not file.is_file():  # a pipe or a device
+        with file.open("wb") as stream:
+            yield lambda text: stream.write(text.encode())
+    else:
+        file = file.resolve()
+        part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+        try:
+            with part.open("xb") as stream:
+                yield lambda text: stream.write(text.encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+                written = stream.tell()
+            if written:
+                if file.exists():
+                    shutil.copymode(file, part)  # it may be private
+                part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
