@@ -9,7 +9,8 @@ import pytest
 
 from tests.shell import Shell
 
-VERBS = ["serve", "demo", "register", "agents", "join", "post", "read", "wait", "tail", "proto"]
+VERBS = ["serve", "demo", "register", "agents", "join", "post", "read", "wait", "tail"]
+VERBS += ["import", "export", "proto"]
 THREAD_VERBS = ["create", "list", "show", "open", "close", "archive", "delete"]
 COMMANDS = [[], ["thread"], *([verb] for verb in VERBS), *(["thread", v] for v in THREAD_VERBS)]
 
@@ -59,7 +60,7 @@ def test_help_imports_neither_grpc_nor_protobuf(command: list[str]) -> None:
     assert not heavy & imported
 
 
-@pytest.mark.parametrize("verb", ["post", "read", "wait", "tail", "join", "agents"])
+@pytest.mark.parametrize("verb", ["post", "read", "wait", "tail", "join", "agents", "export"])
 def test_help_shows_defaults_and_environment(verb: str) -> None:
     text = " ".join(_help(verb)[0].split())
     assert "default: 127.0.0.1:7420" in text
@@ -89,6 +90,11 @@ def test_it_tells_its_version(shell: Shell) -> None:
         ["wait", "design", "--token-file", "/dev/null"],
         ["tail"],
         ["thread", "delete", "design"],
+        ["import"],
+        ["export"],
+        ["export", "design", "--all"],
+        ["export", "design", "--fields", "thread,text"],
+        ["export", "design", "--fields", "thread", "--format", "markdown"],
     ],
     ids=" ".join,
 )
