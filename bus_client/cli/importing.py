@@ -56,8 +56,9 @@ async def import_(session: Session, file: IO[bytes]) -> int:
     line is checked before the first is posted. Each thread's messages keep their order.
 
     Run it again after whatever stopped it: what was posted is not posted twice. A line is known
-    by its thread, sender and content, and by how many like it came before it in the file. So
-    what belongs together should be imported together: cat a b | threadbus import -
+    by its thread, sender and content, and by how many like it came before it in the file: the
+    same line in another file is the same message. If it is not meant to be, import the files as
+    one: cat a b | threadbus import -
 
     Of what `threadbus export` writes, mentions, handoff_to, priority, labels and attachments are
     kept, and reply_to where its message is in the file, too; the agents named are registered at
