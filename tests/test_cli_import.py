@@ -1,83 +1,27 @@
 """`threadbus import`."""
 
 import json
-import os
-import signal
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 
 from tests.callers import operator, operator_token_file
 from tests.conftest import StartServer
-from tests.serving import BusStub, ServerProcess, ThreadStub
-from tests.shell import Done, Shell
-from threadbus.v1.bus_service_pb2 import WaitMessagesRequest
-from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
-from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_service_pb2 import CreateThreadRequest
+from tests.json_lines import line, said, summary
+from tests.serving import ServerProcess
+from tests.shell import Shell
 
 pytestmark = pytest.mark.slow
 
 
-def shell_of(server: ServerProcess, home: Path) -> Shell:
-    return Shell(server.address, home)
-
-
 @pytest.fixture
 def shell(server: ServerProcess, tmp_path: Path) -> Shell:
-    return shell_of(server, tmp_path)
+    return Shell(server.address, tmp_path)
 
 
 @pytest.fixture
 def token(server: ServerProcess) -> str:
     return f"--token-file={operator_token_file(server.db)}"
-
-
-def line(thread: str, sender: str, content: str, **more: Any) -> str:
-    said = {"thread": thread, "sender": sender, "content": content} | more
-    return json.dumps(said, ensure_ascii=False) + "\n"
-
-
-def said(shell: Shell, thread: str) -> list[tuple[str, str]]:
-    messages = shell.ok("read", thread, "--limit", "10000", "--json").json["messages"]
-    return [(message["sender"], message["content"]) for message in messages]
-
-
-def summary(done: Done) -> dict[str, int]:
-    assert done.code == 0, done
-    return {name: count for name, count in done.json.items() if count}
-
-
-async def some_posted(bus: BusStub, thread: str, count: int) -> None:
-    """Return when so many messages are in the thread."""
-    request = WaitMessagesRequest(threads=[Cursor(thread=thread)], max_messages=count)
-    async for frame in bus.WaitMessages(request):
-        count -= len(frame.messages.messages)
-    assert count <= 0
-
-
-@pytest.fixture
-def talk(tmp_path: Path, name: str) -> Path:
-    """A file that takes seconds to import: a long thread, and three that are spread over it."""
-    file = tmp_path / "talk.jsonl"
-    with file.open("w") as stream:
-        for number in range(1_500):
-            stream.write(line(name, f"agent-{number % 3}", "more" if number % 2 else f"{number}"))
-            if number % 100 == 0:
-                stream.write(line(f"{name}-{number // 100 % 3}", "other", "again"))
-    return file
-
-
-def threads_of(file: Path) -> dict[str, list[tuple[str, str]]]:
-    """What was said in a file, by thread."""
-    found = defaultdict(list)
-    for text in file.read_text("utf-8").split("\n")[:-1]:
-        entry = json.loads(text)
-        found[entry["thread"]].append((entry["sender"], entry["content"]))
-    return dict(found)
 
 
 def test_each_message_is_posted_in_the_name_of_its_sender(
@@ -137,7 +81,7 @@ def test_interleaved_threads_keep_their_order_and_are_created_in_the_files(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_server()
-    shell = shell_of(server, tmp_path)
+    shell = Shell(server.address, tmp_path)
     names = [f"t{number * 37 % 100}" for number in range(100)]
     lines = [line(thread, "a", f"{number}") for number in range(5) for thread in names]
     token = f"--token-file={operator_token_file(server.db)}"
@@ -148,130 +92,6 @@ def test_interleaved_threads_keep_their_order_and_are_created_in_the_files(
     assert [thread["name"] for thread in created] == names
     for thread in names[:3]:
         assert [content for _, content in said(shell, thread)] == ["0", "1", "2", "3", "4"]
-
-
-async def test_an_import_that_is_killed_and_run_again_posts_each_message_once_in_order(
-    shell: Shell, token: str, name: str, talk: Path, threads: ThreadStub, bus: BusStub
-) -> None:
-    await threads.CreateThread(CreateThreadRequest(thread=name))
-    for count in (50, 500):
-        with shell.start("import", str(talk), token) as running:
-            await some_posted(bus, name, count)
-            running.kill()
-            assert running.wait(20) == -signal.SIGKILL
-    done = shell.ok("import", str(talk), token, "--json")
-    assert done.json["already_there"] >= 500
-    assert done.json["posted"] > 0
-    assert done.json["posted"] + done.json["already_there"] == 1_515
-    for thread, expected in threads_of(talk).items():
-        assert said(shell, thread) == expected
-
-
-async def test_an_import_goes_on_through_a_restart_of_the_server(
-    start_server: StartServer, tmp_path: Path, name: str, talk: Path
-) -> None:
-    server = start_server()
-    shell = shell_of(server, tmp_path)
-    token = f"--token-file={operator_token_file(server.db)}"
-    shell.ok("thread", "create", name)
-    with shell.start("import", str(talk), token, "--timeout", "30", "--json") as running:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            await some_posted(BusServiceStub(channel), name, 50)
-        server.kill()
-        server.start()
-        out, err = running.communicate(timeout=50)
-    assert (running.returncode, err) == (0, "")
-    assert json.loads(out)["posted"] + json.loads(out)["already_there"] == 1_515
-    for thread, expected in threads_of(talk).items():
-        assert said(shell, thread) == expected
-
-
-async def test_an_import_that_loses_the_server_says_how_to_go_on(
-    start_server: StartServer, tmp_path: Path, name: str, talk: Path
-) -> None:
-    server = start_server()
-    shell = shell_of(server, tmp_path)
-    token = f"--token-file={operator_token_file(server.db)}"
-    shell.ok("thread", "create", name)
-    with shell.start("import", str(talk), token, "--timeout", "1", "--json") as running:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            await some_posted(BusServiceStub(channel), name, 50)
-        server.kill()
-        out, err = running.communicate(timeout=30)
-    assert (running.returncode, out) == (4, "")
-    error = json.loads(err)
-    assert error["retryable"] is True
-    assert error["hint"] == "Run it again: it goes on where it stopped."
-    assert error["message"].startswith("Line ")
-    assert "were posted" in error["message"]
-    server.start()
-    assert shell.ok("import", str(talk), token, "--json").json["already_there"] >= 50
-    for thread, expected in threads_of(talk).items():
-        assert said(shell, thread) == expected
-
-
-async def test_a_file_that_changes_while_it_is_imported_is_noticed(
-    shell: Shell, token: str, name: str, talk: Path, threads: ThreadStub, bus: BusStub
-) -> None:
-    await threads.CreateThread(CreateThreadRequest(thread=name))
-    with shell.start("import", str(talk), token, "--json") as running:
-        await some_posted(bus, name, 50)
-        running.send_signal(signal.SIGSTOP)
-        os.truncate(talk, 1_000)
-        running.send_signal(signal.SIGCONT)
-        _, err = running.communicate(timeout=30)
-    assert running.returncode == 2
-    assert json.loads(err)["message"].endswith("the file was changed while it was imported")
-
-
-BAD_LINES = {
-    "JSON": ('{"thread": "x", ', "not JSON"),
-    "array": ("[]", "no JSON object"),
-    "depth": ("[" * 100_000, "nested too deeply"),
-    "no thread": ('{"sender": "a", "content": "x"}', 'no "thread"'),
-    "no sender": ('{"thread": "x", "content": "x"}', 'no "sender"'),
-    "no content": ('{"thread": "x", "sender": "a"}', 'no "content"'),
-    "null": ('{"thread": "x", "sender": "a", "content": null}', '"content" is null'),
-    "number": ('{"thread": 5, "sender": "a", "content": "x"}', '"thread" is a number'),
-    "surrogate": (r'{"thread": "x", "sender": "a", "content": "\ud83d"}', r"(\ud83d)"),
-    "thread": ('{"thread": "a b", "sender": "a", "content": "x"}', "\"thread\" is 'a b'"),
-    "sender": (
-        '{"thread": "x", "sender": "Chief Executive Officer", "content": "x"}',
-        "rename it, such as chief-executive-officer",
-    ),
-    "reserved": ('{"thread": "x", "sender": "anonymous", "content": "x"}', "anonymous"),
-    "empty": ('{"thread": "x", "sender": "a", "content": ""}', '"attachments"'),
-    "mentions": ('{"thread": "x", "sender": "a", "content": "x", "mentions": "b"}', "mentions"),
-    "priority": ('{"thread": "x", "sender": "a", "content": "x", "priority": "?"}', "priority"),
-    "label": ('{"thread": "x", "sender": "a", "content": "x", "labels": {"k": 1}}', "labels"),
-    "size": (line("x", "a", "x" * (1024 * 1024 + 1)).strip(), "1,048,577 bytes"),
-}
-
-
-@pytest.mark.parametrize(("bad", "why"), BAD_LINES.values(), ids=BAD_LINES)
-def test_a_bad_line_is_named_before_anything_is_posted(
-    shell: Shell, token: str, name: str, bad: str, why: str
-) -> None:
-    text = line(name, "a", "fine") + "\n" + bad + "\n" + line(name, "a", "fine")
-    done = shell.run("import", "-", token, "--json", stdin=text)
-    assert (done.code, done.out) == (2, "")
-    assert done.error["message"].startswith("Line 3, before any was posted: ")
-    assert why in done.error["message"]
-    assert "Mend the line" in done.error["hint"]
-    assert shell.run("thread", "show", name).code == 1
-
-
-def test_bytes_that_are_not_utf_8_are_a_bad_line(shell: Shell, token: str) -> None:
-    bad = b'{"thread": "x", "sender": "a", "content": "caf\xe9"}'
-    done = shell.run("import", "-", token, stdin=bad)
-    assert done.code == 2
-    assert "Line 1, before any was posted: it is not UTF-8 (byte 47)" in done.err
-
-
-def test_a_line_longer_than_any_message_is_refused(shell: Shell, token: str, name: str) -> None:
-    done = shell.run("import", "-", token, stdin=line(name, "a", "x" * (33 * 1024 * 1024)))
-    assert done.code == 2
-    assert "Line 1, before any was posted: it is longer than any message" in done.err
 
 
 def test_a_post_that_the_server_refuses_is_named_with_what_was_posted_before(
@@ -302,7 +122,7 @@ def test_without_the_operators_token_nothing_is_done(
     start_server: StartServer, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     server = start_server(*flags)
-    shell = shell_of(server, tmp_path)
+    shell = Shell(server.address, tmp_path)
     done = shell.run("import", "-", stdin=line("design", "a", "hello"))
     assert done.code == 6
     assert "Only an operator" in done.err
@@ -407,14 +227,3 @@ def test_a_person_at_a_terminal_sees_how_far_it_is(
     code, shown = shell.on_terminal("import", str(file), token, "--json")
     assert code == 0
     assert json.loads(shown)["already_there"] == 20
-
-
-def test_a_signal_ends_it_without_a_word(
-    shell: Shell, token: str, name: str, tmp_path: Path
-) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    with shell.start("import", str(fifo), token) as running, fifo.open("w"):
-        running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=20)
-    assert (running.returncode, out, err.strip()) == (130, "", "")
