@@ -51,6 +51,8 @@ class Auth:
         self.required = required
         self._store = store
         self._known: dict[bytes, Caller] = {}
+        #: How often tokens may have ended.
+        self._forgotten = 0
 
     async def identify(
         self, metadata: Iterable[tuple[str, str | bytes]], *, token_needed: bool = True
@@ -81,10 +83,12 @@ class Auth:
     def forget(self) -> None:
         """Tokens may have ended: ask the store again."""
         self._known.clear()
+        self._forgotten += 1
 
     async def _caller(self, hashed: bytes) -> Caller:
         caller = self._known.get(hashed)
         if caller is None:
+            forgotten = self._forgotten
             owner = await self._store.owner(hashed)
             if owner is None:
                 raise TokenInvalid(
@@ -97,7 +101,8 @@ class Auth:
                 caller = Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"), hashed)
             if len(self._known) >= KNOWN_CALLERS:
                 self._known.clear()
-            self._known[hashed] = caller
+            if forgotten == self._forgotten:  # else it may have ended while the store was asked
+                self._known[hashed] = caller
         return caller
 
 

@@ -86,6 +86,14 @@ class Bus:
         self._participants.posted(post.message)
         return done
 
+    async def post_to_recipients(
+        self, post: store.Append
+    ) -> tuple[store.Appended, list[Participant]]:
+        """As `post`; also who will see the message, those who wait as they stood before it came."""
+        before = self._participants.waiting_on(post.message.thread)
+        done = await self.post(post)
+        return done, await self._participants.recipients(post.message, before)
+
     async def follow(self, wait: Wait, send: Send) -> None:
         """Send a wait's frames until it ends."""
         await Follow(wait, self._store, self._recent, self._participants, self._rosters, send).run(
@@ -98,10 +106,6 @@ class Bus:
         if beat.read_cursors:
             await self._participants.read(agent, beat.read_cursors)
         return lease_end, await self._participants.unread(agent, UNREAD)
-
-    async def recipients(self, message: Message) -> list[Participant]:
-        """Who will see a message that was just posted."""
-        return await self._participants.recipients(message)
 
     # ── Messages ────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,7 @@
 """Who takes part in a thread, who waits there, and how far each one is."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bus_server.news import News
 from bus_server.positions import Positions
@@ -9,7 +9,8 @@ from bus_server.presence import Presence
 from bus_server.store import Head, Joined
 from bus_server.store.interface import Store
 from bus_server.waits import OpenWait, Waits
-from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.agent_pb2 import PRESENCE_WAITING, Participant
+from threadbus.v1.agent_pb2 import Presence as State
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Cursor, Message
 
@@ -89,8 +90,20 @@ class Participants:
         waiting = {wait.agent for wait in self._waits.on(thread)}
         return [self._now(participant, thread, head.epoch, waiting) for participant in found]
 
-    async def recipients(self, message: Message) -> list[Participant]:
-        """Who will see a message that was just posted. Raises ThreadNotFound."""
+    def waiting_on(self, thread: str) -> dict[str, State.ValueType]:
+        """The agents that have an open wait on a thread, and their states."""
+        return {
+            wait.agent: self._presence.state(wait.agent, PRESENCE_WAITING)
+            for wait in self._waits.on(thread)
+        }
+
+    async def recipients(
+        self, message: Message, before: Mapping[str, State.ValueType]
+    ) -> list[Participant]:
+        """Who will see a message that was just posted; some as they stood `before`.
+
+        Raises ThreadNotFound.
+        """
         thread = message.thread
         addressed = list(dict.fromkeys([*message.mentions, message.handoff_to]))
         answered = await self._answered(message)
@@ -101,10 +114,10 @@ class Participants:
             thread, first=first[:RECIPIENTS], limit=RECIPIENTS + 1
         )
         others = [participant for participant in found if participant.agent != message.sender]
-        return [
+        for participant in others:
             self._now(participant, thread, head.epoch, waiting)
-            for participant in others[:RECIPIENTS]
-        ]
+            participant.presence = before.get(participant.agent, participant.presence)
+        return others[:RECIPIENTS]
 
     async def _answered(self, message: Message) -> str:
         """Whose message it answers."""

@@ -32,7 +32,7 @@ def test_the_wheel_holds_stubs_protos_and_types(wheel: zipfile.ZipFile) -> None:
             assert {f"{stem}_pb2_grpc.py", f"{stem}_pb2_grpc.pyi"} <= names
     assert {f"{package}/py.typed" for package in ("threadbus", "bus_client")} <= names
     assert "threadbus/third_party/google/rpc/error_details.proto" in names
-    assert "bus_server/store/schema.sql" in names
+    assert {f"bus_server/store/{name}.sql" for name in ("schema", "upgrade-2")} <= names
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
 
 
@@ -43,4 +43,4 @@ def test_the_descriptor_set_describes_every_service(wheel: zipfile.ZipFile) -> N
         wheel.read("threadbus/v1/descriptor_set.binpb")
     )
     services = {service.name for file in described.file for service in file.service}
-    assert services == {"BusService", "ThreadService", "AgentService"}
+    assert services == {"BusService", "ThreadService", "AgentService", "AdminService"}

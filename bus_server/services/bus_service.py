@@ -1,5 +1,7 @@
 """BusService: post, wait, heartbeat, read."""
 
+from collections.abc import Sequence
+
 from google.protobuf.duration_pb2 import Duration
 
 from bus_server import __version__
@@ -12,7 +14,7 @@ from bus_server.services import validation as valid
 from bus_server.settings import MAX_LEASE, MAX_MESSAGE_BYTES, MAX_WAIT_THREADS, Settings
 from bus_server.store import Append
 from threadbus.v1 import bus_service_pb2 as pb
-from threadbus.v1.agent_pb2 import Presence
+from threadbus.v1.agent_pb2 import Participant, Presence
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
@@ -38,17 +40,20 @@ class BusService:
     ) -> pb.PostMessageResponse:
         need(caller, "post")
         post = self._post(request, caller)
-        done = await self._bus.post(post)
+        recipients: Sequence[Participant] = ()
+        if request.include_recipients:
+            done, recipients = await self._bus.post_to_recipients(post)
+        else:
+            done = await self._bus.post(post)
         response = pb.PostMessageResponse(
             thread=request.thread,
             seq=done.seq,
             deduplicated=done.deduplicated,
             last_seq=done.last_seq,
             epoch=done.epoch,
+            recipients=recipients,
         )
         response.create_time.FromMicroseconds(done.create_time)
-        if request.include_recipients:
-            response.recipients.extend(await self._bus.recipients(post.message))
         return response
 
     def _post(self, request: pb.PostMessageRequest, caller: Caller) -> Append:

@@ -14,6 +14,7 @@ from bus_server.errors import StoreRefused
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
 SCHEMA_VERSION = 2
+_TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 
 
 def prepare(path: Path) -> None:
@@ -120,12 +121,12 @@ def _check(path: Path, log: Path) -> None:
         )
     try:
         # A file without a log is complete, and looking at it need not make one.
-        _look(path, "mode=ro" if log.exists() else "mode=ro&immutable=1")
+        _look(path, "mode=ro" if log.exists() else "mode=ro&immutable=1", version)
     except sqlite3.Error as error:
         if not log.exists():
             raise _damaged(path, error) from error
         try:
-            _look(path, "mode=ro")  # another server may just have begun to write to it
+            _look(path, "mode=ro", version)  # another server may just have begun to write to it
         except sqlite3.Error as again:
             raise _damaged(path, again) from again
 
@@ -136,11 +137,11 @@ def _damaged(path: Path, error: sqlite3.Error) -> StoreRefused:
     return StoreRefused(f"{path} is damaged ({error}): restore a backup")
 
 
-def _look(path: Path, how: str) -> None:
+def _look(path: Path, how: str, version: int) -> None:
     """Walk the table definitions and the first page of each table. Raises sqlite3.Error."""
     uri = f"file:{quoted(path)}?{how}"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-        for table in ("thread", "message", "request", "participant", "agent", "token", "purge"):
+        for table in (*_TABLES, *(("presence",) if version > 1 else ())):
             db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall()  # noqa: S608
         if db.execute("SELECT count(*) FROM store").fetchone() != (1,):
             raise sqlite3.DatabaseError("its identity is missing")

@@ -122,7 +122,7 @@ class AgentServiceServicer(object):
 
     def RotateToken(self, request, context):
         """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
-        with it (UNAUTHENTICATED / TOKEN_INVALID).
+        with it (UNAUTHENTICATED / TOKEN_EXPIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

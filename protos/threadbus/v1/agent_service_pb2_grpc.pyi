@@ -51,7 +51,7 @@ class AgentServiceStub:
     """
     RotateToken: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]
     """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
-    with it (UNAUTHENTICATED / TOKEN_INVALID).
+    with it (UNAUTHENTICATED / TOKEN_EXPIRED).
     """
 
 @_typing.type_check_only
@@ -77,7 +77,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """
     RotateToken: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]  # type: ignore[assignment]
     """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
-    with it (UNAUTHENTICATED / TOKEN_INVALID).
+    with it (UNAUTHENTICATED / TOKEN_EXPIRED).
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -142,7 +142,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RotateTokenResponse, _abc.Awaitable[_agent_service_pb2.RotateTokenResponse]]:
         """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
-        with it (UNAUTHENTICATED / TOKEN_INVALID).
+        with it (UNAUTHENTICATED / TOKEN_EXPIRED).
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

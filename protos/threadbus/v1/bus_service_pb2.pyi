@@ -174,8 +174,9 @@ class PostMessageResponse(_message.Message):
 
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
-        """With include_recipients: those mentioned or handed to first, then the other participants and
-        those with an open wait on the thread, never the sender. At most 100.
+        """With include_recipients: those mentioned or handed to first, then those with an open wait on the
+        thread, then the other participants, never the sender. At most 100. Those who wait are told as
+        they stood before this message reached them.
         """
 
     def __init__(

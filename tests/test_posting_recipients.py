@@ -1,0 +1,166 @@
+"""A sender learns who will see the message: who waits, who works, who is gone, who is behind."""
+
+import pytest
+
+from tests.callers import Caller, register
+from tests.peers import Peer
+from tests.serving import AgentStub, BusStub, ThreadStub
+from tests.sightings import beat
+from tests.wait_frames import waiting
+from threadbus.v1.agent_pb2 import (
+    PRESENCE_IDLE,
+    PRESENCE_OFFLINE,
+    PRESENCE_UNSPECIFIED,
+    PRESENCE_WAITING,
+    PRESENCE_WORKING,
+    Participant,
+)
+from threadbus.v1.agent_service_pb2 import EndSessionRequest
+from threadbus.v1.bus_service_pb2 import PostMessageResponse
+from threadbus.v1.message_pb2 import PRIORITY_URGENT, Cursor, MessageFilter
+from threadbus.v1.thread_service_pb2 import JoinThreadRequest
+
+
+@pytest.fixture
+async def team(agents: AgentStub, threads: ThreadStub, thread: str) -> dict[str, Caller]:
+    """Three who joined the thread: a, b and c."""
+    found = {}
+    for role in "abc":
+        agent = found[role] = await register(agents, f"{thread}-{role}")
+        await threads.JoinThread(JoinThreadRequest(thread=thread), metadata=agent.metadata)
+    return found
+
+
+def roles(answer: PostMessageResponse) -> list[str]:
+    """Who will see it, by the ends of their names."""
+    return [recipient.agent.rpartition("-")[2] for recipient in answer.recipients]
+
+
+def one(answer: PostMessageResponse, agent: Caller) -> Participant:
+    """What is told of one recipient."""
+    return next(found for found in answer.recipients if found.agent == agent.name)
+
+
+async def test_nobody_is_told_who_does_not_ask(
+    bus: BusStub, team: dict[str, Caller], thread: str
+) -> None:
+    assert not (await Peer(bus).post(thread)).recipients
+
+
+async def test_all_who_take_part_are_told_but_the_sender(
+    bus: BusStub, team: dict[str, Caller], thread: str
+) -> None:
+    answer = await Peer(bus, team["b"]).post(thread, include_recipients=True)
+    assert roles(answer) == ["a", "c"]
+
+
+async def test_those_addressed_come_first_and_take_part_from_then_on(
+    bus: BusStub, agents: AgentStub, team: dict[str, Caller], thread: str
+) -> None:
+    stranger = await register(agents, f"{thread}-x")
+    answer = await Peer(bus, team["a"]).post(
+        thread,
+        mentions=[stranger.name, team["a"].name],
+        handoff_to=team["c"].name,
+        include_recipients=True,
+    )
+    assert roles(answer) == ["x", "c", "b"]
+    assert one(answer, stranger).join_time == answer.create_time
+
+
+async def test_each_is_told_as_it_stands(
+    bus: BusStub, agents: AgentStub, team: dict[str, Caller], thread: str
+) -> None:
+    await Peer(bus, team["a"]).post_all(thread, "1", "2")
+    a, b, c = team.values()
+    await agents.EndSession(EndSessionRequest(), metadata=a.metadata)
+    async with waiting(bus, thread, max_wait=0, metadata=b.metadata) as frames:
+        await frames.ending()
+    async with waiting(bus, thread, metadata=c.metadata) as frames:
+        await frames.messages(2)
+        await beat(bus, c, read_cursors=[Cursor(thread=thread, after_seq=2)])
+        stranger = Peer(bus, await register(agents, f"{thread}-x"))
+        answer = await stranger.post(thread, include_recipients=True)
+    told = {
+        role: (found.presence, found.waiting, min(found.delivered_seq, 2), found.read_seq)
+        for role, found in zip(roles(answer), answer.recipients, strict=True)
+    }
+    assert told == {
+        "c": (PRESENCE_WAITING, True, 2, 2),
+        "a": (PRESENCE_OFFLINE, False, 0, 0),
+        "b": (PRESENCE_WORKING, False, 2, 0),
+    }
+
+
+async def test_who_waits_without_taking_part_is_told_too(
+    bus: BusStub, agents: AgentStub, thread: str
+) -> None:
+    watcher = await register(agents, f"{thread}-w")
+    async with waiting(bus, thread, metadata=watcher.metadata) as frames:
+        await frames.until("caught_up")
+        answer = await Peer(bus).post(thread, include_recipients=True)
+    (found,) = answer.recipients
+    assert (found.agent, found.waiting) == (watcher.name, True)
+    assert not found.HasField("join_time")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "waits"),
+    [
+        (MessageFilter(), True),
+        (MessageFilter(min_priority=PRIORITY_URGENT), False),
+        (MessageFilter(senders=["somebody-else"]), False),
+        (MessageFilter(addressed_to_me=True), False),
+    ],
+    ids=["everything", "urgent", "of_another", "to_me"],
+)
+async def test_waiting_means_that_the_filter_lets_it_through(
+    bus: BusStub, team: dict[str, Caller], thread: str, wanted: MessageFilter, waits: bool
+) -> None:
+    a = team["a"]
+    async with waiting(bus, thread, filter=wanted, metadata=a.metadata) as frames:
+        await frames.until("caught_up")
+        answer = await Peer(bus).post(thread, include_recipients=True)
+    found = one(answer, a)
+    assert (found.presence, found.waiting) == (PRESENCE_WAITING, waits)
+
+
+async def test_an_answer_to_its_own_message_is_what_one_waits_for(
+    bus: BusStub, team: dict[str, Caller], thread: str
+) -> None:
+    a = team["a"]
+    asked = await Peer(bus, a).post(thread, "anybody?")
+    mine = MessageFilter(addressed_to_me=True)
+    async with waiting(bus, thread, filter=mine, metadata=a.metadata) as frames:
+        await frames.until("caught_up")
+        answer = await Peer(bus).post(thread, reply_to=asked.seq, include_recipients=True)
+    assert one(answer, a).waiting
+
+
+async def test_a_repeated_post_is_answered_with_todays_recipients(
+    bus: BusStub, agents: AgentStub, threads: ThreadStub, team: dict[str, Caller], thread: str
+) -> None:
+    a = Peer(bus, team["a"])
+    first = await a.post(thread, request_id="once", include_recipients=True)
+    late = await register(agents, f"{thread}-late")
+    await threads.JoinThread(JoinThreadRequest(thread=thread), metadata=late.metadata)
+    again = await a.post(thread, request_id="once", include_recipients=True)
+    assert (again.seq, again.deduplicated) == (first.seq, True)
+    assert (roles(first), roles(again)) == (["b", "c"], ["b", "c", "late"])
+
+
+async def test_a_hundred_are_told_at_most_those_addressed_and_those_waiting_among_them(
+    bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
+) -> None:
+    crowd = [await register(agents, f"{thread}-{n:03}") for n in range(120)]
+    for agent in crowd:
+        await threads.JoinThread(JoinThreadRequest(thread=thread), metadata=agent.metadata)
+    async with waiting(bus, thread, metadata=crowd[119].metadata) as frames:
+        await frames.until("caught_up")
+        answer = await Peer(bus, crowd[0]).post(
+            thread, mentions=[crowd[118].name], include_recipients=True
+        )
+    assert roles(answer)[:3] == ["118", "119", "001"]
+    assert len(answer.recipients) == 100
+    assert {found.presence for found in answer.recipients[2:]} <= {PRESENCE_IDLE}
+    assert PRESENCE_UNSPECIFIED not in {found.presence for found in answer.recipients}

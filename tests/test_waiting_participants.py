@@ -1,0 +1,144 @@
+"""`participants` frames: how those who take part stand, while a wait is open."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.callers import Caller, register
+from tests.peers import Peer
+from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
+from tests.sightings import beat
+from tests.wait_frames import BOUND, Frames, waiting
+from threadbus.v1.agent_pb2 import Participant, Presence
+from threadbus.v1.agent_service_pb2 import EndSessionRequest, UnregisterAgentRequest
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_service_pb2 import JoinThreadRequest, LeaveThreadRequest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose agents lapse soon."""
+    flags = ("--heartbeat-interval", "1", "--agent-timeout", "2")
+    with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db", *flags) as running:
+        yield running
+
+
+class Room:
+    """Those who take part in a thread, as the frames of a wait tell."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self.participants: dict[str, Participant] = {}
+
+    async def update(self) -> None:
+        """Take in the next frame that tells of participants."""
+        update = (await self._frames.until("participants")).participants
+        self.participants |= {found.agent: found for found in update.participants}
+        for name in update.left:
+            del self.participants[name]
+
+    async def until(self, name: str, state: str) -> Participant:
+        """Read on until an agent is in a state."""
+        async with asyncio.timeout(BOUND):
+            while self.state(name) != state:
+                await self.update()
+        return self.participants.get(name, Participant())
+
+    def state(self, name: str) -> str:
+        """What is told of an agent; empty if it takes no part."""
+        if name not in self.participants:
+            return ""
+        return Presence.Name(self.participants[name].presence).removeprefix("PRESENCE_")
+
+
+async def join(threads: ThreadStub, thread: str, agent: Caller) -> None:
+    await threads.JoinThread(JoinThreadRequest(thread=thread), metadata=agent.metadata)
+
+
+@pytest.fixture
+async def agent(agents: AgentStub, threads: ThreadStub, thread: str) -> Caller:
+    """One who takes part."""
+    found = await register(agents, f"{thread}-a")
+    await join(threads, thread, found)
+    return found
+
+
+async def test_all_come_after_started_then_those_that_changed(
+    bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str, agent: Caller
+) -> None:
+    async with waiting(bus, thread, include_participants=True) as frames:
+        assert (await frames.next()).HasField("started")
+        first = (await frames.next()).participants
+        assert (first.thread, [p.agent for p in first.participants]) == (thread, [agent.name])
+        other = await register(agents, f"{thread}-b")
+        await join(threads, thread, other)
+        second = (await frames.until("participants")).participants
+        assert [p.agent for p in second.participants] == [other.name]
+
+
+async def test_who_does_not_ask_is_not_told(bus: BusStub, thread: str, agent: Caller) -> None:
+    async with waiting(bus, thread, max_wait=0) as frames:
+        assert not [f for f in await frames.rest() if f.HasField("participants")]
+
+
+async def test_an_agent_is_seen_to_wait_to_work_to_read_and_to_lapse(
+    bus: BusStub, thread: str, agent: Caller
+) -> None:
+    async with waiting(bus, thread, include_participants=True) as frames:
+        room = Room(frames)
+        async with waiting(bus, thread, metadata=agent.metadata) as its:
+            found = await room.until(agent.name, "WAITING")
+            assert found.waiting
+            await Peer(bus).post(thread, "work to do")
+            await its.messages(1)
+            found = await room.until(agent.name, "WORKING")
+            assert (found.delivered_seq, found.read_seq) == (1, 0)
+            await beat(bus, agent, read_cursors=[Cursor(thread=thread, after_seq=1)])
+            found = await room.until(agent.name, "WAITING")
+            assert found.read_seq == 1
+        found = await room.until(agent.name, "LAPSED")
+        assert not found.waiting
+
+
+async def test_a_goodbye_and_a_leaving_are_told(
+    bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str, agent: Caller
+) -> None:
+    gone = await register(agents, f"{thread}-gone")
+    await join(threads, thread, gone)
+    async with waiting(bus, thread, include_participants=True) as frames:
+        room = Room(frames)
+        await room.update()
+        await agents.EndSession(EndSessionRequest(), metadata=agent.metadata)
+        await room.until(agent.name, "OFFLINE")
+        await threads.LeaveThread(LeaveThreadRequest(thread=thread), metadata=agent.metadata)
+        await room.until(agent.name, "")
+        await agents.UnregisterAgent(UnregisterAgentRequest(), metadata=gone.metadata)
+        await room.until(gone.name, "")
+
+
+async def test_a_crowd_comes_in_frames_that_fit(
+    bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
+) -> None:
+    async def enter(number: int) -> None:
+        await join(threads, thread, await register(agents, f"{thread}-{number:04}"))
+
+    await asyncio.gather(*(enter(number) for number in range(1_100)))
+    async with waiting(bus, thread, include_participants=True) as frames:
+        room = Room(frames)
+        await room.update()
+        assert len(room.participants) == 1_000
+        while len(room.participants) < 1_100:
+            await room.update()
+
+
+async def test_messages_are_not_held_up_by_participants(
+    bus: BusStub, thread: str, agent: Caller
+) -> None:
+    async with waiting(bus, thread, include_participants=True) as frames:
+        for number in range(1, 30):
+            await beat(bus, agent, status_text=str(number))
+            await Peer(bus, agent).post(thread, str(number))
+            assert [m.seq for m in await frames.messages(1)] == [number]
