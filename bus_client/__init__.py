@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from bus_client.thread import ThreadHandle
-    from threadbus.v1.agent_pb2 import Agent, AgentKind
+    from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
     from threadbus.v1.message_pb2 import (
         Attachment,
         Cursor,
@@ -78,6 +78,7 @@ __all__ = [
     "MessageTooLarge",
     "NotFound",
     "OutcomeUnknown",
+    "Presence",
     "Priority",
     "QuotaExceeded",
     "RequestIdReused",
@@ -105,6 +106,7 @@ _HOMES = {
     "Message": "threadbus.v1.message_pb2",
     "MessageFilter": "threadbus.v1.message_pb2",
     "MessageKind": "threadbus.v1.message_pb2",
+    "Presence": "threadbus.v1.agent_pb2",
     "Priority": "threadbus.v1.message_pb2",
     "Thread": "threadbus.v1.thread_pb2",
     "ThreadHandle": "bus_client.thread",

@@ -10,7 +10,7 @@ from typing import Literal
 
 from bus_client.calls import Calls
 from bus_client.errors import ThreadClosed
-from bus_client.reporter import Reporter
+from bus_client.heartbeats import Heartbeats
 from bus_client.stream import cursor_lost, cursor_of, known, wait_frames
 from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
@@ -25,11 +25,11 @@ class Reader:
     """
 
     def __init__(
-        self, name: str, calls: Calls, reporter: Reporter | None, position: Cursor | None
+        self, name: str, calls: Calls, heartbeats: Heartbeats, position: Cursor | None
     ) -> None:
         self.name = name
         self._calls = calls
-        self._reporter = reporter
+        self._heartbeats = heartbeats
         self._position = position
         self._waited: Cursor | None = None  # the end of what the last wait() returned
         self._reading = False
@@ -62,6 +62,12 @@ class Reader:
         comes when the thread is closed. A message counts as read when the next one is asked for:
         the one that the loop was left with comes again, unless it was acknowledged.
 
+        After a delivery the server lets the agent work in silence for minutes. This client says at
+        once that it is alive, and goes on saying so, so that an agent which is killed over its
+        work is found out soon. Its heartbeats need the event loop: code that blocks it for longer
+        than the server's agent_timeout (60 s) should run in a thread, or say so first with
+        BusClient.heartbeat(lease=…).
+
         A loop left with `break` is closed by Python a moment later. To close it at once use
         `async with contextlib.aclosing(thread.follow()) as messages`.
 
@@ -90,6 +96,8 @@ class Reader:
                         if on_resync == "raise":
                             raise cursor_lost(frame.resync)
                         continue
+                    if frame.HasField("messages"):
+                        self._heartbeats.delivered()
                     for message in known(frame.messages.messages):
                         yield message
                         epoch = frame.messages.cursor.epoch
@@ -148,6 +156,8 @@ class Reader:
                             code="FAILED_PRECONDITION",
                             reason="THREAD_CLOSED",
                         )
+                    if frame.HasField("messages"):
+                        self._heartbeats.delivered()
                     found += known(frame.messages.messages)
                     end = cursor_of(frame) or end
                     # What a reconnect has yet to ask for.
@@ -170,9 +180,9 @@ class Reader:
             self._settle()
         elif seq > self.position.after_seq:
             self._position = Cursor(thread=self.name, after_seq=seq, epoch=self.position.epoch)
-        if self._reporter is not None and self._position is not None:
-            self._reporter.report(self._position)
-            await self._reporter.send()
+        if self._position is not None:
+            self._heartbeats.report(self._position)
+            await self._heartbeats.send()
 
     async def _begin_reading(self) -> None:
         for _ in range(5):
@@ -216,5 +226,5 @@ class Reader:
         if cursor.epoch == here.epoch and cursor.after_seq < here.after_seq:
             return  # acknowledged further than this before
         self._position = cursor
-        if report and self._reporter is not None:
-            self._reporter.report(cursor)
+        if report:
+            self._heartbeats.report(cursor)

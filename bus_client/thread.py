@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 
 from bus_client.calls import Calls
+from bus_client.heartbeats import Heartbeats
 from bus_client.reader import Reader
-from bus_client.reporter import Reporter
 from bus_client.stream import known
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.message_pb2 import (
@@ -38,10 +38,10 @@ class ThreadHandle(Reader):
         self,
         name: str,
         calls: Calls,
-        reporter: Reporter | None,
+        heartbeats: Heartbeats,
         joined: thread_service_pb2.JoinThreadResponse | None = None,
     ) -> None:
-        super().__init__(name, calls, reporter, joined.cursor if joined is not None else None)
+        super().__init__(name, calls, heartbeats, joined.cursor if joined is not None else None)
         self.created = joined is not None and joined.created
         self.context = known(joined.context) if joined is not None else []
         self.info = joined.thread if joined is not None else Thread(name=name)

@@ -43,6 +43,7 @@ PROTO_TYPES = {
     "Message",
     "MessageFilter",
     "MessageKind",
+    "Presence",
     "Priority",
     "Thread",
     "ThreadState",

@@ -19,15 +19,23 @@ from threadbus.v1.thread_service_pb2 import JoinThreadResponse
 
 
 def reported(script: Script) -> list[list[Cursor]]:
-    """The positions in each report."""
-    return [list(request.read_cursors) for request in script.asked(HeartbeatRequest)]
+    """The positions in each report. (Heartbeats without any are none.)"""
+    return [
+        list(request.read_cursors)
+        for request in script.asked(HeartbeatRequest)
+        if request.read_cursors
+    ]
 
 
 @contextlib.asynccontextmanager
-async def agent(script: Script, home: Path) -> AsyncIterator[BusClient]:
+async def agent(
+    script: Script, home: Path, *, heartbeats: bool = False
+) -> AsyncIterator[BusClient]:
     """An agent that is connected to the scripted server; all is bounded."""
     credentials = home / "credentials.json"
-    client = BusClient(script.address, agent="reader", credentials=credentials)
+    client = BusClient(
+        script.address, agent="reader", credentials=credentials, heartbeats=heartbeats
+    )
     async with asyncio.timeout(BOUND), client as bus:
         yield bus
 

@@ -114,7 +114,7 @@ class _Stage:
             )
             address = (await _line(server)).split()[2]
             self.narrate(f"a server on {address} (process {server.pid}), database {database}")
-            async with bus_client.BusClient(address, timeout=_PATIENCE) as bus:
+            async with bus_client.BusClient(address, timeout=_PATIENCE, heartbeats=False) as bus:
                 thread = await bus.join(THREAD, start="first")
                 async with aclosing(thread.follow()) as messages:
                     fault = await self._converse(address, messages)

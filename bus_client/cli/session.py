@@ -38,7 +38,12 @@ class Session:
     async def connect(self, **registration: Any) -> AsyncIterator[BusClient]:
         """Connects; `registration` says what else to register the agent with."""
         client = bus_client.BusClient(
-            self.server, agent=self.agent, token=self.token, timeout=self.timeout, **registration
+            self.server,
+            agent=self.agent,
+            token=self.token,
+            timeout=self.timeout,
+            heartbeats=False,
+            **registration,
         )
         patience = asyncio.get_running_loop().call_later(1.0, self._note_silence)
         try:

@@ -1,0 +1,188 @@
+"""A client's connection: who it is to the server, and from when until when."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Self
+
+from bus_client import credentials as stored
+from bus_client.calls import Calls
+from bus_client.channel import open_channel
+from bus_client.errors import AgentExists, Unauthenticated
+from bus_client.heartbeats import Heartbeats
+from threadbus.v1.agent_pb2 import (
+    AGENT_KIND_AGENT,
+    PRESENCE_UNSPECIFIED,
+    AgentKind,
+    Presence,
+)
+from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
+from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoRequest,
+    GetServerInfoResponse,
+    HeartbeatResponse,
+)
+
+_ANONYMOUS = "anonymous"
+
+
+class Connection:
+    """What BusClient is connected with: its identity, its calls and its heartbeats."""
+
+    def __init__(
+        self,
+        server: str = "127.0.0.1:7420",
+        *,
+        agent: str | None = None,
+        token: str | None = None,
+        kind: AgentKind.ValueType = AGENT_KIND_AGENT,
+        display_name: str = "",
+        description: str = "",
+        timeout: float = 30.0,
+        credentials: Path | None = None,
+        heartbeats: bool = True,
+    ) -> None:
+        self._server = server
+        self._name = agent
+        self._token = token
+        self._kind = kind
+        self._display_name = display_name
+        self._description = description
+        self._timeout = timeout
+        self._credentials = credentials or stored.default_path()
+        self._timed = heartbeats
+        self._agent = agent or _ANONYMOUS
+        self._opened: tuple[Calls, Heartbeats] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connects and registers. `async with` does it.
+
+        Raises:
+            Unreachable: No server answered within `timeout`.
+            AgentExists: The agent's name belongs to another token.
+            Unauthenticated: The token is unknown, or belongs to another agent.
+        """
+        if self._opened is not None:
+            return
+        calls = Calls(open_channel(self._server), server=self._server, timeout=self._timeout)
+        try:
+            self._agent = await self._identify(calls)
+        except BaseException:
+            await calls.close()
+            raise
+        anonymous = self._agent == _ANONYMOUS
+        self._opened = calls, Heartbeats(calls, anonymous=anonymous, timed=self._timed)
+
+    async def close(self) -> None:
+        """Reports what was read last, at most 2 s long, and disconnects. Ends all open calls.
+
+        It says no goodbye: others see the agent until its lease ends; see end_session().
+        """
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        calls, heartbeats = opened
+        try:
+            await heartbeats.close()
+        finally:
+            await calls.close()
+
+    @property
+    def agent(self) -> str:
+        """The caller as the server sees it; "anonymous" without an agent."""
+        return self._agent
+
+    @property
+    def server(self) -> str:
+        """The server's address."""
+        return self._server
+
+    async def server_info(self) -> GetServerInfoResponse:
+        """What the server is, its limits, and who the caller is."""
+        return await self._calls.call(self._calls.bus.GetServerInfo, GetServerInfoRequest())
+
+    async def heartbeat(
+        self,
+        *,
+        state: Presence.ValueType = PRESENCE_UNSPECIFIED,
+        status_text: str | None = None,
+        lease: float | None = None,
+    ) -> HeartbeatResponse:
+        """Tells others now what the agent does; `unread` of the answer, what there is to read.
+
+        What was said holds until it is said anew: the client's own heartbeats carry it on, even
+        if this call fails, unless with InvalidArgument. Does nothing for an anonymous client.
+
+        Args:
+            state: PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE or PRESENCE_AWAITING_HUMAN.
+                Unspecified = leave it as it is.
+            status_text: What it does, for people, up to 256 bytes. None = leave it as it is.
+            lease: Seconds from now for which silence is no bad sign, such as those of a long model
+                turn that blocks the event loop; the server may lower it (to 1 h). 0 = no more than
+                its agent_timeout, as without any; None = leave it as it is.
+        """
+        return await self._heartbeats.beat(state, status_text=status_text, lease=lease)
+
+    @property
+    def _calls(self) -> Calls:
+        return self._open[0]
+
+    @property
+    def _heartbeats(self) -> Heartbeats:
+        return self._open[1]
+
+    @property
+    def _open(self) -> tuple[Calls, Heartbeats]:
+        if self._opened is None:
+            raise RuntimeError("Not connected: use `async with BusClient(…)`, or await connect().")
+        return self._opened
+
+    async def _identify(self, calls: Calls) -> str:
+        """Says to the server who we are; returns who it takes us for."""
+        if self._token is not None:
+            calls.authorize(self._token)
+        elif self._name is not None:
+            return await self._register(calls, self._name)
+        info = await calls.call(calls.bus.GetServerInfo, GetServerInfoRequest())
+        if self._name is not None and info.agent != self._name:
+            raise Unauthenticated(
+                f"The token is that of {info.agent!r}, not of {self._name!r}.",
+                code="UNAUTHENTICATED",
+            )
+        return info.agent
+
+    async def _register(self, calls: Calls, name: str) -> str:
+        # The token is saved before the server hears of it: a lost answer cannot lose the name.
+        token = await asyncio.to_thread(stored.agent_token, self._credentials, self._server, name)
+        request = RegisterAgentRequest(
+            agent=name,
+            kind=self._kind,
+            display_name=self._display_name,
+            description=self._description,
+            token=token,
+        )
+        try:
+            response = await calls.call(calls.agents.RegisterAgent, request)
+        except Unauthenticated:
+            # Tokens are required here: an agent that is registered may repeat it, with its own.
+            calls.authorize(token)
+            response = await calls.call(calls.agents.RegisterAgent, request)
+        except AgentExists as error:
+            raise AgentExists(
+                f"At {self._server} the name {name!r} belongs to another token than the one in "
+                f"{self._credentials}. Pass the token it was registered with, or take another "
+                "name. (Tokens are kept by address: `localhost` and `127.0.0.1` are two.)",
+                code=error.code,
+                reason=error.reason,
+                metadata=error.metadata,
+            ) from error
+        calls.authorize(token)
+        return response.agent.name
