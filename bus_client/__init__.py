@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         CursorInvalid,
         CursorLost,
         Draining,
+        ExpectedSeqRequired,
         InternalError,
         InvalidArgument,
         MessageNotFound,
@@ -39,12 +40,15 @@ if TYPE_CHECKING:
         ThreadClosed,
         ThreadExists,
         ThreadNotFound,
+        TokenExpired,
         Unauthenticated,
         Unavailable,
         Unreachable,
     )
     from bus_client.thread import ThreadHandle
-    from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
+    from threadbus.v1.admin_service_pb2 import Wait
+    from threadbus.v1.agent_pb2 import Agent, AgentKind, Participant, Presence
+    from threadbus.v1.bus_service_pb2 import ParticipantUpdate
     from threadbus.v1.message_pb2 import (
         Attachment,
         Cursor,
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
         MessageKind,
         Priority,
     )
-    from threadbus.v1.thread_pb2 import Thread, ThreadState
+    from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 __all__ = [
     "AccessDenied",
@@ -69,6 +73,7 @@ __all__ = [
     "CursorInvalid",
     "CursorLost",
     "Draining",
+    "ExpectedSeqRequired",
     "InternalError",
     "InvalidArgument",
     "Message",
@@ -78,6 +83,8 @@ __all__ = [
     "MessageTooLarge",
     "NotFound",
     "OutcomeUnknown",
+    "Participant",
+    "ParticipantUpdate",
     "Presence",
     "Priority",
     "QuotaExceeded",
@@ -85,15 +92,18 @@ __all__ = [
     "SeqConflict",
     "StorageFull",
     "StoreBusy",
+    "SyncMode",
     "Thread",
     "ThreadClosed",
     "ThreadExists",
     "ThreadHandle",
     "ThreadNotFound",
     "ThreadState",
+    "TokenExpired",
     "Unauthenticated",
     "Unavailable",
     "Unreachable",
+    "Wait",
 ]
 
 # Where the names are; all others are exceptions.
@@ -106,11 +116,15 @@ _HOMES = {
     "Message": "threadbus.v1.message_pb2",
     "MessageFilter": "threadbus.v1.message_pb2",
     "MessageKind": "threadbus.v1.message_pb2",
+    "Participant": "threadbus.v1.agent_pb2",
+    "ParticipantUpdate": "threadbus.v1.bus_service_pb2",
     "Presence": "threadbus.v1.agent_pb2",
     "Priority": "threadbus.v1.message_pb2",
+    "SyncMode": "threadbus.v1.thread_pb2",
     "Thread": "threadbus.v1.thread_pb2",
     "ThreadHandle": "bus_client.thread",
     "ThreadState": "threadbus.v1.thread_pb2",
+    "Wait": "threadbus.v1.admin_service_pb2",
 }
 
 

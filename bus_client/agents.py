@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import nullcontext
 
 from bus_client import credentials as stored
 from bus_client.connection import Connection
-from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent, AgentKind
+from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent, AgentKind, Presence
 from threadbus.v1.agent_service_pb2 import (
+    EndSessionRequest,
     GetAgentRequest,
     ListAgentsRequest,
     RegisterAgentRequest,
+    RotateTokenRequest,
+    UnregisterAgentRequest,
+    UpdateAgentRequest,
 )
 
 
@@ -61,13 +66,96 @@ class Agents(Connection):
         response = await self._calls.call(self._calls.agents.GetAgent, request)
         return response.agent
 
-    async def list_agents(self) -> AsyncIterator[Agent]:
-        """All agents, by name."""
-        request = ListAgentsRequest()
-        while True:
-            page = await self._calls.call(self._calls.agents.ListAgents, request)
+    async def list_agents(
+        self, *, presences: Iterable[Presence.ValueType] = ()
+    ) -> AsyncIterator[Agent]:
+        """All agents, by name.
+
+        Args:
+            presences: Only those with one of these; PRESENCE_UNSPECIFIED are those that were never
+                seen. Empty = all.
+        """
+        request = ListAgentsRequest(presences=presences)
+        async for page in self._calls.pages(self._calls.agents.ListAgents, request):
             for agent in page.agents:
                 yield agent
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+
+    async def update_agent(
+        self,
+        name: str = "",
+        *,
+        display_name: str | None = None,
+        description: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Agent:
+        """Changes what others see of an agent: the caller, or for operators anyone.
+
+        Args:
+            name: The agent. Empty = the caller.
+            display_name: Its new name for people, up to 128 bytes. None = as before.
+            description: What it does, up to 1,024 bytes. None = as before.
+            labels: All its labels. None = as before.
+
+        Raises:
+            AgentNotFound: There is none of this name.
+        """
+        request = UpdateAgentRequest(
+            agent=name,
+            display_name=display_name or "",
+            description=description or "",
+            labels=labels,
+        )
+        given = {"display_name": display_name, "description": description, "labels": labels}
+        request.update_mask.paths.extend(key for key, value in given.items() if value is not None)
+        response = await self._calls.call(self._calls.agents.UpdateAgent, request)
+        return response.agent
+
+    async def unregister_agent(self, name: str = "") -> None:
+        """Takes an agent out for ever: the caller, or for operators anyone.
+
+        Its tokens and its open waits end, it leaves its threads; what it wrote stays. Nobody can
+        register its name again.
+
+        Args:
+            name: The agent. Empty = the caller.
+
+        Raises:
+            AgentNotFound: There is none of this name.
+            OutcomeUnknown: The answer was lost.
+        """
+        request = UnregisterAgentRequest(agent=name)
+        itself = name in ("", self.agent)
+        async with self._heartbeats.goodbye() if itself else nullcontext():
+            await self._calls.call(self._calls.agents.UnregisterAgent, request, changes=True)
+
+    async def rotate_token(self, *, grace: float = 60.0) -> str:
+        """Gives the caller a new token in place of the one it calls with.
+
+        The client goes on with the new one; its own open waits are opened anew. If it is kept in
+        the credentials file, the new one is there before anything is done with it, and other
+        clients that registered by name with that file find it when they need it.
+
+        Args:
+            grace: Seconds that the old one still works, up to 1 h. Without any, a lost answer
+                loses the agent.
+
+        Returns:
+            The new token, which nobody will tell again.
+
+        Raises:
+            OutcomeUnknown: The answer was lost. Within `grace`, call it again.
+        """
+        request = RotateTokenRequest()
+        request.grace.FromMicroseconds(int(grace * 1e6))
+        return await self._calls.rotate_token(request)
+
+    async def end_session(self) -> None:
+        """Says goodbye for the agent: others see at once that it is gone (PRESENCE_OFFLINE).
+
+        Ends the open waits of the agent, also those of its other processes: their follow() ends as
+        when the thread is closed. Any later call of the agent brings it back. So this client's
+        own heartbeats rest, until the next heartbeat(), acknowledge(), follow() or wait(); what was
+        read is reported before the goodbye. Does nothing for an anonymous client.
+        """
+        async with self._heartbeats.goodbye():
+            await self._calls.call(self._calls.agents.EndSession, EndSessionRequest())

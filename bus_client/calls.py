@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import grpc.aio
 
 from bus_client.errors import (
+    AgentExists,
     BusError,
     InternalError,
     OutcomeUnknown,
+    Unauthenticated,
     Unavailable,
     Unreachable,
-    from_rpc_error,
 )
+from bus_client.identity import Identity
+from bus_client.status import from_rpc_error
+from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
+from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
-from threadbus.v1.bus_service_pb2 import WaitMessagesRequest, WaitMessagesResponse
+from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoRequest,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+)
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 # Seconds for one attempt, else a server that hangs would use up the whole timeout.
 _ATTEMPT = 10.0
+# Seconds without which an attempt is not begun that would only bring the outcome in doubt.
+_ENOUGH = 0.25
 _CLOSED = "The client was closed."
 
 Request = TypeVar("Request")
@@ -39,22 +50,82 @@ def backoff(first: float, longest: float) -> Iterator[float]:
         step = min(step * 2, longest)
 
 
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Paged(Protocol):
+    """A request that is answered in pages."""
+
+    page_token: str
+
+
+class Page(Protocol):
+    """One of its answers."""
+
+    next_page_token: str
+
+
+PagedRequest = TypeVar("PagedRequest", bound=Paged)
+PageResponse = TypeVar("PageResponse", bound=Page)
+
+
+def _bearer(token: str) -> Metadata:
+    return (("authorization", f"Bearer {token}"),)
+
+
 class Calls:
     """The services of one server, called as one agent."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, server: str, timeout: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, identity: Identity, timeout: float) -> None:
+        self.admin = AdminServiceStub(channel)
         self.agents = AgentServiceStub(channel)
         self.bus = BusServiceStub(channel)
         self.threads = ThreadServiceStub(channel)
+        #: How often the server was told who calls; see introduce_again().
+        self.introduced = 0
         self._channel = channel
-        self._server = server
+        self._identity = identity
         self._timeout = timeout
-        self._metadata: tuple[tuple[str, str], ...] = ()
+        self._metadata: Metadata = ()
+        self._introducing = asyncio.Lock()
         self._closed = False
 
-    def authorize(self, token: str) -> None:
-        """Sends `token` with every call from now on."""
-        self._metadata = (("authorization", f"Bearer {token}"),)
+    async def introduce(self) -> str:
+        """Says to the server who calls; answers who it takes the caller for."""
+        if token := await self._identity.own_token():
+            return await self._register(token, self._timeout)
+        if self._identity.token is not None:
+            self._authorize(self._identity.token)
+        info = await self.call(self.bus.GetServerInfo, GetServerInfoRequest())
+        if self._identity.agent not in (None, info.agent):
+            raise self._identity.mistaken(info.agent)
+        return info.agent
+
+    async def introduce_again(self, introduced: int, *, timeout: float) -> bool:
+        """Whether a call may be repeated whose token the server did not know.
+
+        That is when another is in use now than at the call, when `introduced` was that; or when
+        the agent could be registered again, as the store was made anew.
+        """
+        async with self._introducing:
+            if self.introduced == introduced:
+                token = await self._identity.own_token()
+                if token is None:
+                    return False
+                await self._register(token, timeout)
+            return True
+
+    async def rotate_token(self, request: RotateTokenRequest) -> str:
+        """Has the server give the agent a new token, keeps it, and sends it from now on."""
+        async with self._introducing:  # who meets the end of the old one waits for the new one
+            response = await self._repeat(
+                self.agents.RotateToken, request, self._timeout, changes=True
+            )
+            try:
+                await self._identity.change_token(response.token)
+            finally:
+                self._authorize(response.token)
+        return response.token
 
     async def call(
         self,
@@ -71,37 +142,86 @@ class Calls:
         such a call is repeated only when the server says that nothing was done; when nobody can
         tell, OutcomeUnknown is raised.
         """
-        with self.usable():
-            return await self._call(method, request, timeout, changes, request_id)
+        timeout = self._timeout if timeout is None else timeout
+        return await self._repeat(
+            method, request, timeout, changes=changes, request_id=request_id, register=True
+        )
 
-    async def _call(
+    async def pages(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[PagedRequest, PageResponse],
+        request: PagedRequest,
+    ) -> AsyncIterator[PageResponse]:
+        """Calls for one page after the other."""
+        while True:
+            page = await self.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def _register(self, token: str, timeout: float) -> str:
+        method, request = self.agents.RegisterAgent, self._identity.registration(token)
+        try:
+            try:
+                response = await self._repeat(method, request, timeout, metadata=())
+            except Unauthenticated:
+                # Tokens are required here: an agent that is registered may repeat it, with its own.
+                response = await self._repeat(method, request, timeout, metadata=_bearer(token))
+        except AgentExists as error:
+            raise self._identity.taken(error) from error
+        self._authorize(token)
+        return response.agent.name
+
+    def _authorize(self, token: str) -> None:
+        self._metadata = _bearer(token)
+        self.introduced += 1
+
+    async def _repeat(
         self,
         method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
-        timeout: float | None,
-        changes: bool,
-        request_id: str,
+        timeout: float,
+        *,
+        changes: bool = False,
+        request_id: str = "",
+        register: bool = False,
+        metadata: Metadata | None = None,
     ) -> Response:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + (self._timeout if timeout is None else timeout)
-        in_doubt = False
+        deadline = loop.time() + timeout
+        enough = min(_ENOUGH, timeout / 2) if changes else 0.0
+        introduced, in_doubt = self.introduced, False
         error: BusError
         for pause in backoff(0.1, 2.0):
+            last_start = deadline if in_doubt else deadline - enough
             # Connecting first tells «never sent» from «no answer».
-            if not await self._connected(deadline):
-                error = Unreachable(f"{self._server} does not answer.", code="UNAVAILABLE")
+            if not await self._connected(last_start):
+                error = Unreachable(f"{self._identity.server} does not answer.", code="UNAVAILABLE")
                 break
             left = min(deadline - loop.time(), _ATTEMPT)
             try:
-                return await method(request, timeout=left, metadata=self._metadata)
+                sent = self._metadata if metadata is None else metadata
+                return await method(request, timeout=left, metadata=sent)
             except grpc.aio.AioRpcError as failure:
                 error = from_rpc_error(failure)
+            except asyncio.CancelledError:
+                if not self._ended_by_close():
+                    raise
+                error = Unreachable(_CLOSED, code="CANCELLED")
             unknown = isinstance(error, (Unreachable, InternalError))
             in_doubt = in_doubt or unknown
+            if register and error.reason == "TOKEN_INVALID":
+                register = False
+                try:
+                    if await self.introduce_again(introduced, timeout=deadline - loop.time()):
+                        continue
+                except BusError as failure:
+                    error = failure
             if not isinstance(error, Unavailable) or (unknown and changes and not request_id):
                 break
             pause = max(pause, error.retry_delay or 0.0)
-            if loop.time() + pause >= deadline:
+            if self._closed or loop.time() + pause >= (deadline if in_doubt else last_start):
                 break
             await asyncio.sleep(pause)
         if changes and in_doubt and isinstance(error, (Unavailable, InternalError)):
@@ -111,6 +231,8 @@ class Calls:
                 code=error.code,
                 reason=error.reason,
             ) from error
+        if self._closed and isinstance(error, Unavailable):
+            raise RuntimeError(_CLOSED)
         raise error
 
     def wait_messages(
@@ -128,7 +250,7 @@ class Calls:
 
     @contextmanager
     def usable(self) -> Iterator[None]:
-        """Has a call say so when the client was closed, before it or under it.
+        """Has a wait say so when the client was closed, before it or under it.
 
         grpc would cancel it, which nobody asked for, or raise an error of its own.
         """
@@ -137,15 +259,19 @@ class Calls:
         try:
             yield
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
+            if self._ended_by_close():
                 raise RuntimeError(_CLOSED) from None
             raise
+
+    def _ended_by_close(self) -> bool:
+        """Whether it was not the caller who cancelled."""
+        task = asyncio.current_task()
+        return self._closed and not (task and task.cancelling())
 
     async def _connected(self, deadline: float) -> bool:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._channel.channel_ready()
-        except TimeoutError:
+        except (TimeoutError, grpc.aio.UsageError):  # the latter when it is closed
             return False
         return True

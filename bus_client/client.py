@@ -7,7 +7,8 @@ from typing import Literal
 
 from bus_client.agents import Agents
 from bus_client.thread import ThreadHandle
-from threadbus.v1.thread_pb2 import Thread, ThreadState
+from threadbus.v1.admin_service_pb2 import ListWaitsRequest, Wait
+from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
 from threadbus.v1.thread_service_pb2 import (
     JOIN_START_FIRST,
     JOIN_START_HEAD,
@@ -79,10 +80,22 @@ class BusClient(Agents):
         return ThreadHandle(name, self._calls, self._heartbeats)
 
     async def create_thread(
-        self, name: str, *, topic: str = "", labels: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        topic: str = "",
+        labels: Mapping[str, str] | None = None,
+        sync_mode: SyncMode.ValueType = SYNC_MODE_UNSPECIFIED,
     ) -> Thread:
-        """Creates a thread. ThreadExists if it is there; OutcomeUnknown if the answer was lost."""
-        request = CreateThreadRequest(thread=name, topic=topic, labels=labels)
+        """Creates a thread. ThreadExists if it is there; OutcomeUnknown if the answer was lost.
+
+        Args:
+            name: As in join().
+            topic: What it is about, up to 1,024 bytes.
+            labels: At most 32; keys up to 63 and values up to 256 bytes.
+            sync_mode: SYNC_MODE_STRICT: posts must say what they expect; see ThreadHandle.post().
+        """
+        request = CreateThreadRequest(thread=name, topic=topic, labels=labels, sync_mode=sync_mode)
         response = await self._calls.call(self._calls.threads.CreateThread, request, changes=True)
         return response.thread
 
@@ -107,10 +120,18 @@ class BusClient(Agents):
             participant: Only those that this agent takes part in.
         """
         request = ListThreadsRequest(prefix=prefix, states=states, participant=participant)
-        while True:
-            page = await self._calls.call(self._calls.threads.ListThreads, request)
+        async for page in self._calls.pages(self._calls.threads.ListThreads, request):
             for thread in page.threads:
                 yield thread
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+
+    async def list_waits(self, *, agent: str = "", thread: str = "") -> AsyncIterator[Wait]:
+        """The open waits of the server, longest first. Only for operators: else AccessDenied.
+
+        Args:
+            agent: Only this agent's. Empty = all.
+            thread: Only those on this thread. Empty = all.
+        """
+        request = ListWaitsRequest(agent=agent, thread=thread)
+        async for page in self._calls.pages(self._calls.admin.ListWaits, request):
+            for wait in page.waits:
+                yield wait

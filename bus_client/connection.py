@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Self
 
-from bus_client import credentials as stored
 from bus_client.calls import Calls
 from bus_client.channel import open_channel
-from bus_client.errors import AgentExists, Unauthenticated
+from bus_client.credentials import default_path
 from bus_client.heartbeats import Heartbeats
+from bus_client.identity import Identity
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
     PRESENCE_UNSPECIFIED,
     AgentKind,
     Presence,
 )
-from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoRequest,
     GetServerInfoResponse,
@@ -43,14 +41,16 @@ class Connection:
         credentials: Path | None = None,
         heartbeats: bool = True,
     ) -> None:
-        self._server = server
-        self._name = agent
-        self._token = token
-        self._kind = kind
-        self._display_name = display_name
-        self._description = description
+        self._identity = Identity(
+            server=server,
+            agent=agent,
+            token=token,
+            kind=kind,
+            display_name=display_name,
+            description=description,
+            credentials=credentials or default_path(),
+        )
         self._timeout = timeout
-        self._credentials = credentials or stored.default_path()
         self._timed = heartbeats
         self._agent = agent or _ANONYMOUS
         self._opened: tuple[Calls, Heartbeats] | None = None
@@ -72,9 +72,10 @@ class Connection:
         """
         if self._opened is not None:
             return
-        calls = Calls(open_channel(self._server), server=self._server, timeout=self._timeout)
+        channel = open_channel(self._identity.server)
+        calls = Calls(channel, identity=self._identity, timeout=self._timeout)
         try:
-            self._agent = await self._identify(calls)
+            self._agent = await calls.introduce()
         except BaseException:
             await calls.close()
             raise
@@ -103,7 +104,7 @@ class Connection:
     @property
     def server(self) -> str:
         """The server's address."""
-        return self._server
+        return self._identity.server
 
     async def server_info(self) -> GetServerInfoResponse:
         """What the server is, its limits, and who the caller is."""
@@ -129,6 +130,7 @@ class Connection:
                 turn that blocks the event loop; the server may lower it (to 1 h). 0 = no more than
                 its agent_timeout, as without any; None = leave it as it is.
         """
+        self._heartbeats.resume()
         return await self._heartbeats.beat(state, status_text=status_text, lease=lease)
 
     @property
@@ -144,45 +146,3 @@ class Connection:
         if self._opened is None:
             raise RuntimeError("Not connected: use `async with BusClient(…)`, or await connect().")
         return self._opened
-
-    async def _identify(self, calls: Calls) -> str:
-        """Says to the server who we are; returns who it takes us for."""
-        if self._token is not None:
-            calls.authorize(self._token)
-        elif self._name is not None:
-            return await self._register(calls, self._name)
-        info = await calls.call(calls.bus.GetServerInfo, GetServerInfoRequest())
-        if self._name is not None and info.agent != self._name:
-            raise Unauthenticated(
-                f"The token is that of {info.agent!r}, not of {self._name!r}.",
-                code="UNAUTHENTICATED",
-            )
-        return info.agent
-
-    async def _register(self, calls: Calls, name: str) -> str:
-        # The token is saved before the server hears of it: a lost answer cannot lose the name.
-        token = await asyncio.to_thread(stored.agent_token, self._credentials, self._server, name)
-        request = RegisterAgentRequest(
-            agent=name,
-            kind=self._kind,
-            display_name=self._display_name,
-            description=self._description,
-            token=token,
-        )
-        try:
-            response = await calls.call(calls.agents.RegisterAgent, request)
-        except Unauthenticated:
-            # Tokens are required here: an agent that is registered may repeat it, with its own.
-            calls.authorize(token)
-            response = await calls.call(calls.agents.RegisterAgent, request)
-        except AgentExists as error:
-            raise AgentExists(
-                f"At {self._server} the name {name!r} belongs to another token than the one in "
-                f"{self._credentials}. Pass the token it was registered with, or take another "
-                "name. (Tokens are kept by address: `localhost` and `127.0.0.1` are two.)",
-                code=error.code,
-                reason=error.reason,
-                metadata=error.metadata,
-            ) from error
-        calls.authorize(token)
-        return response.agent.name

@@ -35,6 +35,15 @@ def agent_token(path: Path, server: str, agent: str) -> str:
     return token
 
 
+def keep_token(path: Path, server: str, agent: str, token: str) -> None:
+    """Keeps `token` for `agent` at `server` in place of the one before. It blocks as above."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(path.with_name(f"{path.name}.lock")):
+        tokens = _load(path)
+        tokens.setdefault(server, {})[agent] = token
+        _save(path, tokens)
+
+
 def new_token() -> str:
     """A fresh token: 256 random bits, in characters that every server takes."""
     return secrets.token_urlsafe(32)

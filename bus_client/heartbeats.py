@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 
 from bus_client.calls import Calls, backoff
@@ -42,6 +43,7 @@ class Heartbeats:
         self._agent_timeout = _AGENT_TIMEOUT
         self._due = asyncio.get_running_loop().time() if self._timed else math.inf
         self._owed = False
+        self._resting = False
         self._beating = asyncio.Lock()  # else an older one could overtake a newer one
         self._news = asyncio.Event()
         self._task = asyncio.create_task(self._run())
@@ -51,16 +53,42 @@ class Heartbeats:
         if self._anonymous or self._sent.get(cursor.thread) == cursor:
             return
         self._unsent[cursor.thread] = cursor
-        self._news.set()
+        self._wake()
 
     def delivered(self) -> None:
         """Messages came. The server takes them for work that may go on in silence for minutes.
 
         A beat ends that: should the agent be killed over its work, it is found out soon.
         """
-        self._owed = self._timed
-        if self._owed:
-            self._news.set()
+        self._owed = self._timed and not self._resting
+        self._wake()
+
+    def forget(self, thread: str) -> None:
+        """What was read of the thread counts no more."""
+        self._unsent.pop(thread, None)
+        self._sent.pop(thread, None)
+
+    def rest(self) -> None:
+        """Makes no beat of its own accord until resume(): any would take back a goodbye."""
+        self._resting, self._owed, self._due = True, False, math.inf
+
+    @asynccontextmanager
+    async def goodbye(self) -> AsyncIterator[None]:
+        """Reports what was read, lets the goodbye be said, and rests; unless that fails."""
+        self.rest()
+        try:
+            await self.send()
+            yield
+        except BaseException:
+            self.resume()
+            raise
+
+    def resume(self) -> None:
+        """Goes on after a rest: at once."""
+        if self._resting:
+            self._resting = False
+            self._owed = self._timed
+            self._wake()
 
     async def send(self) -> None:
         """Sends now what was reported. What could not be sent is kept for the next time."""
@@ -107,7 +135,7 @@ class Heartbeats:
                     await self._news.wait()
             self._news.clear()
             overdue = self._due <= asyncio.get_running_loop().time()
-            if not (overdue or self._unsent or self._owed):
+            if self._resting or not (overdue or self._unsent or self._owed):
                 continue
             pause = _PAUSE
             if not self._beating.locked():  # else one is under way, and takes what there is along
@@ -118,8 +146,7 @@ class Heartbeats:
                     except BusError:
                         pause += next(pauses)
             await asyncio.sleep(pause)
-            if self._unsent or self._owed:
-                self._news.set()
+            self._wake()
 
     async def _beat(
         self,
@@ -145,14 +172,17 @@ class Heartbeats:
             response = await self._calls.call(self._calls.bus.Heartbeat, request, timeout=timeout)
         except BaseException:
             self._unsent = batch | self._unsent  # newer ones win
-            self._owed = self._timed
+            self._owed = self._timed and not self._resting
             raise
         self._sent |= batch
-        if self._unsent:
-            self._news.set()
-        if self._timed:
+        self._wake()
+        if self._timed and not self._resting:
             interval = response.heartbeat_interval.ToTimedelta().total_seconds() or _INTERVAL
             self._due = loop.time() + interval * random.uniform(0.9, 1.0)  # noqa: S311
         if response.HasField("agent_timeout"):
             self._agent_timeout = response.agent_timeout.ToTimedelta().total_seconds()
         return response
+
+    def _wake(self) -> None:
+        if (self._unsent or self._owed) and not self._resting:
+            self._news.set()

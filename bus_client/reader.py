@@ -12,7 +12,11 @@ from bus_client.calls import Calls
 from bus_client.errors import ThreadClosed
 from bus_client.heartbeats import Heartbeats
 from bus_client.stream import cursor_lost, cursor_of, known, wait_frames
-from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
+from threadbus.v1.bus_service_pb2 import (
+    WaitEnding,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+)
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
@@ -59,8 +63,9 @@ class Reader:
         """What was not read yet, then what is posted, as it is posted.
 
         Each message comes once and in order, across reconnects and restarts of the server; the end
-        comes when the thread is closed. A message counts as read when the next one is asked for:
-        the one that the loop was left with comes again, unless it was acknowledged.
+        comes when the thread is closed, or the agent's session was ended. A message counts as read
+        when the next one is asked for: the one that the loop was left with comes again, unless it
+        was acknowledged.
 
         After a delivery the server lets the agent work in silence for minutes. This client says at
         once that it is alive, and goes on saying so, so that an agent which is killed over its
@@ -81,8 +86,9 @@ class Reader:
         Raises:
             CursorLost: See on_resync. `position` is then where the next follow() goes on.
             ThreadNotFound: Also when it was deleted meanwhile.
-            Unauthenticated: Also when the store was made anew, and does not know the agent yet:
-                connecting again registers it.
+            Unauthenticated: Also when the token was ended meanwhile. (An agent that registered by
+                its name and is not known any more, as the store was made anew, registers again:
+                AgentExists if its name is another's now.)
             QuotaExceeded: The agent has too many open waits.
             RuntimeError: Another follow() or wait() of this handle is running.
         """
@@ -96,8 +102,7 @@ class Reader:
                         if on_resync == "raise":
                             raise cursor_lost(frame.resync)
                         continue
-                    if frame.HasField("messages"):
-                        self._heartbeats.delivered()
+                    self._mind(frame)
                     for message in known(frame.messages.messages):
                         yield message
                         epoch = frame.messages.cursor.epoch
@@ -120,6 +125,8 @@ class Reader:
     ) -> list[Message]:
         """What was not read yet, else what is posted within `timeout`; empty if nothing was.
 
+        It returns earlier, with what there is, when the agent's session ended.
+
         What it returns counts as read when wait() or follow() is called again, or acknowledge().
 
         Args:
@@ -132,7 +139,8 @@ class Reader:
         Raises:
             ThreadClosed: The thread is closed and all of it was returned before.
             Unreachable: There was no server within `timeout`, or 2 s if that is longer.
-            CursorLost, ThreadNotFound, QuotaExceeded, RuntimeError: As in follow().
+            CursorLost, ThreadNotFound, Unauthenticated, QuotaExceeded, RuntimeError: As in
+                follow().
         """
         await self._begin_reading()
         try:
@@ -156,8 +164,7 @@ class Reader:
                             code="FAILED_PRECONDITION",
                             reason="THREAD_CLOSED",
                         )
-                    if frame.HasField("messages"):
-                        self._heartbeats.delivered()
+                    self._mind(frame)
                     found += known(frame.messages.messages)
                     end = cursor_of(frame) or end
                     # What a reconnect has yet to ask for.
@@ -181,6 +188,7 @@ class Reader:
         elif seq > self.position.after_seq:
             self._position = Cursor(thread=self.name, after_seq=seq, epoch=self.position.epoch)
         if self._position is not None:
+            self._heartbeats.resume()
             self._heartbeats.report(self._position)
             await self._heartbeats.send()
 
@@ -207,6 +215,7 @@ class Reader:
             request = JoinThreadRequest(thread=self.name)
             joined = await self._calls.call(self._calls.threads.JoinThread, request)
             self._position = joined.cursor
+        self._heartbeats.resume()
         self._settle()
         wanted = MessageFilter()
         if filter is not None:
@@ -214,6 +223,13 @@ class Reader:
         if not include_own:
             wanted.exclude_own = True
         return WaitMessagesRequest(threads=[self._position], filter=wanted)
+
+    def _mind(self, frame: WaitMessagesResponse) -> None:
+        """Has the heartbeats fit what the server takes the agent for after `frame`."""
+        if frame.HasField("messages"):
+            self._heartbeats.delivered()
+        elif frame.ending.reason == WaitEnding.REASON_SESSION_ENDED:
+            self._heartbeats.rest()
 
     def _settle(self) -> None:
         """Counts what the last wait() returned as read."""

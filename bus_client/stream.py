@@ -18,8 +18,8 @@ from bus_client.errors import (
     QuotaExceeded,
     Unavailable,
     Unreachable,
-    from_rpc_error,
 )
+from bus_client.status import from_rpc_error
 from threadbus.v1.bus_service_pb2 import (
     WaitEnding,
     WaitMessagesRequest,
@@ -37,6 +37,7 @@ _ASKED_FOR = {
     WaitEnding.REASON_MIN_MESSAGES,
     WaitEnding.REASON_MAX_WAIT,
     WaitEnding.REASON_THREADS_CLOSED,
+    WaitEnding.REASON_SESSION_ENDED,
 }
 _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
@@ -57,6 +58,8 @@ async def wait_frames(
     give_up = max(deadline, loop.time() + _CONNECT)
     unreached: BusError | None = Unreachable("No answer came.", code="UNAVAILABLE")
     pauses = backoff(0.05, 2.0)
+    introduced = calls.introduced
+    strange: BusError | None = None  # the server did not know our token any more
     while True:
         rpc_timeout = None
         if deadline < math.inf:
@@ -65,13 +68,18 @@ async def wait_frames(
             rpc_timeout = left + _GRACE
         patience = min(give_up - loop.time(), _FIRST_FRAME)
         retry_delay = 0.0
-        with calls.usable():
-            call = calls.wait_messages(request, timeout=rpc_timeout)
+        call = None
         try:
+            if strange and not await calls.introduce_again(introduced, timeout=patience):
+                raise strange
+            introduced = calls.introduced
+            with calls.usable():
+                call = calls.wait_messages(request, timeout=rpc_timeout)
             while True:
                 with calls.usable():
                     frame = await _read(call, patience)
                 unreached, give_up, pauses = None, deadline, backoff(0.05, 2.0)
+                strange = None
                 if frame.started.HasField("keepalive_interval"):
                     patience = _SILENCE * _seconds(frame.started.keepalive_interval)
                 cursor = cursor_of(frame)
@@ -86,13 +94,16 @@ async def wait_frames(
                     retry_delay = _seconds(frame.ending.retry_delay)
                     break
         except BusError as error:
-            if not _worth_coming_again(error):
+            if error.reason == "TOKEN_INVALID" and strange is None:
+                strange = error
+            elif not _worth_coming_again(error):
                 raise
             retry_delay = error.retry_delay or 0.0
             if unreached is not None:
                 unreached = error
         finally:
-            call.cancel()
+            if call is not None:
+                call.cancel()
         await asyncio.sleep(min(max(next(pauses), retry_delay), give_up - loop.time()))
         if loop.time() >= give_up:
             if unreached is not None:

@@ -16,7 +16,11 @@ from google.rpc.status_pb2 import Status
 from tests.rpcs import RPCS, Rpc
 from tests.wait_frames import seconds
 from threadbus.v1.agent_pb2 import Agent
-from threadbus.v1.agent_service_pb2 import RegisterAgentRequest, RegisterAgentResponse
+from threadbus.v1.agent_service_pb2 import (
+    EndSessionResponse,
+    RegisterAgentRequest,
+    RegisterAgentResponse,
+)
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoResponse,
     HeartbeatResponse,
@@ -82,6 +86,7 @@ class Script(grpc.GenericRpcHandler):
         self.address = ""
         #: Every request, and when it came, on the event loop's clock.
         self.requests: list[tuple[float, AnyMessage]] = []
+        self._tokens: list[str] = []  # that came with them
         self._turns: dict[str, deque[Sequence[Step]]] = defaultdict(deque)
         self._rpcs = {rpc.path: rpc for rpc in RPCS}
 
@@ -93,6 +98,14 @@ class Script(grpc.GenericRpcHandler):
         """The requests of one type, as they came."""
         return [request for _, request in self.requests if isinstance(request, request_type)]
 
+    def tokens(self, request_type: type[AnyMessage]) -> list[str]:
+        """The token that came with each of these requests; empty if none did."""
+        return [
+            token
+            for (_, request), token in zip(self.requests, self._tokens, strict=True)
+            if isinstance(request, request_type)
+        ]
+
     def service(self, handler_call_details: Any) -> "grpc.RpcMethodHandler[Any, Any] | None":
         rpc = self._rpcs.get(handler_call_details.method)
         if rpc is None:
@@ -101,7 +114,7 @@ class Script(grpc.GenericRpcHandler):
 
     def _unary(self, rpc: Rpc) -> "grpc.RpcMethodHandler[Any, Any]":
         async def handle(data: bytes, context: Any) -> bytes:
-            for step in await self._begin(rpc, data):
+            for step in await self._begin(rpc, data, context):
                 if isinstance(step, AnyMessage):
                     return step.SerializeToString()
                 await _perform(step, context)
@@ -111,7 +124,7 @@ class Script(grpc.GenericRpcHandler):
 
     def _stream(self, rpc: Rpc) -> "grpc.RpcMethodHandler[Any, Any]":
         async def handle(data: bytes, context: Any) -> None:
-            for step in await self._begin(rpc, data):
+            for step in await self._begin(rpc, data, context):
                 if isinstance(step, AnyMessage):
                     await context.write(step.SerializeToString())
                 else:
@@ -119,9 +132,11 @@ class Script(grpc.GenericRpcHandler):
 
         return grpc.unary_stream_rpc_method_handler(handle)
 
-    async def _begin(self, rpc: Rpc, data: bytes) -> Sequence[Step]:
+    async def _begin(self, rpc: Rpc, data: bytes, context: Any) -> Sequence[Step]:
         request = rpc.request_type.FromString(data)
         self.requests.append((asyncio.get_running_loop().time(), request))
+        sent = dict(context.invocation_metadata()).get("authorization", "")
+        self._tokens.append(sent.removeprefix("Bearer "))
         turns = self._turns[str(rpc)]
         return turns.popleft() if turns else [_usual(request)]
 
@@ -138,6 +153,8 @@ def _usual(request: AnyMessage) -> Step:
     match type(request).__name__:
         case "GetServerInfoRequest":
             return GetServerInfoResponse(agent="anonymous")
+        case "EndSessionRequest":
+            return EndSessionResponse()
         case "HeartbeatRequest":
             return HeartbeatResponse()
         case "JoinThreadRequest":

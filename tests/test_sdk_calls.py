@@ -20,6 +20,14 @@ from bus_client import (
 )
 from tests.script import THREAD, Failure, scripted
 from tests.wait_frames import BOUND
+from threadbus.v1.admin_service_pb2 import ListWaitsResponse
+from threadbus.v1.agent_service_pb2 import (
+    EndSessionResponse,
+    ListAgentsResponse,
+    RotateTokenResponse,
+    UnregisterAgentResponse,
+    UpdateAgentResponse,
+)
 from threadbus.v1.bus_service_pb2 import (
     GetMessageResponse,
     ListMessagesResponse,
@@ -33,8 +41,11 @@ from threadbus.v1.thread_service_pb2 import (
     GetThreadRequest,
     GetThreadResponse,
     JoinThreadResponse,
+    LeaveThreadResponse,
+    ListParticipantsResponse,
     ListThreadsResponse,
     SetThreadStateResponse,
+    UpdateThreadResponse,
 )
 
 _Code = grpc.StatusCode
@@ -54,6 +65,15 @@ REPEATABLE: dict[str, tuple[Call, Any]] = {
     "ListMessages": (lambda bus: bus.thread(THREAD).messages(), ListMessagesResponse()),
     "GetMessage": (lambda bus: bus.thread(THREAD).message(1), GetMessageResponse()),
     "PostMessage": (lambda bus: bus.thread(THREAD).post("x"), PostMessageResponse(seq=1)),
+    "LeaveThread": (lambda bus: bus.thread(THREAD).leave(), LeaveThreadResponse()),
+    "ListParticipants": (
+        lambda bus: anext(bus.thread(THREAD).list_participants(), None),
+        ListParticipantsResponse(),
+    ),
+    "ListAgents": (lambda bus: anext(bus.list_agents(), None), ListAgentsResponse()),
+    "UpdateAgent": (lambda bus: bus.update_agent(description="x"), UpdateAgentResponse()),
+    "EndSession": (lambda bus: bus.end_session(), EndSessionResponse()),
+    "ListWaits": (lambda bus: anext(bus.list_waits(), None), ListWaitsResponse()),
 }
 #: Calls that must not be made twice: the second would meet what the first did.
 ONCE_ONLY: dict[str, tuple[Call, Any]] = {
@@ -63,6 +83,9 @@ ONCE_ONLY: dict[str, tuple[Call, Any]] = {
         lambda bus: bus.thread(THREAD).set_state(THREAD_STATE_CLOSED),
         SetThreadStateResponse(),
     ),
+    "UpdateThread": (lambda bus: bus.thread(THREAD).update(stage="x"), UpdateThreadResponse()),
+    "UnregisterAgent": (lambda bus: bus.unregister_agent("x"), UnregisterAgentResponse()),
+    "RotateToken": (lambda bus: bus.rotate_token(), RotateTokenResponse(token="x" * 32)),
 }
 
 

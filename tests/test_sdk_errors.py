@@ -80,6 +80,7 @@ def test_no_two_reasons_share_an_exception() -> None:
         (NotFound, [ThreadNotFound, MessageNotFound, bus_client.AgentNotFound]),
         (AlreadyExists, [ThreadExists, AgentExists, RequestIdReused]),
         (Unavailable, [Draining, StoreBusy, Unreachable]),
+        (Unauthenticated, [bus_client.TokenExpired]),
     ],
 )
 def test_families_can_be_caught_together(

@@ -17,6 +17,7 @@ EXCEPTIONS = {
     "CursorInvalid",
     "CursorLost",
     "Draining",
+    "ExpectedSeqRequired",
     "InternalError",
     "InvalidArgument",
     "MessageNotFound",
@@ -31,6 +32,7 @@ EXCEPTIONS = {
     "ThreadClosed",
     "ThreadExists",
     "ThreadNotFound",
+    "TokenExpired",
     "Unauthenticated",
     "Unavailable",
     "Unreachable",
@@ -43,10 +45,14 @@ PROTO_TYPES = {
     "Message",
     "MessageFilter",
     "MessageKind",
+    "Participant",
+    "ParticipantUpdate",
     "Presence",
     "Priority",
+    "SyncMode",
     "Thread",
     "ThreadState",
+    "Wait",
 }
 
 

@@ -20,6 +20,7 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "InvalidArgument": (USAGE, ""),
     "MessageTooLarge": (DENIED, "Shorten it, or put it where others can fetch it."),
     "Unauthenticated": (DENIED, "Pass the right token: THREADBUS_TOKEN or --token-file."),
+    "TokenExpired": (DENIED, "Get a new one from the server's operator."),
     "AccessDenied": (DENIED, "An operator's token may do it: THREADBUS_TOKEN or --token-file."),
     "NotFound": (FAILED, ""),
     "ThreadNotFound": (FAILED, "threadbus thread list shows them, threadbus thread create adds."),
@@ -32,6 +33,10 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "SeqConflict": (
         CONFLICT,
         "Read what is new (--after {error.expected}), then post with --expect {error.last_seq}.",
+    ),
+    "ExpectedSeqRequired": (
+        CONFLICT,
+        "Read what is new, then post with --expect SEQ of the newest.",
     ),
     "ThreadClosed": (CONFLICT, "threadbus thread open opens it again."),
     "CursorInvalid": (CONFLICT, "threadbus thread show tells what it holds."),

@@ -1,0 +1,80 @@
+"""Who a client is to its server."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus_client import credentials as stored
+from bus_client.errors import AgentExists, Unauthenticated
+from threadbus.v1.agent_pb2 import AgentKind
+from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
+
+
+@dataclass(slots=True, kw_only=True)
+class Identity:
+    """A name to register, a token, both, or neither: anonymous.
+
+    Attributes:
+        server: The server's address.
+        agent: The name. With a token it is only checked.
+        token: A token that was given out. Without one, the credentials file has the agent's.
+        kind, display_name, description: What to register the agent with.
+        credentials: The credentials file.
+    """
+
+    server: str
+    agent: str | None
+    token: str | None
+    kind: AgentKind.ValueType
+    display_name: str
+    description: str
+    credentials: Path
+
+    async def own_token(self) -> str | None:
+        """The agent's token in the credentials file. None if it is not kept there.
+
+        It is saved before the server hears of it: a lost answer cannot lose the name.
+        """
+        if self.agent is None or self.token is not None:
+            return None
+        return await asyncio.to_thread(
+            stored.agent_token, self.credentials, self.server, self.agent
+        )
+
+    async def change_token(self, token: str) -> None:
+        """Takes the new token for the agent's from now on, and keeps it where the old one was."""
+        if self.token is not None:
+            self.token = token
+        elif self.agent is not None:
+            await asyncio.to_thread(
+                stored.keep_token, self.credentials, self.server, self.agent, token
+            )
+
+    def registration(self, token: str) -> RegisterAgentRequest:
+        """The request that registers the agent, or finds it registered."""
+        return RegisterAgentRequest(
+            agent=self.agent or "",
+            kind=self.kind,
+            display_name=self.display_name,
+            description=self.description,
+            token=token,
+        )
+
+    def taken(self, error: AgentExists) -> AgentExists:
+        """What to say when the server has given the name to another token."""
+        return AgentExists(
+            f"At {self.server} the name {self.agent!r} belongs to another token than the one in "
+            f"{self.credentials}. Pass the token it was registered with, or take another "
+            "name. (Tokens are kept by address: `localhost` and `127.0.0.1` are two.)",
+            code=error.code,
+            reason=error.reason,
+            metadata=error.metadata,
+        )
+
+    def mistaken(self, agent: str) -> Unauthenticated:
+        """What to say when the token is that of another agent."""
+        return Unauthenticated(
+            f"The token is that of {agent!r}, not of {self.agent!r}.", code="UNAUTHENTICATED"
+        )

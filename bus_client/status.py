@@ -1,0 +1,102 @@
+"""How a failed call becomes an exception: one table from reasons, and what to do without one."""
+
+from __future__ import annotations
+
+import grpc.aio
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from bus_client.errors import (
+    AccessDenied,
+    AgentExists,
+    AgentNotFound,
+    AlreadyExists,
+    BusError,
+    CursorInvalid,
+    Draining,
+    ExpectedSeqRequired,
+    InternalError,
+    InvalidArgument,
+    MessageNotFound,
+    MessageTooLarge,
+    NotFound,
+    QuotaExceeded,
+    RequestIdReused,
+    SeqConflict,
+    StorageFull,
+    StoreBusy,
+    ThreadClosed,
+    ThreadExists,
+    ThreadNotFound,
+    TokenExpired,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+)
+
+_BY_REASON: dict[str, type[BusError]] = {
+    "VALIDATION_FAILED": InvalidArgument,
+    "MESSAGE_TOO_LARGE": MessageTooLarge,
+    "TOKEN_INVALID": Unauthenticated,
+    "TOKEN_EXPIRED": TokenExpired,
+    "ACCESS_DENIED": AccessDenied,
+    "THREAD_NOT_FOUND": ThreadNotFound,
+    "MESSAGE_NOT_FOUND": MessageNotFound,
+    "AGENT_NOT_FOUND": AgentNotFound,
+    "THREAD_EXISTS": ThreadExists,
+    "AGENT_EXISTS": AgentExists,
+    "REQUEST_ID_REUSED": RequestIdReused,
+    "SEQ_CONFLICT": SeqConflict,
+    "EXPECTED_SEQ_REQUIRED": ExpectedSeqRequired,
+    "THREAD_CLOSED": ThreadClosed,
+    "CURSOR_INVALID": CursorInvalid,
+    "QUOTA_EXCEEDED": QuotaExceeded,
+    "STORAGE_FULL": StorageFull,
+    "DRAINING": Draining,
+    "STORE_BUSY": StoreBusy,
+    "INTERNAL": InternalError,
+}
+# For reasons newer than this table, and for statuses made by gRPC itself, which have none.
+_BY_CODE: dict[grpc.StatusCode, type[BusError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.INTERNAL: InternalError,
+    grpc.StatusCode.UNKNOWN: InternalError,
+}
+_BY_GRPC_ITSELF: dict[grpc.StatusCode, type[BusError]] = {
+    grpc.StatusCode.UNAVAILABLE: Unreachable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Unreachable,
+    grpc.StatusCode.CANCELLED: Unreachable,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: MessageTooLarge,
+}
+
+
+def from_rpc_error(failure: grpc.aio.AioRpcError) -> BusError:
+    """The exception that stands for the status of a failed call."""
+    code = failure.code()
+    info, refused, retry = ErrorInfo(), BadRequest(), RetryInfo()
+    for key, value in failure.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            for detail in Status.FromString(value).details:
+                for known in (info, refused, retry):
+                    detail.Unpack(known)  # leaves alone what is of another type
+    reason = info.reason if info.domain == "threadbus" else ""
+    kind = _BY_REASON.get(reason) or _BY_CODE.get(code, BusError)
+    if not reason:
+        kind = _BY_GRPC_ITSELF.get(code, kind)
+    return kind(
+        failure.details() or code.name,
+        code=code.name,
+        reason=reason,
+        metadata=info.metadata,
+        field_violations=[(v.field, v.description) for v in refused.field_violations],
+        retry_delay=(
+            retry.retry_delay.ToTimedelta().total_seconds()
+            if retry.HasField("retry_delay")
+            else None
+        ),
+    )

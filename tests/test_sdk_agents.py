@@ -1,0 +1,225 @@
+"""BusClient: agents, one's own and others; what it asks for, told by a scripted server."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+
+from bus_client import (
+    AccessDenied,
+    Agent,
+    BusClient,
+    InternalError,
+    Presence,
+    SyncMode,
+    Thread,
+    Wait,
+)
+from tests.members import take
+from tests.patience import until
+from tests.script import EPOCH, THREAD, Failure, Script, batch, cursor, ending, scripted, started
+from tests.wait_frames import BOUND, seconds
+from threadbus.v1.admin_service_pb2 import ListWaitsRequest, ListWaitsResponse
+from threadbus.v1.agent_service_pb2 import (
+    ListAgentsRequest,
+    ListAgentsResponse,
+    RotateTokenRequest,
+    RotateTokenResponse,
+    UnregisterAgentRequest,
+    UnregisterAgentResponse,
+    UpdateAgentRequest,
+    UpdateAgentResponse,
+)
+from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoResponse,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    WaitEnding,
+)
+from threadbus.v1.thread_service_pb2 import (
+    CreateThreadRequest,
+    CreateThreadResponse,
+    JoinThreadRequest,
+)
+
+NEW_TOKEN = "n" * 43
+MORE = "more"
+
+
+def agent(script: Script, home: Path, *, heartbeats: bool = False) -> BusClient:
+    """An agent of the scripted server."""
+    credentials = home / "credentials.json"
+    return BusClient(script.address, agent="worker", credentials=credentials, heartbeats=heartbeats)
+
+
+def asked(script: Script) -> list[str]:
+    """What was called, in order."""
+    return [type(request).__name__.removesuffix("Request") for _, request in script.requests]
+
+
+async def test_agents_are_listed_by_presence_and_page_by_page() -> None:
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer(
+            "ListAgents", ListAgentsResponse(agents=[Agent(name="a")], next_page_token=MORE)
+        )
+        script.answer("ListAgents", ListAgentsResponse(agents=[Agent(name="b")]))
+        wanted = [Presence.PRESENCE_WAITING, Presence.PRESENCE_WORKING]
+        assert [agent.name async for agent in bus.list_agents(presences=wanted)] == ["a", "b"]
+        requests = script.asked(ListAgentsRequest)
+        assert [request.page_token for request in requests] == ["", MORE]
+        assert all(list(request.presences) == wanted for request in requests)
+
+
+async def test_waits_are_listed_for_operators_page_by_page() -> None:
+    wait = Wait(agent="a", threads=[cursor(3)])
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer("ListWaits", ListWaitsResponse(waits=[wait], next_page_token=MORE))
+        script.answer("ListWaits", ListWaitsResponse(waits=[wait]))
+        assert [wait async for wait in bus.list_waits(agent="a", thread=THREAD)] == [wait, wait]
+        assert script.asked(ListWaitsRequest) == [
+            ListWaitsRequest(agent="a", thread=THREAD, page_token=token) for token in ("", MORE)
+        ]
+        script.answer("ListWaits", Failure(grpc.StatusCode.PERMISSION_DENIED, "ACCESS_DENIED"))
+        with pytest.raises(AccessDenied):
+            await anext(bus.list_waits())
+
+
+async def test_only_what_is_given_is_changed() -> None:
+    async with scripted() as script, BusClient(script.address) as bus:
+        for _ in range(3):
+            script.answer("UpdateAgent", UpdateAgentResponse(agent=Agent(name="a")))
+        assert (await bus.update_agent("a", description="")).name == "a"
+        await bus.update_agent(display_name="Ada", labels={"team": "blue"})
+        await bus.update_agent(labels={})
+    first, second, third = script.asked(UpdateAgentRequest)
+    assert (first.agent, first.description, list(first.update_mask.paths)) == (
+        *("a", ""),
+        ["description"],
+    )
+    assert (second.agent, second.display_name, dict(second.labels)) == (
+        *("", "Ada"),
+        {"team": "blue"},
+    )
+    assert set(second.update_mask.paths) == {"display_name", "labels"}
+    assert (dict(third.labels), list(third.update_mask.paths)) == ({}, ["labels"])
+
+
+async def test_a_thread_can_be_created_strict() -> None:
+    async with scripted() as script, BusClient(script.address) as bus:
+        answer = Thread(name=THREAD, epoch=EPOCH, sync_mode=SyncMode.SYNC_MODE_STRICT)
+        script.answer("CreateThread", CreateThreadResponse(thread=answer))
+        assert await bus.create_thread(THREAD, sync_mode=SyncMode.SYNC_MODE_STRICT) == answer
+        assert script.asked(CreateThreadRequest) == [
+            CreateThreadRequest(thread=THREAD, sync_mode=SyncMode.SYNC_MODE_STRICT)
+        ]
+
+
+async def test_a_goodbye_comes_after_what_was_read_and_closing_says_none(tmp_path: Path) -> None:
+    async with scripted() as script:
+        async with asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
+            script.answer("WaitMessages", started(), batch(1, 2), asyncio.Event())
+            assert await take(bus.thread(THREAD).follow(), 2) == ["1", "2"]
+            await bus.end_session()
+            assert asked(script)[-2:] == ["Heartbeat", "EndSession"]
+        async with agent(script, tmp_path):
+            pass
+        assert asked(script).count("EndSession") == 1
+        assert asked(script)[-1] == "RegisterAgent"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said_by", ["this client", "another process"])
+async def test_after_a_goodbye_heartbeats_rest_until_the_agent_is_back(
+    tmp_path: Path, said_by: str
+) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND):
+        for _ in range(20):
+            script.answer("Heartbeat", HeartbeatResponse(heartbeat_interval=seconds(0.5)))
+        async with agent(script, tmp_path, heartbeats=True) as bus:
+            handle = await bus.join(THREAD)
+            await until(lambda: len(script.asked(HeartbeatRequest)) >= 2)
+            (token,) = set(script.tokens(HeartbeatRequest))
+            if said_by == "this client":
+                await bus.end_session()
+            else:
+                over = ending(WaitEnding.REASON_SESSION_ENDED, upto=0)
+                script.answer("WaitMessages", started(), over)
+                assert await handle.wait(timeout=60) == []
+
+            said = len(script.asked(HeartbeatRequest))
+            other = BusClient(script.address, agent="other", credentials=tmp_path / "other.json")
+            async with other:  # whose heartbeats go on meanwhile
+                await until(lambda: len(script.asked(HeartbeatRequest)) >= said + 4)
+            assert token not in script.tokens(HeartbeatRequest)[said:]
+
+            said = script.tokens(HeartbeatRequest).count(token)
+            script.answer("WaitMessages", started(), asyncio.Event())
+            following = asyncio.create_task(take(handle.follow(), 1))
+            await until(lambda: script.tokens(HeartbeatRequest).count(token) >= said + 2)
+            following.cancel()
+            await asyncio.wait([following])
+
+
+@pytest.mark.slow
+async def test_a_goodbye_that_failed_was_none(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path, heartbeats=True) as bus:
+        await until(lambda: len(script.asked(HeartbeatRequest)) == 1)
+        script.answer("EndSession", Failure(grpc.StatusCode.INTERNAL, "INTERNAL"))
+        with pytest.raises(InternalError):
+            await bus.end_session()
+        said = len(script.asked(HeartbeatRequest))
+        await until(lambda: len(script.asked(HeartbeatRequest)) > said)
+
+
+async def test_an_agent_that_is_taken_out_is_silent(tmp_path: Path) -> None:
+    async with scripted() as script:
+        async with agent(script, tmp_path) as bus:
+            script.answer("UnregisterAgent", UnregisterAgentResponse())
+            script.answer("WaitMessages", started(), batch(1, 2), asyncio.Event())
+            assert await take(bus.thread(THREAD).follow(), 2) == ["1", "2"]
+            await bus.unregister_agent()
+            assert asked(script)[-2:] == ["Heartbeat", "UnregisterAgent"]
+            assert script.asked(UnregisterAgentRequest) == [UnregisterAgentRequest()]
+        assert asked(script)[-1] == "UnregisterAgent"
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["by-name", "by-token"])
+async def test_a_new_token_is_kept_and_used_at_once(tmp_path: Path, kept: bool) -> None:
+    credentials = tmp_path / "credentials.json"
+    async with scripted() as script:
+        script.answer("GetServerInfo", GetServerInfoResponse(agent="worker"))
+        bus = (
+            agent(script, tmp_path)
+            if kept
+            else BusClient(script.address, token="o" * 43, credentials=credentials)
+        )
+        async with bus:
+            script.answer("RotateToken", RotateTokenResponse(token=NEW_TOKEN))
+            assert await bus.rotate_token(grace=1.5) == NEW_TOKEN
+            assert script.asked(RotateTokenRequest) == [RotateTokenRequest(grace=seconds(1.5))]
+            (old,) = script.tokens(RotateTokenRequest)
+            assert old != NEW_TOKEN
+            await bus.join(THREAD)
+            assert script.tokens(JoinThreadRequest) == [NEW_TOKEN]
+        # Also the next time that it connects.
+        script.answer("GetServerInfo", GetServerInfoResponse(agent="worker"))
+        async with bus:
+            await bus.join(THREAD)
+            assert script.tokens(JoinThreadRequest)[1] == NEW_TOKEN
+        if kept:
+            tokens = json.loads(credentials.read_text("utf-8"))
+            assert tokens == {script.address: {"worker": NEW_TOKEN}}
+        else:
+            assert not credentials.exists()
+
+
+async def test_a_new_token_that_cannot_be_kept_is_used_all_the_same(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        (tmp_path / "credentials.json").write_text("{", "utf-8")
+        script.answer("RotateToken", RotateTokenResponse(token=NEW_TOKEN))
+        with pytest.raises(ValueError, match="not JSON"):
+            await bus.rotate_token()
+        await bus.join(THREAD)
+        assert script.tokens(JoinThreadRequest) == [NEW_TOKEN]
