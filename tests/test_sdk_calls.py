@@ -18,6 +18,7 @@ from bus_client import (
     StoreBusy,
     Unreachable,
 )
+from tests.patience import until
 from tests.script import THREAD, Failure, scripted
 from tests.wait_frames import BOUND
 from threadbus.v1.admin_service_pb2 import ListWaitsResponse
@@ -202,3 +203,59 @@ async def test_a_call_takes_no_longer_than_the_clients_timeout() -> None:
             with pytest.raises(Unreachable) as unreachable:
                 await bus.get_thread("x")
     assert unreachable.value.code == "DEADLINE_EXCEEDED"
+
+
+async def test_a_post_is_not_repeated_when_there_is_no_time_for_an_answer() -> None:
+    async with scripted() as script, BusClient(script.address) as bus:
+        script.answer("PostMessage", dataclasses.replace(STORE_BUSY, retry_delay=0.8))
+        with pytest.raises(StoreBusy):  # and not an outcome that is unknown
+            await bus.thread(THREAD).post("x", timeout=1.0)
+        assert len(script.asked(PostMessageRequest)) == 1
+        # A short time is no reason not to try at all.
+        script.answer("PostMessage", PostMessageResponse(seq=1))
+        assert (await bus.thread(THREAD).post("x", timeout=0.2)).seq == 1
+
+
+@pytest.mark.parametrize("rpc", ["PostMessage", *ONCE_ONLY])
+async def test_what_was_sent_when_the_client_is_closed_has_no_known_outcome(rpc: str) -> None:
+    call, _ = (REPEATABLE | ONCE_ONLY)[rpc]
+    async with scripted() as script, asyncio.timeout(BOUND):
+        async with BusClient(script.address) as bus:
+            script.answer(rpc, asyncio.Event())
+            before = len(script.requests)
+            calling = asyncio.ensure_future(call(bus))
+            await until(lambda: len(script.requests) > before)
+        with pytest.raises(OutcomeUnknown, match="closed") as unknown:
+            await calling
+        posted = script.asked(PostMessageRequest)
+        assert unknown.value.request_id == (posted[0].request_id if posted else "")
+
+
+async def test_a_call_that_changes_nothing_only_ends_with_the_client() -> None:
+    async with scripted() as script, asyncio.timeout(BOUND):
+        async with BusClient(script.address) as bus:
+            script.answer("GetThread", asyncio.Event())
+            calling = asyncio.create_task(bus.get_thread("x"))
+            await until(lambda: bool(script.asked(GetThreadRequest)))
+        with pytest.raises(RuntimeError, match="closed"):
+            await calling
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("failure", "expected"), [(STORE_BUSY, RuntimeError), (BROKEN[0], OutcomeUnknown)], ids=str
+)
+async def test_a_post_that_the_end_of_the_client_keeps_from_coming_again_tells_what_is_known(
+    failure: Failure, expected: type[Exception]
+) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND):
+        async with BusClient(script.address) as bus:
+            script.answer("PostMessage", dataclasses.replace(failure, retry_delay=0.3))
+            posting = asyncio.create_task(bus.thread(THREAD).post("x"))
+            await until(lambda: bool(script.asked(PostMessageRequest)))
+            # It has its answer once another call has one.
+            script.answer("GetThread", GetThreadResponse())
+            await bus.get_thread("x")
+        with pytest.raises(expected):
+            await posting
+        assert len(script.asked(PostMessageRequest)) == 1

@@ -1,0 +1,311 @@
+"""A client whose token the server does not know any more: it registers again, if it can."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Literal
+
+import grpc
+import pytest
+
+from bus_client import (
+    AgentExists,
+    BusClient,
+    BusError,
+    CursorLost,
+    OutcomeUnknown,
+    ThreadHandle,
+    TokenExpired,
+    Unauthenticated,
+)
+from tests.callers import register
+from tests.conftest import StartServer
+from tests.members import member, take
+from tests.patience import until
+from tests.script import (
+    THREAD,
+    Failure,
+    Script,
+    asked_from,
+    batch,
+    last_batch,
+    scripted,
+    started,
+)
+from tests.serving import ServerProcess
+from tests.wait_frames import BOUND
+from threadbus.v1.agent_service_pb2 import RegisterAgentRequest, RotateTokenResponse
+from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
+from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoResponse,
+    HeartbeatRequest,
+    PostMessageRequest,
+    PostMessageResponse,
+    WaitMessagesRequest,
+)
+
+UNKNOWN = Failure(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
+EXPIRED = Failure(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
+TAKEN = Failure(grpc.StatusCode.ALREADY_EXISTS, "AGENT_EXISTS")
+BROKEN = Failure(grpc.StatusCode.UNAVAILABLE)
+DRAINING = Failure(grpc.StatusCode.UNAVAILABLE, "DRAINING")
+POSTED = PostMessageResponse(seq=1)
+
+
+@contextlib.asynccontextmanager
+async def agent(
+    script: Script, home: Path, *, heartbeats: bool = False
+) -> AsyncIterator[BusClient]:
+    """An agent of the scripted server, registered by its name; all is bounded."""
+    client = BusClient(
+        script.address, agent="worker", credentials=home / "c.json", heartbeats=heartbeats
+    )
+    async with asyncio.timeout(BOUND), client as bus:
+        yield bus
+
+
+async def make_anew(server: ServerProcess, db: Path) -> None:
+    """Have the server go on with another database."""
+    server.kill()
+    server.db = db
+    await asyncio.to_thread(server.start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_resync", ["raise", "continue"])
+async def test_a_follower_whose_store_was_made_anew_is_told_so(
+    start_server: StartServer, tmp_path: Path, name: str, on_resync: Literal["raise", "continue"]
+) -> None:
+    new = start_server(db=tmp_path / "new.db")
+    async with BusClient(new.address) as client:
+        await (await client.join(name)).post("new")
+    assert new.stop() == 0
+    server = start_server(db=tmp_path / "old.db")
+    async with member(server.address, name, tmp_path) as reader, asyncio.timeout(BOUND):
+        messages = reader.follow(on_resync=on_resync, include_own=True)
+        await reader.post("old")
+        assert await take(messages, 1) == ["old"]
+        coming = asyncio.create_task(take(messages, 1))
+        await make_anew(server, new.db)
+        if on_resync == "raise":
+            with pytest.raises(CursorLost) as error:
+                await coming
+            assert error.value.reason == "EPOCH_CHANGED"
+            coming = asyncio.create_task(take(reader.follow(), 1))
+        assert await coming == ["new"]
+        # It is the agent that it was.
+        await reader.post("mine")
+        assert (await reader.message(2)).sender == f"{name}-reader"
+
+
+@pytest.mark.slow
+async def test_an_agent_whose_name_was_taken_meanwhile_is_told_so(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    new = start_server(db=tmp_path / "new.db")
+    async with grpc.aio.insecure_channel(new.address) as channel:
+        await register(AgentServiceStub(channel), f"{name}-reader")
+    assert new.stop() == 0
+    server = start_server(db=tmp_path / "old.db")
+    async with member(server.address, name, tmp_path) as reader, asyncio.timeout(BOUND):
+        coming = asyncio.create_task(take(reader.follow(), 1))
+        await make_anew(server, new.db)
+        with pytest.raises(AgentExists, match="another token"):
+            await coming
+        with pytest.raises(AgentExists):
+            await reader.post("x")
+
+
+async def test_a_call_is_repeated_once_the_agent_is_registered_again(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        script.answer("PostMessage", UNKNOWN)
+        script.answer("PostMessage", POSTED)
+        assert (await bus.thread(THREAD).post("x")).seq == 1
+        assert script.asked(RegisterAgentRequest)[0] == script.asked(RegisterAgentRequest)[1]
+        first, second = script.asked(PostMessageRequest)
+        assert first == second
+        # Registering takes no token; above all none that is not known.
+        assert script.tokens(RegisterAgentRequest) == ["", ""]
+        assert script.tokens(PostMessageRequest)[0] == script.tokens(PostMessageRequest)[1] != ""
+
+
+async def test_many_calls_that_fail_at_once_register_it_once(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        gate = asyncio.Event()
+        for _ in range(20):
+            script.answer("PostMessage", gate, UNKNOWN)
+        for _ in range(20):
+            script.answer("PostMessage", POSTED)
+        posts = [asyncio.create_task(bus.thread(THREAD).post("x")) for _ in range(20)]
+        await until(lambda: len(script.asked(PostMessageRequest)) == 20)
+        gate.set()
+        await asyncio.gather(*posts)
+        assert len(script.asked(RegisterAgentRequest)) == 2
+
+
+async def test_it_is_tried_once_a_call(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        for _ in range(2):
+            for _ in range(2):
+                script.answer("PostMessage", UNKNOWN)
+            with pytest.raises(Unauthenticated):
+                await bus.thread(THREAD).post("x")
+        assert len(script.asked(PostMessageRequest)) == 4
+        assert len(script.asked(RegisterAgentRequest)) == 3
+
+
+async def test_and_once_for_each_break_of_a_wait(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        messages = bus.thread(THREAD).follow()
+        script.answer("WaitMessages", UNKNOWN)
+        script.answer("WaitMessages", started(), batch(1), UNKNOWN)
+        script.answer("WaitMessages", started(), batch(2), UNKNOWN)
+        script.answer("WaitMessages", UNKNOWN)
+        assert await take(messages, 2) == ["1", "2"]
+        with pytest.raises(Unauthenticated):
+            await anext(messages)
+        assert asked_from(script) == [0, 0, 1, 2]
+        assert len(script.asked(RegisterAgentRequest)) == 4
+
+
+async def test_a_follower_waits_for_a_server_that_is_gone_when_it_registers(
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        script.answer("WaitMessages", UNKNOWN)
+        script.answer("RegisterAgent", Failure(grpc.StatusCode.INTERNAL, "INTERNAL"))
+        script.answer("WaitMessages", *last_batch(1))
+        assert await take(bus.thread(THREAD).follow(), 1) == ["1"]
+        assert len(script.asked(RegisterAgentRequest)) == 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [(TAKEN, AgentExists), (UNKNOWN, Unauthenticated)],
+    ids=["taken", "required"],
+)
+async def test_an_agent_that_cannot_be_registered_again_is_told_why(
+    tmp_path: Path, failure: Failure, expected: type[BusError]
+) -> None:
+    calls: dict[str, Callable[[ThreadHandle], Awaitable[object]]] = {
+        "PostMessage": lambda handle: handle.post("x"),
+        "WaitMessages": lambda handle: anext(handle.follow()),
+    }
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        for rpc, call in calls.items():
+            script.answer(rpc, UNKNOWN)
+            for _ in range(1 if failure is TAKEN else 2):  # where it must, it shows its token
+                script.answer("RegisterAgent", failure)
+            with pytest.raises(expected):
+                await call(bus.thread(THREAD))
+
+
+async def test_a_token_that_expired_is_not_worth_it(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        script.answer("PostMessage", EXPIRED)
+        with pytest.raises(TokenExpired):
+            await bus.thread(THREAD).post("x")
+        script.answer("WaitMessages", EXPIRED)
+        with pytest.raises(TokenExpired):
+            await anext(bus.thread(THREAD).follow())
+        assert len(script.asked(RegisterAgentRequest)) == 1
+
+
+async def test_a_token_that_was_given_cannot_be_had_again(tmp_path: Path) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND):
+        script.answer("GetServerInfo", GetServerInfoResponse(agent="worker"))
+        async with BusClient(script.address, token="o" * 43) as bus:
+            script.answer("PostMessage", UNKNOWN)
+            with pytest.raises(Unauthenticated):
+                await bus.thread(THREAD).post("x")
+            script.answer("WaitMessages", UNKNOWN)
+            with pytest.raises(Unauthenticated):
+                await anext(bus.thread(THREAD).follow())
+        assert script.asked(RegisterAgentRequest) == []
+
+
+async def rotate(script: Script, bus: BusClient, token: str) -> None:
+    """Give the agent this token."""
+    script.answer("RotateToken", RotateTokenResponse(token=token))
+    await bus.rotate_token()
+
+
+@pytest.mark.parametrize("given", [None, "o" * 43], ids=["by-name", "by-token"])
+async def test_a_wait_that_ends_with_its_token_is_opened_with_the_new_one(
+    tmp_path: Path, given: str | None
+) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND):
+        script.answer("GetServerInfo", GetServerInfoResponse(agent="worker"))
+        client = BusClient(
+            script.address,
+            agent="worker",
+            token=given,
+            credentials=tmp_path / "c.json",
+            heartbeats=False,
+        )
+        async with client as bus:
+            end = asyncio.Event()
+            script.answer("WaitMessages", started(), batch(1), end, UNKNOWN)
+            script.answer("WaitMessages", *last_batch(2))
+            messages = bus.thread(THREAD).follow()
+            assert await take(messages, 1) == ["1"]
+            await rotate(script, bus, "n" * 43)
+            end.set()
+            assert await take(messages, 1) == ["2"]
+            assert script.tokens(WaitMessagesRequest)[1] == "n" * 43
+            assert len(script.asked(RegisterAgentRequest)) == (given is None)
+
+
+async def test_a_token_that_another_process_rotated_is_found_in_the_file(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        async with agent(script, tmp_path) as other:
+            await rotate(script, other, "n" * 43)
+        script.answer("PostMessage", UNKNOWN)
+        script.answer("PostMessage", POSTED)
+        await bus.thread(THREAD).post("x")
+        assert script.tokens(PostMessageRequest)[1] == "n" * 43
+        kept = json.loads((tmp_path / "c.json").read_text("utf-8"))
+        assert kept == {script.address: {"worker": "n" * 43}}
+
+
+async def test_whoever_meets_the_end_of_the_old_token_waits_for_the_new_one(
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        gate = asyncio.Event()
+        script.answer("RotateToken", gate, RotateTokenResponse(token="n" * 43))
+        rotating = asyncio.create_task(bus.rotate_token(grace=0))
+        script.answer("PostMessage", UNKNOWN)
+        script.answer("PostMessage", POSTED)
+        posting = asyncio.create_task(bus.thread(THREAD).post("x"))
+        await until(lambda: len(script.asked(PostMessageRequest)) == 1)
+        gate.set()
+        await asyncio.gather(rotating, posting)
+        assert script.tokens(PostMessageRequest)[1] == "n" * 43
+        assert len(script.asked(RegisterAgentRequest)) == 1
+
+
+@pytest.mark.slow
+async def test_an_agent_that_only_sits_there_is_registered_again_by_its_heartbeats(
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script:
+        script.answer("Heartbeat", UNKNOWN)
+        async with agent(script, tmp_path, heartbeats=True):
+            await until(lambda: len(script.asked(HeartbeatRequest)) >= 2)
+            assert len(script.asked(RegisterAgentRequest)) == 2
+
+
+async def test_a_doubtful_post_stays_doubtful_though_the_agent_is_registered_again(
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        script.answer("PostMessage", BROKEN)
+        script.answer("PostMessage", UNKNOWN)
+        script.answer("PostMessage", dataclasses.replace(DRAINING, retry_delay=1_000.0))
+        with pytest.raises(OutcomeUnknown):
+            await bus.thread(THREAD).post("x")
+        assert len(script.asked(PostMessageRequest)) == 3
