@@ -117,15 +117,15 @@ class Calls:
 
     async def rotate_token(self, request: RotateTokenRequest) -> str:
         """Has the server give the agent a new token, keeps it, and sends it from now on."""
-        async with self._introducing:  # who meets the end of the old one waits for the new one
-            response = await self._repeat(
-                self.agents.RotateToken, request, self._timeout, changes=True
-            )
-            try:
-                await self._identity.change_token(response.token)
-            finally:
-                self._authorize(response.token)
-        return response.token
+        introduced = self.introduced
+        try:
+            return await self._rotate_token(request)
+        except Unauthenticated as error:
+            if error.reason != "TOKEN_INVALID" or not await self.introduce_again(
+                introduced, timeout=self._timeout
+            ):
+                raise
+        return await self._rotate_token(request)
 
     async def call(
         self,
@@ -173,6 +173,16 @@ class Calls:
         self._authorize(token)
         return response.agent.name
 
+    async def _rotate_token(self, request: RotateTokenRequest) -> str:
+        async with self._introducing:  # who meets the end of the old one waits for the new one
+            method = self.agents.RotateToken
+            response = await self._repeat(method, request, self._timeout, changes=True)
+            try:
+                await self._identity.change_token(response.token)
+            finally:
+                self._authorize(response.token)
+        return response.token
+
     def _authorize(self, token: str) -> None:
         self._metadata = _bearer(token)
         self.introduced += 1
@@ -212,9 +222,9 @@ class Calls:
             unknown = isinstance(error, (Unreachable, InternalError))
             in_doubt = in_doubt or unknown
             if register and error.reason == "TOKEN_INVALID":
-                register = False
                 try:
                     if await self.introduce_again(introduced, timeout=deadline - loop.time()):
+                        register = False
                         continue
                 except BusError as failure:
                     error = failure

@@ -31,7 +31,8 @@ class BusClient(Agents):
     While it is connected, others see that the agent is there; see heartbeat().
 
     Every call may raise Unreachable, Draining, Unauthenticated, AccessDenied, InvalidArgument and
-    InternalError; see bus_client.BusError.
+    InternalError; see bus_client.BusError. An agent that registered by its name, and that the
+    server does not know any more, is registered again: AgentExists if that is impossible.
 
     Args:
         server: `host:port` or `unix:PATH`.

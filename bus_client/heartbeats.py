@@ -143,7 +143,7 @@ class Heartbeats:
                     try:
                         await self._beat(timeout=_ATTEMPT)
                         pauses = backoff(_PAUSE, 10.0)
-                    except BusError:
+                    except (BusError, OSError, ValueError):  # the latter: no credentials to be had
                         pause += next(pauses)
             await asyncio.sleep(pause)
             self._wake()

@@ -256,6 +256,7 @@ class ThreadHandle(Reader):
             ThreadNotFound, Unauthenticated, QuotaExceeded: As in follow().
         """
         thread = await self.refresh()
+        self._heartbeats.resume()
         request = bus_service_pb2.WaitMessagesRequest(
             threads=[Cursor(thread=self.name, after_seq=thread.head_seq, epoch=thread.epoch)],
             filter=MessageFilter(senders=[_NOBODY]),
@@ -263,5 +264,6 @@ class ThreadHandle(Reader):
         )
         async with aclosing(wait_frames(self._calls, request)) as frames:
             async for frame in frames:
+                self._mind(frame)
                 if frame.HasField("participants"):
                     yield frame.participants

@@ -271,6 +271,13 @@ async def test_a_token_that_another_process_rotated_is_found_in_the_file(tmp_pat
         assert kept == {script.address: {"worker": "n" * 43}}
 
 
+async def test_a_stranger_gets_a_new_token_once_it_is_registered_again(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path) as bus:
+        script.answer("RotateToken", UNKNOWN)
+        await rotate(script, bus, "n" * 43)
+        assert len(script.asked(RegisterAgentRequest)) == 2
+
+
 async def test_whoever_meets_the_end_of_the_old_token_waits_for_the_new_one(
     tmp_path: Path,
 ) -> None:
@@ -286,6 +293,14 @@ async def test_whoever_meets_the_end_of_the_old_token_waits_for_the_new_one(
         await asyncio.gather(rotating, posting)
         assert script.tokens(PostMessageRequest)[1] == "n" * 43
         assert len(script.asked(RegisterAgentRequest)) == 1
+
+
+@pytest.mark.slow
+async def test_heartbeats_go_on_though_the_credentials_were_spoilt(tmp_path: Path) -> None:
+    async with scripted() as script, agent(script, tmp_path, heartbeats=True):
+        (tmp_path / "c.json").write_text("{", "utf-8")
+        script.answer("Heartbeat", UNKNOWN)
+        await until(lambda: len(script.asked(HeartbeatRequest)) >= 2)
 
 
 @pytest.mark.slow
