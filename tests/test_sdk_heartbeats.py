@@ -104,13 +104,21 @@ async def test_a_delivery_is_answered_with_one_though_nothing_was_read_yet(
 ) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         await until_beats(script, 1)
-        script.answer("WaitMessages", started(), batch(1), asyncio.Event())
+        gate = asyncio.Event()
+        script.answer("WaitMessages", started(), batch(1), gate, batch(2), asyncio.Event())
         handle = bus.thread(THREAD)
         following = asyncio.create_task(
-            take(handle.follow(), 1) if by == "follow" else handle.wait(timeout=60, min_messages=2)
+            take(handle.follow(acknowledge=False), 3)
+            if by == "follow"
+            else handle.wait(timeout=60, min_messages=3)
         )
         await until_beats(script, 2)
-        assert not beats(script)[1].read_cursors
+        # By now there is no pause any more after which it would look by itself.
+        later = times(script)[1] + 0.6
+        await until(lambda: asyncio.get_running_loop().time() > later)
+        gate.set()
+        await until_beats(script, 3)
+        assert not any(request.read_cursors for request in beats(script))
         following.cancel()
         await asyncio.wait([following])
 
@@ -236,7 +244,8 @@ async def test_what_is_said_last_is_heard_last(tmp_path: Path) -> None:
         first = asyncio.create_task(bus.heartbeat(status_text="one"))
         await until_beats(script, 2)
         second = asyncio.create_task(bus.heartbeat(status_text="two"))
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await bus.join(THREAD)  # by now it would be there
         assert len(beats(script)) == 2
         gate.set()
         await asyncio.gather(first, second)

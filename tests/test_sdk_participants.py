@@ -12,6 +12,7 @@ from bus_client import (
     AgentKind,
     BusClient,
     ExpectedSeqRequired,
+    InternalError,
     Message,
     MessageKind,
     Participant,
@@ -185,15 +186,19 @@ async def test_what_was_read_is_not_reported_of_a_thread_that_was_left(tmp_path:
             await handle.acknowledge(3)
             await handle.acknowledge(3)  # the server knows it
             assert len(script.asked(HeartbeatRequest)) == 1
-            script.answer("WaitMessages", started(), batch(4, 5), asyncio.Event())
-            assert await take(handle.follow(), 2) == ["4", "5"]
             script.answer("LeaveThread", LeaveThreadResponse())
             await handle.leave()
             assert script.asked(LeaveThreadRequest) == [LeaveThreadRequest(thread=THREAD)]
             # As one that comes anew it says it anew.
-            await (await bus.join(THREAD)).acknowledge(3)
-        last = script.asked(HeartbeatRequest)[-1]
-        assert last == HeartbeatRequest(read_cursors=[cursor(3)])
+            handle = await bus.join(THREAD)
+            await handle.acknowledge(3)
+            assert len(script.asked(HeartbeatRequest)) == 2
+            script.answer("Heartbeat", Failure(grpc.StatusCode.INTERNAL, "INTERNAL"))
+            with pytest.raises(InternalError):
+                await handle.acknowledge(5)
+            script.answer("LeaveThread", LeaveThreadResponse())
+            await handle.leave()
+        assert len(script.asked(HeartbeatRequest)) == 3  # what failed is not made up for
 
 
 @pytest.mark.parametrize("wanted", [True, False])
