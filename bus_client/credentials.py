@@ -44,6 +44,11 @@ def keep_token(path: Path, server: str, agent: str, token: str) -> None:
         _save(path, tokens)
 
 
+def kept_token(path: Path, server: str, agent: str) -> str | None:
+    """The token kept for `agent` at `server`, if there is one. ValueError if the file is broken."""
+    return _load(path).get(server, {}).get(agent)
+
+
 def new_token() -> str:
     """A fresh token: 256 random bits, in characters that every server takes."""
     return secrets.token_urlsafe(32)

@@ -10,7 +10,7 @@ import pytest
 from tests.shell import Shell
 
 VERBS = ["serve", "demo", "register", "agents", "join", "post", "read", "wait", "tail"]
-VERBS += ["import", "export", "proto"]
+VERBS += ["import", "export", "doctor", "proto"]
 THREAD_VERBS = ["create", "list", "show", "open", "close", "archive", "delete"]
 COMMANDS = [[], ["thread"], *([verb] for verb in VERBS), *(["thread", v] for v in THREAD_VERBS)]
 

@@ -1,0 +1,98 @@
+"""`threadbus doctor`."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import aclosing
+from pathlib import Path
+
+import click
+
+import bus_client
+from bus_client.cli.checks import Check
+from bus_client.cli.failures import FAILED, UNREACHABLE
+from bus_client.cli.file_checks import file_checks, integrity_check
+from bus_client.cli.machine_checks import machine_checks
+from bus_client.cli.options import seconds_option
+from bus_client.cli.server_checks import server_checks
+from bus_client.cli.session import Session, on_server
+
+_DEFAULT_DB = Path("threadbus.db")
+
+
+@click.command()
+@click.option(
+    "--db",
+    metavar="FILE",
+    envvar="THREADBUS_DB",
+    show_envvar=True,
+    type=click.Path(path_type=Path, readable=False),
+    default=lambda: _DEFAULT_DB if _DEFAULT_DB.exists() else None,
+    show_default="./threadbus.db, if it is there",
+    help="The server's file, to look at it, too.",
+)
+@click.option("--deep", is_flag=True, help="Read the whole file for damage; it may take long.")
+@seconds_option("--timeout", default=5.0, help="How long to try to reach the server.")
+@click.option(
+    "--as",
+    "agent",
+    metavar="NAME",
+    envvar="THREADBUS_AGENT",
+    show_envvar=True,
+    help="Check the token that is kept for NAME, too.",
+)
+@on_server
+async def doctor(session: Session, db: Path | None, deep: bool) -> int:
+    """Check a server, this machine and, where it is here, the server's file.
+
+    Each line is ok, a warning, a failure or skipped, and says what to do. To see how fast a post
+    wakes one who waits it makes a thread, doctor-…, and deletes it. Nothing else is changed, and
+    nobody is registered.
+
+    Exit code 0: nothing failed, though there may be warnings. 1: something failed. 4: the server
+    cannot be reached; what is on this machine is checked all the same.
+
+    \b
+    Examples:
+      threadbus doctor
+      threadbus doctor --db team.db --deep
+      threadbus doctor --as reviewer --json | jq '.checks[] | select(.status != "ok")'
+    """
+    checks: list[Check] = []
+
+    def tell(check: Check) -> None:
+        checks.append(check)
+        if not session.out.json:
+            session.out.show(None, check.lines(colour=session.out.colour))
+
+    reached = True
+    try:
+        as_nobody = dataclasses.replace(session, agent=None, token=None)
+        async with as_nobody.connect() as bus, aclosing(server_checks(session, bus)) as found:
+            async for check in found:
+                tell(check)
+    except bus_client.BusError as error:
+        reached = not isinstance(error, bus_client.Unavailable)
+        tell(_no_server(session.server, error))
+    for check in machine_checks():
+        tell(check)
+    if db is not None:
+        for check in file_checks(db):
+            tell(check)
+        if deep and any(check.name == "database" and check.status == "ok" for check in checks):
+            tell(await integrity_check(db))
+    healthy = not any(check.status == "failure" for check in checks)
+    if session.out.json:
+        document = {"checks": [dataclasses.asdict(check) for check in checks], "healthy": healthy}
+        session.out.show(document, [])
+    return UNREACHABLE if not reached else 0 if healthy else FAILED
+
+
+def _no_server(address: str, error: bus_client.BusError) -> Check:
+    if isinstance(error, bus_client.Unreachable):
+        advice = "Does it run? Is --server right? threadbus serve starts one."
+    elif error.code == "UNIMPLEMENTED":
+        advice = f"What listens at {address} is another program's: say --server ADDRESS."
+    else:
+        advice = error.hint
+    return Check("server", "failure", error.message, advice)
