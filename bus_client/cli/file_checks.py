@@ -195,7 +195,7 @@ async def _quick_check(path: Path) -> list[str]:
             rows = await asyncio.shield(query)
         except asyncio.CancelledError:
             db.interrupt()
-            await asyncio.wait([query])
+            await asyncio.gather(query, return_exceptions=True)  # it must not outlive `db`
             raise
     return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
 
