@@ -18,6 +18,7 @@ from threadbus.v1 import (
     thread_service_pb2,
 )
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest
+from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.agent_service_pb2 import (
     EndSessionRequest,
     GetAgentRequest,
@@ -51,7 +52,16 @@ from threadbus.v1.thread_service_pb2 import (
 )
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
-__all__ = ["NOT_ANONYMOUS", "RPCS", "Metadata", "Rpc", "good_request", "nothing_stored", "send"]
+__all__ = [
+    "NOT_ANONYMOUS",
+    "RPCS",
+    "Metadata",
+    "Rpc",
+    "as_registered",
+    "good_request",
+    "nothing_stored",
+    "send",
+]
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -136,19 +146,32 @@ def good_request(rpc: Rpc, thread: str) -> Message:
 
 @contextlib.asynccontextmanager
 async def nothing_stored(channel: grpc.aio.Channel, metadata: Metadata = ()) -> AsyncIterator[None]:
-    """Within this no thread and no agent may appear, vanish, move or change."""
+    """Within this no thread and no agent may appear, vanish, move or change.
+
+    What an agent shows by merely calling is no change of it.
+    """
     before = await _stored(channel, metadata)
     yield
     assert await _stored(channel, metadata) == before
 
 
-async def _stored(channel: grpc.aio.Channel, metadata: Metadata) -> tuple[Message, Message]:
+def as_registered(agent: Agent) -> Agent:
+    """An agent without what is known of it now."""
+    lasting = Agent()
+    lasting.CopyFrom(agent)
+    for passing in ("presence", "status_text", "last_seen_time"):
+        lasting.ClearField(passing)
+    return lasting
+
+
+async def _stored(channel: grpc.aio.Channel, metadata: Metadata) -> tuple[Message, list[Agent]]:
     threads: ThreadStub = ThreadServiceStub(channel)
     agents: AgentStub = AgentServiceStub(channel)
+    listed = await agents.ListAgents(ListAgentsRequest(page_size=1_000), metadata=metadata)
     return (
         await threads.ListThreads(
             ListThreadsRequest(states=[THREAD_STATE_UNSPECIFIED], page_size=1_000),
             metadata=metadata,
         ),
-        await agents.ListAgents(ListAgentsRequest(page_size=1_000), metadata=metadata),
+        [as_registered(agent) for agent in listed.agents],
     )

@@ -8,9 +8,11 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.callers import operator, register
 from tests.refusals import refused
-from tests.rpcs import RPCS, Rpc, good_request, nothing_stored
-from tests.serving import BusStub, ThreadStub
+from tests.rpcs import NOT_ANONYMOUS, RPCS, Rpc, good_request, nothing_stored
+from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
+from threadbus.v1 import admin_service_pb2 as admin
 from threadbus.v1 import agent_service_pb2 as agent
 from threadbus.v1 import bus_service_pb2 as bus_service
 from threadbus.v1 import thread_service_pb2 as thread_service
@@ -33,11 +35,13 @@ def delimited(field: int, content: bytes) -> bytes:
     return bytes([field << 3 | 2, len(content)]) + content
 
 
-def test_every_rpc_of_the_three_services_is_found() -> None:
+def test_every_rpc_of_the_four_services_is_found() -> None:
     assert sorted(map(str, RPCS)) == [
-        "CreateThread", "DeleteThread", "GetAgent", "GetMessage", "GetServerInfo", "GetThread",
-        "Heartbeat", "JoinThread", "ListAgents", "ListMessages", "ListThreads", "PostMessage",
-        "RegisterAgent", "SetThreadState", "WaitMessages",
+        "CreateThread", "DeleteThread", "EndSession", "GetAgent", "GetMessage", "GetServerInfo",
+        "GetThread", "Heartbeat", "JoinThread", "LeaveThread", "ListAgents", "ListMessages",
+        "ListParticipants", "ListThreads", "ListWaits", "PostMessage", "RegisterAgent",
+        "RotateToken", "SetThreadState", "UnregisterAgent", "UpdateAgent", "UpdateThread",
+        "WaitMessages",
     ]  # fmt: skip
 
 
@@ -81,9 +85,18 @@ async def test_undecodable_bytes_are_invalid_argument(
         (thread_service.JoinThreadRequest, delimited(3, b"\xff")),
         (thread_service.SetThreadStateRequest, delimited(1, b"\xff")),
         (thread_service.DeleteThreadRequest, delimited(1, b"\xff")),
+        (thread_service.LeaveThreadRequest, delimited(1, b"\xff")),
+        (thread_service.ListParticipantsRequest, delimited(3, b"\xff")),
+        (thread_service.UpdateThreadRequest, delimited(3, b"\xc3\x28")),
+        (thread_service.UpdateThreadRequest, delimited(6, delimited(1, b"\xff"))),
         (agent.RegisterAgentRequest, delimited(3, b"\xf8\x88\x80\x80\x80")),
         (agent.GetAgentRequest, delimited(1, b"\xff")),
         (agent.ListAgentsRequest, delimited(2, b"\xff")),
+        (agent.UpdateAgentRequest, delimited(2, b"\xed\xa0\x80")),
+        (agent.UpdateAgentRequest, delimited(5, delimited(1, b"\xff"))),
+        (agent.UnregisterAgentRequest, delimited(1, b"\xff")),
+        (admin.ListWaitsRequest, delimited(1, b"\xff")),
+        (bus_service.HeartbeatRequest, delimited(2, b"\x80")),
     ],
 )
 async def test_text_that_is_no_utf_8_is_invalid_argument(
@@ -142,12 +155,22 @@ async def _outcome(call: object) -> grpc.StatusCode:
 
 @every_rpc
 async def test_unknown_fields_are_ignored(
-    channel: grpc.aio.Channel, bus: BusStub, rpc: Rpc, thread: str
+    channel: grpc.aio.Channel,
+    server: ServerProcess,
+    bus: BusStub,
+    agents: AgentStub,
+    rpc: Rpc,
+    thread: str,
 ) -> None:
     await bus.PostMessage(bus_service.PostMessageRequest(thread=thread, content="x"))
+    caller = None
+    if str(rpc) in NOT_ANONYMOUS:
+        for_operators = str(rpc) == "ListWaits"
+        caller = operator(server) if for_operators else await register(agents, f"{thread}-own")
     unknown = b"\xfa\x3f\x03abc" + b"\xf8\x3f\x07"  # field 1023, as a string and as a number
     data = good_request(rpc, thread).SerializeToString() + unknown
-    assert await _outcome(rpc.call(channel, data)) == grpc.StatusCode.OK
+    call = rpc.call(channel, data, metadata=caller.metadata if caller else ())
+    assert await _outcome(call) == grpc.StatusCode.OK
 
 
 @pytest.mark.parametrize(

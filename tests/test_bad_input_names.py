@@ -15,7 +15,12 @@ from threadbus.v1.agent_service_pb2 import (
     ListAgentsRequest,
     RegisterAgentRequest,
 )
-from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread, ThreadState
+from threadbus.v1.thread_pb2 import (
+    SYNC_MODE_OFF,
+    THREAD_STATE_CLOSED,
+    Thread,
+    ThreadState,
+)
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
     DeleteThreadRequest,
@@ -135,6 +140,7 @@ async def test_a_thread_at_every_limit_is_taken_and_kept_as_it_was_sent(
         state=ThreadState.THREAD_STATE_OPEN,
         topic=request.topic,
         labels=request.labels,
+        sync_mode=SYNC_MODE_OFF,
         creator="anonymous",
         create_time=created.create_time,
         update_time=created.create_time,

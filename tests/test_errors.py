@@ -7,16 +7,22 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from tests.callers import register
+from tests.callers import operator, register
 from tests.conftest import StartServer
 from tests.open_wait import WaitCall, open_wait
 from tests.patience import until_known
 from tests.refusals import CONTRACT, refused
 from tests.rpcs import nothing_stored, send
-from tests.serving import AgentStub, BusStub, ThreadStub
-from threadbus.v1.agent_service_pb2 import GetAgentRequest, RegisterAgentRequest
+from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
+from threadbus.v1.agent_service_pb2 import (
+    GetAgentRequest,
+    RegisterAgentRequest,
+    RotateTokenRequest,
+    UnregisterAgentRequest,
+)
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import (
     GetMessageRequest,
@@ -27,13 +33,21 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.errors_pb2 import ErrorReason
 from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_pb2 import THREAD_STATE_ARCHIVED, THREAD_STATE_CLOSED, ThreadState
+from threadbus.v1.thread_pb2 import (
+    SYNC_MODE_STRICT,
+    THREAD_STATE_ARCHIVED,
+    THREAD_STATE_CLOSED,
+    ThreadState,
+)
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
     DeleteThreadRequest,
     GetThreadRequest,
     JoinThreadRequest,
+    LeaveThreadRequest,
+    ListParticipantsRequest,
     SetThreadStateRequest,
+    UpdateThreadRequest,
 )
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
@@ -82,6 +96,15 @@ async def test_token_invalid_is_final(bus: BusStub, thread: str) -> None:
     assert (refusal.reason, refusal.details) == ("TOKEN_INVALID", ["ErrorInfo"])
 
 
+async def test_token_expired_tells_that_there_is_another_one(
+    agents: AgentStub, bus: BusStub, thread: str, name: str
+) -> None:
+    agent = await register(agents, name)
+    await agents.RotateToken(RotateTokenRequest(), metadata=agent.metadata)
+    refusal = await refused(bus.PostMessage(post(thread), metadata=agent.metadata))
+    assert (refusal.reason, refusal.details) == ("TOKEN_EXPIRED", ["ErrorInfo"])
+
+
 async def test_access_denied_comes_before_what_is_there(bus: BusStub) -> None:
     refusal = await refused(bus.PostMessage(post("unknown", on_behalf_of="another")))
     assert (refusal.reason, refusal.details) == ("ACCESS_DENIED", ["ErrorInfo"])
@@ -99,6 +122,9 @@ async def test_access_denied_comes_before_what_is_there(bus: BusStub) -> None:
         JoinThreadRequest(thread="unknown"),
         SetThreadStateRequest(thread="unknown", state=THREAD_STATE_CLOSED),
         DeleteThreadRequest(thread="unknown"),
+        LeaveThreadRequest(thread="unknown"),
+        ListParticipantsRequest(thread="unknown"),
+        UpdateThreadRequest(thread="unknown", update_mask=FieldMask(paths=["topic"])),
     ],
     ids=lambda request: request.DESCRIPTOR.name,
 )
@@ -111,33 +137,34 @@ async def test_thread_not_found_names_the_thread(
     assert refusal.details == ["ErrorInfo", "ResourceInfo"]
 
 
-@pytest.mark.parametrize(
-    "request_type", [GetMessageRequest, PostMessageRequest], ids=lambda kind: kind.DESCRIPTOR.name
-)
+@pytest.mark.parametrize("field", ["seq", "reply_to", "edit_of"])
 async def test_message_not_found_names_the_message(
-    channel: grpc.aio.Channel, thread: str, request_type: type[Message]
+    channel: grpc.aio.Channel, thread: str, field: str
 ) -> None:
-    request: Message = GetMessageRequest(thread=thread, seq=3)
-    if request_type is PostMessageRequest:
-        request = post(thread, reply_to=3)
+    requests: dict[str, Message] = {
+        "seq": GetMessageRequest(thread=thread, seq=3),
+        "reply_to": post(thread, reply_to=3),
+        "edit_of": post(thread, edit_of=3),
+    }
     async with nothing_stored(channel):
-        refusal = await refused(send(channel, request))
+        refusal = await refused(send(channel, requests[field]))
     assert refusal.reason == "MESSAGE_NOT_FOUND"
     assert refusal.resources == [("message", f"{thread}/3")]
     assert refusal.details == ["ErrorInfo", "ResourceInfo"]
 
 
-@pytest.mark.parametrize("field", ["mentions", "handoff_to", "agent"])
+@pytest.mark.parametrize("field", ["mentions", "handoff_to", "agent", "agent_to_take_out"])
 async def test_agent_not_found_names_the_agent(
-    channel: grpc.aio.Channel, thread: str, field: str
+    channel: grpc.aio.Channel, server: ServerProcess, thread: str, field: str
 ) -> None:
     requests: dict[str, Message] = {
         "mentions": post(thread, mentions=["nobody"]),
         "handoff_to": post(thread, handoff_to="nobody"),
         "agent": GetAgentRequest(agent="nobody"),
+        "agent_to_take_out": UnregisterAgentRequest(agent="nobody"),
     }
     async with nothing_stored(channel):
-        refusal = await refused(send(channel, requests[field]))
+        refusal = await refused(send(channel, requests[field], operator(server).metadata))
     assert (refusal.reason, refusal.resources) == ("AGENT_NOT_FOUND", [("agent", "nobody")])
     assert refusal.details == ["ErrorInfo", "ResourceInfo"]
 
@@ -185,6 +212,18 @@ async def test_seq_conflict_tells_the_expectation_and_the_head(
     assert refusal.reason == "SEQ_CONFLICT"
     assert refusal.metadata == {"expected": "0", "last_seq": "1"}
     assert refusal.details == ["ErrorInfo"]
+
+
+async def test_expected_seq_required_tells_what_to_expect(
+    channel: grpc.aio.Channel, bus: BusStub, threads: ThreadStub, name: str
+) -> None:
+    strict = CreateThreadRequest(thread=name, sync_mode=SYNC_MODE_STRICT)
+    await threads.CreateThread(strict)
+    await bus.PostMessage(post(name, expected_last_seq=0))
+    async with nothing_stored(channel):
+        refusal = await refused(bus.PostMessage(post(name)))
+    assert (refusal.reason, refusal.details) == ("EXPECTED_SEQ_REQUIRED", ["ErrorInfo"])
+    assert "newest message, 1," in refusal.message
 
 
 @pytest.mark.parametrize("state", [THREAD_STATE_CLOSED, THREAD_STATE_ARCHIVED])

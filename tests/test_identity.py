@@ -8,7 +8,7 @@ import pytest
 
 from tests.callers import Caller, operator, register
 from tests.refusals import refused
-from tests.rpcs import RPCS, Metadata, Rpc, good_request, nothing_stored
+from tests.rpcs import RPCS, Metadata, Rpc, as_registered, good_request, nothing_stored
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
@@ -180,9 +180,10 @@ async def test_an_agent_is_read_by_its_name_or_by_its_token(
     agent = await register(agents, name)
     by_token = await agents.GetAgent(GetAgentRequest(), metadata=agent.metadata)
     assert by_token.agent.name == name
+    lasting = as_registered(by_token.agent)
     for metadata in ((), agent.metadata, operator(server).metadata):
         by_name = await agents.GetAgent(GetAgentRequest(agent=name), metadata=metadata)
-        assert by_name == by_token
+        assert as_registered(by_name.agent) == lasting
 
 
 async def test_who_has_no_entry_of_its_own_is_told_who_it_is(

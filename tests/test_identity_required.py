@@ -7,7 +7,7 @@ import pytest
 
 from tests.callers import Caller, operator, operator_token_file, register
 from tests.refusals import refused
-from tests.rpcs import RPCS, Rpc, good_request, nothing_stored
+from tests.rpcs import RPCS, Rpc, as_registered, good_request, nothing_stored
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN
 from threadbus.v1.agent_service_pb2 import GetAgentRequest, RegisterAgentRequest
@@ -92,7 +92,8 @@ async def test_an_agent_may_repeat_its_own_registration(
     request = RegisterAgentRequest(agent=name, token="of-my-own-making-" + name * 2)
     first = await agents.RegisterAgent(request, metadata=boss.metadata)
     own = Caller(name, request.token)
-    assert await agents.RegisterAgent(request, metadata=own.metadata) == first
+    again = await agents.RegisterAgent(request, metadata=own.metadata)
+    assert (as_registered(again.agent), again.token) == (first.agent, request.token)
     request.token = "another-of-my-own-" + name * 2
     refusal = await refused(agents.RegisterAgent(request, metadata=own.metadata))
     assert refusal.reason == "AGENT_EXISTS"
