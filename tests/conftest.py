@@ -8,7 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
+from tests.serving import AdminStub, AgentStub, BusStub, ServerProcess, ThreadStub
+from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.thread_service_pb2 import CreateThreadRequest
@@ -60,6 +61,11 @@ def threads(channel: grpc.aio.Channel) -> ThreadStub:
 @pytest.fixture
 def agents(channel: grpc.aio.Channel) -> AgentStub:
     return AgentServiceStub(channel)
+
+
+@pytest.fixture
+def admin(channel: grpc.aio.Channel) -> AdminStub:
+    return AdminServiceStub(channel)
 
 
 @pytest.fixture

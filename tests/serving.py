@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     # What a stub made with an aio channel is; the names exist for type checkers only.
+    from threadbus.v1.admin_service_pb2_grpc import AdminServiceAsyncStub as AdminStub
     from threadbus.v1.agent_service_pb2_grpc import AgentServiceAsyncStub as AgentStub
     from threadbus.v1.bus_service_pb2_grpc import BusServiceAsyncStub as BusStub
     from threadbus.v1.thread_service_pb2_grpc import ThreadServiceAsyncStub as ThreadStub
 else:
+    from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub as AdminStub
     from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub as AgentStub
     from threadbus.v1.bus_service_pb2_grpc import BusServiceStub as BusStub
     from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub as ThreadStub
 
-__all__ = ["AgentStub", "BusStub", "ServerProcess", "ThreadStub"]
+__all__ = ["AdminStub", "AgentStub", "BusStub", "ServerProcess", "ThreadStub"]
 
 
 class ServerProcess:

@@ -2,11 +2,14 @@
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from tests.refusals import refused
 from tests.rpcs import nothing_stored, send
-from tests.serving import BusStub, ThreadStub
+from tests.serving import AgentStub, BusStub, ThreadStub
+from threadbus.v1.agent_pb2 import PRESENCE_IDLE
+from threadbus.v1.agent_service_pb2 import ListAgentsRequest
 from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
     ListMessagesRequest,
@@ -15,7 +18,7 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Attachment, Cursor, MessageFilter
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
-from threadbus.v1.thread_service_pb2 import ListThreadsRequest
+from threadbus.v1.thread_service_pb2 import ListThreadsRequest, UpdateThreadRequest
 
 FEW, MANY, MILLION = 100, 100_000, 1_000_000
 
@@ -30,6 +33,11 @@ def states(count: int) -> ListThreadsRequest:
     return ListThreadsRequest(states=[THREAD_STATE_OPEN] * count)
 
 
+def update(count: int) -> UpdateThreadRequest:
+    """A request whose mask names a field so often."""
+    return UpdateThreadRequest(thread="t", update_mask=FieldMask(paths=["topic"] * count))
+
+
 FAR_TOO_MANY: list[tuple[Message, str]] = [
     (ListMessagesRequest(thread="t", filter=kinds(MILLION)), "filter.kinds"),
     (ListMessagesRequest(thread="t", filter=kinds(FEW + 1)), "filter.kinds"),
@@ -37,6 +45,10 @@ FAR_TOO_MANY: list[tuple[Message, str]] = [
     (ListMessagesRequest(thread="t", filter=MessageFilter(senders=[""] * MANY)), "filter.senders"),
     (states(MILLION), "states"),
     (states(FEW + 1), "states"),
+    (ListAgentsRequest(presences=[PRESENCE_IDLE] * MILLION), "presences"),
+    (ListAgentsRequest(presences=[PRESENCE_IDLE] * (FEW + 1)), "presences"),
+    (update(MANY), "update_mask.paths"),
+    (update(FEW + 1), "update_mask.paths"),
     (PostMessageRequest(thread="t", attachments=[Attachment()] * MANY), "attachments"),
     (PostMessageRequest(thread="t", content="x", mentions=[""] * MANY), "mentions"),
     (WaitMessagesRequest(threads=[Cursor()] * MANY), "threads"),
@@ -64,11 +76,15 @@ async def test_a_list_that_is_far_too_long_is_refused_for_its_length(
     assert "at most" in refusal.message
 
 
-async def test_a_hundred_kinds_and_states_are_not_too_many(
-    bus: BusStub, threads: ThreadStub, thread: str
+async def test_a_hundred_are_not_too_many(
+    bus: BusStub, threads: ThreadStub, agents: AgentStub, thread: str
 ) -> None:
     await bus.PostMessage(PostMessageRequest(thread=thread, content="x"))
     page = await bus.ListMessages(ListMessagesRequest(thread=thread, filter=kinds(FEW)))
     assert [message.seq for message in page.messages] == [1]
     listed = await threads.ListThreads(states(FEW))
     assert thread in [found.name for found in listed.threads]
+    await agents.ListAgents(ListAgentsRequest(presences=[PRESENCE_IDLE] * FEW))
+    request = update(FEW)
+    request.thread, request.topic = thread, "set once"
+    assert (await threads.UpdateThread(request)).thread.topic == "set once"

@@ -1,23 +1,32 @@
-"""Fields of the requests of ThreadService and AgentService that are wrong."""
+"""Fields of the requests that create, list and change threads and agents that are wrong."""
 
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from tests.refusals import refused
 from tests.rpcs import nothing_stored, send
 from tests.serving import AgentStub, ThreadStub
-from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_SYSTEM, Agent, AgentKind
+from threadbus.v1.agent_pb2 import (
+    AGENT_KIND_ANONYMOUS,
+    AGENT_KIND_SYSTEM,
+    PRESENCE_IDLE,
+    Agent,
+    AgentKind,
+    Presence,
+)
 from threadbus.v1.agent_service_pb2 import (
     GetAgentRequest,
     ListAgentsRequest,
     RegisterAgentRequest,
 )
 from threadbus.v1.thread_pb2 import (
-    SYNC_MODE_OFF,
+    SYNC_MODE_STRICT,
     THREAD_STATE_CLOSED,
+    SyncMode,
     Thread,
     ThreadState,
 )
@@ -27,8 +36,11 @@ from threadbus.v1.thread_service_pb2 import (
     GetThreadRequest,
     JoinStart,
     JoinThreadRequest,
+    LeaveThreadRequest,
+    ListParticipantsRequest,
     ListThreadsRequest,
     SetThreadStateRequest,
+    UpdateThreadRequest,
 )
 
 STANDING = "standing"
@@ -37,11 +49,24 @@ RESERVED = ["anonymous", "system", "operator", "me", "all", "everyone", "here", 
 WRONG_THREADS = ["", ".x", "-x", "_x", "a b", "a/b", "a\n", "a\0", "é", "x" * 129]
 WRONG_AGENTS = [".x", "-x", "_x", "Upper", "a b", "a/b", "a\n", "ß", "x" * 64]
 WRONG_STATES = [ThreadState.ValueType(number) for number in (4, 99, -1)]
+WRONG_MODES = [SyncMode.ValueType(number) for number in (3, 99, -1)]
 WRONG_LABELS: list[tuple[dict[str, str], str]] = [
     ({str(n): "" for n in range(33)}, "labels"),
     ({"": "no key"}, "labels"),
     ({"é" * 32: "a key of 64 bytes"}, "labels"),
     ({"k": "v" * 257}, 'labels["k"]'),
+]
+WRONG_MASKS: list[tuple[list[str], str]] = [
+    ([], "update_mask"),
+    ([""], "update_mask.paths[0]"),
+    (["topic", "state"], "update_mask.paths[1]"),
+    (["topic", "topic", "Topic"], "update_mask.paths[2]"),
+    (["topic.x"], "update_mask.paths[0]"),
+    (["*"], "update_mask.paths[0]"),
+    (["x" * 100_000], "update_mask.paths[0]"),
+    (["topic,stage"], "update_mask.paths[0]"),
+    (["update_mask"], "update_mask.paths[0]"),
+    (["thread"], "update_mask.paths[0]"),
 ]
 # Too short, too long, of no page of ours, and another list's.
 WRONG_PAGES = ["x", "not a token", "é", "AAAA", "A" * 1_000, "\0", "name"]
@@ -61,6 +86,11 @@ def join(**fields: Any) -> JoinThreadRequest:
     return JoinThreadRequest(**{"thread": "never-made", "create": True, **fields})
 
 
+def update(**fields: Any) -> UpdateThreadRequest:
+    mask = FieldMask(paths=["topic", "stage", "labels", "sync_mode"])
+    return UpdateThreadRequest(**{"thread": STANDING, "update_mask": mask, **fields})
+
+
 def register(**fields: Any) -> RegisterAgentRequest:
     return RegisterAgentRequest(**{"agent": "never-registered", **fields})
 
@@ -69,6 +99,7 @@ WRONG: list[tuple[Message, str]] = [
     *((create(thread=bad), "thread") for bad in WRONG_THREADS),
     (create(topic="x" * 1_025), "topic"),
     (create(topic="é" * 513), "topic"),
+    *((create(sync_mode=bad), "sync_mode") for bad in WRONG_MODES),
     *((create(labels=bad), field) for bad, field in WRONG_LABELS),
     *((GetThreadRequest(thread=bad), "thread") for bad in WRONG_THREADS),
     (ListThreadsRequest(page_size=-1), "page_size"),
@@ -105,6 +136,26 @@ WRONG: list[tuple[Message, str]] = [
     (ListAgentsRequest(page_size=-1), "page_size"),
     (ListAgentsRequest(page_size=INT32_MIN), "page_size"),
     *((ListAgentsRequest(page_token=bad), "page_token") for bad in WRONG_AGENTS),
+    *(
+        (ListAgentsRequest(presences=[PRESENCE_IDLE, Presence.ValueType(bad)]), "presences[1]")
+        for bad in (7, 99, -1)
+    ),
+    *((LeaveThreadRequest(thread=bad), "thread") for bad in WRONG_THREADS),
+    *((ListParticipantsRequest(thread=bad), "thread") for bad in WRONG_THREADS),
+    (ListParticipantsRequest(thread=STANDING, page_size=-1), "page_size"),
+    (ListParticipantsRequest(thread=STANDING, page_size=INT32_MIN), "page_size"),
+    *(
+        (ListParticipantsRequest(thread=STANDING, page_token=bad), "page_token")
+        for bad in WRONG_AGENTS
+    ),
+    *((update(thread=bad), "thread") for bad in WRONG_THREADS),
+    (update(topic="x" * 1_025), "topic"),
+    (update(topic="é" * 513), "topic"),
+    (update(stage="x" * 64), "stage"),
+    (update(stage="é" * 32), "stage"),
+    *((update(labels=bad), field) for bad, field in WRONG_LABELS),
+    *((update(sync_mode=bad), "sync_mode") for bad in WRONG_MODES),
+    *((update(update_mask=FieldMask(paths=bad)), field) for bad, field in WRONG_MASKS),
 ]
 
 
@@ -129,6 +180,7 @@ async def test_a_thread_at_every_limit_is_taken_and_kept_as_it_was_sent(
         thread=(name + ".A_-").ljust(128, "0"),
         topic="é" * 512,
         labels={f"{n:02}" + "é" * 30 + "k": "é" * 128 for n in range(32)},
+        sync_mode=SYNC_MODE_STRICT,
     )
     created = (await threads.CreateThread(request)).thread
     read = (await threads.GetThread(GetThreadRequest(thread=request.thread))).thread
@@ -140,7 +192,7 @@ async def test_a_thread_at_every_limit_is_taken_and_kept_as_it_was_sent(
         state=ThreadState.THREAD_STATE_OPEN,
         topic=request.topic,
         labels=request.labels,
-        sync_mode=SYNC_MODE_OFF,
+        sync_mode=SYNC_MODE_STRICT,
         creator="anonymous",
         create_time=created.create_time,
         update_time=created.create_time,

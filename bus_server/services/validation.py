@@ -116,10 +116,12 @@ def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> set[str]:
     """Names of the fields to set."""
     if not mask.paths:
         raise ValidationFailed((field, f"required: some of {', '.join(known)}"))
-    for path in mask.paths[:100]:
+    if len(mask.paths) > 100:
+        raise ValidationFailed((f"{field}.paths", "at most 100"))
+    for at, path in enumerate(mask.paths):
         if path not in known:
-            raise ValidationFailed((field, f"{path!r} is none of {', '.join(known)}"))
-    return set(mask.paths) & set(known)
+            raise ValidationFailed((f"{field}.paths[{at}]", f"one of {', '.join(known)}"))
+    return set(mask.paths)
 
 
 def mentions(field: str, names: Sequence[str]) -> list[str]:
