@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from tests.refusals import refused
 from tests.rpcs import nothing_stored, send
 from tests.serving import BusStub, ThreadStub
+from threadbus.v1.agent_pb2 import PRESENCE_LAPSED, PRESENCE_OFFLINE, Presence
 from threadbus.v1.bus_service_pb2 import (
     GetMessageRequest,
     HeartbeatRequest,
@@ -97,6 +98,13 @@ WRONG: list[tuple[Message, str]] = [
     ),
     (HeartbeatRequest(read_cursors=[cursor(after_seq=-1)]), "read_cursors[0].after_seq"),
     (HeartbeatRequest(read_cursors=[cursor(epoch="é" * 17)]), "read_cursors[0].epoch"),
+    *(
+        (HeartbeatRequest(state=Presence.ValueType(bad)), "state")
+        for bad in (PRESENCE_LAPSED, PRESENCE_OFFLINE, 7, 99, -1)
+    ),
+    (HeartbeatRequest(status_text="x" * 257), "status_text"),
+    (HeartbeatRequest(status_text="é" * 129), "status_text"),
+    *((HeartbeatRequest(lease=bad), "lease") for bad in WRONG_DURATIONS),
     *((page(thread=bad), "thread") for bad in WRONG_NAMES),
     (page(after_seq=-1), "after_seq"),
     (page(before_seq=-1), "before_seq"),
