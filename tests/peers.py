@@ -62,9 +62,12 @@ async def registered(agents: AgentStub, bus: BusStub, name: str) -> Peer:
     return Peer(bus, await register(agents, f"{name}-{uuid.uuid4().hex[:8]}"))
 
 
-async def set_state(threads: ThreadStub, thread: str, state: ThreadState.ValueType) -> None:
-    """Open, close or archive a thread."""
-    await threads.SetThreadState(SetThreadStateRequest(thread=thread, state=state), timeout=BOUND)
+async def set_state(
+    threads: ThreadStub, thread: str, state: ThreadState.ValueType, by: Peer | None = None
+) -> None:
+    """Open, close or archive a thread, as anyone or as somebody."""
+    request = SetThreadStateRequest(thread=thread, state=state)
+    await threads.SetThreadState(request, timeout=BOUND, metadata=by.metadata if by else ())
 
 
 async def make_anew(threads: ThreadStub, thread: str) -> str:

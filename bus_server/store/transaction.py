@@ -46,6 +46,8 @@ class Transaction:
 
     def message(self, head: store.Head, seq: int) -> Message | None:
         """An entry of a thread."""
+        if seq > head.seq:
+            return None  # with more than 32 bits it would be another thread's
         row = self.db.execute(
             "SELECT body FROM message WHERE id = ?", (head.thread_id << 32 | seq,)
         ).fetchone()
