@@ -72,7 +72,9 @@ def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
         context = reads.page(
             tx.db, name, 0, after + 1, command.context_limit, command.context_bytes, True
         ).messages
-    _, present = participants.participants(tx.db, name, limit=command.participant_limit)
+    own = [] if command.agent is None else [command.agent]  # not left out of a crowd
+    _, present = participants.participants(tx.db, name, first=own, limit=command.participant_limit)
+    present.sort(key=lambda participant: participant.agent)
     return store.Joined(reads.threads(tx.db, [name])[0], created, after, context, present)
 
 
