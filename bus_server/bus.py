@@ -183,7 +183,7 @@ class Bus:
     async def leave_thread(self, leave: store.LeaveThread) -> None:
         """Take part in a thread no more."""
         await self._writer.submit(leave)
-        self._participants.left(leave.name)
+        self._participants.left(leave.agent, leave.name)
 
     async def participants(self, thread: str, *, after: str, limit: int) -> list[Participant]:
         """Who takes part in a thread, by name."""

@@ -69,8 +69,9 @@ class Participants:
         if not message.posted_by:  # else its sender had no part in it
             self._presence.posted(message.sender, message.thread)
 
-    def left(self, thread: str) -> None:
-        """Somebody takes part no more."""
+    def left(self, agent: str, thread: str) -> None:
+        """An agent takes part no more."""
+        self._positions.forget(agent, thread)
         self._news.thread(thread)
 
     async def read(self, agent: str, cursors: Sequence[Cursor]) -> None:

@@ -34,6 +34,13 @@ class Positions:
         """Whether the store knows as much of an agent in a thread."""
         return (agent, thread) not in self._unsaved and (agent, thread) not in self._saving
 
+    def forget(self, agent: str, thread: str) -> None:
+        """An agent left a thread: should it come back, it begins anew."""
+        key = agent, thread
+        self._unsaved.pop(key, None)
+        if key in self._saving:  # which is being read by those who write it
+            self._saving = {other: self._saving[other] for other in self._saving if other != key}
+
     def unsaved(self) -> Mapping[tuple[str, str], Position]:
         """What is to be written. Say `saved` or `keep` when that is done."""
         self._saving, self._unsaved = self._unsaved, {}
