@@ -3,7 +3,13 @@
 import json
 
 from bus_server import store
-from bus_server.errors import AgentExists, AgentNotFound, TokenInvalid, ValidationFailed
+from bus_server.errors import (
+    AgentExists,
+    AgentNotFound,
+    TokenExpired,
+    TokenInvalid,
+    ValidationFailed,
+)
 from bus_server.store import reads
 from bus_server.store.transaction import Transaction
 from threadbus.v1.agent_pb2 import Agent
@@ -14,6 +20,7 @@ def register_agent(tx: Transaction, command: store.RegisterAgent) -> Agent:
     owner = reads.owner(tx.db, command.token_hash)
     if owner is not None and owner.agent != agent.name:
         raise ValidationFailed(("token", "in use for another name; make a fresh one"))
+    _check_expiry(tx, owner)
     if owner is None and reads.agent(tx.db, agent.name) is not None:
         taken = "SELECT 1 FROM token WHERE agent = ?"
         if not command.claim or tx.db.execute(taken, (agent.name,)).fetchone():
@@ -86,10 +93,17 @@ def _registered(tx: Transaction, name: str) -> Agent:
     return agent
 
 
+def _check_expiry(tx: Transaction, owner: store.Owner | None) -> None:
+    """Refuse a token that ended."""
+    if owner is not None and 0 < owner.expire_time <= tx.now:
+        raise TokenExpired
+
+
 def rotate_token(tx: Transaction, command: store.RotateToken) -> None:
     owner = reads.owner(tx.db, command.old_hash)
     if owner is None:
         raise TokenInvalid("the token was ended meanwhile")
+    _check_expiry(tx, owner)  # it may have been rotated meanwhile, perhaps through another server
     tx.db.execute(
         "INSERT INTO token (hash, agent, create_time) VALUES (?, ?, ?)",
         (command.new_hash, owner.agent, tx.now),

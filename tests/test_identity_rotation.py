@@ -1,0 +1,187 @@
+"""RotateToken: a new token takes an old one's place, at once or after a while."""
+
+import asyncio
+import time
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from tests.callers import Caller, operator, register
+from tests.patience import until_known
+from tests.peers import Peer
+from tests.refusals import refused
+from tests.rpcs import RPCS, good_request, nothing_stored
+from tests.serving import AgentStub, BusStub, ServerProcess
+from tests.wait_frames import seconds
+from threadbus.v1.agent_service_pb2 import RegisterAgentRequest, RotateTokenRequest
+from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
+
+#: Seconds.
+GRACE = 0.3
+
+
+@pytest.fixture
+async def agent(agents: AgentStub, name: str) -> Caller:
+    """A fresh agent."""
+    return await register(agents, name)
+
+
+async def rotate(agents: AgentStub, old: Caller, grace: Duration | None = None) -> Caller:
+    """The agent with its new token."""
+    request = RotateTokenRequest(grace=grace)
+    answer = await agents.RotateToken(request, metadata=old.metadata)
+    return Caller(old.name, answer.token)
+
+
+async def who(bus: BusStub, caller: Caller) -> str:
+    """Who the server takes a caller for."""
+    request = GetServerInfoRequest()
+    return (await bus.GetServerInfo(request, metadata=caller.metadata, wait_for_ready=True)).agent
+
+
+async def expired(bus: BusStub, caller: Caller) -> bool:
+    """Whether a caller's token ended for having been rotated."""
+    try:
+        await who(bus, caller)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert (await refused(who(bus, caller))).reason == "TOKEN_EXPIRED"
+        return True
+    return False
+
+
+async def test_the_new_token_works_and_the_old_one_ends_at_once(
+    channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    assert await who(bus, agent) == agent.name
+    new = await rotate(agents, agent)
+    assert await who(bus, new) == agent.name
+    assert new.token != agent.token
+    assert len(new.token) >= 32
+    async with nothing_stored(channel):
+        for rpc in RPCS:
+            data = good_request(rpc, thread).SerializeToString()
+            refusal = await refused(rpc.call(channel, data, metadata=agent.metadata))
+            assert refusal.reason == "TOKEN_EXPIRED"
+
+
+async def test_what_the_agent_wrote_before_is_still_its_own(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    await Peer(bus, agent).post(thread, "frist", request_id="one")
+    new = Peer(bus, await rotate(agents, agent))
+    again = await new.post(thread, "frist", request_id="one")
+    assert (again.seq, again.deduplicated) == (1, True)
+    assert (await new.post(thread, "first", edit_of=1)).seq == 2
+
+
+async def test_during_the_grace_both_tokens_work(
+    agents: AgentStub, bus: BusStub, agent: Caller
+) -> None:
+    new = await rotate(agents, agent, Duration(seconds=60))
+    assert [await who(bus, caller) for caller in (agent, new)] == [agent.name, agent.name]
+    # The answer was lost, so it asks again.
+    again = await rotate(agents, agent, Duration(seconds=60))
+    assert [await who(bus, caller) for caller in (agent, new, again)] == [agent.name] * 3
+    await rotate(agents, agent)
+    assert await expired(bus, agent)
+
+
+@pytest.mark.slow
+async def test_the_old_token_ends_with_the_grace(
+    agents: AgentStub, bus: BusStub, agent: Caller
+) -> None:
+    before = time.time()
+    new = await rotate(agents, agent, seconds(GRACE))
+    await until_known(lambda: expired(bus, agent))
+    assert time.time() - before >= GRACE  # and not earlier
+    assert await who(bus, new) == agent.name
+
+
+async def test_waits_opened_with_the_old_token_end_with_it_and_others_go_on(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    new = await rotate(agents, agent, Duration(seconds=60))
+    async with Peer(bus, agent).wait(thread) as old, Peer(bus, new).wait(thread) as others:
+        for frames in (old, others):
+            await frames.until("caught_up")
+        await rotate(agents, agent)
+        refusal = await refused(old.failure())
+        assert (refusal.code, refusal.reason) == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "TOKEN_EXPIRED",
+        )
+        await Peer(bus, new).post(thread)
+        assert len(await others.messages(1)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rotated", ["before", "after"])
+async def test_waits_opened_with_the_old_token_end_with_the_grace(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str, rotated: str
+) -> None:
+    before = time.time()
+    if rotated == "before":
+        await rotate(agents, agent, seconds(GRACE))
+    async with Peer(bus, agent).wait(thread, keepalive=300) as frames:
+        if rotated == "after":
+            await frames.until("caught_up")
+            await rotate(agents, agent, seconds(GRACE))
+        assert (await refused(frames.failure())).reason == "TOKEN_EXPIRED"
+    assert time.time() - before >= GRACE  # and not earlier
+
+
+async def test_a_token_is_rotated_twice(agents: AgentStub, bus: BusStub, agent: Caller) -> None:
+    second = await rotate(agents, agent)
+    third = await rotate(agents, second)
+    assert await expired(bus, second)
+    assert await who(bus, third) == agent.name
+    refusal = await refused(who(bus, agent))  # of one so old nothing more is known
+    assert refusal.reason == "TOKEN_INVALID"
+    assert (await refused(rotate(agents, second))).reason == "TOKEN_EXPIRED"
+
+
+async def test_of_rotations_that_race_without_grace_one_wins(
+    agents: AgentStub, bus: BusStub, agent: Caller
+) -> None:
+    answers = await asyncio.gather(
+        *(rotate(agents, agent) for _ in range(8)), return_exceptions=True
+    )
+    won = [answer for answer in answers if isinstance(answer, Caller)]
+    assert [await who(bus, caller) for caller in won] == [agent.name]
+    assert await expired(bus, agent)
+
+
+async def test_registering_again_with_a_token_that_ended_is_refused(
+    channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, agent: Caller
+) -> None:
+    new = await rotate(agents, agent)
+    request = RegisterAgentRequest(agent=agent.name, token=agent.token)
+    async with nothing_stored(channel):
+        assert (await refused(agents.RegisterAgent(request))).reason == "TOKEN_EXPIRED"
+    request.token = new.token
+    assert (await agents.RegisterAgent(request)).agent.name == agent.name
+
+
+async def test_anonymous_and_the_operator_have_no_token_to_rotate(
+    agents: AgentStub, bus: BusStub, server: ServerProcess
+) -> None:
+    assert (await refused(agents.RotateToken(RotateTokenRequest()))).reason == "TOKEN_INVALID"
+    boss = operator(server)
+    assert (await refused(rotate(agents, boss))).reason == "ACCESS_DENIED"
+    assert await who(bus, boss) == "operator"
+
+
+@pytest.mark.slow
+async def test_after_a_restart_tokens_are_what_they_were(
+    agents: AgentStub, bus: BusStub, agent: Caller, name: str, server: ServerProcess
+) -> None:
+    new = await rotate(agents, agent)
+    graced = await register(agents, f"{name}-2")
+    await rotate(agents, graced, Duration(seconds=60))
+    server.kill()
+    server.start()
+    assert await who(bus, new) == name
+    assert await expired(bus, agent)
+    assert await who(bus, graced) == graced.name
