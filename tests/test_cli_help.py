@@ -11,8 +11,10 @@ from tests.shell import Shell
 
 VERBS = ["serve", "demo", "register", "agents", "join", "post", "read", "wait", "tail"]
 VERBS += ["import", "export", "doctor", "proto"]
-THREAD_VERBS = ["create", "list", "show", "open", "close", "archive", "delete"]
-COMMANDS = [[], ["thread"], *([verb] for verb in VERBS), *(["thread", v] for v in THREAD_VERBS)]
+THREAD_VERBS = ["create", "list", "show", "update", "leave", "open", "close", "archive", "delete"]
+AGENTS_VERBS = ["list", "waits", "update", "goodbye", "rotate-token", "unregister"]
+COMMANDS = [[], ["thread"], *([verb] for verb in VERBS)]
+COMMANDS += [["thread", verb] for verb in THREAD_VERBS] + [["agents", v] for v in AGENTS_VERBS]
 
 
 @pytest.fixture
@@ -28,6 +30,7 @@ def _listed(help_text: str, section: str) -> list[str]:
 def test_help_lists_every_verb(shell: Shell) -> None:
     assert sorted(_listed(shell.ok("--help").out, "Verbs")) == sorted([*VERBS, "thread"])
     assert sorted(_listed(shell.ok("thread", "-h").out, "Commands")) == sorted(THREAD_VERBS)
+    assert sorted(_listed(shell.ok("agents", "-h").out, "Commands")) == sorted(AGENTS_VERBS)
 
 
 @functools.cache
@@ -60,9 +63,9 @@ def test_help_imports_neither_grpc_nor_protobuf(command: list[str]) -> None:
     assert not heavy & imported
 
 
-@pytest.mark.parametrize("verb", ["post", "read", "wait", "tail", "join", "agents", "export"])
+@pytest.mark.parametrize("verb", ["post", "read", "wait", "tail", "join", "agents list", "export"])
 def test_help_shows_defaults_and_environment(verb: str) -> None:
-    text = " ".join(_help(verb)[0].split())
+    text = " ".join(_help(*verb.split())[0].split())
     assert "default: 127.0.0.1:7420" in text
     for name in ("THREADBUS_SERVER", "THREADBUS_AGENT", "THREADBUS_TOKEN"):
         assert name in text
@@ -90,6 +93,14 @@ def test_it_tells_its_version(shell: Shell) -> None:
         ["wait", "design", "--token-file", "/dev/null"],
         ["tail"],
         ["thread", "delete", "design"],
+        ["thread", "update", "design"],
+        ["thread", "update", "design", "--label", "a=b", "--no-labels"],
+        ["thread", "leave", "design"],
+        ["agents", "update"],
+        ["agents", "goodbye"],
+        ["agents", "rotate-token"],
+        ["agents", "unregister", "reviewer"],
+        ["agents", "--presence", "asleep"],
         ["import"],
         ["export"],
         ["export", "design", "--all"],

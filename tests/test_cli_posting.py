@@ -25,7 +25,7 @@ def _only_message(shell: Shell, thread: str) -> dict[str, Any]:
 
 def test_post_creates_the_thread_and_says_where_it_posted(shell: Shell, name: str) -> None:
     assert shell.ok("post", name, "hello", "--as", f"{name}-coder").out == f"{name} #1\n"
-    assert shell.ok("post", name, "again").out == f"{name} #2\n"
+    assert shell.ok("post", name, "again").out == f"{name} #2 · {name}-coder idle\n"
     messages = shell.ok("read", name, "--json").json["messages"]
     said = [(message["sender"], message["content"]) for message in messages]
     assert said == [(f"{name}-coder", "hello"), ("anonymous", "again")]

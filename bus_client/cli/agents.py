@@ -1,8 +1,9 @@
-"""`threadbus register` and `threadbus agents`."""
+"""`threadbus register` and `threadbus agents …`."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -10,9 +11,11 @@ import click
 import bus_client
 from bus_client import credentials
 from bus_client.cli.documents import document
-from bus_client.cli.options import as_option, timeout_option
+from bus_client.cli.options import as_option, seconds_option, timeout_option, yes_option
+from bus_client.cli.people import agent_lines
 from bus_client.cli.session import Session, on_server
-from bus_client.cli.transcript import agent_lines
+from bus_client.cli.text import safe
+from bus_client.cli.transcript import aligned, clock
 
 
 @click.command()
@@ -70,18 +73,169 @@ def _kept_token(session: Session, name: str) -> str:
     return credentials.agent_token(credentials.default_path(), session.server, name)
 
 
-@click.command()
+_PRESENCES = ["waiting", "working", "idle", "awaiting-human", "lapsed", "offline"]
+
+
+class _ListByDefault(click.Group):
+    """Lists when no verb is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        verb = next((arg for arg in args if not arg.startswith("-")), "")
+        helped = {"-h", "--help"} & set(args)
+        if verb not in self.commands and not helped:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListByDefault, subcommand_metavar="[VERB …]")
+def agents() -> None:
+    """List the registered agents; see who waits where, say goodbye, change or remove one.
+
+    \b
+    Examples:
+      threadbus agents
+      threadbus agents --presence waiting --presence working --json
+    """
+
+
+@agents.command("list")
+@click.option(
+    "--presence",
+    "presences",
+    multiple=True,
+    type=click.Choice(_PRESENCES),
+    help="Only those; may be repeated.",
+)
 @as_option
 @timeout_option
 @on_server
-async def agents(session: Session) -> None:
-    """List the registered agents, by name.
+async def list_agents(session: Session, presences: Sequence[str]) -> None:
+    """List the registered agents, by name: who is there, and what each does.
 
     \b
     Example:
-      threadbus agents --json
+      threadbus agents list --presence awaiting-human
     """
+    wanted = [
+        bus_client.Presence.Value(f"PRESENCE_{name.upper().replace('-', '_')}")
+        for name in presences
+    ]
     async with session.connect() as bus:
-        found = [agent async for agent in bus.list_agents()]
+        found = [agent async for agent in bus.list_agents(presences=wanted)]
     documents = {"agents": [document(agent, whole=True) for agent in found]}
     session.out.show(documents, agent_lines(found))
+
+
+@agents.command()
+@click.option("--of", "agent_name", metavar="NAME", default="", help="Only NAME's.")
+@click.option("--thread", metavar="THREAD", default="", help="Only on THREAD.")
+@timeout_option
+@on_server
+async def waits(session: Session, agent_name: str, thread: str) -> None:
+    """List the open waits, longest first: who waits where, since when. For operators.
+
+    \b
+    Example:
+      threadbus agents waits --token-file threadbus.db.operator-token
+    """
+    async with session.connect() as bus:
+        found = [wait async for wait in bus.list_waits(agent=agent_name, thread=thread)]
+    rows = [
+        (
+            safe(wait.agent),
+            clock(wait.start_time),
+            ", ".join(
+                f"{safe(cursor.thread)} after #{cursor.after_seq}" for cursor in wait.threads
+            ),
+        )
+        for wait in found
+    ]
+    documents = {"waits": [document(wait, whole=True) for wait in found]}
+    session.out.show(documents, aligned(rows) if rows else [])
+
+
+@agents.command()
+@click.option("--display-name", metavar="TEXT", help="A name for people.")
+@click.option("--description", metavar="TEXT", help="What it does.")
+@click.option("--of", "other", metavar="NAME", default="", help="Operators only: another agent.")
+@as_option
+@timeout_option
+@on_server
+async def update(
+    session: Session, display_name: str | None, description: str | None, other: str
+) -> None:
+    """Change what others see of an agent.
+
+    \b
+    Example:
+      threadbus agents update --description "Reads diffs" --as reviewer
+    """
+    if display_name is None and description is None:
+        raise click.UsageError("Say what to change: --display-name or --description.")
+    async with session.connect() as bus:
+        agent = await bus.update_agent(other, display_name=display_name, description=description)
+    session.out.show(document(agent, whole=True), agent_lines([agent]))
+
+
+@agents.command()
+@as_option
+@timeout_option
+@on_server
+async def goodbye(session: Session) -> None:
+    """Say that an agent is gone: others see it offline, and its open waits end.
+
+    Whatever it does next brings it back.
+
+    \b
+    Example:
+      threadbus agents goodbye --as reviewer
+    """
+    if session.agent is None and session.token is None:
+        raise click.UsageError("Say who: --as NAME.")
+    async with session.connect() as bus:
+        await bus.end_session()
+        name = bus.agent
+    session.out.show({"agent": name, "presence": "PRESENCE_OFFLINE"}, [f"{safe(name)} offline"])
+
+
+@agents.command("rotate-token")
+@seconds_option("--grace", default=60.0, help="How long the old token still works.")
+@as_option
+@timeout_option
+@on_server
+async def rotate_token(session: Session, grace: float) -> None:
+    """Put a new token in the place of an agent's; it is kept where the old one was.
+
+    With THREADBUS_TOKEN or --token-file the new one is printed, and kept nowhere.
+
+    \b
+    Example:
+      threadbus agents rotate-token --as reviewer
+    """
+    if session.agent is None and session.token is None:
+        raise click.UsageError("Say whose: --as NAME.")
+    async with session.connect() as bus:
+        token = await bus.rotate_token(grace=grace)
+        name = bus.agent
+    shown = {"agent": name} | ({"token": token} if session.token else {})
+    session.out.show(shown, [token if session.token else f"{safe(name)} has a new token"])
+
+
+@agents.command()
+@click.argument("name")
+@yes_option("Unregister {name} for ever?")
+@as_option
+@timeout_option
+@on_server
+async def unregister(session: Session, name: str) -> None:
+    """Take an agent out for ever; its messages stay, its name is never given again.
+
+    An agent itself may, and an operator. Asks first; without a terminal it needs --yes.
+
+    \b
+    Example:
+      threadbus agents unregister reviewer --yes --as reviewer
+    """
+    async with session.connect() as bus:
+        await bus.unregister_agent(name)
+    session.out.show({"agent": name, "unregistered": True}, [f"{safe(name)} unregistered"])

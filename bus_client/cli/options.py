@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from bus_client.cli.text import safe
 
 F = TypeVar("F", bound=Callable[..., Any])
 CALL_TIMEOUT = 10.0  # seconds
@@ -49,6 +52,26 @@ def seconds_option(*names: str, help: str, default: float) -> Callable[[F], F]:
     """An option that takes a time in seconds."""
     return click.option(
         *names, metavar="SECONDS", type=float, callback=_check_seconds, default=default, help=help
+    )
+
+
+def yes_option(question: str) -> Callable[[F], F]:
+    """--yes for what cannot be undone; without it `question`, with {name}, is asked on a terminal.
+
+    It is asked before anything is connected.
+    """
+
+    def check(context: click.Context, _: click.Parameter, yes: bool) -> bool:
+        name = context.params.get("name")
+        if not yes and name is not None:
+            if not sys.stdin.isatty():
+                raise click.UsageError("Say --yes to do it without being asked.", context)
+            if not click.confirm(question.format(name=safe(name)), err=True):
+                raise click.ClickException("Nothing was done.")
+        return yes
+
+    return click.option(
+        "--yes", is_flag=True, callback=check, expose_value=False, help="Do not ask."
     )
 
 

@@ -16,6 +16,7 @@ import click
 import bus_client
 from bus_client.cli.documents import document
 from bus_client.cli.options import as_option, label_option, seq_option, timeout_option
+from bus_client.cli.people import recipient_words
 from bus_client.cli.session import Session, on_server
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ _MOST_LOOKUPS = 100
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file to go with it; may be repeated.",
 )
+@seq_option("--edit", default=0, help="A new content for your own message SEQ.")
 @seq_option("--expect", help="Only if the newest message is still SEQ.")
 @seq_option("--based-on", help="How far you had read; counts as read.")
 @click.option("--request-id", metavar="ID", help="Makes repeating the command safe.")
@@ -79,12 +81,13 @@ async def post(
     priority: str,
     labels: dict[str, str],
     files: Sequence[Path],
+    edit: int,
     expect: int | None,
     based_on: int | None,
     request_id: str | None,
     on_behalf_of: str,
 ) -> None:
-    """Post a message to a thread; prints where it is, such as `design #1`.
+    """Post a message to a thread; prints where it is, and who will see it.
 
     The thread is created when it is not there. Registered agents that the text names as @name
     are mentioned. CONTENT `-` is standard input: UTF-8, without one newline at its end. With
@@ -112,21 +115,25 @@ async def post(
             priority=bus_client.Priority.Value(f"PRIORITY_{priority.upper()}"),
             labels=labels,
             attachments=[_attachment(file) for file in files],
+            edit_of=edit,
             expected_last_seq=expect,
             based_on_seq=based_on,
             request_id=request_id,
             on_behalf_of=on_behalf_of,
+            include_recipients=True,
         )
         try:
             posted = await send()
         except bus_client.ThreadNotFound:
-            if reply_to or expect or based_on:
+            if reply_to or edit or expect or based_on:
                 raise  # not the thread that was meant
             await bus.join(thread, create=True)
             posted = await send()
+        who = [] if session.out.json else await recipient_words(bus, posted.recipients)
     if posted.deduplicated:
         session.out.note("It was posted before, with this --request-id.")
-    session.out.show(document(posted, whole=True), [f"{thread} #{posted.seq}"])
+    line = " · ".join((f"{thread} #{posted.seq}", *who))
+    session.out.show(document(posted, whole=True), [line])
 
 
 def _where_and_what(thread: str | None, content: str | None) -> tuple[str, str | None]:

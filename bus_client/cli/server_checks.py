@@ -83,7 +83,7 @@ async def _serving(address: str) -> bool:
     import grpc.aio
 
     from bus_client.channel import open_channel
-    from bus_client.errors import from_rpc_error
+    from bus_client.status import from_rpc_error
 
     async with open_channel(address) as channel:
         # Two bytes: not worth a dependency, which grpcio-health-checking would be.

@@ -1,8 +1,8 @@
-"""`threadbus thread …`: create, list, show, open, close, archive, delete."""
+"""`threadbus thread …`: create, list, show, update, leave, open, close, archive, delete."""
 
 from __future__ import annotations
 
-import sys
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,20 +10,27 @@ import click
 
 import bus_client
 from bus_client.cli.documents import document
-from bus_client.cli.options import as_option, label_option, thread_argument, timeout_option
+from bus_client.cli.options import (
+    as_option,
+    label_option,
+    thread_argument,
+    timeout_option,
+    yes_option,
+)
+from bus_client.cli.people import participant_lines
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import safe
 from bus_client.cli.transcript import thread_lines
 
 if TYPE_CHECKING:
-    from bus_client import Thread, ThreadState
+    from bus_client import SyncMode, Thread, ThreadState
 
 _STATES = ["open", "closed", "archived"]
 
 
 @click.group(subcommand_metavar="VERB …")
 def thread() -> None:
-    """Create, list, show, close, open, archive and delete threads.
+    """Create, list, show, change, leave, close, open, archive and delete threads.
 
     \b
     Example:
@@ -35,10 +42,13 @@ def thread() -> None:
 @click.argument("name")
 @click.option("--topic", metavar="TEXT", default="", show_default=False, help="What it is about.")
 @label_option
+@click.option("--strict", is_flag=True, help="Posts must say --expect; people's need not.")
 @as_option
 @timeout_option
 @on_server
-async def create(session: Session, name: str, topic: str, labels: dict[str, str]) -> None:
+async def create(
+    session: Session, name: str, topic: str, labels: dict[str, str], strict: bool
+) -> None:
     """Create a thread; an error if it is there.
 
     \b
@@ -46,7 +56,10 @@ async def create(session: Session, name: str, topic: str, labels: dict[str, str]
       threadbus thread create design --topic "What to build next" --as coder
     """
     async with session.connect() as bus:
-        _show(session, await bus.create_thread(name, topic=topic, labels=labels))
+        created = await bus.create_thread(
+            name, topic=topic, labels=labels, sync_mode=_sync_mode(strict)
+        )
+    _show(session, created)
 
 
 @thread.command("list")
@@ -93,14 +106,78 @@ async def list_threads(
 @timeout_option
 @on_server
 async def show(session: Session, thread: str) -> None:
-    """Show a thread: name, state, newest seq, when, topic.
+    """Show a thread: name, state, newest seq, when, topic; who takes part, and how far each is.
 
     \b
     Example:
       threadbus thread show design
     """
     async with session.connect() as bus:
-        _show(session, await bus.get_thread(thread))
+        found = await bus.get_thread(thread)
+        participants = [one async for one in bus.thread(thread).list_participants()]
+    shown = document(found, whole=True)
+    shown["participants"] = [document(participant, whole=True) for participant in participants]
+    lines = itertools.chain(thread_lines([found]), participant_lines(participants, found))
+    session.out.show(shown, lines)
+
+
+@thread.command()
+@thread_argument
+@click.option("--topic", metavar="TEXT", help="What it is about.")
+@click.option("--stage", metavar="TEXT", help="Where the work stands, such as review.")
+@label_option
+@click.option("--no-labels", is_flag=True, help="Take all labels away.")
+@click.option("--strict/--no-strict", default=None, help="Whether posts must say --expect.")
+@as_option
+@timeout_option
+@on_server
+async def update(
+    session: Session,
+    thread: str,
+    topic: str | None,
+    stage: str | None,
+    labels: dict[str, str],
+    no_labels: bool,
+    strict: bool | None,
+) -> None:
+    """Change a thread's topic, stage, labels (all of them) or mode; who waits on it is told.
+
+    \b
+    Example:
+      threadbus thread update design --stage review --as coder
+    """
+    if not (labels or no_labels) and (topic, stage, strict) == (None, None, None):
+        raise click.UsageError("Say what to change; see --help.")
+    if labels and no_labels:
+        raise click.UsageError("Say --label or --no-labels, not both.")
+    async with session.connect() as bus:
+        changed = await bus.thread(thread).update(
+            topic=topic,
+            stage=stage,
+            labels=labels if labels or no_labels else None,
+            sync_mode=None if strict is None else _sync_mode(strict),
+        )
+    _show(session, changed)
+
+
+@thread.command()
+@thread_argument
+@as_option
+@timeout_option
+@on_server
+async def leave(session: Session, thread: str) -> None:
+    """Take part in a thread no more; what was said stays, your place in it is forgotten.
+
+    \b
+    Example:
+      threadbus thread leave design --as reviewer
+    """
+    if session.agent is None and session.token is None:
+        raise click.UsageError("Say who: --as NAME.")
+    async with session.connect() as bus:
+        await bus.thread(thread).leave()
+        name = bus.agent
+    session.out.show({"thread": thread, "left": name}, [f"{safe(name)} left {safe(thread)}"])
 
 
 @thread.command("open")
@@ -148,24 +225,13 @@ async def archive(session: Session, thread: str) -> None:
     await _set_state(session, thread, "archived")
 
 
-def _confirm(context: click.Context, _: click.Parameter, yes: bool) -> bool:
-    """Asks, before anything is connected."""
-    name = context.params.get("thread")
-    if not yes and name is not None:
-        if not sys.stdin.isatty():
-            raise click.UsageError("Say --yes to delete without being asked.", context)
-        if not click.confirm(f"Delete thread {safe(name)} and all it holds?", err=True):
-            raise click.ClickException("Nothing was deleted.")
-    return yes
-
-
 @thread.command()
-@click.argument("thread")
-@click.option("--yes", is_flag=True, callback=_confirm, expose_value=False, help="Do not ask.")
+@click.argument("name", metavar="THREAD")
+@yes_option("Delete thread {name} and all it holds?")
 @as_option
 @timeout_option
 @on_server
-async def delete(session: Session, thread: str) -> None:
+async def delete(session: Session, name: str) -> None:
     """Delete a thread and all it holds. Asks first; without a terminal it needs --yes.
 
     \b
@@ -173,8 +239,8 @@ async def delete(session: Session, thread: str) -> None:
       threadbus thread delete design --yes --as coder
     """
     async with session.connect() as bus:
-        await bus.thread(thread).delete()
-    session.out.show({"thread": thread, "deleted": True}, [f"{thread} deleted"])
+        await bus.thread(name).delete()
+    session.out.show({"thread": name, "deleted": True}, [f"{safe(name)} deleted"])
 
 
 async def _set_state(session: Session, name: str, state: str) -> None:
@@ -184,6 +250,11 @@ async def _set_state(session: Session, name: str, state: str) -> None:
 
 def _state(name: str) -> ThreadState.ValueType:
     return bus_client.ThreadState.Value(f"THREAD_STATE_{name.upper()}")
+
+
+def _sync_mode(strict: bool) -> SyncMode.ValueType:
+    modes = bus_client.SyncMode
+    return modes.SYNC_MODE_STRICT if strict else modes.SYNC_MODE_OFF
 
 
 def _show(session: Session, found: Thread) -> None:

@@ -1,4 +1,4 @@
-"""Messages, threads and agents as lines for people."""
+"""Messages and threads as lines for people."""
 
 from __future__ import annotations
 
@@ -73,20 +73,19 @@ def thread_lines(threads: Iterable[Thread]) -> Iterator[str]:
             state_name(thread),
             f"#{thread.head_seq}",
             clock(thread.update_time),
-            safe(thread.topic),
+            safe(" ".join((*_settings(thread), thread.topic))),
         )
         for thread in threads
     ]
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def agent_lines(agents: Iterable[Agent]) -> Iterator[str]:
-    """A line for each agent: name, kind, name for people, what it does."""
-    rows = [
-        (safe(agent.name), kind_name(agent), safe(agent.display_name), safe(agent.description))
-        for agent in agents
-    ]
-    return _aligned(rows)
+def _settings(thread: Thread) -> Iterator[str]:
+    """What is out of the ordinary: `[review]`, `[strict]`."""
+    if thread.stage:
+        yield f"[{thread.stage}]"
+    if thread.sync_mode == bus_client.SyncMode.SYNC_MODE_STRICT:
+        yield "[strict]"
 
 
 def state_name(thread: Thread) -> str:
@@ -113,8 +112,12 @@ def clock(time: Timestamp) -> str:
 def remarks(message: Message) -> list[str]:
     """What else there is to know of a message than who said what and when; not made safe."""
     found = []
-    if message.kind != bus_client.MessageKind.MESSAGE_KIND_CHAT:
+    if message.kind == bus_client.MessageKind.MESSAGE_KIND_EDIT:
+        found.append(f"edit of #{message.edit_of}")
+    elif message.kind != bus_client.MessageKind.MESSAGE_KIND_CHAT:
         found.append("thread")
+    if message.edit_seq:
+        found.append(f"edited in #{message.edit_seq}")
     if message.priority not in (
         bus_client.Priority.PRIORITY_UNSPECIFIED,
         bus_client.Priority.PRIORITY_NORMAL,
@@ -135,7 +138,8 @@ def remarks(message: Message) -> list[str]:
     return found
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Rows of words as lines, their columns one below the other."""
     widths = [min(max(map(len, column)), _WIDEST) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))

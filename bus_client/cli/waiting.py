@@ -44,6 +44,11 @@ from bus_client.cli.transcript import Transcript
     default=100,
     help="At most so many; the next wait goes on there.",
 )
+@seconds_option(
+    "--lease",
+    default=900.0,
+    help="How long your turn may take in silence: until then others see you working.",
+)
 @click.option("--mine", is_flag=True, help="Only what mentions, answers or is handed to you.")
 @click.option("--all", "include_own", is_flag=True, help="Your own messages, too.")
 @as_option
@@ -55,6 +60,7 @@ async def wait(
     after: int | None,
     least: int,
     most: int,
+    lease: float,
     mine: bool,
     include_own: bool,
 ) -> int | None:
@@ -63,7 +69,7 @@ async def wait(
     What was printed then counts as read, and so does what --mine passed over: one who must not lose
     a message to a crash of its own waits with --after, and acknowledges with `post --based-on`. To
     an agent that was never in the thread all of it is unread. Without --as it is what comes from
-    now on.
+    now on. With messages in hand you are seen working, until you wait again or --lease is over.
 
     Exit code 3: nothing came in time. 5: the thread is closed, nothing will come.
 
@@ -103,6 +109,8 @@ async def wait(
         session.out.show(result, Transcript(colour=session.out.colour).lines(messages))
         if after is None and messages:
             await handle.acknowledge()
+            # What was printed is read; what is made of it is work, which only we can tell.
+            await bus.heartbeat(state=bus_client.Presence.PRESENCE_WORKING, lease=lease)
     if messages:
         return None
     session.out.note(f"Nothing new in {thread} after #{cursor}.")

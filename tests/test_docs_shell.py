@@ -1,0 +1,105 @@
+"""The agent of docs/shell.md: its lines run as they stand, and others see what the page says."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bus_client import BusClient, Presence, ThreadHandle, ThreadState
+from tests.members import take
+from tests.patience import until_known
+from tests.serving import ServerProcess
+from tests.shell import Shell
+
+PAGE = (Path(__file__).parent.parent / "docs/shell.md").read_text("utf-8")
+LINES, LOOP = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+#: Answers the last message's content in capitals.
+MODEL = """#!/bin/sh
+tr a-z A-Z | sed 's/.*"CONTENT": "\\([^"]*\\)".*/\\1/'
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def shell(server: ServerProcess, tmp_path: Path) -> Shell:
+    model = tmp_path / "my-model"
+    model.write_text(MODEL, "utf-8")
+    model.chmod(0o755)
+    return Shell(server.address, tmp_path)
+
+
+@pytest.fixture
+async def coder(server: ServerProcess, tmp_path: Path, name: str) -> AsyncIterator[BusClient]:
+    """Somebody else, who is there all the time."""
+    async with BusClient(
+        server.address, agent=f"{name}-coder", credentials=tmp_path / "coder.json"
+    ) as bus:
+        yield bus
+
+
+def of(shell: Shell, name: str, script: str, timeout: float) -> str:
+    """The script for this test's own thread, agent and model."""
+    script = script.replace("design", name).replace("reviewer", f"{name}-reviewer")
+    script = script.replace("my-model", str(shell.home / "my-model"))
+    return script.replace("--timeout 90", f"--timeout {timeout}")
+
+
+async def until_seen(bus: BusClient, name: str, state: Presence.ValueType) -> None:
+    """Return once everybody sees the agent so."""
+
+    async def is_so() -> bool:
+        return state in [a.presence async for a in bus.list_agents() if a.name == name]
+
+    await until_known(is_so)
+
+
+async def opened(bus: BusClient, name: str) -> ThreadHandle:
+    return await bus.join(name)
+
+
+async def test_three_lines_answer_what_comes(shell: Shell, coder: BusClient, name: str) -> None:
+    thread = await opened(coder, name)
+    running = asyncio.create_task(asyncio.to_thread(shell.script, of(shell, name, LINES, 20)))
+    agent = f"{name}-reviewer"
+    await until_seen(coder, agent, Presence.PRESENCE_WAITING)
+    await thread.post("is it done?")
+    (answer,) = await thread.wait(timeout=20)
+    assert (answer.sender, answer.content) == (agent, "IS IT DONE?")
+    assert await running == f"{name} #2 · {name}-coder waiting\n"
+
+
+async def test_while_it_thinks_others_see_it_work(
+    shell: Shell, coder: BusClient, name: str
+) -> None:
+    thread = await opened(coder, name)
+    await thread.post("think about it")
+    wait, *_ = of(shell, name, LINES, 20).splitlines()
+    await asyncio.to_thread(shell.script, wait)
+    agent = f"{name}-reviewer"
+    await until_seen(coder, agent, Presence.PRESENCE_WORKING)
+    (participant,) = [p async for p in thread.list_participants() if p.agent == agent]
+    assert participant.read_seq == 1
+    again = wait.replace("--timeout 20", "--timeout 0")
+    await asyncio.to_thread(shell.script, again)
+    await until_seen(coder, agent, Presence.PRESENCE_IDLE)
+
+
+async def test_the_loop_goes_on_when_nothing_comes_and_ends_with_the_thread(
+    shell: Shell, coder: BusClient, name: str
+) -> None:
+    thread = await opened(coder, name)
+    agent = f"{name}-reviewer"
+    running = asyncio.create_task(asyncio.to_thread(shell.script, of(shell, name, LOOP, 0.05)))
+    await until_seen(coder, agent, Presence.PRESENCE_WAITING)
+    await until_seen(coder, agent, Presence.PRESENCE_IDLE)  # one wait is over
+    messages = thread.follow()
+    for text in ("one", "two"):
+        await thread.post(text)
+        assert await take(messages, 1) == [text.upper()]
+    await messages.aclose()
+    await thread.set_state(ThreadState.THREAD_STATE_CLOSED)
+    assert (await running).endswith(f"{agent} offline\n")
+    await until_seen(coder, agent, Presence.PRESENCE_OFFLINE)
