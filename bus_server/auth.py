@@ -51,8 +51,6 @@ class Auth:
         self.required = required
         self._store = store
         self._known: dict[bytes, Caller] = {}
-        #: How often tokens may have ended.
-        self._forgotten = 0
 
     async def identify(
         self, metadata: Iterable[tuple[str, str | bytes]], *, token_needed: bool = True
@@ -81,29 +79,30 @@ class Auth:
         return caller
 
     def forget(self) -> None:
-        """Tokens may have ended: ask the store again."""
-        self._known.clear()
-        self._forgotten += 1
+        """Tokens may have ended: ask the store again, also of those it is being asked about."""
+        self._known = {}
 
     async def _caller(self, hashed: bytes) -> Caller:
         caller = self._known.get(hashed)
-        if caller is None:
-            forgotten = self._forgotten
-            owner = await self._store.owner(hashed)
-            if owner is None:
-                raise TokenInvalid(
-                    "the token is unknown here; where tokens are required, an operator registers it"
-                )
-            if owner.agent:
-                kind = AgentKind.ValueType(owner.kind)
-                caller = Caller(owner.agent, kind, ("post", "read"), hashed, owner.expire_time)
-            else:
-                caller = Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"), hashed)
-            if len(self._known) >= KNOWN_CALLERS:
-                self._known.clear()
-            if forgotten == self._forgotten:  # else it may have ended while the store was asked
-                self._known[hashed] = caller
+        while caller is None:
+            known = self._known
+            found = await self._look_up(hashed)
+            if known is self._known:  # else the token may have ended since it was looked up
+                if len(known) >= KNOWN_CALLERS:
+                    known.clear()
+                caller = known[hashed] = found
         return caller
+
+    async def _look_up(self, hashed: bytes) -> Caller:
+        owner = await self._store.owner(hashed)
+        if owner is None:
+            raise TokenInvalid(
+                "the token is unknown here; where tokens are required, an operator registers it"
+            )
+        if owner.agent:
+            kind = AgentKind.ValueType(owner.kind)
+            return Caller(owner.agent, kind, ("post", "read"), hashed, owner.expire_time)
+        return Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"), hashed)
 
 
 def need(caller: Caller, scope: str) -> None:
