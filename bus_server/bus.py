@@ -73,7 +73,13 @@ class Bus:
         self._rosters = Rosters(news)
         self._checkpoints = Checkpoints(self._writer, self.presence, self._positions, news)
         self._fallback = Fallback(
-            store, self._tails, self._recent, self.presence, self._rosters, forget_tokens
+            store,
+            self._tails,
+            self._recent,
+            self.presence,
+            self._rosters,
+            self.waits,
+            forget_tokens,
         )
         self._purge = asyncio.Event()
         self._purge.set()  # a deletion may have been cut short by the last stop
@@ -228,7 +234,7 @@ class Bus:
     async def rotate_token(self, rotation: store.RotateToken) -> None:
         """Put a new token in an old one's place; waits opened with that end with it."""
         await self._writer.submit(rotation)
-        await self.waits.expire(rotation.old_hash, rotation.expire_time)
+        await self.waits.expire({rotation.old_hash: rotation.expire_time})
 
     async def unregister_agent(self, name: str) -> None:
         """Take an agent out, and its waits with it."""

@@ -11,6 +11,7 @@ from bus_server.presence import Presence
 from bus_server.roster import Rosters
 from bus_server.store.interface import Store
 from bus_server.tail import Recent, Tails
+from bus_server.waits import Waits
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Fallback:
         recent: Recent,
         presence: Presence,
         rosters: Rosters,
+        waits: Waits,
         forget_tokens: Callable[[], None],
     ) -> None:
         self._store = store
@@ -35,6 +37,7 @@ class Fallback:
         self._recent = recent
         self._presence = presence
         self._rosters = rosters
+        self._waits = waits
         self._forget_tokens = forget_tokens
 
     async def run(self, interval: float) -> None:
@@ -54,6 +57,9 @@ class Fallback:
         # Tokens may have ended, messages may have been edited, agents may have been seen.
         self._forget_tokens()
         self._recent.clear()
+        tokens = self._waits.tokens()
+        ends = await self._store.expire_times(tokens) if tokens else {}
+        await self._waits.expire({token: ends.get(token) for token in tokens})
         since = round((time.time() - CHECKPOINT_DELAY) * 1e6)
         self._presence.merge(await self._store.sightings(since))
         waited = self._tails.heads

@@ -3,9 +3,9 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bus_server.errors import BusError, QuotaExceeded
+from bus_server.errors import BusError, QuotaExceeded, TokenInvalid
 from bus_server.filter import Filter
 from bus_server.tail import Watch
 from threadbus.v1.bus_service_pb2 import WaitEnding
@@ -106,8 +106,15 @@ class Waits:
             if wait.agent == agent:
                 await wait.end(how)
 
-    async def expire(self, token: bytes, expire_time: int) -> None:
-        """Have the waits that were opened with a token end with it."""
+    async def expire(self, expire_times: Mapping[bytes, int | None]) -> None:
+        """Have the waits that were opened with these tokens end with them. None: it is no more."""
         for wait in list(self._open.values()):
-            if wait.token == token:
+            expire_time = expire_times.get(wait.token, wait.expire_time)
+            if expire_time is None:
+                await wait.end(TokenInvalid("the token that this wait was opened with was ended"))
+            elif expire_time != wait.expire_time:
                 await wait.expire(expire_time)
+
+    def tokens(self) -> set[bytes]:
+        """The tokens that waits were opened with."""
+        return {wait.token for wait in self._open.values() if wait.token}

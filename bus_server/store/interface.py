@@ -1,6 +1,6 @@
 """What the bus really calls of a store; sqlite.py is the one there is."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from bus_server.store import Command, Commit, Head, Owner, Page, Place, Sighting
@@ -75,3 +75,6 @@ class Store(Protocol):
 
     async def owner(self, token_hash: bytes) -> Owner | None:
         """Whose token has this hash."""
+
+    async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
+        """When these tokens end (0: never); those that are no more are left out."""

@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -219,6 +219,9 @@ class SqliteStore:
 
     async def owner(self, token_hash: bytes) -> store.Owner | None:
         return await self._read(reads.owner, token_hash)
+
+    async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
+        return await self._read(reads.expire_times, token_hashes)
 
     async def _read(
         self,

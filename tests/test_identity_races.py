@@ -1,0 +1,147 @@
+"""A token that ends while the store's word about it is on its way, or through another server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from bus_server.auth import Auth, Caller, token_hash
+from bus_server.errors import TokenExpired, TokenInvalid
+from bus_server.store import Command, Owner, RegisterAgent, RotateToken, UnregisterAgent
+from bus_server.store.interface import Store
+from bus_server.store.sqlite import SqliteStore
+from tests.callers import register
+from tests.conftest import StartServer
+from tests.connections import Connection, connected
+from tests.own_bus import opened
+from tests.patience import until_known
+from tests.peers import Peer
+from tests.refusals import refused
+from tests.serving import ServerProcess
+from threadbus.v1.agent_pb2 import Agent
+from threadbus.v1.agent_service_pb2 import RotateTokenRequest, UnregisterAgentRequest
+from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
+
+METADATA = (("authorization", "Bearer old"),)
+NEXT = token_hash("new")
+
+
+class SlowRoad:
+    """A store at the end of a road on which the first answer about a token stays for a while."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self.on_its_way = asyncio.Event()
+        self.arrives = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def owner(self, hashed: bytes) -> Owner | None:
+        """Whose token this is; the first answer arrives when it is told to."""
+        owner = await self._store.owner(hashed)
+        if not self.on_its_way.is_set():
+            self.on_its_way.set()
+            await self.arrives.wait()
+        return owner
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (UnregisterAgent("coder"), TokenInvalid),
+        (RotateToken(token_hash("old"), NEXT, expire_time=1), TokenExpired),
+    ],
+    ids=["unregistered", "rotated"],
+)
+async def test_a_token_that_ends_while_it_is_looked_up_is_not_taken_for_good(
+    tmp_path: Path, end: Command[None], error: type[Exception]
+) -> None:
+    async with opened(tmp_path / "bus.db") as store, asyncio.timeout(20):
+        await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), claim=False)])
+        road = SlowRoad(store)
+        auth = Auth(cast("Store", road), required=False)
+        looking_up = asyncio.create_task(cast("Any", auth.identify(METADATA)))
+        await road.on_its_way.wait()
+        await store.commit([end])
+        auth.forget()
+        road.arrives.set()
+        for identified in (looking_up, auth.identify(METADATA)):
+            with pytest.raises(error):
+                await identified
+
+
+async def test_a_caller_that_is_known_is_looked_up_once(tmp_path: Path) -> None:
+    looked_up = 0
+
+    class Counting(SlowRoad):
+        async def owner(self, hashed: bytes) -> Owner | None:
+            nonlocal looked_up
+            looked_up += 1
+            return await self._store.owner(hashed)
+
+    async with opened(tmp_path / "bus.db") as store:
+        await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), claim=False)])
+        auth = Auth(cast("Store", Counting(store)), required=False)
+        callers: set[Caller] = {await auth.identify(METADATA) for _ in range(3)}
+    assert ([caller.name for caller in callers], looked_up) == (["coder"], 1)
+
+
+# ── Through two servers ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def pair(start_server: StartServer) -> Iterator[list[ServerProcess]]:
+    """Two servers on one file."""
+    yield [start_server("--fallback-interval", "0.1") for _ in range(2)]
+
+
+async def unregister(at: Connection, peer: Peer) -> None:
+    await at.agents.UnregisterAgent(UnregisterAgentRequest(), metadata=peer.metadata)
+
+
+async def rotate(at: Connection, peer: Peer) -> None:
+    await at.agents.RotateToken(RotateTokenRequest(), metadata=peer.metadata)
+
+
+async def rotate_soon(at: Connection, peer: Peer) -> None:
+    request = RotateTokenRequest(grace=Duration(nanos=500_000_000))
+    await at.agents.RotateToken(request, metadata=peer.metadata)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [(unregister, "TOKEN_INVALID"), (rotate, "TOKEN_EXPIRED"), (rotate_soon, "TOKEN_EXPIRED")],
+)
+async def test_another_server_learns_that_a_token_ended_and_ends_its_waits(
+    pair: list[ServerProcess],
+    name: str,
+    end: Callable[[Connection, Peer], Awaitable[None]],
+    reason: str,
+) -> None:
+    async with connected(pair[0].address, name) as here, connected(pair[1].address) as there:
+        peer = Peer(here.bus, await register(here.agents, name))
+        request = GetServerInfoRequest()
+        assert (await here.bus.GetServerInfo(request, metadata=peer.metadata)).agent == name
+        async with (
+            peer.wait(name, keepalive=300) as its,
+            Peer(here.bus).wait(name) as anybodys,
+        ):
+            for frames in (its, anybodys):
+                await frames.until("caught_up")
+            await end(there, peer)
+            refusal = await refused(its.failure())
+            assert refusal.reason == reason
+
+            async def ended() -> bool:
+                call = here.bus.GetServerInfo(request, metadata=peer.metadata)
+                return await call.code() == grpc.StatusCode.UNAUTHENTICATED
+
+            await until_known(ended, within=5)
+            await Peer(here.bus).post(name)
+            assert len(await anybodys.messages(1)) == 1
