@@ -7,7 +7,9 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from bus_server.auth import token_hash
 from tests.callers import Caller, operator, register
+from tests.own_bus import opened
 from tests.patience import until_known
 from tests.peers import Peer
 from tests.refusals import refused
@@ -114,6 +116,16 @@ async def test_waits_opened_with_the_old_token_end_with_it_and_others_go_on(
         )
         await Peer(bus, new).post(thread)
         assert len(await others.messages(1)) == 1
+
+
+async def test_a_grace_of_more_than_an_hour_is_lowered_to_it(
+    agents: AgentStub, agent: Caller, server: ServerProcess
+) -> None:
+    before = time.time()
+    await rotate(agents, agent, Duration(seconds=315_576_000_000))
+    async with opened(server.db) as store:
+        (expire_time,) = (await store.expire_times([token_hash(agent.token)])).values()
+    assert before - 1 < expire_time / 1e6 - 3_600 < time.time() + 1
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ async def test_anonymous_and_the_operator_are_no_agents_to_take_out(
 async def test_its_token_ends_at_once_for_every_call(
     channel: grpc.aio.Channel, agents: AgentStub, agent: Peer, boss: Peer, thread: str
 ) -> None:
+    await agent.post(thread)  # so that the server has got to know it
     await unregister(agents, agent.name, by=boss)
     async with nothing_stored(channel):
         for rpc in RPCS:
