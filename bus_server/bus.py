@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which clearing a deleted thread is tried again.
 PURGE_RETRY = 10.0
+#: Agents read at a time to find those of a presence.
+AGENTS = 1_000
 #: A heartbeat tells of so many threads with something unread at most.
 UNREAD = 100
 
@@ -218,11 +220,12 @@ class Bus:
     ) -> list[Agent]:
         """List agents by name, those with one of these presences (none: all)."""
         found: list[Agent] = []
+        rows = max(limit, AGENTS) if presences else limit
         while len(found) < limit:
-            page = await self._store.list_agents(limit, after)
+            page = await self._store.list_agents(rows, after)
             now = [self._now(agent) for agent in page]
             found += [agent for agent in now if not presences or agent.presence in presences]
-            if len(page) < limit:
+            if len(page) < rows:
                 break
             after = page[-1].name
         return found[:limit]

@@ -35,17 +35,19 @@ class Participants:
     @contextlib.contextmanager
     def waiting(self, wait: OpenWait) -> Iterator[None]:
         """Hold a wait open: a sign of life of its agent."""
-        with self._waits.opened(wait):
-            if not wait.agent:
-                yield
-                return
-            self._presence.wait_opened(wait.agent, wait.threads)
+        try:
+            with self._waits.opened(wait):
+                if not wait.agent:
+                    yield
+                    return
+                self._presence.wait_opened(wait.agent, wait.threads)
+                self._changed(wait)
+                try:
+                    yield
+                finally:
+                    self._presence.wait_closed(wait.agent)
+        finally:
             self._changed(wait)
-            try:
-                yield
-            finally:
-                self._presence.wait_closed(wait.agent)
-        self._changed(wait)
 
     def _changed(self, wait: OpenWait) -> None:
         for thread in wait.threads:

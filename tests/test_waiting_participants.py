@@ -10,7 +10,7 @@ from tests.peers import Peer
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.sightings import beat
 from tests.wait_frames import BOUND, Frames, waiting
-from threadbus.v1.agent_pb2 import Participant, Presence
+from threadbus.v1.agent_pb2 import PRESENCE_WORKING, Participant, Presence
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, UnregisterAgentRequest
 from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest, LeaveThreadRequest
@@ -101,6 +101,21 @@ async def test_an_agent_is_seen_to_wait_to_work_to_read_and_to_lapse(
             assert found.read_seq == 1
         found = await room.until(agent.name, "LAPSED")
         assert not found.waiting
+
+
+async def test_a_wait_that_is_cut_off_is_told_though_the_agent_works_on(
+    bus: BusStub, thread: str, agent: Caller
+) -> None:
+    async with waiting(bus, thread, include_participants=True) as frames:
+        room = Room(frames)
+        async with waiting(bus, thread, metadata=agent.metadata) as its:
+            await its.until("caught_up")
+            await beat(bus, agent, state=PRESENCE_WORKING, lease=60)
+            assert (await room.until(agent.name, "WORKING")).waiting
+        async with asyncio.timeout(BOUND):
+            while room.participants[agent.name].waiting:
+                await room.update()
+        assert room.state(agent.name) == "WORKING"
 
 
 async def test_a_goodbye_and_a_leaving_are_told(
