@@ -1,0 +1,133 @@
+"""Every verb, with --json: its document and its exit codes. What each does is told elsewhere."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.callers import operator_token_file
+from tests.serving import ServerProcess
+from tests.shell import Done, Shell
+
+pytestmark = pytest.mark.slow
+
+#: Each verb as it succeeds, for the agent `ME` who joined the thread `T`; what its document has.
+VERBS: dict[str, tuple[str, str]] = {
+    "agents list": ("agents list --as ME", "agents"),
+    "agents waits": ("agents waits --token-file TOKEN", "waits"),
+    "agents update": ("agents update --description reads --as ME", "description"),
+    "agents goodbye": ("agents goodbye --as ME", "presence"),
+    "agents rotate-token": ("agents rotate-token --as ME", "agent"),
+    "agents unregister": ("agents unregister ME --yes --as ME", "unregistered"),
+    "doctor": ("doctor", "checks"),
+    "export": ("export T --out FILE", "threads"),
+    "import": ("import LINES --token-file TOKEN", "posted"),
+    "join": ("join T --as ME", "cursor"),
+    "post": ("post T hello --as ME", "recipients"),
+    "proto": ("proto --out FOLDER", "files"),
+    "read": ("read T", "messages"),
+    "register": ("register ME", "name"),
+    "tail": ("tail T", "seq"),
+    "thread archive": ("thread archive T", "state"),
+    "thread close": ("thread close T", "state"),
+    "thread create": ("thread create T-2", "epoch"),
+    "thread delete": ("thread delete T --yes", "deleted"),
+    "thread leave": ("thread leave T --as ME", "left"),
+    "thread list": ("thread list", "threads"),
+    "thread open": ("thread open T", "state"),
+    "thread show": ("thread show T", "participants"),
+    "thread update": ("thread update T --stage review", "stage"),
+    "wait": ("wait T --as ME --timeout 5", "messages"),
+}
+#: Those that call no server, or never end; tests of their own tell of them.
+ELSEWHERE = {"serve", "demo"}
+#: Those that a call without a server does not stop.
+LOCAL = {"proto"}
+
+
+@pytest.fixture
+def shell(server: ServerProcess, tmp_path: Path) -> Shell:
+    return Shell(server.address, tmp_path)
+
+
+def arguments(verb: str, shell: Shell, name: str, token: Path) -> list[str]:
+    """The verb's arguments, for the thread and agent of this name."""
+    lines = shell.home / "lines.jsonl"
+    lines.write_text(json.dumps({"thread": name, "sender": name, "content": "hi"}) + "\n", "utf-8")
+    words = {
+        "T": name,
+        "T-2": f"{name}-2",
+        "ME": name,
+        "TOKEN": str(token),
+        "FILE": str(shell.home / "out.jsonl"),
+        "FOLDER": str(shell.home / "protos"),
+        "LINES": str(lines),
+    }
+    return [words.get(word, word) for word in VERBS[verb][0].split()]
+
+
+def listed(shell: Shell) -> Iterator[str]:
+    """Every verb that the help tells of."""
+    for group in ([], ["thread"], ["agents"]):
+        text = shell.ok(*group, "--help").out
+        _, _, listing = text.partition("\nCommands:\n" if group else "\nVerbs:\n")
+        for line in listing.splitlines():
+            if line.startswith("  ") and line[2] != " ":
+                yield " ".join([*group, line.split()[0]])
+
+
+def test_every_verb_is_in_the_table(shell: Shell) -> None:
+    assert set(VERBS) | ELSEWHERE | {"thread", "agents"} == set(listed(shell))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_that_succeeds_prints_a_document(
+    shell: Shell, server: ServerProcess, name: str, verb: str
+) -> None:
+    shell.ok("join", name, "--as", name, "--start", "first")
+    shell.ok("post", name, "hello")
+    call = [*arguments(verb, shell, name, operator_token_file(server.db)), "--json"]
+    if verb == "tail":
+        with shell.start(*call) as process:
+            assert process.stdout is not None
+            document = json.loads(process.stdout.readline())
+    else:
+        done = shell.run(*call)
+        assert (done.code, done.err) == (0, "")
+        document = done.json
+    assert VERBS[verb][1] in document
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - LOCAL))
+def test_a_verb_without_a_server_is_exit_code_4(
+    tmp_path: Path, server: ServerProcess, name: str, verb: str
+) -> None:
+    nobody = Shell("127.0.0.1:1", tmp_path)
+    call = arguments(verb, nobody, name, operator_token_file(server.db))
+    at = call.index("--timeout") if "--timeout" in call else len(call)
+    call[at : at + 2] = ["--timeout", "0.2"]
+    assert_told(nobody.run(*call, "--json"), 4, "UNAVAILABLE", in_document=verb == "doctor")
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - LOCAL))
+def test_a_verb_with_a_token_that_nobody_knows_is_exit_code_6(
+    shell: Shell, tmp_path: Path, name: str, verb: str
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("x" * 43, "utf-8")
+    call = arguments(verb, shell, name, token)
+    if "--token-file" not in call:
+        call += ["--token-file", str(token)]
+    code = 1 if verb == "doctor" else 6
+    assert_told(shell.run(*call, "--json"), code, "UNAUTHENTICATED", in_document=verb == "doctor")
+
+
+def assert_told(done: Done, code: int, status: str, *, in_document: bool) -> None:
+    """It ended so, and said why: in one object on stderr, or as what it was asked for."""
+    assert done.code == code, done
+    if in_document:
+        assert done.json["healthy"] is False
+    else:
+        assert done.out == ""
+        assert done.error["code"] == status
