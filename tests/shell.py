@@ -47,8 +47,9 @@ class Shell:
         stdin: str | bytes | None = None,
         stdout: int | IO[Any] = subprocess.PIPE,
         env: Mapping[str, str] | None = None,
+        within: float = 30,
     ) -> Done:
-        """Run a command to its end."""
+        """Run a command to its end, which must come within so many seconds."""
         done = subprocess.run(
             [*_COMMAND, *arguments],
             input=stdin.encode() if isinstance(stdin, str) else stdin,
@@ -56,7 +57,7 @@ class Shell:
             stdout=stdout,
             stderr=subprocess.PIPE,
             env=self.environment(env),
-            timeout=30,
+            timeout=within,
         )
         return Done(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 

@@ -1,13 +1,17 @@
 """`threadbus demo`."""
 
+import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.shell import Shell
 
-pytestmark = pytest.mark.slow
+#: On a slow machine it may take its time: it waits for states, and gives up by itself.
+PATIENCE = 120
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
 
 
 @pytest.fixture
@@ -16,11 +20,13 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Path:
-    """Where the demo makes its temporary folder."""
+def temporary(tmp_path: Path) -> Iterator[Path]:
+    """Where the demo makes its temporary folder, of which nothing may be left, nor a process."""
     folder = tmp_path / "tmp"
     folder.mkdir()
-    return folder
+    yield folder
+    assert not list(folder.iterdir())
+    assert not _processes_with(str(folder))
 
 
 def _processes_with(text: str) -> list[str]:
@@ -36,43 +42,126 @@ def _processes_with(text: str) -> list[str]:
     return found
 
 
-def test_the_demo_tells_a_conversation_that_survives_a_kill(shell: Shell, temporary: Path) -> None:
-    done = shell.run("demo", "--pace", "0", env={"TMPDIR": str(temporary)})
+#: What the demo shows, in this order; there may be more in between.
+SHOWN = [
+    r"a server on 127\.0\.0\.1:\d+ ",
+    r"coder \w+ +· reviewer waiting · tester waiting",
+    r"^ #1 coder ",
+    r"coder is told who will see it: reviewer \w+, tester waiting \(not for it\)",
+    r"^ #2 reviewer ",
+    r"^ #3 coder ",
+    r"coder \w+ +· reviewer working · tester waiting",
+    r"kill -9 \d+: the reviewer dies thinking about #3",
+    r"coder \w+ +· reviewer lapsed  · tester waiting",
+    r"^ #4 coder ",
+    r"coder is told who will see it: reviewer lapsed, tester waiting \(not for it\)",
+    r"the reviewer again, process \d+: it was done with #2, and goes on with #3",
+    r"^ #5 reviewer ",
+    r"^ #6 coder .* @tester",
+    r"coder is told who will see it: tester waiting, reviewer \w+$",
+    r"the tester slept .* #6 means it, and wakes it",
+    r"^ #7 tester ",
+    r"the reviewer answers #6, too: .* Refused: #7 came first",
+    r"^ #8 reviewer ",
+    r"^ #9 coder ",
+    r"SIGTERM",
+    r"coder offline · reviewer offline · tester offline",
+    r"✓ 9 messages, each once and in order",
+    r"✓ the reviewer was killed over #3, and went on with it",
+    r"✓ the tester was woken once",
+    r"✓ two answered #6 at once",
+    r"^Now yours",
+    r"^  threadbus serve ",
+]
+
+
+def test_the_demo_shows_what_it_promises_in_a_pages_length(shell: Shell, temporary: Path) -> None:
+    done = shell.run("demo", "--pace", "0", env={"TMPDIR": str(temporary)}, within=PATIENCE)
     assert (done.code, done.err) == (0, "")
-    lines = [line for line in done.out.splitlines() if line.lstrip().startswith("#")]
-    assert [line.split()[0] for line in lines] == [f"#{seq}" for seq in range(1, 11)]
-    assert "kill -9" in done.out
-    assert "goes on with #5" in done.out
-    assert "each once and in order" in done.out
-    assert "threadbus serve" in done.out
+    lines = done.out.splitlines()
+    rest = iter(lines)
+    for pattern in SHOWN:
+        assert any(re.search(pattern, line) for line in rest), f"{pattern}\nin\n{done.out}"
+    messages = [line.split()[0] for line in lines if line.lstrip().startswith("#")]
+    assert messages == [f"#{seq}" for seq in range(1, 10)]
+    assert not [line for line in lines if len(line) > 80 and not line.startswith("Now yours")]
+    assert "\x1b" not in done.out
 
 
-def test_the_demo_leaves_nothing_behind(shell: Shell, temporary: Path) -> None:
+def test_as_json_it_is_one_document_and_a_narration(shell: Shell, temporary: Path) -> None:
     env = {"TMPDIR": str(temporary), "THREADBUS_TOKEN": "x" * 32, "THREADBUS_AUTH": "required"}
-    done = shell.run("demo", "--pace", "0", "--json", env=env)
+    done = shell.run("demo", "--pace", "0", "--json", env=env, within=PATIENCE)
     assert done.code == 0
-    assert len(done.json["messages"]) == 10
-    assert not list(temporary.iterdir())
+    assert [message["seq"] for message in done.json["messages"]] == list(range(1, 10))
+    assert "reviewer lapsed" in done.err
+    assert "the tester was woken once" in done.err
     assert not (shell.home / "data").exists()
-    assert not _processes_with(str(temporary))
 
 
-def test_a_demo_that_is_interrupted_leaves_nothing_behind(shell: Shell, temporary: Path) -> None:
-    with shell.start("demo", env={"TMPDIR": str(temporary)}) as demo:
+@pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)], ids=str)
+def test_on_a_terminal_it_has_colours_where_they_are_wanted(
+    shell: Shell, temporary: Path, env: dict[str, str], coloured: bool
+) -> None:
+    env = {"TMPDIR": str(temporary)} | env
+    code, shown = shell.on_terminal("demo", "--pace", "0", env=env)
+    assert (code, "reviewer lapsed" in shown) == (0, True)
+    assert ("\x1b[" in shown) is coloured
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("three agents", signal.SIGINT),
+        ("kill -9", signal.SIGTERM),
+        ("reviewer again", signal.SIGINT),
+    ],
+)
+def test_a_demo_that_is_interrupted_leaves_nothing_behind(
+    shell: Shell, temporary: Path, moment: str, number: signal.Signals
+) -> None:
+    arguments = ["demo", "--pace", "0.2"]
+    with shell.start(*arguments, env={"TMPDIR": str(temporary)}) as demo:
         assert demo.stdout is not None
-        while "coder" not in (line := demo.stdout.readline()):
+        while moment not in (line := demo.stdout.readline()):
             assert line
-        demo.send_signal(signal.SIGINT)
-        _, err = demo.communicate(timeout=20)
-    assert (demo.returncode, err) == (130, "")
-    assert not list(temporary.iterdir())
-    assert not _processes_with(str(temporary))
+        demo.send_signal(number)
+        _, err = demo.communicate(timeout=PATIENCE)
+    assert (demo.returncode, err) == (128 + number, "")
 
 
-def test_a_demo_without_a_server_says_what_is_missing(shell: Shell, tmp_path: Path) -> None:
+def test_a_demo_without_a_server_says_what_is_missing(shell: Shell, temporary: Path) -> None:
     missing = "raise ModuleNotFoundError('no aiosqlite', name='aiosqlite')"
-    (tmp_path / "aiosqlite.py").write_text(missing)
-    done = shell.run("demo", env={"PYTHONPATH": str(tmp_path)})
+    (shell.home / "aiosqlite.py").write_text(missing)
+    env = {"PYTHONPATH": str(shell.home), "TMPDIR": str(temporary)}
+    done = shell.run("demo", env=env)
     assert (done.code, done.out) == (1, "")
+    assert "The demo failed: the server ended early." in done.err
     assert "pip install" in done.err
     assert "Traceback" not in done.err
+
+
+def _sabotage(folder: Path, agent: str, code: str) -> dict[str, str]:
+    """An environment in which an agent of the demo runs this code before its own."""
+    condition = f"import sys\nif sys.orig_argv[-4:-3] == [{agent!r}]:\n"
+    (folder / "sitecustomize.py").write_text(f"{condition}    {code}\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_an_agent_that_cannot_live_ends_the_demo_with_its_complaint(
+    shell: Shell, temporary: Path
+) -> None:
+    dying = "import os; print('I cannot.', file=sys.stderr, flush=True); os._exit(1)"
+    env = _sabotage(shell.home, "tester", dying) | {"TMPDIR": str(temporary)}
+    done = shell.run("demo", "--pace", "0", env=env, within=PATIENCE)
+    assert done.code == 1
+    assert "The demo failed: the tester ended early.\ntester: I cannot." in done.err
+
+
+def test_a_tester_that_wakes_at_every_word_is_found_out(shell: Shell, temporary: Path) -> None:
+    sleepless = "import bus_client; bus_client.MessageFilter = lambda **_: None"
+    env = _sabotage(shell.home, "tester", sleepless) | {"TMPDIR": str(temporary)}
+    done = shell.run("demo", "--pace", "0", env=env, within=PATIENCE)
+    assert done.code == 1
+    assert "not so: the tester was woken once" in done.err
+    assert "it was handed [1, 2, 3, 4, 5, 6, 8, 9]" in done.err
+    assert "Now yours" not in done.out

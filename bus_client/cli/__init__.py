@@ -17,7 +17,7 @@ from bus_client.cli.text import dumps, safe
 # Verb → (module, name of its click command, what it does in a line).
 _VERBS = {
     "serve": ("bus_server.__main__", "main", "Run a server."),
-    "demo": ("bus_client.cli.demo", "demo", "Watch two agents talk, and one of them crash."),
+    "demo": ("bus_client.cli.demo", "demo", "Watch three agents talk, and one of them crash."),
     "thread": ("bus_client.cli.threads", "thread", "Create, list, show, close, open, … threads."),
     "register": ("bus_client.cli.agents", "register", "Register an agent, or find it registered."),
     "agents": ("bus_client.cli.agents", "agents", "List the registered agents."),
