@@ -144,5 +144,5 @@ class Connection:
     @property
     def _open(self) -> tuple[Calls, Heartbeats]:
         if self._opened is None:
-            raise RuntimeError("Not connected: use `async with BusClient(…)`, or await connect().")
+            raise RuntimeError("Not connected: use it as a context manager, or call connect().")
         return self._opened

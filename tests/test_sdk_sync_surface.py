@@ -1,0 +1,106 @@
+"""bus_client.sync says what bus_client says: the same names, signatures and sentences."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bus_client
+from bus_client import sync
+
+CLASSES = ["BusClient", "ThreadHandle"]
+
+
+def public(owner: type) -> dict[str, Any]:
+    """What a class has for its users."""
+    members = inspect.getmembers(owner)
+    return {name: member for name, member in members if not name.startswith("_")}
+
+
+def attributes(owner: type) -> dict[str, str]:
+    """The attributes that a class and its bases tell of, and what they say of each."""
+    told: dict[str, str] = {}
+    for base in owner.__mro__:
+        section = re.search(r"^Attributes:\n(.*?)(^\S|\Z)", inspect.getdoc(base) or "", re.M | re.S)
+        for name, text in re.findall(
+            r"^    (\w+): (.*?)(?=^    \w|\Z)", section[1] if section else "", re.M | re.S
+        ):
+            told[name] = " ".join(text.split())
+    return told
+
+
+def members() -> list[tuple[str, str]]:
+    """Each method and property of the async classes."""
+    return [(name, member) for name in CLASSES for member in public(getattr(bus_client, name))]
+
+
+def blocking(text: str) -> str:
+    """What an async signature or sentence is without asyncio."""
+    return text.replace("Async", "").replace("`async with`", "`with`")
+
+
+def signatures(member: Any) -> Iterator[str]:
+    """Those of a function, or of what a property is read and set by."""
+    functions = (member.fget, member.fset) if isinstance(member, property) else (member,)
+    for function in functions:
+        yield str(inspect.signature(function)) if function is not None else ""
+
+
+def first_line(member: object) -> str:
+    return (inspect.getdoc(member) or "").split("\n")[0]
+
+
+def test_these_names_are_public() -> None:
+    assert sorted(sync.__all__) == sorted(CLASSES)
+    for name in CLASSES:
+        assert getattr(sync, name).__name__ == name
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_it_has_the_same_members_and_no_others(name: str) -> None:
+    original = getattr(bus_client, name)
+    assert set(public(getattr(sync, name))) == set(public(original)) | set(attributes(original))
+
+
+@pytest.mark.parametrize(("name", "member"), members())
+def test_a_member_has_the_same_signature_and_the_same_first_sentence(
+    name: str, member: str
+) -> None:
+    asynchronous = public(getattr(bus_client, name))[member]
+    synchronous = public(getattr(sync, name))[member]
+    assert type(synchronous) is type(asynchronous)
+    assert [*signatures(synchronous)] == [blocking(text) for text in signatures(asynchronous)]
+    assert first_line(synchronous) == blocking(first_line(asynchronous))
+    assert not inspect.iscoroutinefunction(synchronous)
+    assert not inspect.isasyncgenfunction(synchronous)
+
+
+@pytest.mark.parametrize(("name", "member"), members())
+def test_a_member_that_says_less_names_the_one_that_says_all(name: str, member: str) -> None:
+    whole = inspect.getdoc(public(getattr(bus_client, name))[member]) or ""
+    said = inspect.getdoc(public(getattr(sync, name))[member]) or ""
+    if said != blocking(whole):
+        assert said.endswith(f"See bus_client.{name}.{member}.")
+
+
+def test_the_client_is_made_with_the_same_arguments() -> None:
+    ours, theirs = (str(inspect.signature(m.BusClient)) for m in (sync, bus_client))
+    assert ours == theirs
+    assert first_line(sync.BusClient) == first_line(bus_client.BusClient)
+
+
+def test_the_attributes_of_a_handle_are_told_of_in_the_same_words() -> None:
+    told = attributes(bus_client.ThreadHandle)
+    assert {"name", "created", "context", "participants", "info"} == set(told)
+    for name, text in told.items():
+        said = inspect.getdoc(getattr(sync.ThreadHandle, name)) or ""
+        assert " ".join(said.split()) == text
+    assert first_line(sync.ThreadHandle) == first_line(bus_client.ThreadHandle)
+
+
+def test_it_calls_no_server_by_itself() -> None:
+    for path in Path(sync.__file__).parent.glob("*.py"):
+        assert "grpc" not in re.findall(r"^(?:from|import) (\w+)", path.read_text("utf-8"), re.M)
