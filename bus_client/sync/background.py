@@ -87,7 +87,7 @@ class Background:
         except BaseException:
             if not call.outcome.done():  # it is not what the coroutine raised
                 self._loop.call_soon_threadsafe(call.cancel)
-                # Else a follow() begun anew at once would find this one still open.
+                # Nothing of it is to happen after the interrupt was seen.
                 wait([call.outcome], _PATIENCE)
             raise
         finally:
