@@ -129,7 +129,7 @@ class Tails:
 class Recent:
     """The newest messages of all threads together, so that those who follow closely read no store.
 
-    Thread ids are never used again and a message that is edited is dropped, so nothing in here can
+    Thread ids are never used again and a message that is edited is replaced, so nothing in here can
     be wrong; what is missing is in the store.
     """
 
@@ -148,10 +148,12 @@ class Recent:
             _, (_, size) = self._messages.popitem(last=False)
             self._bytes -= size
 
-    def drop(self, thread_id: int, seq: int) -> None:
-        """Forget a message that was written anew."""
-        _, size = self._messages.pop((thread_id, seq), (None, 0))
-        self._bytes -= size
+    def replace(self, thread_id: int, messages: Sequence[Message]) -> None:
+        """Take in messages that were written anew, where they are kept."""
+        for message in messages:
+            _, size = self._messages.get((thread_id, message.seq), (None, 0))
+            if size:
+                self._messages[thread_id, message.seq] = (message, size)
 
     def clear(self) -> None:
         """Forget everything: others may have edited any of it."""

@@ -88,11 +88,8 @@ class Writer:
     async def _tell(self, commit: Commit) -> None:
         """Commit, then tell: the one place that raises heads after a write of ours."""
         for name, head in commit.heads.items():
-            entries = commit.entries.get(name, ())
-            self._recent.add(head.thread_id, entries)
-            for entry in entries:
-                if entry.edit_of:
-                    self._recent.drop(head.thread_id, entry.edit_of)
+            self._recent.add(head.thread_id, commit.entries.get(name, ()))
+            self._recent.replace(head.thread_id, commit.edited.get(name, ()))
             await self._tails.advance(name, head)
         for name, thread_id in commit.deleted:
             await self._tails.end(name, thread_id)

@@ -154,6 +154,16 @@ async def test_a_live_wait_is_woken_and_gets_edits_in_order(
     assert [(message.seq, message.edit_of) for message in rest] == [(3, 0), (4, 1)]
 
 
+async def test_an_edit_tears_no_hole_into_what_is_handed_out_together(
+    bus: BusStub, thread: str, agent: Peer
+) -> None:
+    await agent.post_all(thread, "1", "2", "3")
+    await agent.post(thread, "two", edit_of=2)
+    async with agent.wait(thread, max_wait=0) as frames:
+        told = [frame.messages for frame in await frames.rest() if frame.HasField("messages")]
+    assert [[message.edit_seq for message in batch.messages] for batch in told] == [[0, 4, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("kinds", "seqs"),
     [

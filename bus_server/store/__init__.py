@@ -235,6 +235,8 @@ class Commit:
     outcomes: list[Any | BusError] = field(default_factory=list)
     #: What was appended to each thread, ascending.
     entries: dict[str, list[Message]] = field(default_factory=dict)
+    #: What was written anew of each thread, as it is now.
+    edited: dict[str, list[Message]] = field(default_factory=dict)
     #: Where each of these threads ends now.
     heads: dict[str, Head] = field(default_factory=dict)
     #: Threads deleted: name and id.
@@ -246,11 +248,14 @@ class Commit:
             # What comes under the name from here on is another thread's.
             self.heads.pop(name, None)
             self.entries.pop(name, None)
+            self.edited.pop(name, None)
         self.outcomes += later.outcomes
         self.heads |= later.heads
         self.deleted += later.deleted
         for name, entries in later.entries.items():
             self.entries.setdefault(name, []).extend(entries)
+        for name, edited in later.edited.items():
+            self.edited.setdefault(name, []).extend(edited)
 
 
 class Page(NamedTuple):

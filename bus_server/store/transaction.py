@@ -60,6 +60,7 @@ class Transaction:
             "UPDATE message SET body = ? WHERE id = ?",
             (message.SerializeToString(), thread_id << 32 | message.seq),
         )
+        self.commit.edited.setdefault(message.thread, []).append(message)
 
     def move(self, name: str, head: store.Head) -> None:
         """A thread ends there now."""
@@ -70,6 +71,7 @@ class Transaction:
         self.commit.deleted.append((name, self._heads.pop(name).thread_id))
         self.commit.heads.pop(name, None)
         self.commit.entries.pop(name, None)
+        self.commit.edited.pop(name, None)
 
     def participate(self, thread_id: int, agent: str, read_seq: int = 0) -> None:
         """Make an agent a participant and raise what it has read."""
