@@ -16,7 +16,8 @@ from hypothesis.stateful import (
 )
 
 from tests.model.blocking_bus import CALL_SECONDS, BlockingBus
-from tests.model.clients import Answer, Clients
+from tests.model.checked import Answer
+from tests.model.clients import Clients
 from tests.model.follower import Follower
 from tests.model.frames import expected_frames
 from tests.model.history import ANONYMOUS, Refusal
@@ -31,12 +32,10 @@ from tests.model.moves import (
     epochs,
     filters,
     moves,
-    names,
     offsets,
     places,
     rarely,
     seq,
-    states,
     threads,
 )
 from tests.serving import ServerProcess
@@ -46,11 +45,8 @@ from threadbus.v1.bus_service_pb2 import (
     WaitMessagesRequest,
 )
 from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_pb2 import Thread, ThreadState
 from threadbus.v1.thread_service_pb2 import (
     GetThreadRequest,
-    ListThreadsRequest,
-    ListThreadsResponse,
 )
 
 Asked = tuple[AnyMessage, str]
@@ -97,6 +93,7 @@ class Use(Clients):
         )
         frames = list(self.bus.wait(request, caller, timeout=CALL_SECONDS))
         expected = expected_frames(self.model, request, caller)
+        self.waited(request, caller, expected)
         if isinstance(expected, Refusal):
             assert frames == [expected]
             return multiple(*request.threads)
@@ -127,13 +124,14 @@ class Use(Clients):
                 request = WaitMessagesRequest(threads=cursors, filter=wanted.wish(self.model))
                 agent = self.model.agent(caller)
                 self.followers.append(Follower(self.bus, self.model, request, agent))
-        self.settle()
+                self.settle()
 
     @rule(which=st.integers(0, 9))
     def unfollow(self, which: int) -> None:
         for follower in self.followers[which : which + 1]:
             follower.close()
             self.followers.remove(follower)
+            self.parted.add(follower.caller)
 
     @rule(
         caller=callers,
@@ -175,30 +173,6 @@ class Use(Clients):
         self.ask(GetThreadRequest(thread=name), caller)
         self.ask(GetMessageRequest(thread=name, seq=seq(self.model, name, offset) or 1), caller)
 
-    @rule(
-        participant=names | st.just(""),
-        states=st.lists(states, unique=True),
-        page_size=st.integers(1, 3),
-    )
-    def list_threads(
-        self, participant: str, states: list[ThreadState.ValueType], page_size: int
-    ) -> None:
-        request = ListThreadsRequest(
-            prefix=self.model.name(""),
-            participant=self.model.agent(participant),
-            states=states,
-            page_size=page_size,
-        )
-        listed: list[Thread] = []
-        while True:
-            page = self.bus.ask(request, ANONYMOUS)
-            assert isinstance(page, ListThreadsResponse)
-            listed += page.threads
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
-        assert listed == list(self.model.ListThreads(request, ANONYMOUS, None).threads)
-
     # ── What befalls the server ─────────────────────────────────────────────────────────────────
 
     @precondition(lambda self: self.restarts == 0 and len(self.sent) > 10)
@@ -206,14 +180,15 @@ class Use(Clients):
     def restart(self, killed: bool) -> None:
         """Stop the server well or kill it, and start it again."""
         self.restarts += 1
+        self.certain = False
         if killed:
             self.server.kill()
             self.model.unsaved.clear()
         else:
             assert self.server.stop() == 0
-            self.model.save_reads()
+            self.model.save_positions()
         for follower in self.followers:
-            follower.broken() if killed else follower.drained(self.model)
+            (follower.broken if killed else follower.drained)(self.model)
         self.server.start()
         for name in self.model.threads:
             assert self.log_is(self.model, name)
@@ -249,7 +224,9 @@ class UseAtOnce(Use):
         model = next((model for model in explained if self.log_is(model, name)), None)
         assert model is not None, f"no order explains {answers} to {asked}"
         self.model = model
-        self.settle(closed_meanwhile=any(isinstance(move, SetState) for _, move in moves))
+        self.certain = False
+        closed_meanwhile = any(isinstance(move, SetState) for _, move in moves)
+        self.settle(closed_meanwhile=closed_meanwhile, at_once=True)
 
 
 def _explanations(model: Model, done: Sequence[tuple[Asked, Answer]]) -> Iterator[Model]:
@@ -284,7 +261,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # a failure is shrunk before it is told
 @pytest.mark.parametrize(
-    ("use", "examples"), [(Use, 40), (UseAtOnce, 20)], ids=["in_turn", "at_once"]
+    ("use", "examples"), [(Use, 100), (UseAtOnce, 50)], ids=["in_turn", "at_once"]
 )
 def test_a_server_answers_as_the_model_does_whatever_clients_do_and_however_it_stops(
     server: ServerProcess, use: type[Use], examples: int

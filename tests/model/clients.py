@@ -1,68 +1,68 @@
 """Clients that act on a server, drawn by Hypothesis; each answer must be the model's."""
 
-import itertools
-
-from google.protobuf.message import Message as AnyMessage
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     MultipleResults,
-    RuleBasedStateMachine,
     initialize,
     multiple,
     precondition,
     rule,
 )
 
-from tests.model.blocking_bus import BlockingBus
-from tests.model.follower import Follower
-from tests.model.history import ANONYMOUS, Refusal
-from tests.model.model import Model
+from tests.model.checked import Checked
+from tests.model.history import ANONYMOUS
 from tests.model.moves import (
     AGENTS,
     THREADS,
+    Move,
     Place,
     Post,
-    SetState,
     callers,
+    changes,
+    names,
     places,
     posts,
-    rarely,
     states,
     threads,
 )
-from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT
+from threadbus.v1.agent_pb2 import (
+    AGENT_KIND_AGENT,
+    PRESENCE_AWAITING_HUMAN,
+    PRESENCE_IDLE,
+    PRESENCE_UNSPECIFIED,
+    PRESENCE_WAITING,
+    PRESENCE_WORKING,
+    Presence,
+)
+from threadbus.v1.agent_service_pb2 import EndSessionRequest
 from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
-    ListMessagesRequest,
     PostMessageRequest,
 )
-from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_pb2 import ThreadState
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Thread, ThreadState
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
-    DeleteThreadRequest,
+    GetThreadRequest,
     JoinStart,
     JoinThreadRequest,
     JoinThreadResponse,
+    LeaveThreadRequest,
+    ListParticipantsRequest,
+    ListParticipantsResponse,
+    ListThreadsRequest,
+    ListThreadsResponse,
+    SetThreadStateRequest,
 )
 
-Answer = AnyMessage | Refusal
-
-_numbers = itertools.count()
+SETTABLE = (PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE, PRESENCE_AWAITING_HUMAN)
 
 
-class Clients(RuleBasedStateMachine):
+class Clients(Checked):
     """Several clients that act on a few threads; each answer must be the model's."""
 
     cursors = Bundle[Cursor]("cursors")
-
-    def __init__(self, bus: BlockingBus) -> None:
-        super().__init__()
-        self.bus = bus
-        self.model = Model(f"use{next(_numbers)}")
-        self.sent: list[tuple[PostMessageRequest, str]] = []
-        self.followers: list[Follower] = []
 
     @initialize(target=cursors)
     def begin(self) -> MultipleResults[Cursor]:
@@ -80,7 +80,38 @@ class Clients(RuleBasedStateMachine):
         for caller, post in posts:
             request = post.request(self.model, self.model.name(thread))
             self.sent.append((request, self.model.agent(caller)))
-            self.ask(*self.sent[-1])
+            self.post_one(*self.sent[-1])
+
+    @rule(
+        thread=threads,
+        senders=st.lists(st.tuples(callers, names | st.just("")), min_size=1, max_size=4),
+    )
+    def talk(self, thread: str, senders: list[tuple[str, str]]) -> None:
+        """Post what is mostly taken."""
+        name = self.model.name(thread)
+        for sender, mention in senders:
+            known = mention and self.model.agent(mention) in self.model.agents
+            history = self.model.threads.get(name)
+            request = PostMessageRequest(
+                thread=name,
+                content="talk",
+                expected_last_seq=history.head if history else None,
+                mentions=[self.model.agent(mention)] if known else (),
+            )
+            self.post_one(request, self.model.agent(sender))
+
+    @rule(thread=threads, ago=st.integers(0, 5), edit=posts)
+    def edit(self, thread: str, ago: int, edit: Post) -> None:
+        """Edit a message as its sender, or as an operator on the sender's behalf."""
+        history = self.model.threads.get(self.model.name(thread))
+        chat = [m for m in history.log if m.kind == MESSAGE_KIND_CHAT] if history else []
+        if history and chat:
+            edited = chat[-1 - ago % len(chat)]
+            request = edit.request(self.model, history.thread.name)
+            request.edit_of = edited.seq
+            request.on_behalf_of = edited.sender if edited.posted_by else ""
+            self.sent.append((request, edited.posted_by or edited.sender))
+            self.post_one(*self.sent[-1])
 
     @precondition(lambda self: self.sent)
     @rule(
@@ -96,19 +127,18 @@ class Clients(RuleBasedStateMachine):
         request.content = content or earlier.content
         if expected is not None:
             request.expected_last_seq = expected
-        self.ask(request, caller)
+        self.post_one(request, caller)
 
-    @rule(caller=callers, thread=threads, delete=rarely(False, st.just(True)))
-    def create_or_delete(self, caller: str, thread: str, delete: bool) -> None:
-        request = (DeleteThreadRequest if delete else CreateThreadRequest)(
-            thread=self.model.name(thread)
-        )
-        self.ask(request, self.model.agent(caller))
-
-    @rule(caller=callers, thread=threads, state=states)
-    def set_state(self, caller: str, thread: str, state: ThreadState.ValueType) -> None:
-        request = SetState(state).request(self.model, self.model.name(thread))
-        self.ask(request, self.model.agent(caller))
+    @rule(caller=callers, thread=threads, change=changes, again=st.booleans())
+    def change(self, caller: str, thread: str, change: Move, again: bool) -> None:
+        """Change a thread as a whole; one that is deleted or closed is mostly there soon."""
+        name = self.model.name(thread)
+        self.ask(change.request(self.model, name), self.model.agent(caller))
+        if again and name not in self.model.threads:
+            self.ask(CreateThreadRequest(thread=name), ANONYMOUS)
+        elif again:
+            request = SetThreadStateRequest(thread=name, state=THREAD_STATE_OPEN)
+            self.ask(request, self.model.agent(caller))
 
     @rule(
         target=cursors,
@@ -134,32 +164,72 @@ class Clients(RuleBasedStateMachine):
         # What later rules may draw must not depend on how calls made at once came out.
         return answer.cursor if isinstance(answer, JoinThreadResponse) else Cursor(thread=name)
 
-    @rule(caller=callers, read=st.lists(cursors | places, min_size=1, max_size=2))
-    def heartbeat(self, caller: str, read: list[Cursor | Place]) -> None:
+    @rule(caller=callers, thread=threads)
+    def leave(self, caller: str, thread: str) -> None:
+        self.ask(LeaveThreadRequest(thread=self.model.name(thread)), self.model.agent(caller))
+
+    @rule(
+        caller=callers,
+        state=st.sampled_from([PRESENCE_UNSPECIFIED, PRESENCE_UNSPECIFIED, *SETTABLE]),
+        read=st.lists(cursors | places, min_size=1, max_size=2),
+    )
+    def heartbeat(self, caller: str, state: Presence.ValueType, read: list[Cursor | Place]) -> None:
         cursors = [self.cursor(place) for place in read]
         if len({cursor.thread for cursor in cursors}) == len(cursors):
-            self.ask(HeartbeatRequest(read_cursors=cursors), self.model.agent(caller))
+            request = HeartbeatRequest(state=state, read_cursors=cursors)
+            self.ask(request, self.model.agent(caller))
 
-    # ── Against the model ───────────────────────────────────────────────────────────────────────
-
-    def ask(self, request: AnyMessage, caller: str) -> Answer:
-        """Make a call, which must answer what the model says; the waits must learn of it."""
-        answer = self.bus.ask(request, caller)
-        expected = self.model.answer(request, caller, answer)
-        assert answer == expected
-        self.settle()
-        return answer
-
-    def cursor(self, place: Cursor | Place) -> Cursor:
-        return place.cursor(self.model) if isinstance(place, Place) else place
-
-    def settle(self, *, closed_meanwhile: bool = False) -> None:
+    @rule(caller=callers, thread=threads, comes_back=st.booleans())
+    def end_session(self, caller: str, thread: str, comes_back: bool) -> None:
+        """Say goodbye: open waits of the agent end with that."""
+        caller = self.model.agent(caller)
+        answer = self.bus.ask(EndSessionRequest(), caller)
+        assert answer == self.model.answer(EndSessionRequest(), caller, answer)
         for follower in self.followers:
-            follower.settle(self.model, closed_meanwhile=closed_meanwhile)
-        self.followers = [follower for follower in self.followers if not follower.ended]
+            if follower.caller == caller != ANONYMOUS:
+                follower.dismissed(self.model)
+        self.settle()
+        if comes_back:
+            self.ask(GetThreadRequest(thread=self.model.name(thread)), caller)
 
-    def log_is(self, model: Model, name: str) -> bool:
-        """Whether the log read back is the model's."""
-        request = ListMessagesRequest(thread=name, limit=1_000)
-        answer = self.bus.ask(request, ANONYMOUS)
-        return answer == model.answer(request, ANONYMOUS, answer)
+    @rule(caller=callers, thread=threads, page_size=st.integers(1, 3))
+    def participants(self, caller: str, thread: str, page_size: int) -> None:
+        """Who takes part, how far each is, and what each does."""
+        caller, name = self.model.agent(caller), self.model.name(thread)
+        request = ListParticipantsRequest(thread=name, page_size=page_size)
+        answer = self.bus.ask(request, caller)
+        whole = ListParticipantsResponse()
+        while isinstance(answer, ListParticipantsResponse):
+            whole.participants.extend(answer.participants)
+            if not answer.next_page_token:
+                answer = whole
+                break
+            request.page_token = answer.next_page_token
+            answer = self.bus.ask(request, caller)
+        assert answer == self.model.answer(request, caller, answer)
+        for found in whole.participants:
+            self.stands(found, name)
+
+    @rule(
+        participant=names | st.just(""),
+        states=st.lists(states, unique=True),
+        page_size=st.integers(1, 3),
+    )
+    def list_threads(
+        self, participant: str, states: list[ThreadState.ValueType], page_size: int
+    ) -> None:
+        request = ListThreadsRequest(
+            prefix=self.model.name(""),
+            participant=self.model.agent(participant),
+            states=states,
+            page_size=page_size,
+        )
+        listed: list[Thread] = []
+        while True:
+            page = self.bus.ask(request, ANONYMOUS)
+            assert isinstance(page, ListThreadsResponse)
+            listed += page.threads
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        assert listed == list(self.model.ListThreads(request, ANONYMOUS, None).threads)

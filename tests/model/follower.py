@@ -1,5 +1,8 @@
 """A wait that stays open while others act, held against the model."""
 
+import copy
+from collections.abc import Sequence
+
 from tests.model.blocking_bus import BlockingBus
 from tests.model.frames import expected_frames
 from tests.model.history import History, Refusal, no_thread
@@ -17,35 +20,48 @@ class Follower:
     ) -> None:
         self._bus = bus
         self._request = request
-        self._caller = caller
+        self.caller = caller
         self._begins = {cursor.thread: cursor.after_seq for cursor in request.threads}
         self._lives = {cursor.thread: cursor.epoch for cursor in request.threads}
         self._received: dict[str, list[Message]] = {name: [] for name in self._lives}
+        self._checked = dict.fromkeys(self._lives, 0)  # how many of the received
         self._may_have_ended = False
         self.ended = False
         self.open(model)
 
     def open(self, model: Model) -> None:
         """Wait from the cursors of the request; what is sent first must be what the model says."""
-        self._frames = self._bus.wait(self._request, self._caller)
+        self._frames = self._bus.wait(self._request, self.caller)
         self._caught_up: set[str] = set()
-        assert [next(self._frames)] == expected_frames(model, self._request, self._caller)[:1]
+        assert [next(self._frames)] == expected_frames(model, self._request, self.caller)[:1]
+        model.presence[self.caller].calls()
+        model.presence[self.caller].waits(list(self._lives))
+
+    def waits_for(self, message: Message, history: History) -> bool:
+        """Whether it is open on a thread, with a filter that lets a message through."""
+        here = self._lives.get(message.thread) == history.thread.epoch
+        return here and history.wants(self._request.filter, self.caller, message)
+
+    def waits_on(self, thread: str) -> bool:
+        return thread in self._lives
 
     def close(self) -> None:
         self._frames.close()
 
-    def settle(self, model: Model, *, closed_meanwhile: bool = False) -> None:
+    def settle(
+        self, model: Model, *, closed_meanwhile: bool = False, at_once: bool = False
+    ) -> None:
         """Receive all that the model says must come by now.
 
         `closed_meanwhile`: all of its threads may have been closed for a moment, and the wait have
-        ended with that or not.
+        ended with that or not. `at_once`: messages may have come before others edited them.
         """
         self._may_have_ended |= closed_meanwhile
         histories = {name: model.histories[life] for name, life in self._lives.items()}
         gone = [name for name, life in histories.items() if model.threads.get(name) is not life]
         closed = all(h.thread.state != THREAD_STATE_OPEN for h in histories.values())
         while not self.ended and (gone or closed or self._lacks(histories)):
-            frame = self._next()
+            frame = self._next(model)
             if isinstance(frame, Refusal):
                 assert frame in [no_thread(name) for name in gone]
                 self.ended = True
@@ -55,13 +71,16 @@ class Follower:
                 self.ended = True
         for name, history in histories.items():
             received, wanted = self._received[name], self._wanted(history)
-            assert received == wanted[: len(received)]
-            assert self.ended or received == wanted
-            assert received == wanted or gone or self._may_have_ended
+            new = slice(self._checked[name], len(received))
+            assert _told(received[new], at_once) == _told(wanted[new], at_once)
+            self._checked[name] = len(received)
+            whole = len(received) == len(wanted)
+            assert self.ended or whole
+            assert whole or gone or self._may_have_ended
 
     def drained(self, model: Model) -> None:
         """The server is going away: it must say so, and where to resume."""
-        ending = self._next()
+        ending = self._next(model)
         assert isinstance(ending, WaitEnding)
         if self._may_have_ended and ending.reason == WaitEnding.REASON_THREADS_CLOSED:
             self.ended = True
@@ -71,16 +90,23 @@ class Follower:
         heads = (model.threads[name] for name in self._lives)
         assert list(ending.threads) == [head.position(head.at(head.head)) for head in heads]
 
-    def broken(self) -> None:
+    def dismissed(self, model: Model) -> None:
+        """Its agent said goodbye."""
+        end = self._next(model)
+        assert isinstance(end, WaitEnding)
+        assert end.reason == WaitEnding.REASON_SESSION_ENDED or self._may_have_ended
+        self.ended = True
+
+    def broken(self, model: Model) -> None:
         """The server was killed: gRPC says that the connection broke, and nobody else anything."""
-        end = self._next()
+        end = self._next(model)
         if self._may_have_ended and isinstance(end, WaitEnding):
             assert end.reason == WaitEnding.REASON_THREADS_CLOSED
             self.ended = True
         else:
             assert end == Refusal("UNAVAILABLE", "", {}, [])
 
-    def _next(self) -> WaitEnding | Refusal | None:
+    def _next(self, model: Model) -> WaitEnding | Refusal | None:
         """Take one frame; what ends the wait is returned."""
         frame = next(self._frames)
         if isinstance(frame, Refusal):
@@ -92,6 +118,7 @@ class Follower:
                 assert messages
                 assert cursor.after_seq >= messages[-1].seq
                 self._received[cursor.thread] += messages
+                model.delivered(self.caller, model.histories[cursor.epoch], messages)
                 self._move(cursor)
             case "caught_up":
                 cursor = frame.caught_up.cursor
@@ -104,6 +131,7 @@ class Follower:
             case "ending":
                 for position in frame.ending.threads:
                     self._move(position.cursor)
+                assert not list(self._frames)  # the server has done with it
                 return frame.ending
             case unexpected:
                 raise AssertionError(f"a frame {unexpected} on an open wait: {frame}")
@@ -118,10 +146,20 @@ class Follower:
 
     def _wanted(self, history: History) -> list[Message]:
         begin = self._begins[history.thread.name]
-        return history.wanted(self._request.filter, self._caller, begin, history.head)
+        return history.wanted(self._request.filter, self.caller, begin, history.head)
 
     def _lacks(self, histories: dict[str, History]) -> bool:
         return len(self._caught_up) < len(histories) or any(
             len(self._received[name]) < len(self._wanted(history))
             for name, history in histories.items()
         )
+
+
+def _told(messages: Sequence[Message], at_once: bool) -> Sequence[Message]:
+    """Messages as they were told, but for what was not certain then."""
+    if not at_once:
+        return messages
+    told = copy.deepcopy(messages)
+    for message in told:
+        message.ClearField("edit_seq")
+    return told

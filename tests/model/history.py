@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from threadbus.v1.bus_service_pb2 import (
     ListMessagesRequest,
     ListMessagesResponse,
@@ -35,6 +37,14 @@ def invalid(field_path: str) -> Refusal:
     return refusal("INVALID_ARGUMENT", "VALIDATION_FAILED", field_path)
 
 
+class Member(NamedTuple):
+    """A participant: when it became one, and how far it is."""
+
+    join_time: Timestamp
+    delivered: int
+    read: int
+
+
 @dataclass
 class History:
     """A thread from its creation to its deletion."""
@@ -42,12 +52,12 @@ class History:
     thread: Thread  # as GetThread answers it
     number: int  # in the order of creation
     log: list[Message] = field(default_factory=list)
-    read: dict[str, int] = field(default_factory=dict)  # each participant's read_seq
+    members: dict[str, Member] = field(default_factory=dict)
 
     def copy(self) -> "History":
         thread = Thread()
         thread.CopyFrom(self.thread)
-        return History(thread, self.number, list(self.log), dict(self.read))
+        return History(thread, self.number, list(self.log), dict(self.members))
 
     @property
     def head(self) -> int:
@@ -59,8 +69,19 @@ class History:
         self.thread.head_seq = message.seq
         self.thread.update_time.CopyFrom(message.create_time)
 
-    def raise_read(self, agent: str, seq: int) -> None:
-        self.read[agent] = max(self.read.get(agent, 0), seq)
+    def edit(self, message: Message) -> None:
+        """An edit was appended: what it is of says so wherever it is read."""
+        edited = Message()  # a new one: other models share the old
+        edited.CopyFrom(self.log[message.edit_of - 1])
+        edited.edit_seq = message.seq
+        self.log[message.edit_of - 1] = edited
+
+    def participate(self, agent: str, now: Timestamp, *, delivered: int = 0, read: int = 0) -> None:
+        """Make an agent a participant, or raise how far it is."""
+        was = self.members.get(agent, Member(now, 0, 0))
+        self.members[agent] = Member(
+            was.join_time, max(was.delivered, delivered), max(was.read, read)
+        )
 
     def holds(self, cursor: Cursor) -> bool:
         """Whether a cursor is of this history and not ahead of it."""
@@ -85,9 +106,9 @@ class History:
 
     def wanted(self, wish: MessageFilter, caller: str, after: int, upto: int) -> list[Message]:
         """What a caller's filter leaves of after < seq <= upto."""
-        return [message for message in self.log[after:upto] if self._wants(wish, caller, message)]
+        return [message for message in self.log[after:upto] if self.wants(wish, caller, message)]
 
-    def _wants(self, wish: MessageFilter, caller: str, message: Message) -> bool:
+    def wants(self, wish: MessageFilter, caller: str, message: Message) -> bool:
         answered = self.log[message.reply_to - 1].sender if message.reply_to else ""
         return (
             (not wish.senders or message.sender in wish.senders)
@@ -146,6 +167,6 @@ def body(message: Message) -> Message:
     """What posts with one request_id must share."""
     shared = Message()
     shared.CopyFrom(message)
-    for name in ("seq", "create_time", "sender_kind", "based_on_seq"):
+    for name in ("seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"):
         shared.ClearField(name)
     return shared

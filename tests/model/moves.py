@@ -4,19 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import strategies as st
 
 from tests.model.model import Model
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.message_pb2 import Cursor, MessageFilter
-from threadbus.v1.thread_pb2 import ThreadState
+from threadbus.v1.thread_pb2 import SyncMode, ThreadState
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
     DeleteThreadRequest,
     SetThreadStateRequest,
+    UpdateThreadRequest,
 )
 
-Request = PostMessageRequest | CreateThreadRequest | DeleteThreadRequest | SetThreadStateRequest
+Request = (
+    PostMessageRequest
+    | CreateThreadRequest
+    | DeleteThreadRequest
+    | SetThreadStateRequest
+    | UpdateThreadRequest
+)
 
 #: ann and bob are registered, eve is not until an operator posts on her behalf.
 AGENTS = ("ann", "bob")
@@ -53,6 +61,7 @@ class Post:
     expected: int | None
     based_on: int | None
     reply_to: int | None
+    edit_of: int | None
     mentions: Sequence[str]
     handoff_to: str
     priority: int
@@ -70,6 +79,7 @@ class Post:
             expected_last_seq=at(self.expected),
             based_on_seq=at(self.based_on),
             reply_to=at(self.reply_to) or 0,
+            edit_of=at(self.edit_of) or 0,
             mentions=[model.agent(name) for name in self.mentions],
             handoff_to=model.agent(self.handoff_to),
             priority=self.priority,  # type: ignore[arg-type]
@@ -87,6 +97,25 @@ class SetState:
 
 
 @dataclass(frozen=True)
+class Update:
+    fields: Sequence[str]
+    topic: str
+    stage: str
+    labels: Sequence[tuple[str, str]]
+    sync_mode: SyncMode.ValueType
+
+    def request(self, model: Model, thread: str) -> UpdateThreadRequest:
+        return UpdateThreadRequest(
+            thread=thread,
+            topic=self.topic,
+            stage=self.stage,
+            labels=dict(self.labels),
+            sync_mode=self.sync_mode,
+            update_mask=FieldMask(paths=self.fields),
+        )
+
+
+@dataclass(frozen=True)
 class Create:
     def request(self, model: Model, thread: str) -> CreateThreadRequest:
         return CreateThreadRequest(thread=thread, topic="talk")
@@ -98,7 +127,7 @@ class Delete:
         return DeleteThreadRequest(thread=thread)
 
 
-Move = Post | SetState | Create | Delete
+Move = Post | SetState | Update | Create | Delete
 
 
 def rarely(common: Any, rare: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -114,20 +143,33 @@ posts = st.builds(
     expected=st.one_of(st.none(), rarely(0, offsets)),
     based_on=st.one_of(st.none(), rarely(-1, offsets)),
     reply_to=st.one_of(st.none(), rarely(0, offsets)),
+    edit_of=st.one_of(st.none(), rarely(None, offsets)),  # mostly another's: see Clients.edit
     mentions=rarely((), st.lists(names, min_size=1, max_size=3).map(tuple)),
     handoff_to=rarely("", names),
     priority=st.sampled_from([0, 0, 1, 3, 4]),
     epoch=rarely("", epochs),
     on_behalf_of=rarely("", names),
 )
-_others: Sequence[st.SearchStrategy[Move]] = [
-    st.builds(SetState, states),
-    st.builds(Create),
+updates = st.builds(
+    Update,
+    fields=st.lists(
+        st.sampled_from(["topic", "stage", "labels", "sync_mode"]), min_size=1, unique=True
+    ),
+    topic=st.sampled_from(["", "tea"]),
+    stage=st.sampled_from(["", "review"]),
+    labels=st.sampled_from([(), (("b", "2"), ("a", "1"))]),
+    sync_mode=st.sampled_from([SyncMode.ValueType(number) for number in (0, 1, 1, 2)]),
+)
+_changes: Sequence[st.SearchStrategy[Move]] = [
+    *[st.builds(SetState, states)] * 3,
+    *[updates] * 3,
     st.builds(Create),
     st.builds(Delete),
 ]
-moves: st.SearchStrategy[Move] = st.sampled_from(range(20)).flatmap(
-    lambda n: posts if n < 16 else _others[n - 16]
+#: What is done to threads as a whole; they are soon there and open again.
+changes = st.sampled_from(range(len(_changes))).flatmap(lambda n: _changes[n])
+moves: st.SearchStrategy[Move] = st.sampled_from(range(5)).flatmap(
+    lambda n: posts if n < 4 else changes
 )
 
 
@@ -155,7 +197,7 @@ filters = st.one_of(
     st.builds(
         Filter,
         senders=rarely((), st.lists(callers, min_size=1, max_size=2).map(tuple)),
-        kinds=rarely((), st.sampled_from([(1,), (3,), (1, 3)])),
+        kinds=rarely((), st.sampled_from([(1,), (3,), (1, 2)])),
         min_priority=st.sampled_from([0, 0, 2, 3]),
         exclude_own=st.booleans(),
         addressed_to_me=rarely(False, st.just(True)),

@@ -1,0 +1,130 @@
+"""What a server answers, held against the model."""
+
+import itertools
+from collections.abc import Sequence
+
+from google.protobuf.message import Message as AnyMessage
+from hypothesis.stateful import RuleBasedStateMachine
+
+from tests.model.blocking_bus import BlockingBus
+from tests.model.follower import Follower
+from tests.model.history import ANONYMOUS, OPERATOR, Refusal, invalid
+from tests.model.model import Model
+from tests.model.moves import Place
+from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.bus_service_pb2 import (
+    ListMessagesRequest,
+    PostMessageRequest,
+    PostMessageResponse,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+)
+from threadbus.v1.message_pb2 import Cursor
+
+Answer = AnyMessage | Refusal
+
+_numbers = itertools.count()
+
+
+class Checked(RuleBasedStateMachine):
+    """A bus and its model, which must answer the same."""
+
+    def __init__(self, bus: BlockingBus) -> None:
+        super().__init__()
+        self.bus = bus
+        self.model = Model(f"use{next(_numbers)}")
+        self.sent: list[tuple[PostMessageRequest, str]] = []
+        self.followers: list[Follower] = []
+        #: Whose waits were cut off: the server may take them for open for a moment longer.
+        self.parted: set[str] = set()
+        #: What agents do is known: since the server began, nothing happened at the same time.
+        self.certain = True
+
+    def ask(self, request: AnyMessage, caller: str) -> Answer:
+        """Make a call, which must answer what the model says; the waits must learn of it."""
+        answer = self.bus.ask(request, caller)
+        expected = self.model.answer(request, caller, answer)
+        assert answer == expected
+        self.settle()
+        return answer
+
+    def post_one(self, request: PostMessageRequest, caller: str) -> None:
+        """Post: the answer tells who will see it, as they stood before."""
+        request.include_recipients = True
+        before = self.model.copy()
+        answer = self.bus.ask(request, caller)
+        assert answer == self.model.answer(request, caller, answer)
+        if isinstance(answer, PostMessageResponse):
+            self.told(answer.recipients, request, caller, before)
+        self.settle()
+
+    def told(
+        self,
+        recipients: Sequence[Participant],
+        request: PostMessageRequest,
+        caller: str,
+        before: Model,
+    ) -> None:
+        """Hold the recipients of a post against the model."""
+        message, history = self.model.message(request, caller), self.model.threads[request.thread]
+        waiting = {f.caller for f in self.followers if f.waits_for(message, history)}
+        first = [n for n in dict.fromkeys([*message.mentions, message.handoff_to]) if n]
+        others = [*sorted(waiting - {ANONYMOUS}), *sorted(history.members)]
+        names = [n for n in dict.fromkeys([*first, *others]) if n != message.sender]
+        told = [recipient.agent for recipient in recipients]
+        assert [n for n in told if n not in self.parted] == [
+            n for n in names if n not in self.parted
+        ]
+        before.presence[caller].calls()
+        for found in recipients:
+            if found.agent in history.members:
+                expected = self.model.participant(found.agent, history, found)
+                assert expected.delivered_seq <= found.delivered_seq <= history.head
+                expected.delivered_seq = found.delivered_seq  # it may just have come
+                assert found == expected
+            if found.agent not in self.parted:
+                assert found.waiting == (found.agent in waiting)
+            self.does(found, before)
+
+    def stands(self, found: Participant, thread: str) -> None:
+        """Hold a participant against the model: whether it waits, and what it does."""
+        if found.agent not in self.parted:
+            assert found.waiting == any(
+                f.caller == found.agent and f.waits_on(thread) for f in self.followers
+            )
+        self.does(found, self.model)
+
+    def does(self, found: Participant, model: Model) -> None:
+        """Hold an agent's presence against the model. An operator's began before it."""
+        if self.certain and found.agent not in (*self.parted, OPERATOR):
+            waits = any(f.caller == found.agent for f in self.followers)
+            assert found.presence == model.presence[found.agent].state(waits=waits)
+
+    def waited(
+        self,
+        request: WaitMessagesRequest,
+        caller: str,
+        frames: Sequence[WaitMessagesResponse] | Refusal,
+    ) -> None:
+        """A wait was opened, and ended."""
+        self.model.presence[caller].calls()
+        if frames not in (invalid("threads"), invalid("filter.addressed_to_me")):
+            self.model.presence[caller].waits([cursor.thread for cursor in request.threads])
+        for frame in () if isinstance(frames, Refusal) else frames:
+            if frame.HasField("messages"):
+                history = self.model.histories[frame.messages.cursor.epoch]
+                self.model.delivered(caller, history, frame.messages.messages)
+
+    def cursor(self, place: Cursor | Place) -> Cursor:
+        return place.cursor(self.model) if isinstance(place, Place) else place
+
+    def settle(self, *, closed_meanwhile: bool = False, at_once: bool = False) -> None:
+        for follower in [f for f in self.followers if not f.ended]:
+            follower.settle(self.model, closed_meanwhile=closed_meanwhile, at_once=at_once)
+        self.followers = [follower for follower in self.followers if not follower.ended]
+
+    def log_is(self, model: Model, name: str) -> bool:
+        """Whether the log read back is the model's."""
+        request = ListMessagesRequest(thread=name, limit=1_000)
+        answer = self.bus.ask(request, ANONYMOUS)
+        return answer == model.answer(request, ANONYMOUS, answer)

@@ -1,0 +1,176 @@
+"""What a bus answers about threads and who takes part in them."""
+
+from tests.model.history import ANONYMOUS, History, Refusal, no_thread, refusal
+from tests.model.memory import Memory, learned
+from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
+from threadbus.v1.thread_pb2 import (
+    SYNC_MODE_OFF,
+    THREAD_STATE_CLOSED,
+    THREAD_STATE_OPEN,
+    SyncMode,
+    Thread,
+    ThreadState,
+)
+from threadbus.v1.thread_service_pb2 import (
+    JOIN_START_FIRST,
+    CreateThreadRequest,
+    CreateThreadResponse,
+    DeleteThreadRequest,
+    DeleteThreadResponse,
+    GetThreadRequest,
+    GetThreadResponse,
+    JoinThreadRequest,
+    JoinThreadResponse,
+    LeaveThreadRequest,
+    LeaveThreadResponse,
+    ListParticipantsRequest,
+    ListParticipantsResponse,
+    ListThreadsRequest,
+    ListThreadsResponse,
+    SetThreadStateRequest,
+    SetThreadStateResponse,
+    UpdateThreadRequest,
+    UpdateThreadResponse,
+)
+
+
+class ThreadAnswers(Memory):
+    """ThreadService; see Model."""
+
+    def CreateThread(
+        self, request: CreateThreadRequest, caller: str, actual: object
+    ) -> CreateThreadResponse | Refusal:
+        if request.thread in self.threads:
+            return refusal("ALREADY_EXISTS", "THREAD_EXISTS", request.thread)
+        made = learned(actual, CreateThreadResponse).thread
+        history = self.create(request.thread, request.topic, caller, made)
+        return CreateThreadResponse(thread=history.thread)
+
+    def JoinThread(
+        self, request: JoinThreadRequest, caller: str, actual: object
+    ) -> JoinThreadResponse | Refusal:
+        if (caller, request.thread) in self.unsaved:
+            self.save_positions()
+        history = self.threads.get(request.thread)
+        created = history is None
+        joined = learned(actual, JoinThreadResponse)
+        if history is None:
+            if not request.create:
+                return no_thread(request.thread)
+            history = self.create(request.thread, request.topic, caller, joined.thread)
+        after = 0 if request.start == JOIN_START_FIRST else history.head
+        if caller in history.members:
+            after = history.members[caller].read
+        elif caller != ANONYMOUS:
+            own = next((p.join_time for p in joined.participants if p.agent == caller), None)
+            assert own is not None, "the caller takes part, too"
+            history.participate(caller, own, read=after)
+        return JoinThreadResponse(
+            thread=history.thread,
+            created=created,
+            cursor=history.at(after),
+            context=history.log[max(0, after - request.context_limit) : after],
+            participants=self.participants(history, joined.participants),
+        )
+
+    def LeaveThread(
+        self, request: LeaveThreadRequest, caller: str, actual: object
+    ) -> LeaveThreadResponse | Refusal:
+        history = self.threads.get(request.thread)
+        if history is None:
+            return no_thread(request.thread)
+        history.members.pop(caller, None)
+        self.unsaved.pop((caller, request.thread), None)
+        return LeaveThreadResponse()
+
+    def ListParticipants(
+        self, request: ListParticipantsRequest, caller: str, actual: object
+    ) -> ListParticipantsResponse | Refusal:
+        """All pages in one."""
+        history = self.threads.get(request.thread)
+        if history is None:
+            return no_thread(request.thread)
+        found = learned(actual, ListParticipantsResponse).participants
+        return ListParticipantsResponse(participants=self.participants(history, found))
+
+    def GetThread(
+        self, request: GetThreadRequest, caller: str, actual: object
+    ) -> GetThreadResponse | Refusal:
+        if request.thread not in self.threads:
+            return no_thread(request.thread)
+        return GetThreadResponse(thread=self.threads[request.thread].thread)
+
+    def ListThreads(
+        self, request: ListThreadsRequest, caller: str, actual: object
+    ) -> ListThreadsResponse:
+        """All pages in one."""
+        states = request.states or [THREAD_STATE_OPEN, THREAD_STATE_CLOSED]
+        found = [
+            h
+            for h in self.threads.values()
+            if h.thread.state in states
+            and h.thread.name.startswith(request.prefix)
+            and (not request.participant or request.participant in h.members)
+        ]
+        found.sort(key=lambda h: (h.thread.update_time.ToNanoseconds(), h.number), reverse=True)
+        return ListThreadsResponse(threads=[h.thread for h in found])
+
+    def SetThreadState(
+        self, request: SetThreadStateRequest, caller: str, actual: object
+    ) -> SetThreadStateResponse | Refusal:
+        history = self.threads.get(request.thread)
+        if history is None:
+            return no_thread(request.thread)
+        if history.thread.state != request.state:
+            history.thread.state = request.state
+            state = ThreadState.Name(request.state).removeprefix("THREAD_STATE_").lower()
+            changed = learned(actual, SetThreadStateResponse).thread
+            self._record(history, f"state to {state}", caller, changed)
+        return SetThreadStateResponse(thread=history.thread)
+
+    def UpdateThread(
+        self, request: UpdateThreadRequest, caller: str, actual: object
+    ) -> UpdateThreadResponse | Refusal:
+        history = self.threads.get(request.thread)
+        if history is None:
+            return no_thread(request.thread)
+        thread, mask, changes = history.thread, request.update_mask.paths, []
+        for field in ("topic", "stage"):
+            value = getattr(request, field)
+            if field in mask and value != getattr(thread, field):
+                setattr(thread, field, value)
+                changes.append(f"{field} to “{value}”" if value else f"{field} to none")
+        if "labels" in mask and request.labels != thread.labels:
+            thread.labels.clear()
+            thread.labels.update(request.labels)
+            labels = ", ".join(f"{key}={value}" for key, value in sorted(thread.labels.items()))
+            changes.append(f"labels to {labels or 'none'}")
+        mode = request.sync_mode or SYNC_MODE_OFF
+        if "sync_mode" in mask and mode != thread.sync_mode:
+            thread.sync_mode = mode
+            name = SyncMode.Name(mode).removeprefix("SYNC_MODE_").lower()
+            changes.append(f"sync_mode to {name}")
+        if changes:
+            changed = learned(actual, UpdateThreadResponse).thread
+            self._record(history, " and ".join(changes), caller, changed)
+        return UpdateThreadResponse(thread=thread)
+
+    def _record(self, history: History, change: str, caller: str, actual: Thread) -> None:
+        """The entry that tells of a change."""
+        entry = Message(
+            thread=history.thread.name,
+            sender=caller,
+            sender_kind=self.agents[caller],
+            kind=MESSAGE_KIND_THREAD,
+            priority=PRIORITY_NORMAL,
+            content=f"{caller} set the thread's {change}",
+            create_time=actual.update_time,
+        )
+        history.append(entry)
+
+    def DeleteThread(
+        self, request: DeleteThreadRequest, caller: str, actual: object
+    ) -> DeleteThreadResponse | Refusal:
+        if self.threads.pop(request.thread, None) is None:
+            return no_thread(request.thread)
+        return DeleteThreadResponse()
