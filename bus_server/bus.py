@@ -3,17 +3,16 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from bus_server import store
+from bus_server.agents import Agents
 from bus_server.checkpoints import Checkpoints
 from bus_server.errors import (
-    AgentNotFound,
     BusError,
     MessageNotFound,
     StoreFailed,
     ThreadNotFound,
-    TokenInvalid,
 )
 from bus_server.evidence import Heartbeat
 from bus_server.fallback import Fallback
@@ -28,10 +27,10 @@ from bus_server.roster import Rosters
 from bus_server.settings import RECENT_BYTES, Settings
 from bus_server.store.interface import Store
 from bus_server.tail import Recent, Tails
-from bus_server.waits import OpenWait, Waits
+from bus_server.waits import Waits
 from bus_server.writer import Writer
-from threadbus.v1.agent_pb2 import Agent, Participant
-from threadbus.v1.bus_service_pb2 import ThreadUnread, WaitEnding
+from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
 
@@ -39,14 +38,12 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which clearing a deleted thread is tried again.
 PURGE_RETRY = 10.0
-#: Agents read at a time to find those of a presence.
-AGENTS = 1_000
 #: A heartbeat tells of so many threads with something unread at most.
 UNREAD = 100
 
 
 class Bus:
-    """Threads, messages and agents. Answers of posts mean: durable, and the waits were told."""
+    """Threads and their messages. Answers of posts mean: durable, and the waits were told."""
 
     def __init__(
         self, store: Store, settings: Settings, forget_tokens: Callable[[], None] = lambda: None
@@ -70,6 +67,7 @@ class Bus:
             working_timeout=settings.working_timeout,
         )
         self.waits = Waits(settings.max_open_waits)
+        self.agents = Agents(store, self._writer, self.presence, self.waits)
         self._positions = Positions(news)
         self._participants = Participants(store, self.presence, self._positions, self.waits, news)
         self._rosters = Rosters(news)
@@ -201,65 +199,6 @@ class Bus:
         """Delete a thread; what it held is cleared in the background."""
         await self._writer.submit(store.DeleteThread(name))
         self._purge.set()
-
-    # ── Agents ──────────────────────────────────────────────────────────────────────────────────
-
-    async def register_agent(self, registration: store.RegisterAgent) -> Agent:
-        """Register an agent, or find it registered."""
-        return self._now(await self._writer.submit(registration))
-
-    async def agent(self, name: str) -> Agent:
-        """Read an agent."""
-        agent = await self._store.agent(name)
-        if agent is None:
-            raise AgentNotFound([name])
-        return self._now(agent)
-
-    async def list_agents(
-        self, *, presences: Collection[int], limit: int, after: str
-    ) -> list[Agent]:
-        """List agents by name, those with one of these presences (none: all)."""
-        found: list[Agent] = []
-        rows = max(limit, AGENTS) if presences else limit
-        while len(found) < limit:
-            page = await self._store.list_agents(rows, after)
-            now = [self._now(agent) for agent in page]
-            found += [agent for agent in now if not presences or agent.presence in presences]
-            if len(page) < rows:
-                break
-            after = page[-1].name
-        return found[:limit]
-
-    async def update_agent(self, change: store.UpdateAgent) -> Agent:
-        """Change what an agent says of itself."""
-        return self._now(await self._writer.submit(change))
-
-    async def rotate_token(self, rotation: store.RotateToken) -> None:
-        """Put a new token in an old one's place; waits opened with that end with it."""
-        await self._writer.submit(rotation)
-        await self.waits.expire({rotation.old_hash: rotation.expire_time})
-
-    async def unregister_agent(self, name: str) -> None:
-        """Take an agent out, and its waits with it."""
-        await self._writer.submit(store.UnregisterAgent(name))
-        self.presence.forget(name)
-        gone = TokenInvalid(f"agent {name} was unregistered: its tokens are no more")
-        await self.waits.end(gone, agent=name)
-
-    async def end_session(self, agent: str) -> None:
-        """An agent says goodbye."""
-        self.presence.end(agent)
-        await self.waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
-
-    def open_waits(
-        self, *, agent: str, thread: str, after: int, limit: int
-    ) -> list[tuple[int, OpenWait]]:
-        """Open waits, longest first, each with its number; those after a number."""
-        return self.waits.find(agent, thread, after)[:limit]
-
-    def _now(self, agent: Agent) -> Agent:
-        self.presence.tell(agent)
-        return agent
 
     # ── Life ────────────────────────────────────────────────────────────────────────────────────
 

@@ -174,8 +174,8 @@ async def _run(
     services = {
         bus_service.SERVICE: bus_service.BusService(bus, settings, store.epoch),
         thread_service.SERVICE: thread_service.ThreadService(bus),
-        agent_service.SERVICE: agent_service.AgentService(bus, auth),
-        admin_service.SERVICE: admin_service.AdminService(bus),
+        agent_service.SERVICE: agent_service.AgentService(bus.agents, auth),
+        admin_service.SERVICE: admin_service.AdminService(bus.waits),
     }
     road = Road(auth, bus.presence.seen)
     for service, servicer in services.items():

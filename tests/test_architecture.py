@@ -12,7 +12,7 @@ LAYERS = [
     ["bus_server.services"],
     ["bus_server.status", "bus_server.auth"],
     ["bus_server.bus"],
-    ["bus_server.fallback", "bus_server.follow", "bus_server.checkpoints"],
+    ["bus_server.agents", "bus_server.fallback", "bus_server.follow", "bus_server.checkpoints"],
     ["bus_server.wait_position", "bus_server.history"],
     ["bus_server.roster"],
     ["bus_server.participants"],

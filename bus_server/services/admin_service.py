@@ -1,18 +1,18 @@
 """AdminService: what operators do."""
 
 from bus_server.auth import Caller, need
-from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.services import validation as valid
 from bus_server.services.pages import fitting
+from bus_server.waits import Waits
 from threadbus.v1 import admin_service_pb2 as pb
 
 
 class AdminService:
     """The servicer of threadbus.v1.AdminService."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, waits: Waits) -> None:
+        self._waits = waits
 
     async def ListWaits(self, request: pb.ListWaitsRequest, caller: Caller) -> pb.ListWaitsResponse:
         need(caller, "admin")
@@ -24,9 +24,7 @@ class AdminService:
         after = request.page_token or "0"
         if not (after.isascii() and after.isdigit() and len(after) < 20):
             raise ValidationFailed(("page_token", "not one that this server gave"))
-        found = self._bus.open_waits(
-            agent=request.agent, thread=request.thread, after=int(after), limit=size + 1
-        )
+        found = self._waits.find(request.agent, request.thread, int(after))[: size + 1]
         waits = []
         for _, wait in found:
             told = pb.Wait(agent=wait.agent or "anonymous", threads=wait.cursors())

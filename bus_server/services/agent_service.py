@@ -2,8 +2,8 @@
 
 import time
 
+from bus_server.agents import Agents
 from bus_server.auth import Auth, Caller, need, new_token, token_hash
-from bus_server.bus import Bus
 from bus_server.errors import AccessDenied, TokenInvalid, ValidationFailed
 from bus_server.services import validation as valid
 from bus_server.services.pages import fitting
@@ -27,8 +27,8 @@ DISPLAY_NAME_BYTES, DESCRIPTION_BYTES = 128, 1_024
 class AgentService:
     """The servicer of threadbus.v1.AgentService."""
 
-    def __init__(self, bus: Bus, auth: Auth) -> None:
-        self._bus = bus
+    def __init__(self, agents: Agents, auth: Auth) -> None:
+        self._agents = agents
         self._auth = auth
 
     async def RegisterAgent(
@@ -49,7 +49,7 @@ class AgentService:
             labels=valid.labels("labels", request.labels),
         )
         token = valid.token("token", request.token) if request.token else new_token()
-        agent = await self._bus.register_agent(
+        agent = await self._agents.register(
             RegisterAgent(agent, token_hash(token), claim=caller.operator)
         )
         return pb.RegisterAgentResponse(agent=agent, token=token)
@@ -58,10 +58,10 @@ class AgentService:
         need(caller, "read")
         if not request.agent and (caller.operator or caller.kind == AGENT_KIND_ANONYMOUS):
             agent = Agent(name=caller.name, kind=caller.kind)
-            self._bus.presence.tell(agent)
+            self._agents.now(agent)
         else:
             name = valid.agent_name("agent", request.agent or caller.name)
-            agent = await self._bus.agent(name)
+            agent = await self._agents.get(name)
         return pb.GetAgentResponse(agent=agent)
 
     async def ListAgents(
@@ -77,7 +77,7 @@ class AgentService:
             valid.enum(f"presences[{at}]", presence, Presence)
             for at, presence in enumerate(request.presences)
         }
-        agents = await self._bus.list_agents(
+        agents = await self._agents.by_name(
             presences=presences, limit=size + 1, after=request.page_token
         )
         listed = fitting(agents, size)
@@ -98,20 +98,20 @@ class AgentService:
             description=description if "description" in mask else None,
             labels=labels if "labels" in mask else None,
         )
-        return pb.UpdateAgentResponse(agent=await self._bus.update_agent(change))
+        return pb.UpdateAgentResponse(agent=await self._agents.update(change))
 
     async def EndSession(
         self, request: pb.EndSessionRequest, caller: Caller
     ) -> pb.EndSessionResponse:
         if caller.own_name:
-            await self._bus.end_session(caller.own_name)
+            await self._agents.end_session(caller.own_name)
         return pb.EndSessionResponse()
 
     async def UnregisterAgent(
         self, request: pb.UnregisterAgentRequest, caller: Caller
     ) -> pb.UnregisterAgentResponse:
         name = _own(caller, request.agent)
-        await self._bus.unregister_agent(name)
+        await self._agents.unregister(name)
         self._auth.forget()
         return pb.UnregisterAgentResponse()
 
@@ -128,7 +128,7 @@ class AgentService:
         grace = min(valid.duration("grace", request.grace), MAX_GRACE)
         token = new_token()
         expire_time = time.time_ns() // 1000 + round(grace * 1e6)
-        await self._bus.rotate_token(RotateToken(caller.token, token_hash(token), expire_time))
+        await self._agents.rotate_token(RotateToken(caller.token, token_hash(token), expire_time))
         self._auth.forget()
         return pb.RotateTokenResponse(token=token)
 
