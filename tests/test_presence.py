@@ -106,7 +106,10 @@ async def test_work_goes_on_when_the_wait_is_over_until_the_next_one(
 async def test_an_echo_of_its_own_is_no_work(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
+    await Peer(bus, agent).post(thread, "said before")
     async with waiting(bus, thread, metadata=agent.metadata) as frames:
+        await frames.messages(1)
+        assert await state(agents, agent.name) == "WAITING"
         await Peer(bus, agent).post(thread, "hear me")
         await frames.messages(1)
         assert await state(agents, agent.name) == "WAITING"
@@ -176,6 +179,17 @@ async def test_a_post_on_behalf_of_an_agent_is_no_sign_of_its_life(
     request = PostMessageRequest(thread=thread, content="for it", on_behalf_of=agent.name)
     await bus.PostMessage(request, metadata=operator(server).metadata)
     assert await state(agents, agent.name) == "UNSPECIFIED"
+
+
+async def test_a_post_on_behalf_of_an_agent_does_not_end_its_work(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str, server: ServerProcess
+) -> None:
+    async with waiting(bus, thread, metadata=agent.metadata) as frames:
+        await handed(frames, bus, thread)
+        request = PostMessageRequest(thread=thread, content="for it", on_behalf_of=agent.name)
+        await bus.PostMessage(request, metadata=operator(server).metadata)
+        await frames.messages(1)
+        assert await state(agents, agent.name) == "WORKING"
 
 
 async def test_agents_are_found_by_what_is_known_of_them(

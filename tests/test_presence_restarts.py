@@ -85,6 +85,24 @@ async def test_a_restart_tells_the_truth(start_server: StartServer, name: str, h
         assert after == before | {"waiting": "LAPSED"}
 
 
+async def test_lowered_timeouts_count_from_the_next_sign_of_life(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--heartbeat-interval", "1", "--agent-timeout", "4")
+    async with connected(server.address) as client:
+        silent, lively = [await register(client.agents, f"{name}-{n}") for n in range(2)]
+        await beat(client.bus, silent)
+        await beat(client.bus, lively)
+        assert server.stop() == 0
+    server.flags = ("--heartbeat-interval", "0.2", "--agent-timeout", "0.4")
+    server.start()
+    async with connected(server.address) as client:
+        await beat(client.bus, lively)
+        await until_state(client.agents, lively.name, "LAPSED")
+        assert await state(client.agents, silent.name) == "IDLE"  # the lease it was given
+        await until_state(client.agents, silent.name, "LAPSED")
+
+
 async def until_written(client: Connection, agents: dict[str, Caller]) -> None:
     """Return once all that is known is written: a join waits for what its agent has just read."""
     agent = agents["working"]
@@ -184,6 +202,11 @@ async def test_another_server_on_the_file_learns_who_is_there(
 
         await beat(other.bus, agent)
         await until_state(client.agents, name, "IDLE")
+        # Newer evidence counts more, even where the agent was seen itself.
+        await beat(client.bus, agent)
+        await beat(other.bus, agent, state=PRESENCE_AWAITING_HUMAN, status_text="help me there")
+        await until_state(client.agents, name, "AWAITING_HUMAN")
+        assert (await seen(client.agents, name)).status_text == "help me there"
 
         async def read_there() -> bool:
             request = ListParticipantsRequest(thread=name)

@@ -86,6 +86,8 @@ async def test_a_wait_outlives_ten_timeouts_and_its_end_is_the_last_sign_of_life
         assert await state(agents, agent.name) == "WAITING"
         assert found.last_seen_time.ToMicroseconds() - opened > 10 * TIMEOUT * 1e6
     await until_state(agents, agent.name, "LAPSED")
+    ended = (await seen(agents, agent.name)).last_seen_time
+    assert ended.ToMicroseconds() >= found.last_seen_time.ToMicroseconds()
 
 
 async def test_a_silent_model_turn_is_work_for_the_working_timeout(

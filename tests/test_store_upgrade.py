@@ -112,3 +112,17 @@ def test_a_file_that_another_program_locks_is_left_as_it_is(old: Path) -> None:
     with locked(old):
         assert "locked" in refused_start(old, "--busy-timeout", "0.2")
     assert columns(old) == before
+
+
+@pytest.mark.slow
+def test_an_upgrade_that_fails_half_way_changes_nothing(old: Path) -> None:
+    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as other:
+        other.execute("CREATE TABLE presence (of_another_program)")  # in the way of the last step
+    before = columns(old)
+    assert "presence" in refused_start(old)
+    assert columns(old) == before
+    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as other:
+        assert other.execute("PRAGMA user_version").fetchone() == (1,)
+        other.execute("DROP TABLE presence")
+    with ServerProcess(old):
+        assert "stage" in {column[0] for column in columns(old)["thread"]}

@@ -1,12 +1,20 @@
-"""How a wait ends on one server when another one on the file has written meanwhile."""
+"""What ends on one server when another one on the file has written meanwhile: waits, tokens."""
+
+from collections.abc import Awaitable
 
 import grpc
 import pytest
 
+from tests.callers import Caller, register
 from tests.conftest import StartServer
 from tests.connections import connected
+from tests.patience import until_known
+from tests.peers import Peer
+from tests.refusals import refused
 from tests.wait_frames import messages_in, positions_in, waiting
+from threadbus.v1.agent_service_pb2 import RotateTokenRequest, UnregisterAgentRequest
 from threadbus.v1.bus_service_pb2 import PostMessageRequest, WaitEnding
+from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_service_pb2 import DeleteThreadRequest
 
 
@@ -51,3 +59,39 @@ async def test_max_wait_ends_with_not_found_when_another_server_deleted_the_thre
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await frames.rest()
     assert error.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.slow
+async def test_a_token_that_ends_through_one_ends_at_the_other(
+    start_server: StartServer, name: str
+) -> None:
+    servers = [start_server("--fallback-interval", "0.1") for _ in range(2)]
+    async with connected(servers[0].address, name) as here, connected(servers[1].address) as there:
+        rotated, gone = [await register(here.agents, f"{name}-{n}") for n in range(2)]
+
+        async def ended(caller: Caller) -> str:
+            """Why the token works here no more; empty: it works."""
+            try:
+                await Peer(here.bus, caller).post(name)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+                return (await refused(Peer(here.bus, caller).post(name))).reason
+            return ""
+
+        async with Peer(here.bus, rotated).wait(Cursor(thread=name)) as frames:
+            assert [await ended(caller) for caller in (rotated, gone)] == ["", ""]
+            await there.agents.RotateToken(RotateTokenRequest(), metadata=rotated.metadata)
+            await there.agents.UnregisterAgent(UnregisterAgentRequest(), metadata=gone.metadata)
+            await until_known(lambda: is_now(ended(rotated), "TOKEN_EXPIRED"))
+            await until_known(lambda: is_now(ended(gone), "TOKEN_INVALID"))
+            # Waits that were open here hear of no token.
+            last = await Peer(there.bus).post(name, "goes on")
+            while (await frames.messages(1))[0].seq < last.seq:
+                pass
+
+
+async def is_now(found: Awaitable[str], wanted: str) -> bool:
+    """Whether something has become what is wanted; before that it is nothing."""
+    now = await found
+    assert now in ("", wanted)
+    return now == wanted

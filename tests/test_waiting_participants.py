@@ -10,7 +10,7 @@ from tests.peers import Peer
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.sightings import beat
 from tests.wait_frames import BOUND, Frames, waiting
-from threadbus.v1.agent_pb2 import PRESENCE_WORKING, Participant, Presence
+from threadbus.v1.agent_pb2 import PRESENCE_IDLE, PRESENCE_WORKING, Participant, Presence
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, UnregisterAgentRequest
 from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest, LeaveThreadRequest
@@ -157,3 +157,21 @@ async def test_messages_are_not_held_up_by_participants(
             await beat(bus, agent, status_text=str(number))
             await Peer(bus, agent).post(thread, str(number))
             assert [m.seq for m in await frames.messages(1)] == [number]
+
+
+async def test_changes_are_told_at_most_once_a_second(
+    bus: BusStub, threads: ThreadStub, thread: str, agent: Caller
+) -> None:
+    loop = asyncio.get_running_loop()
+    opened = loop.time()
+    async with waiting(bus, thread, include_participants=True) as frames:
+        room, updates = Room(frames), 0
+        await room.update()
+        for state in [PRESENCE_WORKING, PRESENCE_IDLE] * 20:
+            await beat(bus, agent, state=state)
+        await threads.LeaveThread(LeaveThreadRequest(thread=thread), metadata=agent.metadata)
+        while room.participants:
+            await room.update()
+            updates += 1
+    # The first second's may come at once.
+    assert updates <= loop.time() - opened + 1

@@ -7,9 +7,9 @@ SABOTAGES = [
         "the fallback never refreshes heads",
         [
             Edit(
-                "bus_server/bus.py",
-                "                if version == seen:\n",
-                "                if version is not None:\n",
+                "bus_server/fallback.py",
+                "if version != seen and await self._look():",
+                "if version is None and await self._look():",
             )
         ],
         ["tests/test_two_servers.py::test_a_wait_sees_what_is_posted_through_the_other_server"],
@@ -18,10 +18,12 @@ SABOTAGES = [
         "the fallback remembers data_version before it has read the heads",
         [
             Edit(
-                "bus_server/bus.py",
-                "                if version == seen:\n                    continue\n",
-                "                if version == seen:\n                    continue\n"
-                "                seen = version\n",
+                "bus_server/fallback.py",
+                "                if version != seen and await self._look():\n"
+                "                    seen = version\n",
+                "                if version != seen:\n"
+                "                    seen = version\n"
+                "                    await self._look()\n",
             )
         ],
         [

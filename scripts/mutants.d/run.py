@@ -12,8 +12,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import client
+import edits
+import participants
 import posts
+import presence
 import roads
+import tokens
 import waits
 import wakeups
 from sabotage import Sabotage
@@ -22,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 #: What the tests need of the tree.
 COPIED = ("bus_client", "bus_server", "protos", "tests", "pyproject.toml", "README.md")
 
-SABOTAGES = [*wakeups.SABOTAGES, *posts.SABOTAGES, *waits.SABOTAGES, *roads.SABOTAGES]
+_ROOMS = (wakeups, posts, edits, waits, presence, participants, tokens, roads, client)
+SABOTAGES = [sabotage for room in _ROOMS for sabotage in room.SABOTAGES]
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 

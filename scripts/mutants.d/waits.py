@@ -30,12 +30,12 @@ SABOTAGES = [
         "filtered-out messages do not move the cursor",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/wait_position.py",
                 "Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)",
                 "Cursor(thread=self.name, after_seq=self.given, epoch=self.head.epoch)",
             ),
             Edit(
-                "bus_server/follow.py",
+                "bus_server/wait_position.py",
                 "            self.after = 0\n",
                 "            self.after = 0\n        self.given = self.after\n",
             ),
@@ -111,7 +111,7 @@ SABOTAGES = [
         "a heartbeat past the head counts",
         [
             Edit(
-                "bus_server/bus.py",
+                "bus_server/participants.py",
                 'cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:',
                 'cursor.epoch in ("", head.epoch):',
             ),
@@ -120,7 +120,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "waits that ended count as open",
-        [Edit("bus_server/bus.py", "            self._waits[caller] -= 1\n", "")],
+        [Edit("bus_server/waits.py", "            self._counts[wait.agent] -= 1\n", "")],
         ["tests/test_waiting_clients.py::test_a_wait_that_is_cancelled_makes_room_for_one"],
     ),
     Sabotage(

@@ -29,7 +29,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a commit wakes one wait only",
-        [Edit("bus_server/tail.py", "condition.notify_all()", "condition.notify(1)")],
+        [
+            Edit(
+                "bus_server/tail.py",
+                "            async with condition:\n                condition.notify_all()\n",
+                "            async with condition:\n                condition.notify(1)\n",
+            )
+        ],
         [
             "tests/test_waiting.py::test_two_waits_of_one_agent_both_get_every_message",
             "tests/test_waiting.py::test_waits_that_open_while_others_post_miss_nothing",

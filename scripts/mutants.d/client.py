@@ -1,0 +1,107 @@
+"""Broken promises of the Python client and the command line."""
+
+from sabotage import Edit, Sabotage
+
+_BEATS = "bus_client/heartbeats.py"
+
+SABOTAGES = [
+    Sabotage(
+        "heartbeats end with the first that fails",
+        [
+            Edit(
+                _BEATS,
+                "                        pause += next(pauses)\n",
+                "                        return\n",
+            )
+        ],
+        ["tests/test_sdk_heartbeats.py::test_they_survive_connections_that_break"],
+    ),
+    Sabotage(
+        "a heartbeat wipes the status text",
+        [Edit(_BEATS, "status_text=self._status_text, read_cursors", "read_cursors")],
+        ["tests/test_sdk_heartbeats.py::test_each_carries_on_what_was_said_last"],
+    ),
+    Sabotage(
+        "a heartbeat of the client's own cuts a long lease",
+        [Edit(_BEATS, "if not lease and rest > self._agent_timeout:", "if False:")],
+        ["tests/test_sdk_heartbeats.py::test_the_beats_of_the_client_itself_carry_it_on_too"],
+    ),
+    Sabotage(
+        "a heartbeat takes back a goodbye",
+        [
+            Edit(
+                _BEATS,
+                "        self._resting, self._owed, self._due = True, False, math.inf\n",
+                "        pass\n",
+            )
+        ],
+        ["tests/test_sdk_agents.py::test_after_a_goodbye_heartbeats_rest_until_the_agent_is_back"],
+    ),
+    Sabotage(
+        "a delivery is not answered with a heartbeat",
+        [
+            Edit(
+                _BEATS,
+                "        self._owed = self._timed and not self._resting\n        self._wake()\n",
+                "        self._wake()\n",
+            )
+        ],
+        [
+            "tests/test_sdk_heartbeats.py::test_a_delivery_is_answered_with_one_though_nothing_was_read_yet"
+        ],
+    ),
+    Sabotage(
+        "what was read is lost when a heartbeat fails",
+        [Edit(_BEATS, "            self._unsent = batch | self._unsent  # newer ones win\n", "")],
+        ["tests/test_sdk_heartbeats.py::test_what_could_not_be_said_is_said_with_the_next"],
+    ),
+    Sabotage(
+        "an import drops true repeats",
+        [
+            Edit(
+                "bus_client/cli/importing.py",
+                '-{likes[digest.digest()]}"',
+                '"',
+            )
+        ],
+        ["tests/test_cli_import.py::test_true_repeats_are_kept_and_a_second_run_posts_nothing"],
+    ),
+    Sabotage(
+        "an import run again posts again",
+        [Edit("bus_client/cli/importing.py", 'request_id=f"import-', 'request_id=f"{id(entry)}-')],
+        ["tests/test_cli_import.py::test_true_repeats_are_kept_and_a_second_run_posts_nothing"],
+    ),
+    Sabotage(
+        "an export gives what was edited as it was",
+        [
+            Edit(
+                "bus_client/cli/exporting.py",
+                "            if message.edit_seq:\n",
+                "            if False:\n",
+            )
+        ],
+        ["tests/test_cli_export.py::test_an_edited_message_has_the_content_that_counts"],
+    ),
+    Sabotage(
+        "an export mixes two histories of a name",
+        [
+            Edit(
+                "bus_client/cli/exporting.py",
+                "if (await handle.refresh()).epoch != thread.epoch:",
+                "if False:",
+            )
+        ],
+        ["tests/test_cli_export.py::test_a_thread_that_was_made_anew_meanwhile_is_an_error"],
+    ),
+    Sabotage(
+        "the doctor leaves its thread behind",
+        [
+            Edit(
+                "bus_client/cli/server_checks.py",
+                "        await thread.delete()\n",
+                "        pass\n",
+            )
+        ],
+        ["tests/test_cli_doctor.py::test_it_leaves_no_thread_behind"],
+    ),
+]

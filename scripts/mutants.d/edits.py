@@ -1,0 +1,120 @@
+"""Broken promises about edits, and threads that want to know what posts expect."""
+
+from sabotage import Edit, Sabotage
+
+_POSTS = "bus_server/store/posts.py"
+
+SABOTAGES = [
+    Sabotage(
+        "an edit of another's message is let through",
+        [
+            Edit(
+                _POSTS,
+                'if edited.sender != message.sender or message.sender == "anonymous":',
+                'if message.sender == "anonymous":',
+            )
+        ],
+        ["tests/test_posting_edits_refused.py::test_nobody_edits_what_another_wrote"],
+    ),
+    Sabotage(
+        "anonymous edits what is nobody's",
+        [Edit(_POSTS, ' or message.sender == "anonymous":\n        raise', ":\n        raise")],
+        ["tests/test_posting_edits_refused.py::test_what_anonymous_wrote_is_nobodys_to_edit"],
+    ),
+    Sabotage(
+        "an edit reaches into another thread",
+        [
+            Edit(
+                "bus_server/store/transaction.py",
+                "        if seq > head.seq:\n            return None",
+                "        if False:\n            return None",
+            )
+        ],
+        ["tests/test_posting_edits_refused.py::test_no_number_reaches_into_another_thread"],
+    ),
+    Sabotage(
+        "edit_seq is stale in recent messages",
+        [
+            Edit(
+                "bus_server/writer.py",
+                "            self._recent.replace(head.thread_id, commit.edited.get(name, ()))\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_posting_edits.py::test_a_message_tells_of_its_newest_edit_wherever_it_is_read"
+        ],
+    ),
+    Sabotage(
+        "edit_seq is not stored",
+        [
+            Edit(
+                _POSTS,
+                "        tx.replace(edited)\n",
+                "        tx.commit.edited = {message.thread: [edited]}\n",
+            )
+        ],
+        ["tests/test_posting_edits.py::test_a_message_tells_of_its_newest_edit_after_a_restart"],
+    ),
+    Sabotage(
+        "what another server edited stays as it was in recent messages",
+        [Edit("bus_server/fallback.py", "        self._recent.clear()\n", "")],
+        [
+            "tests/test_posting_edits.py::test_an_edit_through_another_server_is_seen_in_what_is_kept_in_memory"
+        ],
+    ),
+    Sabotage(
+        "a message that was edited is another body to its request_id",
+        [Edit(_POSTS, '"based_on_seq", "edit_seq"):', '"based_on_seq"):')],
+        [
+            "tests/test_posting_edits.py::test_a_post_that_was_edited_since_is_still_known_by_its_request_id"
+        ],
+    ),
+    Sabotage(
+        "the strict mode is looked at before the request_id",
+        [
+            Edit(
+                _POSTS,
+                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+                "    if head.sync_mode == SYNC_MODE_STRICT and command.expected_last_seq is None:\n"
+                "        raise ExpectedSeqRequired(message.thread, head.seq)\n"
+                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+            )
+        ],
+        ["tests/test_threads_strict.py::test_a_retry_is_answered_before_the_mode_is_looked_at"],
+    ),
+    Sabotage(
+        "the strict mode is no mode",
+        [Edit(_POSTS, "    if strict and command", "    if False and command")],
+        [
+            "tests/test_threads_strict.py::test_a_strict_thread_takes_only_posts_that_say_what_they_follow"
+        ],
+    ),
+    Sabotage(
+        "the strict mode is asked of people, too",
+        [Edit(_POSTS, " and message.sender_kind != AGENT_KIND_HUMAN\n", "\n")],
+        ["tests/test_threads_strict.py::test_people_need_not_say_it"],
+    ),
+    Sabotage(
+        "a change of the mode is seen by later transactions only",
+        [
+            Edit(
+                "bus_server/store/threads.py",
+                "head._replace(sync_mode=thread.sync_mode)",
+                "head",
+            )
+        ],
+        ["tests/test_threads_strict.py::test_a_post_of_the_same_transaction_meets_it_too"],
+    ),
+    Sabotage(
+        "a change of settings leaves no entry",
+        [
+            Edit(
+                "bus_server/store/threads.py",
+                "        _record(tx, command, head._replace(sync_mode=thread.sync_mode),",
+                "        str(",
+            )
+        ],
+        ["tests/test_threads_settings.py::test_a_change_leaves_an_entry_that_says_who_did_what"],
+    ),
+]

@@ -1,0 +1,109 @@
+"""Broken promises about who takes part, and who will see a message."""
+
+from sabotage import Edit, Sabotage
+
+_PARTICIPANTS = "bus_server/participants.py"
+
+SABOTAGES = [
+    Sabotage(
+        "the sender is told as a recipient",
+        [
+            Edit(
+                _PARTICIPANTS,
+                " for participant in found if participant.agent != message.sender]",
+                " for participant in found]",
+            )
+        ],
+        ["tests/test_posting_recipients.py::test_all_who_take_part_are_told_but_the_sender"],
+    ),
+    Sabotage(
+        "recipients leave out those who wait",
+        [
+            Edit(
+                _PARTICIPANTS,
+                "        first += sorted(waiting - {*addressed, message.sender})\n",
+                "",
+            )
+        ],
+        ["tests/test_posting_recipients.py::test_who_waits_without_taking_part_is_told_too"],
+    ),
+    Sabotage(
+        "recipients wait whatever their filters say",
+        [Edit(_PARTICIPANTS, " if w.filter.wants(message, answered)}", "}")],
+        ["tests/test_posting_recipients.py::test_waiting_means_that_the_filter_lets_it_through"],
+    ),
+    Sabotage(
+        "recipients are told as they stand after the message came",
+        [
+            Edit(
+                _PARTICIPANTS,
+                "before.get(participant.agent, participant.presence)",
+                "participant.presence",
+            ),
+            Edit(
+                "bus_server/bus.py",
+                "        return done, await self._participants.recipients(post.message, before)\n",
+                "        await asyncio.sleep(0.05)  # the race is won\n"
+                "        return done, await self._participants.recipients(post.message, before)\n",
+            ),
+        ],
+        ["tests/test_posting_recipients.py::test_each_is_told_as_it_stands"],
+    ),
+    Sabotage(
+        "participants frames miss a change of an agent",
+        [
+            Edit(
+                "bus_server/roster.py",
+                "if roster.thread in threads or roster.concerns(agents):",
+                "if roster.thread in threads:",
+            )
+        ],
+        ["tests/test_waiting_participants.py::test_a_goodbye_and_a_leaving_are_told"],
+    ),
+    Sabotage(
+        "participants frames miss who left",
+        [
+            Edit(
+                "bus_server/wait_position.py",
+                "left = [name for name in before if name not in now]",
+                "left = list[str]()",
+            )
+        ],
+        ["tests/test_waiting_participants.py::test_a_goodbye_and_a_leaving_are_told"],
+    ),
+    Sabotage(
+        "participants frames come with every change",
+        [Edit("bus_server/roster.py", "PACE = 1.0\n", "PACE = 0.0\n")],
+        ["tests/test_waiting_participants.py::test_changes_are_told_at_most_once_a_second"],
+    ),
+    Sabotage(
+        "what was read of a thread outlives leaving it",
+        [Edit(_PARTICIPANTS, "        self._positions.forget(agent, thread)\n", "")],
+        ["tests/test_threads_leaving.py::test_who_is_back_without_joining_has_read_nothing"],
+    ),
+    Sabotage(
+        "what is filtered out counts as delivered",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "        if wanted:\n            p.told = p.after\n",
+                "        self._participants.listed(self._wait.agent, p.name, p.head, messages)\n"
+                "        if wanted:\n            p.told = p.after\n",
+            )
+        ],
+        ["tests/test_threads_participants.py::test_what_was_filtered_out_was_not_delivered"],
+    ),
+    Sabotage(
+        "who joins again goes on from what is written and not from what it said",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "            await self._checkpoints.save()  # it goes on from",
+                "            pass  # it goes on from",
+            )
+        ],
+        [
+            "tests/test_threads_joining.py::test_a_heartbeat_raises_what_was_read_and_never_lowers_it"
+        ],
+    ),
+]

@@ -1,0 +1,180 @@
+"""Broken promises about who is there."""
+
+from sabotage import Edit, Sabotage
+
+_PRESENCE = "bus_server/presence.py"
+_RENEWED = "known.lease_end = max(known.lease_end, now + self._agent_timeout)\n"
+
+SABOTAGES = [
+    Sabotage(
+        "a delivery is no work",
+        [
+            Edit(
+                "bus_server/participants.py",
+                "            self._presence.delivered(agent, thread, messages[-1].seq)\n",
+                "            pass\n",
+            )
+        ],
+        ["tests/test_presence.py::test_a_delivery_is_work_until_it_is_read"],
+    ),
+    Sabotage(
+        "what an agent wrote itself is work for it",
+        [
+            Edit(
+                "bus_server/participants.py",
+                "if agent and any(message.sender != agent for message in messages):",
+                "if agent:",
+            )
+        ],
+        ["tests/test_presence.py::test_an_echo_of_its_own_is_no_work"],
+    ),
+    Sabotage(
+        "work ends with any reading of the thread",
+        [
+            Edit(
+                _PRESENCE,
+                "if known.owed.get(thread, math.inf) <= seq:",
+                "if thread in known.owed:",
+            )
+        ],
+        ["tests/test_presence.py::test_a_delivery_is_work_until_it_is_read"],
+    ),
+    Sabotage(
+        "work ends with a wait on another thread",
+        [
+            Edit(
+                _PRESENCE,
+                "        for thread in (SOMEWHERE, *threads):\n"
+                "            known.owed.pop(thread, None)\n",
+                "        known.owed.clear()\n",
+            )
+        ],
+        ["tests/test_presence.py::test_work_on_one_thread_is_not_ended_by_another"],
+    ),
+    Sabotage(
+        "a wait is no sign of life",
+        [
+            Edit(
+                "bus_server/evidence.py",
+                "        if self.waits:\n",
+                "        if self.waits and alive:\n",
+            )
+        ],
+        [
+            "tests/test_presence_timeouts.py::test_a_wait_outlives_ten_timeouts_and_its_end_is_the_last_sign_of_life"
+        ],
+    ),
+    Sabotage(
+        "the end of a wait is no sign of life",
+        [
+            Edit(
+                _PRESENCE,
+                "            known.last_seen_time = time.time_ns() // 1000\n            "
+                + _RENEWED,
+                "            pass\n",
+            )
+        ],
+        [
+            "tests/test_presence_timeouts.py::test_a_wait_outlives_ten_timeouts_and_its_end_is_the_last_sign_of_life"
+        ],
+    ),
+    Sabotage(
+        "a heartbeat does not replace a lease",
+        [
+            Edit(
+                _PRESENCE,
+                "now + (self._agent_timeout if beat.lease is None else beat.lease)\n",
+                "max(known.lease_end, now + (beat.lease or self._agent_timeout))\n",
+            )
+        ],
+        [
+            "tests/test_presence_timeouts.py::test_other_calls_do_not_shorten_a_lease_and_a_heartbeat_does"
+        ],
+    ),
+    Sabotage(
+        "other calls shorten a lease",
+        [
+            Edit(
+                _PRESENCE,
+                "        known = self._alive(agent, now)\n        "
+                + _RENEWED
+                + "        self._settle",
+                "        known = self._alive(agent, now)\n"
+                "        known.lease_end = now + self._agent_timeout\n"
+                "        self._settle",
+            )
+        ],
+        [
+            "tests/test_presence_timeouts.py::test_other_calls_do_not_shorten_a_lease_and_a_heartbeat_does"
+        ],
+    ),
+    Sabotage(
+        "a goodbye is none",
+        [Edit(_PRESENCE, "known.gone, known.said = True,", "known.gone, known.said = False,")],
+        ["tests/test_presence.py::test_a_goodbye_is_offline_until_the_next_call"],
+    ),
+    Sabotage(
+        "a post on behalf of an agent ends its work",
+        [Edit("bus_server/participants.py", "if not message.posted_by:", "if True:")],
+        ["tests/test_presence.py::test_a_post_on_behalf_of_an_agent_does_not_end_its_work"],
+    ),
+    Sabotage(
+        "a restart declares everyone gone",
+        [
+            Edit(
+                _PRESENCE,
+                "            known.own = True\n            " + _RENEWED,
+                "            known.own = True\n            known.lease_end = now\n",
+            )
+        ],
+        ["tests/test_presence_restarts.py::test_a_restart_tells_the_truth"],
+        timeout=30,
+    ),
+    Sabotage(
+        "work is forgotten with a restart",
+        [
+            Edit(
+                _PRESENCE,
+                "            if sighting.state == PRESENCE_WORKING:\n",
+                "            if False:\n",
+            )
+        ],
+        ["tests/test_presence_restarts.py::test_a_restart_tells_the_truth"],
+        timeout=30,
+    ),
+    Sabotage(
+        "presence is written with every heartbeat",
+        [
+            Edit(
+                "bus_server/checkpoints.py",
+                "await asyncio.sleep(interval)",
+                "await asyncio.sleep(0)",
+            )
+        ],
+        [
+            "tests/test_presence_restarts.py::test_five_thousand_agents_that_beat_cost_one_transaction_per_checkpoint_interval"
+        ],
+        timeout=60,
+    ),
+    Sabotage(
+        "positions are lost when a checkpoint fails",
+        [Edit("bus_server/checkpoints.py", "                self._positions.keep()\n", "")],
+        ["tests/test_presence_checkpoints.py"],
+    ),
+    Sabotage(
+        "presence is lost when a checkpoint fails",
+        [Edit("bus_server/checkpoints.py", "                self._presence.keep(sightings)\n", "")],
+        ["tests/test_presence_checkpoints.py"],
+    ),
+    Sabotage(
+        "nobody learns what another server knows of agents",
+        [
+            Edit(
+                "bus_server/fallback.py",
+                "        self._presence.merge(await self._store.sightings(since))\n",
+                "",
+            )
+        ],
+        ["tests/test_presence_restarts.py::test_another_server_on_the_file_learns_who_is_there"],
+    ),
+]

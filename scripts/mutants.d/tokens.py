@@ -1,0 +1,107 @@
+"""Broken promises about tokens and goodbyes, and about files of older versions."""
+
+from sabotage import Edit, Sabotage
+
+SABOTAGES = [
+    Sabotage(
+        "a token that was rotated is remembered as good",
+        [
+            Edit(
+                "bus_server/services/agent_service.py",
+                "        self._auth.forget()\n        return pb.RotateTokenResponse",
+                "        return pb.RotateTokenResponse",
+            )
+        ],
+        ["tests/test_identity_rotation.py::test_the_new_token_works_and_the_old_one_ends_at_once"],
+    ),
+    Sabotage(
+        "a token works on after its grace",
+        [
+            Edit(
+                "bus_server/auth.py",
+                "if caller.expire_time and caller.expire_time <= time.time_ns() // 1000:",
+                "if False:",
+            )
+        ],
+        ["tests/test_identity_rotation.py::test_the_old_token_ends_with_the_grace"],
+    ),
+    Sabotage(
+        "waits opened with a rotated token run on",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "        await self.waits.expire(rotation.old_hash, rotation.expire_time)\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_identity_rotation.py::test_waits_opened_with_the_old_token_end_with_it_and_others_go_on"
+        ],
+    ),
+    Sabotage(
+        "one token is rotated twice",
+        [
+            Edit(
+                "bus_server/store/agents.py",
+                "    _check_expiry(tx, owner)  # it may have been",
+                "    # it may have been",
+            )
+        ],
+        ["tests/test_identity_rotation.py::test_of_rotations_that_race_without_grace_one_wins"],
+    ),
+    Sabotage(
+        "a token that another server ended is remembered as good",
+        [Edit("bus_server/fallback.py", "        self._forget_tokens()\n", "")],
+        ["tests/test_two_servers_ends.py::test_a_token_that_ends_through_one_ends_at_the_other"],
+    ),
+    Sabotage(
+        "the name of an agent that was taken out is given again",
+        [
+            Edit(
+                "bus_server/store/agents.py",
+                '"UPDATE agent SET unregister_time = ? WHERE name = ?"',
+                '"DELETE FROM agent WHERE ? AND name = ?"',
+            )
+        ],
+        ["tests/test_identity_unregistering.py::test_its_name_is_given_to_nobody"],
+    ),
+    Sabotage(
+        "an agent that was taken out waits on",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "        await self.waits.end(gone, agent=name)\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_identity_unregistering.py::test_its_waits_end_with_its_token_and_those_of_others_go_on"
+        ],
+    ),
+    Sabotage(
+        "a goodbye ends no waits",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "        await self.waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_identity_sessions.py::test_its_waits_end_with_all_their_cursors_and_those_of_others_go_on"
+        ],
+    ),
+    Sabotage(
+        "the upgrade of a file is not one transaction",
+        [
+            Edit(
+                "bus_server/store/file.py",
+                "                db.execute(statement)\n",
+                "                db.execute(statement)\n"
+                '                db.execute("COMMIT")\n'
+                '                db.execute("BEGIN IMMEDIATE")\n',
+            )
+        ],
+        ["tests/test_store_upgrade.py::test_an_upgrade_that_fails_half_way_changes_nothing"],
+    ),
+]
