@@ -72,6 +72,8 @@ class Presence:
             return  # it was unregistered meanwhile
         known.waits -= 1
         if not known.gone:
+            if now >= known.lease_end:
+                known.said = PRESENCE_UNSPECIFIED
             known.last_seen_time = time.time_ns() // 1000
             known.lease_end = max(known.lease_end, now + self._agent_timeout)
         self._settle(agent, known, now)
@@ -82,6 +84,8 @@ class Presence:
         if known is None or known.gone:
             return
         known.said = PRESENCE_UNSPECIFIED
+        if now >= known.working_end:
+            known.owed.clear()
         known.owed[thread] = seq
         known.working_end = now + self._working_timeout
         known.lease_end = max(known.lease_end, known.working_end)
@@ -214,6 +218,8 @@ class Presence:
         elif known.state(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
             known.gone, known.said = False, PRESENCE_UNSPECIFIED
             known.owed.clear()
+        elif now >= known.lease_end:  # a new lease must not revive what it said in the old one
+            known.said = PRESENCE_UNSPECIFIED
         known.own = True
         known.last_seen_time = time.time_ns() // 1000
         return known

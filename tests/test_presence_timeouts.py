@@ -15,11 +15,13 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.patience import until_known
 from tests.peers import Peer
-from tests.serving import AgentStub, BusStub, ServerProcess
+from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.sightings import beat, seen, state, until_state
 from tests.wait_frames import waiting
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING
+from threadbus.v1.agent_service_pb2 import GetAgentRequest
 from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_service_pb2 import CreateThreadRequest
 
 TIMEOUT = 0.4
 HASTY = (
@@ -109,6 +111,37 @@ async def test_work_that_lasts_too_long_is_waiting_while_its_wait_is_open(
         await frames.messages(1)
         assert await state(agents, agent.name) == "WORKING"
         await until_state(agents, agent.name, "WAITING", never="LAPSED")
+
+
+async def test_what_it_said_ends_with_the_lease_and_no_call_revives_it(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    async with waiting(bus, thread, metadata=agent.metadata) as frames:
+        await frames.until("caught_up")
+        await beat(bus, agent, state=PRESENCE_AWAITING_HUMAN)
+        assert await state(agents, agent.name) == "AWAITING_HUMAN"
+        await until_state(agents, agent.name, "WAITING", never="LAPSED")
+        await agents.GetAgent(GetAgentRequest(), metadata=agent.metadata)
+        assert await state(agents, agent.name) == "WAITING"
+        await beat(bus, agent, state=PRESENCE_AWAITING_HUMAN)
+        await until_state(agents, agent.name, "WAITING", never="LAPSED")
+    await until_state(agents, agent.name, "IDLE", never="AWAITING_HUMAN")
+
+
+async def test_work_that_lasted_too_long_is_not_revived_by_the_next(
+    agents: AgentStub, bus: BusStub, threads: ThreadStub, agent: Caller, name: str
+) -> None:
+    for thread in (name, f"{name}-2"):
+        await threads.CreateThread(CreateThreadRequest(thread=thread))
+    async with waiting(bus, name, f"{name}-2", metadata=agent.metadata) as frames:
+        await Peer(bus).post(name, "think about this")
+        await frames.messages(1)
+        await until_state(agents, agent.name, "WAITING", never="LAPSED")
+        await Peer(bus).post(f"{name}-2", "this is easy")
+        await frames.messages(1)
+        assert await state(agents, agent.name) == "WORKING"
+        await Peer(bus, agent).post(f"{name}-2", "done")
+        assert await state(agents, agent.name) == "WAITING"
 
 
 async def test_a_lease_covers_a_silent_turn_and_its_end_is_lapsed(
