@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from bus_server import store
 from bus_server.errors import AgentNotFound, TokenInvalid
+from bus_server.news import News
 from bus_server.presence import Presence
 from bus_server.store.interface import Store
 from bus_server.waits import Waits
@@ -18,8 +19,11 @@ PAGE = 1_000
 class Agents:
     """Registered agents, with what is known of them now."""
 
-    def __init__(self, store: Store, writer: Writer, presence: Presence, waits: Waits) -> None:
+    def __init__(
+        self, store: Store, writer: Writer, presence: Presence, waits: Waits, news: News
+    ) -> None:
         self._store = store
+        self._news = news
         self._writer = writer
         self._presence = presence
         self._waits = waits
@@ -30,7 +34,7 @@ class Agents:
 
     async def get(self, name: str) -> Agent:
         """Read an agent."""
-        agent = await self._store.agent(name)
+        agent = await self._news.undisturbed(self._store.agent, name)
         if agent is None:
             raise AgentNotFound([name])
         return self.now(agent)
@@ -40,7 +44,7 @@ class Agents:
         found: list[Agent] = []
         rows = max(limit, PAGE) if presences else limit
         while len(found) < limit:
-            page = await self._store.list_agents(rows, after)
+            page = await self._news.undisturbed(self._store.list_agents, rows, after)
             now = [self.now(agent) for agent in page]
             found += [agent for agent in now if not presences or agent.presence in presences]
             if len(page) < rows:

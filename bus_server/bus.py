@@ -67,7 +67,7 @@ class Bus:
             working_timeout=settings.working_timeout,
         )
         self.waits = Waits(settings.max_open_waits)
-        self.agents = Agents(store, self._writer, self.presence, self.waits)
+        self.agents = Agents(store, self._writer, self.presence, self.waits, news)
         self._positions = Positions(news)
         self._participants = Participants(store, self.presence, self._positions, self.waits, news)
         self._rosters = Rosters(news)

@@ -38,6 +38,7 @@ class Checkpoints:
                 raise
             self._presence.saved(sightings)
             self._positions.saved()
+            self._news.saved()
 
     async def run(self, interval: float) -> None:
         """Save every `interval` seconds as long as there is something to save."""

@@ -1,6 +1,11 @@
 """What changed that those who watch participants, or the next checkpoint, should look at."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class News:
@@ -13,6 +18,7 @@ class News:
         self.some = asyncio.Event()
         #: Something is to be written with the next checkpoint.
         self.unsaved = asyncio.Event()
+        self._saves = 0
 
     def agent(self, name: str) -> None:
         """An agent's state changed."""
@@ -23,6 +29,23 @@ class News:
         """Who takes part in a thread, or how far somebody is there, changed."""
         self.threads.add(name)
         self.some.set()
+
+    def saved(self) -> None:
+        """A checkpoint was written: what it holds is not kept in memory any more."""
+        self._saves += 1
+
+    async def undisturbed(
+        self, query: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What a query of the store finds when no checkpoint was written meanwhile.
+
+        Else it could miss what was in memory when it began, and is not there any more.
+        """
+        while True:
+            saves = self._saves
+            found = await query(*args, **kwargs)
+            if saves == self._saves:
+                return found
 
     def take(self) -> tuple[set[str], set[str]]:
         """The agents and threads that changed, which are forgotten with this."""

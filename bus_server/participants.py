@@ -89,7 +89,9 @@ class Participants:
 
     async def of(self, thread: str, *, after: str = "", limit: int) -> list[Participant]:
         """Participants by name, after a name. Raises ThreadNotFound."""
-        head, found = await self._store.participants(thread, after=after, limit=limit)
+        head, found = await self._news.undisturbed(
+            self._store.participants, thread, after=after, limit=limit
+        )
         waiting = {wait.agent for wait in self._waits.on(thread)}
         return [self._now(participant, thread, head.epoch, waiting) for participant in found]
 
@@ -113,8 +115,8 @@ class Participants:
         waiting = {w.agent for w in self._waits.on(thread) if w.filter.wants(message, answered)}
         first = [name for name in addressed if name and name != message.sender]
         first += sorted(waiting - {*addressed, message.sender})
-        head, found = await self._store.participants(
-            thread, first=first[:RECIPIENTS], limit=RECIPIENTS + 1
+        head, found = await self._news.undisturbed(
+            self._store.participants, thread, first=first[:RECIPIENTS], limit=RECIPIENTS + 1
         )
         others = [participant for participant in found if participant.agent != message.sender]
         for participant in others:
@@ -157,7 +159,8 @@ class Participants:
     async def unread(self, agent: str, limit: int) -> list[ThreadUnread]:
         """Threads that an agent has not read to their heads, newest first."""
         found = []
-        for thread, epoch in await self._store.unread(agent, limit):
+        unread = await self._news.undisturbed(self._store.unread, agent, limit)
+        for thread, epoch in unread:
             read = self._positions.of(agent, thread.thread, epoch).read
             thread.read_seq = max(thread.read_seq, read)
             if thread.read_seq < thread.head_seq:
