@@ -219,7 +219,7 @@ class Bus:
         return [asyncio.create_task(coroutine) for coroutine in forever]
 
     async def drain(self) -> None:
-        """End every wait, then return when all that was posted is answered."""
+        """End every wait; return when all that was posted is answered and what is known written."""
         await self._tails.drain()
         with contextlib.suppress(BusError, StoreFailed):  # their loss costs agents repeats
             await self._checkpoints.save()

@@ -201,6 +201,18 @@ async def _run(
     # Order matters: no new calls, then every wait ends, then what was posted is answered.
     await healthy.enter_graceful_shutdown()
     road.draining = True
+    await _drain(bus, settings)
+    # Callers who were just answered are calling again. Until they have heard of the draining they
+    # must still be refused with an error that says so: a stopping server cuts them off without one.
+    await asyncio.sleep(LINGER)
+    await server.stop(GRACE)
+    await _drain(bus, settings)  # what ended last was a sign of life, too
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _drain(bus: Bus, settings: Settings) -> None:
     try:
         async with asyncio.timeout(settings.drain_timeout):
             await bus.drain()
@@ -208,13 +220,6 @@ async def _run(
         logger.critical("posts are still unanswered after %s s", settings.drain_timeout)
         # The store's thread hangs in a call that nothing can interrupt, and would keep us here.
         os._exit(1)
-    # Callers who were just answered are calling again. Until they have heard of the draining they
-    # must still be refused with an error that says so: a stopping server cuts them off without one.
-    await asyncio.sleep(LINGER)
-    await server.stop(GRACE)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _announce(settings: Settings, port: int, reach: str) -> None:

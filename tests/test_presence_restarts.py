@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from datetime import datetime
 from itertools import pairwise
 
@@ -101,6 +102,22 @@ async def test_lowered_timeouts_count_from_the_next_sign_of_life(
         await until_state(client.agents, lively.name, "LAPSED")
         assert await state(client.agents, silent.name) == "IDLE"  # the lease it was given
         await until_state(client.agents, silent.name, "LAPSED")
+
+
+async def test_the_wait_that_a_stop_ended_is_the_last_sign_of_life(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        agent = await register(client.agents, name)
+        async with waiting(client.bus, name, metadata=agent.metadata) as frames:
+            await frames.until("caught_up")
+            while_it_waited = time.time_ns() // 1000
+            assert server.stop() == 0
+    server.start()
+    async with connected(server.address) as client:
+        found = await seen(client.agents, name)
+        assert found.last_seen_time.ToMicroseconds() >= while_it_waited
 
 
 async def until_written(client: Connection, agents: dict[str, Caller]) -> None:
