@@ -1,8 +1,10 @@
 """Who takes part in a thread, who waits there, and how far each one is."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 
+from bus_server.errors import BusError, StoreFailed, ThreadNotFound
 from bus_server.news import News
 from bus_server.positions import Positions
 from bus_server.presence import Presence
@@ -13,6 +15,8 @@ from threadbus.v1.agent_pb2 import PRESENCE_WAITING, Participant
 from threadbus.v1.agent_pb2 import Presence as State
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Cursor, Message
+
+logger = logging.getLogger(__name__)
 
 #: A post is answered with so many recipients at most.
 RECIPIENTS = 100
@@ -107,8 +111,19 @@ class Participants:
     ) -> list[Participant]:
         """Who will see a message that was just posted; some as they stood `before`.
 
-        Raises ThreadNotFound.
+        Nobody when that cannot be found out: it is stored all the same, and no error may deny it.
         """
+        try:
+            return await self._recipients(message, before)
+        except ThreadNotFound:
+            return []  # deleted meanwhile
+        except (BusError, StoreFailed) as error:
+            logger.warning("cannot tell who will see a post (%s)", error)
+            return []
+
+    async def _recipients(
+        self, message: Message, before: Mapping[str, State.ValueType]
+    ) -> list[Participant]:
         thread = message.thread
         addressed = list(dict.fromkeys([*message.mentions, message.handoff_to]))
         answered = await self._answered(message)

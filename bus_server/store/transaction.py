@@ -74,10 +74,12 @@ class Transaction:
         self.commit.edited.pop(name, None)
 
     def participate(self, thread_id: int, agent: str, read_seq: int = 0) -> None:
-        """Make an agent a participant and raise what it has read."""
+        """Make an agent a participant and raise what it has read; none that was unregistered."""
         self.db.execute(
-            "INSERT INTO participant (thread_id, agent, read_seq, join_time) VALUES (?, ?, ?, ?)"
+            "INSERT INTO participant (thread_id, agent, read_seq, join_time)"
+            " SELECT :thread, :agent, :read, :now WHERE NOT EXISTS"
+            " (SELECT 1 FROM agent WHERE name = :agent AND unregister_time > 0)"
             " ON CONFLICT DO UPDATE SET read_seq = excluded.read_seq"
             " WHERE excluded.read_seq > read_seq",
-            (thread_id, agent, read_seq, self.now),
+            {"thread": thread_id, "agent": agent, "read": read_seq, "now": self.now},
         )
