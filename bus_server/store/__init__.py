@@ -206,15 +206,12 @@ class Checkpoint(Command[None]):
     """Write what is known of agents, and raise their positions in threads.
 
     Positions are by agent and thread. What fits no participant is dropped, and so is an older
-    sighting than the one that is there.
+    sighting than the one that is there. Its size does not count: all of it is in memory anyway, and
+    what is refused for its size now would be refused for ever.
     """
 
     sightings: Sequence[Sighting]
     positions: Mapping[tuple[str, str], Position]
-
-    @property
-    def size(self) -> int:
-        return 256 * (len(self.sightings) + len(self.positions))
 
 
 class Head(NamedTuple):

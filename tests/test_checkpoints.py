@@ -1,4 +1,4 @@
-"""A checkpoint that is written while the store's older word is on its way."""
+"""Checkpoints: large ones, and those written while the store's older word is on its way."""
 
 import asyncio
 import contextlib
@@ -90,3 +90,14 @@ async def test_an_agent_that_said_goodbye_stays_gone(tmp_path: Path) -> None:
         await bus.end_session("coder")
         found = await with_a_checkpoint_meanwhile(bus, slow, bus.agent("coder"))
         assert found.presence == PRESENCE_OFFLINE
+
+
+async def test_what_is_known_of_a_crowd_is_written_however_little_may_be_queued(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(db=tmp_path / "bus.db", max_queued_bytes=1_000)
+    async with opened(settings.db) as store, running(store, settings) as bus:
+        for number in range(100):
+            bus.presence.seen(f"agent-{number}")
+        await bus.drain()
+        assert len(await store.sightings(0)) == 100
