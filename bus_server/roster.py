@@ -80,6 +80,7 @@ class Rosters:
             for roster in list(self._rosters.values()):
                 if roster.thread in threads or roster.concerns(agents):
                     roster.version += 1
-                    for watch in list(roster.watches):
+                    # The watches of one thread may share a Condition, whose waits wake together.
+                    for watch in {w.condition: w for w in roster.watches}.values():
                         await watch.notify()
             await asyncio.sleep(PACE)

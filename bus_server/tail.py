@@ -40,18 +40,18 @@ class Watch:
 
     def __init__(self, tails: Sequence[Tail], condition: asyncio.Condition) -> None:
         self.tails = tails
-        self._condition = condition
+        self.condition = condition
 
     async def notify(self) -> None:
         """Have the wait look again."""
-        async with self._condition:
-            self._condition.notify_all()
+        async with self.condition:
+            self.condition.notify_all()
 
     async def until(self, ready: Callable[[], bool], deadline: float) -> None:
         """Wait until `ready`, at the longest until the loop's clock says `deadline`."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline), self._condition:
-                await self._condition.wait_for(ready)
+            async with asyncio.timeout_at(deadline), self.condition:
+                await self.condition.wait_for(ready)
 
 
 class Tails:
