@@ -12,6 +12,7 @@ from bus_server.roster import Rosters
 from bus_server.store.interface import Store
 from bus_server.tail import Recent, Tails
 from bus_server.waits import Waits
+from threadbus.v1.bus_service_pb2 import WaitEnding
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Fallback:
         ends = await self._store.expire_times(tokens) if tokens else {}
         await self._waits.expire({token: ends.get(token) for token in tokens})
         since = round((time.time() - CHECKPOINT_DELAY) * 1e6)
-        self._presence.merge(await self._store.sightings(since))
+        for agent in self._presence.merge(await self._store.sightings(since)):
+            await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
         waited = self._tails.heads
         heads = await self._store.heads(list(waited)) if waited else {}
         for name, known in waited.items():

@@ -107,10 +107,7 @@ class Presence:
     def end(self, agent: str) -> None:
         """It said goodbye."""
         now = self._loop.time()
-        known = self._alive(agent, now)
-        known.gone, known.said = True, PRESENCE_UNSPECIFIED
-        known.owed.clear()
-        self._settle(agent, known, now)
+        self._part(agent, self._alive(agent, now), now)
 
     def forget(self, agent: str) -> None:
         """It is no agent any more."""
@@ -160,12 +157,21 @@ class Presence:
             self._settle(sighting.agent, known, now)
             self._unsaved.discard(sighting.agent)
 
-    def merge(self, sightings: Iterable[Sighting]) -> None:
-        """Take over what another server on the same store learned later than we did."""
-        now = self._loop.time()
+    def merge(self, sightings: Iterable[Sighting]) -> list[str]:
+        """Take over what another server on the same store learned later than we did.
+
+        Answers who said goodbye there and has waits here, which are to end.
+        """
+        now, ended = self._loop.time(), []
         for sighting in sightings:
             ours = self._known.get(sighting.agent)
-            if ours is not None and (ours.waits or ours.last_seen_time >= sighting.last_seen_time):
+            if ours is not None and ours.last_seen_time >= sighting.last_seen_time:
+                continue
+            if ours is not None and ours.waits:
+                if sighting.state == PRESENCE_OFFLINE:
+                    ours.last_seen_time = sighting.last_seen_time  # what came later outdoes it
+                    self._part(sighting.agent, ours, now)
+                    ended.append(sighting.agent)
                 continue
             if ours is not None and ours.timer is not None:
                 ours.timer.cancel()
@@ -179,6 +185,7 @@ class Presence:
             self._settle(sighting.agent, known, now)
             if known.shown in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
                 del self._known[sighting.agent]  # the store says so itself
+        return ended
 
     def unsaved(self) -> list[Sighting]:
         """What is to be written. Say `saved` or `keep` when that is done."""
@@ -223,6 +230,11 @@ class Presence:
         known.own = True
         known.last_seen_time = time.time_ns() // 1000
         return known
+
+    def _part(self, agent: str, known: Evidence, now: float) -> None:
+        known.gone, known.said = True, PRESENCE_UNSPECIFIED
+        known.owed.clear()
+        self._settle(agent, known, now)
 
     def _of(self, sighting: Sighting, now: float) -> Evidence:
         known = Evidence()
