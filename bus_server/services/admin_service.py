@@ -4,7 +4,7 @@ from bus_server.auth import Caller, need
 from bus_server.errors import ValidationFailed
 from bus_server.services import validation as valid
 from bus_server.services.pages import fitting
-from bus_server.waits import Waits
+from bus_server.waits import OpenWait, Waits
 from threadbus.v1 import admin_service_pb2 as pb
 
 
@@ -25,16 +25,17 @@ class AdminService:
         if not (after.isascii() and after.isdigit() and len(after) < 20):
             raise ValidationFailed(("page_token", "not one that this server gave"))
         found = self._waits.find(request.agent, request.thread, int(after))[: size + 1]
-        waits = []
-        for _, wait in found:
-            told = pb.Wait(agent=wait.agent or "anonymous", threads=wait.cursors())
-            told.start_time.FromMicroseconds(wait.start_time)
-            waits.append(told)
-        listed = fitting(waits, size)
+        listed = fitting((_told(wait) for _, wait in found), size)
         response = pb.ListWaitsResponse(waits=listed)
         if len(found) > len(listed):
             response.next_page_token = str(found[len(listed) - 1][0])
         return response
+
+
+def _told(wait: OpenWait) -> pb.Wait:
+    told = pb.Wait(agent=wait.agent or "anonymous", threads=wait.cursors())
+    told.start_time.FromMicroseconds(wait.start_time)
+    return told
 
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AdminService"]

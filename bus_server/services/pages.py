@@ -1,6 +1,7 @@
 """Pages of lists: bounded in number, and in bytes so that every client can take them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import islice
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -10,11 +11,13 @@ from bus_server.history import PAGE_BYTES
 M = TypeVar("M", bound=Message)
 
 
-def fitting(found: Sequence[M], most: int) -> Sequence[M]:
-    """The first of these: at most so many, and about 3 MiB."""
+def fitting(found: Iterable[M], most: int) -> list[M]:
+    """The first of these: at most so many, and about 3 MiB. What is left over is hardly made."""
+    page: list[M] = []
     size = 0
-    for at, item in enumerate(found[:most]):
+    for item in islice(found, most):
         size += item.ByteSize()
-        if size > PAGE_BYTES and at:
-            return found[:at]
-    return found[:most]
+        if size > PAGE_BYTES and page:
+            break
+        page.append(item)
+    return page
