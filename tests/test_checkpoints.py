@@ -87,8 +87,8 @@ async def test_what_an_agent_has_read_is_not_called_unread(tmp_path: Path) -> No
 
 async def test_an_agent_that_said_goodbye_stays_gone(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "agent") as (bus, slow):
-        await bus.end_session("coder")
-        found = await with_a_checkpoint_meanwhile(bus, slow, bus.agent("coder"))
+        await bus.agents.end_session("coder")
+        found = await with_a_checkpoint_meanwhile(bus, slow, bus.agents.get("coder"))
         assert found.presence == PRESENCE_OFFLINE
 
 

@@ -31,9 +31,9 @@ async def test_what_an_agent_had_under_way_does_not_bring_it_back_once_unregiste
     async with opened(settings.db) as store, running(store, settings) as bus:
         await bus.create_thread(THREAD)
         someone = Agent(name="someone", kind=AGENT_KIND_AGENT)
-        await bus.register_agent(RegisterAgent(someone, b"hash", claim=False))
+        await bus.agents.register(RegisterAgent(someone, b"hash", claim=False))
         await asyncio.gather(
-            bus.unregister_agent("someone"),
+            bus.agents.unregister("someone"),
             bus.post(append("design", "under way")),
             bus.join_thread(JoinThread(THREAD, False, "someone", False, 0, 0)),
         )
