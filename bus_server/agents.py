@@ -57,9 +57,9 @@ class Agents:
         return self.now(await self._writer.submit(change))
 
     async def rotate_token(self, rotation: store.RotateToken) -> None:
-        """Put a new token in an old one's place; waits opened with that end with it."""
-        await self._writer.submit(rotation)
-        await self._waits.expire({rotation.old_hash: rotation.expire_time})
+        """Put a new token in the old ones' place; waits opened with those end with them."""
+        ends = await self._writer.submit(rotation)
+        await self._waits.expire(dict(ends))
 
     async def unregister(self, name: str) -> None:
         """Take an agent out, and its waits with it."""

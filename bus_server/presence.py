@@ -95,10 +95,13 @@ class Presence:
         """It has read a thread up to `seq`."""
         known = self._known.get(agent)
         if known is not None and known.owed:
+            now = self._loop.time()
             known.owed.pop(SOMEWHERE, None)
             if known.owed.get(thread, math.inf) <= seq:
                 del known.owed[thread]
-            self._settle(agent, known, self._loop.time())
+            if not known.owed and known.lease_end == known.working_end:
+                known.lease_end = now + self._agent_timeout  # the work it was granted for is done
+            self._settle(agent, known, now)
 
     def posted(self, agent: str, thread: str) -> None:
         """It posted to a thread: what it was handed there is answered."""

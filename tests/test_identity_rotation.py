@@ -104,8 +104,8 @@ async def test_the_old_token_ends_with_the_grace(
 async def test_waits_opened_with_the_old_token_end_with_it_and_others_go_on(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
-    new = await rotate(agents, agent, Duration(seconds=60))
-    async with Peer(bus, agent).wait(thread) as old, Peer(bus, new).wait(thread) as others:
+    other = await register(agents, f"{agent.name}-other")
+    async with Peer(bus, agent).wait(thread) as old, Peer(bus, other).wait(thread) as others:
         for frames in (old, others):
             await frames.until("caught_up")
         await rotate(agents, agent)
@@ -114,7 +114,7 @@ async def test_waits_opened_with_the_old_token_end_with_it_and_others_go_on(
             grpc.StatusCode.UNAUTHENTICATED,
             "TOKEN_EXPIRED",
         )
-        await Peer(bus, new).post(thread)
+        await Peer(bus, other).post(thread)
         assert len(await others.messages(1)) == 1
 
 
@@ -197,3 +197,17 @@ async def test_after_a_restart_tokens_are_what_they_were(
     assert await who(bus, new) == name
     assert await expired(bus, agent)
     assert await who(bus, graced) == graced.name
+
+
+async def test_the_newest_token_alone_lasts_and_no_old_one_prolongs_itself(
+    agents: AgentStub, bus: BusStub, agent: Caller
+) -> None:
+    lost = await rotate(agents, agent, seconds(GRACE))  # as when its answer was lost
+    new = await rotate(agents, agent, seconds(3_600))
+    assert await who(bus, lost) == await who(bus, new) == agent.name
+    await until_known(lambda: expired(bus, agent))
+    newest = await rotate(agents, new)
+    for ended in (lost, new):
+        refusal = await refused(who(bus, ended))
+        assert refusal.reason in ("TOKEN_EXPIRED", "TOKEN_INVALID")
+    assert await who(bus, newest) == agent.name

@@ -41,7 +41,7 @@ async def agents_in_every_state(client: Connection, thread: str) -> dict[str, Ca
         join = JoinThreadRequest(thread=thread)
         await client.threads.JoinThread(join, metadata=agents[name].metadata)
     await Peer(client.bus).post(thread, "work to do")
-    await beat(client.bus, agents["busy"], state=PRESENCE_WORKING, lease=600, status_text="busy")
+    await beat(client.bus, agents["busy"], state=PRESENCE_WORKING, lease=600, status_text="bu\0sy")
     await beat(client.bus, agents["human"], state=PRESENCE_AWAITING_HUMAN, lease=600)
     async with waiting(client.bus, thread, max_wait=0, metadata=agents["working"].metadata) as end:
         await end.ending()
@@ -80,7 +80,7 @@ async def test_a_restart_tells_the_truth(start_server: StartServer, name: str, h
     async with connected(server.address) as client:
         # Who waited is there, and will wait again; nobody is gone because the server was.
         assert await states(client, agents) == before | {"waiting": "IDLE"}
-        assert (await seen(client.agents, agents["busy"].name)).status_text == "busy"
+        assert (await seen(client.agents, agents["busy"].name)).status_text == "bu\0sy"
         await until_state(client.agents, agents["waiting"].name, "LAPSED")
         after = await states(client, agents)
         assert after == before | {"waiting": "LAPSED"}

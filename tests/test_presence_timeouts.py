@@ -103,6 +103,19 @@ async def test_a_silent_model_turn_is_work_for_the_working_timeout(
     await until_state(agents, agent.name, "LAPSED", never="IDLE")
 
 
+async def test_who_answered_and_is_silent_then_lapses_as_everybody_does(
+    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+) -> None:
+    other = await register(agents, f"{agent.name}-other")
+    await Peer(bus).post(thread, "think about this")
+    for one in (other, agent):
+        async with waiting(bus, thread, max_wait=0, metadata=one.metadata) as frames:
+            await frames.ending()
+    await Peer(bus, agent).post(thread, "done")
+    await until_state(agents, agent.name, "LAPSED")
+    assert await state(agents, other.name) == "WORKING"
+
+
 async def test_work_that_lasts_too_long_is_waiting_while_its_wait_is_open(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:

@@ -170,8 +170,11 @@ class UnregisterAgent(Command[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class RotateToken(Command[None]):
-    """Put a token in another one's place, which ends at `expire_time` (0: at once)."""
+class RotateToken(Command[dict[bytes, int]]):
+    """Put a token in the place of an agent's others, which end at `expire_time` at the latest.
+
+    Answers when each of those ends, by its hash.
+    """
 
     old_hash: bytes
     new_hash: bytes

@@ -99,7 +99,7 @@ def _check_expiry(tx: Transaction, owner: store.Owner | None) -> None:
         raise TokenExpired
 
 
-def rotate_token(tx: Transaction, command: store.RotateToken) -> None:
+def rotate_token(tx: Transaction, command: store.RotateToken) -> dict[bytes, int]:
     owner = reads.owner(tx.db, command.old_hash)
     if owner is None:
         raise TokenInvalid("the token was ended meanwhile")
@@ -108,11 +108,20 @@ def rotate_token(tx: Transaction, command: store.RotateToken) -> None:
         "INSERT INTO token (hash, agent, create_time) VALUES (?, ?, ?)",
         (command.new_hash, owner.agent, tx.now),
     )
+    # The new one alone lasts: those whose answers were lost end with the old one, and none of them
+    # can prolong itself.
+    bounds = {"agent": owner.agent, "new": command.new_hash, "end": command.expire_time}
     tx.db.execute(
-        "UPDATE token SET expire_time = ? WHERE hash = ?", (command.expire_time, command.old_hash)
+        "UPDATE token SET expire_time = :end WHERE agent = :agent AND hash <> :new"
+        " AND (expire_time = 0 OR expire_time > :end)",
+        bounds,
     )
+    ends = tx.db.execute(
+        "SELECT hash, expire_time FROM token WHERE agent = :agent AND hash <> :new", bounds
+    ).fetchall()
     # Those that ended before are of no more use than to say so.
     tx.db.execute(
         "DELETE FROM token WHERE agent = ? AND expire_time BETWEEN 1 AND ? AND hash <> ?",
         (owner.agent, tx.now, command.old_hash),
     )
+    return dict(ends)

@@ -108,16 +108,24 @@ def checkpoint(tx: Transaction, command: store.Checkpoint) -> None:
 
 
 def _save_sightings(tx: Transaction, found: Sequence[store.Sighting]) -> None:
-    rows = [(s.agent, s.state, s.status_text, s.last_seen_time, s.lease_end_time) for s in found]
-    tx.db.execute(
+    # Not as JSON, which would end a text at a NUL.
+    tx.db.executemany(
         "INSERT INTO presence (agent, state, status_text, last_seen_time, lease_end_time)"
-        " SELECT s.value ->> 0, s.value ->> 1, coalesce(s.value ->> 2, p.status_text, ''),"
-        " s.value ->> 3, s.value ->> 4 FROM json_each(?) AS s"
-        " LEFT JOIN presence AS p ON p.agent = s.value ->> 0 WHERE true"
+        " VALUES (:agent, :state, coalesce(:text,"
+        " (SELECT status_text FROM presence WHERE agent = :agent), ''), :seen, :lease)"
         " ON CONFLICT DO UPDATE SET state = excluded.state, status_text = excluded.status_text,"
         " last_seen_time = excluded.last_seen_time, lease_end_time = excluded.lease_end_time"
         " WHERE excluded.last_seen_time >= last_seen_time",
-        (json.dumps(rows),),
+        [
+            {
+                "agent": sighting.agent,
+                "state": sighting.state,
+                "text": sighting.status_text,
+                "seen": sighting.last_seen_time,
+                "lease": sighting.lease_end_time,
+            }
+            for sighting in found
+        ],
     )
 
 

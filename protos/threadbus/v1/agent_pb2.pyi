@@ -76,8 +76,8 @@ class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Presence.Val
 class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
     """What is known of an agent now. The newest evidence decides: a heartbeat (its state and lease); a
     wait opened (WAITING); messages delivered to a wait (WORKING, for working_timeout or until the agent
-    has read them, posts to the thread or waits on it anew; then WAITING or IDLE). Its own messages are
-    no work. Other calls renew the lease and never shorten it; they turn LAPSED and OFFLINE into IDLE.
+    has read them, posts to the thread or waits on it anew; then WAITING, or IDLE for agent_timeout). Its
+    own messages are no work. Other calls renew the lease and never shorten it; they turn LAPSED and OFFLINE into IDLE.
     The end of a wait renews it, too. When the lease is over: WAITING with an open wait, else LAPSED.
     """
 

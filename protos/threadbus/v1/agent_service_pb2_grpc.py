@@ -121,8 +121,8 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateToken(self, request, context):
-        """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
-        with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+        """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
+        with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

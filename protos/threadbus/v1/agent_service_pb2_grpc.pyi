@@ -50,8 +50,8 @@ class AgentServiceStub:
     it leaves its threads. What it wrote keeps its name, and the name is never given to another.
     """
     RotateToken: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]
-    """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
-    with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+    """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
+    with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
     """
 
 @_typing.type_check_only
@@ -76,8 +76,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     it leaves its threads. What it wrote keeps its name, and the name is never given to another.
     """
     RotateToken: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]  # type: ignore[assignment]
-    """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
-    with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+    """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
+    with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -141,8 +141,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RotateTokenResponse, _abc.Awaitable[_agent_service_pb2.RotateTokenResponse]]:
-        """Gives the caller a new token in place of the one it calls with. Waits opened with the old one end
-        with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+        """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
+        with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
