@@ -177,7 +177,7 @@ def test_agents_that_messages_name_are_registered_and_can_be_resumed(
     text = line(name, f"{name}-a", "hello", mentions=[f"{name}-b"], handoff_to=f"{name}-c")
     shell.ok("import", "-", token, stdin=text + line(name, f"{name}-b", "yes"))
     assert shell.ok("wait", name, "--as", f"{name}-b", "--mine", "--json").json["cursor"] == 1
-    assert shell.ok("post", name, "mine", "--as", f"{name}-c").out == f"{name} #3\n"
+    assert shell.ok("post", name, "mine", "--as", f"{name}-c").out.startswith(f"{name} #3 · ")
 
 
 def test_what_tail_printed_can_be_imported(shell: Shell, token: str, name: str) -> None:

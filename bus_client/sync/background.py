@@ -8,10 +8,12 @@ import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 _PATIENCE = 2.0  # seconds for a cancelled call to end, and for the loop to do so at exit
+_LOOK = 0.5  # seconds between two looks for an interrupt that was missed
 _END: Final = object()
 _FORKED = (
     "This process was forked from one with a BusClient, and gRPC cannot be forked: start it with "
@@ -83,6 +85,10 @@ class Background:
         call = _Call(start)
         try:
             self._loop.call_soon_threadsafe(call.begin)
+            while not call.outcome.done():
+                # A signal that comes just before a thread goes to sleep does not wake it.
+                with suppress(TimeoutError):
+                    call.outcome.exception(timeout=_LOOK)
             return call.outcome.result()
         except BaseException:
             if not call.outcome.done():  # it is not what the coroutine raised
