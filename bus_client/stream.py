@@ -132,7 +132,7 @@ def cursor_lost(resync: WaitResync) -> CursorLost:
     reason = _RESYNC_REASONS.get(resync.reason, str(resync.reason))
     position, requested = resync.position.cursor, resync.requested
     return CursorLost(
-        f"Seq {requested.after_seq} is not in the history of thread {requested.thread!r} any more "
+        f"Seq {requested.after_seq} is not in the history of thread {requested.thread!r} "
         f"({reason}); it goes on after seq {position.after_seq}.",
         reason=reason,
         position=position,

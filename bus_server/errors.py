@@ -69,7 +69,7 @@ class ThreadNotFound(BusError):
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
         listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-        super().__init__(f"no thread {listed}; create it with CreateThread or JoinThread(create)")
+        super().__init__(f"no thread {listed}; create it first, or check the name")
         self.resources = [("thread", name) for name in names[:20]]
 
 
@@ -86,7 +86,9 @@ class AgentNotFound(BusError):
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
-        super().__init__(f"no agent {', '.join(names)}; ListAgents tells who is registered")
+        super().__init__(
+            f"no agent {', '.join(names)}; check the name: agents register before they are named"
+        )
         self.resources = [("agent", name) for name in names]
 
 
@@ -150,7 +152,7 @@ class ThreadClosed(BusError):
     """The thread is closed or archived."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"thread {name} is closed; open it with SetThreadState to post")
+        super().__init__(f"thread {name} is closed; it takes posts when it is opened again")
 
 
 class CursorInvalid(BusError):

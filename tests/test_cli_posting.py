@@ -1,6 +1,11 @@
 """`threadbus post`."""
 
 import base64
+import os
+import pty
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +78,7 @@ def test_registered_names_in_the_text_are_mentioned(shell: Shell, name: str) -> 
         f"@{name}-a, @{name}-b.c. and (@{name}-a), not @{name}-nobody, @all, me@{name}-d "
         f"or @{name}-dX"
     )
-    shell.ok("post", name, text)
+    assert shell.run("post", name, text).code == 0
     message = _only_message(shell, name)
     assert message["content"] == text
     assert message["mentions"] == [f"{name}-a", f"{name}-b.c"]
@@ -179,5 +184,26 @@ def test_an_operators_post_mentions_only_registered_agents(
     shell.ok("register", f"{name}-a")
     text = f"@{name}-a and @{name}-nobody"
     done = shell.run("post", name, text, env={"THREADBUS_TOKEN": operator(server).token})
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
     assert _only_message(shell, name)["mentions"] == [f"{name}-a"]
+
+
+def test_a_name_that_is_no_agents_is_told(shell: Shell, name: str) -> None:
+    done = shell.run("post", name, f"hello @{name}-nobody, and mail me@example.org")
+    assert (done.code, done.out) == (0, f"{name} #1\n")
+    assert done.err == f"@{name}-nobody is no registered agent: nobody is mentioned by that.\n"
+
+
+def test_one_interrupt_ends_the_reading_of_a_terminal(shell: Shell, name: str) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "bus_client.cli", "post", name, "-"]
+    with subprocess.Popen(
+        command, stdin=theirs, stderr=subprocess.PIPE, text=True, env=shell.environment()
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Reading the terminal; Ctrl-D ends the message.\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr.read() == ""
+    for end in (ours, theirs):
+        os.close(end)

@@ -81,7 +81,7 @@ def test_post_says_who_will_see_it(shell: Shell, name: str) -> None:
     assert document["recipients"][1]["presence"] == "PRESENCE_WORKING"
 
 
-def test_one_who_waits_elsewhere_is_told_so(shell: Shell, name: str) -> None:
+def test_one_who_waits_elsewhere_or_for_others_is_told_so(shell: Shell, name: str) -> None:
     a, b = f"{name}-a", f"{name}-b"
     shell.ok("join", name, "--as", b)
     shell.ok("join", f"{name}-elsewhere", "--as", b)
@@ -89,7 +89,12 @@ def test_one_who_waits_elsewhere_is_told_so(shell: Shell, name: str) -> None:
         while agent(shell, b)["presence"] != "PRESENCE_WAITING":
             pass
         posted = shell.ok("post", name, "hello", "--as", a).out
-    assert posted == f"{name} #1 · {b} waiting elsewhere\n"
+    assert posted == f"{name} #1 · {b} waiting (not for it)\n"
+    with shell.start("wait", name, "--mine", "--as", b, "--timeout", "20"):
+        while agent(shell, b)["presence"] != "PRESENCE_WAITING":
+            pass
+        posted = shell.ok("post", name, "hello", "--as", a).out
+    assert posted == f"{name} #2 · {b} waiting (not for it)\n"
 
 
 def test_of_many_recipients_the_first_are_named(shell: Shell, name: str) -> None:

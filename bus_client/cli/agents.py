@@ -127,8 +127,10 @@ async def list_agents(session: Session, presences: Sequence[str]) -> None:
 
 
 @agents.command()
-@click.option("--of", "agent_name", metavar="NAME", default="", help="Only NAME's.")
-@click.option("--thread", metavar="THREAD", default="", help="Only on THREAD.")
+@click.option(
+    "--of", "agent_name", metavar="NAME", default="", show_default=False, help="Only NAME's."
+)
+@click.option("--thread", metavar="THREAD", default="", show_default=False, help="Only on THREAD.")
 @timeout_option
 @on_server
 async def waits(session: Session, agent_name: str, thread: str) -> None:
@@ -157,7 +159,14 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
 @agents.command()
 @click.option("--display-name", metavar="TEXT", help="A name for people.")
 @click.option("--description", metavar="TEXT", help="What it does.")
-@click.option("--of", "other", metavar="NAME", default="", help="Operators only: another agent.")
+@click.option(
+    "--of",
+    "other",
+    metavar="NAME",
+    default="",
+    show_default=False,
+    help="Operators only: another agent.",
+)
 @as_option
 @timeout_option
 @on_server

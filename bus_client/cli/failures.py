@@ -28,7 +28,11 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "AgentNotFound": (FAILED, "threadbus agents lists them, threadbus register adds one."),
     "AlreadyExists": (CONFLICT, ""),
     "ThreadExists": (CONFLICT, "Use it as it is, or take another name."),
-    "AgentExists": (CONFLICT, "Take another name, or pass its token: THREADBUS_TOKEN."),
+    "AgentExists": (
+        CONFLICT,
+        "Take another name, or pass its token: THREADBUS_TOKEN. One that was only imported an "
+        "operator gives you: threadbus register NAME --token-file FILE.",
+    ),
     "RequestIdReused": (CONFLICT, "It is message #{error.seq}; a new message needs a new one."),
     "SeqConflict": (
         CONFLICT,
@@ -40,7 +44,7 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     ),
     "ThreadClosed": (CONFLICT, "threadbus thread open opens it again."),
     "CursorInvalid": (CONFLICT, "threadbus thread show tells what it holds."),
-    "CursorLost": (CONFLICT, "It goes on after #{error.position.after_seq}."),
+    "CursorLost": (CONFLICT, "Go on there: --after {error.position.after_seq}."),
     "QuotaExceeded": (DENIED, "End something first, such as another wait of this agent."),
     "StorageFull": (DENIED, "Make room on the server's disk."),
     "Unavailable": (UNREACHABLE, ""),

@@ -91,7 +91,7 @@ async def _agent(bus: BusClient, name: str) -> Agent | None:
 
 def _recipient(found: Participant, agent: Agent | None) -> str:
     if found.presence == bus_client.Presence.PRESENCE_WAITING and not found.waiting:
-        return "waiting elsewhere"
+        return "waiting (not for it)"  # elsewhere, or for other messages
     return _standing(found.presence, agent)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import mimetypes
 import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,10 +104,10 @@ async def post(
     thread, content = _where_and_what(thread, content)
     if content is None and not files:
         raise click.UsageError("Say what to post: a text, - for standard input, or --attach FILE.")
-    text = _from_stdin() if content == "-" else content or ""
+    text = await _from_stdin() if content == "-" else content or ""
     named = [name.removeprefix("@") for name in mentions]
     async with session.connect() as bus:
-        named += await _registered(bus, text, most=_MOST_MENTIONS - len(named), but=named)
+        named += await _registered(session, bus, text, named)
         handle = bus.thread(thread)
         send = functools.partial(
             handle.post,
@@ -145,27 +148,50 @@ def _where_and_what(thread: str | None, content: str | None) -> tuple[str, str |
     return thread, content
 
 
-def _from_stdin() -> str:
-    data = sys.stdin.buffer.read().removesuffix(b"\n")
+async def _from_stdin() -> str:
+    if sys.stdin.isatty():
+        click.echo("Reading the terminal; Ctrl-D ends the message.", err=True)
+    data = await _until_end(sys.stdin.fileno())
     try:
-        return data.decode()
+        return data.removesuffix(b"\n").decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(
             f"Standard input is not UTF-8 (byte {error.start}): attach it, --attach FILE."
         ) from None
 
 
-async def _registered(bus: BusClient, text: str, *, most: int, but: Sequence[str]) -> list[str]:
-    """The agents that a text names: at most so many, and none of `but`."""
+async def _until_end(descriptor: int) -> bytes:
+    """All that can be read, without keeping signals waiting meanwhile."""
+    loop = asyncio.get_running_loop()
+    whole: asyncio.Future[bytes] = loop.create_future()
+
+    def read() -> None:
+        data = bytearray()
+        while chunk := os.read(descriptor, 65_536):
+            data += chunk
+        with suppress(RuntimeError):  # interrupted: nobody waits for it any more
+            loop.call_soon_threadsafe(whole.set_result, bytes(data))
+
+    # A daemon, so that one which is still reading does not hold up the exit.
+    threading.Thread(target=read, daemon=True).start()
+    return await whole
+
+
+async def _registered(
+    session: Session, bus: BusClient, text: str, mentions: Sequence[str]
+) -> list[str]:
+    """The agents that a text names beside those mentioned; says which names are nobody's."""
     found: list[str] = []
     for name in list(dict.fromkeys(_NAMED.findall(text)))[:_MOST_LOOKUPS]:
         # A name may end in what ends a sentence, too.
         for candidate in (name, name.rstrip("._-")):
-            if len(found) >= most or candidate in (*but, *found):
+            if len(found) + len(mentions) >= _MOST_MENTIONS or candidate in (*mentions, *found):
                 break
             if await _is_registered(bus, candidate):
                 found.append(candidate)
                 break
+        else:
+            session.out.note(f"@{name} is no registered agent: nobody is mentioned by that.")
     return found
 
 
