@@ -14,7 +14,8 @@ SABOTAGES = [
                 "                        return\n",
             )
         ],
-        ["tests/test_sdk_heartbeats.py::test_they_survive_connections_that_break"],
+        ["tests/test_sdk_heartbeats.py::test_one_that_fails_is_made_again_soon"],
+        timeout=30,  # it gives up by itself
     ),
     Sabotage(
         "a heartbeat wipes the status text",
@@ -53,7 +54,7 @@ SABOTAGES = [
     Sabotage(
         "what was read is lost when a heartbeat fails",
         [Edit(_BEATS, "            self._unsent = batch | self._unsent  # newer ones win\n", "")],
-        ["tests/test_sdk_heartbeats.py::test_what_could_not_be_said_is_said_with_the_next"],
+        ["tests/test_sdk_reporting.py::test_acknowledge_says_when_the_report_failed_and_keeps_it"],
     ),
     Sabotage(
         "an import drops true repeats",
