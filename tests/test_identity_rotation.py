@@ -1,6 +1,9 @@
 """RotateToken: a new token takes an old one's place, at once or after a while."""
 
 import asyncio
+import contextlib
+import hashlib
+import sqlite3
 import time
 
 import grpc
@@ -88,6 +91,17 @@ async def test_during_the_grace_both_tokens_work(
     assert [await who(bus, caller) for caller in (agent, new, again)] == [agent.name] * 3
     await rotate(agents, agent)
     assert await expired(bus, agent)
+
+
+async def test_the_grace_is_an_hour_at_most(
+    agents: AgentStub, agent: Caller, server: ServerProcess
+) -> None:
+    await rotate(agents, agent, Duration(seconds=7_200))
+    hashed = hashlib.sha256(agent.token.encode()).digest()
+    with contextlib.closing(sqlite3.connect(server.db)) as db:
+        query = "SELECT expire_time FROM token WHERE hash = ?"
+        (expire_time,) = db.execute(query, (hashed,)).fetchone()
+    assert 3_500 < expire_time / 1e6 - time.time() <= 3_600
 
 
 @pytest.mark.slow
