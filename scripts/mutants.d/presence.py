@@ -171,8 +171,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/fallback.py",
-                "        self._presence.merge(await self._store.sightings(since))\n",
-                "",
+                "        for agent in self._presence.merge(await self._store.sightings(since)):\n",
+                "        for agent in ():\n",
             )
         ],
         ["tests/test_presence_restarts.py::test_another_server_on_the_file_learns_who_is_there"],

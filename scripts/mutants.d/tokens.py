@@ -29,8 +29,8 @@ SABOTAGES = [
         "waits opened with a rotated token run on",
         [
             Edit(
-                "bus_server/bus.py",
-                "        await self.waits.expire(rotation.old_hash, rotation.expire_time)\n",
+                "bus_server/agents.py",
+                "        await self._waits.expire(dict(ends))\n",
                 "",
             )
         ],
@@ -69,8 +69,8 @@ SABOTAGES = [
         "an agent that was taken out waits on",
         [
             Edit(
-                "bus_server/bus.py",
-                "        await self.waits.end(gone, agent=name)\n",
+                "bus_server/agents.py",
+                "        await self._waits.end(gone, agent=name)\n",
                 "",
             )
         ],
@@ -82,8 +82,8 @@ SABOTAGES = [
         "a goodbye ends no waits",
         [
             Edit(
-                "bus_server/bus.py",
-                "        await self.waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)\n",
+                "bus_server/agents.py",
+                "        await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)\n",
                 "",
             )
         ],
