@@ -12,6 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from bus_server.auth import token_hash
 from tests.callers import Caller, operator, register
+from tests.conftest import StartServer
+from tests.connections import connected
 from tests.own_bus import opened
 from tests.patience import until_known
 from tests.peers import Peer
@@ -115,21 +117,25 @@ async def test_the_old_token_ends_with_the_grace(
     assert await who(bus, new) == agent.name
 
 
+@pytest.mark.slow
 async def test_waits_opened_with_the_old_token_end_with_it_and_others_go_on(
-    agents: AgentStub, bus: BusStub, agent: Caller, thread: str
+    start_server: StartServer, name: str
 ) -> None:
-    other = await register(agents, f"{agent.name}-other")
-    async with Peer(bus, agent).wait(thread) as old, Peer(bus, other).wait(thread) as others:
-        for frames in (old, others):
-            await frames.until("caught_up")
-        await rotate(agents, agent)
-        refusal = await refused(old.failure())
-        assert (refusal.code, refusal.reason) == (
-            grpc.StatusCode.UNAUTHENTICATED,
-            "TOKEN_EXPIRED",
-        )
-        await Peer(bus, other).post(thread)
-        assert len(await others.messages(1)) == 1
+    server = start_server("--fallback-interval", "0")  # which would end them, too, only later
+    async with connected(server.address, name) as client:
+        agent, other = [await register(client.agents, f"{name}-{role}") for role in "ab"]
+        old, others = Peer(client.bus, agent), Peer(client.bus, other)
+        async with old.wait(name) as ending, others.wait(name) as going_on:
+            for frames in (ending, going_on):
+                await frames.until("caught_up")
+            await rotate(client.agents, agent)
+            refusal = await refused(ending.failure())
+            assert (refusal.code, refusal.reason) == (
+                grpc.StatusCode.UNAUTHENTICATED,
+                "TOKEN_EXPIRED",
+            )
+            await others.post(name)
+            assert len(await going_on.messages(1)) == 1
 
 
 async def test_a_grace_of_more_than_an_hour_is_lowered_to_it(
