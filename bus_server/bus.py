@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
 from bus_server import store
 from bus_server.agents import Agents
@@ -30,6 +31,7 @@ from bus_server.tail import Recent, Tails
 from bus_server.waits import Waits
 from bus_server.writer import Writer
 from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.agent_pb2 import Presence as State
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
@@ -81,6 +83,7 @@ class Bus:
             self.waits,
             forget_tokens,
         )
+        self._taking: set[asyncio.Task[None]] = set()
         self._purge = asyncio.Event()
         self._purge.set()  # a deletion may have been cut short by the last stop
 
@@ -92,19 +95,64 @@ class Bus:
         self._participants.posted(post.message)
         return done
 
+    async def post_many(
+        self, posts: Sequence[store.Append]
+    ) -> Awaitable[list[store.Appended | Exception]]:
+        """Take posts in, waiting for room; their answers come with what this returns.
+
+        Posts that are taken in one after the other are appended in that order.
+        """
+        command = store.AppendMany(posts)
+        await self._writer.room(command.size)
+        answers = self._writer.take(command)
+        answers.add_done_callback(functools.partial(self._posted_many, posts))
+        return answers
+
+    def _posted_many(
+        self,
+        posts: Sequence[store.Append],
+        answers: "asyncio.Future[list[store.Appended | Exception]]",
+    ) -> None:
+        if answers.cancelled() or answers.exception():
+            return
+        for post, answer in zip(posts, answers.result(), strict=True):
+            if isinstance(answer, store.Appended):
+                self._participants.posted(post.message)
+
     async def post_to_recipients(
         self, post: store.Append
     ) -> tuple[store.Appended, list[Participant]]:
         """As `post`; also who will see the message, those who wait as they stood before it came."""
-        before = self._participants.waiting_on(post.message.thread)
+        before = self.waiting_on(post.message.thread)
         done = await self.post(post)
-        return done, await self._participants.recipients(post.message, before)
+        return done, await self.recipients(post.message, before)
 
-    async def follow(self, wait: Wait, send: Send) -> None:
-        """Send a wait's frames until it ends."""
-        await Follow(wait, self._store, self._recent, self._participants, self._rosters, send).run(
-            self._tails
-        )
+    def waiting_on(self, thread: str) -> Mapping[str, State.ValueType]:
+        """Those who wait on a thread, and how they stand."""
+        return self._participants.waiting_on(thread)
+
+    async def recipients(
+        self, message: Message, before: Mapping[str, State.ValueType]
+    ) -> list[Participant]:
+        """Who will see a message that was just posted; some as they stood before."""
+        return await self._participants.recipients(message, before)
+
+    @contextlib.contextmanager
+    def until_drained(self, taking: "asyncio.Task[None]") -> Iterator[None]:
+        """Cancel a task that takes posts in when the server is going away."""
+        self._taking.add(taking)
+        try:
+            yield
+        finally:
+            self._taking.discard(taking)
+
+    def follow(self, wait: Wait, send: Send) -> Coroutine[None, None, None]:
+        """Send a wait's frames until it ends.
+
+        No coroutine of its own, which would stay as long as the wait: there may be thousands.
+        """
+        follow = Follow(wait, self._store, self._recent, self._participants, self._rosters, send)
+        return follow.run(self._tails)
 
     async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
         """An agent lives: when its lease ends (microseconds since the epoch), what is unread."""
@@ -220,6 +268,8 @@ class Bus:
 
     async def drain(self) -> None:
         """End every wait; return when all that was posted is answered and what is known written."""
+        for taking in self._taking:
+            taking.cancel()
         await self._tails.drain()
         with contextlib.suppress(BusError, StoreFailed):  # their loss costs agents repeats
             await self._checkpoints.save()

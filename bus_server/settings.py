@@ -5,6 +5,8 @@ from pathlib import Path
 
 #: Bytes of a whole message, so that every frame fits every client's 4 MiB.
 MAX_MESSAGE_BYTES = 3 * 1024 * 1024
+#: Posts in one request of PostMessages.
+MAX_BATCH_POSTS = 1_000
 #: Threads in one wait.
 MAX_WAIT_THREADS = 1_000
 #: Seconds; the longest lease that an agent is granted.

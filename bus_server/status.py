@@ -1,5 +1,7 @@
 """Domain errors as gRPC statuses: one table."""
 
+import logging
+import secrets
 from collections.abc import Sequence
 
 import grpc
@@ -11,6 +13,8 @@ from google.rpc import error_details_pb2, status_pb2
 from bus_server import errors
 
 _Code = grpc.StatusCode
+
+logger = logging.getLogger(__name__)
 
 #: Each error's code and reason (ErrorReason in errors.proto, less its prefix).
 TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
@@ -53,6 +57,19 @@ def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tu
         if status.ByteSize() + packed.ByteSize() <= _DETAILS_BYTES:
             status.details.append(packed)
     return code, message, (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def incident(where: str, bug: Exception) -> errors.Internal:
+    """A bug as an error, with an id under which the log tells what it was."""
+    number = secrets.token_hex(4)
+    logger.error("incident %s in %s", number, where, exc_info=bug)
+    return errors.Internal(number)
+
+
+def as_status(error: errors.BusError) -> status_pb2.Status:
+    """An error inside an answer: what a call of its own would have ended with."""
+    ((_, packed),) = to_status(error)[2]
+    return status_pb2.Status.FromString(packed)
 
 
 def _details(error: errors.BusError, reason: str) -> list[Message]:

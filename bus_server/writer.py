@@ -14,6 +14,11 @@ R = TypeVar("R")
 BATCH_COMMANDS = 1_000
 BATCH_BYTES = 8 * 1024 * 1024
 
+#: Seconds, for each command of a batch and at most, in which the callers who were just answered may
+#: call again, so that the next batch is as large: a tenth more posts a second with 64 in flight.
+#: After a lone command there is none.
+PAUSE, LONGEST_PAUSE = 150e-6, 0.005
+
 _Queued = tuple[Command[Any], "asyncio.Future[Any]"]
 
 
@@ -33,6 +38,7 @@ class Writer:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._queue: asyncio.Queue[_Queued] = asyncio.Queue(max_commands)
+        self._freed = asyncio.Event()
 
     async def submit(self, command: Command[R]) -> R:
         """Have a command committed. Answers once it is durable and the waits were told.
@@ -42,12 +48,27 @@ class Writer:
         Raises:
             BusError: the command was refused, or there was no room for it; nothing was done.
         """
-        if self._queue.full() or self._bytes + command.size > self._max_bytes:
+        if not self._has_room(command.size):
             raise StoreBusy("too many posts are waiting for the disk")
+        return await self.take(command)
+
+    def take(self, command: Command[R]) -> "asyncio.Future[R]":
+        """As `submit`, for one who has waited for `room`: the answer to come."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._bytes += command.size
         self._queue.put_nowait((command, answer))
-        return await answer
+        return answer
+
+    async def room(self, size: int) -> None:
+        """Return once there is room for a command: for those who rather wait than be refused."""
+        while not self._has_room(size):
+            self._freed.clear()
+            await self._freed.wait()
+
+    def _has_room(self, size: int) -> bool:
+        # One that is larger than all that may wait is taken when nothing else does.
+        fits = not self._bytes or self._bytes + size <= self._max_bytes
+        return fits and not self._queue.full()
 
     async def drain(self) -> None:
         """Return when all that was submitted is answered."""
@@ -67,6 +88,9 @@ class Writer:
                     answer.set_exception(outcome)
                 else:
                     answer.set_result(outcome)
+            self._freed.set()
+            if len(batch) > 1:
+                await asyncio.sleep(min(len(batch) * PAUSE, LONGEST_PAUSE))
 
     async def _next_batch(self) -> list[_Queued]:
         batch = [await self._queue.get()]

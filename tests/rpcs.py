@@ -35,6 +35,7 @@ from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
     ListMessagesRequest,
     PostMessageRequest,
+    PostMessagesRequest,
     WaitMessagesRequest,
 )
 from threadbus.v1.message_pb2 import Cursor
@@ -71,7 +72,8 @@ class Rpc(NamedTuple):
 
     path: str
     request_type: type[Message]
-    streams: bool
+    streams: bool  # its answers
+    takes_many: bool = False  # requests, too
 
     def __str__(self) -> str:
         return self.path.rpartition("/")[2]
@@ -85,6 +87,10 @@ class Rpc(NamedTuple):
         timeout: float | None = None,
     ) -> Awaitable[bytes] | AsyncIterable[bytes]:
         """Send these bytes, whatever they are."""
+        if self.takes_many:
+            both: Any = channel.stream_stream(self.path)
+            answers: AsyncIterable[bytes] = both(iter([data]), metadata=metadata, timeout=timeout)
+            return answers
         open_call: Any = channel.unary_stream if self.streams else channel.unary_unary
         call: Awaitable[bytes] | AsyncIterable[bytes] = open_call(self.path)(
             data, metadata=metadata, timeout=timeout
@@ -97,6 +103,7 @@ RPCS = [
         f"/{service.full_name}/{method.name}",
         message_factory.GetMessageClass(method.input_type),
         bool(method.server_streaming),
+        bool(method.client_streaming),
     )
     for module in (bus_service_pb2, thread_service_pb2, agent_service_pb2, admin_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
@@ -118,6 +125,7 @@ def good_request(rpc: Rpc, thread: str) -> Message:
     """A request that succeeds while this thread holds a message; without a token, but for some."""
     requests: tuple[Message, ...] = (
         PostMessageRequest(thread=thread, content="x"),
+        PostMessagesRequest(posts=[PostMessageRequest(thread=thread, content="x")]),
         WaitMessagesRequest(threads=[Cursor(thread=thread)], max_wait=Duration()),
         HeartbeatRequest(read_cursors=[Cursor(thread=thread)]),
         ListMessagesRequest(thread=thread),

@@ -39,9 +39,9 @@ def test_every_rpc_of_the_four_services_is_found() -> None:
     assert sorted(map(str, RPCS)) == [
         "CreateThread", "DeleteThread", "EndSession", "GetAgent", "GetMessage", "GetServerInfo",
         "GetThread", "Heartbeat", "JoinThread", "LeaveThread", "ListAgents", "ListMessages",
-        "ListParticipants", "ListThreads", "ListWaits", "PostMessage", "RegisterAgent",
-        "RotateToken", "SetThreadState", "UnregisterAgent", "UpdateAgent", "UpdateThread",
-        "WaitMessages",
+        "ListParticipants", "ListThreads", "ListWaits", "PostMessage", "PostMessages",
+        "RegisterAgent", "RotateToken", "SetThreadState", "UnregisterAgent", "UpdateAgent",
+        "UpdateThread", "WaitMessages",
     ]  # fmt: skip
 
 

@@ -1,27 +1,26 @@
 """BusService: post, wait, heartbeat, read."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable
 
 from google.protobuf.duration_pb2 import Duration
 
 from bus_server import __version__
 from bus_server.auth import Caller, need
 from bus_server.bus import Bus
-from bus_server.errors import AccessDenied, MessageTooLarge, ValidationFailed
+from bus_server.errors import ValidationFailed
 from bus_server.evidence import SETTABLE, Heartbeat
 from bus_server.follow import Send, Wait
 from bus_server.services import validation as valid
-from bus_server.settings import MAX_LEASE, MAX_MESSAGE_BYTES, MAX_WAIT_THREADS, Settings
-from bus_server.store import Append
-from threadbus.v1 import bus_service_pb2 as pb
-from threadbus.v1.agent_pb2 import Participant, Presence
-from threadbus.v1.message_pb2 import (
-    MESSAGE_KIND_CHAT,
-    MESSAGE_KIND_EDIT,
-    PRIORITY_NORMAL,
-    Message,
-    Priority,
+from bus_server.services.posting import PostStream, SendResults, to_append, to_response
+from bus_server.settings import (
+    MAX_BATCH_POSTS,
+    MAX_LEASE,
+    MAX_MESSAGE_BYTES,
+    MAX_WAIT_THREADS,
+    Settings,
 )
+from threadbus.v1 import bus_service_pb2 as pb
+from threadbus.v1.agent_pb2 import Presence
 
 #: Seconds between keepalive frames: unless wished for, at least, at most.
 KEEPALIVE_DEFAULT, KEEPALIVE_LEAST, KEEPALIVE_MOST = 45.0, 1.0, 300.0
@@ -39,77 +38,27 @@ class BusService:
         self, request: pb.PostMessageRequest, caller: Caller
     ) -> pb.PostMessageResponse:
         need(caller, "post")
-        post = self._post(request, caller)
-        recipients: Sequence[Participant] = ()
-        if request.include_recipients:
-            done, recipients = await self._bus.post_to_recipients(post)
-        else:
-            done = await self._bus.post(post)
-        response = pb.PostMessageResponse(
-            thread=request.thread,
-            seq=done.seq,
-            deduplicated=done.deduplicated,
-            last_seq=done.last_seq,
-            epoch=done.epoch,
-            recipients=recipients,
-        )
-        response.create_time.FromMicroseconds(done.create_time)
+        post = to_append(request, caller, self._settings)
+        if not request.include_recipients:
+            return to_response(request, await self._bus.post(post))
+        done, recipients = await self._bus.post_to_recipients(post)
+        response = to_response(request, done)
+        response.recipients.extend(recipients)
         return response
 
-    def _post(self, request: pb.PostMessageRequest, caller: Caller) -> Append:
-        if request.on_behalf_of and not caller.operator:
-            raise AccessDenied("only an operator may post on_behalf_of another")
-        thread = valid.thread_name("thread", request.thread)
-        size, most = len(request.content.encode()), self._settings.max_content_bytes
-        if size > most:
-            raise MessageTooLarge("content", size=size, limit=most)
-        if not request.content and request.edit_of:
-            raise ValidationFailed(("content", "required: an edit is a new content"))
-        if not request.content and not request.attachments:
-            raise ValidationFailed(("content", "required unless there is an attachment"))
-        message = Message(
-            thread=thread,
-            sender=caller.name,
-            sender_kind=caller.kind,
-            kind=MESSAGE_KIND_EDIT if request.edit_of else MESSAGE_KIND_CHAT,
-            edit_of=valid.number("edit_of", request.edit_of),
-            content=request.content,
-            request_id=valid.request_id("request_id", request.request_id),
-            reply_to=valid.number("reply_to", request.reply_to),
-            mentions=valid.mentions("mentions", request.mentions),
-            priority=Priority.ValueType(
-                valid.enum("priority", request.priority, Priority) or PRIORITY_NORMAL
-            ),
-            labels=valid.labels("labels", request.labels),
-            attachments=valid.attachments("attachments", request.attachments),
-        )
-        if request.handoff_to:
-            message.handoff_to = valid.agent_name("handoff_to", request.handoff_to)
-        if request.HasField("based_on_seq"):
-            message.based_on_seq = valid.number("based_on_seq", request.based_on_seq)
-        if request.on_behalf_of:
-            message.sender = valid.own_agent_name("on_behalf_of", request.on_behalf_of)
-            message.posted_by = caller.name
-        message.DiscardUnknownFields()
-        if message.ByteSize() > MAX_MESSAGE_BYTES:
-            raise MessageTooLarge("", size=message.ByteSize(), limit=MAX_MESSAGE_BYTES)
-        expected = None
-        if request.HasField("expected_last_seq"):
-            expected = valid.number("expected_last_seq", request.expected_last_seq)
-        return Append(
-            message,
-            expected_last_seq=expected,
-            epoch=valid.text("epoch", request.epoch, 32),
-            register_sender=bool(request.on_behalf_of),
-        )
+    async def PostMessages(
+        self, requests: AsyncIterator[pb.PostMessagesRequest], caller: Caller, send: SendResults
+    ) -> None:
+        need(caller, "post")
+        await PostStream(self._bus, self._settings, caller, send).run(requests)
 
-    async def WaitMessages(
+    def WaitMessages(
         self,
         request: pb.WaitMessagesRequest,
         caller: Caller,
         time_remaining: float | None,
         send: Send,
-    ) -> None:
+    ) -> Awaitable[None]:
         need(caller, "read")
         cursors = valid.cursors("threads", request.threads, MAX_WAIT_THREADS)
         if not cursors:
@@ -133,7 +82,7 @@ class BusService:
             expire_time=caller.expire_time,
             include_participants=request.include_participants,
         )
-        await self._bus.follow(wait, send)
+        return self._bus.follow(wait, send)  # and keep nothing of the request meanwhile
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
         need(caller, "read")
@@ -209,6 +158,7 @@ class BusService:
                 pb.ServerLimits(
                     max_content_bytes=settings.max_content_bytes,
                     max_message_bytes=MAX_MESSAGE_BYTES,
+                    max_batch_posts=MAX_BATCH_POSTS,
                     max_wait_threads=MAX_WAIT_THREADS,
                     max_open_waits=settings.max_open_waits,
                 )

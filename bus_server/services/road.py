@@ -2,9 +2,7 @@
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
-import logging
-import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -13,10 +11,8 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from bus_server.auth import Auth
-from bus_server.errors import BusError, Draining, Internal, ValidationFailed
-from bus_server.status import to_status
-
-logger = logging.getLogger(__name__)
+from bus_server.errors import BusError, Draining, ValidationFailed
+from bus_server.status import incident, to_status
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -40,7 +36,9 @@ class Road(grpc.GenericRpcHandler):
         """Serve a service, all of whose methods the servicer has."""
         for method in service.methods:
             call = getattr(servicer, method.name)
-            make = self._stream if method.server_streaming else self._unary
+            make: Callable[[MethodDescriptor, Any], grpc.RpcMethodHandler[Any, Any]] = self._unary
+            if method.server_streaming:
+                make = self._both_ways if method.client_streaming else self._stream
             self._handlers[f"/{service.full_name}/{method.name}"] = make(method, call)
 
     def service(
@@ -62,7 +60,7 @@ class Road(grpc.GenericRpcHandler):
             except BusError as refusal:
                 error = refusal
             except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
-                error = _incident(method, bug)
+                error = incident(method.full_name, bug)
             await _abort(context, error)
 
         return grpc.unary_unary_rpc_method_handler(handle)
@@ -87,10 +85,39 @@ class Road(grpc.GenericRpcHandler):
             except grpc.aio.InternalError:
                 return  # the client left in the midst of a write
             except Exception as bug:  # noqa: BLE001 - as above
-                error = _incident(method, bug)
+                error = incident(method.full_name, bug)
             await _abort(context, error)
 
         return grpc.unary_stream_rpc_method_handler(handle)
+
+    def _both_ways(
+        self, method: MethodDescriptor, call: Callable[..., Awaitable[None]]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        parse = _parser(method)
+
+        async def handle(requests: AsyncIterator[bytes], context: Context) -> None:
+            async def parsed() -> AsyncIterator[Message]:
+                async for data in requests:
+                    # Its token may have ended since, and the server may be going away.
+                    await self._admit(context, token_needed=True)
+                    yield parse(data)
+
+            async def send(response: Message) -> None:
+                await context.write(response.SerializeToString())
+
+            try:
+                caller = await self._admit(context, token_needed=True)
+                await call(parsed(), caller, send)
+                return
+            except BusError as refusal:
+                error = refusal
+            except grpc.aio.InternalError:
+                return  # the client left in the midst of a write
+            except Exception as bug:  # noqa: BLE001 - as above
+                error = incident(method.full_name, bug)
+            await _abort(context, error)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
 
     async def _admit(self, context: Context, token_needed: bool) -> Any:
         if self.draining:
@@ -115,12 +142,6 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
             ) from None
 
     return parse
-
-
-def _incident(method: MethodDescriptor, bug: Exception) -> Internal:
-    incident = secrets.token_hex(4)
-    logger.error("incident %s in %s", incident, method.full_name, exc_info=bug)
-    return Internal(incident)
 
 
 async def _abort(context: Context, error: BusError) -> NoReturn:

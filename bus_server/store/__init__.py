@@ -44,10 +44,7 @@ class Append(Command["Appended"]):
     epoch: str = ""
     #: Register the sender at need: the post is an operator's on its behalf.
     register_sender: bool = False
-
-    @property
-    def size(self) -> int:
-        return self.message.ByteSize() + 256
+    size: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +56,17 @@ class Appended:
     deduplicated: bool
     last_seq: int
     epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMany(Command["list[Appended | Exception]"]):
+    """Append messages one after the other. Each has its own answer: a refused one stops nothing."""
+
+    posts: Sequence[Append]
+
+    @property
+    def size(self) -> int:
+        return sum(post.size for post in self.posts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from bus_server import store
 from bus_server.errors import (
     AccessDenied,
     AgentNotFound,
+    BusError,
     CursorInvalid,
     ExpectedSeqRequired,
     MessageNotFound,
@@ -37,11 +38,6 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
     if edited is not None:
         edited.edit_seq = message.seq
         tx.replace(edited)
-    if message.request_id:
-        tx.db.execute(
-            "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)",
-            (head.thread_id, message.sender, message.request_id, message.seq),
-        )
     if message.sender != "anonymous":
         tx.participate(head.thread_id, message.sender, message.based_on_seq)
     for name in _addressed(message):
@@ -49,16 +45,22 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
     return store.Appended(message.seq, tx.now, False, message.seq, head.epoch)
 
 
+def append_many(tx: Transaction, command: store.AppendMany) -> list[store.Appended | Exception]:
+    answers: list[store.Appended | Exception] = []
+    for post in command.posts:
+        try:
+            answers.append(append(tx, post))
+        except BusError as refusal:
+            answers.append(refusal)
+    return answers
+
+
 def _earlier(tx: Transaction, head: store.Head, message: Message) -> Message | None:
     """The message that this request_id made, if it did; refuses another body."""
-    row = tx.db.execute(
-        "SELECT m.body FROM request AS r JOIN message AS m ON m.id = r.thread_id << 32 | r.seq"
-        " WHERE r.thread_id = ? AND r.sender = ? AND r.request_id = ?",
-        (head.thread_id, message.sender, message.request_id),
-    ).fetchone()
-    if row is None:
+    seq = tx.request(head.thread_id, message.sender, message.request_id)
+    earlier = None if seq is None else tx.message(head, seq)
+    if earlier is None:
         return None
-    earlier = Message.FromString(row[0])
     if _body(earlier) != _body(message):
         raise RequestIdReused(message.request_id, earlier.seq)
     return earlier

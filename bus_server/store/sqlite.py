@@ -111,17 +111,32 @@ class SqliteStore:
             return self._transact(db, commands)
         except Exception as error:
             meaning = _meaning(error)
-            if isinstance(meaning, BusError) or len(commands) == 1:
+            alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
+            if isinstance(meaning, BusError) or alone:
                 raise meaning from error
             logger.warning("a batch of %d failed (%s): one by one", len(commands), error)
         # Something unforeseen in one of them: find out in which, so that it fails alone.
         whole = store.Commit()
         for command in commands:
-            try:
-                whole.add(self._transact(db, [command]))
-            except Exception as error:  # noqa: BLE001 - its caller hears of it
-                whole.outcomes.append(_meaning(error))
+            if isinstance(command, store.AppendMany):
+                each = [self._alone_in_a_transaction(db, whole, post) for post in command.posts]
+                whole.outcomes.append(each)
+            else:
+                whole.outcomes.append(self._alone_in_a_transaction(db, whole, command))
         return whole
+
+    def _alone_in_a_transaction(
+        self, db: sqlite3.Connection, whole: store.Commit, command: store.Command[Any]
+    ) -> Any:
+        """What becomes of a command; what it did is added to the whole."""
+        try:
+            commit = self._transact(db, [command])
+        except Exception as error:  # noqa: BLE001 - its caller hears of it
+            return _meaning(error)
+        (outcome,) = commit.outcomes
+        commit.outcomes.clear()
+        whole.add(commit)
+        return outcome
 
     def _transact(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]

@@ -135,6 +135,7 @@ def _record(
     entry.priority = PRIORITY_NORMAL
     entry.content = f"{entry.sender} set the thread's {change}"
     tx.insert(entry)
+    tx.flush()  # the thread is read next, and its head with it
     tx.move(command.name, head._replace(seq=entry.seq))
 
 

@@ -2,6 +2,8 @@
 
 import sqlite3
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from bus_server import store
 from bus_server.errors import QuotaExceeded, ThreadNotFound
 from bus_server.store import reads
@@ -16,6 +18,12 @@ class Transaction:
         self.now = now  # microseconds since the epoch
         self.commit = store.Commit()
         self._heads: dict[str, store.Head] = {}
+        self._create_time = Timestamp()
+        self._create_time.FromMicroseconds(now)
+        #: Rows that are not written yet: messages, and by which request_id they came.
+        self._messages: list[tuple[int, int, str, bytes]] = []
+        self._requests: dict[tuple[int, str, str], int] = {}
+        self._participants: set[tuple[int, str]] = set()
 
     def head(self, name: str) -> store.Head:
         """Where a thread ends, as of this moment in the transaction."""
@@ -26,26 +34,53 @@ class Transaction:
         return self._heads[name]
 
     def insert(self, message: Message) -> None:
-        """Append a message to its thread: gives it its seq and its time."""
-        head = self.head(message.thread)
-        if head.seq >= store.MAX_SEQ:
+        """Append a message to its thread: gives it its seq and its time.
+
+        What is inserted is written at the next `flush`, many rows with one statement.
+        """
+        name = message.thread
+        head = self.head(name)
+        thread_id, seq = head.thread_id, head.seq + 1
+        if seq > store.MAX_SEQ:
             raise QuotaExceeded("entries of a thread", store.MAX_SEQ, "go on in a new one")
-        message.seq = head.seq + 1
-        message.create_time.FromMicroseconds(self.now)
-        self.db.execute(
-            "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)",
-            (
-                head.thread_id << 32 | message.seq,
-                self.now,
-                message.sender,
-                message.SerializeToString(),
-            ),
-        )
-        self.move(message.thread, head._replace(seq=message.seq))
-        self.commit.entries.setdefault(message.thread, []).append(message)
+        message.seq = seq
+        message.create_time.CopyFrom(self._create_time)
+        sender, body = message.sender, message.SerializeToString()
+        self._messages.append((thread_id << 32 | seq, self.now, sender, body))
+        if message.request_id:
+            key = (thread_id, sender, message.request_id)
+            self._requests[key] = seq
+        self.move(name, head._replace(seq=seq))
+        self.commit.entries.setdefault(name, []).append(message)
+
+    def request(self, thread_id: int, sender: str, request_id: str) -> int | None:
+        """Seq of the message that a request_id made in a thread."""
+        key = (thread_id, sender, request_id)
+        if key in self._requests:
+            return self._requests[key]
+        row = self.db.execute(
+            "SELECT seq FROM request WHERE thread_id = ? AND sender = ? AND request_id = ?", key
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def flush(self) -> None:
+        """Write what was inserted, so that queries see it."""
+        if self._messages:
+            self.db.executemany(
+                "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)", self._messages
+            )
+            self._messages = []
+        if self._requests:
+            self.db.executemany(
+                "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)",
+                [(*key, seq) for key, seq in self._requests.items()],
+            )
+            self._requests = {}
+        self._participants.clear()  # what is asked next may take somebody out
 
     def message(self, head: store.Head, seq: int) -> Message | None:
         """An entry of a thread."""
+        self.flush()
         if seq > head.seq:
             return None  # with more than 32 bits it would be another thread's
         row = self.db.execute(
@@ -75,6 +110,9 @@ class Transaction:
 
     def participate(self, thread_id: int, agent: str, read_seq: int = 0) -> None:
         """Make an agent a participant and raise what it has read; none that was unregistered."""
+        if not read_seq and (thread_id, agent) in self._participants:
+            return
+        self._participants.add((thread_id, agent))
         self.db.execute(
             "INSERT INTO participant (thread_id, agent, read_seq, join_time)"
             " SELECT :thread, :agent, :read, :now WHERE NOT EXISTS"

@@ -11,6 +11,7 @@ from bus_server.store.transaction import Transaction
 
 _COMMANDS: dict[type[store.Command[Any]], Callable[[Transaction, Any], Any]] = {
     store.Append: posts.append,
+    store.AppendMany: posts.append_many,
     store.CreateThread: threads.create_thread,
     store.JoinThread: threads.join_thread,
     store.SetThreadState: threads.set_thread_state,
@@ -26,6 +27,8 @@ _COMMANDS: dict[type[store.Command[Any]], Callable[[Transaction, Any], Any]] = {
     store.Checkpoint: participants.checkpoint,
 }
 
+_APPENDS = (store.Append, store.AppendMany)
+
 
 def run(db: sqlite3.Connection, commands: Iterable[store.Command[Any]], now: int) -> store.Commit:
     """Run commands in order; each one's outcome is its answer or its BusError."""
@@ -33,8 +36,11 @@ def run(db: sqlite3.Connection, commands: Iterable[store.Command[Any]], now: int
     for command in commands:
         outcome: Any
         try:
+            if type(command) not in _APPENDS:
+                tx.flush()  # it may look at what was appended before
             outcome = _COMMANDS[type(command)](tx, command)
         except BusError as refusal:
             outcome = refusal
         tx.commit.outcomes.append(outcome)
+    tx.flush()
     return tx.commit

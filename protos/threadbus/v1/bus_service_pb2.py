@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from threadbus.v1 import agent_pb2 as threadbus_dot_v1_dot_agent__pb2
 from threadbus.v1 import message_pb2 as threadbus_dot_v1_dot_message__pb2
 from threadbus.v1 import thread_pb2 as threadbus_dot_v1_dot_thread__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ethreadbus/v1/bus_service.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xfb\x03\n\x12PostMessageRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x1e\n\x11\x65xpected_last_seq\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08reply_to\x18\x05 \x01(\x03\x12\x10\n\x08mentions\x18\x06 \x03(\t\x12\x12\n\nhandoff_to\x18\x07 \x01(\t\x12(\n\x08priority\x18\x08 \x01(\x0e\x32\x16.threadbus.v1.Priority\x12<\n\x06labels\x18\t \x03(\x0b\x32,.threadbus.v1.PostMessageRequest.LabelsEntry\x12-\n\x0b\x61ttachments\x18\n \x03(\x0b\x32\x18.threadbus.v1.Attachment\x12\x19\n\x0c\x62\x61sed_on_seq\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\x12include_recipients\x18\x0c \x01(\x08\x12\x0f\n\x07\x65\x64it_of\x18\r \x01(\x03\x12\r\n\x05\x65poch\x18\x0e \x01(\t\x12\x14\n\x0con_behalf_of\x18\x0f \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_expected_last_seqB\x0f\n\r_based_on_seq\"\xc9\x01\n\x13PostMessageResponse\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x65\x64uplicated\x18\x04 \x01(\x08\x12\x10\n\x08last_seq\x18\x05 \x01(\x03\x12-\n\nrecipients\x18\x06 \x03(\x0b\x32\x19.threadbus.v1.Participant\x12\r\n\x05\x65poch\x18\x07 \x01(\t\"\x97\x02\n\x13WaitMessagesRequest\x12%\n\x07threads\x18\x01 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12+\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1b.threadbus.v1.MessageFilter\x12\x14\n\x0cmax_messages\x18\x03 \x01(\x05\x12+\n\x08max_wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12keepalive_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmin_messages\x18\x06 \x01(\x05\x12\x1c\n\x14include_participants\x18\x07 \x01(\x08\"\xf3\x02\n\x14WaitMessagesResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.threadbus.v1.WaitStartedH\x00\x12.\n\x08messages\x18\x02 \x01(\x0b\x32\x1a.threadbus.v1.MessageBatchH\x00\x12\x31\n\tcaught_up\x18\x03 \x01(\x0b\x32\x1c.threadbus.v1.ThreadPositionH\x00\x12\x30\n\tkeepalive\x18\x04 \x01(\x0b\x32\x1b.threadbus.v1.WaitKeepaliveH\x00\x12*\n\x06resync\x18\x05 \x01(\x0b\x32\x18.threadbus.v1.WaitResyncH\x00\x12*\n\x06\x65nding\x18\x06 \x01(\x0b\x32\x18.threadbus.v1.WaitEndingH\x00\x12\x37\n\x0cparticipants\x18\x07 \x01(\x0b\x32\x1f.threadbus.v1.ParticipantUpdateH\x00\x42\x07\n\x05\x66rame\"s\n\x0bWaitStarted\x12-\n\x07threads\x18\x01 \x03(\x0b\x32\x1c.threadbus.v1.ThreadPosition\x12\x35\n\x12keepalive_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x0cMessageBatch\x12$\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Cursor\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.threadbus.v1.Message\">\n\rWaitKeepalive\x12-\n\x07threads\x18\x01 \x03(\x0b\x32\x1c.threadbus.v1.ThreadPosition\"\xeb\x01\n\nWaitResync\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.threadbus.v1.WaitResync.Reason\x12.\n\x08position\x18\x02 \x01(\x0b\x32\x1c.threadbus.v1.ThreadPosition\x12\'\n\trequested\x18\x03 \x01(\x0b\x32\x14.threadbus.v1.Cursor\"S\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_CURSOR_AHEAD\x10\x02\x12\x18\n\x14REASON_EPOCH_CHANGED\x10\x03\"\xe5\x02\n\nWaitEnding\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.threadbus.v1.WaitEnding.Reason\x12.\n\x0bretry_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x07threads\x18\x03 \x03(\x0b\x32\x1c.threadbus.v1.ThreadPosition\"\xc6\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_MAX_MESSAGES\x10\x01\x12\x17\n\x13REASON_MIN_MESSAGES\x10\x02\x12\x13\n\x0fREASON_MAX_WAIT\x10\x03\x12\x13\n\x0fREASON_DEADLINE\x10\x04\x12\x13\n\x0fREASON_DRAINING\x10\x05\x12\x19\n\x15REASON_THREADS_CLOSED\x10\x07\x12\x18\n\x14REASON_SESSION_ENDED\x10\x08\"b\n\x11ParticipantUpdate\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12/\n\x0cparticipants\x18\x02 \x03(\x0b\x32\x19.threadbus.v1.Participant\x12\x0c\n\x04left\x18\x03 \x03(\t\"\xa4\x01\n\x10HeartbeatRequest\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.threadbus.v1.Presence\x12\x13\n\x0bstatus_text\x18\x02 \x01(\t\x12*\n\x0cread_cursors\x18\x03 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd9\x01\n\x11HeartbeatResponse\x12\x35\n\x12heartbeat_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\ragent_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06unread\x18\x05 \x03(\x0b\x32\x1a.threadbus.v1.ThreadUnread\"B\n\x0cThreadUnread\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\x10\n\x08read_seq\x18\x03 \x01(\x03\"\xa7\x01\n\x13ListMessagesRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x12\n\nbefore_seq\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x05\x12+\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x1b.threadbus.v1.MessageFilter\x12\x0e\n\x06newest\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\t\"\xb6\x01\n\x14ListMessagesResponse\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.threadbus.v1.Message\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\x11\n\tfirst_seq\x18\x03 \x01(\x03\x12\x16\n\x0enext_after_seq\x18\x04 \x01(\x03\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x12\x17\n\x0fnext_before_seq\x18\x06 \x01(\x03\x12\r\n\x05\x65poch\x18\x07 \x01(\t\"0\n\x11GetMessageRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"<\n\x12GetMessageResponse\x12&\n\x07message\x18\x01 \x01(\x0b\x32\x15.threadbus.v1.Message\"\x16\n\x14GetServerInfoRequest\"\xf2\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x12\n\ndurability\x18\x03 \x01(\t\x12\x0c\n\x04\x61uth\x18\x04 \x01(\t\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12*\n\x06limits\x18\x08 \x01(\x0b\x32\x1a.threadbus.v1.ServerLimits\x12\x35\n\x12heartbeat_interval\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\ragent_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fworking_timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0bserver_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x01\n\x0cServerLimits\x12\x19\n\x11max_content_bytes\x18\x01 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x05\x12\x18\n\x10max_wait_threads\x18\x04 \x01(\x05\x12\x16\n\x0emax_open_waits\x18\x05 \x01(\x05\x12,\n\tmax_lease\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration2\x89\x04\n\nBusService\x12R\n\x0bPostMessage\x12 .threadbus.v1.PostMessageRequest\x1a!.threadbus.v1.PostMessageResponse\x12W\n\x0cWaitMessages\x12!.threadbus.v1.WaitMessagesRequest\x1a\".threadbus.v1.WaitMessagesResponse0\x01\x12L\n\tHeartbeat\x12\x1e.threadbus.v1.HeartbeatRequest\x1a\x1f.threadbus.v1.HeartbeatResponse\x12U\n\x0cListMessages\x12!.threadbus.v1.ListMessagesRequest\x1a\".threadbus.v1.ListMessagesResponse\x12O\n\nGetMessage\x12\x1f.threadbus.v1.GetMessageRequest\x1a .threadbus.v1.GetMessageResponse\x12X\n\rGetServerInfo\x12\".threadbus.v1.GetServerInfoRequest\x1a#.threadbus.v1.GetServerInfoResponseBc\n\x10\x64\x65v.threadbus.v1B\x0f\x42usServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ethreadbus/v1/bus_service.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18threadbus/v1/agent.proto\x1a\x1athreadbus/v1/message.proto\x1a\x19threadbus/v1/thread.proto\"\xfb\x03\n\x12PostMessageRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x1e\n\x11\x65xpected_last_seq\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08reply_to\x18\x05 \x01(\x03\x12\x10\n\x08mentions\x18\x06 \x03(\t\x12\x12\n\nhandoff_to\x18\x07 \x01(\t\x12(\n\x08priority\x18\x08 \x01(\x0e\x32\x16.threadbus.v1.Priority\x12<\n\x06labels\x18\t \x03(\x0b\x32,.threadbus.v1.PostMessageRequest.LabelsEntry\x12-\n\x0b\x61ttachments\x18\n \x03(\x0b\x32\x18.threadbus.v1.Attachment\x12\x19\n\x0c\x62\x61sed_on_seq\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\x12include_recipients\x18\x0c \x01(\x08\x12\x0f\n\x07\x65\x64it_of\x18\r \x01(\x03\x12\r\n\x05\x65poch\x18\x0e \x01(\t\x12\x14\n\x0con_behalf_of\x18\x0f \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_expected_last_seqB\x0f\n\r_based_on_seq\"\xc9\x01\n\x13PostMessageResponse\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64\x65\x64uplicated\x18\x04 \x01(\x08\x12\x10\n\x08last_seq\x18\x05 \x01(\x03\x12-\n\nrecipients\x18\x06 \x03(\x0b\x32\x19.threadbus.v1.Participant\x12\r\n\x05\x65poch\x18\x07 \x01(\t\"F\n\x13PostMessagesRequest\x12/\n\x05posts\x18\x01 \x03(\x0b\x32 .threadbus.v1.PostMessageRequest\"A\n\x14PostMessagesResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.threadbus.v1.PostResult\"s\n\nPostResult\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32!.threadbus.v1.PostMessageResponseH\x00\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x97\x02\n\x13WaitMessagesRequest\x12%\n\x07threads\x18\x01 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12+\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1b.threadbus.v1.MessageFilter\x12\x14\n\x0cmax_messages\x18\x03 \x01(\x05\x12+\n\x08max_wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12keepalive_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmin_messages\x18\x06 \x01(\x05\x12\x1c\n\x14include_participants\x18\x07 \x01(\x08\"\xf3\x02\n\x14WaitMessagesResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.threadbus.v1.WaitStartedH\x00\x12.\n\x08messages\x18\x02 \x01(\x0b\x32\x1a.threadbus.v1.MessageBatchH\x00\x12\x31\n\tcaught_up\x18\x03 \x01(\x0b\x32\x1c.threadbus.v1.ThreadPositionH\x00\x12\x30\n\tkeepalive\x18\x04 \x01(\x0b\x32\x1b.threadbus.v1.WaitKeepaliveH\x00\x12*\n\x06resync\x18\x05 \x01(\x0b\x32\x18.threadbus.v1.WaitResyncH\x00\x12*\n\x06\x65nding\x18\x06 \x01(\x0b\x32\x18.threadbus.v1.WaitEndingH\x00\x12\x37\n\x0cparticipants\x18\x07 \x01(\x0b\x32\x1f.threadbus.v1.ParticipantUpdateH\x00\x42\x07\n\x05\x66rame\"s\n\x0bWaitStarted\x12-\n\x07threads\x18\x01 \x03(\x0b\x32\x1c.threadbus.v1.ThreadPosition\x12\x35\n\x12keepalive_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"]\n\x0cMessageBatch\x12$\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x14.threadbus.v1.Cursor\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.threadbus.v1.Message\">\n\rWaitKeepalive\x12-\n\x07threads\x18\x01 \x03(\x0b\x32\x1c.threadbus.v1.ThreadPosition\"\xeb\x01\n\nWaitResync\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.threadbus.v1.WaitResync.Reason\x12.\n\x08position\x18\x02 \x01(\x0b\x32\x1c.threadbus.v1.ThreadPosition\x12\'\n\trequested\x18\x03 \x01(\x0b\x32\x14.threadbus.v1.Cursor\"S\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_CURSOR_AHEAD\x10\x02\x12\x18\n\x14REASON_EPOCH_CHANGED\x10\x03\"\xe5\x02\n\nWaitEnding\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.threadbus.v1.WaitEnding.Reason\x12.\n\x0bretry_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x07threads\x18\x03 \x03(\x0b\x32\x1c.threadbus.v1.ThreadPosition\"\xc6\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_MAX_MESSAGES\x10\x01\x12\x17\n\x13REASON_MIN_MESSAGES\x10\x02\x12\x13\n\x0fREASON_MAX_WAIT\x10\x03\x12\x13\n\x0fREASON_DEADLINE\x10\x04\x12\x13\n\x0fREASON_DRAINING\x10\x05\x12\x19\n\x15REASON_THREADS_CLOSED\x10\x07\x12\x18\n\x14REASON_SESSION_ENDED\x10\x08\"b\n\x11ParticipantUpdate\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12/\n\x0cparticipants\x18\x02 \x03(\x0b\x32\x19.threadbus.v1.Participant\x12\x0c\n\x04left\x18\x03 \x03(\t\"\xa4\x01\n\x10HeartbeatRequest\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.threadbus.v1.Presence\x12\x13\n\x0bstatus_text\x18\x02 \x01(\t\x12*\n\x0cread_cursors\x18\x03 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd9\x01\n\x11HeartbeatResponse\x12\x35\n\x12heartbeat_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\ragent_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06unread\x18\x05 \x03(\x0b\x32\x1a.threadbus.v1.ThreadUnread\"B\n\x0cThreadUnread\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\x10\n\x08read_seq\x18\x03 \x01(\x03\"\xa7\x01\n\x13ListMessagesRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x12\n\nbefore_seq\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x05\x12+\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x1b.threadbus.v1.MessageFilter\x12\x0e\n\x06newest\x18\x06 \x01(\x08\x12\r\n\x05\x65poch\x18\x07 \x01(\t\"\xb6\x01\n\x14ListMessagesResponse\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.threadbus.v1.Message\x12\x10\n\x08head_seq\x18\x02 \x01(\x03\x12\x11\n\tfirst_seq\x18\x03 \x01(\x03\x12\x16\n\x0enext_after_seq\x18\x04 \x01(\x03\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x12\x17\n\x0fnext_before_seq\x18\x06 \x01(\x03\x12\r\n\x05\x65poch\x18\x07 \x01(\t\"0\n\x11GetMessageRequest\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"<\n\x12GetMessageResponse\x12&\n\x07message\x18\x01 \x01(\x0b\x32\x15.threadbus.v1.Message\"\x16\n\x14GetServerInfoRequest\"\xf2\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x12\n\ndurability\x18\x03 \x01(\t\x12\x0c\n\x04\x61uth\x18\x04 \x01(\t\x12\r\n\x05\x61gent\x18\x05 \x01(\t\x12\x0e\n\x06scopes\x18\x06 \x03(\t\x12*\n\x06limits\x18\x08 \x01(\x0b\x32\x1a.threadbus.v1.ServerLimits\x12\x35\n\x12heartbeat_interval\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\ragent_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fworking_timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0bserver_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbd\x01\n\x0cServerLimits\x12\x19\n\x11max_content_bytes\x18\x01 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x05\x12\x17\n\x0fmax_batch_posts\x18\x03 \x01(\x05\x12\x18\n\x10max_wait_threads\x18\x04 \x01(\x05\x12\x16\n\x0emax_open_waits\x18\x05 \x01(\x05\x12,\n\tmax_lease\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration2\xe4\x04\n\nBusService\x12R\n\x0bPostMessage\x12 .threadbus.v1.PostMessageRequest\x1a!.threadbus.v1.PostMessageResponse\x12Y\n\x0cPostMessages\x12!.threadbus.v1.PostMessagesRequest\x1a\".threadbus.v1.PostMessagesResponse(\x01\x30\x01\x12W\n\x0cWaitMessages\x12!.threadbus.v1.WaitMessagesRequest\x1a\".threadbus.v1.WaitMessagesResponse0\x01\x12L\n\tHeartbeat\x12\x1e.threadbus.v1.HeartbeatRequest\x1a\x1f.threadbus.v1.HeartbeatResponse\x12U\n\x0cListMessages\x12!.threadbus.v1.ListMessagesRequest\x1a\".threadbus.v1.ListMessagesResponse\x12O\n\nGetMessage\x12\x1f.threadbus.v1.GetMessageRequest\x1a .threadbus.v1.GetMessageResponse\x12X\n\rGetServerInfo\x12\".threadbus.v1.GetServerInfoRequest\x1a#.threadbus.v1.GetServerInfoResponseBc\n\x10\x64\x65v.threadbus.v1B\x0f\x42usServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,52 +40,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.threadbus.v1B\017BusServiceProtoP\001Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\252\002\014ThreadBus.V1'
   _globals['_POSTMESSAGEREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_POSTMESSAGEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_POSTMESSAGEREQUEST']._serialized_start=195
-  _globals['_POSTMESSAGEREQUEST']._serialized_end=702
-  _globals['_POSTMESSAGEREQUEST_LABELSENTRY']._serialized_start=618
-  _globals['_POSTMESSAGEREQUEST_LABELSENTRY']._serialized_end=663
-  _globals['_POSTMESSAGERESPONSE']._serialized_start=705
-  _globals['_POSTMESSAGERESPONSE']._serialized_end=906
-  _globals['_WAITMESSAGESREQUEST']._serialized_start=909
-  _globals['_WAITMESSAGESREQUEST']._serialized_end=1188
-  _globals['_WAITMESSAGESRESPONSE']._serialized_start=1191
-  _globals['_WAITMESSAGESRESPONSE']._serialized_end=1562
-  _globals['_WAITSTARTED']._serialized_start=1564
-  _globals['_WAITSTARTED']._serialized_end=1679
-  _globals['_MESSAGEBATCH']._serialized_start=1681
-  _globals['_MESSAGEBATCH']._serialized_end=1774
-  _globals['_WAITKEEPALIVE']._serialized_start=1776
-  _globals['_WAITKEEPALIVE']._serialized_end=1838
-  _globals['_WAITRESYNC']._serialized_start=1841
-  _globals['_WAITRESYNC']._serialized_end=2076
-  _globals['_WAITRESYNC_REASON']._serialized_start=1993
-  _globals['_WAITRESYNC_REASON']._serialized_end=2076
-  _globals['_WAITENDING']._serialized_start=2079
-  _globals['_WAITENDING']._serialized_end=2436
-  _globals['_WAITENDING_REASON']._serialized_start=2238
-  _globals['_WAITENDING_REASON']._serialized_end=2436
-  _globals['_PARTICIPANTUPDATE']._serialized_start=2438
-  _globals['_PARTICIPANTUPDATE']._serialized_end=2536
-  _globals['_HEARTBEATREQUEST']._serialized_start=2539
-  _globals['_HEARTBEATREQUEST']._serialized_end=2703
-  _globals['_HEARTBEATRESPONSE']._serialized_start=2706
-  _globals['_HEARTBEATRESPONSE']._serialized_end=2923
-  _globals['_THREADUNREAD']._serialized_start=2925
-  _globals['_THREADUNREAD']._serialized_end=2991
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=2994
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=3161
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=3164
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=3346
-  _globals['_GETMESSAGEREQUEST']._serialized_start=3348
-  _globals['_GETMESSAGEREQUEST']._serialized_end=3396
-  _globals['_GETMESSAGERESPONSE']._serialized_start=3398
-  _globals['_GETMESSAGERESPONSE']._serialized_end=3458
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=3460
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=3482
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=3485
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=3855
-  _globals['_SERVERLIMITS']._serialized_start=3858
-  _globals['_SERVERLIMITS']._serialized_end=4022
-  _globals['_BUSSERVICE']._serialized_start=4025
-  _globals['_BUSSERVICE']._serialized_end=4546
+  _globals['_POSTMESSAGEREQUEST']._serialized_start=220
+  _globals['_POSTMESSAGEREQUEST']._serialized_end=727
+  _globals['_POSTMESSAGEREQUEST_LABELSENTRY']._serialized_start=643
+  _globals['_POSTMESSAGEREQUEST_LABELSENTRY']._serialized_end=688
+  _globals['_POSTMESSAGERESPONSE']._serialized_start=730
+  _globals['_POSTMESSAGERESPONSE']._serialized_end=931
+  _globals['_POSTMESSAGESREQUEST']._serialized_start=933
+  _globals['_POSTMESSAGESREQUEST']._serialized_end=1003
+  _globals['_POSTMESSAGESRESPONSE']._serialized_start=1005
+  _globals['_POSTMESSAGESRESPONSE']._serialized_end=1070
+  _globals['_POSTRESULT']._serialized_start=1072
+  _globals['_POSTRESULT']._serialized_end=1187
+  _globals['_WAITMESSAGESREQUEST']._serialized_start=1190
+  _globals['_WAITMESSAGESREQUEST']._serialized_end=1469
+  _globals['_WAITMESSAGESRESPONSE']._serialized_start=1472
+  _globals['_WAITMESSAGESRESPONSE']._serialized_end=1843
+  _globals['_WAITSTARTED']._serialized_start=1845
+  _globals['_WAITSTARTED']._serialized_end=1960
+  _globals['_MESSAGEBATCH']._serialized_start=1962
+  _globals['_MESSAGEBATCH']._serialized_end=2055
+  _globals['_WAITKEEPALIVE']._serialized_start=2057
+  _globals['_WAITKEEPALIVE']._serialized_end=2119
+  _globals['_WAITRESYNC']._serialized_start=2122
+  _globals['_WAITRESYNC']._serialized_end=2357
+  _globals['_WAITRESYNC_REASON']._serialized_start=2274
+  _globals['_WAITRESYNC_REASON']._serialized_end=2357
+  _globals['_WAITENDING']._serialized_start=2360
+  _globals['_WAITENDING']._serialized_end=2717
+  _globals['_WAITENDING_REASON']._serialized_start=2519
+  _globals['_WAITENDING_REASON']._serialized_end=2717
+  _globals['_PARTICIPANTUPDATE']._serialized_start=2719
+  _globals['_PARTICIPANTUPDATE']._serialized_end=2817
+  _globals['_HEARTBEATREQUEST']._serialized_start=2820
+  _globals['_HEARTBEATREQUEST']._serialized_end=2984
+  _globals['_HEARTBEATRESPONSE']._serialized_start=2987
+  _globals['_HEARTBEATRESPONSE']._serialized_end=3204
+  _globals['_THREADUNREAD']._serialized_start=3206
+  _globals['_THREADUNREAD']._serialized_end=3272
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=3275
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=3442
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=3445
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=3627
+  _globals['_GETMESSAGEREQUEST']._serialized_start=3629
+  _globals['_GETMESSAGEREQUEST']._serialized_end=3677
+  _globals['_GETMESSAGERESPONSE']._serialized_start=3679
+  _globals['_GETMESSAGERESPONSE']._serialized_end=3739
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=3741
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=3763
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=3766
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=4136
+  _globals['_SERVERLIMITS']._serialized_start=4139
+  _globals['_SERVERLIMITS']._serialized_end=4328
+  _globals['_BUSSERVICE']._serialized_start=4331
+  _globals['_BUSSERVICE']._serialized_end=4943
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from threadbus.v1 import agent_pb2 as _agent_pb2
 from threadbus.v1 import message_pb2 as _message_pb2
 from threadbus.v1 import thread_pb2 as _thread_pb2
@@ -197,6 +198,86 @@ class PostMessageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PostMessageResponse: _TypeAlias = PostMessageResponse  # noqa: Y015
+
+@_typing.final
+class PostMessagesRequest(_message.Message):
+    """A batch of posts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def posts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostMessageRequest]:
+        """1–1,000 posts, under 4 MiB in all."""
+
+    def __init__(
+        self,
+        *,
+        posts: _abc.Iterable[Global___PostMessageRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["posts", b"posts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostMessagesRequest: _TypeAlias = PostMessagesRequest  # noqa: Y015
+
+@_typing.final
+class PostMessagesResponse(_message.Message):
+    """What became of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostResult]:
+        """One for each post of the request, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___PostResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostMessagesResponse: _TypeAlias = PostMessagesResponse  # noqa: Y015
+
+@_typing.final
+class PostResult(_message.Message):
+    """What became of one post. The only place where an error is inside an OK answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___PostMessageResponse:
+        """Posted."""
+
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """Refused: the status that PostMessage would have ended with, details included."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___PostMessageResponse | None = ...,
+        status: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "result", b"result", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "result", b"result", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "status"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___PostResult: _TypeAlias = PostResult  # noqa: Y015
 
 @_typing.final
 class WaitMessagesRequest(_message.Message):
@@ -935,6 +1016,7 @@ class ServerLimits(_message.Message):
 
     MAX_CONTENT_BYTES_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_POSTS_FIELD_NUMBER: _builtins.int
     MAX_WAIT_THREADS_FIELD_NUMBER: _builtins.int
     MAX_OPEN_WAITS_FIELD_NUMBER: _builtins.int
     MAX_LEASE_FIELD_NUMBER: _builtins.int
@@ -942,6 +1024,8 @@ class ServerLimits(_message.Message):
     """Bytes of Message.content."""
     max_message_bytes: _builtins.int
     """Bytes of a whole message."""
+    max_batch_posts: _builtins.int
+    """Posts in one PostMessagesRequest."""
     max_wait_threads: _builtins.int
     """Threads in one wait."""
     max_open_waits: _builtins.int
@@ -955,13 +1039,14 @@ class ServerLimits(_message.Message):
         *,
         max_content_bytes: _builtins.int = ...,
         max_message_bytes: _builtins.int = ...,
+        max_batch_posts: _builtins.int = ...,
         max_wait_threads: _builtins.int = ...,
         max_open_waits: _builtins.int = ...,
         max_lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_lease", b"max_lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_content_bytes", b"max_content_bytes", "max_lease", b"max_lease", "max_message_bytes", b"max_message_bytes", "max_open_waits", b"max_open_waits", "max_wait_threads", b"max_wait_threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_posts", b"max_batch_posts", "max_content_bytes", b"max_content_bytes", "max_lease", b"max_lease", "max_message_bytes", b"max_message_bytes", "max_open_waits", b"max_open_waits", "max_wait_threads", b"max_wait_threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

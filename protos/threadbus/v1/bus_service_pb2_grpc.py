@@ -40,6 +40,11 @@ class BusServiceStub(object):
                 request_serializer=threadbus_dot_v1_dot_bus__service__pb2.PostMessageRequest.SerializeToString,
                 response_deserializer=threadbus_dot_v1_dot_bus__service__pb2.PostMessageResponse.FromString,
                 _registered_method=True)
+        self.PostMessages = channel.stream_stream(
+                '/threadbus.v1.BusService/PostMessages',
+                request_serializer=threadbus_dot_v1_dot_bus__service__pb2.PostMessagesRequest.SerializeToString,
+                response_deserializer=threadbus_dot_v1_dot_bus__service__pb2.PostMessagesResponse.FromString,
+                _registered_method=True)
         self.WaitMessages = channel.unary_stream(
                 '/threadbus.v1.BusService/WaitMessages',
                 request_serializer=threadbus_dot_v1_dot_bus__service__pb2.WaitMessagesRequest.SerializeToString,
@@ -74,6 +79,17 @@ class BusServiceServicer(object):
     def PostMessage(self, request, context):
         """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
         not have joined it, and is a participant from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PostMessages(self, request_iterator, context):
+        """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
+        one thread get their seqs in the order sent. A batch is not a transaction: one refused post
+        stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
+        them again with the same request_id. A server that is going away answers what it has taken, then
+        ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,6 +142,11 @@ def add_BusServiceServicer_to_server(servicer, server):
                     servicer.PostMessage,
                     request_deserializer=threadbus_dot_v1_dot_bus__service__pb2.PostMessageRequest.FromString,
                     response_serializer=threadbus_dot_v1_dot_bus__service__pb2.PostMessageResponse.SerializeToString,
+            ),
+            'PostMessages': grpc.stream_stream_rpc_method_handler(
+                    servicer.PostMessages,
+                    request_deserializer=threadbus_dot_v1_dot_bus__service__pb2.PostMessagesRequest.FromString,
+                    response_serializer=threadbus_dot_v1_dot_bus__service__pb2.PostMessagesResponse.SerializeToString,
             ),
             'WaitMessages': grpc.unary_stream_rpc_method_handler(
                     servicer.WaitMessages,
@@ -181,6 +202,33 @@ class BusService(object):
             '/threadbus.v1.BusService/PostMessage',
             threadbus_dot_v1_dot_bus__service__pb2.PostMessageRequest.SerializeToString,
             threadbus_dot_v1_dot_bus__service__pb2.PostMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PostMessages(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/threadbus.v1.BusService/PostMessages',
+            threadbus_dot_v1_dot_bus__service__pb2.PostMessagesRequest.SerializeToString,
+            threadbus_dot_v1_dot_bus__service__pb2.PostMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

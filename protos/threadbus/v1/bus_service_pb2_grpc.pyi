@@ -37,6 +37,13 @@ class BusServiceStub:
     """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
     not have joined it, and is a participant from then on.
     """
+    PostMessages: _grpc.StreamStreamMultiCallable[_bus_service_pb2.PostMessagesRequest, _bus_service_pb2.PostMessagesResponse]
+    """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
+    one thread get their seqs in the order sent. A batch is not a transaction: one refused post
+    stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
+    them again with the same request_id. A server that is going away answers what it has taken, then
+    ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+    """
     WaitMessages: _grpc.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]
     """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
     two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
@@ -64,6 +71,13 @@ class BusServiceAsyncStub(BusServiceStub):
     PostMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]  # type: ignore[assignment]
     """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
     not have joined it, and is a participant from then on.
+    """
+    PostMessages: _aio.StreamStreamMultiCallable[_bus_service_pb2.PostMessagesRequest, _bus_service_pb2.PostMessagesResponse]  # type: ignore[assignment]
+    """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
+    one thread get their seqs in the order sent. A batch is not a transaction: one refused post
+    stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
+    them again with the same request_id. A server that is going away answers what it has taken, then
+    ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
     """
     WaitMessages: _aio.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]  # type: ignore[assignment]
     """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
@@ -95,6 +109,19 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_bus_service_pb2.PostMessageResponse, _abc.Awaitable[_bus_service_pb2.PostMessageResponse]]:
         """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
         not have joined it, and is a participant from then on.
+        """
+
+    @_abc_1.abstractmethod
+    def PostMessages(
+        self,
+        request_iterator: _MaybeAsyncIterator[_bus_service_pb2.PostMessagesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_bus_service_pb2.PostMessagesResponse], _abc.AsyncIterator[_bus_service_pb2.PostMessagesResponse]]:
+        """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
+        one thread get their seqs in the order sent. A batch is not a transaction: one refused post
+        stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
+        them again with the same request_id. A server that is going away answers what it has taken, then
+        ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
         """
 
     @_abc_1.abstractmethod

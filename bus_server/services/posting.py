@@ -1,0 +1,182 @@
+"""Posts: one by one, or many through a stream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bus_server.auth import Caller
+from bus_server.bus import Bus
+from bus_server.errors import AccessDenied, BusError, Draining, MessageTooLarge, ValidationFailed
+from bus_server.services import validation as valid
+from bus_server.settings import MAX_BATCH_POSTS, MAX_MESSAGE_BYTES, Settings
+from bus_server.status import as_status, incident
+from bus_server.store import Append, Appended
+from threadbus.v1 import bus_service_pb2 as pb
+from threadbus.v1.agent_pb2 import Presence
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_CHAT,
+    MESSAGE_KIND_EDIT,
+    PRIORITY_NORMAL,
+    Message,
+    Priority,
+)
+
+#: Batches of one stream that are taken in before the first is answered.
+IN_FLIGHT = 4
+
+SendResults: TypeAlias = Callable[[pb.PostMessagesResponse], Awaitable[None]]
+
+
+def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
+    """A post as the bus takes it. Raises BusError when a field is wrong.
+
+    Fields that are not set, most of them in most posts, cost next to nothing.
+    """
+    if request.on_behalf_of and not caller.operator:
+        raise AccessDenied("only an operator may post on_behalf_of another")
+    content, most = request.content, settings.max_content_bytes
+    message = Message(
+        thread=valid.thread_name("thread", request.thread),
+        sender=caller.name,
+        sender_kind=caller.kind,
+        kind=MESSAGE_KIND_CHAT,
+        content=content,
+        priority=PRIORITY_NORMAL,
+    )
+    # A character is four bytes at most: only of long texts need they be counted.
+    if len(content) * 4 > most and (size := len(content.encode())) > most:
+        raise MessageTooLarge("content", size=size, limit=most)
+    if request.edit_of:
+        if not content:
+            raise ValidationFailed(("content", "required: an edit is a new content"))
+        message.kind = MESSAGE_KIND_EDIT
+        message.edit_of = valid.number("edit_of", request.edit_of)
+    if request.attachments:
+        message.attachments.extend(valid.attachments("attachments", request.attachments))
+        message.DiscardUnknownFields()
+    elif not content:
+        raise ValidationFailed(("content", "required unless there is an attachment"))
+    if request.request_id:
+        message.request_id = valid.request_id("request_id", request.request_id)
+    if request.reply_to:
+        message.reply_to = valid.number("reply_to", request.reply_to)
+    if request.mentions:
+        message.mentions.extend(valid.mentions("mentions", request.mentions))
+    if request.priority:
+        priority = valid.enum("priority", request.priority, Priority)
+        message.priority = Priority.ValueType(priority)
+    if request.labels:
+        message.labels.update(valid.labels("labels", request.labels))
+    if request.handoff_to:
+        message.handoff_to = valid.agent_name("handoff_to", request.handoff_to)
+    if request.HasField("based_on_seq"):
+        message.based_on_seq = valid.number("based_on_seq", request.based_on_seq)
+    if request.on_behalf_of:
+        message.sender = valid.own_agent_name("on_behalf_of", request.on_behalf_of)
+        message.posted_by = caller.name
+    size = message.ByteSize()
+    if size > MAX_MESSAGE_BYTES:
+        raise MessageTooLarge("", size=size, limit=MAX_MESSAGE_BYTES)
+    expected = None
+    if request.HasField("expected_last_seq"):
+        expected = valid.number("expected_last_seq", request.expected_last_seq)
+    epoch = request.epoch and valid.text("epoch", request.epoch, 32)
+    return Append(message, expected, epoch, bool(request.on_behalf_of), size + 256)
+
+
+def to_response(request: pb.PostMessageRequest, done: Appended) -> pb.PostMessageResponse:
+    """The answer to a post."""
+    response = pb.PostMessageResponse(
+        thread=request.thread,
+        seq=done.seq,
+        deduplicated=done.deduplicated,
+        last_seq=done.last_seq,
+        epoch=done.epoch,
+    )
+    response.create_time.FromMicroseconds(done.create_time)
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A batch that was taken in."""
+
+    requests: Sequence[pb.PostMessageRequest]
+    #: Each post, or why it is none.
+    posts: Sequence[Append | BusError]
+    #: What became of those that are posts.
+    answers: Awaitable[Sequence[Appended | Exception]]
+    #: How those stood who waited on the threads that somebody wants to know the recipients of.
+    before: Mapping[str, Mapping[str, Presence.ValueType]]
+
+
+class PostStream:
+    """One PostMessages call: takes batches in while the ones before are being committed."""
+
+    def __init__(self, bus: Bus, settings: Settings, caller: Caller, send: SendResults) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._caller = caller
+        self._send = send
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+        #: In the order they came; None: no more.
+        self._taken: asyncio.Queue[_Taken | None] = asyncio.Queue()
+
+    async def run(self, requests: AsyncIterator[pb.PostMessagesRequest]) -> None:
+        """Answer each batch. Raises what ends the stream once all that was taken is answered."""
+        taking = asyncio.create_task(self._take_all(requests))
+        try:
+            with self._bus.until_drained(taking):
+                while (taken := await self._taken.get()) is not None:
+                    await self._send(await self._answer(taken))
+                    self._room.release()
+            await asyncio.wait([taking])
+        finally:
+            taking.cancel()
+        if taking.cancelled():
+            raise Draining
+        taking.result()
+
+    async def _take_all(self, requests: AsyncIterator[pb.PostMessagesRequest]) -> None:
+        try:
+            async for request in requests:
+                await self._room.acquire()
+                self._taken.put_nowait(await self._take(request))
+        finally:
+            self._taken.put_nowait(None)
+
+    async def _take(self, request: pb.PostMessagesRequest) -> _Taken:
+        if not 1 <= len(request.posts) <= MAX_BATCH_POSTS:
+            raise ValidationFailed(("posts", f"1–{MAX_BATCH_POSTS:,} posts"))
+        posts = [self._post(post) for post in request.posts]
+        threads = {post.thread for post in request.posts if post.include_recipients}
+        before = {thread: self._bus.waiting_on(thread) for thread in threads}
+        answers = await self._bus.post_many([post for post in posts if isinstance(post, Append)])
+        return _Taken(request.posts, posts, answers, before)
+
+    def _post(self, request: pb.PostMessageRequest) -> Append | BusError:
+        try:
+            return to_append(request, self._caller, self._settings)
+        except BusError as refusal:
+            return refusal
+
+    async def _answer(self, taken: _Taken) -> pb.PostMessagesResponse:
+        try:
+            answers = iter(await taken.answers)
+        except Exception as error:  # noqa: BLE001 - the whole batch met it
+            answers = iter([error] * len(taken.posts))
+        response = pb.PostMessagesResponse()
+        for request, post in zip(taken.requests, taken.posts, strict=True):
+            done = next(answers) if isinstance(post, Append) else post
+            result = response.results.add()
+            if isinstance(done, Exception):
+                refusal = done if isinstance(done, BusError) else incident("PostMessages", done)
+                result.status.CopyFrom(as_status(refusal))
+                continue
+            result.response.CopyFrom(to_response(request, done))
+            if request.include_recipients and isinstance(post, Append):
+                before = taken.before[request.thread]
+                found = await self._bus.recipients(post.message, before)
+                result.response.recipients.extend(found)
+        return response
