@@ -9,6 +9,8 @@ from threadbus.v1.message_pb2 import Message, MessageFilter
 class Filter:
     """A MessageFilter as one caller meant it. `caller` is empty for one without a name."""
 
+    __slots__ = (*("_addressee", "_kinds", "_min_priority", "_not_from", "_senders", "everything"),)
+
     def __init__(self, wanted: MessageFilter, caller: str) -> None:
         self._senders = frozenset(wanted.senders)
         self._kinds = frozenset(wanted.kinds)

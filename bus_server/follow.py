@@ -25,7 +25,6 @@ from threadbus.v1.bus_service_pb2 import (
     WaitStarted,
 )
 from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
 
 #: A frame holds at most so much, but always one message.
 FRAME_BYTES = 1024 * 1024
@@ -55,6 +54,13 @@ class Wait:
 class Follow:
     """One WaitMessages call."""
 
+    __slots__ = (
+        *("_clock", "_cursors", "_cut", "_deadline", "_delivered", "_filter"),
+        *("_include_participants", "_keepalive_at", "_keepalive_interval", "_last_pass"),
+        *("_limited", "_max_messages", "_max_wait", "_max_wait_at", "_min_messages", "_open"),
+        *("_participants", "_positions", "_recent", "_rosters", "_send_frame", "_store"),
+    )
+
     def __init__(
         self,
         wait: Wait,
@@ -64,7 +70,13 @@ class Follow:
         rosters: Rosters,
         send: Send,
     ) -> None:
-        self._wait = wait
+        # Not the wait itself, whose cursors would keep the whole request in memory.
+        self._filter = wait.filter
+        self._max_messages, self._min_messages = wait.max_messages, wait.min_messages
+        self._max_wait = wait.max_wait
+        self._keepalive_interval = wait.keepalive_interval
+        self._include_participants = wait.include_participants
+        self._cursors: Sequence[Cursor] = wait.cursors
         self._store = store
         self._recent = recent
         self._participants = participants
@@ -91,41 +103,41 @@ class Follow:
 
     async def run(self, tails: Tails) -> None:
         """Send every frame, `started` to `ending`. Raises ThreadNotFound, and QuotaExceeded."""
-        with self._participants.waiting(self._open):
-            await self._run(tails, self._open.threads)
+        self._participants.wait_opened(self._open)
+        try:
+            while True:
+                watch = tails.watch(self._open.threads)
+                try:
+                    if await self._enter(tails, watch):
+                        await self._follow(tails, watch)
+                        return
+                finally:
+                    tails.unwatch(watch)
+        finally:
+            self._participants.wait_closed(self._open)
 
-    async def _run(self, tails: Tails, names: Sequence[str]) -> None:
-        while True:
-            with tails.watch(names) as watch:
-                heads = await self._store.heads(names)
-                missing = [name for name in names if name not in heads]
-                if missing:
-                    raise ThreadNotFound(missing)
-                for name, head in heads.items():
-                    await tails.advance(name, head)
-                if any(
-                    tail.gone or tail.head is None or tail.head.thread_id != heads[name].thread_id
-                    for name, tail in zip(names, watch.tails, strict=True)
-                ):
-                    continue  # deleted and made anew at this very moment: look again
-                self._positions = [
-                    WaitPosition(cursor, tail, heads[cursor.thread])
-                    for cursor, tail in zip(self._wait.cursors, watch.tails, strict=True)
-                ]
-                self._open.watch = watch
-                await self._start()
-                if not self._wait.include_participants:
-                    await self._follow(tails, watch)
-                    return
-                with self._rosters.watch(names, watch) as rosters:
-                    for p, roster in zip(self._positions, rosters, strict=True):
-                        p.roster = roster
-                    await self._follow(tails, watch)
-                return
+    async def _enter(self, tails: Tails, watch: Watch) -> bool:
+        """Find where each thread is. False if one was deleted at this very moment: look again."""
+        heads = await self._store.heads(watch.names)
+        missing = [name for name in watch.names if name not in heads]
+        if missing:
+            raise ThreadNotFound(missing)
+        for name, head in heads.items():
+            await tails.advance(name, head)
+        for name, tail in zip(watch.names, watch.tails, strict=True):
+            if tail.gone or tail.head is None or tail.head.thread_id != heads[name].thread_id:
+                return False
+        self._positions = [
+            WaitPosition(cursor, tail, heads[cursor.thread])
+            for cursor, tail in zip(self._cursors, watch.tails, strict=True)
+        ]
+        self._cursors = ()
+        self._open.watch = watch
+        return True
 
     async def _start(self) -> None:
         granted = Duration()
-        granted.FromMilliseconds(round(self._wait.keepalive_interval * 1000))
+        granted.FromMilliseconds(round(self._keepalive_interval * 1000))
         # A position that will not be honoured is told as it was asked for: were the connection to
         # break before the resync frame, the next wait must meet the same resync.
         positions = [p.tell(p.requested if p.resync else None) for p in self._positions]
@@ -138,6 +150,16 @@ class Follow:
                 await self._send(WaitMessagesResponse(resync=frame))
 
     async def _follow(self, tails: Tails, watch: Watch) -> None:
+        await self._start()
+        if not self._include_participants:
+            await self._live(tails, watch)
+            return
+        with self._rosters.watch(watch.names, watch) as rosters:
+            for p, roster in zip(self._positions, rosters, strict=True):
+                p.roster = roster
+            await self._live(tails, watch)
+
+    async def _live(self, tails: Tails, watch: Watch) -> None:
         expire_time = 0
 
         def ready() -> bool:
@@ -145,9 +167,7 @@ class Follow:
                 tails.draining
                 or self._open.ended is not None
                 or self._open.expire_time != expire_time
-                or any(p.roster and p.roster.version != p.roster_version for p in self._positions)
-                or any(p.tail.gone for p in self._positions)
-                or any(p.after < p.target for p in self._positions)
+                or any(map(WaitPosition.has_news, self._positions))
             )
 
         while True:
@@ -160,10 +180,10 @@ class Follow:
                 return
             if self._clock() >= self._keepalive_at:
                 await self._keep_alive()
-            if moved:
+            expire_time = self._open.expire_time
+            if moved and ready():
                 await asyncio.sleep(0)  # if nothing of it was wanted, nobody else has had a turn
             else:
-                expire_time = self._open.expire_time
                 times = (self._keepalive_at, self._max_wait_at, self._deadline, self._expires_at)
                 await watch.until(ready, min(t for t in times if t is not None))
 
@@ -189,16 +209,16 @@ class Follow:
             messages = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
         if not messages:
             raise ThreadNotFound([p.name])  # deleted meanwhile
-        wanted = await self._wait.filter.select(self._store, thread_id, messages)
-        if self._wait.max_messages:
-            wanted = wanted[: self._wait.max_messages - self._delivered]
+        wanted = await self._filter.select(self._store, thread_id, messages)
+        if self._max_messages:
+            wanted = wanted[: self._max_messages - self._delivered]
         self._delivered += len(wanted)
         # When the last wanted one was delivered, what comes after it was not looked at.
         p.after = wanted[-1].seq if self._full else messages[-1].seq
         if wanted:
             p.told = p.after
             # First: the agent may have read it, and said so, before the write returns.
-            self._participants.delivered(self._wait.agent, p.name, p.head, wanted)
+            self._participants.delivered(self._open.agent, p.name, p.head, wanted)
             batch = MessageBatch(cursor=p.cursor, messages=wanted)
             await self._send(WaitMessagesResponse(messages=batch))
 
@@ -219,14 +239,14 @@ class Follow:
 
     @property
     def _full(self) -> bool:
-        return 0 < self._wait.max_messages <= self._delivered
+        return 0 < self._max_messages <= self._delivered
 
     async def _limit(self, tails: Tails) -> None:
         """When max_wait is over: what was committed until now is still sent, and nothing later."""
         if self._max_wait_at is None or self._limited or self._clock() < self._max_wait_at:
             return
         self._limited = True
-        if self._wait.max_wait:  # else the heads were just read
+        if self._max_wait:  # else the heads were just read
             heads = await self._store.heads([p.name for p in self._positions])
             for p in self._positions:  # another server's commits count, too
                 if p.name not in heads:
@@ -246,10 +266,9 @@ class Follow:
             return self._open.ended
         if self._full:
             return WaitEnding.REASON_MAX_MESSAGES
-        caught_up = all(p.caught_up for p in positions)
-        if caught_up and 0 < self._wait.min_messages <= self._delivered:
+        if 0 < self._min_messages <= self._delivered and all(p.caught_up for p in positions):
             return WaitEnding.REASON_MIN_MESSAGES
-        if all(p.head.state != THREAD_STATE_OPEN and p.after >= p.head.seq for p in positions):
+        if all(map(WaitPosition.is_over, positions)):
             return WaitEnding.REASON_THREADS_CLOSED
         if tails.draining:
             return WaitEnding.REASON_DRAINING
@@ -275,5 +294,5 @@ class Follow:
     async def _send(self, frame: WaitMessagesResponse) -> None:
         await self._send_frame(frame)
         # Jittered: the waits that one post woke together must not come together again.
-        interval = self._wait.keepalive_interval * random.uniform(0.7, 1.0)  # noqa: S311
+        interval = self._keepalive_interval * random.uniform(0.7, 1.0)  # noqa: S311
         self._keepalive_at = self._clock() + interval

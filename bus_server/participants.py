@@ -1,8 +1,7 @@
 """Who takes part in a thread, who waits there, and how far each one is."""
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from bus_server.errors import BusError, StoreFailed, ThreadNotFound
 from bus_server.news import News
@@ -36,21 +35,18 @@ class Participants:
 
     # ── What happens ────────────────────────────────────────────────────────────────────────────
 
-    @contextlib.contextmanager
-    def waiting(self, wait: OpenWait) -> Iterator[None]:
-        """Hold a wait open: a sign of life of its agent."""
-        try:
-            with self._waits.opened(wait):
-                if not wait.agent:
-                    yield
-                    return
-                self._presence.wait_opened(wait.agent, wait.threads)
-                self._changed(wait)
-                try:
-                    yield
-                finally:
-                    self._presence.wait_closed(wait.agent)
-        finally:
+    def wait_opened(self, wait: OpenWait) -> None:
+        """A wait is open: a sign of life of its agent. Raises QuotaExceeded."""
+        self._waits.add(wait)
+        if wait.agent:
+            self._presence.wait_opened(wait.agent, wait.threads)
+            self._changed(wait)
+
+    def wait_closed(self, wait: OpenWait) -> None:
+        """It is over; until now it was a sign of life."""
+        self._waits.remove(wait)
+        if wait.agent:
+            self._presence.wait_closed(wait.agent)
             self._changed(wait)
 
     def _changed(self, wait: OpenWait) -> None:

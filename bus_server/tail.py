@@ -7,7 +7,7 @@ ever cleared, so no wake-up can be lost between looking and waiting.
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from bus_server.store import Head
 from threadbus.v1.message_pb2 import Message
@@ -38,7 +38,12 @@ class Tail:
 class Watch:
     """One wait's hold on the tails of its threads."""
 
-    def __init__(self, tails: Sequence[Tail], condition: asyncio.Condition) -> None:
+    __slots__ = ("condition", "names", "tails")
+
+    def __init__(
+        self, names: Sequence[str], tails: Sequence[Tail], condition: asyncio.Condition
+    ) -> None:
+        self.names = names
         self.tails = tails
         self.condition = condition
 
@@ -70,9 +75,8 @@ class Tails:
         """
         return {name: tail.head for name, tail in self._tails.items()}
 
-    @contextlib.contextmanager
-    def watch(self, names: Sequence[str]) -> Iterator[Watch]:
-        """Hold the tails of these threads.
+    def watch(self, names: Sequence[str]) -> Watch:
+        """Hold the tails of these threads, until `unwatch`.
 
         Read the threads' heads *after* this and tell them with `advance`: what is committed between
         the reading and the first wait then moves a tail that is already held.
@@ -84,14 +88,15 @@ class Tails:
             tail.waits += 1
             if condition is not tail.condition:
                 tail.lent.add(condition)
-        try:
-            yield Watch(tails, condition)
-        finally:
-            for name, tail in zip(names, tails, strict=True):
-                tail.waits -= 1
-                tail.lent.discard(condition)
-                if tail.waits == 0 and self._tails.get(name) is tail:
-                    del self._tails[name]
+        return Watch(names, tails, condition)
+
+    def unwatch(self, watch: Watch) -> None:
+        """Let go of them."""
+        for name, tail in zip(watch.names, watch.tails, strict=True):
+            tail.waits -= 1
+            tail.lent.discard(watch.condition)
+            if tail.waits == 0 and self._tails.get(name) is tail:
+                del self._tails[name]
 
     async def advance(self, name: str, head: Head) -> None:
         """A thread's log is known to reach `head`: wake everyone who waits for that.

@@ -9,7 +9,7 @@ from bus_server.tail import Tail
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitResync
 from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_pb2 import ThreadPosition
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
 
 #: A frame tells of so many participants at most.
 FRAME_PARTICIPANTS = 1_000
@@ -18,8 +18,15 @@ FRAME_PARTICIPANTS = 1_000
 class WaitPosition:
     """Where the wait is in one thread."""
 
+    __slots__ = (
+        *("_participants", "after", "asked_after", "asked_epoch", "caught_up", "limit", "name"),
+        *("resync", "roster", "roster_version", "start_seq", "tail", "told"),
+    )
+
     def __init__(self, requested: Cursor, tail: Tail, head: Head) -> None:
-        self.requested = requested
+        # Not the cursor itself, which would keep the whole request in memory.
+        self.name = requested.thread
+        self.asked_after, self.asked_epoch = requested.after_seq, requested.epoch
         self.tail = tail
         self.start_seq = head.seq
         #: Nothing past this is delivered: set when max_wait is over.
@@ -41,14 +48,28 @@ class WaitPosition:
             self.after = 0
 
     @property
-    def name(self) -> str:
-        return self.requested.thread
+    def requested(self) -> Cursor:
+        """The cursor that was asked for."""
+        return Cursor(thread=self.name, after_seq=self.asked_after, epoch=self.asked_epoch)
 
     @property
     def head(self) -> Head:
         if self.tail.gone or self.tail.head is None:
             raise ThreadNotFound([self.name])
         return self.tail.head
+
+    def has_news(self) -> bool:
+        """Whether there is something to send."""
+        head = self.tail.head
+        if self.tail.gone or head is None:
+            return True
+        if self.after < (head.seq if self.limit is None else self.limit):
+            return True
+        return self.roster is not None and self.roster.version != self.roster_version
+
+    def is_over(self) -> bool:
+        """Whether the thread takes no posts, and all of it was delivered."""
+        return self.head.state != THREAD_STATE_OPEN and self.after >= self.head.seq
 
     @property
     def target(self) -> int:

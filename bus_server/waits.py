@@ -1,6 +1,5 @@
 """The waits that are open: who waits where, and how to end one from outside."""
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,11 @@ from threadbus.v1.message_pb2 import Cursor
 class OpenWait:
     """One call of WaitMessages."""
 
+    __slots__ = (
+        *("agent", "cursors", "ended", "expire_time", "filter", "number", "start_time"),
+        *("threads", "token", "watch"),
+    )
+
     def __init__(
         self, agent: str, token: bytes, expire_time: int, threads: Sequence[str], wanted: Filter
     ) -> None:
@@ -25,6 +29,7 @@ class OpenWait:
         #: When that token ends, in microseconds since the epoch; 0: never.
         self.expire_time = expire_time
         self.threads = threads
+        self.number = 0
         self.filter = wanted
         self.start_time = time.time_ns() // 1000
         #: Where it is; none before it began.
@@ -59,9 +64,8 @@ class Waits:
         self._opened = 0
         self._on: dict[str, set[OpenWait]] = {}
 
-    @contextlib.contextmanager
-    def opened(self, wait: OpenWait) -> Iterator[None]:
-        """Hold a wait open. Raises QuotaExceeded when its agent has too many."""
+    def add(self, wait: OpenWait) -> None:
+        """A wait is open, until `remove`. Raises QuotaExceeded when its agent has too many."""
         if wait.agent and self._counts[wait.agent] >= self._most:
             raise QuotaExceeded(
                 "open waits of one agent",
@@ -69,22 +73,22 @@ class Waits:
                 "end some, or wait on several threads in one call",
             )
         self._opened += 1
-        number = self._opened
-        self._open[number] = wait
+        wait.number = self._opened
+        self._open[wait.number] = wait
         self._counts[wait.agent] += 1
         for thread in wait.threads:
             self._on.setdefault(thread, set()).add(wait)
-        try:
-            yield
-        finally:
-            del self._open[number]
-            self._counts[wait.agent] -= 1
-            if not self._counts[wait.agent]:
-                del self._counts[wait.agent]
-            for thread in wait.threads:
-                self._on[thread].discard(wait)
-                if not self._on[thread]:
-                    del self._on[thread]
+
+    def remove(self, wait: OpenWait) -> None:
+        """It is over."""
+        del self._open[wait.number]
+        self._counts[wait.agent] -= 1
+        if not self._counts[wait.agent]:
+            del self._counts[wait.agent]
+        for thread in wait.threads:
+            self._on[thread].discard(wait)
+            if not self._on[thread]:
+                del self._on[thread]
 
     def on(self, thread: str) -> Iterator[OpenWait]:
         """The open waits of named agents on a thread."""
