@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Unavailable,
         Unreachable,
     )
+    from bus_client.post import Post
     from bus_client.thread import ThreadHandle
     from threadbus.v1.admin_service_pb2 import Wait
     from threadbus.v1.agent_pb2 import Agent, AgentKind, Participant, Presence
@@ -85,6 +86,7 @@ __all__ = [
     "OutcomeUnknown",
     "Participant",
     "ParticipantUpdate",
+    "Post",
     "Presence",
     "Priority",
     "QuotaExceeded",
@@ -118,6 +120,7 @@ _HOMES = {
     "MessageKind": "threadbus.v1.message_pb2",
     "Participant": "threadbus.v1.agent_pb2",
     "ParticipantUpdate": "threadbus.v1.bus_service_pb2",
+    "Post": "bus_client.post",
     "Presence": "threadbus.v1.agent_pb2",
     "Priority": "threadbus.v1.message_pb2",
     "SyncMode": "threadbus.v1.thread_pb2",

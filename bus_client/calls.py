@@ -26,6 +26,8 @@ from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoRequest,
+    PostMessagesRequest,
+    PostMessagesResponse,
     WaitMessagesRequest,
     WaitMessagesResponse,
 )
@@ -252,6 +254,12 @@ class Calls:
         return self.bus.WaitMessages(
             request, timeout=timeout, metadata=self._metadata, wait_for_ready=True
         )
+
+    def post_messages(
+        self,
+    ) -> grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]:
+        """Opens a stream of posts as soon as the server can be reached."""
+        return self.bus.PostMessages(metadata=self._metadata, wait_for_ready=True)
 
     async def close(self) -> None:
         """Closes the channel, and with it every call under way."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import grpc.aio
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -77,19 +80,30 @@ _BY_GRPC_ITSELF: dict[grpc.StatusCode, type[BusError]] = {
 
 def from_rpc_error(failure: grpc.aio.AioRpcError) -> BusError:
     """The exception that stands for the status of a failed call."""
-    code = failure.code()
-    info, refused, retry = ErrorInfo(), BadRequest(), RetryInfo()
+    details: Sequence[Any] = ()
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            for detail in Status.FromString(value).details:
-                for known in (info, refused, retry):
-                    detail.Unpack(known)  # leaves alone what is of another type
+            details = Status.FromString(value).details
+    return _error(failure.code(), failure.details() or "", details)
+
+
+def from_status(status: Status) -> BusError:
+    """The exception that stands for a status inside an answer."""
+    code = next((c for c in grpc.StatusCode if c.value[0] == status.code), grpc.StatusCode.UNKNOWN)
+    return _error(code, status.message, status.details)
+
+
+def _error(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> BusError:
+    info, refused, retry = ErrorInfo(), BadRequest(), RetryInfo()
+    for detail in details:
+        for known in (info, refused, retry):
+            detail.Unpack(known)  # leaves alone what is of another type
     reason = info.reason if info.domain == "threadbus" else ""
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, BusError)
     if not reason:
         kind = _BY_GRPC_ITSELF.get(code, kind)
     return kind(
-        failure.details() or code.name,
+        message or code.name,
         code=code.name,
         reason=reason,
         metadata=info.metadata,

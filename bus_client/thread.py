@@ -1,31 +1,31 @@
-"""A thread as one agent sees it: post to it, look into it, close it; reader.py has the rest."""
+"""A thread as one agent sees it; posting.py and reader.py have posting and reading."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Mapping,
+)
 from contextlib import aclosing
 
 from bus_client.calls import Calls
 from bus_client.heartbeats import Heartbeats
-from bus_client.reader import Reader
+from bus_client.posting import Poster
 from bus_client.stream import known, wait_frames
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.message_pb2 import (
-    PRIORITY_UNSPECIFIED,
-    Attachment,
     Cursor,
     Message,
     MessageFilter,
-    Priority,
 )
 from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
 
 _NOBODY = "none"  # a reserved name: nobody has it, nobody's messages are delivered
 
 
-class ThreadHandle(Reader):
+class ThreadHandle(Poster):
     """A thread, and how far this agent has read it. Made by BusClient.join() and .thread().
 
     Any number of calls may run at once, but only one follow() or wait(). Every call may raise
@@ -52,84 +52,6 @@ class ThreadHandle(Reader):
         self.context = known(joined.context) if joined is not None else []
         self.participants = list(joined.participants) if joined is not None else []
         self.info = joined.thread if joined is not None else Thread(name=name)
-
-    async def post(
-        self,
-        content: str = "",
-        *,
-        mentions: Iterable[str] = (),
-        reply_to: int = 0,
-        edit_of: int = 0,
-        handoff_to: str = "",
-        priority: Priority.ValueType = PRIORITY_UNSPECIFIED,
-        labels: Mapping[str, str] | None = None,
-        attachments: Iterable[Attachment] = (),
-        expected_last_seq: int | None = None,
-        based_on_seq: int | None = None,
-        on_behalf_of: str = "",
-        include_recipients: bool = False,
-        request_id: str | None = None,
-        timeout: float | None = None,
-    ) -> bus_service_pb2.PostMessageResponse:
-        """Posts a message; returns once it is durable.
-
-        It is repeated, with the same request_id, until there is an answer: posted once or not at
-        all, however often the connection breaks.
-
-        Args:
-            content: The text, at most 1 MiB by default. May be empty if there is an attachment.
-            mentions: Registered agents, at most 32.
-            reply_to: Seq of the message answered. 0 = none.
-            edit_of: Seq of an own message whose content this one replaces. 0 = none.
-            handoff_to: The agent whose turn it is now.
-            priority: How urgent. Unspecified = normal.
-            labels: At most 32; keys up to 63 and values up to 256 bytes.
-            attachments: At most 16; the whole message at most 3 MiB.
-            expected_last_seq: Post only if this is the thread's newest seq. None = always.
-            based_on_seq: Seq up to which the author had read.
-            on_behalf_of: Operators only: the agent to post as.
-            include_recipients: Have the answer tell in `recipients` who will see it: who waits,
-                works or is gone, and how far each has read. At most 100.
-            request_id: 1–128 printable ASCII characters, to be able to repeat the post even after
-                OutcomeUnknown or a crash. None = a new one.
-            timeout: Seconds to try. None = the client's.
-
-        Raises:
-            CursorInvalid: A seq was given, and the thread was made anew since it was joined.
-            ExpectedSeqRequired: The thread is strict: say what expected_last_seq is.
-            AccessDenied: Also when edit_of is the message of another.
-            ThreadClosed, SeqConflict, RequestIdReused, MessageTooLarge, AgentNotFound,
-            MessageNotFound, StorageFull, StoreBusy: It was not posted.
-            OutcomeUnknown: The time is up, or the client was closed, and nobody knows. Repeat with
-                its request_id.
-        """
-        request_id = request_id or uuid.uuid4().hex
-        request = bus_service_pb2.PostMessageRequest(
-            thread=self.name,
-            content=content,
-            request_id=request_id,
-            expected_last_seq=expected_last_seq,
-            reply_to=reply_to,
-            edit_of=edit_of,
-            mentions=mentions,
-            handoff_to=handoff_to,
-            priority=priority,
-            labels=labels,
-            attachments=attachments,
-            based_on_seq=based_on_seq,
-            on_behalf_of=on_behalf_of,
-            include_recipients=include_recipients,
-        )
-        if reply_to or edit_of or expected_last_seq is not None or based_on_seq is not None:
-            # Seqs count in one history only: in another one the post must not pass by chance.
-            request.epoch = self.position.epoch
-        return await self._calls.call(
-            self._calls.bus.PostMessage,
-            request,
-            timeout=timeout,
-            changes=True,
-            request_id=request_id,
-        )
 
     async def messages(
         self,

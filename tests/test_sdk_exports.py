@@ -58,7 +58,9 @@ PROTO_TYPES = {
 
 def test_these_names_are_public_and_no_others() -> None:
     assert len(bus_client.__all__) == len(set(bus_client.__all__))
-    assert set(bus_client.__all__) == {"BusClient", "ThreadHandle"} | EXCEPTIONS | PROTO_TYPES
+    assert (
+        set(bus_client.__all__) == {"BusClient", "Post", "ThreadHandle"} | EXCEPTIONS | PROTO_TYPES
+    )
     assert set(dir(bus_client)) == set(bus_client.__all__)
 
 
@@ -102,7 +104,7 @@ def test_everything_public_has_a_docstring_and_options_are_keyword_only(owner: s
                 named = parameter.kind is inspect.Parameter.KEYWORD_ONLY
                 # What a call is about may come first: a thread, an agent, a seq, a state, a text.
                 assert named or parameter.name in {
-                    *("self", "thread", "name", "content", "seq", "state"),
+                    *("self", "thread", "name", "content", "posts", "seq", "state"),
                 }, f"{name}({parameter.name})"
 
 

@@ -39,7 +39,9 @@ def members() -> list[tuple[str, str]]:
 
 def blocking(text: str) -> str:
     """What an async signature or sentence is without asyncio."""
-    return text.replace("Async", "").replace("`async with`", "`with`")
+    text = text.replace("Async", "").replace("`async with`", "`with`")
+    # What an async method takes from either kind of iterable comes from the one there is here.
+    return re.sub(r"(Iterable\[[^]]*\]) \| \1", r"\1", text)
 
 
 def signatures(member: Any) -> Iterator[str]:

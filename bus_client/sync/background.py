@@ -6,7 +6,15 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+)
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
@@ -14,6 +22,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 _PATIENCE = 2.0  # seconds for a cancelled call to end, and for the loop to do so at exit
 _LOOK = 0.5  # seconds between two looks for an interrupt that was missed
+_GATHER, _GATHERED = 0.005, 100  # seconds and items that are taken at a time
 _END: Final = object()
 _FORKED = (
     "This process was forked from one with a BusClient, and gRPC cannot be forked: start it with "
@@ -145,6 +154,23 @@ def iterate(
             yield item  # type: ignore[misc]
     finally:
         finish(_close, source)
+
+
+async def apart(items: Iterable[T]) -> AsyncGenerator[T]:
+    """Items that are taken in a worker thread, as taking them may block; some at a time."""
+    source = iter(items)
+
+    def some() -> list[T]:
+        found, end = [], time.monotonic() + _GATHER
+        for item in source:
+            found.append(item)
+            if len(found) == _GATHERED or time.monotonic() >= end:
+                break
+        return found
+
+    while found := await asyncio.to_thread(some):
+        for item in found:
+            yield item
 
 
 async def _next(source: AsyncIterator[T]) -> T | object:

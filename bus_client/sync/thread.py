@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Literal
 
-from bus_client.sync.background import iterate, run
+from bus_client.errors import BusError
+from bus_client.post import Post
+from bus_client.sync.background import apart, iterate, run
 from bus_client.thread import ThreadHandle as AsyncThreadHandle
 from threadbus.v1 import bus_service_pb2
 from threadbus.v1.agent_pb2 import Participant
@@ -163,6 +165,17 @@ class ThreadHandle:
             request_id=request_id,
             timeout=timeout,
         )
+
+    def post_many(
+        self, posts: Iterable[str | Post], *, timeout: float = 30.0
+    ) -> Generator[bus_service_pb2.PostMessageResponse | BusError]:
+        """Posts many messages through one stream: the fast road.
+
+        `posts` is read in a thread of its own.
+
+        See bus_client.ThreadHandle.post_many.
+        """
+        return iterate(self._thread.post_many, apart(posts), timeout=timeout)
 
     def messages(
         self,

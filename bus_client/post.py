@@ -1,0 +1,52 @@
+"""A message to be posted."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+
+from threadbus.v1.bus_service_pb2 import PostMessageRequest
+from threadbus.v1.message_pb2 import PRIORITY_UNSPECIFIED, Attachment, Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A message for ThreadHandle.post_many(); its fields mean what they mean to post()."""
+
+    content: str = ""
+    _: KW_ONLY
+    mentions: Iterable[str] = ()
+    reply_to: int = 0
+    edit_of: int = 0
+    handoff_to: str = ""
+    priority: Priority.ValueType = PRIORITY_UNSPECIFIED
+    labels: Mapping[str, str] | None = None
+    attachments: Iterable[Attachment] = ()
+    expected_last_seq: int | None = None
+    based_on_seq: int | None = None
+    on_behalf_of: str = ""
+    include_recipients: bool = False
+    request_id: str | None = None
+
+    def request(self, thread: str, epoch: str) -> PostMessageRequest:
+        """The post as it is sent; `epoch` is the history that its seqs count in."""
+        given = (self.expected_last_seq, self.based_on_seq) != (None, None)
+        return PostMessageRequest(
+            thread=thread,
+            content=self.content,
+            request_id=self.request_id or uuid.uuid4().hex,
+            expected_last_seq=self.expected_last_seq,
+            reply_to=self.reply_to,
+            edit_of=self.edit_of,
+            mentions=self.mentions,
+            handoff_to=self.handoff_to,
+            priority=self.priority,
+            labels=self.labels,
+            attachments=self.attachments,
+            based_on_seq=self.based_on_seq,
+            on_behalf_of=self.on_behalf_of,
+            include_recipients=self.include_recipients,
+            # Seqs count in one history only: in another one the post must not pass by chance.
+            epoch=epoch if given or self.reply_to or self.edit_of else "",
+        )

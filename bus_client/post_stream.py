@@ -1,0 +1,175 @@
+"""Posting many through one stream: bounded in flight, answered in order, resumed after a break."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+
+import grpc.aio
+
+from bus_client.calls import Calls, backoff
+from bus_client.errors import BusError, InternalError, OutcomeUnknown, Unavailable, Unreachable
+from bus_client.status import from_rpc_error, from_status
+from threadbus.v1.bus_service_pb2 import (
+    PostMessageRequest,
+    PostMessageResponse,
+    PostMessagesRequest,
+    PostMessagesResponse,
+)
+
+_BATCH_POSTS = 100
+_BATCH_BYTES = 512 * 1024  # a larger message is a batch of its own
+_BATCHES = 4  # in flight
+
+_Call = grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]
+
+
+class PostStream:
+    """One post_many(): the posts that are not answered yet, over as many streams as it takes."""
+
+    def __init__(
+        self, calls: Calls, posts: AsyncIterator[PostMessageRequest], *, timeout: float
+    ) -> None:
+        self._calls = calls
+        self._posts = posts
+        self._timeout = timeout
+        #: Taken from `posts` and in no batch yet. None: there are no more.
+        self._ready: asyncio.Queue[PostMessageRequest | None] = asyncio.Queue(_BATCH_POSTS)
+        self._unanswered: deque[PostMessagesRequest] = deque()
+        #: Something of the above, or what is sent, changed.
+        self._changed = asyncio.Condition()
+        self._all_taken = False
+
+    async def results(self) -> AsyncGenerator[PostMessageResponse | BusError]:
+        """What became of each post, in order.
+
+        Raises:
+            OutcomeUnknown: For `timeout` seconds there was no answer.
+            BusError: The stream was refused.
+        """
+        feeding = asyncio.create_task(self._feed())
+        pauses, strange = backoff(0.05, 2.0), False
+        loop = asyncio.get_running_loop()
+        give_up = math.inf  # while nothing is unanswered
+        introduced = self._calls.introduced
+        try:
+            while not (self._all_taken and not self._unanswered):
+                error: BusError | None = None
+                stream = self._attempt()
+                try:
+                    async for answer in stream:
+                        give_up, pauses, strange = math.inf, backoff(0.05, 2.0), False
+                        for result in answer.results:
+                            if result.HasField("response"):
+                                yield result.response
+                            else:
+                                yield from_status(result.status)
+                except BusError as failure:
+                    error = failure
+                finally:
+                    await stream.aclose()
+                if error is None:
+                    continue
+                give_up = min(give_up, loop.time() + self._timeout)
+                if error.reason == "TOKEN_INVALID" and not strange:
+                    strange = await self._calls.introduce_again(introduced, timeout=self._timeout)
+                    introduced = self._calls.introduced
+                    if strange:
+                        continue
+                if not isinstance(error, (Unavailable, InternalError)):
+                    raise error
+                pause = max(next(pauses), error.retry_delay or 0.0)
+                if loop.time() + pause >= give_up:
+                    raise self._unknown(error)
+                await asyncio.sleep(pause)
+            await feeding
+        finally:
+            feeding.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await feeding
+
+    def _unknown(self, error: BusError) -> BusError:
+        if not self._unanswered:
+            return error
+        return OutcomeUnknown(
+            f"It may have been posted, or not: {error.message}",
+            request_id=self._unanswered[0].posts[0].request_id,
+            code=error.code,
+            reason=error.reason,
+        )
+
+    async def _feed(self) -> None:
+        """Takes the posts in as there is room for them."""
+        try:
+            async for post in self._posts:
+                await self._ready.put(post)
+        except Exception:
+            await self._ready.put(None)  # what was taken in is still posted and answered
+            raise
+        await self._ready.put(None)
+
+    async def _attempt(self) -> AsyncGenerator[PostMessagesResponse]:
+        """One stream, from the first unanswered batch on: its answers. Raises BusError."""
+        with self._calls.usable():
+            call = self._calls.post_messages()
+        sending = asyncio.create_task(self._send(call))
+        try:
+            while True:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._unanswered or self._all_taken)
+                if not self._unanswered:
+                    return
+                yield await self._read(call)
+        finally:
+            sending.cancel()
+            call.cancel()
+
+    async def _read(self, call: _Call) -> PostMessagesResponse:
+        try:
+            async with asyncio.timeout(self._timeout):
+                with self._calls.usable():
+                    answer = await call.read()
+        except TimeoutError:
+            raise Unreachable("No answer came.", code="DEADLINE_EXCEEDED") from None
+        except grpc.aio.AioRpcError as failure:
+            raise from_rpc_error(failure) from None
+        if not isinstance(answer, PostMessagesResponse):
+            raise Unreachable("The stream ended too early.", code="UNAVAILABLE")
+        self._unanswered.popleft()
+        async with self._changed:
+            self._changed.notify_all()
+        return answer
+
+    async def _send(self, call: _Call) -> None:
+        # Whoever reads the answers meets what goes wrong here.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            for batch in list(self._unanswered):
+                await call.write(batch)
+            while not self._all_taken:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: len(self._unanswered) < _BATCHES)
+                batch = await self._batch()
+                if batch.posts:
+                    self._unanswered.append(batch)
+                async with self._changed:
+                    self._changed.notify_all()
+                if batch.posts:
+                    await call.write(batch)
+            await call.done_writing()
+
+    async def _batch(self) -> PostMessagesRequest:
+        """The next posts, as many as are there, once there is one."""
+        batch = PostMessagesRequest()
+        post = await self._ready.get()
+        size = 0
+        while post is not None:
+            batch.posts.append(post)
+            size += post.ByteSize()
+            if len(batch.posts) >= _BATCH_POSTS or size >= _BATCH_BYTES or self._ready.empty():
+                return batch
+            post = self._ready.get_nowait()
+        self._all_taken = True
+        return batch

@@ -1,0 +1,172 @@
+"""ThreadHandle.post_many: the fast road, in order, once, over breaks and restarts."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from bus_client import (
+    AccessDenied,
+    BusClient,
+    InvalidArgument,
+    OutcomeUnknown,
+    Post,
+    SeqConflict,
+    ThreadHandle,
+    ThreadNotFound,
+)
+from tests.conftest import StartServer
+from tests.members import contents, member
+from tests.serving import ServerProcess
+from threadbus.v1.bus_service_pb2 import PostMessageResponse
+
+
+@pytest.fixture
+async def thread(server: ServerProcess, name: str, tmp_path: Path) -> AsyncIterator[ThreadHandle]:
+    async with member(server.address, name, tmp_path) as joined:
+        yield joined
+
+
+def seqs(results: list[object]) -> list[int]:
+    """The seqs of answers; 0 for an exception."""
+    return [found.seq if isinstance(found, PostMessageResponse) else 0 for found in results]
+
+
+async def test_texts_are_posted_in_order(thread: ThreadHandle) -> None:
+    texts = [f"message {n}" for n in range(1_234)]
+    results = [result async for result in thread.post_many(texts)]
+    assert seqs(list(results)) == list(range(1, 1_235))
+    assert contents(await thread.messages(limit=2_000)) == texts
+
+
+async def test_nothing_to_post_is_nothing(thread: ThreadHandle) -> None:
+    assert [result async for result in thread.post_many([])] == []
+
+
+async def test_a_post_may_be_more_than_a_text(thread: ThreadHandle) -> None:
+    posts: list[str | Post] = [
+        "one",
+        Post("two", reply_to=1, labels={"a": "b"}),
+        Post("ONE", edit_of=1),
+    ]
+    assert seqs([result async for result in thread.post_many(posts)]) == [1, 2, 3]
+    one, two, edit = await thread.messages()
+    assert (two.reply_to, dict(two.labels)) == (1, {"a": "b"})
+    assert (one.edit_seq, edit.edit_of) == (3, 1)
+
+
+async def test_refusals_come_in_their_places(thread: ThreadHandle, server: ServerProcess) -> None:
+    posts: list[str | Post] = [
+        "one",
+        "",
+        Post("stale", expected_last_seq=7),
+        Post("x", on_behalf_of="y"),
+        "two",
+    ]
+    results = [result async for result in thread.post_many(posts)]
+    assert seqs(list(results)) == [1, 0, 0, 0, 2]
+    assert [type(result) for result in results[1:4]] == [InvalidArgument, SeqConflict, AccessDenied]
+    conflict = results[2]
+    assert isinstance(conflict, SeqConflict)
+    assert (conflict.expected, conflict.last_seq) == (7, 1)
+
+
+async def test_an_unknown_thread_refuses_each(server: ServerProcess, name: str) -> None:
+    async with BusClient(server.address) as bus:
+        results = [result async for result in bus.thread(name).post_many(["a", "b"])]
+    assert [type(result) for result in results] == [ThreadNotFound, ThreadNotFound]
+
+
+async def test_what_comes_slowly_is_posted_as_it_comes(thread: ThreadHandle) -> None:
+    given: asyncio.Queue[str] = asyncio.Queue()
+
+    async def slowly() -> AsyncIterator[str]:
+        while text := await given.get():
+            yield text
+
+    async with contextlib.aclosing(thread.post_many(slowly())) as results:
+        for number in range(1, 4):
+            given.put_nowait(f"{number}")
+            assert seqs([await anext(results)]) == [number]
+        given.put_nowait("")
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+
+async def test_few_are_taken_before_the_first_is_answered(thread: ThreadHandle) -> None:
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield str(taken)
+
+    async with contextlib.aclosing(thread.post_many(endless())) as results:
+        await anext(results)
+        assert taken < 1_000
+
+
+async def test_what_was_taken_in_is_posted_although_the_giver_fails(thread: ThreadHandle) -> None:
+    def failing() -> Iterator[str]:
+        yield from ("one", "two")
+        raise LookupError("no more")
+
+    results = []
+    with pytest.raises(LookupError):
+        async for result in thread.post_many(failing()):
+            results.append(result)  # noqa: PERF401 - it ends with an exception
+    assert seqs(list(results)) == [1, 2]
+
+
+@pytest.mark.slow
+async def test_each_is_stored_once_and_in_order_over_kills_of_the_server(
+    start_server: StartServer, name: str, tmp_path: Path
+) -> None:
+    server = start_server()
+    texts = [str(n) for n in range(3_000)]
+    async with member(server.address, name, tmp_path) as thread:
+        results: list[object] = []
+        async for result in thread.post_many(texts):
+            results.append(result)
+            if len(results) in (500, 1_500):
+                server.kill()
+                server.start()
+        assert seqs(results) == list(range(1, 3_001))
+        assert contents(await thread.messages(limit=4_000)) == texts
+
+
+@pytest.mark.slow
+async def test_each_is_stored_once_when_the_server_is_asked_to_go(
+    start_server: StartServer, name: str, tmp_path: Path
+) -> None:
+    server = start_server()
+    texts = [str(n) for n in range(2_000)]
+    async with member(server.address, name, tmp_path) as thread:
+        results: list[object] = []
+        async for result in thread.post_many(texts):
+            results.append(result)
+            if len(results) == 500:
+                assert await asyncio.to_thread(server.stop) == 0
+                server.start()
+        assert seqs(results) == list(range(1, 2_001))
+        assert contents(await thread.messages(limit=4_000)) == texts
+
+
+@pytest.mark.slow
+async def test_no_answer_for_too_long_is_an_unknown_outcome(
+    start_server: StartServer, name: str, tmp_path: Path
+) -> None:
+    server = start_server()
+    async with member(server.address, name, tmp_path) as thread:
+        results = thread.post_many(["one", Post("two", request_id="second")], timeout=0.5)
+        assert seqs([await anext(results)]) == [1]
+        assert seqs([await anext(results)]) == [2]
+        await results.aclose()
+        server.kill()
+        with pytest.raises(OutcomeUnknown) as raised:
+            async for _ in thread.post_many([Post("three", request_id="third")], timeout=0.5):
+                pass
+        assert raised.value.request_id == "third"
