@@ -10,7 +10,7 @@ import pytest
 from tests.shell import Shell
 
 VERBS = ["serve", "demo", "register", "agents", "join", "post", "read", "wait", "tail"]
-VERBS += ["import", "export", "doctor", "proto"]
+VERBS += ["import", "export", "bench", "doctor", "proto"]
 THREAD_VERBS = ["create", "list", "show", "update", "leave", "open", "close", "archive", "delete"]
 AGENTS_VERBS = ["list", "waits", "update", "goodbye", "rotate-token", "unregister"]
 COMMANDS = [[], ["thread"], *([verb] for verb in VERBS)]
@@ -63,7 +63,9 @@ def test_help_imports_neither_grpc_nor_protobuf(command: list[str]) -> None:
     assert not heavy & imported
 
 
-@pytest.mark.parametrize("verb", ["post", "read", "wait", "tail", "join", "agents list", "export"])
+@pytest.mark.parametrize(
+    "verb", ["post", "read", "wait", "tail", "join", "agents list", "export", "bench"]
+)
 def test_help_shows_defaults_and_environment(verb: str) -> None:
     text = " ".join(_help(*verb.split())[0].split())
     assert "default: 127.0.0.1:7420" in text
