@@ -1,0 +1,126 @@
+"""Builds a ThreadBus file of many messages, past the server: rows as it would have written them.
+
+build_store.py FILE [--threads N] [--messages N] [--size BYTES] [--no-request-ids]
+"""
+
+import argparse
+import contextlib
+import secrets
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from numbering import content
+
+from bus_server.store import file
+from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message
+from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN
+
+_ROWS = 20_000  # in a transaction
+_SENDER = "anonymous"
+
+
+def thread_name(number: int) -> str:
+    """The name of the thread of this number, from 1."""
+    return f"bench-{number}"
+
+
+def build(
+    path: Path, *, threads: int, messages: int, size: int = 256, request_ids: bool = True
+) -> None:
+    """Makes the file: `messages` of `size` bytes, evenly over the threads.
+
+    Message n of a thread, from 1, holds the number n - 1.
+    """
+    file.prepare(path)
+    now = time.time_ns() // 1000
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        # It is a file to be thrown away: until it is whole, nobody minds a power cut.
+        db.execute("PRAGMA synchronous = OFF").fetchall()
+        db.execute("BEGIN")
+        db.executemany(
+            "INSERT INTO thread (id, name, epoch, state, topic, labels, creator, create_time,"
+            " sync_mode) VALUES (?, ?, ?, ?, '', '{}', ?, ?, ?)",
+            (
+                (
+                    number,
+                    thread_name(number),
+                    secrets.token_hex(8),
+                    THREAD_STATE_OPEN,
+                    _SENDER,
+                    now,
+                    SYNC_MODE_OFF,
+                )
+                for number in range(1, threads + 1)
+            ),
+        )
+        db.execute("COMMIT")
+        places = _places(threads, messages)
+        while part := list(islice(places, _ROWS)):
+            ids = [secrets.token_hex(16) if request_ids else "" for _ in part]
+            db.execute("BEGIN")
+            db.executemany(
+                "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)",
+                _rows(part, ids, now, size),
+            )
+            if request_ids:
+                db.executemany(
+                    "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)",
+                    (
+                        (number, _SENDER, request_id, seq)
+                        for (number, seq), request_id in zip(part, ids, strict=True)
+                    ),
+                )
+            db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _places(threads: int, messages: int) -> Iterator[tuple[int, int]]:
+    """(number of the thread, seq) of each message, in the order of the file."""
+    for number in range(1, threads + 1):
+        here = messages * number // threads - messages * (number - 1) // threads
+        for seq in range(1, here + 1):
+            yield number, seq
+
+
+def _rows(
+    places: list[tuple[int, int]], request_ids: list[str], now: int, size: int
+) -> Iterator[tuple[int, int, str, bytes]]:
+    message = Message(
+        sender=_SENDER,
+        sender_kind=AGENT_KIND_ANONYMOUS,
+        kind=MESSAGE_KIND_CHAT,
+        priority=PRIORITY_NORMAL,
+    )
+    message.create_time.FromMicroseconds(now)
+    for (number, seq), request_id in zip(places, request_ids, strict=True):
+        message.thread, message.seq = thread_name(number), seq
+        message.content, message.request_id = content(seq - 1, size), request_id
+        yield number << 32 | seq, now, _SENDER, message.SerializeToString()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build a ThreadBus file of many messages.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--threads", type=int, default=1_000)
+    parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--no-request-ids", dest="request_ids", action="store_false")
+    told = parser.parse_args()
+    if told.file.exists():
+        sys.exit(f"{told.file} exists")
+    build(
+        told.file,
+        threads=told.threads,
+        messages=told.messages,
+        size=told.size,
+        request_ids=told.request_ids,
+    )
+
+
+if __name__ == "__main__":
+    main()

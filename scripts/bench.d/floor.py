@@ -1,0 +1,106 @@
+"""The floor: a bare grpc.aio server on uvloop that stores nothing, with ThreadBus' gRPC options.
+
+Empty        answers nothing to raw bytes
+PostMessage  parses the request, awaits one future, builds the answer
+Frames       writes ready frames, as many and as large as asked for
+Open         writes one frame and stays open
+"""
+
+import asyncio
+import struct
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import uvloop
+
+from bus_server.server import channel_options
+from bus_server.settings import Settings
+from threadbus.v1.bus_service_pb2 import (
+    MessageBatch,
+    PostMessageRequest,
+    PostMessageResponse,
+    WaitMessagesResponse,
+    WaitStarted,
+)
+from threadbus.v1.message_pb2 import Cursor, Message
+
+Context = Any
+_EPOCH = "0123456789abcdef"
+
+
+class Floor(grpc.GenericRpcHandler):
+    """Finds a call's handler in one dictionary, as ThreadBus does."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+        self._handlers = {
+            "/floor.Floor/Empty": grpc.unary_unary_rpc_method_handler(_empty),
+            "/threadbus.v1.BusService/PostMessage": grpc.unary_unary_rpc_method_handler(self._post),
+            "/floor.Floor/Frames": grpc.unary_stream_rpc_method_handler(_frames),
+            "/floor.Floor/Open": grpc.unary_stream_rpc_method_handler(_open),
+        }
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        return self._handlers.get(handler_call_details.method)
+
+    async def _post(self, data: bytes, _: Context) -> bytes:
+        request = PostMessageRequest.FromString(data)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[int] = loop.create_future()
+        self._seq += 1
+        loop.call_soon(answer.set_result, self._seq)
+        seq = await answer
+        response = PostMessageResponse(
+            thread=request.thread, seq=seq, last_seq=seq, epoch=_EPOCH, deduplicated=False
+        )
+        response.create_time.FromMicroseconds(1_750_000_000_000_000)
+        return response.SerializeToString()
+
+
+async def _empty(_: bytes, __: Context) -> bytes:
+    return b""
+
+
+async def _frames(data: bytes, context: Context) -> None:
+    count, size = struct.unpack(">II", data)
+    frame = message_frame(size)
+    write: Callable[[bytes], Awaitable[None]] = context.write
+    for _ in range(count):
+        await write(frame)
+
+
+async def _open(_: bytes, context: Context) -> None:
+    await context.write(WaitMessagesResponse(started=WaitStarted()).SerializeToString())
+    await asyncio.get_running_loop().create_future()
+
+
+def message_frame(size: int) -> bytes:
+    """A frame of one message, as a wait gets it."""
+    message = Message(
+        thread="bench", seq=1, sender="anonymous", content="x" * size, priority=2, kind=1
+    )
+    message.create_time.FromMicroseconds(1_750_000_000_000_000)
+    batch = MessageBatch(
+        cursor=Cursor(thread="bench", after_seq=1, epoch=_EPOCH), messages=[message]
+    )
+    return WaitMessagesResponse(messages=batch).SerializeToString()
+
+
+async def _serve() -> None:
+    server = grpc.aio.server(options=channel_options(Settings()))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.add_generic_rpc_handlers((Floor(),))
+    await server.start()
+    sys.stdout.write(f"listening on 127.0.0.1:{port}\n")
+    sys.stdout.flush()
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve())

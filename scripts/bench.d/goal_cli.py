@@ -1,0 +1,45 @@
+"""P10: how long one waits for the command line."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import machine
+import servers
+from bench import Bench
+from results import Outcome
+
+_THREADBUS = str(Path(sys.executable).parent / "threadbus")
+
+
+def measure(bench: Bench) -> Outcome:
+    """`threadbus --help`, and a first post by an agent that was never there."""
+    outcome = Outcome("P10", "the command line from cold")
+    with bench.own_folder() as folder, servers.threadbus(folder) as bus:
+        for number in range(-1, bench.pick(5, 20)):  # the first one warms up
+            told = outcome if number >= 0 else Outcome("", "")
+            own = folder / f"home-{number}"
+            environment = {"THREADBUS_SERVER": bus.address, "XDG_DATA_HOME": str(own)}
+            told.add("threadbus --help: ms", _took(["--help"], environment))
+            post = ["post", f"bench-{number + 1}", "hello", "--as", f"bench-{number + 1}"]
+            told.add("threadbus post: ms", _took(post, environment))
+            told.count("ThreadBus", sent=1)
+    for what, goal in (("threadbus --help", 150), ("threadbus post", 400)):
+        outcome.judge(what, goal, outcome.figures[f"{what}: ms"], at_least=False, unit="ms")
+    return outcome
+
+
+def _took(arguments: list[str], environment: dict[str, str]) -> float:
+    kept = {name: value for name, value in os.environ.items() if "THREADBUS" not in name}
+    began = time.monotonic()
+    with machine.on_cores(machine.CLIENT_CORES):
+        subprocess.run(
+            [_THREADBUS, *arguments],
+            env=kept | environment,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
+    return (time.monotonic() - began) * 1e3

@@ -1,0 +1,112 @@
+"""P8: the same posts and wake-ups over a large store, and how long that takes to start."""
+
+import shutil
+import time
+from pathlib import Path
+
+import build_store
+import ghz
+import own_calls
+import servers
+from bench import Bench, note_failures
+from goal_wakes import woken
+from results import Outcome, ratios
+
+_BYTES_PER_MESSAGE = 450  # on the disk, with its request_id
+_POSTED_TO = 1_000  # threads
+
+
+def measure(bench: Bench) -> Outcome:
+    """P1 and P2 over an empty and a large store, in turn; then over sizes in between."""
+    messages, threads = bench.pick((100_000, 2_000), (10_000_000, 100_000))
+    free = shutil.disk_usage(bench.folder).free
+    while messages * _BYTES_PER_MESSAGE * 2 > free:
+        messages, threads = messages // 10, max(threads // 10, _POSTED_TO)
+    outcome = Outcome("P8", f"growth: P1 and P2 at {messages:,} messages in {threads:,} threads")
+    if messages < 10_000_000:
+        outcome.notes.append("The goal is for 10,000,000 messages in 100,000 threads.")
+    sizes = bench.pick((), (10_000, 100_000, 1_000_000))
+    with bench.own_folder() as folder:
+        empty, large = folder / "empty", folder / "large"
+        bench.say(f"P8: {messages:,} messages are written")
+        _build(empty, messages=0, threads=_POSTED_TO)
+        _build(large, messages=messages, threads=threads)
+        outcome.add("large file: GB", (large / "threadbus.db").stat().st_size / 1e9)
+        for _ in range(bench.pick(3, 7)):
+            for name, place in (("empty", empty), ("large", large)):
+                began = time.monotonic()
+                with servers.threadbus(place):
+                    outcome.add(f"{name}: start-up s", time.monotonic() - began)
+        with servers.threadbus(empty) as small_bus, servers.threadbus(large) as large_bus:
+            systems = {"empty": small_bus, "large": large_bus}
+            for number in range(-1, bench.rounds):  # the first one warms up
+                told = outcome if number >= 0 else Outcome("", "")
+                bench.say(f"P8 round {number + 1} of {bench.rounds}")
+                for name, server in systems.items():
+                    _measure(bench, told, name, server, folder, number + 1)
+        for most in sizes:
+            place = folder / f"{most}"
+            _build(place, messages=most, threads=max(most // 100, _POSTED_TO))
+            with servers.threadbus(place) as server:
+                for number in range(2):
+                    told = outcome if number else Outcome("", "")
+                    _measure(bench, told, f"{most:,} messages", server, folder, number)
+            shutil.rmtree(place)
+    for what, name in (("posts/s", "posts/s"), ("wake-up p50 ms", "time to wake-up, p50")):
+        series = outcome.series.setdefault("growth", {})
+        names = [(0, "empty"), *((n, f"{n:,} messages") for n in sizes), (messages, "large")]
+        series[name] = [(n, outcome.figures[f"{place}: {what}"]) for n, place in names]
+    figures = outcome.figures
+    outcome.judge(
+        "of the empty store's posts/s",
+        0.9,
+        ratios(figures["large: posts/s"], figures["empty: posts/s"]),
+        at_least=True,
+    )
+    outcome.judge(
+        "of the empty store's wake-up p50",
+        1.1,
+        ratios(figures["large: wake-up p50 ms"], figures["empty: wake-up p50 ms"]),
+        at_least=False,
+    )
+    outcome.judge("start-up", 1, figures["large: start-up s"], at_least=False, unit="s")
+    return outcome
+
+
+def _build(folder: Path, *, messages: int, threads: int) -> None:
+    folder.mkdir()
+    build_store.build(folder / "threadbus.db", threads=threads, messages=messages)
+
+
+def _measure(
+    bench: Bench, outcome: Outcome, name: str, server: servers.Server, folder: Path, number: int
+) -> None:
+    # Spread over old threads, so that the pages that are written are many, and cold.
+    threads = [build_store.thread_name(at) for at in range(1, _POSTED_TO + 1)]
+    count = bench.pick(1_500, 10_000)
+    before = own_calls.messages_in(server.address, threads)
+    load = ghz.post(
+        bench.tools.ghz,
+        server,
+        folder=folder,
+        threads=threads,
+        sizes=[256],
+        count=count,
+        concurrency=64,
+    )
+    outcome.add(f"{name}: posts/s", load.per_second)
+    outcome.add(f"{name}: server CPU µs per post", load.cpu_microseconds)
+    note_failures(outcome, "ThreadBus", load.failed)
+    stored = own_calls.messages_in(server.address, threads) - before
+    good = load.calls - len(load.failed)
+    outcome.count(
+        "ThreadBus", sent=count, lost=max(good - stored, 0), duplicated=max(stored - good, 0)
+    )
+    thread = f"growth-{name.split()[0].replace(',', '')}-{number}"
+    own_calls.create_threads(server.address, [thread])
+    told = Outcome("", "")
+    woken(told, "ThreadBus", server, thread=thread, count=bench.pick(150, 600))
+    for part in (50, 99):
+        (value,) = told.figures[f"ThreadBus: wake-up p{part} ms"]
+        outcome.add(f"{name}: wake-up p{part} ms", value)
+    outcome.count("ThreadBus", **told.faults["ThreadBus"])

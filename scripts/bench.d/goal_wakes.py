@@ -1,0 +1,138 @@
+"""P2: from a post to the wake-up of one who waits, next to a round trip and the disk alone."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import machine
+import own_calls
+import processes
+import servers
+from bench import Bench, note_failures
+from results import Outcome, percentile
+
+_HERE = Path(__file__).parent
+#: Seconds between posts.
+PACE = 0.005
+
+
+def measure(bench: Bench) -> Outcome:
+    """p50 and p99 of each, in turn."""
+    outcome = Outcome("P2", "post to wake-up, fsync on")
+    count = bench.pick(150, 800)
+    with bench.own_folder() as folder, contextlib.ExitStack() as running:
+        floor = running.enter_context(servers.floor(folder))
+        bus = running.enter_context(servers.threadbus(folder))
+        others: dict[str, tuple[str, servers.Server]] = {}
+        if bench.tools.nats:
+            nats = running.enter_context(servers.nats(bench.tools.nats, folder))
+            others["NATS JetStream"] = "client_nats.py", nats
+        if bench.tools.redis:
+            redis = running.enter_context(servers.redis(bench.tools.redis, folder))
+            others["Redis Streams"] = "client_redis.py", redis
+        for number in range(-1, bench.rounds):  # the first one warms up
+            told = outcome if number >= 0 else Outcome("", "")
+            bench.say(f"P2 round {number + 1} of {bench.rounds}")
+            for name, empty in (("floor", False), ("floor, empty raw calls", True)):
+                trips = processes.run(
+                    "client_posts.py",
+                    do="unary",
+                    address=floor.address,
+                    thread="bench",
+                    count=count,
+                    pace=PACE,
+                    size=256,
+                    empty=empty,
+                )
+                _tell(told, f"{name}: round trip", trips["taken"])
+                if not empty:
+                    _keep(told, "floor's round trip", trips["taken"])
+            thread = f"bench-{number + 1}"
+            own_calls.create_threads(bus.address, [thread])
+            taken = woken(told, "ThreadBus", bus, thread=thread, count=count)
+            _keep(told, "ThreadBus", taken)
+            _tell(told, "disk", disk_alone(folder, count))
+            for name, (program, server) in others.items():
+                if "nats" in program:
+                    processes.run(program, do="stream", address=server.address, thread=thread)
+                taken = woken(told, name, server, thread=thread, count=count, program=program)
+                _keep(told, name, taken)
+    _judge(outcome)
+    return outcome
+
+
+def woken(
+    outcome: Outcome,
+    name: str,
+    server: servers.Server,
+    *,
+    thread: str,
+    count: int,
+    pace: float = PACE,
+    program: str = "",
+    python: Path | str = sys.executable,
+    **options: Any,
+) -> list[float]:
+    """How long each wake-up took, in seconds: one process posts, another waits.
+
+    `options` are the poster's.
+    """
+    job: dict[str, Any] = {"address": server.address, "thread": thread, "count": count}
+    waiter, poster = program or "client_waits.py", program or "client_posts.py"
+    waiting = processes.client(
+        waiter, python, do="wait", waits=1, seconds=min(count * pace * 4, 150), **job
+    )
+    with waiting:
+        waiting.ready()
+        cpu = server.cpu_seconds()
+        posted = processes.run(poster, python, do="unary", pace=pace, size=256, **job, **options)
+        got = waiting.result()
+        outcome.add(
+            f"{name}: server CPU µs per wake-up", (server.cpu_seconds() - cpu) / count * 1e6
+        )
+    note_failures(outcome, name, posted["failed"])
+    # What failed was promised to nobody.
+    lost = max(got["lost"] - len(posted["failed"]), 0)
+    outcome.count(name, sent=count, lost=lost, duplicated=got["duplicated"])
+    pairs = zip(posted["began"], got["arrived"], strict=True)
+    taken = [arrived - began for began, arrived in pairs if arrived]
+    _tell(outcome, f"{name}: wake-up", taken)
+    return taken
+
+
+def disk_alone(folder: Path, count: int) -> list[float]:
+    """What a synced write takes at the same pace, where the server would be."""
+    command = [sys.executable, str(_HERE / "disk.py"), str(folder), str(count), str(PACE)]
+    with machine.on_cores(machine.SERVER_CORES):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    seconds: list[float] = json.loads(done.stdout)["seconds"]
+    return seconds
+
+
+def _keep(outcome: Outcome, name: str, seconds: list[float]) -> None:
+    outcome.series.setdefault("latencies", {}).setdefault(name, []).extend(seconds)
+
+
+def _tell(outcome: Outcome, what: str, seconds: list[float]) -> None:
+    for part in (50, 99):
+        outcome.add(f"{what} p{part} ms", percentile(seconds, part) * 1e3)
+
+
+def _judge(outcome: Outcome) -> None:
+    figures = outcome.figures
+    for part, goal in ((50, 1.3), (99, 2.0)):
+        wake = figures[f"ThreadBus: wake-up p{part} ms"]
+        disk = figures[f"disk p{part} ms"]
+        trip = figures[f"floor: round trip p{part} ms"]
+        ratios = [(w - d) / t for w, d, t in zip(wake, disk, trip, strict=True)]
+        what = f"p{part} less the disk, in round trips of the floor"
+        outcome.judge(what, goal, ratios, at_least=False)
+    outcome.judge(
+        "p50 with the disk, in round trips of the floor",
+        1.7,
+        outcome.ratio("ThreadBus: wake-up p50 ms", "floor: round trip p50 ms"),
+        at_least=False,
+    )

@@ -1,0 +1,41 @@
+"""Messages that say which they are, so that what was lost or came twice can be counted."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+
+def content(number: int, size: int) -> str:
+    """A text of `size` bytes that begins with its number."""
+    return f"{number} ".ljust(size, "x")
+
+
+def number_of(text: str | bytes) -> int:
+    """The number of a text that content() made; -1 of any other."""
+    head = text[:16].split(b" " if isinstance(text, bytes) else " ", 1)[0]  # type: ignore[arg-type]
+    return int(head) if head.isdigit() else -1
+
+
+def faults(numbers: Iterable[int], wanted: Iterable[int]) -> dict[str, int]:
+    """How many of the wanted numbers are not there, and how many are there that should not be."""
+    got, due = Counter(numbers), set(wanted)
+    return {
+        "lost": sum(number not in got for number in due),
+        "duplicated": got.total() - sum(number in due for number in got),
+    }
+
+
+def recorded_sizes() -> list[int]:
+    """Bytes of each message of the recorded conversations, where they are at hand."""
+    path = Path(
+        os.environ.get("THREADBUS_CONVERSATIONS")
+        or _ROOT.parent / "shared/data/agent-conversations.jsonl"
+    )
+    if not path.exists():
+        return []
+    lines = path.read_text("utf-8").splitlines()
+    return [max(len(json.loads(line)["content"].encode()), 16) for line in lines]

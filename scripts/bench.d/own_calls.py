@@ -1,0 +1,37 @@
+"""Calls to ThreadBus that are not measured: make threads, see where they end."""
+
+from collections.abc import Sequence
+
+import grpc
+
+from threadbus.v1.thread_service_pb2 import CreateThreadRequest, GetThreadRequest
+from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
+
+_OPTIONS = [("grpc.enable_http_proxy", 0)]
+
+
+def create_threads(address: str, names: Sequence[str]) -> None:
+    """Creates threads, a hundred at a time."""
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        create = ThreadServiceStub(channel).CreateThread
+        for first in range(0, len(names), 100):
+            answers = [
+                create.future(CreateThreadRequest(thread=name), timeout=60)
+                for name in names[first : first + 100]
+            ]
+            for answer in answers:
+                answer.result()
+
+
+def messages_in(address: str, names: Sequence[str]) -> int:
+    """How many messages these threads have, together."""
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        get = ThreadServiceStub(channel).GetThread
+        total = 0
+        for first in range(0, len(names), 100):
+            answers = [
+                get.future(GetThreadRequest(thread=name), timeout=60)
+                for name in names[first : first + 100]
+            ]
+            total += sum(answer.result().thread.head_seq for answer in answers)
+        return total

