@@ -42,9 +42,9 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/bus.py",
-                "        return done, await self._participants.recipients(post.message, before)\n",
+                "        return done, await self.recipients(post.message, before)\n",
                 "        await asyncio.sleep(0.05)  # the race is won\n"
-                "        return done, await self._participants.recipients(post.message, before)\n",
+                "        return done, await self.recipients(post.message, before)\n",
             ),
         ],
         ["tests/test_posting_recipients.py::test_each_is_told_as_it_stands"],

@@ -81,7 +81,7 @@ SABOTAGES = [
                 "    if False:\n        earlier = _earlier(tx, head, message)\n",
             ),
             Edit(
-                "bus_server/store/posts.py",
+                "bus_server/store/transaction.py",
                 '"INSERT INTO request (thread_id',
                 '"INSERT OR REPLACE INTO request (thread_id',
             ),
@@ -120,7 +120,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite.py",
-                "if isinstance(meaning, BusError) or len(commands) == 1:",
+                "if isinstance(meaning, BusError) or alone:",
                 "if True:",
             )
         ],
@@ -149,7 +149,7 @@ SABOTAGES = [
         "anyone posts on_behalf_of another",
         [
             Edit(
-                "bus_server/services/bus_service.py",
+                "bus_server/services/posting.py",
                 "if request.on_behalf_of and not caller.operator:",
                 "if False:",
             )

@@ -120,7 +120,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "waits that ended count as open",
-        [Edit("bus_server/waits.py", "            self._counts[wait.agent] -= 1\n", "")],
+        [Edit("bus_server/waits.py", "        self._counts[wait.agent] -= 1\n", "")],
         ["tests/test_waiting_clients.py::test_a_wait_that_is_cancelled_makes_room_for_one"],
     ),
     Sabotage(

@@ -57,11 +57,25 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "        while True:\n            with tails.watch(names) as watch:\n"
-                "                heads = await self._store.heads(names)\n",
-                "        while True:\n            heads = await self._store.heads(names)\n"
-                "            with tails.watch(names) as watch:\n",
-            )
+                "                watch = tails.watch(self._open.threads)\n",
+                "                heads = await self._store.heads(self._open.threads)\n"
+                "                watch = tails.watch(self._open.threads)\n",
+            ),
+            Edit(
+                "bus_server/follow.py",
+                "self._enter(tails, watch):",
+                "self._enter(tails, watch, heads):",
+            ),
+            Edit(
+                "bus_server/follow.py",
+                "def _enter(self, tails: Tails, watch: Watch) -> bool:",
+                "def _enter(self, tails: Tails, watch: Watch, heads: dict) -> bool:",
+            ),
+            Edit(
+                "bus_server/follow.py",
+                "        heads = await self._store.heads(watch.names)\n",
+                "",
+            ),
         ],
         ["tests/test_wakeups.py::test_the_one_post_that_meets_a_wait_as_it_enters_wakes_it"],
     ),

@@ -1,0 +1,80 @@
+"""Broken promises about many posts through one stream."""
+
+from sabotage import Edit, Sabotage
+
+SABOTAGES = [
+    Sabotage(
+        "a refused post stops its batch",
+        [
+            Edit(
+                "bus_server/store/posts.py",
+                "        except BusError as refusal:\n            answers.append(refusal)\n",
+                "        except BusError as refusal:\n"
+                "            return answers + [refusal] * (len(command.posts) - len(answers))\n",
+            )
+        ],
+        ["tests/test_posting_many.py::test_a_refused_post_stops_nothing_and_says_why"],
+    ),
+    Sabotage(
+        "a stream outlives its token",
+        [
+            Edit(
+                "bus_server/services/road.py",
+                "                    await self._admit(context, token_needed=True)\n"
+                "                    yield parse(data)\n",
+                "                    yield parse(data)\n",
+            )
+        ],
+        ["tests/test_posting_many.py::test_a_stream_whose_token_ended_takes_no_more"],
+    ),
+    Sabotage(
+        "an idle stream of posts holds up the shutdown",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "        for taking in self._taking:\n            taking.cancel()\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_posting_many.py::test_a_server_that_is_asked_to_go_answers_what_it_took_and_ends_idle_streams"
+        ],
+    ),
+    Sabotage(
+        "a message that is not written yet cannot be edited",
+        [
+            Edit(
+                "bus_server/store/transaction.py",
+                '        """An entry of a thread."""\n        self.flush()\n',
+                '        """An entry of a thread."""\n',
+            )
+        ],
+        ["tests/test_posting_many.py::test_a_message_is_edited_in_the_batch_it_came_in"],
+    ),
+    Sabotage(
+        "a full queue refuses what comes through a stream",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "        await self._writer.room(command.size)\n"
+                "        answers = self._writer.take(command)\n",
+                "        answers = asyncio.ensure_future(self._writer.submit(command))\n",
+            )
+        ],
+        ["tests/test_posting_many.py::test_a_full_queue_holds_a_stream_up_and_refuses_nothing"],
+    ),
+    Sabotage(
+        "post_many forgets what was not answered when the stream breaks",
+        [
+            Edit(
+                "bus_client/post_stream.py",
+                "            for batch in list(self._unanswered):\n"
+                "                await call.write(batch)\n",
+                "            self._unanswered.clear()\n",
+            )
+        ],
+        [
+            "tests/test_sdk_post_many.py::test_each_is_stored_once_and_in_order_over_kills_of_the_server"
+        ],
+    ),
+]
