@@ -1,0 +1,144 @@
+"""The store's queries find what they want by an index: none grows with the messages kept."""
+
+import contextlib
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus_server import store
+from bus_server.store import participants, reads, writes
+from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, Agent
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread
+
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/schema.sql"
+
+
+@pytest.fixture
+def db() -> Iterator[sqlite3.Connection]:
+    """A store with a thread, an agent and a few messages."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
+        opened.executescript(SCHEMA.read_text("utf-8"))
+        opened.execute("INSERT INTO store VALUES ('e')")
+        commit(opened, store.CreateThread(Thread(name="t")))
+        commit(opened, store.RegisterAgent(agent("a"), b"token", claim=False))
+        commit(opened, *(store.Append(message(str(n))) for n in range(5)))
+        yield opened
+
+
+def agent(name: str) -> Agent:
+    return Agent(name=name, kind=AGENT_KIND_AGENT)
+
+
+def message(content: str, **fields: Any) -> Message:
+    return Message(
+        thread="t",
+        sender="a",
+        content=content,
+        kind=MESSAGE_KIND_CHAT,
+        request_id=content,
+        **fields,
+    )
+
+
+def commit(db: sqlite3.Connection, *commands: store.Command[Any]) -> None:
+    """Carry them out, as the store does."""
+    db.execute("BEGIN IMMEDIATE")
+    for outcome in writes.run(db, commands, time.time_ns() // 1000).outcomes:
+        assert not isinstance(outcome, Exception)
+    db.execute("COMMIT")
+
+
+def scanned(db: sqlite3.Connection, run: Callable[[], object]) -> set[str]:
+    """The tables that SQLite goes through from end to end for what is run."""
+    statements: list[str] = []
+    db.set_trace_callback(statements.append)
+    try:
+        run()
+    finally:
+        db.set_trace_callback(None)
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    aliases = {"t": "thread", "m": "participant", "a": "agent", "p": "presence", "r": "request"}
+    found = set()
+    queries = [s for s in statements if re.match(r"(SELECT|INSERT|UPDATE|DELETE|WITH)\b", s)]
+    assert queries
+    for statement in queries:
+        for row in db.execute(f"EXPLAIN QUERY PLAN {statement}"):
+            if went := re.match(r"SCAN (\w+)", row[3]):
+                name = aliases.get(went[1], went[1])
+                found |= {name} & tables
+    return found
+
+
+COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
+    "append": lambda: store.Append(message("new", mentions=["a"], based_on_seq=1)),
+    "append_again": lambda: store.Append(message("1")),
+    "append_many": lambda: store.AppendMany(
+        [store.Append(message("x")), store.Append(message("y"))]
+    ),
+    "edit": lambda: store.Append(message("edit", edit_of=1)),
+    "join_thread": lambda: store.JoinThread(
+        Thread(name="t"),
+        create=True,
+        agent="a",
+        from_first=True,
+        context_limit=10,
+        context_bytes=1000,
+        participant_limit=100,
+    ),
+    "set_thread_state": lambda: store.SetThreadState("t", THREAD_STATE_CLOSED, Message(sender="a")),
+    "update_thread": lambda: store.UpdateThread("t", Message(sender="a"), topic="new"),
+    "leave_thread": lambda: store.LeaveThread("t", "a"),
+    "delete_thread": lambda: store.DeleteThread("t"),
+    "register_agent": lambda: store.RegisterAgent(agent("b"), b"other", claim=False),
+    "update_agent": lambda: store.UpdateAgent("a", description="new"),
+    "checkpoint": lambda: store.Checkpoint(
+        [
+            store.Sighting(
+                agent="a",
+                state=PRESENCE_IDLE,
+                status_text="here",
+                last_seen_time=1,
+                lease_end_time=2,
+            )
+        ],
+        {("a", "t"): store.Position("e", 1, 1)},
+    ),
+}
+READS: dict[str, Callable[[sqlite3.Connection], object]] = {
+    "heads": lambda db: reads.heads(db, ["t"]),
+    "read": lambda db: reads.read(db, 1, 0, 5, 1000),
+    "page": lambda db: reads.page(db, "t", 0, 0, 10, 1000, False),
+    "newest_page": lambda db: reads.page(db, "t", 0, 0, 10, 1000, True),
+    "senders": lambda db: reads.senders(db, 1, [1, 2]),
+    "threads": lambda db: reads.threads(db, ["t"]),
+    "agent": lambda db: reads.agent(db, "a"),
+    "list_agents": lambda db: reads.list_agents(db, 10, "a"),
+    "registered": lambda db: reads.registered(db, ["a"]),
+    "owner": lambda db: reads.owner(db, b"token"),
+    "participants": lambda db: participants.participants(db, "t", first=["a"], limit=10),
+    "unread": lambda db: participants.unread(db, "a", 10),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_goes_through_no_table(db: sqlite3.Connection, name: str) -> None:
+    assert scanned(db, lambda: commit(db, COMMANDS[name]())) == set()
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_query_goes_through_no_table(db: sqlite3.Connection, name: str) -> None:
+    assert scanned(db, lambda: READS[name](db)) == set()
+
+
+def test_listing_threads_goes_through_the_threads_and_through_no_messages(
+    db: sqlite3.Connection,
+) -> None:
+    """What is known to grow, with the threads alone."""
+    listing = scanned(db, lambda: reads.list_threads(db, [1, 2], "", "", 10, None))
+    assert listing == {"thread"}
