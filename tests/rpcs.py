@@ -1,7 +1,7 @@
 """Every RPC of the contract, found in the descriptors: called with any bytes, or any request."""
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -89,13 +89,24 @@ class Rpc(NamedTuple):
         """Send these bytes, whatever they are."""
         if self.takes_many:
             both: Any = channel.stream_stream(self.path)
-            answers: AsyncIterable[bytes] = both(iter([data]), metadata=metadata, timeout=timeout)
-            return answers
+            return _answers(lambda: both(iter([data]), metadata=metadata, timeout=timeout))
         open_call: Any = channel.unary_stream if self.streams else channel.unary_unary
         call: Awaitable[bytes] | AsyncIterable[bytes] = open_call(self.path)(
             data, metadata=metadata, timeout=timeout
         )
         return call
+
+
+async def _answers(open_call: Callable[[], AsyncIterable[bytes]]) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async for answer in open_call():
+                yield answer
+            return
+        except grpc.aio.AioRpcError as error:
+            # The client's own word for a call that was over before the request was written.
+            if (error.code(), error.details()) != (grpc.StatusCode.INTERNAL, "internal"):
+                raise
 
 
 RPCS = [
