@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.message_pb2 import PRIORITY_UNSPECIFIED, Attachment, Priority
+
+
+def new_request_id() -> str:
+    """A request_id that nobody used: 32 hex digits.
+
+    They ascend with the time, so that the server writes the ones of many posts side by side: with
+    random ones a batch of posts takes half as long again.
+    """
+    return f"{time.time_ns():016x}{secrets.token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class Post:
         return PostMessageRequest(
             thread=thread,
             content=self.content,
-            request_id=self.request_id or uuid.uuid4().hex,
+            request_id=self.request_id or new_request_id(),
             expected_last_seq=self.expected_last_seq,
             reply_to=self.reply_to,
             edit_of=self.edit_of,

@@ -8,7 +8,6 @@ import asyncio
 import json
 import sys
 import time
-import uuid
 from typing import Any
 
 import grpc.aio
@@ -16,6 +15,7 @@ import uvloop
 from numbering import content
 
 from bus_client.channel import open_channel
+from bus_client.post import new_request_id
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     PostMessagesRequest,
@@ -79,7 +79,7 @@ async def batches(job: dict[str, Any]) -> dict[str, Any]:
                 PostMessageRequest(
                     thread=threads[number % len(threads)],
                     content=content(number, sizes[number % len(sizes)]),
-                    request_id=uuid.uuid4().hex if job.get("request_ids") else "",
+                    request_id=new_request_id() if job.get("request_ids") else "",
                 )
                 for number in range(first, min(first + batch, count))
             ]

@@ -71,10 +71,11 @@ class PostMessageRequest(_message.Message):
     content: _builtins.str
     """The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment."""
     request_id: _builtins.str
-    """Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit; unique per thread and
-    sender (all of `anonymous` is one) for as long as the message is kept. Empty = a retry may store it
-    twice. A refused post does not use it up. The body compared is every field but request_id,
-    expected_last_seq, epoch, based_on_seq and include_recipients.
+    """Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
+    UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
+    as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
+    it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
+    and include_recipients.
     """
     expected_last_seq: _builtins.int
     """Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
