@@ -1,6 +1,7 @@
 """The only road into the store: group commit, then tell."""
 
 import asyncio
+import contextlib
 from typing import Any, TypeVar
 
 from bus_server.errors import StoreBusy
@@ -14,10 +15,11 @@ R = TypeVar("R")
 BATCH_COMMANDS = 1_000
 BATCH_BYTES = 8 * 1024 * 1024
 
-#: Seconds, for each command of a batch and at most, in which the callers who were just answered may
-#: call again, so that the next batch is as large: a tenth more posts a second with 64 in flight.
-#: After a lone command there is none.
-PAUSE, LONGEST_PAUSE = 150e-6, 0.005
+#: Seconds, for each command of a batch and at most, in which as many callers as were just answered
+#: may call again, so that the next batch is as large. It saves more than commits: what is answered
+#: at once is sent and asked for at once, too. With 8 in flight that makes 1.4 times as many posts a
+#: second, with 64 half as many again. After a lone command there is no pause.
+PAUSE, LONGEST_PAUSE = 500e-6, 0.005
 
 _Queued = tuple[Command[Any], "asyncio.Future[Any]"]
 
@@ -39,6 +41,9 @@ class Writer:
         self._bytes = 0
         self._queue: asyncio.Queue[_Queued] = asyncio.Queue(max_commands)
         self._freed = asyncio.Event()
+        #: Set when so many commands are queued.
+        self._gathered = asyncio.Event()
+        self._expected = 0
 
     async def submit(self, command: Command[R]) -> R:
         """Have a command committed. Answers once it is durable and the waits were told.
@@ -57,6 +62,8 @@ class Writer:
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._bytes += command.size
         self._queue.put_nowait((command, answer))
+        if self._queue.qsize() == self._expected:
+            self._gathered.set()
         return answer
 
     async def room(self, size: int) -> None:
@@ -90,7 +97,16 @@ class Writer:
                     answer.set_result(outcome)
             self._freed.set()
             if len(batch) > 1:
-                await asyncio.sleep(min(len(batch) * PAUSE, LONGEST_PAUSE))
+                await self._gather(len(batch))
+
+    async def _gather(self, count: int) -> None:
+        """Wait a little for so many commands to be queued."""
+        if self._queue.qsize() < count:
+            self._expected = count
+            self._gathered.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(count * PAUSE, LONGEST_PAUSE)):
+                    await self._gathered.wait()
 
     async def _next_batch(self) -> list[_Queued]:
         batch = [await self._queue.get()]
