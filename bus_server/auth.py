@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +44,7 @@ NOBODY = Caller("anonymous", AGENT_KIND_ANONYMOUS, ())
 
 
 class Auth:
-    """Turns a call's metadata into a Caller."""
+    """Turns what a call carries into a Caller."""
 
     def __init__(self, store: Store, *, required: bool) -> None:
         self.required = required
@@ -53,16 +52,15 @@ class Auth:
         self._known: dict[bytes, Caller] = {}
 
     async def identify(
-        self, metadata: Iterable[tuple[str, str | bytes]], *, token_needed: bool = True
+        self, authorization: str | bytes | None, *, token_needed: bool = True
     ) -> Caller:
-        """Who sent this metadata.
+        """Who sent this `authorization` metadata (None: none).
 
         Raises:
             TokenInvalid: the token is unknown, or missing where one is required.
             TokenExpired: it was rotated, and its time is over.
         """
-        header = next((value for key, value in metadata if key == "authorization"), None)
-        if header is None:
+        if authorization is None:
             if not self.required:
                 return ANONYMOUS
             if token_needed:
@@ -70,7 +68,7 @@ class Auth:
                     "this server requires a token: send it as metadata `authorization: Bearer …`"
                 )
             return NOBODY
-        scheme, _, token = str(header).partition(" ")
+        scheme, _, token = str(authorization).partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise TokenInvalid("the authorization metadata must read `Bearer …`")
         caller = await self._caller(token_hash(token.strip()))

@@ -3,6 +3,7 @@
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -10,11 +11,15 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from bus_server.auth import Auth
+from bus_server.auth import Auth, Caller
 from bus_server.errors import BusError, Draining, ValidationFailed
 from bus_server.status import incident, to_status
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+#: What the call at hand carries as `authorization` metadata. Asking its context for the metadata
+#: would convert all of it once more, 3 % of a post.
+_authorization: ContextVar[str | bytes | None] = ContextVar("authorization")
 
 
 class Road(grpc.GenericRpcHandler):
@@ -44,6 +49,9 @@ class Road(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        metadata = handler_call_details.invocation_metadata or ()
+        found = next((value for key, value in metadata if key == "authorization"), None)
+        _authorization.set(found)
         return self._handlers.get(handler_call_details.method)
 
     def _unary(
@@ -54,7 +62,7 @@ class Road(grpc.GenericRpcHandler):
 
         async def handle(data: bytes, context: Context) -> bytes:
             try:
-                caller = await self._admit(context, token_needed)
+                caller = await self._admit(token_needed)
                 response = await call(parse(data), caller)
                 return response.SerializeToString()
             except BusError as refusal:
@@ -73,11 +81,11 @@ class Road(grpc.GenericRpcHandler):
         # A coroutine that writes, not a generator: a generator that is cancelled in a write is
         # cleaned up in another task.
         async def handle(data: bytes, context: Context) -> None:
-            async def send(frame: Message) -> None:
-                await context.write(frame.SerializeToString())
+            def send(frame: Message) -> Awaitable[None]:
+                return context.write(frame.SerializeToString())
 
             try:
-                caller = await self._admit(context, token_needed=True)
+                caller = await self._admit()
                 await call(parse(data), caller, context.time_remaining(), send)
                 return
             except BusError as refusal:
@@ -99,14 +107,14 @@ class Road(grpc.GenericRpcHandler):
             async def parsed() -> AsyncIterator[Message]:
                 async for data in requests:
                     # Its token may have ended since, and the server may be going away.
-                    await self._admit(context, token_needed=True)
+                    await self._admit()
                     yield parse(data)
 
-            async def send(response: Message) -> None:
-                await context.write(response.SerializeToString())
+            def send(response: Message) -> Awaitable[None]:
+                return context.write(response.SerializeToString())
 
             try:
-                caller = await self._admit(context, token_needed=True)
+                caller = await self._admit()
                 await call(parsed(), caller, send)
                 return
             except BusError as refusal:
@@ -119,12 +127,10 @@ class Road(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
-    async def _admit(self, context: Context, token_needed: bool) -> Any:
+    async def _admit(self, token_needed: bool = True) -> Caller:
         if self.draining:
             raise Draining
-        caller = await self._auth.identify(
-            context.invocation_metadata() or (), token_needed=token_needed
-        )
+        caller = await self._auth.identify(_authorization.get(), token_needed=token_needed)
         if caller.own_name:
             self._seen(caller.own_name)
         return caller
