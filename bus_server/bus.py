@@ -115,9 +115,10 @@ class Bus:
     ) -> None:
         if answers.cancelled() or answers.exception():
             return
-        for post, answer in zip(posts, answers.result(), strict=True):
-            if isinstance(answer, store.Appended):
-                self._participants.posted(post.message)
+        done = zip(posts, answers.result(), strict=True)
+        self._participants.posted(
+            *(post.message for post, answer in done if isinstance(answer, store.Appended))
+        )
 
     async def post_to_recipients(
         self, post: store.Append

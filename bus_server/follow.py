@@ -17,14 +17,13 @@ from bus_server.tail import Recent, Tails, Watch
 from bus_server.wait_position import WaitPosition
 from bus_server.waits import OpenWait
 from threadbus.v1.bus_service_pb2 import (
-    MessageBatch,
     WaitEnding,
     WaitKeepalive,
     WaitMessagesResponse,
     WaitResync,
     WaitStarted,
 )
-from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.message_pb2 import Cursor, Message
 
 #: A frame holds at most so much, but always one message.
 FRAME_BYTES = 1024 * 1024
@@ -171,9 +170,11 @@ class Follow:
             )
 
         while True:
-            await self._tell_participants()
+            if self._include_participants:
+                await self._tell_participants()
             moved = await self._deliver(tails)
-            await self._limit(tails)
+            if self._max_wait_at is not None and not self._limited:
+                await self._limit(tails, self._max_wait_at)
             reason = self._ended(tails)
             if reason is not None:
                 await self._end(reason)
@@ -209,7 +210,9 @@ class Follow:
             messages = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
         if not messages:
             raise ThreadNotFound([p.name])  # deleted meanwhile
-        wanted = await self._filter.select(self._store, thread_id, messages)
+        wanted: Sequence[Message] = messages
+        if not self._filter.everything:
+            wanted = await self._filter.select(self._store, thread_id, messages)
         if self._max_messages:
             wanted = wanted[: self._max_messages - self._delivered]
         self._delivered += len(wanted)
@@ -219,8 +222,10 @@ class Follow:
             p.told = p.after
             # First: the agent may have read it, and said so, before the write returns.
             self._participants.delivered(self._open.agent, p.name, p.head, wanted)
-            batch = MessageBatch(cursor=p.cursor, messages=wanted)
-            await self._send(WaitMessagesResponse(messages=batch))
+            frame = WaitMessagesResponse()
+            p.move(frame.messages.cursor)
+            frame.messages.messages.extend(wanted)
+            await self._send(frame)
 
     async def _tell_participants(self) -> None:
         """Send what changed of those who take part, thread by thread."""
@@ -241,9 +246,9 @@ class Follow:
     def _full(self) -> bool:
         return 0 < self._max_messages <= self._delivered
 
-    async def _limit(self, tails: Tails) -> None:
+    async def _limit(self, tails: Tails, at: float) -> None:
         """When max_wait is over: what was committed until now is still sent, and nothing later."""
-        if self._max_wait_at is None or self._limited or self._clock() < self._max_wait_at:
+        if self._clock() < at:
             return
         self._limited = True
         if self._max_wait:  # else the heads were just read

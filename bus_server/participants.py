@@ -65,11 +65,13 @@ class Participants:
             seq = messages[-1].seq
             self._positions.raise_to(agent, thread, head.epoch, delivered=seq)
 
-    def posted(self, message: Message) -> None:
-        """A message is in its thread."""
-        self._news.thread(message.thread)
-        if not message.posted_by:  # else its sender had no part in it
-            self._presence.posted(message.sender, message.thread)
+    def posted(self, *messages: Message) -> None:
+        """Messages are in their threads."""
+        # Many posts of one call are mostly one sender's to one thread.
+        for thread, sender, by in {(m.thread, m.sender, m.posted_by) for m in messages}:
+            self._news.thread(thread)
+            if not by:  # else its sender had no part in it
+                self._presence.posted(sender, thread)
 
     def left(self, agent: str, thread: str) -> None:
         """An agent takes part no more."""

@@ -6,7 +6,7 @@ ever cleared, so no wake-up can be lost between looking and waiting.
 
 import asyncio
 import contextlib
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from bus_server.store import Head
@@ -141,28 +141,39 @@ class Recent:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._messages: OrderedDict[tuple[int, int], tuple[Message, int]] = OrderedDict()
+        #: By thread_id << 32 | seq, as the store has them.
+        self._messages: dict[int, Message] = {}
+        #: What was kept at once: its first key, the one after its last, its bytes.
+        self._runs: deque[tuple[int, int, int]] = deque()
 
     def add(self, thread_id: int, messages: Sequence[Message]) -> None:
-        """Keep what was just committed; let the oldest go."""
-        for message in messages:
-            size = message.ByteSize() + 1_100  # what a small one takes up, measured
-            self._messages[thread_id, message.seq] = (message, size)
-            self._bytes += size
+        """Keep what was just committed, a run of seqs; let the oldest go."""
+        if not messages:
+            return
+        first = thread_id << 32 | messages[0].seq
+        size = 0
+        for key, message in enumerate(messages, first):
+            self._messages[key] = message
+            size += _size(message)
+        self._runs.append((first, first + len(messages), size))
+        self._bytes += size
         while self._bytes > self._max_bytes:
-            _, (_, size) = self._messages.popitem(last=False)
+            first, end, size = self._runs.popleft()
+            for key in range(first, end):
+                del self._messages[key]
             self._bytes -= size
 
     def replace(self, thread_id: int, messages: Sequence[Message]) -> None:
         """Take in messages that were written anew, where they are kept."""
         for message in messages:
-            _, size = self._messages.get((thread_id, message.seq), (None, 0))
-            if size:
-                self._messages[thread_id, message.seq] = (message, size)
+            key = thread_id << 32 | message.seq
+            if key in self._messages:  # of nearly the same size: an edit sets a number in it
+                self._messages[key] = message
 
     def clear(self) -> None:
         """Forget everything: others may have edited any of it."""
         self._messages.clear()
+        self._runs.clear()
         self._bytes = 0
 
     def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
@@ -170,11 +181,16 @@ class Recent:
         run: list[Message] = []
         size = 0
         for seq in range(after + 1, upto + 1):
-            kept = self._messages.get((thread_id, seq))
+            kept = self._messages.get(thread_id << 32 | seq)
             if kept is None:
                 break
-            size += kept[1]
+            size += _size(kept)
             if run and size > max_bytes:
                 break
-            run.append(kept[0])
+            run.append(kept)
         return run
+
+
+def _size(message: Message) -> int:
+    """About what a message takes up in memory."""
+    return message.ByteSize() + 1_000  # for a small one, measured

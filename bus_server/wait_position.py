@@ -78,7 +78,13 @@ class WaitPosition:
 
     @property
     def cursor(self) -> Cursor:
-        return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
+        cursor = Cursor()
+        self.move(cursor)
+        return cursor
+
+    def move(self, cursor: Cursor) -> None:
+        """Move a cursor here."""
+        cursor.thread, cursor.after_seq, cursor.epoch = self.name, self.after, self.head.epoch
 
     def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
         """The position, for a frame that is sent now."""

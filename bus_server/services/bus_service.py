@@ -11,7 +11,7 @@ from bus_server.errors import ValidationFailed
 from bus_server.evidence import SETTABLE, Heartbeat
 from bus_server.follow import Send, Wait
 from bus_server.services import validation as valid
-from bus_server.services.posting import PostStream, SendResults, to_append, to_response
+from bus_server.services.posting import PostStream, SendResults, answer, to_append
 from bus_server.settings import (
     MAX_BATCH_POSTS,
     MAX_LEASE,
@@ -39,11 +39,13 @@ class BusService:
     ) -> pb.PostMessageResponse:
         need(caller, "post")
         post = to_append(request, caller, self._settings)
-        if not request.include_recipients:
-            return to_response(request, await self._bus.post(post))
-        done, recipients = await self._bus.post_to_recipients(post)
-        response = to_response(request, done)
-        response.recipients.extend(recipients)
+        response = pb.PostMessageResponse()
+        if request.include_recipients:
+            done, recipients = await self._bus.post_to_recipients(post)
+            response.recipients.extend(recipients)
+        else:
+            done = await self._bus.post(post)
+        answer(response, request, done)
         return response
 
     async def PostMessages(

@@ -85,17 +85,17 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
     return Append(message, expected, epoch, bool(request.on_behalf_of), size + 256)
 
 
-def to_response(request: pb.PostMessageRequest, done: Appended) -> pb.PostMessageResponse:
-    """The answer to a post."""
-    response = pb.PostMessageResponse(
-        thread=request.thread,
-        seq=done.seq,
-        deduplicated=done.deduplicated,
-        last_seq=done.last_seq,
-        epoch=done.epoch,
-    )
-    response.create_time.FromMicroseconds(done.create_time)
-    return response
+def answer(
+    response: pb.PostMessageResponse, request: pb.PostMessageRequest, done: Appended
+) -> None:
+    """Make it the answer to a post."""
+    response.thread = request.thread
+    response.seq = done.seq
+    response.create_time.CopyFrom(done.create_time)
+    response.last_seq = done.last_seq
+    response.epoch = done.epoch
+    if done.deduplicated:
+        response.deduplicated = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class PostStream:
                 refusal = done if isinstance(done, BusError) else incident("PostMessages", done)
                 result.status.CopyFrom(as_status(refusal))
                 continue
-            result.response.CopyFrom(to_response(request, done))
+            answer(result.response, request, done)
             if request.include_recipients and isinstance(post, Append):
                 before = taken.before[request.thread]
                 found = await self._bus.recipients(post.message, before)

@@ -30,7 +30,7 @@ def participants(
     limit: int,
 ) -> tuple[store.Head, list[Participant]]:
     """Those named first, whoever they are, then the thread's participants by name."""
-    head = reads.heads(db, [name]).get(name)
+    head = reads.head(db, name)
     if head is None:
         raise ThreadNotFound([name])
     rows = db.execute(

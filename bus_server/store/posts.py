@@ -27,10 +27,13 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
     if message.request_id:
         earlier = _earlier(tx, head, message)
         if earlier is not None:
-            return store.Appended(
-                earlier.seq, earlier.create_time.ToMicroseconds(), True, head.seq, head.epoch
-            )
+            return store.Appended(earlier.seq, earlier.create_time, True, head.seq, head.epoch)
     _check(tx, head, command)
+    addressed = _addressed(message)
+    if addressed:
+        missing = addressed - reads.registered(tx.db, addressed)
+        if missing:
+            raise AgentNotFound(sorted(missing))
     edited = _edited(tx, head, message) if message.edit_of else None
     if command.register_sender:
         register(tx, Agent(name=message.sender, kind=AGENT_KIND_AGENT))
@@ -40,13 +43,14 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
         tx.replace(edited)
     if message.sender != "anonymous":
         tx.participate(head.thread_id, message.sender, message.based_on_seq)
-    for name in _addressed(message):
+    for name in addressed:
         tx.participate(head.thread_id, name)
-    return store.Appended(message.seq, tx.now, False, message.seq, head.epoch)
+    return store.Appended(head.seq + 1, tx.create_time, False, head.seq + 1, head.epoch)
 
 
 def append_many(tx: Transaction, command: store.AppendMany) -> list[store.Appended | Exception]:
     answers: list[store.Appended | Exception] = []
+    tx.look_up({post.message.thread for post in command.posts})
     for post in command.posts:
         try:
             answers.append(append(tx, post))
@@ -93,11 +97,6 @@ def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
         raise ValidationFailed(("based_on_seq", f"the thread's newest message is {head.seq}"))
     if message.reply_to > head.seq:
         raise MessageNotFound(message.thread, message.reply_to, head.seq)
-    addressed = _addressed(message)
-    if addressed:
-        missing = addressed - reads.registered(tx.db, addressed)
-        if missing:
-            raise AgentNotFound(sorted(missing))
 
 
 def _edited(tx: Transaction, head: store.Head, message: Message) -> Message:

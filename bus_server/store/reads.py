@@ -28,19 +28,26 @@ _THREAD = (
 _ALWAYS = 1 << 62
 
 
-def heads(db: sqlite3.Connection, names: Sequence[str]) -> dict[str, store.Head]:
+_HEADS = f"SELECT t.name, t.id, t.epoch, {HEAD}, t.state, t.sync_mode FROM thread AS t"  # noqa: S608
+
+
+def head(db: sqlite3.Connection, name: str) -> store.Head | None:
+    """Where a thread ends, if it is there."""
+    row = db.execute(f"{_HEADS} WHERE t.name = ?", (name,)).fetchone()
+    return None if row is None else _head(*row[1:])
+
+
+def heads(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, store.Head]:
     """Where threads end, by name."""
     rows = db.execute(
-        f"SELECT t.name, t.id, t.epoch, {HEAD}, t.state, t.sync_mode FROM thread AS t"  # noqa: S608
-        " WHERE t.name IN (SELECT value FROM json_each(?))",
-        (json.dumps(names),),
+        f"{_HEADS} WHERE t.name IN (SELECT value FROM json_each(?))",  # noqa: S608
+        (json.dumps(list(names)),),
     )
-    return {
-        name: store.Head(
-            thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode)
-        )
-        for name, thread_id, epoch, seq, state, mode in rows
-    }
+    return {row[0]: _head(*row[1:]) for row in rows}
+
+
+def _head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.Head:
+    return store.Head(thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode))
 
 
 def read(
@@ -66,20 +73,20 @@ def page(
 ) -> store.Page:
     """A page of a thread's log and its head, in one snapshot."""
     with _snapshot(db):
-        head = heads(db, [name]).get(name)
-        if head is None:
+        end = head(db, name)
+        if end is None:
             raise ThreadNotFound([name])
-        last = min(before - 1, head.seq) if before else head.seq
+        last = min(before - 1, end.seq) if before else end.seq
         rows = db.execute(
             "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT ?"
             if newest
             else "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
-            (head.thread_id << 32 | min(after, head.seq), head.thread_id << 32 | last, limit),
+            (end.thread_id << 32 | min(after, end.seq), end.thread_id << 32 | last, limit),
         )
         messages = list(_until_full(rows, max_bytes))
     if newest:
         messages.reverse()
-    return store.Page(head, messages)
+    return store.Page(end, messages)
 
 
 def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:

@@ -1,5 +1,6 @@
 """One batch of commands inside one transaction of SQLite's, on the writer's thread."""
 
+import itertools
 import sqlite3
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -8,6 +9,12 @@ from bus_server import store
 from bus_server.errors import QuotaExceeded, ThreadNotFound
 from bus_server.store import reads
 from threadbus.v1.message_pb2 import Message
+
+#: Messages that are inserted by one statement, where there are many: a third less of the time, and
+#: each statement hands over to the thread of the calls and must wait for its turn again.
+ROWS = 25
+_INSERT_ROW = "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)"
+_INSERT_ROWS = _INSERT_ROW + ", (?, ?, ?, ?)" * (ROWS - 1)
 
 
 class Transaction:
@@ -18,8 +25,8 @@ class Transaction:
         self.now = now  # microseconds since the epoch
         self.commit = store.Commit()
         self._heads: dict[str, store.Head] = {}
-        self._create_time = Timestamp()
-        self._create_time.FromMicroseconds(now)
+        self.create_time = Timestamp()  # the same
+        self.create_time.FromMicroseconds(now)
         #: Rows that are not written yet: messages, and by which request_id they came.
         self._messages: list[tuple[int, int, str, bytes]] = []
         self._requests: dict[tuple[int, str, str], int] = {}
@@ -27,11 +34,17 @@ class Transaction:
 
     def head(self, name: str) -> store.Head:
         """Where a thread ends, as of this moment in the transaction."""
-        if name not in self._heads:
-            self._heads |= reads.heads(self.db, [name])
-        if name not in self._heads:
-            raise ThreadNotFound([name])
-        return self._heads[name]
+        head = self._heads.get(name)
+        if head is None:
+            head = reads.head(self.db, name)
+            if head is None:
+                raise ThreadNotFound([name])
+            self._heads[name] = head
+        return head
+
+    def look_up(self, names: set[str]) -> None:
+        """Find out where these threads end: many are cheaper together."""
+        self._heads |= reads.heads(self.db, names - self._heads.keys())
 
     def insert(self, message: Message) -> None:
         """Append a message to its thread: gives it its seq and its time.
@@ -39,18 +52,18 @@ class Transaction:
         What is inserted is written at the next `flush`, many rows with one statement.
         """
         name = message.thread
-        head = self.head(name)
-        thread_id, seq = head.thread_id, head.seq + 1
+        thread_id, epoch, seq, state, sync_mode = self.head(name)
+        seq += 1
         if seq > store.MAX_SEQ:
             raise QuotaExceeded("entries of a thread", store.MAX_SEQ, "go on in a new one")
         message.seq = seq
-        message.create_time.CopyFrom(self._create_time)
+        message.create_time.CopyFrom(self.create_time)
         sender, body = message.sender, message.SerializeToString()
         self._messages.append((thread_id << 32 | seq, self.now, sender, body))
         if message.request_id:
             key = (thread_id, sender, message.request_id)
             self._requests[key] = seq
-        self.move(name, head._replace(seq=seq))
+        self.move(name, store.Head(thread_id, epoch, seq, state, sync_mode))
         self.commit.entries.setdefault(name, []).append(message)
 
     def request(self, thread_id: int, sender: str, request_id: str) -> int | None:
@@ -65,11 +78,11 @@ class Transaction:
 
     def flush(self) -> None:
         """Write what was inserted, so that queries see it."""
-        if self._messages:
-            self.db.executemany(
-                "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)", self._messages
-            )
-            self._messages = []
+        rows, self._messages = self._messages, []
+        whole = len(rows) - len(rows) % ROWS
+        for at in range(0, whole, ROWS):
+            self.db.execute(_INSERT_ROWS, list(itertools.chain(*rows[at : at + ROWS])))
+        self.db.executemany(_INSERT_ROW, rows[whole:])
         if self._requests:
             self.db.executemany(
                 "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)",
