@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bus_server import store
-from bus_server.store import participants, reads, writes
+from bus_server.store import activity, participants, reads, writes
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread
@@ -54,24 +54,27 @@ def commit(db: sqlite3.Connection, *commands: store.Command[Any]) -> None:
     db.execute("COMMIT")
 
 
-def scanned(db: sqlite3.Connection, run: Callable[[], object]) -> set[str]:
-    """The tables that SQLite goes through from end to end for what is run."""
+def plan(db: sqlite3.Connection, run: Callable[[], object]) -> list[str]:
+    """How SQLite goes about what is run, step by step."""
     statements: list[str] = []
     db.set_trace_callback(statements.append)
     try:
         run()
     finally:
         db.set_trace_callback(None)
+    queries = [s for s in statements if re.match(r"(SELECT|INSERT|UPDATE|DELETE|WITH)\b", s)]
+    assert queries
+    return [row[3] for query in queries for row in db.execute(f"EXPLAIN QUERY PLAN {query}")]
+
+
+def scanned(db: sqlite3.Connection, run: Callable[[], object]) -> set[str]:
+    """The tables that SQLite goes through from end to end for what is run."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     aliases = {"t": "thread", "m": "participant", "a": "agent", "p": "presence", "r": "request"}
     found = set()
-    queries = [s for s in statements if re.match(r"(SELECT|INSERT|UPDATE|DELETE|WITH)\b", s)]
-    assert queries
-    for statement in queries:
-        for row in db.execute(f"EXPLAIN QUERY PLAN {statement}"):
-            if went := re.match(r"SCAN (\w+)", row[3]):
-                name = aliases.get(went[1], went[1])
-                found |= {name} & tables
+    for step in plan(db, run):
+        if went := re.match(r"SCAN (\w+)", step):
+            found |= {aliases.get(went[1], went[1])} & tables
     return found
 
 
@@ -110,6 +113,7 @@ COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
         {("a", "t"): store.Position("e", 1, 1)},
     ),
 }
+PLACE = store.Place(as_of=1 << 60, active=1 << 59, thread_id=1)
 READS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "heads": lambda db: reads.heads(db, ["t"]),
     "read": lambda db: reads.read(db, 1, 0, 5, 1000),
@@ -123,6 +127,10 @@ READS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "owner": lambda db: reads.owner(db, b"token"),
     "participants": lambda db: participants.participants(db, "t", first=["a"], limit=10),
     "unread": lambda db: participants.unread(db, "a", 10),
+    "list_threads": lambda db: activity.list_threads(db, [1, 2], "", "", 10, None),
+    "list_threads_onward": lambda db: activity.list_threads(db, [1, 2], "", "", 10, PLACE),
+    "list_threads_by_prefix": lambda db: activity.list_threads(db, [1, 2], "t", "", 10, PLACE),
+    "list_threads_of_agent": lambda db: activity.list_threads(db, [1, 2], "", "a", 10, PLACE),
 }
 
 
@@ -136,9 +144,29 @@ def test_a_query_goes_through_no_table(db: sqlite3.Connection, name: str) -> Non
     assert scanned(db, lambda: READS[name](db)) == set()
 
 
-def test_listing_threads_goes_through_the_threads_and_through_no_messages(
+@pytest.mark.parametrize("after", [None, PLACE])
+@pytest.mark.parametrize(("prefix", "participant"), [("", ""), ("t", ""), ("", "a")])
+def test_the_list_of_many_threads_is_walked_in_its_order(
     db: sqlite3.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    after: store.Place | None,
+    prefix: str,
+    participant: str,
 ) -> None:
-    """What is known to grow, with the threads alone."""
-    listing = scanned(db, lambda: reads.list_threads(db, [1, 2], "", "", 10, None))
-    assert listing == {"thread"}
+    monkeypatch.setattr(activity, "FEW", 0)
+    steps = plan(db, lambda: activity.list_threads(db, [1, 2], prefix, participant, 10, after))
+    walks = [step for step in steps if "USING INDEX thread_active" in step]
+    assert len(walks) == 4  # for each state: onward, and what moved since
+    assert all("(state=? AND active_time" in step for step in walks)
+    assert not [step for step in steps if "TEMP B-TREE" in step]
+
+
+@pytest.mark.parametrize(
+    ("filters", "index"), [(("t", ""), "(name>? AND name<?)"), (("", "a"), "participant_agent")]
+)
+def test_the_few_threads_that_a_filter_leaves_are_found_by_its_index(
+    db: sqlite3.Connection, filters: tuple[str, str], index: str
+) -> None:
+    steps = plan(db, lambda: activity.list_threads(db, [1, 2], *filters, 10, None))
+    assert any(index in step for step in steps)
+    assert not [step for step in steps if "thread_active" in step]

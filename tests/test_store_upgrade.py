@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,33 +20,63 @@ from tests.serving import ServerProcess
 from tests.sightings import beat, state
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF
-from threadbus.v1.thread_service_pb2 import GetThreadRequest, JoinThreadRequest
+from threadbus.v1.thread_service_pb2 import (
+    GetThreadRequest,
+    JoinThreadRequest,
+    ListThreadsRequest,
+)
 
+VERSIONS = (1, 2)
 AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A database of version 1: a thread with two messages, of which an agent has read one."""
-    db = tmp_path / "bus.db"
-    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as made:
-        made.executescript(Path(__file__).with_name("schema-1.sql").read_text("utf-8"))
-        made.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        made.execute("PRAGMA user_version = 1")
-        made.execute("PRAGMA journal_mode = WAL").fetchall()
-        made.execute("INSERT INTO store VALUES ('store-epoch')")
-        made.execute("INSERT INTO thread VALUES (1, 'design', 'e1', 1, 'topic', '{}', 'coder', 5)")
-        for seq, content in enumerate(("one", "two"), start=1):
-            body = Message(
-                thread="design", seq=seq, sender="coder", content=content, kind=MESSAGE_KIND_CHAT
-            )
-            row = (1 << 32 | seq, seq, "coder", body.SerializeToString())
-            made.execute("INSERT INTO message VALUES (?, ?, ?, ?)", row)
-        made.execute("INSERT INTO participant VALUES (1, 'coder', 1, 7)")
-        made.execute("INSERT INTO agent VALUES ('coder', 1, '', 'writes', '{}', 6)")
+    """A database of version 1."""
+    return made(tmp_path / "bus.db", 1)
+
+
+def made(db: Path, version: int) -> Path:
+    """A database of a version: a thread with two messages, of which an agent has read one."""
+    schema = Path(__file__).with_name(f"schema-{version}.sql").read_text("utf-8")
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
+        opened.executescript(schema)
+        opened.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        opened.execute(f"PRAGMA user_version = {version}")
+        opened.execute("PRAGMA journal_mode = WAL").fetchall()
+        opened.execute("INSERT INTO store VALUES ('store-epoch')")
+        thread(opened, 1, "design", create_time=5, entry_times=(1, 2))
+        opened.execute(
+            "INSERT INTO participant (thread_id, agent, read_seq, join_time)"
+            " VALUES (1, 'coder', 1, 7)"
+        )
+        opened.execute(
+            "INSERT INTO agent (name, kind, display_name, description, labels, create_time)"
+            " VALUES ('coder', 1, '', 'writes', '{}', 6)"
+        )
         hashed = hashlib.sha256(AGENT.token.encode()).digest()
-        made.execute("INSERT INTO token VALUES (?, 'coder', 6)", (hashed,))
+        opened.execute(
+            "INSERT INTO token (hash, agent, create_time) VALUES (?, 'coder', 6)", (hashed,)
+        )
     return db
+
+
+def thread(
+    db: sqlite3.Connection, number: int, name: str, create_time: int, entry_times: Sequence[int]
+) -> None:
+    """Write a thread and its messages: "one", "two", …"""
+    db.execute(
+        "INSERT INTO thread (id, name, epoch, state, topic, labels, creator, create_time)"
+        " VALUES (?, ?, 'e1', 1, 'topic', '{}', 'coder', ?)",
+        (number, name, create_time),
+    )
+    contents = ("one", "two", "three")
+    for seq, (content, time) in enumerate(zip(contents, entry_times, strict=False), start=1):
+        body = Message(
+            thread=name, seq=seq, sender="coder", content=content, kind=MESSAGE_KIND_CHAT
+        )
+        row = (number << 32 | seq, time, "coder", body.SerializeToString())
+        db.execute("INSERT INTO message VALUES (?, ?, ?, ?)", row)
 
 
 def columns(db: Path) -> dict[str, set[tuple[object, ...]]]:
@@ -66,10 +97,11 @@ def columns(db: Path) -> dict[str, set[tuple[object, ...]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_what_an_older_file_holds_is_there_and_what_is_new_works(
-    start_server: StartServer, old: Path
+    start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
-    server = start_server(db=old)
+    server = start_server(db=made(tmp_path / "bus.db", version))
     async with connected(server.address) as client:
         found = (await client.threads.GetThread(GetThreadRequest(thread="design"))).thread
         assert (found.topic, found.head_seq, found.epoch) == ("topic", 2, "e1")
@@ -86,9 +118,36 @@ async def test_what_an_older_file_holds_is_there_and_what_is_new_works(
 
 
 @pytest.mark.slow
-def test_a_file_that_was_upgraded_is_as_one_that_is_new(
-    start_server: StartServer, old: Path, tmp_path: Path
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_the_threads_of_an_older_file_are_listed_last_active_first(
+    start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
+    db, second = made(tmp_path / "bus.db", version), 1_000_000
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
+        thread(opened, 2, "new", create_time=30 * second, entry_times=())
+        thread(opened, 3, "late", create_time=0, entry_times=(1, 20 * second, 40 * second))
+        thread(opened, 4, "early", create_time=0, entry_times=(9 * second,))
+        thread(opened, 5, "close", create_time=0, entry_times=(30 * second - 1,))
+    server = start_server(db=db)
+    async with connected(server.address) as client:
+        request, listed = ListThreadsRequest(page_size=1), []
+        for _ in range(5):
+            page = await client.threads.ListThreads(request)
+            listed += [thread.name for thread in page.threads]
+            request.page_token = page.next_page_token
+            await Peer(client.bus).post("early", "now")
+        assert listed == ["late", "new", "close", "early", "design"]
+        assert not request.page_token
+        again = await client.threads.ListThreads(ListThreadsRequest(page_size=3))
+        assert [thread.name for thread in again.threads] == ["early", "late", "new"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_file_that_was_upgraded_is_as_one_that_is_new(
+    start_server: StartServer, tmp_path: Path, version: int
+) -> None:
+    old = made(tmp_path / "bus.db", version)
     for db in (old, tmp_path / "new.db"):
         start_server(db=db).stop()
     assert columns(old) == columns(tmp_path / "new.db")

@@ -85,6 +85,20 @@ async def test_threads_are_listed_last_active_first(
     assert await names_of(threads, prefix=name) == [a, b, c]
 
 
+async def test_threads_active_within_a_second_are_listed_in_exact_order(
+    threads: ThreadStub, bus: BusStub, name: str
+) -> None:
+    wanted = [f"{name}-{n}" for n in range(9)]
+    await create(threads, *wanted)
+    posted = [wanted[n] for n in (2, 5, 2, 0, 7)]
+    for thread in posted:
+        await post(bus, thread)
+    order = list(dict.fromkeys(reversed(wanted + posted)))
+    for size in (1, 3, 9):
+        assert await names_of(threads, page_size=size) == order[:size]
+        assert await names_of(threads, page_size=size, prefix=name) == order[:size]
+
+
 async def test_a_listed_thread_is_as_it_is_read(threads: ThreadStub, bus: BusStub) -> None:
     await create(threads, "read-me", topic="a topic", labels={"k": "v"})
     await post(bus, "read-me")
@@ -125,6 +139,19 @@ async def test_a_thread_not_listed_yet_is_not_left_out_when_it_gets_a_post(
     await post(bus, wanted[0])
     await post(bus, wanted[3])
     assert sorted(await pages.rest()) == wanted
+
+
+async def test_the_list_of_all_threads_holds_each_once_while_they_get_posts(
+    threads: ThreadStub, bus: BusStub, name: str
+) -> None:
+    wanted = [f"{name}-{n}" for n in range(8)]
+    await create(threads, *wanted)
+    pages = Pages(threads, page_size=3)
+    while await pages.next():
+        for posted in (wanted[0], wanted[3], wanted[7]):
+            await post(bus, posted)
+    assert [listed for listed in pages.names if listed.startswith(name)] == wanted[::-1]
+    assert len(set(pages.names)) == len(pages.names)
 
 
 async def test_threads_that_come_and_go_disturb_no_other(threads: ThreadStub, name: str) -> None:

@@ -13,7 +13,7 @@ from bus_server.errors import StoreRefused
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 
 

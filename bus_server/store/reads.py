@@ -24,10 +24,6 @@ _THREAD = (
 )
 
 
-#: Later than any time.
-_ALWAYS = 1 << 62
-
-
 _HEADS = f"SELECT t.name, t.id, t.epoch, {HEAD}, t.state, t.sync_mode FROM thread AS t"  # noqa: S608
 
 
@@ -72,7 +68,7 @@ def page(
     newest: bool,
 ) -> store.Page:
     """A page of a thread's log and its head, in one snapshot."""
-    with _snapshot(db):
+    with snapshot(db):
         end = head(db, name)
         if end is None:
             raise ThreadNotFound([name])
@@ -109,7 +105,7 @@ def _until_full(rows: Iterable[tuple[bytes]], max_bytes: int) -> Iterator[Messag
 
 
 @contextlib.contextmanager
-def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
+def snapshot(db: sqlite3.Connection) -> Iterator[None]:
     """Several reads that see one state. Within the writer's transaction they do anyway."""
     if db.in_transaction:
         yield
@@ -131,39 +127,14 @@ def threads(db: sqlite3.Connection, names: Sequence[str]) -> list[Thread]:
     return [_thread(row) for row in rows]
 
 
-def list_threads(
-    db: sqlite3.Connection,
-    states: Sequence[int],
-    prefix: str,
-    participant: str,
-    limit: int,
-    after: store.Place | None,
-) -> list[tuple[Thread, store.Place]]:
-    """Threads, last active first: the first page's order, whatever was posted since."""
-    as_of, active, thread_id = after or (_ALWAYS, _ALWAYS, 0)
+def threads_by_id(db: sqlite3.Connection, thread_ids: Sequence[int]) -> dict[int, Thread]:
+    """Threads by id."""
     rows = db.execute(
-        f"SELECT {_THREAD}, coalesce((SELECT time FROM message"  # noqa: S608
-        " WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295 AND time <= :as_of"
-        " ORDER BY id DESC LIMIT 1), t.create_time) AS active, t.id FROM thread AS t"
-        " WHERE t.create_time <= :as_of AND (active, t.id) < (:active, :thread_id)"
-        " AND t.state IN (SELECT value FROM json_each(:states))"
-        " AND substr(t.name, 1, length(:prefix)) = :prefix"
-        " AND (:participant = '' OR EXISTS (SELECT 1 FROM participant AS p"
-        " WHERE p.thread_id = t.id AND p.agent = :participant))"
-        " ORDER BY active DESC, t.id DESC LIMIT :limit",
-        {
-            "as_of": as_of,
-            "active": active,
-            "thread_id": thread_id,
-            "states": json.dumps(list(states)),
-            "prefix": prefix,
-            "participant": participant,
-            "limit": limit,
-        },
-    ).fetchall()
-    if after is None and rows:
-        as_of = rows[0][-2]  # the newest there is
-    return [(_thread(row[:-2]), store.Place(as_of, *row[-2:])) for row in rows]
+        f"SELECT {_THREAD}, t.id FROM thread AS t"  # noqa: S608
+        " WHERE t.id IN (SELECT value FROM json_each(?))",
+        (json.dumps(thread_ids),),
+    )
+    return {row[-1]: _thread(row[:-1]) for row in rows}
 
 
 def _thread(row: tuple[str, str, int, int, str, str, str, int, str, int, int]) -> Thread:

@@ -14,8 +14,10 @@ CREATE TABLE thread (
     creator TEXT NOT NULL,
     create_time INTEGER NOT NULL,
     stage TEXT NOT NULL DEFAULT '',
-    sync_mode INTEGER NOT NULL DEFAULT 1
+    sync_mode INTEGER NOT NULL DEFAULT 1,
+    active_time INTEGER NOT NULL DEFAULT 0 -- when it was last active, to the second: activity.py
 ) STRICT;
+CREATE INDEX thread_active ON thread (state, active_time);
 
 -- id = thread.id << 32 | seq, so that a thread's log is one run of one B-tree, its head is the
 -- newest id of the run, and a commit of one message touches one page.

@@ -18,7 +18,7 @@ import aiosqlite
 
 from bus_server import store
 from bus_server.errors import BusError, StorageFull, StoreBusy, StoreFailed, StoreRefused
-from bus_server.store import file, participants, reads, writes
+from bus_server.store import activity, file, participants, reads, writes
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Message
@@ -211,7 +211,7 @@ class SqliteStore:
         limit: int,
         after: store.Place | None,
     ) -> list[tuple[Thread, store.Place]]:
-        return await self._read(reads.list_threads, states, prefix, participant, limit, after)
+        return await self._read(activity.list_threads, states, prefix, participant, limit, after)
 
     async def participants(
         self, name: str, *, first: Sequence[str] = (), after: str = "", limit: int

@@ -33,8 +33,8 @@ def create_thread(tx: Transaction, command: store.CreateThread) -> Thread:
 
 def _create(tx: Transaction, thread: Thread) -> None:
     tx.db.execute(
-        "INSERT INTO thread (name, epoch, state, topic, labels, creator, create_time, sync_mode)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO thread (name, epoch, state, topic, labels, creator, create_time, active_time,"
+        " sync_mode) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             thread.name,
             secrets.token_hex(8),
@@ -42,6 +42,7 @@ def _create(tx: Transaction, thread: Thread) -> None:
             thread.topic,
             json.dumps(dict(thread.labels)),
             thread.creator,
+            tx.now,
             tx.now,
             thread.sync_mode or SYNC_MODE_OFF,
         ),

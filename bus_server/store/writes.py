@@ -6,7 +6,7 @@ from typing import Any
 
 from bus_server import store
 from bus_server.errors import BusError
-from bus_server.store import agents, participants, posts, threads
+from bus_server.store import activity, agents, participants, posts, threads
 from bus_server.store.transaction import Transaction
 
 _COMMANDS: dict[type[store.Command[Any]], Callable[[Transaction, Any], Any]] = {
@@ -43,4 +43,5 @@ def run(db: sqlite3.Connection, commands: Iterable[store.Command[Any]], now: int
             outcome = refusal
         tx.commit.outcomes.append(outcome)
     tx.flush()
+    activity.touch(db, [head.thread_id for head in tx.commit.heads.values()], now)
     return tx.commit

@@ -22,6 +22,7 @@ from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN
 
 _ROWS = 20_000  # in a transaction
 _SENDER = "anonymous"
+_APART = 1_000_000  # microseconds between a thread's messages, and between threads
 
 
 def thread_name(number: int) -> str:
@@ -34,7 +35,8 @@ def build(
 ) -> None:
     """Makes the file: `messages` of `size` bytes, evenly over the threads.
 
-    Message n of a thread, from 1, holds the number n - 1.
+    Message n of a thread, from 1, holds the number n - 1. The threads were last active one after
+    the other until now, in an order that is not theirs by number.
     """
     file.prepare(path)
     now = time.time_ns() // 1000
@@ -44,7 +46,7 @@ def build(
         db.execute("BEGIN")
         db.executemany(
             "INSERT INTO thread (id, name, epoch, state, topic, labels, creator, create_time,"
-            " sync_mode) VALUES (?, ?, ?, ?, '', '{}', ?, ?, ?)",
+            " sync_mode, active_time) VALUES (?, ?, ?, ?, '', '{}', ?, ?, ?, ?)",
             (
                 (
                     number,
@@ -52,43 +54,56 @@ def build(
                     secrets.token_hex(8),
                     THREAD_STATE_OPEN,
                     _SENDER,
-                    now,
+                    active_time - _count(number, threads, messages) * _APART,
                     SYNC_MODE_OFF,
+                    active_time,
                 )
                 for number in range(1, threads + 1)
+                for active_time in (_active_time(number, threads, now),)
             ),
         )
         db.execute("COMMIT")
-        places = _places(threads, messages)
+        places = _places(threads, messages, now)
         while part := list(islice(places, _ROWS)):
             ids = [secrets.token_hex(16) if request_ids else "" for _ in part]
             db.execute("BEGIN")
             db.executemany(
                 "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)",
-                _rows(part, ids, now, size),
+                _rows(part, ids, size),
             )
             if request_ids:
                 db.executemany(
                     "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)",
                     (
                         (number, _SENDER, request_id, seq)
-                        for (number, seq), request_id in zip(part, ids, strict=True)
+                        for (number, seq, _), request_id in zip(part, ids, strict=True)
                     ),
                 )
             db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _places(threads: int, messages: int) -> Iterator[tuple[int, int]]:
-    """(number of the thread, seq) of each message, in the order of the file."""
+def _count(number: int, threads: int, messages: int) -> int:
+    """How many messages the thread of this number has."""
+    return messages * number // threads - messages * (number - 1) // threads
+
+
+def _active_time(number: int, threads: int, now: int) -> int:
+    """When the thread of this number was last active, in microseconds since the epoch."""
+    return now - number * 7_919 % threads * _APART
+
+
+def _places(threads: int, messages: int, now: int) -> Iterator[tuple[int, int, int]]:
+    """(number of the thread, seq, time) of each message, in the order of the file."""
     for number in range(1, threads + 1):
-        here = messages * number // threads - messages * (number - 1) // threads
-        for seq in range(1, here + 1):
-            yield number, seq
+        count = _count(number, threads, messages)
+        active_time = _active_time(number, threads, now)
+        for seq in range(1, count + 1):
+            yield number, seq, active_time - (count - seq) * _APART
 
 
 def _rows(
-    places: list[tuple[int, int]], request_ids: list[str], now: int, size: int
+    places: list[tuple[int, int, int]], request_ids: list[str], size: int
 ) -> Iterator[tuple[int, int, str, bytes]]:
     message = Message(
         sender=_SENDER,
@@ -96,11 +111,11 @@ def _rows(
         kind=MESSAGE_KIND_CHAT,
         priority=PRIORITY_NORMAL,
     )
-    message.create_time.FromMicroseconds(now)
-    for (number, seq), request_id in zip(places, request_ids, strict=True):
+    for (number, seq, create_time), request_id in zip(places, request_ids, strict=True):
         message.thread, message.seq = thread_name(number), seq
+        message.create_time.FromMicroseconds(create_time)
         message.content, message.request_id = content(seq - 1, size), request_id
-        yield number << 32 | seq, now, _SENDER, message.SerializeToString()
+        yield number << 32 | seq, create_time, _SENDER, message.SerializeToString()
 
 
 def main() -> None:

@@ -1,0 +1,222 @@
+"""The list of threads and what it knows of their activity, over a clock of the tests' own."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bus_server import store
+from bus_server.store import activity, writes
+from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_OPEN, Thread
+
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/schema.sql"
+SECOND = 1_000_000  # microseconds
+STATES = [THREAD_STATE_OPEN, THREAD_STATE_CLOSED]
+
+
+@dataclass
+class Clocked:
+    """A store whose clock stands until it is set, and what was done to each thread in it."""
+
+    db: sqlite3.Connection
+    now: int = 1_000 * SECOND
+    #: By thread: when it was created and when each of its entries came.
+    times: dict[str, list[int]] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    members: set[str] = field(default_factory=set)
+
+    def run(self, *commands: store.Command[Any]) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        for outcome in writes.run(self.db, commands, self.now).outcomes:
+            assert not isinstance(outcome, Exception)
+        self.db.execute("COMMIT")
+
+    def create(self, name: str) -> None:
+        self.run(store.CreateThread(Thread(name=name)))
+        self.times[name] = [self.now]
+
+    def post(self, *names: str, by: str = "anonymous") -> None:
+        """Post to threads, all in one commit."""
+        self.run(
+            *(
+                store.Append(
+                    Message(thread=name, sender=by, content="x", kind=MESSAGE_KIND_CHAT),
+                )
+                for name in names
+            )
+        )
+        for name in names:
+            self.times[name].append(self.now)
+            if by == "member":
+                self.members.add(name)
+
+    def close(self, name: str) -> None:
+        self.run(store.SetThreadState(name, THREAD_STATE_CLOSED, Message(sender="anonymous")))
+        self.times[name].append(self.now)
+        self.closed.add(name)
+
+    def page(
+        self, size: int, after: store.Place | None = None, **filters: Any
+    ) -> tuple[list[str], store.Place | None]:
+        """Names of the threads of a page, and the place of its last one."""
+        asked = {"states": STATES, "prefix": "", "participant": ""} | filters
+        listed = activity.list_threads(self.db, **asked, limit=size, after=after)
+        return [thread.name for thread, _ in listed], listed[-1][1] if listed else after
+
+    def active(self, name: str) -> int:
+        """How far the row of a thread knows when it was active."""
+        (found,) = self.db.execute("SELECT active_time FROM thread WHERE name = ?", (name,))
+        return int(found[0])
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Clocked]:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.executescript(SCHEMA.read_text("utf-8"))
+        made = Clocked(db)
+        member = Agent(name="member", kind=AGENT_KIND_AGENT)
+        made.run(store.RegisterAgent(member, b"token", claim=False))
+        yield made
+
+
+@pytest.fixture
+def clocked() -> Iterator[Clocked]:
+    with opened() as made:
+        yield made
+
+
+def test_the_row_of_a_busy_thread_is_written_once_a_second(clocked: Clocked) -> None:
+    clocked.create("busy")
+    began = clocked.now
+    for after in (1, SECOND // 2, SECOND - 1):
+        clocked.now, before = began + after, clocked.db.total_changes
+        clocked.post("busy")
+        assert clocked.db.total_changes == before + 1  # the message
+        assert clocked.active("busy") == began
+    clocked.now = began + SECOND
+    clocked.post("busy", "busy")
+    assert clocked.active("busy") == clocked.now
+
+
+def test_a_clock_that_goes_back_leaves_no_thread_ahead_of_it(clocked: Clocked) -> None:
+    for name in ("a", "b"):
+        clocked.create(name)
+    clocked.now -= 3_600 * SECOND
+    clocked.post("a")
+    assert clocked.active("a") == clocked.now
+    assert clocked.page(2)[0] == ["b", "a"]
+    clocked.now += SECOND
+    clocked.create("c")
+    assert clocked.page(3)[0] == ["b", "c", "a"]
+
+
+def test_threads_active_in_one_commit_are_listed_newest_first_and_once(clocked: Clocked) -> None:
+    for name in "abcdef":
+        clocked.create(name)
+    clocked.now += 10 * SECOND
+    clocked.post("b", "e", "b", "c")
+    found, after = [], None
+    for _ in range(6):
+        names, after = clocked.page(1, after)
+        found += names
+    assert found == ["e", "c", "b", "f", "d", "a"]
+    assert clocked.page(1, after)[0] == []
+
+
+def test_a_thread_keeps_its_place_in_a_list_although_it_got_posts_long_after(
+    clocked: Clocked,
+) -> None:
+    for name in "abcdef":
+        clocked.create(name)
+        clocked.now += 10 * SECOND
+    names, after = clocked.page(2)
+    for _ in range(3):
+        clocked.now += 10 * SECOND
+        clocked.post("a", "c", "f")
+    clocked.create("new")
+    while page := clocked.page(2, after):
+        if not page[0]:
+            break
+        names, after = names + page[0], page[1]
+    assert names == ["f", "e", "d", "c", "b", "a"]
+    assert clocked.page(4)[0] == ["new", "f", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"), [({"prefix": "a"}, 15), ({"participant": "member"}, 10)]
+)
+def test_a_filter_that_leaves_many_threads_lists_the_same_as_one_that_leaves_few(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any], count: int
+) -> None:
+    for number in range(30):
+        name = f"{'ab'[number % 2]}{number}"
+        clocked.create(name)
+        clocked.post(name, by=("member", "anonymous")[number % 3 > 0])
+        clocked.now += SECOND // 3
+    few = clocked.page(30, **filters)
+    assert len(few[0]) == count
+    monkeypatch.setattr(activity, "FEW", count - 1)
+    assert clocked.page(30, **filters) == few
+
+
+def expected(
+    clocked: Clocked, as_of: int, prefix: str, participant: str
+) -> list[tuple[int, int, str]]:
+    """Activity until a moment, id and name of the threads there were, in the list's order."""
+    found = []
+    for thread_id, (name, times) in enumerate(clocked.times.items(), start=1):
+        if times[0] <= as_of and name.startswith(prefix):
+            active = next(time for time in reversed(times) if time <= as_of)
+            if not participant or name in clocked.members:
+                found.append((active, thread_id, name))
+    return sorted(found, reverse=True)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0, 3, 1_000]), st.booleans())
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@pytest.mark.slow
+def test_each_page_lists_what_a_look_at_all_threads_would_whatever_the_clock_does(
+    seed: int, few: int, back: bool
+) -> None:
+    random, steps = Random(seed), [0, 1, SECOND // 3, SECOND - 1, SECOND, 5 * SECOND]  # noqa: S311
+    with opened() as clocked, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(activity, "FEW", few)
+
+        def something_happens() -> None:
+            clocked.now += random.choice(steps)
+            if back and random.random() < 0.2:
+                clocked.now -= random.choice(steps)
+            names = [name for name in clocked.times if name not in clocked.closed]
+            what = random.random()
+            if what < 0.25 or not names:
+                clocked.create(f"{random.choice('ab')}{len(clocked.times)}")
+            elif what < 0.3:
+                clocked.close(random.choice(names))
+            else:
+                by = random.choice(["member", "anonymous"])
+                clocked.post(*random.choices(names, k=random.randint(1, 4)), by=by)
+
+        for _ in range(40):
+            something_happens()
+        filters: dict[str, Any] = {
+            "prefix": random.choice(["", "a", "b1"]),
+            "participant": random.choice(["", "member"]),
+        }
+        names, after = clocked.page(3, **filters)
+        assert names == [name for *_, name in expected(clocked, 1 << 62, **filters)[:3]]
+        while after is not None and names:
+            something_happens()
+            rest = expected(clocked, after.as_of, **filters)
+            place = (after.active, after.thread_id)
+            onward = [name for active, number, name in rest if (active, number) < place]
+            names, after = clocked.page(3, after, **filters)
+            assert names == onward[:3]
