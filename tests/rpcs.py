@@ -1,7 +1,7 @@
 """Every RPC of the contract, found in the descriptors: called with any bytes, or any request."""
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -85,28 +85,32 @@ class Rpc(NamedTuple):
         *,
         metadata: Metadata = (),
         timeout: float | None = None,
-    ) -> Awaitable[bytes] | AsyncIterable[bytes]:
+    ) -> Awaitable[bytes] | AsyncGenerator[bytes]:
         """Send these bytes, whatever they are."""
         if self.takes_many:
             both: Any = channel.stream_stream(self.path)
             return _answers(lambda: both(iter([data]), metadata=metadata, timeout=timeout))
-        open_call: Any = channel.unary_stream if self.streams else channel.unary_unary
-        call: Awaitable[bytes] | AsyncIterable[bytes] = open_call(self.path)(
-            data, metadata=metadata, timeout=timeout
-        )
-        return call
+        if self.streams:
+            many: Any = channel.unary_stream(self.path)
+            return _answers(lambda: many(data, metadata=metadata, timeout=timeout))
+        one: Any = channel.unary_unary(self.path)
+        answer: Awaitable[bytes] = one(data, metadata=metadata, timeout=timeout)
+        return answer
 
 
-async def _answers(open_call: Callable[[], AsyncIterable[bytes]]) -> AsyncIterator[bytes]:
+async def _answers(open_call: Callable[[], Any]) -> AsyncGenerator[bytes]:
     while True:
+        call = open_call()
         try:
-            async for answer in open_call():
+            async for answer in call:
                 yield answer
             return
         except grpc.aio.AioRpcError as error:
             # The client's own word for a call that was over before the request was written.
             if (error.code(), error.details()) != (grpc.StatusCode.INTERNAL, "internal"):
                 raise
+        finally:
+            call.cancel()
 
 
 RPCS = [
@@ -127,7 +131,7 @@ _BY_TYPE = {rpc.request_type: rpc for rpc in RPCS}
 
 def send(
     channel: grpc.aio.Channel, request: Message, metadata: Metadata = ()
-) -> Awaitable[bytes] | AsyncIterable[bytes]:
+) -> Awaitable[bytes] | AsyncGenerator[bytes]:
     """Call the RPC that takes this request."""
     return _BY_TYPE[type(request)].call(channel, request.SerializeToString(), metadata=metadata)
 

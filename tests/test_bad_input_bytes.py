@@ -1,6 +1,7 @@
 """Bytes that are no request, on every RPC: refused with a typed error, and nothing is stored."""
 
-from collections.abc import AsyncIterable
+import contextlib
+from collections.abc import AsyncGenerator
 
 import grpc
 import pytest
@@ -142,10 +143,9 @@ async def test_no_bytes_are_a_bug_to_the_server(
 async def _outcome(call: object) -> grpc.StatusCode:
     """How a call of any RPC ends; a wait that is open is well."""
     try:
-        if isinstance(call, AsyncIterable):
-            async for _ in call:
-                call.cancel()  # type: ignore[attr-defined]
-                break
+        if isinstance(call, AsyncGenerator):
+            async with contextlib.aclosing(call):
+                await anext(call, None)
         else:
             await call  # type: ignore[misc]
     except grpc.aio.AioRpcError as error:
