@@ -5,7 +5,6 @@ ever cleared, so no wake-up can be lost between looking and waiting.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -54,9 +53,13 @@ class Watch:
 
     async def until(self, ready: Callable[[], bool], deadline: float) -> None:
         """Wait until `ready`, at the longest until the loop's clock says `deadline`."""
-        with contextlib.suppress(TimeoutError):
+        # Without wait_for and suppress, of which each idle wait would keep one.
+        try:
             async with asyncio.timeout_at(deadline), self.condition:
-                await self.condition.wait_for(ready)
+                while not ready():
+                    await self.condition.wait()
+        except TimeoutError:
+            return
 
 
 class Tails:

@@ -2,20 +2,30 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from bus_server.errors import BusError, QuotaExceeded, TokenInvalid
 from bus_server.filter import Filter
-from bus_server.tail import Watch
+from bus_server.tail import Tail, Watch
 from threadbus.v1.bus_service_pb2 import WaitEnding
 from threadbus.v1.message_pb2 import Cursor
+
+
+class Placed(Protocol):
+    """Where a wait is in one of its threads."""
+
+    tail: Tail
+
+    @property
+    def cursor(self) -> Cursor: ...
 
 
 class OpenWait:
     """One call of WaitMessages."""
 
     __slots__ = (
-        *("agent", "cursors", "ended", "expire_time", "filter", "number", "start_time"),
+        *("agent", "ended", "expire_time", "filter", "number", "positions", "start_time"),
         *("threads", "token", "watch"),
     )
 
@@ -32,8 +42,8 @@ class OpenWait:
         self.number = 0
         self.filter = wanted
         self.start_time = time.time_ns() // 1000
-        #: Where it is; none before it began.
-        self.cursors: Callable[[], list[Cursor]] = list
+        #: Where it is in each thread; none before it began.
+        self.positions: Sequence[Placed] = ()
         self.watch: Watch | None = None
         #: Why it must end: with this frame, or with this error.
         self.ended: WaitEnding.Reason.ValueType | BusError | None = None

@@ -33,7 +33,8 @@ class AdminService:
 
 
 def _told(wait: OpenWait) -> pb.Wait:
-    told = pb.Wait(agent=wait.agent or "anonymous", threads=wait.cursors())
+    cursors = [p.cursor for p in wait.positions if not p.tail.gone]
+    told = pb.Wait(agent=wait.agent or "anonymous", threads=cursors)
     told.start_time.FromMicroseconds(wait.start_time)
     return told
 
