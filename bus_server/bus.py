@@ -18,7 +18,7 @@ from bus_server.errors import (
 from bus_server.evidence import Heartbeat
 from bus_server.fallback import Fallback
 from bus_server.filter import Filter
-from bus_server.follow import Follow, Send, Wait
+from bus_server.follow import Follow, Send
 from bus_server.history import PAGE_BYTES, Page, read_page
 from bus_server.news import News
 from bus_server.participants import Participants
@@ -28,7 +28,7 @@ from bus_server.roster import Rosters
 from bus_server.settings import RECENT_BYTES, Settings
 from bus_server.store.interface import Store
 from bus_server.tail import Recent, Tails
-from bus_server.waits import Waits
+from bus_server.waits import Wait, Waits
 from bus_server.writer import Writer
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.agent_pb2 import Presence as State
@@ -190,7 +190,8 @@ class Bus:
             epoch=epoch,
             wanted=wanted,
         )
-        self._participants.listed(reader, thread, page.head, page.messages)
+        if page.messages:
+            self._participants.listed(reader, thread, page.head, page.messages[-1].seq)
         return page
 
     async def message(self, thread: str, seq: int) -> Message:

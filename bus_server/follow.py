@@ -5,18 +5,18 @@ import functools
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message as Frame
 
 from bus_server.errors import BusError, ThreadNotFound, TokenExpired
-from bus_server.filter import Filter
 from bus_server.participants import Participants
 from bus_server.roster import Rosters
 from bus_server.store.interface import Store
+from bus_server.stored_frame import stored_frame
 from bus_server.tail import Recent, Tails, Watch
 from bus_server.wait_position import WaitPosition
-from bus_server.waits import OpenWait
+from bus_server.waits import OpenWait, Wait
 from threadbus.v1.bus_service_pb2 import (
     WaitEnding,
     WaitKeepalive,
@@ -34,25 +34,8 @@ FRAME_MESSAGES = 1_000
 #: cost a fifth of what sixty wake-ups of the server do.
 TICK = 0.25
 
-Send = Callable[[WaitMessagesResponse], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """What to wait for, and when to stop. Times are in seconds."""
-
-    cursors: Sequence[Cursor]
-    filter: Filter
-    max_messages: int  # 0: no such end
-    min_messages: int  # 0: no such end
-    max_wait: float | None
-    time_remaining: float | None  # until the call's deadline
-    keepalive_interval: float
-    #: Who waits, and by which token: both empty for somebody without a name of its own.
-    agent: str = ""
-    token: bytes = b""
-    expire_time: int = 0  # of the token, in microseconds since the epoch; 0: never
-    include_participants: bool = False
+#: Sends a WaitMessagesResponse, serialised.
+Send = Callable[[bytes], Awaitable[None]]
 
 
 class Follow:
@@ -212,25 +195,38 @@ class Follow:
         thread_id, upto = p.head.thread_id, min(p.target, p.after + FRAME_MESSAGES)
         messages = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
         if not messages:
-            messages = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
-        if not messages:
-            raise ThreadNotFound([p.name])  # deleted meanwhile
-        wanted: Sequence[Message] = messages
-        if not self._filter.everything:
-            wanted = await self._filter.select(self._store, thread_id, messages)
+            rows = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
+            if not rows:
+                raise ThreadNotFound([p.name])  # deleted meanwhile
+            if self._filter.everything:
+                await self._deliver_stored(p, rows)
+                return
+            messages = [Message.FromString(body) for _, body in rows]
+        wanted = await self._filter.select(self._store, thread_id, messages)
         if self._max_messages:
             wanted = wanted[: self._max_messages - self._delivered]
         self._delivered += len(wanted)
         # When the last wanted one was delivered, what comes after it was not looked at.
         p.after = wanted[-1].seq if self._full else messages[-1].seq
         if wanted:
-            p.told = p.after
-            # First: the agent may have read it, and said so, before the write returns.
-            self._participants.delivered(self._open.agent, p.name, p.head, wanted)
+            self._handed_out(p, [message.sender for message in wanted])
             frame = WaitMessagesResponse()
             p.move(frame.messages.cursor)
             frame.messages.messages.extend(wanted)
             await self._send(frame)
+
+    async def _deliver_stored(self, p: WaitPosition, rows: Sequence[tuple[str, bytes]]) -> None:
+        if self._max_messages:
+            rows = rows[: self._max_messages - self._delivered]
+        self._delivered += len(rows)
+        p.after += len(rows)
+        self._handed_out(p, [sender for sender, _ in rows])
+        await self._send(stored_frame(p.cursor, [body for _, body in rows]))
+
+    def _handed_out(self, p: WaitPosition, senders: Sequence[str]) -> None:
+        # Before the write: the agent may have read it, and said so, before that returns.
+        p.told = p.after
+        self._participants.delivered(self._open.agent, p.name, p.head, p.after, senders)
 
     async def _tell_participants(self) -> None:
         """Send what changed of those who take part, thread by thread."""
@@ -297,8 +293,8 @@ class Follow:
             ending.retry_delay.FromMilliseconds(random.randint(100, 1000))  # noqa: S311
         await self._send(WaitMessagesResponse(ending=ending))
 
-    async def _send(self, frame: WaitMessagesResponse) -> None:
-        await self._send_frame(frame)
+    async def _send(self, frame: Frame) -> None:
+        await self._send_frame(frame.SerializeToString())
         # Jittered: the waits that one post woke together must not come together again.
         interval = self._keepalive_interval * random.uniform(0.7, 1.0)  # noqa: S311
         self._keepalive_at = (self._clock() + interval) // TICK * TICK

@@ -1,7 +1,7 @@
 """Who takes part in a thread, who waits there, and how far each one is."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bus_server.errors import BusError, StoreFailed, ThreadNotFound
 from bus_server.news import News
@@ -53,17 +53,18 @@ class Participants:
         for thread in wait.threads:
             self._news.thread(thread)
 
-    def delivered(self, agent: str, thread: str, head: Head, messages: Sequence[Message]) -> None:
-        """A wait handed out messages: what others wrote is work to do."""
-        self.listed(agent, thread, head, messages)
-        if agent and any(message.sender != agent for message in messages):
-            self._presence.delivered(agent, thread, messages[-1].seq)
+    def delivered(
+        self, agent: str, thread: str, head: Head, upto: int, senders: Iterable[str]
+    ) -> None:
+        """A wait handed out messages up to a seq: what others wrote is work to do."""
+        self.listed(agent, thread, head, upto)
+        if agent and any(sender != agent for sender in senders):
+            self._presence.delivered(agent, thread, upto)
 
-    def listed(self, agent: str, thread: str, head: Head, messages: Sequence[Message]) -> None:
-        """Messages were written to an answer to an agent (empty: one without a name)."""
-        if agent and messages:
-            seq = messages[-1].seq
-            self._positions.raise_to(agent, thread, head.epoch, delivered=seq)
+    def listed(self, agent: str, thread: str, head: Head, upto: int) -> None:
+        """Messages up to a seq were written to an answer to an agent (empty: without a name)."""
+        if agent:
+            self._positions.raise_to(agent, thread, head.epoch, delivered=upto)
 
     def posted(self, *messages: Message) -> None:
         """Messages are in their threads."""

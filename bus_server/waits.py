@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from bus_server.errors import BusError, QuotaExceeded, TokenInvalid
@@ -10,6 +11,24 @@ from bus_server.filter import Filter
 from bus_server.tail import Tail, Watch
 from threadbus.v1.bus_service_pb2 import WaitEnding
 from threadbus.v1.message_pb2 import Cursor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What to wait for, and when to stop. Times are in seconds."""
+
+    cursors: Sequence[Cursor]
+    filter: Filter
+    max_messages: int  # 0: no such end
+    min_messages: int  # 0: no such end
+    max_wait: float | None
+    time_remaining: float | None  # until the call's deadline
+    keepalive_interval: float
+    #: Who waits, and by which token: both empty for somebody without a name of its own.
+    agent: str = ""
+    token: bytes = b""
+    expire_time: int = 0  # of the token, in microseconds since the epoch; 0: never
+    include_participants: bool = False
 
 
 class Placed(Protocol):

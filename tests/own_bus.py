@@ -7,15 +7,15 @@ from pathlib import Path
 
 from bus_server.bus import Bus
 from bus_server.filter import Filter
-from bus_server.follow import Wait
 from bus_server.settings import Settings
 from bus_server.store import Append
 from bus_server.store.interface import Store
 from bus_server.store.sqlite import SqliteStore
+from bus_server.waits import Wait
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message, MessageFilter
 
-Send = Callable[[WaitMessagesResponse], Awaitable[None]]
+Take = Callable[[WaitMessagesResponse], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -42,8 +42,12 @@ async def running(store: Store, settings: Settings) -> AsyncIterator[Bus]:
 
 
 @contextlib.asynccontextmanager
-async def following(bus: Bus, wait: Wait, send: Send) -> AsyncIterator["asyncio.Task[None]"]:
+async def following(bus: Bus, wait: Wait, take: Take) -> AsyncIterator["asyncio.Task[None]"]:
     """A wait under way, which is ended in the end."""
+
+    async def send(frame: bytes) -> None:
+        await take(WaitMessagesResponse.FromString(frame))
+
     task = asyncio.create_task(bus.follow(wait, send))
     try:
         yield task

@@ -20,7 +20,7 @@ LAYERS = [
     ["bus_server.writer", "bus_server.filter", "bus_server.evidence", "bus_server.news"],
     ["bus_server.tail"],
     ["bus_server.store"],
-    ["bus_server.errors", "bus_server.settings"],
+    ["bus_server.errors", "bus_server.settings", "bus_server.stored_frame"],
 ]
 
 

@@ -10,10 +10,10 @@ import pytest
 from bus_server.bus import Bus
 from bus_server.errors import StoreFailed
 from bus_server.filter import Filter
-from bus_server.follow import Wait
 from bus_server.settings import Settings
 from bus_server.store import Append, CreateThread, DeleteThread, Head
 from bus_server.store.sqlite import SqliteStore
+from bus_server.waits import Wait
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import turn_taken
@@ -130,7 +130,7 @@ async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
     tmp_path: Path,
 ) -> None:
     db = tmp_path / "bus.db"
-    frames: asyncio.Queue[WaitMessagesResponse] = asyncio.Queue()
+    frames: asyncio.Queue[bytes] = asyncio.Queue()
     wait = Wait(
         cursors=[Cursor(thread="t")],
         filter=Filter(MessageFilter(), ""),
@@ -140,6 +140,7 @@ async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
         time_remaining=None,
         keepalive_interval=300,
     )
+    read = WaitMessagesResponse.FromString
     async with opened(HiccupStore, db) as ours, opened(SqliteStore, db) as theirs:
         assert isinstance(ours, HiccupStore)
         await theirs.commit([CreateThread(Thread(name="t"))])
@@ -148,11 +149,11 @@ async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
         try:
             async with asyncio.timeout(10), asyncio.TaskGroup() as group:
                 group.create_task(bus.follow(wait, frames.put))
-                while not (await frames.get()).HasField("caught_up"):
+                while not read(await frames.get()).HasField("caught_up"):
                     pass
                 ours.failing = True
                 await theirs.commit([append("hello")])
-                assert (await frames.get()).messages.messages[0].content == "hello"
+                assert read(await frames.get()).messages.messages[0].content == "hello"
             assert not ours.failing
         finally:
             for task in tasks:

@@ -9,7 +9,7 @@ from bus_server.auth import Caller, need
 from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.evidence import SETTABLE, Heartbeat
-from bus_server.follow import Send, Wait
+from bus_server.follow import Send
 from bus_server.services import validation as valid
 from bus_server.services.posting import PostStream, SendResults, answer, to_append
 from bus_server.settings import (
@@ -19,6 +19,7 @@ from bus_server.settings import (
     MAX_WAIT_THREADS,
     Settings,
 )
+from bus_server.waits import Wait
 from threadbus.v1 import bus_service_pb2 as pb
 from threadbus.v1.agent_pb2 import Presence
 

@@ -81,12 +81,9 @@ class Road(grpc.GenericRpcHandler):
         # A coroutine that writes, not a generator: a generator that is cancelled in a write is
         # cleaned up in another task.
         async def handle(data: bytes, context: Context) -> None:
-            def send(frame: Message) -> Awaitable[None]:
-                return context.write(frame.SerializeToString())
-
             try:
                 caller = await self._admit()
-                await call(parse(data), caller, context.time_remaining(), send)
+                await call(parse(data), caller, context.time_remaining(), context.write)
                 return
             except BusError as refusal:
                 error = refusal

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from bus_server.store import Command, Commit, Head, Owner, Page, Place, Sighting
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
-from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
 
 
@@ -28,8 +27,13 @@ class Store(Protocol):
     async def heads(self, names: Sequence[str]) -> dict[str, Head]:
         """Where these threads end; those that do not exist are left out."""
 
-    async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
-        """Messages after < seq <= upto of a thread, ascending, until max_bytes; [] if deleted."""
+    async def read(
+        self, thread_id: int, after: int, upto: int, max_bytes: int
+    ) -> list[tuple[str, bytes]]:
+        """Messages after < seq <= upto of a thread, ascending, until max_bytes; [] if deleted.
+
+        Each as its sender and its bytes. None is left out: the seqs follow from `after`.
+        """
 
     async def page(
         self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool

@@ -48,14 +48,24 @@ def _head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.
 
 def read(
     db: sqlite3.Connection, thread_id: int, after: int, upto: int, max_bytes: int
-) -> list[Message]:
-    """A run of a thread's log; empty once the thread is deleted, even if parts are left."""
+) -> list[tuple[str, bytes]]:
+    """A run of a thread's log, senders and bodies; empty when it is deleted.
+
+    Until max_bytes, but always the first one.
+    """
     rows = db.execute(
-        "SELECT body FROM message WHERE id > ? AND id <= ?"
+        "SELECT sender, body FROM message WHERE id > ? AND id <= ?"
         " AND EXISTS (SELECT 1 FROM thread WHERE id = ?) ORDER BY id",
         (thread_id << 32 | after, thread_id << 32 | upto, thread_id),
     )
-    return list(_until_full(rows, max_bytes))
+    run: list[tuple[str, bytes]] = []
+    size = 0
+    for row in rows:
+        size += len(row[1])
+        if run and size > max_bytes:
+            break
+        run.append(row)
+    return run
 
 
 def page(

@@ -17,11 +17,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import aiosqlite
 
 from bus_server import store
-from bus_server.errors import BusError, StorageFull, StoreBusy, StoreFailed, StoreRefused
-from bus_server.store import activity, file, participants, reads, writes
+from bus_server.errors import BusError, StoreBusy, StoreRefused
+from bus_server.store import activity, connections, file, participants, reads, writes
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
-from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
 
 P = ParamSpec("P")
@@ -72,11 +71,11 @@ class SqliteStore:
         try:
             writer = await aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout)
             opened.append(writer)
-            epoch = await _run(writer, _set_up, full_durability)
+            epoch = await _run(writer, connections.set_up_writer, full_durability)
             for _ in range(READERS):
                 read_only = f"file:{file.quoted(path)}?mode=ro"
                 opened.append(await aiosqlite.connect(read_only, uri=True, isolation_level=None))
-                await _run(opened[-1], _trace)
+                await _run(opened[-1], connections.set_up_reader)
             lock = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             opened_store = cls(writer, opened[1:], lock, epoch, busy_timeout)
             await _run(writer, opened_store._upgrade)
@@ -84,7 +83,7 @@ class SqliteStore:
             for connection in reversed(opened):
                 await connection.close()
             if isinstance(error, (sqlite3.Error, OSError, StoreBusy)):
-                raise StoreRefused(f"cannot open {path}: {_meaning(error)}") from error
+                raise StoreRefused(f"cannot open {path}: {connections.meaning(error)}") from error
             raise
         return opened_store
 
@@ -110,7 +109,7 @@ class SqliteStore:
         try:
             return self._transact(db, commands)
         except Exception as error:
-            meaning = _meaning(error)
+            meaning = connections.meaning(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
             if isinstance(meaning, BusError) or alone:
                 raise meaning from error
@@ -132,7 +131,7 @@ class SqliteStore:
         try:
             commit = self._transact(db, [command])
         except Exception as error:  # noqa: BLE001 - its caller hears of it
-            return _meaning(error)
+            return connections.meaning(error)
         (outcome,) = commit.outcomes
         commit.outcomes.clear()
         whole.add(commit)
@@ -182,14 +181,16 @@ class SqliteStore:
     async def foreign_version(self) -> int:
         # On the writer's connection: on any other our own commits would look foreign.
         try:
-            return await _run(self._writer, _data_version)
+            return await _run(self._writer, connections.data_version)
         except sqlite3.Error as error:
-            raise _meaning(error) from error
+            raise connections.meaning(error) from error
 
     async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
         return await self._read(reads.heads, names)
 
-    async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
+    async def read(
+        self, thread_id: int, after: int, upto: int, max_bytes: int
+    ) -> list[tuple[str, bytes]]:
         return await self._read(reads.read, thread_id, after, upto, max_bytes)
 
     async def page(
@@ -250,7 +251,7 @@ class SqliteStore:
         try:
             return await _run(reader, query, *args, **kwargs)
         except sqlite3.Error as error:
-            raise _meaning(error) from error
+            raise connections.meaning(error) from error
         finally:
             self._pending[reader] -= 1
 
@@ -269,34 +270,3 @@ async def _run(
     execute: Any = connection._execute
     result: T = await execute(function, connection._conn, *args, **kwargs)
     return result
-
-
-def _set_up(db: sqlite3.Connection, full_durability: bool) -> str:
-    _trace(db)
-    db.execute(f"PRAGMA synchronous = {'FULL' if full_durability else 'NORMAL'}")
-    # Where it is on by default, zeroing what was deleted made clearing a thread nine times slower.
-    db.execute("PRAGMA secure_delete = OFF").fetchall()
-    (epoch,) = db.execute("SELECT epoch FROM store").fetchone()
-    return str(epoch)
-
-
-def _trace(db: sqlite3.Connection) -> None:
-    if logger.isEnabledFor(logging.DEBUG):
-        db.set_trace_callback(lambda statement: logger.debug("sql: %s", statement))
-
-
-def _data_version(db: sqlite3.Connection) -> int:
-    (version,) = db.execute("PRAGMA data_version").fetchone()
-    return int(version)
-
-
-def _meaning(error: Exception) -> Exception:
-    """An error in the store's words, if it is one of SQLite's."""
-    if not isinstance(error, sqlite3.Error):
-        return error
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusy("the database is locked by another program")
-    if code == sqlite3.SQLITE_FULL:
-        return StorageFull()
-    return StoreFailed(str(error))

@@ -65,6 +65,14 @@ def post(
     return _with_ghz(ghz, server, folder, _PROTOS, call, posts, count, concurrency)
 
 
+def listing(
+    ghz: Path, server: Server, *, folder: Path, method: str, requests: Sequence[object], count: int
+) -> Load:
+    """Calls that read a page, one after the other; `method` such as `ThreadService.ListThreads`."""
+    call = f"threadbus.v1.{method}"
+    return _with_ghz(ghz, server, folder, _PROTOS, call, requests, count, concurrency=1)
+
+
 def empty(ghz: Path | None, server: Server, *, folder: Path, count: int, concurrency: int) -> Load:
     """Empty calls of the floor."""
     if ghz is None:

@@ -1,4 +1,4 @@
-"""P8: the same posts and wake-ups over a large store, and how long that takes to start."""
+"""P8: the same posts, wake-ups and pages over a large store, its memory, and how it starts."""
 
 import shutil
 import time
@@ -10,7 +10,7 @@ import own_calls
 import servers
 from bench import Bench, note_failures
 from goal_wakes import woken
-from results import Outcome, ratios
+from results import Outcome, median, ratios
 
 _BYTES_PER_MESSAGE = 450  # on the disk, with its request_id
 _POSTED_TO = 1_000  # threads
@@ -44,6 +44,8 @@ def measure(bench: Bench) -> Outcome:
                 bench.say(f"P8 round {number + 1} of {bench.rounds}")
                 for name, server in systems.items():
                     _measure(bench, told, name, server, folder, number + 1)
+            for name, server in systems.items():
+                outcome.add(f"{name}: resident MB", server.resident_bytes() / 1e6)
         for most in sizes:
             place = folder / f"{most}"
             _build(place, messages=most, threads=max(most // 100, _POSTED_TO))
@@ -68,6 +70,24 @@ def measure(bench: Bench) -> Outcome:
         1.1,
         ratios(figures["large: wake-up p50 ms"], figures["empty: wake-up p50 ms"]),
         at_least=False,
+    )
+    for what in ("threads", "messages"):
+        if f"large: a page of {what}, p50 ms" in figures:
+            outcome.judge(
+                f"of the empty store's page of {what}",
+                1.1,
+                ratios(
+                    figures[f"large: a page of {what}, p50 ms"],
+                    figures[f"empty: a page of {what}, p50 ms"],
+                ),
+                at_least=False,
+            )
+    outcome.judge(
+        "more memory than with the empty store",
+        20,  # what SQLite's caches may hold, however large the store
+        [figures["large: resident MB"][0] - figures["empty: resident MB"][0]],
+        at_least=False,
+        unit="MB",
     )
     outcome.judge("start-up", 1, figures["large: start-up s"], at_least=False, unit="s")
     return outcome
@@ -102,6 +122,25 @@ def _measure(
     outcome.count(
         "ThreadBus", sent=count, lost=max(good - stored, 0), duplicated=max(stored - good, 0)
     )
+    if bench.tools.ghz:
+        for what, method, requests in (
+            ("threads", "ThreadService.ListThreads", [{"page_size": 50}]),
+            (
+                "messages",
+                "BusService.ListMessages",
+                [{"thread": thread, "limit": 10, "newest": True} for thread in threads],
+            ),
+        ):
+            read = ghz.listing(
+                bench.tools.ghz,
+                server,
+                folder=folder,
+                method=method,
+                requests=requests,
+                count=bench.pick(200, 1_000),
+            )
+            note_failures(outcome, "ThreadBus", read.failed)
+            outcome.add(f"{name}: a page of {what}, p50 ms", median(read.latencies) * 1e3)
     thread = f"growth-{name.split()[0].replace(',', '')}-{number}"
     own_calls.create_threads(server.address, [thread])
     told = Outcome("", "")
