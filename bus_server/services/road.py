@@ -19,7 +19,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 #: What the call at hand carries as `authorization` metadata. Asking its context for the metadata
 #: would convert all of it once more, 3 % of a post.
-_authorization: ContextVar[str | bytes | None] = ContextVar("authorization")
+_authorization: ContextVar[str | bytes | None] = ContextVar("authorization", default=None)
 
 
 class Road(grpc.GenericRpcHandler):
@@ -50,8 +50,10 @@ class Road(grpc.GenericRpcHandler):
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         metadata = handler_call_details.invocation_metadata or ()
-        found = next((value for key, value in metadata if key == "authorization"), None)
-        _authorization.set(found)
+        for key, value in metadata:
+            if key == "authorization":
+                _authorization.set(value)
+                break
         return self._handlers.get(handler_call_details.method)
 
     def _unary(
