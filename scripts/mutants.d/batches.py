@@ -4,6 +4,39 @@ from sabotage import Edit, Sabotage
 
 SABOTAGES = [
     Sabotage(
+        "what is left of many rows after the last whole statement is not written",
+        [
+            Edit(
+                "bus_server/store/transaction.py",
+                "        self.db.executemany(_INSERT_ROW, rows[whole:])\n",
+                "        self.db.executemany(_INSERT_ROW, rows[whole:-1] if whole else rows)\n",
+            )
+        ],
+        ["tests/test_posting_many.py"],
+    ),
+    Sabotage(
+        "the list of threads ends where the second that is known ends",
+        [
+            Edit(
+                "bus_server/store/activity.py",
+                "first[0].active >= active_time + GRANULARITY",
+                "first[0].active >= active_time",
+            )
+        ],
+        ["tests/test_threads_listing.py"],
+    ),
+    Sabotage(
+        "a thread's activity is noted once and never again",
+        [
+            Edit(
+                "bus_server/store/activity.py",
+                " AND active_time NOT BETWEEN ? AND ?",
+                " AND active_time = 0 AND ? AND ?",
+            )
+        ],
+        ["tests/test_threads_listing.py", "tests/test_store_activity.py"],
+    ),
+    Sabotage(
         "a refused post stops its batch",
         [
             Edit(
@@ -20,8 +53,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/road.py",
-                "                    await self._admit(context, token_needed=True)\n"
-                "                    yield parse(data)\n",
+                "                    await self._admit()\n                    yield parse(data)\n",
                 "                    yield parse(data)\n",
             )
         ],

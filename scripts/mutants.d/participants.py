@@ -86,9 +86,9 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "        if wanted:\n            p.told = p.after\n",
-                "        self._participants.listed(self._wait.agent, p.name, p.head, messages)\n"
-                "        if wanted:\n            p.told = p.after\n",
+                "        if wanted:\n            self._handed_out(",
+                "        self._participants.listed(self._open.agent, p.name, p.head, p.after)\n"
+                "        if wanted:\n            self._handed_out(",
             )
         ],
         ["tests/test_threads_participants.py::test_what_was_filtered_out_was_not_delivered"],

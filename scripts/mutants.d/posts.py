@@ -30,7 +30,7 @@ SABOTAGES = [
         "a commit is not synced to disk",
         [
             Edit(
-                "bus_server/store/sqlite.py",
+                "bus_server/store/connections.py",
                 "'FULL' if full_durability",
                 "'OFF' if full_durability",
             )

@@ -11,7 +11,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/participants.py",
-                "            self._presence.delivered(agent, thread, messages[-1].seq)\n",
+                "            self._presence.delivered(agent, thread, upto)\n",
                 "            pass\n",
             )
         ],
@@ -22,7 +22,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/participants.py",
-                "if agent and any(message.sender != agent for message in messages):",
+                "if agent and any(sender != agent for sender in senders):",
                 "if agent:",
             )
         ],
@@ -115,7 +115,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a post on behalf of an agent ends its work",
-        [Edit("bus_server/participants.py", "if not message.posted_by:", "if True:")],
+        [Edit("bus_server/participants.py", "if not by:", "if True:")],
         ["tests/test_presence.py::test_a_post_on_behalf_of_an_agent_does_not_end_its_work"],
     ),
     Sabotage(

@@ -8,10 +8,17 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "batch = MessageBatch(cursor=p.cursor, messages=wanted)",
-                "batch = MessageBatch(cursor=p.cursor, messages=wanted)\n"
-                "            batch.cursor.after_seq -= 1",
-            )
+                "            p.move(frame.messages.cursor)\n",
+                "            p.move(frame.messages.cursor)\n"
+                "            frame.messages.cursor.after_seq -= 1\n",
+            ),
+            Edit(
+                "bus_server/follow.py",
+                "        await self._send(stored_frame(p.cursor,",
+                "        before = p.cursor\n"
+                "        before.after_seq -= 1\n"
+                "        await self._send(stored_frame(before,",
+            ),
         ],
         ["tests/test_waiting_sizes.py::test_the_cursor_of_a_batch_is_at_its_last_message"],
     ),
@@ -20,8 +27,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "moved = [p.tell() for p in self._positions if p.told != p.after]",
-                "moved = []",
+                "told = [p.tell() for p in self._positions if p.told != p.after]",
+                "told = []",
             )
         ],
         ["tests/test_waiting_keepalive.py"],
@@ -31,8 +38,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/wait_position.py",
-                "Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)",
-                "Cursor(thread=self.name, after_seq=self.given, epoch=self.head.epoch)",
+                "self.name, self.after, self.head.epoch",
+                "self.name, self.given, self.head.epoch",
             ),
             Edit(
                 "bus_server/wait_position.py",
@@ -41,8 +48,15 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/follow.py",
-                "        if wanted:\n            p.told = p.after\n",
-                "        if wanted:\n            p.told, p.given = p.after, wanted[-1].seq\n",
+                "        if wanted:\n            self._handed_out(",
+                "        if wanted:\n"
+                "            p.given = wanted[-1].seq\n"
+                "            self._handed_out(",
+            ),
+            Edit(
+                "bus_server/wait_position.py",
+                '        *("_participants", "after",',
+                '        *("given", "_participants", "after",',
             ),
         ],
         ["tests/test_waiting_filters.py"],
@@ -128,5 +142,38 @@ SABOTAGES = [
         [Edit("bus_server/server.py", '        ("grpc.http2.ping_timeout_ms", timeout),\n', "")],
         ["tests/test_peers.py::test_a_client_that_hangs_is_found_out_by_keepalive_pings"],
         timeout=30,
+    ),
+    Sabotage(
+        "a replay out of the store goes past max_messages",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "            rows = rows[: self._max_messages - self._delivered]\n",
+                "            pass\n",
+            )
+        ],
+        ["tests/test_waiting_ends.py"],
+    ),
+    Sabotage(
+        "a replay out of the store repeats the last message of a frame",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "        p.after += len(rows)\n",
+                "        p.after += max(len(rows) - 1, 1)\n",
+            )
+        ],
+        ["tests/test_waiting.py"],
+    ),
+    Sabotage(
+        "what a replay out of the store hands out is no work",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "[sender for sender, _ in rows]",
+                "[]",
+            )
+        ],
+        ["tests/test_presence.py"],
     ),
 ]
