@@ -146,24 +146,25 @@ class Recent:
         self._bytes = 0
         #: By thread_id << 32 | seq, as the store has them.
         self._messages: dict[int, Message] = {}
-        #: What was kept at once: its first key, the one after its last, its bytes.
+        #: What was kept at once: its first key and its last one, its bytes.
         self._runs: deque[tuple[int, int, int]] = deque()
 
     def add(self, thread_id: int, messages: Sequence[Message]) -> None:
-        """Keep what was just committed, a run of seqs; let the oldest go."""
+        """Keep what was just committed, ascending; let the oldest go."""
         if not messages:
             return
-        first = thread_id << 32 | messages[0].seq
+        first = last = thread_id << 32 | messages[0].seq
         size = 0
-        for key, message in enumerate(messages, first):
-            self._messages[key] = message
+        for message in messages:
+            last = thread_id << 32 | message.seq  # another server's may be between ours
+            self._messages[last] = message
             size += _size(message)
-        self._runs.append((first, first + len(messages), size))
+        self._runs.append((first, last, size))
         self._bytes += size
         while self._bytes > self._max_bytes:
-            first, end, size = self._runs.popleft()
-            for key in range(first, end):
-                del self._messages[key]
+            first, last, size = self._runs.popleft()
+            for key in range(first, last + 1):
+                self._messages.pop(key, None)
             self._bytes -= size
 
     def replace(self, thread_id: int, messages: Sequence[Message]) -> None:
@@ -181,14 +182,19 @@ class Recent:
 
     def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
         """Messages after < seq <= upto, as far as they are kept without a hole, until max_bytes."""
-        run: list[Message] = []
-        size = 0
-        for seq in range(after + 1, upto + 1):
+        next_one = self._messages.get(thread_id << 32 | after + 1)
+        if next_one is None:
+            return []
+        run = [next_one]
+        if upto == after + 1:
+            return run  # as nearly always, and asking a large one for its size is not cheap
+        size = _size(next_one)
+        for seq in range(after + 2, upto + 1):
             kept = self._messages.get(thread_id << 32 | seq)
             if kept is None:
                 break
             size += _size(kept)
-            if run and size > max_bytes:
+            if size > max_bytes:
                 break
             run.append(kept)
         return run

@@ -23,9 +23,9 @@ class WaitPosition:
         *("resync", "roster", "roster_version", "start_seq", "tail", "told"),
     )
 
-    def __init__(self, requested: Cursor, tail: Tail, head: Head) -> None:
+    def __init__(self, name: str, requested: Cursor, tail: Tail, head: Head) -> None:
         # Not the cursor itself, which would keep the whole request in memory.
-        self.name = requested.thread
+        self.name = name
         self.asked_after, self.asked_epoch = requested.after_seq, requested.epoch
         self.tail = tail
         self.start_seq = head.seq

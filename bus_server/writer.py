@@ -5,7 +5,7 @@ import contextlib
 from typing import Any, TypeVar
 
 from bus_server.errors import StoreBusy
-from bus_server.store import Command, Commit
+from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import Store
 from bus_server.tail import Recent, Tails
 
@@ -15,10 +15,11 @@ R = TypeVar("R")
 BATCH_COMMANDS = 1_000
 BATCH_BYTES = 8 * 1024 * 1024
 
-#: Seconds, for each command of a batch and at most, in which as many callers as were just answered
-#: may call again, so that the next batch is as large. It saves more than commits: what is answered
+#: Seconds, for each post of a batch and at most, in which as many callers as were just answered may
+#: call again, so that the next batch is as large. It saves more than commits: what is answered
 #: at once is sent and asked for at once, too. With 8 in flight that makes 1.4 times as many posts a
-#: second, with 64 half as many again. After a lone command there is no pause.
+#: second, with 64 half as many again. The price: one who posts alone just after a batch of ten
+#: or more waits the 5 ms. After a lone post there is no pause.
 PAUSE, LONGEST_PAUSE = 500e-6, 0.005
 
 _Queued = tuple[Command[Any], "asyncio.Future[Any]"]
@@ -27,7 +28,7 @@ _Queued = tuple[Command[Any], "asyncio.Future[Any]"]
 class Writer:
     """Takes commands in order and commits what has gathered, a batch at a time.
 
-    A lone command never waits; while one batch is being committed the next one gathers.
+    While one batch is being committed the next one gathers, and for a moment after it.
     """
 
     def __init__(
@@ -96,8 +97,9 @@ class Writer:
                 else:
                     answer.set_result(outcome)
             self._freed.set()
-            if len(batch) > 1:
-                await self._gather(len(batch))
+            posts = sum(isinstance(command, Append | AppendMany) for command, _ in batch)
+            if posts > 1:
+                await self._gather(posts)
 
     async def _gather(self, count: int) -> None:
         """Wait a little for so many commands to be queued."""

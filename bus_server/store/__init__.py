@@ -260,6 +260,11 @@ class Commit:
             self.heads.pop(name, None)
             self.entries.pop(name, None)
             self.edited.pop(name, None)
+        for name, head in later.heads.items():
+            if name in self.heads and self.heads[name].thread_id != head.thread_id:
+                # Another server made it anew between the two.
+                self.entries.pop(name, None)
+                self.edited.pop(name, None)
         self.outcomes += later.outcomes
         self.heads |= later.heads
         self.deleted += later.deleted

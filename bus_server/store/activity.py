@@ -26,7 +26,7 @@ from threadbus.v1.thread_pb2 import Thread
 GRANULARITY = 1_000_000
 
 #: Threads that a filter may leave to be looked at one by one: a few milliseconds. Where it leaves
-#: more, the walk soon meets enough of them.
+#: more, the walk mostly meets enough of them soon; not where all of them have long been idle.
 FEW = 1_000
 
 #: Later than any time.

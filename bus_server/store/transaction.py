@@ -25,7 +25,7 @@ class Transaction:
         self.now = now  # microseconds since the epoch
         self.commit = store.Commit()
         self._heads: dict[str, store.Head] = {}
-        self.create_time = Timestamp()  # the same
+        self.create_time = Timestamp()  # as a message has it
         self.create_time.FromMicroseconds(now)
         #: Rows that are not written yet: messages, and by which request_id they came.
         self._messages: list[tuple[int, int, str, bytes]] = []
@@ -44,7 +44,9 @@ class Transaction:
 
     def look_up(self, names: set[str]) -> None:
         """Find out where these threads end: many are cheaper together."""
-        self._heads |= reads.heads(self.db, names - self._heads.keys())
+        unknown = names - self._heads.keys()
+        if unknown:
+            self._heads |= reads.heads(self.db, unknown)
 
     def insert(self, message: Message) -> None:
         """Append a message to its thread: gives it its seq and its time.

@@ -4,6 +4,7 @@ Empty        answers nothing to raw bytes
 PostMessage  parses the request, awaits one future, builds the answer
 Frames       writes ready frames, as many and as large as asked for
 Open         writes one frame and stays open
+WaitMessages writes one frame, and with each post a ready one: what waking many costs at the least
 """
 
 import asyncio
@@ -36,9 +37,15 @@ class Floor(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self._seq = 0
+        self._readers = 0
+        self._posted = asyncio.Condition()
+        self._frame = b""
         self._handlers = {
             "/floor.Floor/Empty": grpc.unary_unary_rpc_method_handler(_empty),
             "/threadbus.v1.BusService/PostMessage": grpc.unary_unary_rpc_method_handler(self._post),
+            "/threadbus.v1.BusService/WaitMessages": grpc.unary_stream_rpc_method_handler(
+                self._wait
+            ),
             "/floor.Floor/Frames": grpc.unary_stream_rpc_method_handler(_frames),
             "/floor.Floor/Open": grpc.unary_stream_rpc_method_handler(_open),
         }
@@ -53,6 +60,10 @@ class Floor(grpc.GenericRpcHandler):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[int] = loop.create_future()
         self._seq += 1
+        if self._readers:
+            async with self._posted:
+                self._frame = message_frame(self._seq, request.content)
+                self._posted.notify_all()
         loop.call_soon(answer.set_result, self._seq)
         seq = await answer
         response = PostMessageResponse(
@@ -61,6 +72,20 @@ class Floor(grpc.GenericRpcHandler):
         response.create_time.FromMicroseconds(1_750_000_000_000_000)
         return response.SerializeToString()
 
+    async def _wait(self, _: bytes, context: Context) -> None:
+        await context.write(WaitMessagesResponse(started=WaitStarted()).SerializeToString())
+        seen = self._seq
+        self._readers += 1
+        try:
+            while True:
+                async with self._posted:
+                    while self._seq == seen:
+                        await self._posted.wait()
+                seen = self._seq
+                await context.write(self._frame)
+        finally:
+            self._readers -= 1
+
 
 async def _empty(_: bytes, __: Context) -> bytes:
     return b""
@@ -68,7 +93,7 @@ async def _empty(_: bytes, __: Context) -> bytes:
 
 async def _frames(data: bytes, context: Context) -> None:
     count, size = struct.unpack(">II", data)
-    frame = message_frame(size)
+    frame = message_frame(1, "x" * size)
     write: Callable[[bytes], Awaitable[None]] = context.write
     for _ in range(count):
         await write(frame)
@@ -79,14 +104,14 @@ async def _open(_: bytes, context: Context) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-def message_frame(size: int) -> bytes:
+def message_frame(seq: int, content: str) -> bytes:
     """A frame of one message, as a wait gets it."""
     message = Message(
-        thread="bench", seq=1, sender="anonymous", content="x" * size, priority=2, kind=1
+        thread="bench", seq=seq, sender="anonymous", content=content, priority=2, kind=1
     )
     message.create_time.FromMicroseconds(1_750_000_000_000_000)
     batch = MessageBatch(
-        cursor=Cursor(thread="bench", after_seq=1, epoch=_EPOCH), messages=[message]
+        cursor=Cursor(thread="bench", after_seq=seq, epoch=_EPOCH), messages=[message]
     )
     return WaitMessagesResponse(messages=batch).SerializeToString()
 

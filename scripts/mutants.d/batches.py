@@ -12,7 +12,7 @@ SABOTAGES = [
                 "        self.db.executemany(_INSERT_ROW, rows[whole:-1] if whole else rows)\n",
             )
         ],
-        ["tests/test_posting_many.py"],
+        ["tests/test_waiting_stored.py"],
     ),
     Sabotage(
         "the list of threads ends where the second that is known ends",

@@ -152,7 +152,7 @@ SABOTAGES = [
                 "            pass\n",
             )
         ],
-        ["tests/test_waiting_ends.py"],
+        ["tests/test_waiting_stored.py"],
     ),
     Sabotage(
         "a replay out of the store repeats the last message of a frame",
@@ -163,7 +163,7 @@ SABOTAGES = [
                 "        p.after += max(len(rows) - 1, 1)\n",
             )
         ],
-        ["tests/test_waiting.py"],
+        ["tests/test_waiting_stored.py"],
     ),
     Sabotage(
         "what a replay out of the store hands out is no work",
@@ -174,6 +174,28 @@ SABOTAGES = [
                 "[]",
             )
         ],
-        ["tests/test_presence.py"],
+        ["tests/test_waiting_stored.py"],
+    ),
+    Sabotage(
+        "what is missing among the newest messages is passed over",
+        [
+            Edit(
+                "bus_server/tail.py",
+                "            last = thread_id << 32 | message.seq  #",
+                "            last = first + len(self._messages)  #",
+            )
+        ],
+        ["tests/test_recent.py"],
+    ),
+    Sabotage(
+        "the newest messages that are let go stay where they are",
+        [
+            Edit(
+                "bus_server/tail.py",
+                "                self._messages.pop(key, None)\n",
+                "                pass\n",
+            )
+        ],
+        ["tests/test_recent.py"],
     ),
 ]

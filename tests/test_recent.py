@@ -1,0 +1,61 @@
+"""Recent: the newest messages, kept in memory; what is missing in it is in the store."""
+
+from bus_server.tail import Recent
+from threadbus.v1.message_pb2 import Message
+
+PLENTY = 1 << 20
+
+
+def messages(*seqs: int, content: str = "x") -> list[Message]:
+    return [Message(thread="t", seq=seq, content=content) for seq in seqs]
+
+
+def kept(recent: Recent, after: int, upto: int, thread_id: int = 1) -> list[int]:
+    return [message.seq for message in recent.read(thread_id, after, upto, PLENTY)]
+
+
+def test_a_run_ends_where_another_servers_message_is_missing() -> None:
+    recent = Recent(PLENTY)
+    recent.add(1, messages(5, 6, 8, 9))
+    assert kept(recent, 4, 9) == [5, 6]
+    assert kept(recent, 6, 9) == []
+    assert kept(recent, 7, 9) == [8, 9]
+
+
+def test_the_oldest_go_first_and_leave_nothing() -> None:
+    recent = Recent(6_000)
+    recent.add(1, messages(1, 2))
+    recent.add(2, messages(1, 3))
+    recent.add(1, messages(3, 4))
+    assert kept(recent, 0, 4) == []
+    assert kept(recent, 2, 4) == [3, 4]
+    assert kept(recent, 0, 3, thread_id=2) == [1]
+    recent.add(1, messages(5, content="x" * 6_000))
+    assert kept(recent, 2, 5) == kept(recent, 0, 3, thread_id=2) == []
+    recent.add(1, messages(6))
+    assert kept(recent, 5, 6) == [6]
+
+
+def test_what_was_forgotten_may_be_kept_again() -> None:
+    recent = Recent(5_000)
+    recent.add(1, messages(1, 2))
+    recent.clear()
+    assert kept(recent, 0, 2) == []
+    for first in range(1, 20, 2):
+        recent.add(1, messages(first, first + 1))
+    assert kept(recent, 16, 20) == [17, 18, 19, 20]
+
+
+def test_only_what_is_kept_is_replaced() -> None:
+    recent = Recent(PLENTY)
+    recent.add(1, messages(1))
+    recent.replace(1, messages(1, 2, content="edited"))
+    assert [m.content for m in recent.read(1, 0, 2, PLENTY)] == ["edited"]
+
+
+def test_a_run_ends_when_it_is_large_enough_but_never_before_its_first() -> None:
+    recent = Recent(PLENTY)
+    recent.add(1, messages(1, 2, 3, content="x" * 1_000))
+    for size in (1, 3_000):
+        assert [m.seq for m in recent.read(1, 0, 3, size)] == [1]
+    assert [m.seq for m in recent.read(1, 0, 3, 4_500)] == [1, 2]
