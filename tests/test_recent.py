@@ -23,21 +23,21 @@ def test_a_run_ends_where_another_servers_message_is_missing() -> None:
 
 
 def test_the_oldest_go_first_and_leave_nothing() -> None:
-    recent = Recent(6_000)
+    recent = Recent(9_000)
     recent.add(1, messages(1, 2))
     recent.add(2, messages(1, 3))
     recent.add(1, messages(3, 4))
     assert kept(recent, 0, 4) == []
     assert kept(recent, 2, 4) == [3, 4]
     assert kept(recent, 0, 3, thread_id=2) == [1]
-    recent.add(1, messages(5, content="x" * 6_000))
+    recent.add(1, messages(5, content="x" * 9_000))
     assert kept(recent, 2, 5) == kept(recent, 0, 3, thread_id=2) == []
     recent.add(1, messages(6))
     assert kept(recent, 5, 6) == [6]
 
 
 def test_what_was_forgotten_may_be_kept_again() -> None:
-    recent = Recent(5_000)
+    recent = Recent(7_600)
     recent.add(1, messages(1, 2))
     recent.clear()
     assert kept(recent, 0, 2) == []
@@ -58,4 +58,4 @@ def test_a_run_ends_when_it_is_large_enough_but_never_before_its_first() -> None
     recent.add(1, messages(1, 2, 3, content="x" * 1_000))
     for size in (1, 3_000):
         assert [m.seq for m in recent.read(1, 0, 3, size)] == [1]
-    assert [m.seq for m in recent.read(1, 0, 3, 4_500)] == [1, 2]
+    assert [m.seq for m in recent.read(1, 0, 3, 5_500)] == [1, 2]
