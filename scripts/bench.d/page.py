@@ -30,9 +30,8 @@ Go and C; NATS that syncs each time, as ThreadBus and Redis do, is far below.
 - **P4, beside Redis.** Redis hands out its entries unparsed at 0.4 µs each; of ThreadBus' 1.2 \
 µs half is SQLite's, and a Python client hardly reads faster.
 - **P5.** The floor itself, whose streams wait on one Condition and write a frame that is ready, \
-reaches some 1.2 to 1.3 of the frames that it writes to one reader (“floor: deliveries/s”): 1.5 \
-cannot be reached here. ThreadBus spends as much again on each wait's timer, its position and \
-its frame.
+delivers some 1.2 to 1.3 of the frames that it writes to one reader: 1.5 cannot be reached here. \
+ThreadBus spends as much again on each wait's timer, its position and its frame.
 - **P6, memory.** A wait is five coroutines, a timer and the little that says where it is. Two \
 coroutines and a closure were saved; the timer is asyncio's own.
 - **P9.** An isolated wake-up costs the processor's own waking, too: with a post every 50 ms \
