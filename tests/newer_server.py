@@ -1,13 +1,15 @@
 """A server of tomorrow: it sends what the contract allows and today's server does not."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoRequest,
+    GetServerInfoResponse,
     MessageBatch,
     WaitEnding,
     WaitKeepalive,
@@ -74,16 +76,34 @@ def _ending(asked: Cursor, reason: int, seq: int) -> WaitMessagesResponse:
 @contextlib.asynccontextmanager
 async def newer_server() -> AsyncIterator[NewerServer]:
     """Run one."""
-    newer, server = NewerServer(), grpc.aio.server()
-    handler: Any = grpc.unary_stream_rpc_method_handler(
-        newer.wait, WaitMessagesRequest.FromString, WaitMessagesResponse.SerializeToString
+    newer = NewerServer()
+    async with serving_waits(newer.wait) as newer.address:
+        yield newer
+
+
+@contextlib.asynccontextmanager
+async def serving_waits(
+    wait: Callable[[WaitMessagesRequest, Any], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """The address of a server whose WaitMessages is `wait`, and that knows its caller."""
+
+    async def info(_: GetServerInfoRequest, __: Any) -> GetServerInfoResponse:
+        return GetServerInfoResponse(agent="anonymous")
+
+    waits: Any = grpc.unary_stream_rpc_method_handler(
+        wait, WaitMessagesRequest.FromString, WaitMessagesResponse.SerializeToString
     )
+    infos: Any = grpc.unary_unary_rpc_method_handler(
+        info, GetServerInfoRequest.FromString, GetServerInfoResponse.SerializeToString
+    )
+    methods = {"WaitMessages": waits, "GetServerInfo": infos}
+    server = grpc.aio.server()
     server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("threadbus.v1.BusService", {"WaitMessages": handler})]
+        [grpc.method_handlers_generic_handler("threadbus.v1.BusService", methods)]
     )
-    newer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:
-        yield newer
+        yield address
     finally:
         await server.stop(0)

@@ -28,8 +28,12 @@ __all__ = ["AdminStub", "AgentStub", "BusStub", "ServerProcess", "ThreadStub"]
 class ServerProcess:
     """A server process. `start` returns once it listens; a restart keeps port and file."""
 
-    def __init__(self, db: Path, *flags: str, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self, db: Path, *flags: str, listen: str = "127.0.0.1:0", tree: Path | None = None
+    ) -> None:
         self.db = db
+        #: Where its code is, when it is not this tree's.
+        self.tree = tree
         self.flags = flags
         self.address = listen
         self.announcement = ""
@@ -56,6 +60,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=self.tree,
             env={key: value for key, value in os.environ.items() if "THREADBUS" not in key},
         )
         self._log_reader = threading.Thread(target=self._read_log, args=(process,), daemon=True)

@@ -1,0 +1,119 @@
+"""A driver process: commands go in, what became of them comes out."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+#: Seconds that no step takes, not even on a busy machine.
+BOUND = 30.0
+#: A line may hold a message of 3 MiB, escaped.
+_LINE_BYTES = 32 * 1024 * 1024
+
+
+class Command:
+    """A command that was given, and its lines as they come."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.done = False
+
+    def put(self, line: dict[str, Any]) -> None:
+        """Take in a line of the driver."""
+        self._lines.put_nowait(line)
+
+    async def next(self) -> dict[str, Any]:
+        """The next line: a frame, a message, or the last one (`ok` or `error`)."""
+        assert not self.done, "the command is over"
+        try:
+            async with asyncio.timeout(BOUND):
+                line = await self._lines.get()
+        except TimeoutError:
+            raise AssertionError(f"nothing came for {BOUND:g} s") from None
+        assert "gone" not in line, "the driver ended"
+        self.done = "ok" in line or "error" in line
+        return line
+
+
+class Driver:
+    """A language's driver, running."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        self._process, self._stdin = process, process.stdin
+        self._numbers = itertools.count(1)
+        self._commands: dict[int, Command] = {}
+
+    async def give(self, do: str, **fields: Any) -> Command:
+        """Give a command."""
+        command = Command(next(self._numbers))
+        self._commands[command.number] = command
+        line = json.dumps({"id": command.number, "do": do, **fields}) + "\n"
+        async with asyncio.timeout(BOUND):
+            self._stdin.write(line.encode())
+            await self._stdin.drain()
+        return command
+
+    async def ask(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Give a command that succeeds, and wait for its answer."""
+        line = await (await self.give(do, **fields)).next()
+        assert "ok" in line, f"{do}: {line}"
+        answer: dict[str, Any] = line["ok"]
+        return answer
+
+    async def read(self) -> None:
+        """Hand out lines until the driver ends."""
+        assert self._process.stdout is not None
+        async for text in self._process.stdout:
+            try:
+                line = json.loads(text)
+                command = self._commands[line.pop("id")]
+            except (ValueError, KeyError):
+                print(f"a driver wrote {text[:400]!r}", file=sys.stderr)
+                break
+            command.put(line)
+            if "ok" in line or "error" in line:
+                del self._commands[command.number]
+        for command in self._commands.values():
+            command.put({"gone": True})
+
+    async def end(self) -> int:
+        """Let it end by itself; its exit code."""
+        self._stdin.close()
+        async with asyncio.timeout(BOUND):
+            return await self._process.wait()
+
+
+@contextlib.asynccontextmanager
+async def driver(language: str) -> AsyncIterator[Driver]:
+    """Run a language's driver; it must end well when its stdin does."""
+    # A proxy must not come between a client and a server on one machine.
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
+    process = await asyncio.create_subprocess_exec(
+        ROOT / "scripts" / "languages" / language,
+        "driver",
+        cwd=ROOT,
+        env=os.environ | proxies,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_LINE_BYTES,
+    )
+    running = Driver(process)
+    reading = asyncio.create_task(running.read())
+    try:
+        yield running
+        assert await running.end() == 0, f"the driver of {language} did not end well"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading

@@ -1,0 +1,34 @@
+"""The languages: one script each, which checks for, builds and runs what is the language's."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "scripts" / "languages"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language, named as its script."""
+
+    name: str
+
+    def missing(self) -> str:
+        """What this machine lacks for it; empty if nothing."""
+        done = self._run("needs", check=False, capture_output=True, text=True)
+        return done.stdout.strip() or (f"{self.name} needs something" if done.returncode else "")
+
+    def build(self) -> None:
+        """Build its client and its driver; CalledProcessError if that fails."""
+        self._run("build", check=True, timeout=1800)
+
+    def _run(self, verb: str, **options: object) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([FOLDER / self.name, verb], cwd=ROOT, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def languages() -> list[Language]:
+    """All of them, Python first."""
+    names = [path.name for path in FOLDER.iterdir() if os.access(path, os.X_OK)]
+    return [Language(name) for name in sorted(names, key=lambda n: ("python" not in n, n))]

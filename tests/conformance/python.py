@@ -1,0 +1,98 @@
+"""What both drivers of Python share: lines, errors, and the SDK's words for the contract's."""
+
+import json
+import threading
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.rpc.status_pb2 import Status
+
+from bus_client import BusError, CursorLost, OutcomeUnknown
+from bus_client.status import from_rpc_error
+from tests.conformance import contract
+from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
+from threadbus.v1.bus_service_pb2 import PostMessageRequest
+from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
+
+Fields: TypeAlias = dict[str, Any]
+
+#: The codes that without a reason leave open whether it was done: no answer came.
+_IN_DOUBT = ("CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE")
+
+_one_line_at_a_time = threading.Lock()
+
+
+def write(**line: Any) -> None:
+    """Write a line."""
+    with _one_line_at_a_time:
+        print(json.dumps(line), flush=True)
+
+
+def stub_method(channel: Any, name: str) -> Any:
+    """The method of the generated stubs that has this name."""
+    for stub in (BusServiceStub(channel), ThreadServiceStub(channel), AgentServiceStub(channel)):
+        if hasattr(stub, name):
+            return getattr(stub, name)
+    raise ValueError(f"no service has {name}")
+
+
+def request(method: str, fields: Fields) -> Any:
+    """A request of a method."""
+    return ParseDict(fields, contract.METHODS[method].request())
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call."""
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def cursor(fields: Fields) -> Cursor:
+    """A cursor."""
+    return ParseDict(fields["cursor"], Cursor())
+
+
+def post_keywords(fields: Fields) -> Fields:
+    """The arguments of ThreadHandle.post() for a PostMessageRequest."""
+    asked = ParseDict(fields["request"], PostMessageRequest())
+    given = {field.name: value for field, value in asked.ListFields()}
+    del given["thread"]
+    return given | {"timeout": fields.get("timeout")}
+
+
+def follow_keywords(fields: Fields) -> Fields:
+    """The arguments of ThreadHandle.follow()."""
+    return {
+        "acknowledge": False,  # `read` says what was read
+        "include_own": fields.get("own", False),
+        "on_resync": fields.get("on_resync", "raise"),
+    }
+
+
+def error_of(error: Exception) -> Fields:
+    """An exception, as a driver tells of it."""
+    if isinstance(error, grpc.RpcError):
+        failure: Any = error  # an asyncio or another call's, which are alike
+        told = error_of(from_rpc_error(failure))
+        status = dict(failure.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+        told["details"] = [MessageToDict(detail) for detail in Status.FromString(status).details]
+        in_doubt = _IN_DOUBT if not told["reason"] else ("INTERNAL",)
+        return told | {"outcome_unknown": told["code"] in in_doubt}
+    if not isinstance(error, BusError):
+        return {"code": "UNKNOWN", "message": repr(error)}
+    told = {
+        "code": error.code,
+        "message": error.message,
+        "reason": error.reason,
+        "metadata": dict(error.metadata),
+        "outcome_unknown": isinstance(error, OutcomeUnknown),
+    }
+    if isinstance(error, CursorLost):
+        told["resync"] = {
+            "reason": f"REASON_{error.reason}",
+            "position": {"cursor": MessageToDict(error.position)},
+            "requested": MessageToDict(error.requested),
+        }
+    return told

@@ -1,0 +1,150 @@
+"""The driver of Python without asyncio: bus_client.sync.BusClient, and the stubs on a channel."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+
+from bus_client.sync import BusClient, ThreadHandle
+from tests.conformance.python import (
+    Fields,
+    bearer,
+    cursor,
+    error_of,
+    follow_keywords,
+    post_keywords,
+    request,
+    stub_method,
+    write,
+)
+
+
+class Driver:
+    """The client that the commands work on, and the commands under way, a thread each."""
+
+    def __init__(self) -> None:
+        self._address, self._token = "", ""
+        self._channel: grpc.Channel | None = None
+        self._bus: BusClient | None = None
+        self._connecting = threading.Lock()
+        #: How each command that can be cancelled is.
+        self._cancels: dict[int, Callable[[], object]] = {}
+        self._cancelled: set[int] = set()
+
+    def serve(self) -> None:
+        """Carry out commands until there are no more."""
+        running = []
+        for line in sys.stdin.buffer:
+            fields = json.loads(line)
+            if fields["do"] in ("open", "close", "cancel"):  # in their place
+                self._carry_out(fields)
+                continue
+            running.append(threading.Thread(target=self._carry_out, args=[fields]))
+            running[-1].start()
+        self._close({})
+        for thread in running:
+            thread.join()
+
+    def _carry_out(self, fields: Fields) -> None:
+        number, do = fields["id"], fields["do"]
+        command = getattr(self, f"_{do}", None)
+        if command is None:
+            write(id=number, error={"code": "UNIMPLEMENTED", "message": f"What is {do}?"})
+            return
+        try:
+            write(id=number, ok=command(fields) or {})
+        except Exception as error:  # noqa: BLE001 - the runner is told
+            if number in self._cancelled and do == "follow":
+                write(id=number, ok={})
+            else:
+                write(id=number, error=error_of(error))
+        self._cancels.pop(number, None)
+
+    def _open(self, fields: Fields) -> None:
+        self._close(fields)
+        self._address, self._token = fields["address"], fields.get("token", "")
+        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 16 << 20)]
+        self._channel = grpc.insecure_channel(self._address, options=options)
+
+    def _call(self, fields: Fields) -> Fields:
+        method = stub_method(self._channel, fields["method"])
+        asked = request(fields["method"], fields["request"])
+        timeout, metadata = fields["timeout"], bearer(self._token)
+        call = method.future(asked, timeout=timeout, metadata=metadata)
+        self._cancels[fields["id"]] = call.cancel
+        try:
+            return MessageToDict(call.result())
+        except grpc.FutureCancelledError:
+            raise call from None  # the call is its own error
+
+    def _wait(self, fields: Fields) -> None:
+        method = stub_method(self._channel, "WaitMessages")
+        asked = request("WaitMessages", fields["request"])
+        call = method(asked, timeout=fields.get("timeout"), metadata=bearer(self._token))
+        self._cancels[fields["id"]] = call.cancel
+        for frame in call:
+            write(id=fields["id"], frame=MessageToDict(frame))
+
+    def _register(self, fields: Fields) -> None:
+        asked = request("RegisterAgent", {"agent": fields["agent"], "token": fields["token"]})
+        stub_method(self._channel, "RegisterAgent")(asked, timeout=10)
+        self._token = fields["token"]
+        self._client()
+
+    def _client(self) -> BusClient:
+        """The client, connected when it is first needed."""
+        with self._connecting:
+            if self._bus is None:
+                self._bus = BusClient(self._address, token=self._token or None)
+                self._bus.connect()
+            return self._bus
+
+    def _thread(self, fields: Fields) -> ThreadHandle:
+        return self._client().thread(fields["thread"])
+
+    def _join(self, fields: Fields) -> Fields:
+        start = "first" if fields.get("start") == "JOIN_START_FIRST" else "head"
+        thread = self._client().join(fields["thread"], start=start)  # type: ignore[arg-type]
+        return {"cursor": MessageToDict(thread.position)}
+
+    def _post(self, fields: Fields) -> Fields:
+        thread = self._thread(fields["request"])
+        return MessageToDict(thread.post(**post_keywords(fields)))
+
+    def _follow(self, fields: Fields) -> None:
+        # A client of its own: what blocks a thread ends, for another one, with its client.
+        token = self._token or None
+        with BusClient(self._address, token=token, heartbeats=False) as bus:
+            self._cancels[fields["id"]] = bus.close
+            thread = bus.thread(fields["cursor"]["thread"])
+            thread.position = cursor(fields)
+            for message in thread.follow(**follow_keywords(fields)):
+                write(id=fields["id"], message=MessageToDict(message))
+
+    def _read(self, fields: Fields) -> None:
+        thread = self._thread(fields["cursor"])
+        thread.position = cursor(fields)
+        thread.acknowledge(thread.position.after_seq)
+
+    def _goodbye(self, _: Fields) -> None:
+        self._client().end_session()
+
+    def _cancel(self, fields: Fields) -> None:
+        if cancel := self._cancels.get(fields["target"]):
+            self._cancelled.add(fields["target"])
+            cancel()
+
+    def _close(self, _: Fields) -> None:
+        for number in list(self._cancels):
+            self._cancel({"target": number})
+        if self._bus is not None:
+            self._bus.close()
+        if self._channel is not None:
+            self._channel.close()
+        self._bus = self._channel = None
+
+
+Driver().serve()

@@ -1,0 +1,139 @@
+"""What a case is played on: a server, perhaps a relay before it, and the runner's own calls."""
+
+import asyncio
+import contextlib
+import itertools
+import signal
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+
+from tests.callers import operator
+from tests.conformance.cases import Case
+from tests.conformance.contract import METHODS, shown
+from tests.conformance.driver import BOUND, Driver
+from tests.conformance.scripted import SCRIPTS
+from tests.relay import Relay, relay_to
+from tests.serving import ServerProcess
+
+
+class Stage:
+    """The server and the driver of one case; `variables` are what `$name` stands for in it."""
+
+    def __init__(
+        self, driver: Driver, address: str, server: ServerProcess | None, relay: Relay | None
+    ) -> None:
+        self.driver = driver
+        self._server, self._relay = server, relay
+        self._channel = grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+        unique = uuid.uuid4().hex
+        self.variables: dict[str, Any] = {
+            "address": relay.address if relay else address,
+            "thread": f"thread-{unique[:12]}",
+            "agent": f"agent-{unique[:12]}",
+            "token": unique + unique,
+        }
+        if server is not None:
+            self.variables["operator_token"] = operator(server).token
+
+    async def call(self, name: str, fields: dict[str, Any], token: str = "") -> dict[str, Any]:
+        """A call of the runner's own, which succeeds."""
+        path, kind, response = METHODS[name]
+        method: Any = self._channel.unary_unary(path, kind.SerializeToString, response.FromString)
+        request = json_format.ParseDict(fields, kind())
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        return shown(await method(request, timeout=BOUND, metadata=metadata, wait_for_ready=True))
+
+    async def post(self, thread: str, *, count: int, posters: int, prefix: str) -> None:
+        """Post so many messages as `anonymous`, of several posters at once."""
+        numbers = iter(range(1, count + 1))
+
+        async def poster() -> None:
+            for number in numbers:
+                content = f"{prefix}{number}"
+                await self.call("PostMessage", {"thread": thread, "content": content})
+
+        await asyncio.gather(*(poster() for _ in range(posters)))
+
+    async def history(self, thread: str) -> list[dict[str, Any]]:
+        """All messages of a thread."""
+        found: list[dict[str, Any]] = []
+        for _ in itertools.count():
+            after = found[-1]["seq"] if found else "0"
+            request = {"thread": thread, "after_seq": after, "limit": 1000}
+            page = await self.call("ListMessages", request)
+            found += page["messages"]
+            if not page["has_more"]:
+                break
+        return found
+
+    async def control(self, what: str) -> None:
+        """Do to the server, or to the connection, what its name says."""
+        match what:
+            case "cut":
+                assert self._relay is not None
+                self._relay.cut()
+            case "silence":
+                assert self._relay is not None
+                self._relay.silence()
+            case "kill":
+                await asyncio.to_thread(self.server.kill)
+            case "drain":
+                assert await asyncio.to_thread(self.server.stop) == 0
+            case "start":
+                await asyncio.to_thread(self.server.start)
+            case "freeze":
+                self.server.signal(signal.SIGSTOP)
+            case "thaw":
+                self.server.signal(signal.SIGCONT)
+            case _:
+                raise ValueError(f"nobody knows how to {what}")
+
+    @property
+    def server(self) -> ServerProcess:
+        """The server, which is the case's own."""
+        assert self._server is not None, "the case needs a server of its own"
+        return self._server
+
+    async def close(self) -> None:
+        """Let go of what is the runner's."""
+        await self._channel.close()
+
+
+@contextlib.asynccontextmanager
+async def stage(
+    case: Case, driver: Driver, shared: ServerProcess, tree: Path | None = None
+) -> AsyncIterator[Stage]:
+    """The stage of a case. `shared` is the server of those that need none of their own."""
+    async with contextlib.AsyncExitStack() as stack:
+        server: ServerProcess | None = shared
+        address = shared.address
+        if case.script:
+            server, address = None, await stack.enter_async_context(SCRIPTS[case.script]())
+        elif case.server is not None:
+            server = await stack.enter_async_context(own_server(case.server, tree))
+            address = server.address
+        relay = await stack.enter_async_context(relay_to(address)) if case.relay else None
+        ready = Stage(driver, address, server, relay)
+        stack.push_async_callback(ready.close)
+        yield ready
+
+
+@contextlib.asynccontextmanager
+async def own_server(
+    flags: Sequence[str] = (), tree: Path | None = None
+) -> AsyncIterator[ServerProcess]:
+    """A server process over a file of its own; of another tree than this one, if given."""
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+        server = ServerProcess(Path(folder) / "bus.db", *flags, tree=tree)
+        await asyncio.to_thread(server.start)
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                await asyncio.to_thread(server.kill)

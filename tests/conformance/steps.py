@@ -1,0 +1,211 @@
+"""The steps of a case, carried out one after the other."""
+
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+
+from tests.conformance.contract import METHODS, plain, plain_detail, request_json
+from tests.conformance.driver import Command
+from tests.conformance.matching import brief, differences
+from tests.conformance.stage import Stage
+from tests.patience import until_known
+from threadbus.v1.bus_service_pb2 import (
+    PostMessageRequest,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+    WaitResync,
+)
+from threadbus.v1.message_pb2 import Cursor, Message
+
+Step = dict[str, Any]
+
+_REQUESTS = {"post": PostMessageRequest, "wait": WaitMessagesRequest}
+_ANSWERS = {"join": "JoinThread", "post": "PostMessage"}
+
+
+class Play:
+    """A case being played."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        #: Commands under way, by the name that the case gave them, with what they were.
+        self._commands: dict[str, tuple[Command, Step]] = {}
+
+    async def step(self, step: Step) -> None:
+        """Carry out a step; AssertionError if what comes is not what it says."""
+        step = self._filled(step)
+        verbs: dict[str, Callable[[Step], Awaitable[None]]] = {
+            "do": self._do,
+            "frames": self._frames,
+            "messages": self._messages,
+            "whole": self._whole,
+            "ends": self._ends,
+            "one_wins": self._one_wins,
+            "bus": self._bus,
+            "posts": self._posts,
+            "server": self._control,
+            "connection": self._control,
+        }
+        [verb] = verbs.keys() & step.keys()
+        await verbs[verb](step)
+
+    async def _do(self, step: Step) -> None:
+        fields = dict(step.get("with", {}))
+        if step["do"] == "call":
+            fields["request"] = request_json(METHODS[fields["method"]].request, fields["request"])
+            fields.setdefault("timeout", 20)
+        elif step["do"] in _REQUESTS:
+            fields["request"] = request_json(_REQUESTS[step["do"]], fields["request"])
+        if "cursor" in fields:
+            fields["cursor"] = request_json(Cursor, fields["cursor"])
+        if "target" in fields:
+            fields["target"] = self._commands[fields["target"]][0].number
+        command = await self._stage.driver.give(step["do"], **fields)
+        if "as" in step:
+            self._commands[step["as"]] = command, step
+        else:
+            await self._end(command, step, step)
+
+    async def _ends(self, step: Step) -> None:
+        command, begun = self._commands[step["ends"]]
+        await self._end(command, begun, step)
+
+    async def _end(self, command: Command, begun: Step, step: Step) -> None:
+        """The command ends as the step says, and nothing comes before."""
+        self._check(self._ended(await command.next(), begun), step)
+
+    def _ended(self, line: dict[str, Any], begun: Step) -> dict[str, Any]:
+        if "error" in line:
+            error = dict(line["error"])
+            error["details"] = [plain_detail(one) for one in error.get("details", ())]
+            if "resync" in error:
+                error["resync"] = plain(WaitResync, error["resync"])
+            return {"error": error}
+        assert "ok" in line, f"before it ended came {brief(line)}"
+        name = _ANSWERS.get(begun["do"]) or begun.get("with", {}).get("method")
+        return {"ok": plain(METHODS[name].response, line["ok"]) if name else line["ok"]}
+
+    def _check(self, answer: dict[str, Any], step: Step) -> None:
+        expected = {"error": step["error"]} if "error" in step else {"ok": step.get("ok", {})}
+        self._same(expected, answer)
+        for variable, path in step.get("keep", {}).items():
+            value: Any = answer.get("ok", answer)
+            for key in path.split("."):
+                value = value[int(key)] if isinstance(value, list) else value[key]
+            self._stage.variables[variable] = value
+
+    async def _frames(self, step: Step) -> None:
+        """The next frames of a wait are these; or one that is like `until` comes, after others."""
+        command, _ = self._commands[step["frames"]]
+        if "until" in step:
+            while differences(step["until"], await self._next_frame(command, step["until"])):
+                pass
+        for expected in step.get("like", ()):
+            self._same(expected, await self._next_frame(command, expected))
+
+    async def _next_frame(self, command: Command, expected: Step) -> dict[str, Any]:
+        line = await command.next()
+        assert "frame" in line, f"instead of {expected!r} came {brief(line)}"
+        return plain(WaitMessagesResponse, line["frame"])
+
+    async def _next_message(self, command: Command) -> dict[str, Any]:
+        line = await command.next()
+        assert "message" in line, f"instead of a message came {brief(line)}"
+        return plain(Message, line["message"])
+
+    async def _messages(self, step: Step) -> None:
+        """The next messages of a follow are these."""
+        command, _ = self._commands[step["messages"]]
+        for expected in step["like"]:
+            self._same(expected, await self._next_message(command))
+
+    async def _whole(self, step: Step) -> None:
+        """A follow brings seqs `from` to `to`, each once and in order, as the thread has them."""
+        command, begun = self._commands[step["whole"]]
+        thread = begun["with"]["cursor"]["thread"]
+        seqs = range(step["from"], step["to"] + 1)
+        found = [await self._next_message(command) for _ in seqs]
+        assert [int(message["seq"]) for message in found] == list(seqs), brief(
+            [message["seq"] for message in found]
+        )
+        stored = (await self._stage.history(thread))[step["from"] - 1 : step["to"]]
+        self._same(stored, found)
+
+    async def _one_wins(self, step: Step) -> None:
+        """Of several commands one succeeds, and the others end with this error."""
+        answers = []
+        for name in step["one_wins"]:
+            command, begun = self._commands[name]
+            answers.append(self._ended(await command.next(), begun))
+        won = [answer for answer in answers if "ok" in answer]
+        assert len(won) == 1, f"{len(won)} succeeded: {brief(answers)}"
+        for answer in answers:
+            self._same({"ok": step["ok"]} if "ok" in answer else {"error": step["error"]}, answer)
+
+    async def _bus(self, step: Step) -> None:
+        """A call of the runner's own; with `until`, again and again until the answer is so."""
+
+        async def answer() -> dict[str, Any]:
+            fields, token = step.get("with", {}), step.get("token", "")
+            try:
+                return {"ok": await self._stage.call(step["bus"], fields, token)}
+            except grpc.aio.AioRpcError as error:
+                return {"error": {"code": error.code().name, "message": error.details()}}
+
+        if "until" not in step:
+            self._check(await answer(), step)
+            return
+        found: dict[str, Any] = {}
+
+        async def so() -> bool:
+            found.update(await answer())
+            return not differences({"ok": step["until"]}, found)
+
+        try:
+            await until_known(so)
+        except TimeoutError:
+            self._same({"ok": step["until"]}, found)
+            raise
+        self._check(found, {"keep": step.get("keep", {})})
+
+    async def _posts(self, step: Step) -> None:
+        fields = step.get("with", {})
+        await self._stage.post(
+            step.get("thread", self._stage.variables["thread"]),
+            count=step["posts"],
+            posters=fields.get("posters", 1),
+            prefix=fields.get("prefix", "number "),
+        )
+
+    async def _control(self, step: Step) -> None:
+        await self._stage.control(step.get("server") or step["connection"])
+
+    def _same(self, expected: Any, found: Any) -> None:
+        different = differences(expected, found)
+        assert not different, "; ".join(itertools.islice(different, 3))
+
+    def _filled(self, value: Any) -> Any:
+        """A part of a step with what `$name` stands for."""
+        match value:
+            case str() if value.startswith("$"):
+                return self._stage.variables[value[1:]]
+            case dict():
+                return {key: self._filled(item) for key, item in value.items()}
+            case list():
+                return [self._filled(item) for item in value]
+        return value
+
+
+async def play(stage: Stage, steps: Sequence[Step]) -> None:
+    """Play a case; AssertionError, with the step's number, if something is not as it says."""
+    acted = Play(stage)
+    await stage.driver.ask("open", address=stage.variables["address"])
+    for number, step in enumerate(steps, 1):
+        try:
+            await acted.step(step)
+        except (AssertionError, grpc.aio.AioRpcError, TimeoutError) as error:
+            described = next(f"{key}: {value}" for key, value in step.items())
+            raise AssertionError(f"step {number} ({described}): {error}") from error
+    await stage.driver.ask("close")
