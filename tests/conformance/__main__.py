@@ -10,14 +10,33 @@ import click
 from tests.conformance.cases import Case, load
 from tests.conformance.driver import driver
 from tests.conformance.languages import Language, languages
-from tests.conformance.matrix import PAGE, Cell, page
+from tests.conformance.matrix import PAGE, Cell, page, rows
+from tests.conformance.mixed import MIXED, mix
 from tests.conformance.stage import own_server, stage
 from tests.conformance.steps import play
 
 
-async def conform(language: Language, cases: Sequence[Case], tree: Path | None) -> list[Cell]:
+def buildable(wanted: Sequence[str]) -> list[Language]:
+    """The languages wanted, or all; built. Tells of those that lack something here."""
+    found = []
+    for language in languages():
+        if wanted and language.name not in wanted:
+            continue
+        if missing := language.missing():
+            click.echo(f"{language.name}: left out: {missing}", err=True)
+        else:
+            click.echo(f"{language.name}: building", err=True)
+            language.build()
+            found.append(language)
+    return found
+
+
+async def conform(
+    language: Language, cases: Sequence[Case], tree: Path | None = None
+) -> list[Cell]:
     """What became of each case in a language; a server of another tree than this one, if given."""
     cells = []
+    click.echo(f"{language.name}: {len(cases)} cases", err=True)
     async with own_server(tree=tree) as shared:
         for case in cases:
             # A driver of its own each: what one case leaves behind does not trouble the next.
@@ -30,31 +49,43 @@ async def conform(language: Language, cases: Sequence[Case], tree: Path | None) 
                 cells.append(Cell(language.name, case.name))
             except (AssertionError, TimeoutError) as error:
                 cells.append(Cell(language.name, case.name, str(error) or repr(error)))
-                click.echo(f"{language.name}: {case.name}: {error}", err=True)
+                click.echo(f"{language.name}: {case.name}: {error!s:.500}", err=True)
     return cells
+
+
+async def together(here: Sequence[Language]) -> list[Cell]:
+    """What became of all languages in one thread."""
+    names = [language.name for language in here]
+    problem = ""
+    click.echo("all languages at once", err=True)
+    try:
+        await mix(names)
+    except (AssertionError, TimeoutError) as error:
+        problem = str(error) or repr(error)
+        click.echo(f"all at once: {problem}", err=True)
+    return [Cell(name, MIXED, problem) for name in names]
 
 
 @click.command()
 @click.option("--language", "wanted", multiple=True, help="Only this one; repeat for several.")
 @click.option("--case", "names", multiple=True, help="Only this case; repeat for several.")
-@click.option("--write", is_flag=True, help=f"Write {PAGE.name}.")
+@click.option("--write", is_flag=True, help="Write docs/conformance.md.")
 def main(wanted: Sequence[str], names: Sequence[str], write: bool) -> None:
     """Run the conformance cases: each in each language, against real servers."""
-    cases = [case for case in load() if not names or case.name in names]
+    everything = load()
+    cases = [case for case in everything if not names or case.name in names]
+    if unknown := set(names) - {name for name, _ in rows(everything)}:
+        raise click.UsageError(f"there is no case {', '.join(sorted(unknown))}")
+    here = buildable(wanted)
     cells: list[Cell] = []
-    for language in languages():
-        if wanted and language.name not in wanted:
-            continue
-        if missing := language.missing():
-            click.echo(f"{language.name}: left out: {missing}", err=True)
-            continue
-        click.echo(f"{language.name} …", err=True)
-        language.build()
-        cells += asyncio.run(conform(language, cases, None))
+    for language in here:
+        cells += asyncio.run(conform(language, cases))
+    if not names or MIXED in names:
+        cells += asyncio.run(together(here))
     failed = [cell for cell in cells if cell.problem]
     click.echo(f"{len(cells) - len(failed)} of {len(cells)} as the cases say")
     if write:
-        PAGE.write_text(page(load(), cells), "utf-8")
+        PAGE.write_text(page(everything, cells), "utf-8")
     sys.exit(1 if failed or not cells else 0)
 
 

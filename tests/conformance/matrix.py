@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conformance.cases import Case
+from tests.conformance.mixed import MIXED, MIXED_TITLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
@@ -18,6 +19,44 @@ class Cell:
     problem: str = ""
 
 
+#: How the columns are headed.
+TITLES = {
+    "python-async": "Python, asyncio",
+    "python-sync": "Python",
+    "go": "Go",
+    "typescript": "TypeScript",
+    "java": "Java",
+    "rust": "Rust",
+}
+
+_HEAD = """\
+# Conformance
+
+What a client can rely on, tried in each language: with its generated stubs and the small client \
+in [`clients/`](../clients) ([`bus_client`](sdk.md) in Python), against real servers that are \
+killed, frozen, drained and cut off. `scripts/conformance` runs it all on your machine, and says \
+which languages it leaves out for want of a toolchain; this page is what \
+`scripts/conformance --write` wrote.
+
+✓ as the case says · **✗** not · – not tried
+"""
+
+_FOOT = """
+The cases are data: [`tests/conformance/cases`](../tests/conformance/cases). \
+[`tests/conformance`](../tests/conformance) says what a driver does, for the next language, and \
+[clients.md](clients.md) what its client has to get right.
+
+`scripts/conformance breaks` shows that the cells can turn red: it breaks rules in a copy of the \
+server, one after the other – order, deduplication, endings, resync, the details of errors – and \
+checks that the right cells fail, in every language, and no others.
+"""
+
+
+def rows(cases: Sequence[Case]) -> list[tuple[str, str]]:
+    """Name and title of each row."""
+    return [*((case.name, case.title) for case in cases), (MIXED, MIXED_TITLE)]
+
+
 def page(cases: Sequence[Case], cells: Sequence[Cell]) -> str:
     """The page: each case a row, each language a column."""
     names = list(dict.fromkeys(cell.language for cell in cells))
@@ -27,9 +66,9 @@ def page(cases: Sequence[Case], cells: Sequence[Cell]) -> str:
         cell = found.get((case, language))
         return "–" if cell is None else "**✗**" if cell.problem else "✓"
 
-    rows = [
-        f"| {case.title} | {' | '.join(mark(case.name, name) for name in names)} |"
-        for case in cases
-    ]
-    head = [f"| | {' | '.join(names)} |", f"| --- |{' :-: |' * len(names)}"]
-    return "\n".join([*head, *rows]) + "\n"
+    titles = " | ".join(TITLES.get(name, name) for name in names)
+    table = [f"| | | {titles} |", f"| --- | --- |{' :-: |' * len(names)}"]
+    for name, title in rows(cases):
+        marks = " | ".join(mark(name, language) for language in names)
+        table.append(f"| `{name}` | {title} | {marks} |")
+    return "\n".join([_HEAD, *table, _FOOT])

@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.protobuf import json_format
@@ -22,24 +22,17 @@ from tests.relay import Relay, relay_to
 from tests.serving import ServerProcess
 
 
-class Stage:
-    """The server and the driver of one case; `variables` are what `$name` stands for in it."""
+class OwnCalls:
+    """The runner's own calls of a server."""
 
-    def __init__(
-        self, driver: Driver, address: str, server: ServerProcess | None, relay: Relay | None
-    ) -> None:
-        self.driver = driver
-        self._server, self._relay = server, relay
+    def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
-        unique = uuid.uuid4().hex
-        self.variables: dict[str, Any] = {
-            "address": relay.address if relay else address,
-            "thread": f"thread-{unique[:12]}",
-            "agent": f"agent-{unique[:12]}",
-            "token": unique + unique,
-        }
-        if server is not None:
-            self.variables["operator_token"] = operator(server).token
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
 
     async def call(self, name: str, fields: dict[str, Any], token: str = "") -> dict[str, Any]:
         """A call of the runner's own, which succeeds."""
@@ -72,6 +65,31 @@ class Stage:
                 break
         return found
 
+
+class Stage:
+    """The server and the driver of one case; `variables` are what `$name` stands for in it."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        bus: OwnCalls,
+        address: str,
+        server: ServerProcess | None,
+        relay: Relay | None,
+    ) -> None:
+        self.driver = driver
+        self.bus = bus
+        self._server, self._relay = server, relay
+        unique = uuid.uuid4().hex
+        self.variables: dict[str, Any] = {
+            "address": relay.address if relay else address,
+            "thread": f"thread-{unique[:12]}",
+            "agent": f"agent-{unique[:12]}",
+            "token": unique + unique,
+        }
+        if server is not None:
+            self.variables["operator_token"] = operator(server).token
+
     async def control(self, what: str) -> None:
         """Do to the server, or to the connection, what its name says."""
         match what:
@@ -100,10 +118,6 @@ class Stage:
         assert self._server is not None, "the case needs a server of its own"
         return self._server
 
-    async def close(self) -> None:
-        """Let go of what is the runner's."""
-        await self._channel.close()
-
 
 @contextlib.asynccontextmanager
 async def stage(
@@ -119,9 +133,8 @@ async def stage(
             server = await stack.enter_async_context(own_server(case.server, tree))
             address = server.address
         relay = await stack.enter_async_context(relay_to(address)) if case.relay else None
-        ready = Stage(driver, address, server, relay)
-        stack.push_async_callback(ready.close)
-        yield ready
+        bus = await stack.enter_async_context(OwnCalls(address))
+        yield Stage(driver, bus, address, server, relay)
 
 
 @contextlib.asynccontextmanager

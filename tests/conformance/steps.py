@@ -130,7 +130,7 @@ class Play:
         assert [int(message["seq"]) for message in found] == list(seqs), brief(
             [message["seq"] for message in found]
         )
-        stored = (await self._stage.history(thread))[step["from"] - 1 : step["to"]]
+        stored = (await self._stage.bus.history(thread))[step["from"] - 1 : step["to"]]
         self._same(stored, found)
 
     async def _one_wins(self, step: Step) -> None:
@@ -150,7 +150,7 @@ class Play:
         async def answer() -> dict[str, Any]:
             fields, token = step.get("with", {}), step.get("token", "")
             try:
-                return {"ok": await self._stage.call(step["bus"], fields, token)}
+                return {"ok": await self._stage.bus.call(step["bus"], fields, token)}
             except grpc.aio.AioRpcError as error:
                 return {"error": {"code": error.code().name, "message": error.details()}}
 
@@ -172,7 +172,7 @@ class Play:
 
     async def _posts(self, step: Step) -> None:
         fields = step.get("with", {})
-        await self._stage.post(
+        await self._stage.bus.post(
             step.get("thread", self._stage.variables["thread"]),
             count=step["posts"],
             posters=fields.get("posters", 1),

@@ -1,12 +1,16 @@
 """Every case, in every language that can be built here."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+from tests.conformance.breaks import BREAKS, broken_tree
 from tests.conformance.cases import Case, load
 from tests.conformance.driver import driver
 from tests.conformance.languages import Language, languages
+from tests.conformance.matrix import PAGE, TITLES, rows
+from tests.conformance.mixed import POSTS, mix
 from tests.conformance.stage import stage
 from tests.conformance.steps import play
 from tests.serving import ServerProcess
@@ -31,3 +35,25 @@ async def test_a_client_sees_what_the_case_says(
 ) -> None:
     async with driver(language.name) as running, stage(case, running, server) as ready:
         await play(ready, case.steps)
+
+
+async def test_agents_in_all_languages_agree_though_their_server_is_killed() -> None:
+    here = [language for language in languages() if not language.missing()]
+    for each in here:
+        each.build()
+    assert await mix([each.name for each in here]) == POSTS * len(here)
+
+
+def test_the_page_has_every_case_in_every_language_and_all_is_well() -> None:
+    table = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("|")]
+    titles = [TITLES[language.name] for language in languages()]
+    assert table[0] == f"| | | {' | '.join(titles)} |"
+    marks = " | ".join("✓" for _ in titles)
+    assert table[2:] == [f"| `{name}` | {title} | {marks} |" for name, title in rows(load())]
+
+
+def test_the_rules_that_can_be_broken_are_found_in_the_server(tmp_path: Path) -> None:
+    known = {case.name for case in load()}
+    for broken in BREAKS:
+        broken_tree(broken, tmp_path / broken.rule)
+        assert broken.red | broken.perhaps <= known

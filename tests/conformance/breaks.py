@@ -1,0 +1,159 @@
+"""Breaks rules in a copy of the server, and checks that the right cells of the matrix turn red."""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from tests.conformance.__main__ import buildable, conform
+from tests.conformance.cases import load
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A rule that the server is made to break.
+
+    `edits` are (file, text that is found once in it, what stands there instead). The cases of `red`
+    turn red in every language; those of `perhaps` may, as timing decides; all others stay green.
+    """
+
+    rule: str
+    edits: Sequence[tuple[str, str, str]]
+    red: frozenset[str]
+    perhaps: frozenset[str] = frozenset()
+
+
+BREAKS = [
+    Break(
+        "order",
+        [
+            (
+                "bus_server/follow.py",
+                "frame.messages.messages.extend(wanted)",
+                "frame.messages.messages.extend(reversed(wanted))",
+            ),
+            (
+                "bus_server/follow.py",
+                "[body for _, body in rows]",
+                "[body for _, body in reversed(rows)]",
+            ),
+        ],
+        red=frozenset({"order", "replay", "finite", "resync-ahead"}),
+        # Whether several messages came in one frame.
+        perhaps=frozenset(
+            {
+                *("resume-cut", "resume-kill", "resume-read", "own", "closed"),
+                *("drain", "resync-epoch"),
+            }
+        ),
+    ),
+    Break(
+        "dedup",
+        [
+            ("bus_server/store/posts.py", "    if message.request_id:\n", "    if False:\n"),
+            (
+                "bus_server/store/transaction.py",
+                "        if message.request_id:\n",
+                "        if False:\n",
+            ),
+        ],
+        red=frozenset({"dedup", "lost-answer"}),
+        perhaps=frozenset({"unknown-outcome"}),  # whether the server took in the first one
+    ),
+    Break(
+        "ending",
+        [
+            (
+                "bus_server/follow.py",
+                "        await self._send(WaitMessagesResponse(ending=ending))\n",
+                "        pass\n",
+            ),
+        ],
+        red=frozenset(
+            {
+                *("finite", "deadline-wait", "drain", "closed", "session"),
+                *("resync-ahead", "int64"),  # whose waits are finite
+            }
+        ),
+    ),
+    Break(
+        "resync",
+        [
+            (
+                "bus_server/follow.py",
+                "                await self._send(WaitMessagesResponse(resync=frame))\n",
+                "                pass\n",
+            ),
+        ],
+        red=frozenset({"resync-ahead", "resync-epoch", "int64"}),
+    ),
+    Break(
+        "error details",
+        [
+            (
+                "bus_server/status.py",
+                "    for detail in _details(error, reason):\n",
+                "    for detail in ():\n",
+            ),
+        ],
+        # All that look at an error's reason, or at what goes with it.
+        red=frozenset(
+            {
+                *("errors", "dedup", "race", "explicit-zero"),
+                *("large", "int64", "token", "resync-epoch"),
+            }
+        ),
+    ),
+]
+
+
+def broken_tree(broken: Break, folder: Path) -> Path:
+    """A copy of the server that breaks the rule; ValueError when a text is not there once."""
+    shutil.copytree(ROOT / "bus_server", folder / "bus_server", dirs_exist_ok=True)
+    for name, text, instead in broken.edits:
+        file = folder / name
+        before = file.read_text("utf-8")
+        if before.count(text) != 1:
+            raise ValueError(
+                f"“{broken.rule}”: {text!r} is in {name} {before.count(text)} times, not once"
+            )
+        file.write_text(before.replace(text, instead), "utf-8")
+    return folder
+
+
+@click.command()
+@click.option("--language", "wanted", multiple=True, help="Only this one; repeat for several.")
+@click.option("--rule", "rules", multiple=True, help="Only this rule; repeat for several.")
+def main(wanted: Sequence[str], rules: Sequence[str]) -> None:
+    """Break the server in one way after the other: do the right cells turn red, everywhere?"""
+    cases, wrong = load(), 0
+    here = buildable(wanted)
+    for broken in BREAKS:
+        if rules and broken.rule not in rules:
+            continue
+        with tempfile.TemporaryDirectory(prefix="broken-") as folder:
+            tree = broken_tree(broken, Path(folder))
+            for language in here:
+                cells = asyncio.run(conform(language, cases, tree))
+                red = {cell.case for cell in cells if cell.problem}
+                green_instead = broken.red - red
+                red_instead = red - broken.red - broken.perhaps
+                verdict = "as it should" if not green_instead | red_instead else "WRONG"
+                wrong += verdict == "WRONG"
+                click.echo(f"{broken.rule}: {language.name}: {verdict}: red {sorted(red)}")
+                if green_instead:
+                    click.echo(f"  stayed green: {sorted(green_instead)}")
+                if red_instead:
+                    click.echo(f"  turned red, too: {sorted(red_instead)}")
+    sys.exit(1 if wrong or not here else 0)
+
+
+if __name__ == "__main__":
+    main()
