@@ -1,0 +1,142 @@
+/** The driver of the conformance suite; tests/conformance/README.md has the protocol. */
+import { PostMessageRequest } from '../gen/threadbus/v1/bus_service.js';
+import { Cursor } from '../gen/threadbus/v1/message.js';
+import { joinStartFromJSON } from '../gen/threadbus/v1/thread_service.js';
+import { type Json, parse, plain } from './json.js';
+import { Stubs } from './stubs.js';
+import { BusError, CursorLost, ThreadBus } from './threadbus.js';
+
+/** A command; which fields it has depends on what it says to do. */
+interface Command {
+  id: number;
+  do: string;
+  address: string;
+  agent: string;
+  cursor: Json;
+  keepalive?: number;
+  method: string;
+  on_resync?: 'throw' | 'continue';
+  own?: boolean;
+  request: Json;
+  start?: string;
+  target: number;
+  thread: string;
+  timeout?: number;
+  token?: string;
+}
+
+let bus: ThreadBus | undefined;
+let stubs: Stubs | undefined;
+const running = new Map<number, AbortController>();
+
+/** Does what a command says; answers what goes into its `ok`. */
+async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
+  const { id, timeout } = command;
+  const options = timeout === undefined ? { signal } : { signal, timeout: timeout * 1000 };
+  switch (command.do) {
+    case 'open':
+      close();
+      bus = new ThreadBus(command.address, { token: command.token ?? '' });
+      stubs = new Stubs(command.address, command.token ?? '');
+      return {};
+    case 'close':
+      close();
+      return {};
+    case 'cancel':
+      running.get(command.target)?.abort();
+      return {};
+  }
+  if (!bus || !stubs) throw new Error('nothing is open');
+  switch (command.do) {
+    case 'call':
+      return stubs.call(command.method, command.request, timeout!, signal);
+    case 'wait':
+      for await (const frame of stubs.wait(command.request, timeout, signal)) {
+        say({ id, frame: plain(frame) });
+      }
+      return {};
+    case 'register':
+      await bus.register(command.agent, command.token);
+      stubs.token = command.token!;
+      return {};
+    case 'join':
+      return bus.join(command.thread, { start: joinStartFromJSON(command.start ?? 0) }, options);
+    case 'post': {
+      const request = parse(PostMessageRequest, command.request);
+      return bus.post(request.thread, request.content, request, options);
+    }
+    case 'follow':
+      await follow(bus, command, signal);
+      return {};
+    case 'read':
+      await bus.markRead(parse(Cursor, command.cursor));
+      return {};
+    case 'goodbye':
+      await bus.goodbye(options);
+      return {};
+    default:
+      throw new Unimplemented(command.do);
+  }
+}
+
+async function follow(bus: ThreadBus, command: Command, signal: AbortSignal): Promise<void> {
+  const { id, cursor, keepalive = 0, on_resync: onResync = 'throw', own = false } = command;
+  const options = { filter: { excludeOwn: !own }, keepalive, onResync, signal };
+  try {
+    for await (const { epoch, ...message } of bus.follow(parse(Cursor, cursor), options)) {
+      say({ id, message: plain(message) });
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+function close(): void {
+  bus?.close();
+  stubs?.close();
+  bus = stubs = undefined;
+  for (const command of running.values()) command.abort();
+}
+
+class Unimplemented extends Error {}
+
+function told(error: unknown, signal: AbortSignal): object {
+  const { message } = error as Error;
+  if (error instanceof CursorLost) {
+    return { code: 'OUT_OF_RANGE', message, resync: plain(error.resync) };
+  }
+  if (error instanceof BusError) {
+    const details = error.details.map(({ type, ...detail }) =>
+      ({ '@type': `type.googleapis.com/google.rpc.${type}`, ...(plain(detail) as object) }));
+    const { code, reason, metadata, outcomeUnknown: outcome_unknown } = error;
+    return { code, message, reason, metadata, details, outcome_unknown };
+  }
+  if (signal.aborted) return { code: 'CANCELLED', message };
+  return { code: error instanceof Unimplemented ? 'UNIMPLEMENTED' : 'INTERNAL', message };
+}
+
+async function run(command: Command): Promise<void> {
+  const { id } = command;
+  const stop = new AbortController();
+  try {
+    const done = obey(command, stop.signal);
+    running.set(id, stop); // only now, else close() would abort itself
+    say({ id, ok: plain(await done) });
+  } catch (error) {
+    say({ id, error: told(error, stop.signal) });
+  } finally {
+    running.delete(id);
+  }
+}
+
+const say = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+let rest = '';
+process.stdin.setEncoding('utf8');
+for await (const chunk of process.stdin) {
+  const lines = `${rest}${chunk}`.split('\n'); // readline would also split at U+2028
+  rest = lines.pop()!;
+  for (const line of lines) void run(JSON.parse(line) as Command);
+}
+close();
+process.exit(0);

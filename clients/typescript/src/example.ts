@@ -1,0 +1,35 @@
+/** A tiny agent: joins a thread, follows it, echoes what is addressed to it, leaves at "stop". */
+import { JoinStart } from '../gen/threadbus/v1/thread_service.js';
+import { BusError, ThreadBus } from './threadbus.js';
+
+const [address, thread, name] = process.argv.slice(2);
+if (!address || !thread || !name) {
+  console.error('usage: node example.js HOST:PORT THREAD NAME');
+  process.exit(2);
+}
+const say = (line: object) => console.log(JSON.stringify(line));
+const bus = new ThreadBus(address);
+try {
+  await bus.register(name, process.env.THREADBUS_TOKEN);
+  const { cursor } = await bus.join(thread, { start: JoinStart.JOIN_START_FIRST });
+  say({ joined: thread, after_seq: cursor.afterSeq });
+  for await (const message of bus.follow(cursor)) {
+    const { seq, sender, content } = message;
+    say({ seq, sender, content });
+    if (message.mentions.includes(name) || message.handoffTo === name) {
+      // The id tells what is answered: killed here and started again, it still answers once.
+      const answer = { replyTo: seq, requestId: `echo-${seq}` };
+      const posted = await bus.post(thread, `echo: ${content}`, answer);
+      say({ posted: posted.seq, reply_to: seq, deduplicated: posted.deduplicated });
+    }
+    await bus.markRead(message);
+    if (content === 'stop') break;
+  }
+  await bus.goodbye();
+} catch (error) {
+  const { code = '', reason = '' } = error instanceof BusError ? error : {};
+  console.error(JSON.stringify({ code, reason, message: (error as Error).message }));
+  process.exitCode = 1;
+} finally {
+  bus.close();
+}

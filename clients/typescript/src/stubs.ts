@@ -1,0 +1,64 @@
+/** The generated clients as the conformance driver calls them: by name, once, with a deadline. */
+import * as grpc from '@grpc/grpc-js';
+import * as agents from '../gen/threadbus/v1/agent_service.js';
+import * as bus from '../gen/threadbus/v1/bus_service.js';
+import * as threads from '../gen/threadbus/v1/thread_service.js';
+import { BusError, clientOptions } from './threadbus.js';
+import { type Json, type Parser, parse } from './json.js';
+
+type Unary = (
+  request: unknown, metadata: grpc.Metadata, options: grpc.CallOptions,
+  callback: (failure: grpc.ServiceError | null, response: unknown) => void,
+) => grpc.ClientUnaryCall;
+
+export class Stubs {
+  token: string;
+  readonly #bus: bus.BusServiceClient;
+  readonly #clients: grpc.Client[];
+
+  constructor(address: string, token: string) {
+    this.token = token;
+    const how = [grpc.credentials.createInsecure(), clientOptions(address)] as const;
+    this.#bus = new bus.BusServiceClient(address, ...how);
+    this.#clients = [this.#bus, new agents.AgentServiceClient(address, ...how),
+      new threads.ThreadServiceClient(address, ...how)];
+  }
+
+  /** Makes the unary call `name`, such as `PostMessage`; `timeout` in seconds. */
+  call(name: string, json: Json, timeout: number, signal: AbortSignal): Promise<unknown> {
+    const types: Record<string, unknown> = { ...agents, ...bus, ...threads };
+    const request = parse(types[`${name}Request`] as Parser<unknown>, json);
+    const method = name[0]!.toLowerCase() + name.slice(1);
+    const client = this.#clients.find((client) => method in client)!;
+    const unary = (client as unknown as Record<string, Unary>)[method]!.bind(client);
+    return new Promise((resolve, reject) => {
+      const options = { deadline: Date.now() + timeout * 1000 };
+      const call = unary(request, this.#metadata(), options, (failure, response) =>
+        failure ? reject(new BusError(failure)) : resolve(response));
+      signal.addEventListener('abort', () => call.cancel());
+    });
+  }
+
+  /** Opens one wait and hands out its frames. */
+  async *wait(json: Json, timeout: number | undefined, signal: AbortSignal) {
+    const options = timeout === undefined ? {} : { deadline: Date.now() + timeout * 1000 };
+    const request = parse(bus.WaitMessagesRequest, json);
+    const call = this.#bus.waitMessages(request, this.#metadata({ waitForReady: true }), options);
+    signal.addEventListener('abort', () => call.cancel());
+    try {
+      yield* call as AsyncIterable<bus.WaitMessagesResponse>;
+    } catch (failure) {
+      throw new BusError(failure as grpc.ServiceError);
+    }
+  }
+
+  close(): void {
+    for (const client of this.#clients) client.close();
+  }
+
+  #metadata(options: grpc.MetadataOptions = {}): grpc.Metadata {
+    const metadata = new grpc.Metadata(options);
+    if (this.token) metadata.set('authorization', `Bearer ${this.token}`);
+    return metadata;
+  }
+}
