@@ -2,8 +2,8 @@
 import { PostMessageRequest } from '../gen/threadbus/v1/bus_service.js';
 import { Cursor } from '../gen/threadbus/v1/message.js';
 import { joinStartFromJSON } from '../gen/threadbus/v1/thread_service.js';
-import { type Json, parse, plain } from './json.js';
-import { Stubs } from './stubs.js';
+import { type Json, parse, plain } from './conformance/json.js';
+import { Stubs } from './conformance/stubs.js';
 import { BusError, CursorLost, ThreadBus } from './threadbus.js';
 
 /** A command; which fields it has depends on what it says to do. */

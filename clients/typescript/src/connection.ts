@@ -1,6 +1,5 @@
 /** The connection to a server, and what each call over it has in common. */
 import * as grpc from '@grpc/grpc-js';
-import { BusError } from './errors.js';
 
 const OPTIONS: grpc.ClientOptions = {
   'grpc.keepalive_time_ms': 30_000, // by default never; the server allows a ping every 10 s
@@ -48,7 +47,7 @@ export class Connection {
           stop.removeEventListener('abort', cancel);
           if (!failure) return resolve(response!);
           if (failure.code === grpc.status.DEADLINE_EXCEEDED) this.#renew(channel);
-          reject(new BusError(failure));
+          reject(failure);
         },
       );
       const cancel = () => call.cancel();
@@ -91,6 +90,11 @@ export class Connection {
     if (this.token) metadata.set('authorization', `Bearer ${this.token}`);
     return metadata;
   }
+}
+
+/** Whether it is a call that failed, not a program. */
+export function isFailure(error: unknown): error is grpc.ServiceError {
+  return error instanceof Error && 'metadata' in error && error.metadata instanceof grpc.Metadata;
 }
 
 const asIs = (bytes: Buffer): Buffer => bytes;

@@ -4,6 +4,8 @@ import { HeartbeatRequest, type HeartbeatResponse } from '../gen/threadbus/v1/bu
 import type { Cursor } from '../gen/threadbus/v1/message.js';
 import { backoff, milliseconds } from './time.js';
 
+const INTERVAL = 40_000; // ms, when the server does not say
+
 export class Heartbeats {
   readonly #send: (request: HeartbeatRequest) => Promise<HeartbeatResponse>;
   readonly #unsaid = new Map<string, Cursor>();
@@ -46,7 +48,7 @@ export class Heartbeats {
     for (let failures = 0; !signal.aborted;) {
       let pause: number;
       try {
-        pause = milliseconds((await this.#beat()).heartbeatInterval);
+        pause = milliseconds((await this.#beat()).heartbeatInterval) || INTERVAL;
         failures = 0;
       } catch {
         pause = 10 * backoff(failures++); // 0.25 s at least, up to 20 s

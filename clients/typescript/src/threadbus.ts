@@ -6,18 +6,17 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import * as grpc from '@grpc/grpc-js';
 import { AgentServiceService, EndSessionRequest, RegisterAgentRequest }
   from '../gen/threadbus/v1/agent_service.js';
 import {
   BusServiceService, type DeepPartial, PostMessageRequest, type PostMessageResponse,
   WaitEnding_Reason, WaitMessagesRequest,
 } from '../gen/threadbus/v1/bus_service.js';
-import { type Cursor, type Message, type MessageFilter, MessageKind }
+import { Cursor, type Message, type MessageFilter, MessageKind }
   from '../gen/threadbus/v1/message.js';
 import { JoinThreadRequest, type JoinThreadResponse, ThreadServiceService }
   from '../gen/threadbus/v1/thread_service.js';
-import { Connection, type Method } from './connection.js';
+import { Connection, isFailure, type Method } from './connection.js';
 import { BusError, CursorLost } from './errors.js';
 import { Heartbeats } from './heartbeats.js';
 import { backoff, milliseconds } from './time.js';
@@ -47,6 +46,7 @@ export interface FollowOptions {
 }
 
 const ATTEMPT = 10_000; // ms for one try of a call
+const HEARTBEAT = 5_000; // ms until a heartbeat is left to the next one
 const FIRST_FRAME = 20_000; // ms for a wait to connect and to say `started`
 const LAST_STATUS = 1_000; // ms for the status after `ending`
 const { createThread, deleteThread, setThreadState } = ThreadServiceService;
@@ -58,7 +58,7 @@ export class ThreadBus {
   readonly #connection: Connection;
   readonly #closing = new AbortController();
   readonly #heartbeats = new Heartbeats((request) =>
-    this.call(BusServiceService.heartbeat, request, { timeout: ATTEMPT }));
+    this.call(BusServiceService.heartbeat, request, { timeout: HEARTBEAT }));
 
   /** `address` is HOST:PORT or unix:PATH; `token` that of an agent which is registered. */
   constructor(address: string, { token = '' }: { token?: string } = {}) {
@@ -106,14 +106,17 @@ export class ThreadBus {
     await this.call(AgentServiceService.endSession, EndSessionRequest.create(), options);
   }
 
-  /** Ends all that runs: a follow() ends as if its thread were closed, a call is rejected. */
+  /** Ends all that runs: a follow() as if its thread were closed; calls fail, done or not. */
   close(): void {
     this.#closing.abort(new Error('the client was closed'));
     void this.#heartbeats.stop();
     this.#connection.close();
   }
 
-  /** Any unary method of the stubs, repeated while that is safe. Throws BusError. */
+  /**
+   * Any unary method of the stubs, repeated while that is safe; a PostMessage needs a requestId
+   * for that, which post() gives it. Throws BusError.
+   */
   async call<Request, Response>(
     method: Method<Request, Response>, request: Request,
     { timeout = 30_000, signal }: CallOptions = {},
@@ -125,9 +128,10 @@ export class ThreadBus {
       try {
         const deadline = Math.min(until, Date.now() + ATTEMPT);
         return await this.#connection.unary(method, bytes, deadline, stop);
-      } catch (error) {
+      } catch (failure) {
         stop.throwIfAborted();
-        if (!(error instanceof BusError)) throw error;
+        if (!isFailure(failure)) throw failure;
+        const error = new BusError(failure);
         doubt ||= error.outcomeUnknown;
         error.outcomeUnknown ||= doubt && error.retryable;
         const pause = Math.max(backoff(failures), error.retryDelay);
@@ -154,7 +158,7 @@ export class ThreadBus {
     }
     for (let failures = 0; ; failures++) {
       if (this.#ended(signal)) return;
-      request.threads = [{ epoch: '', ...cursor }];
+      request.threads = [Cursor.create(cursor)];
       const { waitMessages } = BusServiceService;
       const bytes = waitMessages.requestSerialize(request);
       const { frames, cancel, lost } = this.#connection.stream(waitMessages, bytes);
@@ -181,9 +185,9 @@ export class ThreadBus {
           }
         }
       } catch (failure) {
-        if (!((failure as grpc.ServiceError).metadata instanceof grpc.Metadata)) throw failure;
+        if (!isFailure(failure)) throw failure;
         if (this.#ended(signal)) return;
-        const error = new BusError(failure as grpc.ServiceError);
+        const error = new BusError(failure);
         const final = !error.retryable && error.code !== 'INTERNAL';
         if (final && !ending) throw error; // after `ending` nothing is a failure
         pause ||= error.retryDelay;

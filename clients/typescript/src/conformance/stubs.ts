@@ -1,9 +1,9 @@
 /** The generated clients as the conformance driver calls them: by name, once, with a deadline. */
 import * as grpc from '@grpc/grpc-js';
-import * as agents from '../gen/threadbus/v1/agent_service.js';
-import * as bus from '../gen/threadbus/v1/bus_service.js';
-import * as threads from '../gen/threadbus/v1/thread_service.js';
-import { BusError, clientOptions } from './threadbus.js';
+import * as agents from '../../gen/threadbus/v1/agent_service.js';
+import * as bus from '../../gen/threadbus/v1/bus_service.js';
+import * as threads from '../../gen/threadbus/v1/thread_service.js';
+import { BusError, clientOptions } from '../threadbus.js';
 import { type Json, type Parser, parse } from './json.js';
 
 type Unary = (
@@ -27,9 +27,10 @@ export class Stubs {
   /** Makes the unary call `name`, such as `PostMessage`; `timeout` in seconds. */
   call(name: string, json: Json, timeout: number, signal: AbortSignal): Promise<unknown> {
     const types: Record<string, unknown> = { ...agents, ...bus, ...threads };
-    const request = parse(types[`${name}Request`] as Parser<unknown>, json);
     const method = name[0]!.toLowerCase() + name.slice(1);
-    const client = this.#clients.find((client) => method in client)!;
+    const client = this.#clients.find((client) => method in client);
+    if (!client) throw new TypeError(`there is no method ${name}`);
+    const request = parse(types[`${name}Request`] as Parser<unknown>, json);
     const unary = (client as unknown as Record<string, Unary>)[method]!.bind(client);
     return new Promise((resolve, reject) => {
       const options = { deadline: Date.now() + timeout * 1000 };

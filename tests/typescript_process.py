@@ -1,10 +1,9 @@
-"""Node processes that run the client in clients/node and print a JSON object a line."""
+"""Node processes that run the client in clients/typescript and print a JSON object a line."""
 
 import asyncio
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -17,12 +16,17 @@ from tests.serving import BusStub
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
 from threadbus.v1.message_pb2 import Message
 
-CLIENT = Path(__file__).parent.parent / "clients" / "node"
+ROOT = Path(__file__).parent.parent
+CLIENT = ROOT / "clients" / "typescript"
 #: Seconds that no step takes, not even on a busy machine.
 BOUND = 20.0
 
+_LANGUAGE = ROOT / "scripts" / "languages" / "typescript"
 _PRELUDE = """
-    import { ThreadBus } from './threadbus.mjs';
+    import { ThreadBus } from './dist/src/threadbus.js';
+    import { AgentServiceService, RegisterAgentRequest }
+      from './dist/gen/threadbus/v1/agent_service.js';
+    import { MessageKind } from './dist/gen/threadbus/v1/message.js';
     const [address, thread] = process.argv.slice(1);
     const bus = new ThreadBus(address);
     const say = (line) => console.log(JSON.stringify(line));
@@ -31,33 +35,18 @@ _PRELUDE = """
 """
 
 
-def require_node() -> None:
-    """Skip the test unless there is node, npm and what the client needs."""
-    for command in ("node", "npm"):
-        if shutil.which(command) is None:
-            pytest.skip(f"the Node client needs {command}, which is not installed here")
+def build_client() -> None:
+    """Build the client; skip the test where that cannot be."""
+    needs = subprocess.run([_LANGUAGE, "needs"], stdout=subprocess.PIPE, text=True)
+    if needs.returncode != 0:
+        pytest.skip(f"the TypeScript client needs what is not installed here: {needs.stdout}")
     try:
-        _install_packages()
+        subprocess.run([_LANGUAGE, "build"], check=True, timeout=170)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        if os.environ.get("CI") == "true":
+        installed = (CLIENT / "node_modules" / "installed.json").exists()
+        if installed or os.environ.get("CI") == "true":
             raise
-        pytest.skip(f"the Node client's packages cannot be installed: {error}")
-
-
-def _install_packages() -> None:
-    wanted = json.loads((CLIENT / "package.json").read_text("utf-8"))["dependencies"]
-    try:
-        # npm writes this file last.
-        listed = json.loads((CLIENT / "node_modules/.package-lock.json").read_text("utf-8"))
-    except FileNotFoundError:
-        listed = {"packages": {}}
-    found = {
-        name: "=" + listed["packages"].get(f"node_modules/{name}", {}).get("version", "")
-        for name in wanted
-    }
-    if found != wanted:
-        flags = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(["npm", "install", *flags], cwd=CLIENT, check=True, timeout=120)
+        pytest.skip(f"the TypeScript client's packages cannot be installed: {error}")
 
 
 class Node:
@@ -76,10 +65,6 @@ class Node:
         assert line, f"node ended with {await self.exit_code()}"
         found: dict[str, Any] = json.loads(line)
         return found
-
-    async def lines(self, count: int) -> list[dict[str, Any]]:
-        """The next lines."""
-        return [await self.line() for _ in range(count)]
 
     async def rest(self) -> list[dict[str, Any]]:
         """The lines up to the end, which is a good one."""
@@ -122,8 +107,8 @@ async def node(*arguments: str, **environment: str) -> AsyncIterator[Node]:
 def example(
     address: str, thread: str, name: str, **environment: str
 ) -> AbstractAsyncContextManager[Node]:
-    """The agent of example.mjs."""
-    return node("example.mjs", address, thread, name, **environment)
+    """The agent of example.ts."""
+    return node("dist/src/example.js", address, thread, name, **environment)
 
 
 def script(body: str, address: str, thread: str) -> AbstractAsyncContextManager[Node]:

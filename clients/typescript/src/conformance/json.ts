@@ -3,7 +3,7 @@
  * before it: durations and field masks, and saying which field it does not know. Answers are the
  * messages themselves, as parsers of proto3 JSON take numbers for enums and 64-bit integers.
  */
-import type { Duration } from '../gen/google/protobuf/duration.js';
+import type { Duration } from '../../gen/google/protobuf/duration.js';
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 

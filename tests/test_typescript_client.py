@@ -1,0 +1,193 @@
+"""The client in clients/typescript, run by node against real servers: what is its very own."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
+from tests.sightings import state
+from tests.typescript_process import CLIENT, build_client, example, history, post, script
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED
+from threadbus.v1.thread_service_pb2 import SetThreadStateRequest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built_client() -> None:
+    build_client()
+
+
+@pytest.mark.parametrize("field", ["mentions", "handoff_to"])
+async def test_the_example_echoes_what_is_addressed_to_it_and_says_goodbye(
+    server: ServerProcess, bus: BusStub, agents: AgentStub, thread: str, name: str, field: str
+) -> None:
+    async with example(server.address, thread, name) as agent:
+        assert await agent.line() == {"joined": thread, "after_seq": 0}
+        await post(bus, thread, "to nobody")
+        await post(bus, thread, "to you: é", **{field: [name] if field == "mentions" else name})
+        await post(bus, thread, "stop")
+        lines = await agent.rest()
+    [echo] = [message for message in await history(bus, thread) if message.sender == name]
+    assert (echo.content, echo.reply_to) == ("echo: to you: é", 2)
+    assert {"posted": echo.seq, "reply_to": 2, "deduplicated": False} in lines
+    assert {"seq": 1, "sender": "anonymous", "content": "to nobody"} in lines
+    assert await state(agents, name) == "OFFLINE"
+
+
+async def test_an_example_with_its_token_goes_on_where_it_left(
+    server: ServerProcess, bus: BusStub, thread: str, name: str
+) -> None:
+    await post(bus, thread, "first", "stop")
+    async with example(server.address, thread, name, THREADBUS_TOKEN="t" * 40) as agent:
+        await agent.rest()
+    await post(bus, thread, "later", "stop")
+    async with example(server.address, thread, name, THREADBUS_TOKEN="t" * 40) as agent:
+        assert (await agent.line())["after_seq"] == 2
+        assert [line["content"] for line in await agent.rest()] == ["later", "stop"]
+
+
+async def test_an_agent_that_an_operator_registered_calls_with_its_token(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--auth", "required")
+    operator = server.db.with_name(f"{server.db.name}.operator-token").read_text("utf-8").strip()
+    async with script(
+        f"""
+        const operator = new ThreadBus(address, {{ token: '{operator}' }});
+        const token = 't'.repeat(40);
+        await operator.call(AgentServiceService.registerAgent,
+          RegisterAgentRequest.create({{ agent: thread, token }}));
+        const agent = new ThreadBus(address, {{ token }});
+        await agent.register(thread, token);
+        await agent.join(thread);
+        say(await agent.post(thread, 'hello'));
+        say({{ refused: await bus.join(thread).catch(({{ reason }}) => reason) }});
+        """,
+        server.address,
+        name,
+    ) as client:
+        assert (await client.line())["seq"] == 1
+        assert await client.rest() == [{"refused": "TOKEN_INVALID"}]
+
+
+async def test_a_wait_that_is_left_ends_at_the_server_too(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-open-waits", "1")
+    async with script(
+        """
+        await bus.register(thread);
+        const { cursor } = await bus.join(thread);
+        const filter = { excludeOwn: false };
+        await bus.post(thread, 'one');
+        for await (const { seq } of bus.follow(cursor, { filter })) {
+          const refused = await bus.follow(cursor, { filter }).next().catch((error) => error);
+          say({ seq, reason: refused.reason });
+          break;
+        }
+        for (let seq; !seq; ) { // the server learns of it a moment later
+          const again = bus.follow(cursor, { filter });
+          seq = await again.next().then(({ value }) => value.seq, () => undefined);
+          if (seq) say({ seq });
+          await again.return();
+        }
+        """,
+        server.address,
+        name,
+    ) as client:
+        assert await client.line() == {"seq": 1, "reason": "QUOTA_EXCEEDED"}
+        assert await client.rest() == [{"seq": 1}]
+
+
+async def test_follow_ends_when_its_thread_is_closed_or_its_signal_aborted(
+    server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str
+) -> None:
+    await post(bus, thread, "one")
+    async with script(
+        """
+        const stop = new AbortController();
+        const messages = bus.follow({ thread, afterSeq: 0 }, { signal: stop.signal });
+        const { value } = await messages.next();
+        const pending = messages.next();
+        stop.abort();
+        say({ aborted: await pending.catch((error) => error.name) });
+        const from = { thread, afterSeq: value.seq, epoch: value.epoch };
+        for await (const { kind } of bus.follow(from)) say({ kind: MessageKind[kind] });
+        say({ ended: true });
+        """,
+        server.address,
+        thread,
+    ) as client:
+        assert await client.line() == {"aborted": "AbortError"}
+        await threads.SetThreadState(
+            SetThreadStateRequest(thread=thread, state=THREAD_STATE_CLOSED)
+        )
+        assert await client.rest() == [{"kind": "MESSAGE_KIND_THREAD"}, {"ended": True}]
+
+
+async def test_closing_the_client_ends_a_follow_and_rejects_a_call(
+    server: ServerProcess, bus: BusStub, thread: str
+) -> None:
+    await post(bus, thread, "one")
+    async with script(
+        """
+        const messages = bus.follow({ thread, afterSeq: 0 });
+        await messages.next();
+        const following = messages.next();
+        const posting = bus.post(thread, 'two');
+        bus.close();
+        say(await following);
+        say({ rejected: await posting.catch(({ message }) => message) });
+        say({ after: await bus.join(thread).catch(({ message }) => message) });
+        """,
+        server.address,
+        thread,
+    ) as client:
+        assert await client.rest() == [
+            {"done": True},
+            {"rejected": "the client was closed"},
+            {"after": "the client was closed"},
+        ]
+
+
+def test_a_program_with_a_misspelt_field_does_not_compile_and_the_readmes_does(
+    tmp_path: Path,
+) -> None:
+    (snippet,) = re.findall(r"^```ts\n(.*?)^```$", _readme(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "readme.ts").write_text(f"declare const token: string;\n{snippet}", "utf-8")
+    (tmp_path / "misspelt.ts").write_text(
+        "import { ThreadBus } from 'threadbus-client';\n"
+        "await new ThreadBus('127.0.0.1:1').post('design', 'hello', { reply_to: 1 });\n",
+        "utf-8",
+    )
+    (tmp_path / "package.json").write_text('{ "type": "module" }', "utf-8")
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules/threadbus-client").symlink_to(CLIENT)
+    (tmp_path / "node_modules/@types").symlink_to(CLIENT / "node_modules/@types")
+    options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022"]
+    compiled = subprocess.run(
+        [CLIENT / "node_modules/.bin/tsc", *options, "readme.ts", "misspelt.ts"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    [error] = compiled.stdout.splitlines()
+    assert error.startswith("misspelt.ts(2,")
+    assert "'reply_to' does not exist" in error
+
+
+def test_the_packages_are_pinned_and_no_address_of_a_registry_is_committed() -> None:
+    package = json.loads((CLIENT / "package.json").read_text("utf-8"))
+    assert package["private"]
+    pinned = package["dependencies"] | package["devDependencies"]
+    assert all(version.startswith("=") for version in pinned.values())
+    assert not list(CLIENT.glob("*lock*")), "a lock file names where packages were loaded from"
+
+
+def _readme() -> str:
+    return (CLIENT / "README.md").read_text("utf-8")
