@@ -25,8 +25,7 @@ interface Command {
   token?: string;
 }
 
-let bus: ThreadBus | undefined;
-let stubs: Stubs | undefined;
+let opened: { bus: ThreadBus; stubs: Stubs } | undefined;
 const running = new Map<number, AbortController>();
 
 /** Does what a command says; answers what goes into its `ok`. */
@@ -36,8 +35,10 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
   switch (command.do) {
     case 'open':
       close();
-      bus = new ThreadBus(command.address, { token: command.token ?? '' });
-      stubs = new Stubs(command.address, command.token ?? '');
+      opened = {
+        bus: new ThreadBus(command.address, { token: command.token ?? '' }),
+        stubs: new Stubs(command.address, command.token ?? ''),
+      };
       return {};
     case 'close':
       close();
@@ -45,38 +46,42 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
     case 'cancel':
       running.get(command.target)?.abort();
       return {};
-  }
-  if (!bus || !stubs) throw new Error('nothing is open');
-  switch (command.do) {
     case 'call':
-      return stubs.call(command.method, command.request, timeout!, signal);
+      return client().stubs.call(command.method, command.request, timeout!, signal);
     case 'wait':
-      for await (const frame of stubs.wait(command.request, timeout, signal)) {
+      for await (const frame of client().stubs.wait(command.request, timeout, signal)) {
         say({ id, frame: plain(frame) });
       }
       return {};
     case 'register':
-      await bus.register(command.agent, command.token);
-      stubs.token = command.token!;
+      await client().bus.register(command.agent, command.token);
+      client().stubs.token = command.token!;
       return {};
-    case 'join':
-      return bus.join(command.thread, { start: joinStartFromJSON(command.start ?? 0) }, options);
+    case 'join': {
+      const start = joinStartFromJSON(command.start ?? 0);
+      return client().bus.join(command.thread, { start }, options);
+    }
     case 'post': {
       const request = parse(PostMessageRequest, command.request);
-      return bus.post(request.thread, request.content, request, options);
+      return client().bus.post(request.thread, request.content, request, options);
     }
     case 'follow':
-      await follow(bus, command, signal);
+      await follow(client().bus, command, signal);
       return {};
     case 'read':
-      await bus.markRead(parse(Cursor, command.cursor));
+      await client().bus.markRead(parse(Cursor, command.cursor));
       return {};
     case 'goodbye':
-      await bus.goodbye(options);
+      await client().bus.goodbye(options);
       return {};
     default:
       throw new Unimplemented(command.do);
   }
+}
+
+function client(): { bus: ThreadBus; stubs: Stubs } {
+  if (!opened) throw new Error('nothing is open');
+  return opened;
 }
 
 async function follow(bus: ThreadBus, command: Command, signal: AbortSignal): Promise<void> {
@@ -92,9 +97,9 @@ async function follow(bus: ThreadBus, command: Command, signal: AbortSignal): Pr
 }
 
 function close(): void {
-  bus?.close();
-  stubs?.close();
-  bus = stubs = undefined;
+  opened?.bus.close();
+  opened?.stubs.close();
+  opened = undefined;
   for (const command of running.values()) command.abort();
 }
 
