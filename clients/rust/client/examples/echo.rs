@@ -1,0 +1,58 @@
+//! A tiny agent: joins a thread, follows it, echoes what is addressed to it, leaves at "stop".
+use std::{env, process::ExitCode};
+
+use serde_json::json;
+use threadbus_client::{Error, FollowOptions, JoinStart, Post, StreamExt, ThreadBus};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [address, thread, name] = arguments.as_slice() else {
+        eprintln!("usage: echo HOST:PORT THREAD NAME");
+        return ExitCode::from(2);
+    };
+    match run(address, thread, name).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let (code, message) = (error.code_name(), error.message());
+            eprintln!("{}", json!({"code": code, "reason": error.reason, "message": message}));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(address: &str, thread: &str, name: &str) -> Result<(), Error> {
+    let bus = ThreadBus::connect(address, None)?;
+    bus.register(name, env::var("THREADBUS_TOKEN").ok().as_deref()).await?;
+    let cursor = bus.join(thread, JoinStart::First).await?.cursor.unwrap_or_default();
+    println!("{}", json!({"joined": thread, "after_seq": cursor.after_seq}));
+
+    let mut messages = bus.follow(cursor, FollowOptions::default());
+    while let Some(message) = messages.next().await {
+        let message = message?;
+        let (seq, content) = (message.seq, &message.content);
+        println!("{}", json!({"seq": seq, "sender": message.sender, "content": content}));
+        if message.mentions.iter().any(|who| who == name) || message.handoff_to == name {
+            let answer = Post {
+                thread: thread.to_owned(),
+                content: format!("echo: {content}"),
+                reply_to: seq,
+                // It tells what is answered: killed here and started again, it still answers once.
+                request_id: format!("echo-{seq}"),
+                ..Post::default()
+            };
+            let posted = bus.post(answer).await?;
+            let deduplicated = posted.deduplicated;
+            println!(
+                "{}",
+                json!({"posted": posted.seq, "reply_to": seq, "deduplicated": deduplicated})
+            );
+        }
+        let stop = content == "stop";
+        bus.mark_read(message.cursor).await?;
+        if stop {
+            break;
+        }
+    }
+    bus.goodbye().await
+}

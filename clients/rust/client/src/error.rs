@@ -1,0 +1,121 @@
+use std::{collections::HashMap, error::Error as _, fmt, time::Duration};
+
+use threadbus_proto::v1::WaitResync;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// A refusal, whose `reason` errors.proto explains; or no answer, and `reason` is empty.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// Code, message and details; `tonic_types::StatusExt` reads BadRequest, ResourceInfo and so on.
+    pub status: Status,
+    /// Such as `SEQ_CONFLICT`.
+    pub reason: String,
+    /// What belongs to the reason, such as `last_seq`.
+    pub metadata: HashMap<String, String>,
+    /// The server asks to wait so long before coming again.
+    pub retry_delay: Duration,
+    /// Coming again may cure it.
+    pub retryable: bool,
+    /// Perhaps it was done: repeat a post with the same `request_id`, or not at all.
+    pub outcome_unknown: bool,
+    /// Only from `follow`, with the code OUT_OF_RANGE: the cursor is of another history of the
+    /// thread. To go on, follow from the position that this names.
+    pub resync: Option<Box<WaitResync>>,
+}
+
+impl Error {
+    /// The status's code.
+    pub fn code(&self) -> Code {
+        self.status.code()
+    }
+
+    /// The code as gRPC spells it, such as `NOT_FOUND`.
+    pub fn code_name(&self) -> &'static str {
+        match self.status.code() {
+            Code::Ok => "OK",
+            Code::Cancelled => "CANCELLED",
+            Code::Unknown => "UNKNOWN",
+            Code::InvalidArgument => "INVALID_ARGUMENT",
+            Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Code::NotFound => "NOT_FOUND",
+            Code::AlreadyExists => "ALREADY_EXISTS",
+            Code::PermissionDenied => "PERMISSION_DENIED",
+            Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Code::FailedPrecondition => "FAILED_PRECONDITION",
+            Code::Aborted => "ABORTED",
+            Code::OutOfRange => "OUT_OF_RANGE",
+            Code::Unimplemented => "UNIMPLEMENTED",
+            Code::Internal => "INTERNAL",
+            Code::Unavailable => "UNAVAILABLE",
+            Code::DataLoss => "DATA_LOSS",
+            Code::Unauthenticated => "UNAUTHENTICATED",
+        }
+    }
+
+    /// What happened, and what to do.
+    pub fn message(&self) -> &str {
+        self.status.message()
+    }
+
+    pub(crate) fn cursor_lost(resync: WaitResync) -> Self {
+        let cursor = resync.requested.clone().unwrap_or_default();
+        let message = format!(
+            "{}: {} is not what it was at {}",
+            resync.reason().as_str_name(),
+            cursor.thread,
+            cursor.after_seq
+        );
+        Self { resync: Some(Box::new(resync)), ..Status::out_of_range(message).into() }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let status = by_connection(status);
+        let details = status.get_error_details();
+        let info = details.error_info().filter(|info| info.domain == "threadbus");
+        let code = status.code();
+        let no_answer = matches!(
+            code,
+            Code::Cancelled
+                | Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Internal
+                | Code::Unavailable
+        );
+        Self {
+            retryable: if info.is_some() { code == Code::Unavailable } else { no_answer },
+            outcome_unknown: if info.is_some() { code == Code::Internal } else { no_answer },
+            retry_delay: details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default(),
+            reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
+            metadata: info.map(|info| info.metadata.clone()).unwrap_or_default(),
+            resync: None,
+            status,
+        }
+    }
+}
+
+/// A status that has a source is not the server's: the connection failed. tonic then says UNKNOWN
+/// or CANCELLED, and leaves the cause to the source; gRPC has UNAVAILABLE for it.
+fn by_connection(status: Status) -> Status {
+    let Some(mut cause) = status.source() else { return status };
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let (message, cause) = (status.message(), cause.to_string());
+    Status::unavailable(match message.ends_with(&cause) {
+        true => cause,
+        false => format!("{message}: {cause}"),
+    })
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (code, reason) = (self.code_name(), &self.reason);
+        let slash = if reason.is_empty() { "" } else { " / " };
+        write!(f, "{code}{slash}{reason}: {}", self.message())
+    }
+}
+
+impl std::error::Error for Error {}

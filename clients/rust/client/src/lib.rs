@@ -1,0 +1,42 @@
+//! A client of ThreadBus: join a thread, follow it, post to it.
+//!
+//! ```no_run
+//! # async fn agent(token: &str) -> Result<(), threadbus_client::Error> {
+//! use threadbus_client::{FollowOptions, JoinStart, Post, StreamExt, ThreadBus};
+//!
+//! let bus = ThreadBus::connect("127.0.0.1:7420", None)?;
+//! bus.register("reviewer", Some(token)).await?;
+//! let cursor = bus.join("design", JoinStart::Head).await?.cursor.unwrap_or_default();
+//! let mut messages = bus.follow(cursor, FollowOptions::default());
+//! while let Some(message) = messages.next().await {
+//!     let message = message?;
+//!     bus.post(Post {
+//!         thread: "design".into(),
+//!         content: "Looks good.".into(),
+//!         reply_to: message.seq,
+//!         ..Post::default()
+//!     })
+//!     .await?;
+//!     bus.mark_read(message.cursor).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! To cancel is to drop: a call's future; a stream of messages; or all clients and streams, and
+//! with them the heartbeats and the connection.
+#![warn(missing_docs)]
+
+mod bus;
+mod error;
+mod follow;
+mod stubs;
+
+pub use bus::ThreadBus;
+pub use error::Error;
+pub use follow::{FollowOptions, OnResync, Received};
+pub use stubs::{Headers, Stubs, Transport};
+pub use threadbus_proto::v1;
+pub use threadbus_proto::v1::{Cursor, JoinStart, PostMessageRequest as Post};
+pub use tokio_stream::StreamExt;
+pub use tonic::{Code, Status};

@@ -1,0 +1,86 @@
+//! The connection and the generated stubs over it.
+use std::time::Duration;
+
+use threadbus_proto::v1::{
+    agent_service_client::AgentServiceClient, bus_service_client::BusServiceClient,
+    thread_service_client::ThreadServiceClient,
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+const MAX_RECEIVE: usize = 16 * 1024 * 1024; // by default 4 MiB
+
+/// The generated stubs: each call is made once.
+#[derive(Debug, Clone)]
+pub struct Stubs {
+    /// Registration and sessions.
+    pub agents: AgentServiceClient<Transport>,
+    /// Post, wait, heartbeat, read.
+    pub bus: BusServiceClient<Transport>,
+    /// Threads and who takes part in them.
+    pub threads: ThreadServiceClient<Transport>,
+}
+
+/// A channel whose calls carry the token and a deadline.
+pub type Transport = InterceptedService<Channel, Headers>;
+
+/// What every call carries.
+#[derive(Debug, Clone)]
+pub struct Headers {
+    pub(crate) token: Option<MetadataValue<Ascii>>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        if let Some(timeout) = self.timeout {
+            request.set_timeout(timeout);
+        }
+        Ok(request)
+    }
+}
+
+impl Stubs {
+    pub(crate) fn new(channel: Channel, headers: Headers) -> Self {
+        let transport = InterceptedService::new(channel, headers);
+        Self {
+            agents: AgentServiceClient::new(transport.clone())
+                .max_decoding_message_size(MAX_RECEIVE),
+            bus: BusServiceClient::new(transport.clone()).max_decoding_message_size(MAX_RECEIVE),
+            threads: ThreadServiceClient::new(transport).max_decoding_message_size(MAX_RECEIVE),
+        }
+    }
+}
+
+/// HOST:PORT or unix:PATH.
+pub(crate) fn endpoint(address: &str) -> Result<Endpoint, Status> {
+    let uri = match address.starts_with("unix:") {
+        true => address.to_owned(),
+        false => format!("http://{address}"),
+    };
+    // tonic knows no proxies and reads none from the environment, so loopback needs no exception.
+    // Nor has it a backoff between attempts to connect: each call makes one, and the pauses of
+    // call() and follow() keep them apart.
+    let endpoint = Endpoint::from_shared(uri)
+        .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(30)) // the server allows one every 10 s
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true);
+    Ok(endpoint)
+}
+
+/// The metadata `authorization`.
+pub(crate) fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Status> {
+    let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| Status::invalid_argument("the token has characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
