@@ -64,7 +64,7 @@ impl Deref for Received {
 impl ThreadBus {
     /// What comes after `cursor`, then what is posted, as it is posted: each message once, in
     /// order, across reconnects. Ends when the thread is closed or the agent said goodbye; fails
-    /// with what coming again does not cure. Drop it to stop.
+    /// with what coming again does not cure, and when the cursor is lost. Drop it to stop.
     pub fn follow(
         &self,
         cursor: Cursor,

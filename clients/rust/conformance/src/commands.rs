@@ -27,7 +27,11 @@ pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Valu
         "wait" => within(timeout, wait(id, &command["request"], bus, timeout)).await?,
         "register" => bus.register(text("agent"), command["token"].as_str()).await?,
         "join" => {
-            let start = JoinStart::from_str_name(text("start")).unwrap_or_default();
+            let start = match text("start") {
+                "" => JoinStart::default(),
+                start => JoinStart::from_str_name(start)
+                    .ok_or_else(|| Status::invalid_argument(format!("no start {start}")))?,
+            };
             let joined = bus.join(text("thread"), start).await?;
             return Ok(print(&joined)?);
         }
