@@ -141,8 +141,8 @@ impl ThreadBus {
         Ok(())
     }
 
-    /// Any unary call that is safe to repeat, repeated while time may cure its failure:
-    /// `bus.call(request, |mut stubs, request| async move { stubs.threads.get_thread(request).await })`
+    /// Any unary call that is safe to repeat, repeated while time may cure its failure. `method`
+    /// is such as `|mut stubs, request| async move { stubs.threads.get_thread(request).await }`.
     pub async fn call<Q, A, F>(
         &self,
         request: Q,

@@ -7,7 +7,8 @@ use tonic_types::StatusExt;
 /// A refusal, whose `reason` errors.proto explains; or no answer, and `reason` is empty.
 #[derive(Debug, Clone)]
 pub struct Error {
-    /// Code, message and details; `tonic_types::StatusExt` reads BadRequest, ResourceInfo and so on.
+    /// Code, message and details. `tonic_types::StatusExt` reads BadRequest, ResourceInfo and so
+    /// on.
     pub status: Status,
     /// Such as `SEQ_CONFLICT`.
     pub reason: String,

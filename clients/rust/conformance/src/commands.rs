@@ -83,7 +83,7 @@ async fn follow(id: u64, command: &Value, bus: ThreadBus) -> Result<(), Error> {
     Ok(())
 }
 
-/// tonic's own timer ends with CANCELLED and does not see the rest of a stream, so this one is first.
+/// tonic's own timer ends with CANCELLED and does not see the rest of a stream: be there first.
 async fn within<A>(
     timeout: Option<Duration>,
     call: impl Future<Output = Result<A, Status>>,
