@@ -1,5 +1,6 @@
 """The client in clients/typescript, run by node against real servers: what is its very own."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -8,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartServer
-from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
-from tests.sightings import state
-from tests.typescript_process import CLIENT, build_client, example, history, post, script
+from tests.serving import BusStub, ServerProcess, ThreadStub
+from tests.typescript_process import CLIENT, build_client, post, script
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED
 from threadbus.v1.thread_service_pb2 import SetThreadStateRequest
 
@@ -20,35 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 @pytest.fixture(scope="module", autouse=True)
 def built_client() -> None:
     build_client()
-
-
-@pytest.mark.parametrize("field", ["mentions", "handoff_to"])
-async def test_the_example_echoes_what_is_addressed_to_it_and_says_goodbye(
-    server: ServerProcess, bus: BusStub, agents: AgentStub, thread: str, name: str, field: str
-) -> None:
-    async with example(server.address, thread, name) as agent:
-        assert await agent.line() == {"joined": thread, "after_seq": 0}
-        await post(bus, thread, "to nobody")
-        await post(bus, thread, "to you: é", **{field: [name] if field == "mentions" else name})
-        await post(bus, thread, "stop")
-        lines = await agent.rest()
-    [echo] = [message for message in await history(bus, thread) if message.sender == name]
-    assert (echo.content, echo.reply_to) == ("echo: to you: é", 2)
-    assert {"posted": echo.seq, "reply_to": 2, "deduplicated": False} in lines
-    assert {"seq": 1, "sender": "anonymous", "content": "to nobody"} in lines
-    assert await state(agents, name) == "OFFLINE"
-
-
-async def test_an_example_with_its_token_goes_on_where_it_left(
-    server: ServerProcess, bus: BusStub, thread: str, name: str
-) -> None:
-    await post(bus, thread, "first", "stop")
-    async with example(server.address, thread, name, THREADBUS_TOKEN="t" * 40) as agent:
-        await agent.rest()
-    await post(bus, thread, "later", "stop")
-    async with example(server.address, thread, name, THREADBUS_TOKEN="t" * 40) as agent:
-        assert (await agent.line())["after_seq"] == 2
-        assert [line["content"] for line in await agent.rest()] == ["later", "stop"]
 
 
 async def test_an_agent_that_an_operator_registered_calls_with_its_token(
@@ -153,6 +124,35 @@ async def test_closing_the_client_ends_a_follow_and_rejects_a_call(
             {"rejected": "the client was closed"},
             {"after": "the client was closed"},
         ]
+
+
+async def test_what_could_not_be_told_as_read_is_told_by_a_later_heartbeat(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--heartbeat-interval", "1", "--agent-timeout", "2")
+    async with script(
+        """
+        await bus.register(thread);
+        const { cursor } = await bus.join(thread);
+        await bus.post(thread, 'one');
+        say({});
+        await told();
+        const at = { ...cursor, afterSeq: 1 };
+        say({ failed: await bus.markRead(at).catch(({ name }) => name) });
+        for (let read = 0; read < 1; await new Promise((go) => setTimeout(go, 100))) {
+          read = await bus.join(thread).then(({ cursor }) => cursor.afterSeq, () => 0);
+        }
+        say({ read: true }); // and ends, heartbeats or not
+        """,
+        server.address,
+        name,
+    ) as client:
+        await client.line()
+        await asyncio.to_thread(server.kill)
+        client.go_on()
+        assert await client.line() == {"failed": "BusError"}
+        await asyncio.to_thread(server.start)
+        assert await client.rest() == [{"read": True}]
 
 
 def test_a_program_with_a_misspelt_field_does_not_compile_and_the_readmes_does(

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from tests.serving import BusStub
-from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
-from threadbus.v1.message_pb2 import Message
+from threadbus.v1.bus_service_pb2 import PostMessageRequest
 
 ROOT = Path(__file__).parent.parent
 CLIENT = ROOT / "clients" / "typescript"
@@ -104,13 +103,6 @@ async def node(*arguments: str, **environment: str) -> AsyncIterator[Node]:
         await process.communicate()
 
 
-def example(
-    address: str, thread: str, name: str, **environment: str
-) -> AbstractAsyncContextManager[Node]:
-    """The agent of example.ts."""
-    return node("dist/src/example.js", address, thread, name, **environment)
-
-
 def script(body: str, address: str, thread: str) -> AbstractAsyncContextManager[Node]:
     """A script that has `bus`, the name of the thread, and say() for what the test is to see."""
     return node("--input-type=module", "--eval", _PRELUDE + body, address, thread)
@@ -120,8 +112,3 @@ async def post(bus: BusStub, thread: str, *contents: str, **fields: Any) -> None
     """Post one after the other."""
     for content in contents:
         await bus.PostMessage(PostMessageRequest(thread=thread, content=content, **fields))
-
-
-async def history(bus: BusStub, thread: str) -> list[Message]:
-    """The thread's messages."""
-    return list((await bus.ListMessages(ListMessagesRequest(thread=thread))).messages)

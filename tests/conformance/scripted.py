@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from tests.newer_server import newer_server, serving_waits
+from tests.newer_server import LAST_SEQ, newer_server, serving_waits
 from tests.wait_frames import seconds
 from threadbus.v1.bus_service_pb2 import (
     MessageBatch,
@@ -24,6 +24,9 @@ Script = Callable[[], AbstractAsyncContextManager[str]]
 async def _newer() -> AsyncIterator[str]:
     async with newer_server() as server:
         yield server.address
+    asked = [(cursor.after_seq, cursor.epoch) for cursor in server.asked]
+    went_on = (LAST_SEQ - 1, "tomorrow")
+    assert asked == [(0, ""), went_on, went_on], f"it asked from {asked}"
 
 
 @contextlib.asynccontextmanager

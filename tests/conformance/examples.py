@@ -1,0 +1,68 @@
+"""The example of each language, running."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from tests.conformance.driver import BOUND, ROOT
+
+
+class Example:
+    """A tiny agent in some language, which tells what it does, a JSON object a line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def line(self) -> dict[str, Any]:
+        """The next line."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(BOUND):
+            line = await self._process.stdout.readline()
+        assert line, "the example ended"
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    async def rest(self) -> list[dict[str, Any]]:
+        """The lines up to its end, which is a good one."""
+        lines, _ = await self._end(0)
+        return lines
+
+    async def complaint(self) -> dict[str, Any]:
+        """What it says when it fails."""
+        _, errors = await self._end(1)
+        found: dict[str, Any] = json.loads(errors.strip().splitlines()[-1])
+        return found
+
+    async def _end(self, code: int) -> tuple[list[dict[str, Any]], str]:
+        async with asyncio.timeout(BOUND):
+            output, errors = await self._process.communicate()
+        assert self._process.returncode == code, errors.decode()
+        return [json.loads(line) for line in output.splitlines()], errors.decode()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+
+
+@contextlib.asynccontextmanager
+async def example(
+    language: str, address: str, thread: str, name: str, *, token: str = ""
+) -> AsyncIterator[Example]:
+    """Run a language's example; it is killed in the end."""
+    process = await asyncio.create_subprocess_exec(
+        ROOT / "scripts" / "languages" / language,
+        *("example", address, thread, name),
+        cwd=ROOT,
+        env=os.environ | ({"THREADBUS_TOKEN": token} if token else {}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Example(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()

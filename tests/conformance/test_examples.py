@@ -1,0 +1,74 @@
+"""The example in each language: an agent that answers what is addressed to it."""
+
+import pytest
+
+from tests.conformance.examples import example
+from tests.conformance.languages import Language, built, languages
+from tests.serving import AgentStub, BusStub, ServerProcess
+from tests.sightings import state
+from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first builds what it tests
+
+WITH_EXAMPLE = [language for language in languages() if "python" not in language.name]
+
+
+@pytest.fixture(scope="module", params=WITH_EXAMPLE, ids=lambda language: language.name)
+def language(request: pytest.FixtureRequest) -> str:
+    """A language, built."""
+    found: Language = request.param
+    return built(found).name
+
+
+async def post(bus: BusStub, thread: str, *contents: str, mentions: tuple[str, ...] = ()) -> None:
+    """Post one after the other, as nobody in particular."""
+    for content in contents:
+        request = PostMessageRequest(thread=thread, content=content, mentions=mentions)
+        await bus.PostMessage(request)
+
+
+async def test_it_answers_what_mentions_it_and_says_goodbye(
+    language: str, server: ServerProcess, bus: BusStub, agents: AgentStub, thread: str, name: str
+) -> None:
+    async with example(language, server.address, thread, name) as agent:
+        assert await agent.line() == {"joined": thread, "after_seq": 0}
+        await post(bus, thread, "to nobody")
+        await post(bus, thread, "to you: é", mentions=(name,))
+        await post(bus, thread, "stop")
+        lines = await agent.rest()
+    messages = (await bus.ListMessages(ListMessagesRequest(thread=thread))).messages
+    [echo] = [message for message in messages if message.sender == name]
+    assert (echo.content, echo.reply_to) == ("echo: to you: é", 2)
+    assert lines[:2] == [
+        {"seq": 1, "sender": "anonymous", "content": "to nobody"},
+        {"seq": 2, "sender": "anonymous", "content": "to you: é"},
+    ]
+    assert {"posted": echo.seq, "reply_to": 2, "deduplicated": False} in lines
+    assert await state(agents, name) == "OFFLINE"
+
+
+async def test_it_goes_on_where_it_was_when_it_is_killed_and_answers_once(
+    language: str, server: ServerProcess, bus: BusStub, thread: str, name: str
+) -> None:
+    async with example(language, server.address, thread, name, token=name * 4) as agent:
+        await agent.line()
+        await post(bus, thread, "one", mentions=(name,))
+        while "posted" not in await agent.line():
+            pass
+        agent.kill()
+    await post(bus, thread, "stop")
+    async with example(language, server.address, thread, name, token=name * 4) as agent:
+        await agent.rest()
+    messages = (await bus.ListMessages(ListMessagesRequest(thread=thread))).messages
+    assert [message.content for message in messages] == ["one", "echo: one", "stop"]
+
+
+async def test_it_says_why_it_cannot_go_on(
+    language: str, server: ServerProcess, thread: str, name: str
+) -> None:
+    async with example(language, server.address, thread, name, token=name * 4) as first:
+        await first.line()
+        async with example(language, server.address, thread, name, token="another" * 6) as second:
+            complaint = await second.complaint()
+    assert (complaint["code"], complaint["reason"]) == ("ALREADY_EXISTS", "AGENT_EXISTS")
+    assert name in complaint["message"]
