@@ -1,0 +1,253 @@
+package dev.threadbus.conformance;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParseException;
+import com.google.gson.JsonParser;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
+import com.google.protobuf.MessageOrBuilder;
+import com.google.protobuf.TypeRegistry;
+import com.google.protobuf.util.JsonFormat;
+import com.google.rpc.ErrorDetailsProto;
+import dev.threadbus.client.BusException;
+import dev.threadbus.client.CursorLostException;
+import dev.threadbus.client.Follow;
+import dev.threadbus.client.ThreadBus;
+import dev.threadbus.v1.AgentServiceGrpc;
+import dev.threadbus.v1.BusServiceGrpc;
+import dev.threadbus.v1.Cursor;
+import dev.threadbus.v1.JoinStart;
+import dev.threadbus.v1.MessageFilter;
+import dev.threadbus.v1.PostMessageRequest;
+import dev.threadbus.v1.ThreadServiceGrpc;
+import dev.threadbus.v1.WaitMessagesRequest;
+import io.grpc.CallOptions;
+import io.grpc.MethodDescriptor;
+import io.grpc.ServiceDescriptor;
+import io.grpc.StatusRuntimeException;
+import io.grpc.stub.ClientCalls;
+import java.io.BufferedReader;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.stream.Stream;
+
+/** Does what the conformance runner says; tests/conformance/README.md has the protocol. */
+public final class Driver {
+  private static final Map<String, Set<String>> FIELDS = Map.of(
+      "open", Set.of("address", "token"),
+      "call", Set.of("method", "request", "timeout"),
+      "wait", Set.of("request", "timeout"),
+      "register", Set.of("agent", "token"),
+      "join", Set.of("thread", "start"),
+      "post", Set.of("request", "timeout"),
+      "follow", Set.of("cursor", "on_resync", "keepalive", "own"),
+      "read", Set.of("cursor"),
+      "cancel", Set.of("target"));
+  private static final TypeRegistry DETAILS = TypeRegistry.newBuilder()
+      .add(ErrorDetailsProto.getDescriptor().getMessageTypes()).build();
+  private static final JsonFormat.Printer PRINTER =
+      JsonFormat.printer().usingTypeRegistry(DETAILS).omittingInsignificantWhitespace();
+  private static final PrintStream OUT =
+      new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
+
+  private final Map<Long, Thread> running = new ConcurrentHashMap<>();
+  private volatile ThreadBus bus;
+
+  public static void main(String[] args) throws IOException {
+    new Driver().run();
+    System.exit(0);
+  }
+
+  private void run() throws IOException {
+    var input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    for (String line = input.readLine(); line != null; line = input.readLine()) {
+      JsonObject command = JsonParser.parseString(line).getAsJsonObject();
+      long id = command.get("id").getAsLong();
+      switch (command.get("do").getAsString()) {
+        // In the order in which they were said: what comes next may need them done.
+        case "open", "close", "cancel" -> answer(id, command);
+        default -> {
+          Thread thread = new Thread(() -> answer(id, command));
+          running.put(id, thread);
+          thread.start();
+        }
+      }
+    }
+    close();
+  }
+
+  private void answer(long id, JsonObject command) {
+    try {
+      checkFields(command);
+      write(id, "ok", perform(id, command));
+    } catch (CursorLostException lost) {
+      JsonObject error = error("OUT_OF_RANGE", lost.getMessage());
+      error.add("resync", json(lost.resync()));
+      write(id, "error", error);
+    } catch (StatusRuntimeException failure) {
+      write(id, "error", error(new BusException(failure)));
+    } catch (BusException failure) {
+      write(id, "error", error(failure));
+    } catch (UnsupportedOperationException unknown) {
+      write(id, "error", error("UNIMPLEMENTED", unknown.getMessage()));
+    } catch (IllegalArgumentException | InvalidProtocolBufferException | JsonParseException bad) {
+      write(id, "error", error("INVALID_ARGUMENT", bad.toString()));
+    } catch (RuntimeException bug) {
+      bug.printStackTrace();
+      write(id, "error", error("INTERNAL", bug.toString()));
+    } finally {
+      running.remove(id);
+    }
+  }
+
+  private static void checkFields(JsonObject command) {
+    Set<String> known = FIELDS.getOrDefault(command.get("do").getAsString(), Set.of());
+    for (String name : command.keySet()) {
+      if (!known.contains(name) && !name.equals("id") && !name.equals("do")) {
+        throw new IllegalArgumentException("unknown field " + name);
+      }
+    }
+  }
+
+  private JsonElement perform(long id, JsonObject command) throws InvalidProtocolBufferException {
+    switch (command.get("do").getAsString()) {
+      case "open" -> {
+        close();
+        bus = ThreadBus.connect(text(command, "address"), text(command, "token"));
+      }
+      case "call" -> {
+        return json(call(command));
+      }
+      case "wait" -> {
+        var request = parse(command.get("request"), WaitMessagesRequest.newBuilder()).build();
+        var stub = BusServiceGrpc.newBlockingStub(bus.channel());
+        if (command.has("timeout")) {
+          stub = stub.withDeadlineAfter(seconds(command, "timeout"));
+        }
+        stub.waitMessages(request).forEachRemaining(frame -> write(id, "frame", json(frame)));
+      }
+      case "register" -> bus.register(text(command, "agent"), text(command, "token"));
+      case "join" -> {
+        String start = command.has("start") ? text(command, "start") : "JOIN_START_UNSPECIFIED";
+        return json(bus.join(text(command, "thread"), JoinStart.valueOf(start)));
+      }
+      case "post" -> {
+        var request = parse(command.get("request"), PostMessageRequest.newBuilder()).build();
+        return json(command.has("timeout") ? bus.post(request, seconds(command, "timeout"))
+            : bus.post(request));
+      }
+      case "follow" -> follow(id, command);
+      case "read" -> bus.markRead(cursor(command));
+      case "goodbye" -> bus.goodbye();
+      case "cancel" -> {
+        Thread target = running.get(command.get("target").getAsLong());
+        if (target != null) { // else it is done
+          target.interrupt();
+        }
+      }
+      case "close" -> close();
+      default -> throw new UnsupportedOperationException("unknown: " + command.get("do"));
+    }
+    return new JsonObject();
+  }
+
+  private Message call(JsonObject command) throws InvalidProtocolBufferException {
+    String name = text(command, "method");
+    @SuppressWarnings("unchecked") // the stubs' marshallers are all of protobuf messages
+    var method = (MethodDescriptor<Message, Message>) Stream
+        .of(BusServiceGrpc.getServiceDescriptor(), ThreadServiceGrpc.getServiceDescriptor(),
+            AgentServiceGrpc.getServiceDescriptor())
+        .map(ServiceDescriptor::getMethods).flatMap(methods -> methods.stream())
+        .filter(found -> found.getType() == MethodDescriptor.MethodType.UNARY)
+        .filter(found -> name.equals(found.getBareMethodName())).findFirst()
+        .orElseThrow(() -> new UnsupportedOperationException("no unary method " + name));
+    var marshaller = (MethodDescriptor.PrototypeMarshaller<Message>) method.getRequestMarshaller();
+    Message request = parse(command.get("request"),
+        marshaller.getMessagePrototype().newBuilderForType()).build();
+    CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(seconds(command, "timeout"));
+    return ClientCalls.blockingUnaryCall(bus.channel(), method, options, request);
+  }
+
+  private void follow(long id, JsonObject command) throws InvalidProtocolBufferException {
+    boolean own = command.has("own") && command.get("own").getAsBoolean();
+    Duration keepalive = command.has("keepalive") ? seconds(command, "keepalive") : Duration.ZERO;
+    boolean goOn = text(command, "on_resync").equals("continue");
+    MessageFilter filter = MessageFilter.newBuilder().setExcludeOwn(!own).build();
+    var options = new Follow.Options(filter, keepalive, goOn);
+    try (Follow follow = bus.follow(cursor(command), options)) {
+      follow.forEachRemaining(message -> write(id, "message", json(message)));
+    }
+  }
+
+  private void close() {
+    if (bus != null) {
+      bus.close();
+    }
+  }
+
+  private static Cursor cursor(JsonObject command) throws InvalidProtocolBufferException {
+    return parse(command.get("cursor"), Cursor.newBuilder()).build();
+  }
+
+  private static <B extends Message.Builder> B parse(JsonElement json, B builder)
+      throws InvalidProtocolBufferException {
+    JsonFormat.parser().merge(json == null ? "{}" : json.toString(), builder);
+    return builder;
+  }
+
+  private static String text(JsonObject command, String name) {
+    return command.has(name) ? command.get(name).getAsString() : "";
+  }
+
+  private static Duration seconds(JsonObject command, String name) {
+    return Duration.ofNanos((long) (command.get(name).getAsDouble() * 1e9));
+  }
+
+  private static JsonObject error(String code, String message) {
+    JsonObject error = new JsonObject();
+    error.addProperty("code", code);
+    error.addProperty("message", message);
+    return error;
+  }
+
+  private static JsonObject error(BusException failure) {
+    JsonObject error = error(failure.code().name(), failure.getMessage());
+    error.addProperty("reason", failure.reason());
+    JsonObject metadata = new JsonObject();
+    failure.metadata().forEach(metadata::addProperty);
+    error.add("metadata", metadata);
+    JsonArray details = new JsonArray();
+    failure.details().forEach(detail -> details.add(json(detail)));
+    error.add("details", details);
+    error.addProperty("outcome_unknown", failure.outcomeUnknown());
+    return error;
+  }
+
+  private static JsonElement json(MessageOrBuilder message) {
+    try {
+      return JsonParser.parseString(PRINTER.print(message));
+    } catch (InvalidProtocolBufferException unknown) {
+      throw new IllegalStateException(unknown);
+    }
+  }
+
+  private static void write(long id, String key, JsonElement value) {
+    JsonObject line = new JsonObject();
+    line.addProperty("id", id);
+    line.add(key, value);
+    synchronized (OUT) {
+      OUT.println(line);
+      OUT.flush();
+    }
+  }
+}

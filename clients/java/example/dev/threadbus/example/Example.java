@@ -1,0 +1,83 @@
+package dev.threadbus.example;
+
+import com.google.gson.Gson;
+import com.google.gson.GsonBuilder;
+import dev.threadbus.client.BusException;
+import dev.threadbus.client.CursorLostException;
+import dev.threadbus.client.Follow;
+import dev.threadbus.client.ThreadBus;
+import dev.threadbus.v1.Cursor;
+import dev.threadbus.v1.JoinStart;
+import dev.threadbus.v1.Message;
+import dev.threadbus.v1.PostMessageRequest;
+import dev.threadbus.v1.PostMessageResponse;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/** A tiny agent: joins a thread, follows it, echoes what is addressed to it, leaves at "stop". */
+public final class Example {
+  private static final Gson JSON = new GsonBuilder().disableHtmlEscaping().create();
+  // System.out writes in the platform's charset, which need not be UTF-8.
+  private static final PrintStream OUT =
+      new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
+
+  public static void main(String[] args) {
+    if (args.length != 3) {
+      System.err.println("usage: Example HOST:PORT THREAD NAME");
+      System.exit(2);
+    }
+    try (ThreadBus bus = ThreadBus.connect(args[0])) {
+      run(bus, args[1], args[2], System.getenv("THREADBUS_TOKEN"));
+    } catch (BusException error) {
+      fail(error.code().name(), error.reason(), error.getMessage());
+    } catch (CursorLostException error) {
+      fail("OUT_OF_RANGE", error.resync().getReason().name(), error.getMessage());
+    }
+  }
+
+  private static void run(ThreadBus bus, String thread, String name, String token) {
+    if (token == null) {
+      bus.register(name);
+    } else {
+      bus.register(name, token);
+    }
+    Cursor cursor = bus.join(thread, JoinStart.JOIN_START_FIRST).getCursor();
+    say("joined", thread, "after_seq", cursor.getAfterSeq());
+    try (Follow follow = bus.follow(cursor)) {
+      for (Message message : follow) {
+        say("seq", message.getSeq(), "sender", message.getSender(), "content",
+            message.getContent());
+        if (message.getMentionsList().contains(name) || message.getHandoffTo().equals(name)) {
+          // The id tells what is answered: killed here and started again, it still answers once.
+          PostMessageResponse posted = bus.post(PostMessageRequest.newBuilder()
+              .setThread(thread).setContent("echo: " + message.getContent())
+              .setReplyTo(message.getSeq()).setRequestId("echo-" + message.getSeq()).build());
+          say("posted", posted.getSeq(), "reply_to", message.getSeq(), "deduplicated",
+              posted.getDeduplicated());
+        }
+        bus.markRead(follow.cursor());
+        if (message.getContent().equals("stop")) {
+          break;
+        }
+      }
+    }
+    bus.goodbye();
+  }
+
+  private static void say(Object... keysAndValues) {
+    Map<String, Object> line = new LinkedHashMap<>();
+    for (int i = 0; i < keysAndValues.length; i += 2) {
+      line.put((String) keysAndValues[i], keysAndValues[i + 1]);
+    }
+    OUT.println(JSON.toJson(line));
+  }
+
+  private static void fail(String code, String reason, String message) {
+    System.err.println(JSON.toJson(Map.of("code", code, "reason", reason, "message", message)));
+    System.exit(1);
+  }
+}
