@@ -69,15 +69,19 @@ public final class Example {
   }
 
   private static void say(Object... keysAndValues) {
+    OUT.println(json(keysAndValues));
+  }
+
+  private static String json(Object... keysAndValues) {
     Map<String, Object> line = new LinkedHashMap<>();
     for (int i = 0; i < keysAndValues.length; i += 2) {
       line.put((String) keysAndValues[i], keysAndValues[i + 1]);
     }
-    OUT.println(JSON.toJson(line));
+    return JSON.toJson(line);
   }
 
   private static void fail(String code, String reason, String message) {
-    System.err.println(JSON.toJson(Map.of("code", code, "reason", reason, "message", message)));
+    System.err.println(json("code", code, "reason", reason, "message", message));
     System.exit(1);
   }
 }

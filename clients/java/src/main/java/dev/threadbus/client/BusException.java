@@ -12,6 +12,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /** A refusal, whose {@link #reason} errors.proto explains; or no answer, and it is empty. */
 public final class BusException extends RuntimeException {
@@ -28,7 +30,7 @@ public final class BusException extends RuntimeException {
 
   /** What the StatusException or StatusRuntimeException of a generated stub means. */
   public BusException(Throwable failure) {
-    super(Objects.requireNonNullElse(Status.fromThrowable(failure).getDescription(), ""), failure);
+    super(describe(Status.fromThrowable(failure)), failure);
     code = Status.fromThrowable(failure).getCode();
     com.google.rpc.Status status = StatusProto.fromThrowable(failure);
     details = status == null ? List.of() : status.getDetailsList();
@@ -83,6 +85,12 @@ public final class BusException extends RuntimeException {
   /** Perhaps it was done: repeat a post with the same request_id, or not at all. */
   public boolean outcomeUnknown() {
     return inDoubt;
+  }
+
+  private static String describe(Status status) {
+    String cause = status.getCause() == null ? null : status.getCause().getMessage();
+    return Stream.of(status.getDescription(), cause) // such as: io exception, connection refused
+        .filter(Objects::nonNull).collect(Collectors.joining(": "));
   }
 
   /** Coming again does not cure it. */
