@@ -4,7 +4,7 @@ import dev.threadbus.v1.WaitResync;
 
 /** The cursor is of another history of the thread. */
 public final class CursorLostException extends RuntimeException {
-  private final transient WaitResync resync;
+  private final WaitResync resync;
 
   CursorLostException(WaitResync resync) {
     super("%s: %s is not what it was at %d".formatted(resync.getReason(),
