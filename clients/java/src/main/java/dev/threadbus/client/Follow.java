@@ -91,7 +91,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
         }
       }
     } catch (InterruptedException interrupted) {
-      java.lang.Thread.currentThread().interrupt();
+      Thread.currentThread().interrupt();
       close();
     }
     return next != null;

@@ -12,7 +12,7 @@ final class Heartbeats {
 
   Heartbeats(ThreadBus bus) {
     this.bus = bus;
-    java.lang.Thread thread = new java.lang.Thread(this::run, "threadbus-heartbeats");
+    Thread thread = new Thread(this::run, "threadbus-heartbeats");
     thread.setDaemon(true); // does not keep the program from ending
     thread.start();
   }

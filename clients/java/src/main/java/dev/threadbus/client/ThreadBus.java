@@ -56,12 +56,12 @@ public final class ThreadBus implements AutoCloseable {
     connection = new Connection(address, token, credentials);
   }
 
-  /** A client of the server at HOST:PORT, without a token. Connects when first used. */
+  /** A client of the server at HOST:PORT (on Linux unix:PATH, too). Connects when first used. */
   public static ThreadBus connect(String address) {
     return connect(address, "");
   }
 
-  /** A client that calls with `token`. */
+  /** A client that calls with {@code token}. */
   public static ThreadBus connect(String address, String token) {
     return connect(address, token, InsecureChannelCredentials.create());
   }
@@ -79,8 +79,8 @@ public final class ThreadBus implements AutoCloseable {
   }
 
   /**
-   * Calls as `agent` from now on, and says in the background that it is alive. With the same token
-   * it is the same agent the next time: a secret, 32–128 of {@code A-Z a-z 0-9 _ -}.
+   * Calls as this agent from now on, and says in the background that it is alive. With the same
+   * token it is the same agent the next time: a secret, 32–128 of {@code A-Z a-z 0-9 _ -}.
    */
   public synchronized void register(String agent, String token) {
     call(AgentServiceGrpc.getRegisterAgentMethod(),
@@ -96,7 +96,7 @@ public final class ThreadBus implements AutoCloseable {
     return join(thread, JoinStart.JOIN_START_HEAD);
   }
 
-  /** Enters the thread, made at need; a newcomer begins at `start`. The cursor is for follow(). */
+  /** Enters the thread, made at need; a newcomer begins where {@code start} says. */
   public JoinThreadResponse join(String thread, JoinStart start) {
     return call(ThreadServiceGrpc.getJoinThreadMethod(), JoinThreadRequest.newBuilder()
         .setThread(thread).setCreate(true).setStart(start).build());
@@ -112,19 +112,19 @@ public final class ThreadBus implements AutoCloseable {
     return post(request, TIMEOUT);
   }
 
-  /** Posts, and tries again until `timeout` is over. */
+  /** Posts, and tries again until {@code timeout} is over. */
   public PostMessageResponse post(PostMessageRequest request, Duration timeout) {
     PostMessageRequest once = request.getRequestId().isEmpty()
         ? request.toBuilder().setRequestId(UUID.randomUUID().toString()).build() : request;
     return repeat(BusServiceGrpc.getPostMessageMethod(), once, timeout, true);
   }
 
-  /** The messages of others after `cursor`, then what they post. */
+  /** The messages of others after {@code cursor}, then what they post. */
   public Follow follow(Cursor cursor) {
     return follow(cursor, Follow.Options.DEFAULT);
   }
 
-  /** What comes after `cursor`, then what is posted. */
+  /** What comes after {@code cursor}, then what is posted. */
   public Follow follow(Cursor cursor, Follow.Options options) {
     Follow follow = new Follow(this, connection, cursor, options);
     follows.add(follow);
@@ -145,7 +145,7 @@ public final class ThreadBus implements AutoCloseable {
     return call(method, request, TIMEOUT);
   }
 
-  /** Any unary call, repeated while that is safe and until `timeout` is over. */
+  /** Any unary call, repeated while that is safe and until {@code timeout} is over. */
   public <Q, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout) {
     return repeat(method, request, timeout, !NOT_TWICE.contains(method.getBareMethodName()));
   }
@@ -199,14 +199,14 @@ public final class ThreadBus implements AutoCloseable {
       if (inDoubt) {
         error.inDoubt();
       }
-      boolean again = error.retryable() && (safe || !error.reason().isEmpty()) 
+      boolean again = error.retryable() && (safe || !error.reason().isEmpty())
           && !connection.isClosed();
       long pause = Math.max(backoff(failures), error.retryDelay().toMillis());
       if (!again || System.nanoTime() + pause * 1_000_000 >= until) {
         throw error;
       }
       try {
-        java.lang.Thread.sleep(pause);
+        Thread.sleep(pause);
       } catch (InterruptedException interrupted) {
         throw interrupted();
       }
@@ -218,7 +218,7 @@ public final class ThreadBus implements AutoCloseable {
   }
 
   private static BusException interrupted() {
-    java.lang.Thread.currentThread().interrupt();
+    Thread.currentThread().interrupt();
     return new BusException(Status.CANCELLED.withDescription("interrupted").asRuntimeException());
   }
 
