@@ -170,8 +170,8 @@ class Heartbeats:
         self._owed = False
         try:
             response = await self._calls.call(self._calls.bus.Heartbeat, request, timeout=timeout)
-        except BaseException:
-            self._unsent = batch | self._unsent  # newer ones win
+        except BaseException as error:
+            self._unsent = _unrefused(batch, error) | self._unsent  # newer ones win
             self._owed = self._timed and not self._resting
             raise
         self._sent |= batch
@@ -186,3 +186,12 @@ class Heartbeats:
     def _wake(self) -> None:
         if (self._unsent or self._owed) and not self._resting:
             self._news.set()
+
+
+def _unrefused(batch: dict[str, Cursor], error: BaseException) -> dict[str, Cursor]:
+    """Those of a beat's read positions that may be sent again: others would be refused for ever."""
+    if not isinstance(error, InvalidArgument):
+        return batch
+    refused = {field.partition(".")[0] for field, _ in error.field_violations}
+    names = {f"read_cursors[{index}]": thread for index, thread in enumerate(batch)}
+    return {thread: batch[thread] for name, thread in names.items() if name not in refused}

@@ -25,7 +25,6 @@ def buildable(wanted: Sequence[str]) -> list[Language]:
         if missing := language.missing():
             click.echo(f"{language.name}: left out: {missing}", err=True)
         else:
-            click.echo(f"{language.name}: building", err=True)
             language.build()
             found.append(language)
     return found

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HeartbeatRequest, type HeartbeatResponse } from '../gen/threadbus/v1/bus_service.js';
 import type { Cursor } from '../gen/threadbus/v1/message.js';
+import { BusError } from './errors.js';
 import { backoff, milliseconds } from './time.js';
 
 const INTERVAL = 40_000; // ms, when the server does not say
@@ -37,11 +38,17 @@ export class Heartbeats {
 
   async #beat(): Promise<HeartbeatResponse> {
     const readCursors = [...this.#unsaid.values()].slice(0, 1_000); // the contract's limit
-    const response = await this.#send(HeartbeatRequest.create({ readCursors }));
-    for (const said of readCursors) {
-      if (this.#unsaid.get(said.thread) === said) this.#unsaid.delete(said.thread);
+    let said = true;
+    try {
+      return await this.#send(HeartbeatRequest.create({ readCursors }));
+    } catch (error) {
+      said = error instanceof BusError && !error.retryable; // refused, as it would be for ever
+      throw error;
+    } finally {
+      for (const cursor of said ? readCursors : []) {
+        if (this.#unsaid.get(cursor.thread) === cursor) this.#unsaid.delete(cursor.thread);
+      }
     }
-    return response;
   }
 
   async #run(signal: AbortSignal): Promise<void> {

@@ -196,7 +196,7 @@ public final class ThreadBus implements AutoCloseable {
         throw interrupted();
       }
       inDoubt |= error.outcomeUnknown();
-      if (inDoubt) {
+      if (inDoubt && error.retryable()) { // a refusal says that it was not done before, either
         error.inDoubt();
       }
       boolean again = error.retryable() && (safe || !error.reason().isEmpty())
@@ -224,10 +224,18 @@ public final class ThreadBus implements AutoCloseable {
 
   HeartbeatResponse heartbeat(Duration timeout) {
     List<Cursor> cursors = read.values().stream().limit(READ_CURSORS).toList();
-    HeartbeatResponse response = call(BusServiceGrpc.getHeartbeatMethod(),
-        HeartbeatRequest.newBuilder().addAllReadCursors(cursors).build(), timeout);
-    cursors.forEach(cursor -> read.remove(cursor.getThread(), cursor)); // unless a newer one came
-    return response;
+    HeartbeatRequest request = HeartbeatRequest.newBuilder().addAllReadCursors(cursors).build();
+    boolean told = true;
+    try {
+      return call(BusServiceGrpc.getHeartbeatMethod(), request, timeout);
+    } catch (BusException error) {
+      told = !error.retryable(); // what was refused would be refused for ever
+      throw error;
+    } finally {
+      if (told) {
+        cursors.forEach(cursor -> read.remove(cursor.getThread(), cursor)); // but not a newer one
+      }
+    }
   }
 
   void forget(Follow follow) {
