@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"reflect"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"threadbus.dev/clients/go"
+	pb "threadbus.dev/gen/go/threadbus/v1"
+)
+
+// run does what a command says. Its answer is ready for JSON.
+func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any, error) {
+	if c.Do == "cancel" {
+		d.cancel(c.Target)
+		return struct{}{}, nil
+	}
+	if bus == nil {
+		return nil, invalid(errors.New("open first"))
+	}
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, seconds(c.Timeout))
+		defer cancel()
+	}
+	switch c.Do {
+	case "call":
+		return call(ctx, bus, c.Method, c.Request)
+	case "wait":
+		return struct{}{}, d.wait(ctx, bus, c)
+	case "register":
+		return struct{}{}, bus.Register(ctx, c.Agent, c.Token)
+	case "join":
+		start, known := pb.JoinStart_value[c.Start]
+		if !known && c.Start != "" {
+			return nil, unknown("start", c.Start)
+		}
+		return answer(bus.Join(ctx, c.Thread, pb.JoinStart(start)))
+	case "post":
+		request := &pb.PostMessageRequest{}
+		if err := parse(c.Request, request); err != nil {
+			return nil, err
+		}
+		return answer(bus.Post(ctx, request))
+	case "follow":
+		return struct{}{}, d.follow(ctx, bus, c)
+	case "read":
+		cursor := &pb.Cursor{}
+		if err := parse(c.Cursor, cursor); err != nil {
+			return nil, err
+		}
+		return struct{}{}, bus.MarkRead(ctx, cursor)
+	case "goodbye":
+		return struct{}{}, bus.Goodbye(ctx)
+	}
+	return nil, unknown("command", c.Do)
+}
+
+// call calls the generated stub's method of that name, once.
+func call(ctx context.Context, bus *threadbus.Client, name string, request []byte) (any, error) {
+	stubs := []any{
+		pb.NewBusServiceClient(bus), pb.NewThreadServiceClient(bus), pb.NewAgentServiceClient(bus),
+	}
+	for _, stub := range stubs {
+		method := reflect.ValueOf(stub).MethodByName(name) // of a context, a request, options
+		if !method.IsValid() || method.Type().NumIn() != 3 {
+			continue
+		}
+		argument := reflect.New(method.Type().In(1).Elem())
+		if err := parse(request, argument.Interface().(proto.Message)); err != nil {
+			return nil, err
+		}
+		results := method.Call([]reflect.Value{reflect.ValueOf(ctx), argument})
+		err, _ := results[1].Interface().(error)
+		response, unary := results[0].Interface().(proto.Message)
+		if !unary {
+			break
+		}
+		return answer(response, err)
+	}
+	return nil, unknown("unary method", name)
+}
+
+func (d *driver) wait(ctx context.Context, bus *threadbus.Client, c command) error {
+	request := &pb.WaitMessagesRequest{}
+	if err := parse(c.Request, request); err != nil {
+		return err
+	}
+	stream, err := pb.NewBusServiceClient(bus).WaitMessages(ctx, request)
+	for err == nil {
+		var frame *pb.WaitMessagesResponse
+		if frame, err = stream.Recv(); err == nil {
+			d.say(c.ID, "frame", toJSON(frame))
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func (d *driver) follow(ctx context.Context, bus *threadbus.Client, c command) error {
+	cursor := &pb.Cursor{}
+	if err := parse(c.Cursor, cursor); err != nil {
+		return err
+	}
+	if c.OnResync != "" && c.OnResync != "continue" {
+		return unknown("on_resync", c.OnResync)
+	}
+	options := threadbus.FollowOptions{
+		Own: c.Own, Keepalive: seconds(c.Keepalive), ContinueOnResync: c.OnResync == "continue",
+	}
+	for message, err := range bus.Follow(ctx, cursor, options) {
+		if err != nil {
+			return err
+		}
+		d.say(c.ID, "message", toJSON(message.Message))
+	}
+	return nil
+}
+
+func seconds(number float64) time.Duration { return time.Duration(number * float64(time.Second)) }
+
+// parse refuses fields that the message does not have.
+func parse(text []byte, message proto.Message) error {
+	if err := protojson.Unmarshal(text, message); err != nil {
+		return invalid(err)
+	}
+	return nil
+}
+
+func answer(response proto.Message, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return toJSON(response), nil
+}
+
+func toJSON(message proto.Message) json.RawMessage {
+	text, err := protojson.Marshal(message)
+	if err != nil {
+		panic(err) // what was parsed from bytes can be written
+	}
+	return text
+}
+
+func errorJSON(err error) map[string]any {
+	failure := threadbus.ErrorOf(err)
+	details := []json.RawMessage{}
+	for _, detail := range failure.GRPCStatus().Proto().GetDetails() {
+		details = append(details, toJSON(detail))
+	}
+	fields := map[string]any{
+		"code": failure.CodeName(), "reason": failure.Reason, "message": failure.Message,
+		"metadata": failure.Metadata, "details": details, "outcome_unknown": failure.OutcomeUnknown,
+	}
+	var lost *threadbus.CursorLost
+	if errors.As(err, &lost) {
+		fields["resync"] = toJSON(lost.Resync)
+	}
+	return fields
+}

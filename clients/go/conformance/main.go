@@ -1,0 +1,141 @@
+// The conformance driver: tests/conformance/README.md says what it does.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"os"
+	"sync"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"threadbus.dev/clients/go"
+)
+
+// command is a line of stdin. What its `do` does not use is empty.
+type command struct {
+	ID       int64           `json:"id"`
+	Do       string          `json:"do"`
+	Address  string          `json:"address"`
+	Token    string          `json:"token"`
+	Method   string          `json:"method"`
+	Request  json.RawMessage `json:"request"`
+	Timeout  float64         `json:"timeout"` // seconds; 0 = none
+	Agent    string          `json:"agent"`
+	Thread   string          `json:"thread"`
+	Start    string          `json:"start"`
+	Cursor   json.RawMessage `json:"cursor"`
+	OnResync string          `json:"on_resync"`
+	// Seconds; 0 = as the server has it.
+	Keepalive float64 `json:"keepalive"`
+	Own       bool    `json:"own"`
+	Target    int64   `json:"target"`
+}
+
+// driver runs commands side by side.
+type driver struct {
+	bus     *threadbus.Client // of the command to come
+	running sync.WaitGroup
+	mu      sync.Mutex // of what follows, and of stdout
+	cancels map[int64]context.CancelFunc
+}
+
+func main() {
+	log.SetFlags(0)
+	d := &driver{cancels: map[int64]context.CancelFunc{}}
+	lines := bufio.NewReader(os.Stdin)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(bytes.TrimSpace(line)) > 0 {
+			d.begin(line)
+		}
+		if err != nil {
+			break
+		}
+	}
+	d.close()
+	d.running.Wait()
+}
+
+// begin starts a command. Which client and which command it means is settled by the order of lines.
+func (d *driver) begin(line []byte) {
+	var c command
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&c); err != nil {
+		d.fail(c.ID, invalid(err))
+		return
+	}
+	switch c.Do {
+	case "open":
+		d.close()
+		var err error
+		d.bus, err = threadbus.Connect(c.Address, c.Token)
+		d.answer(c.ID, struct{}{}, err)
+		return
+	case "close":
+		d.close()
+		d.answer(c.ID, struct{}{}, nil)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	bus := d.bus
+	d.mu.Lock()
+	d.cancels[c.ID] = cancel
+	d.mu.Unlock()
+	d.running.Add(1)
+	go func() {
+		defer d.running.Done()
+		ok, err := d.run(ctx, bus, c)
+		cancel()
+		d.mu.Lock()
+		delete(d.cancels, c.ID)
+		d.mu.Unlock()
+		d.answer(c.ID, ok, err)
+	}()
+}
+
+func (d *driver) close() {
+	if d.bus != nil {
+		_ = d.bus.Close()
+	}
+}
+
+func (d *driver) cancel(target int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if cancel := d.cancels[target]; cancel != nil {
+		cancel()
+	}
+}
+
+// answer is the last line of a command.
+func (d *driver) answer(id int64, ok any, err error) {
+	if err != nil {
+		d.fail(id, err)
+		return
+	}
+	d.say(id, "ok", ok)
+}
+
+func (d *driver) fail(id int64, err error) { d.say(id, "error", errorJSON(err)) }
+
+func (d *driver) say(id int64, what string, value any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	encoder := json.NewEncoder(os.Stdout) // not buffered
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(map[string]any{"id": id, what: value}); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func invalid(err error) error { return status.Error(codes.InvalidArgument, err.Error()) }
+
+func unknown(what, name string) error {
+	return status.Error(codes.Unimplemented, fmt.Sprintf("no %s %q", what, name))
+}
