@@ -81,8 +81,8 @@ func Connect(address, token string, options ...grpc.DialOption) (*Client, error)
 }
 
 // Register calls as agent from now on, and says that it is alive until Goodbye or Close. With the
-// same token the next time it is the same agent. An empty token is made up: then the name can be
-// used once. A token of 32–128 of A-Z a-z 0-9 _ - makes the call safe to repeat.
+// same token, 32–128 of A-Z a-z 0-9 _ -, it is the same agent the next time. An empty token is
+// made up: then the name can be used once. An agent already registered is only kept alive.
 func (c *Client) Register(ctx context.Context, agent, token string) error {
 	if token == "" {
 		secret := make([]byte, 32)
@@ -101,6 +101,7 @@ func (c *Client) Register(ctx context.Context, agent, token string) error {
 }
 
 // Join enters the thread, which is created when it is not there. Follow the answer's Cursor.
+// Threads.JoinThread has more to ask for.
 func (c *Client) Join(
 	ctx context.Context, thread string, start pb.JoinStart,
 ) (*pb.JoinThreadResponse, error) {
