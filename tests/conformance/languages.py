@@ -26,6 +26,10 @@ class Language:
         """Build its client and its driver; CalledProcessError if that fails."""
         self._run("build", check=True, timeout=1800)
 
+    def lint(self) -> None:
+        """Have its own tools look at it; CalledProcessError if they find something."""
+        self._run("lint", check=True, timeout=1800)
+
     def _run(self, verb: str, **options: object) -> "subprocess.CompletedProcess[str]":
         return subprocess.run([FOLDER / self.name, verb], cwd=ROOT, **options)  # type: ignore[call-overload, no-any-return]
 

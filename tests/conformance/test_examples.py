@@ -72,3 +72,7 @@ async def test_it_says_why_it_cannot_go_on(
             complaint = await second.complaint()
     assert (complaint["code"], complaint["reason"]) == ("ALREADY_EXISTS", "AGENT_EXISTS")
     assert name in complaint["message"]
+
+
+def test_the_languages_own_tools_find_nothing_wrong(language: str) -> None:
+    Language(language).lint()
