@@ -77,6 +77,13 @@ class Driver:
         async for frame in method(asked, timeout=timeout, metadata=metadata):
             write(id=fields["id"], frame=MessageToDict(frame))
 
+    async def _post_many(self, fields: Fields) -> None:
+        method = stub_method(self._channel, "PostMessages")
+        asked = [request("PostMessages", one) for one in fields["requests"]]
+        timeout, metadata = fields.get("timeout"), bearer(self._token)
+        async for response in method(iter(asked), timeout=timeout, metadata=metadata):
+            write(id=fields["id"], response=MessageToDict(response))
+
     async def _register(self, fields: Fields) -> None:
         asked = request("RegisterAgent", {"agent": fields["agent"], "token": fields["token"]})
         await stub_method(self._channel, "RegisterAgent")(asked, timeout=10)

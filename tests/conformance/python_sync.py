@@ -88,6 +88,15 @@ class Driver:
         for frame in call:
             write(id=fields["id"], frame=MessageToDict(frame))
 
+    def _post_many(self, fields: Fields) -> None:
+        method = stub_method(self._channel, "PostMessages")
+        asked = [request("PostMessages", one) for one in fields["requests"]]
+        timeout, metadata = fields.get("timeout"), bearer(self._token)
+        call = method(iter(asked), timeout=timeout, metadata=metadata)
+        self._cancels[fields["id"]] = call.cancel
+        for response in call:
+            write(id=fields["id"], response=MessageToDict(response))
+
     def _register(self, fields: Fields) -> None:
         asked = request("RegisterAgent", {"agent": fields["agent"], "token": fields["token"]})
         stub_method(self._channel, "RegisterAgent")(asked, timeout=10)

@@ -39,6 +39,7 @@ class Play:
         verbs: dict[str, Callable[[Step], Awaitable[None]]] = {
             "do": self._do,
             "frames": self._frames,
+            "responses": self._responses,
             "messages": self._messages,
             "whole": self._whole,
             "ends": self._ends,
@@ -56,6 +57,9 @@ class Play:
         if step["do"] == "call":
             fields["request"] = request_json(METHODS[fields["method"]].request, fields["request"])
             fields.setdefault("timeout", 20)
+        elif step["do"] == "post_many":
+            kind = METHODS["PostMessages"].request
+            fields["requests"] = [request_json(kind, one) for one in fields["requests"]]
         elif step["do"] in _REQUESTS:
             fields["request"] = request_json(_REQUESTS[step["do"]], fields["request"])
         if "cursor" in fields:
@@ -109,6 +113,14 @@ class Play:
         line = await command.next()
         assert "frame" in line, f"instead of {expected!r} came {brief(line)}"
         return plain(WaitMessagesResponse, line["frame"])
+
+    async def _responses(self, step: Step) -> None:
+        """The next responses of a post_many are these."""
+        command, _ = self._commands[step["responses"]]
+        for expected in step["like"]:
+            line = await command.next()
+            assert "response" in line, f"instead of {expected!r} came {brief(line)}"
+            self._same(expected, plain(METHODS["PostMessages"].response, line["response"]))
 
     async def _next_message(self, command: Command) -> dict[str, Any]:
         line = await command.next()
