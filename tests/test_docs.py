@@ -82,7 +82,9 @@ def test_the_readme_is_short() -> None:
 
 
 def test_the_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    clients = (ROOT / "clients").glob("*/README.md")
+    suite = ROOT / "tests/conformance/README.md"
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *clients, suite]:
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
@@ -90,7 +92,7 @@ def test_the_links_lead_somewhere() -> None:
 def test_every_test_that_the_guarantees_name_exists() -> None:
     existing = {
         f"{path.name}::{node.name}"
-        for path in (ROOT / "tests").glob("test_*.py")
+        for path in (ROOT / "tests").rglob("test_*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }

@@ -23,7 +23,7 @@ def buildable(wanted: Sequence[str]) -> list[Language]:
         if wanted and language.name not in wanted:
             continue
         if missing := language.missing():
-            click.echo(f"{language.name}: left out: {missing}", err=True)
+            click.echo(f"{language.name}: left out for want of {missing}", err=True)
         else:
             language.build()
             found.append(language)

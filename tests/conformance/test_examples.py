@@ -1,9 +1,14 @@
 """The example in each language: an agent that answers what is addressed to it."""
 
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.conformance.examples import example
-from tests.conformance.languages import Language, built, languages
+from tests.conformance.languages import FOLDER, Language, built, languages
 from tests.serving import AgentStub, BusStub, ServerProcess
 from tests.sightings import state
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
@@ -76,3 +81,22 @@ async def test_it_says_why_it_cannot_go_on(
 
 def test_the_languages_own_tools_find_nothing_wrong(language: str) -> None:
     Language(language).lint()
+
+
+@pytest.mark.parametrize("language", WITH_EXAMPLE, ids=lambda language: language.name)
+def test_it_says_what_is_missing_where_its_toolchain_is_not(
+    language: Language, tmp_path: Path
+) -> None:
+    for command in ("bash", "env", "dirname", "sed", "sort", "head"):
+        found = shutil.which(command)
+        assert found is not None
+        (tmp_path / command).symlink_to(found)
+    done = subprocess.run(
+        [str(FOLDER / language.name), "needs"],
+        env={"PATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(r"Go|JDK|Node|Rust", done.stdout)
