@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bus_client import BusClient, BusError, InternalError
+from bus_client import BusClient, BusError, InternalError, InvalidArgument
 from tests.members import take
 from tests.patience import until
 from tests.script import THREAD, Failure, Script, batch, cursor, keepalive, scripted, started
@@ -134,6 +134,25 @@ async def test_acknowledge_says_when_the_report_failed_and_keeps_it(tmp_path: Pa
                 await handle.acknowledge(5)
             assert handle.position == cursor(5)
         assert reported(script) == [[cursor(5)], [cursor(5)]]
+
+
+async def test_what_the_server_refuses_is_not_told_again_and_the_rest_is(tmp_path: Path) -> None:
+    async with scripted() as script:
+        async with agent(script, tmp_path) as bus:
+            refusal = Failure(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "VALIDATION_FAILED",
+                fields=["read_cursors[0].thread"],
+            )
+            script.answer("Heartbeat", Failure(grpc.StatusCode.INTERNAL, "INTERNAL"))
+            script.answer("Heartbeat", refusal)
+            with pytest.raises(InternalError):
+                await bus.thread("no such name").acknowledge(1)
+            handle = await bus.join(THREAD)
+            with pytest.raises(InvalidArgument):
+                await handle.acknowledge(5)
+        bad = Cursor(thread="no such name", after_seq=1)
+        assert reported(script) == [[bad], [bad, cursor(5)], [cursor(5)]]
 
 
 @pytest.mark.slow

@@ -53,8 +53,15 @@ SABOTAGES = [
     ),
     Sabotage(
         "what was read is lost when a heartbeat fails",
-        [Edit(_BEATS, "            self._unsent = batch | self._unsent  # newer ones win\n", "")],
+        [Edit(_BEATS, "_unrefused(batch, error) | self._unsent  # newer", "self._unsent  # newer")],
         ["tests/test_sdk_reporting.py::test_acknowledge_says_when_the_report_failed_and_keeps_it"],
+    ),
+    Sabotage(
+        "a read position is sent again for ever when the server refuses it",
+        [Edit(_BEATS, "if name not in refused}", "}")],
+        [
+            "tests/test_sdk_reporting.py::test_what_the_server_refuses_is_not_told_again_and_the_rest_is"
+        ],
     ),
     Sabotage(
         "an import drops true repeats",
