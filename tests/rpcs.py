@@ -106,8 +106,9 @@ async def _answers(open_call: Callable[[], Any]) -> AsyncGenerator[bytes]:
                 yield answer
             return
         except grpc.aio.AioRpcError as error:
-            # The client's own word for a call that was over before the request was written.
-            if (error.code(), error.details()) != (grpc.StatusCode.INTERNAL, "internal"):
+            # The client's own words for a call that was over before the request was written.
+            own = error.details() in ("internal", "Internal error from Core")
+            if error.code() is not grpc.StatusCode.INTERNAL or not own:
                 raise
         finally:
             call.cancel()

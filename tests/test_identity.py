@@ -111,7 +111,8 @@ async def test_a_token_that_is_none_is_refused_rather_than_taken_for_anonymous(
 async def test_a_token_is_looked_at_before_the_bytes(channel: grpc.aio.Channel) -> None:
     for rpc in RPCS:
         call = rpc.call(channel, b"\xff", metadata=(("authorization", "Bearer unknown"),))
-        assert (await refused(call)).reason == "TOKEN_INVALID"
+        refusal = await refused(call)
+        assert refusal.reason == "TOKEN_INVALID", (rpc, refusal)
 
 
 async def test_registering_again_with_the_same_token_is_safe(agents: AgentStub, name: str) -> None:
