@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartServer
-from tests.serving import BusStub, ServerProcess, ThreadStub
+from tests.relay import relay_to
+from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
+from tests.sightings import state, until_state
 from tests.typescript_process import CLIENT, build_client, post, script
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED
 from threadbus.v1.thread_service_pb2 import SetThreadStateRequest
@@ -78,22 +80,26 @@ async def test_a_wait_that_is_left_ends_at_the_server_too(
 async def test_follow_ends_when_its_thread_is_closed_or_its_signal_aborted(
     server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
-    await post(bus, thread, "one")
+    await post(bus, thread, "one", "two")
     async with script(
         """
         const stop = new AbortController();
         const messages = bus.follow({ thread, afterSeq: 0 }, { signal: stop.signal });
         const { value } = await messages.next();
-        const pending = messages.next();
         stop.abort();
-        say({ aborted: await pending.catch((error) => error.name) });
-        const from = { thread, afterSeq: value.seq, epoch: value.epoch };
+        say({ aborted: await messages.next().catch((error) => error.name) });
+        const later = new AbortController();
+        const waiting = bus.follow({ ...value, afterSeq: 2 }, { signal: later.signal }).next();
+        later.abort();
+        say({ aborted: await waiting.catch((error) => error.name) });
+        const from = { thread, afterSeq: 2, epoch: value.epoch };
         for await (const { kind } of bus.follow(from)) say({ kind: MessageKind[kind] });
         say({ ended: true });
         """,
         server.address,
         thread,
     ) as client:
+        assert await client.line() == {"aborted": "AbortError"}
         assert await client.line() == {"aborted": "AbortError"}
         await threads.SetThreadState(
             SetThreadStateRequest(thread=thread, state=THREAD_STATE_CLOSED)
@@ -126,23 +132,85 @@ async def test_closing_the_client_ends_a_follow_and_rejects_a_call(
         ]
 
 
-async def test_what_could_not_be_told_as_read_is_told_by_a_later_heartbeat(
-    start_server: StartServer, name: str
+async def test_after_a_goodbye_nothing_of_the_client_brings_the_agent_back(
+    server: ServerProcess, agents: AgentStub, thread: str, name: str
 ) -> None:
-    server = start_server("--heartbeat-interval", "1", "--agent-timeout", "2")
+    async with (
+        relay_to(server.address) as relay,
+        script(
+            f"""
+            await bus.register('{name}');
+            const {{ cursor }} = await bus.join(thread);
+            const follow = async () => {{ for await (const _ of bus.follow(cursor)) {{}} }};
+            const following = [follow(), follow(), follow()];
+            say({{}});
+            await told();
+            const reading = bus.markRead(cursor);
+            await bus.goodbye();
+            await Promise.all([reading, ...following]);
+            say({{ over: true }});
+            """,
+            relay.address,
+            thread,
+        ) as client,
+    ):
+        await client.line()
+        await until_state(agents, name, "WAITING")
+        relay.cut()  # the follows pause before they come again
+        client.go_on()
+        assert await client.rest() == [{"over": True}]
+        assert await state(agents, name) == "OFFLINE"
+
+
+async def test_a_post_is_sent_again_only_with_its_id_and_as_who_it_was_begun(
+    server: ServerProcess, thread: str
+) -> None:
     async with script(
         """
-        await bus.register(thread);
-        const { cursor } = await bus.join(thread);
-        await bus.post(thread, 'one');
+        const attempts = [];
+        const fake = new grpc.Server();
+        fake.addService(AgentServiceService, { registerAgent: (_, answer) => answer(null, {}) });
+        fake.addService(BusServiceService, {
+          async postMessage({ metadata, request }, answer) {
+            attempts.push({ token: metadata.get('authorization').join(), id: request.requestId });
+            const first = attempts.length === 1;
+            if (first) await client.register('later');
+            answer({ code: first ? grpc.status.UNAVAILABLE : grpc.status.NOT_FOUND });
+          },
+        });
+        const loopback = grpc.ServerCredentials.createInsecure();
+        const port = await new Promise((resolve) =>
+          fake.bindAsync('127.0.0.1:0', loopback, (_, bound) => resolve(bound)));
+        const client = new ThreadBus(`127.0.0.1:${port}`);
+        await client.post(thread, 'hello', { requestId: 'mine' }).catch(() => {});
+        say({ attempts: attempts.splice(0) });
+        const request = PostMessageRequest.create({ thread, content: 'hello' });
+        const error = await client.call(BusServiceService.postMessage, request).catch((e) => e);
+        say({ attempts: attempts.length, unknown: error.outcomeUnknown });
+        client.close();
+        fake.forceShutdown();
+        """,
+        server.address,
+        thread,
+    ) as client:
+        attempt = {"token": "", "id": "mine"}
+        assert await client.rest() == [
+            {"attempts": [attempt, attempt]},
+            {"attempts": 1, "unknown": True},
+        ]
+
+
+async def test_a_post_whose_outcome_is_unknown_tells_its_request_id(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with script(
+        """
+        await bus.join(thread);
         say({});
         await told();
-        const at = { ...cursor, afterSeq: 1 };
-        say({ failed: await bus.markRead(at).catch(({ name }) => name) });
-        for (let read = 0; read < 1; await new Promise((go) => setTimeout(go, 100))) {
-          read = await bus.join(thread).then(({ cursor }) => cursor.afterSeq, () => 0);
-        }
-        say({ read: true }); // and ends, heartbeats or not
+        const error = await bus.post(thread, 'one', {}, { timeout: 500 }).catch((e) => e);
+        say({ unknown: error.outcomeUnknown, id: error.requestId.length });
         """,
         server.address,
         name,
@@ -150,9 +218,7 @@ async def test_what_could_not_be_told_as_read_is_told_by_a_later_heartbeat(
         await client.line()
         await asyncio.to_thread(server.kill)
         client.go_on()
-        assert await client.line() == {"failed": "BusError"}
-        await asyncio.to_thread(server.start)
-        assert await client.rest() == [{"read": True}]
+        assert await client.rest() == [{"unknown": True, "id": 36}]
 
 
 def test_a_program_with_a_misspelt_field_does_not_compile_and_the_readmes_does(

@@ -22,9 +22,12 @@ BOUND = 20.0
 
 _LANGUAGE = ROOT / "scripts" / "languages" / "typescript"
 _PRELUDE = """
+    import * as grpc from '@grpc/grpc-js';
     import { ThreadBus } from './dist/src/threadbus.js';
     import { AgentServiceService, RegisterAgentRequest }
       from './dist/gen/threadbus/v1/agent_service.js';
+    import { BusServiceService, PostMessageRequest }
+      from './dist/gen/threadbus/v1/bus_service.js';
     import { MessageKind } from './dist/gen/threadbus/v1/message.js';
     const [address, thread] = process.argv.slice(1);
     const bus = new ThreadBus(address);

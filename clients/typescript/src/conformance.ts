@@ -13,7 +13,6 @@ interface Command {
   address: string;
   agent: string;
   cursor: Json;
-  keepalive?: number;
   method: string;
   on_resync?: 'throw' | 'continue';
   own?: boolean;
@@ -31,7 +30,7 @@ const running = new Map<number, AbortController>();
 /** Does what a command says; answers what goes into its `ok`. */
 async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
   const { id, timeout } = command;
-  const options = timeout === undefined ? { signal } : { signal, timeout: timeout * 1000 };
+  const options = timeout === undefined ? {} : { timeout: timeout * 1000 };
   switch (command.do) {
     case 'open':
       close();
@@ -72,7 +71,7 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
       await client().bus.markRead(parse(Cursor, command.cursor));
       return {};
     case 'goodbye':
-      await client().bus.goodbye(options);
+      await client().bus.goodbye();
       return {};
     default:
       throw new Unimplemented(command.do);
@@ -85,8 +84,8 @@ function client(): { bus: ThreadBus; stubs: Stubs } {
 }
 
 async function follow(bus: ThreadBus, command: Command, signal: AbortSignal): Promise<void> {
-  const { id, cursor, keepalive = 0, on_resync: onResync = 'throw', own = false } = command;
-  const options = { filter: { excludeOwn: !own }, keepalive, onResync, signal };
+  const { id, cursor, on_resync: onResync = 'throw', own = false } = command;
+  const options = { filter: { excludeOwn: !own }, onResync, signal };
   try {
     for await (const { epoch, ...message } of bus.follow(parse(Cursor, cursor), options)) {
       say({ id, message: plain(message) });

@@ -1,5 +1,8 @@
-/** The connection to a server, and what each call over it has in common. */
+/** The connection to a server, and what every call over it has in common. */
 import * as grpc from '@grpc/grpc-js';
+import { BusServiceService, type WaitMessagesRequest, type WaitMessagesResponse }
+  from '../gen/threadbus/v1/bus_service.js';
+import { BusError, milliseconds } from './errors.js';
 
 const OPTIONS: grpc.ClientOptions = {
   'grpc.keepalive_time_ms': 30_000, // by default never; the server allows a ping every 10 s
@@ -10,6 +13,7 @@ const OPTIONS: grpc.ClientOptions = {
   'grpc.max_reconnect_backoff_ms': 5_000, // the default's 120 s would strand agents
   'grpc.use_local_subchannel_pool': 1, // so that a new channel is a new connection
 };
+const FIRST_FRAME = 20_000; // ms for a wait to connect and to say `started`
 
 /** What a client of the generated stubs needs as options, too. */
 export function clientOptions(address: string): grpc.ClientOptions {
@@ -20,81 +24,90 @@ export function clientOptions(address: string): grpc.ClientOptions {
 
 /** A method of the generated stubs, such as `BusServiceService.getMessage`. */
 export type Method<Request, Response> = grpc.MethodDefinition<Request, Response>;
-type Answered<Response> = Pick<Method<never, Response>, 'path' | 'responseDeserialize'>;
 
 export class Connection {
-  /** Sent with each call when it is not empty. */
-  token: string;
-  readonly #address: string;
-  #channel: grpc.Client;
+  readonly #open: () => grpc.Client;
+  #client: grpc.Client;
 
-  constructor(address: string, token: string) {
-    this.#address = address;
-    this.token = token;
-    this.#channel = this.#connect();
+  constructor(address: string, credentials: grpc.ChannelCredentials) {
+    this.#open = () => new grpc.Client(address, credentials, clientOptions(address));
+    this.#client = this.#open();
   }
 
-  /** Makes a unary call, once. `request` is serialised, so that a wrong type is no failed call. */
-  unary<Response>(
-    { path, responseDeserialize }: Answered<Response>, request: Buffer,
+  /** Makes a unary call, once. Throws BusError. */
+  async unary<Request, Response>(
+    { path, responseDeserialize }: Method<Request, Response>, request: Buffer, token: string,
     deadline: number, stop: AbortSignal,
   ): Promise<Response> {
-    const channel = this.#channel;
-    return new Promise((resolve, reject) => {
-      const call = channel.makeUnaryRequest(
-        path, asIs, responseDeserialize, request, this.#metadata(), { deadline },
-        (failure, response) => {
-          stop.removeEventListener('abort', cancel);
-          if (!failure) return resolve(response!);
-          if (failure.code === grpc.status.DEADLINE_EXCEEDED) this.#renew(channel);
-          reject(failure);
-        },
-      );
-      const cancel = () => call.cancel();
-      stop.addEventListener('abort', cancel);
-    });
+    const client = this.#client;
+    let cancel = () => {};
+    try {
+      return await new Promise((resolve, reject) => {
+        const call = client.makeUnaryRequest(
+          path, asIs, responseDeserialize, request, metadata(token), { deadline },
+          (failure, response) => (failure ? reject(failure) : resolve(response!)),
+        );
+        cancel = () => call.cancel();
+        stop.addEventListener('abort', cancel);
+      });
+    } catch (failure) {
+      const error = new BusError(failure as grpc.ServiceError); // here its stack tells who called
+      if (error.code === 'DEADLINE_EXCEEDED') this.#renew(client);
+      throw error;
+    } finally {
+      stop.removeEventListener('abort', cancel);
+    }
   }
 
-  /** Opens a stream of frames, and what it is to be ended with: `lost` when it went silent. */
-  stream<Response>(
-    { path, responseDeserialize }: Answered<Response>, request: Buffer,
-  ): { frames: AsyncIterator<Response, undefined>; cancel: () => void; lost: () => void } {
-    const channel = this.#channel;
-    const metadata = this.#metadata({ waitForReady: true }); // unary calls tell why they cannot
-    const call = channel.makeServerStreamRequest(
-      path, asIs, responseDeserialize, request, metadata);
+  /** The frames of one wait; two and a half intervals of silence end it. Throws BusError. */
+  async *wait(
+    request: WaitMessagesRequest, token: string, stop: AbortSignal,
+  ): AsyncGenerator<WaitMessagesResponse, void, undefined> {
+    const client = this.#client;
+    const { path, requestSerialize, responseDeserialize } = BusServiceService.waitMessages;
+    const call = client.makeServerStreamRequest(path, asIs, responseDeserialize,
+      requestSerialize(request),
+      metadata(token, { waitForReady: true })); // unary calls tell why there is no connection
     call.on('error', () => {}); // else one that nobody reads any more would end the process
     const cancel = () => call.cancel();
-    const lost = () => { cancel(); this.#renew(channel); };
-    return { frames: call[Symbol.asyncIterator](), cancel, lost };
+    stop.addEventListener('abort', cancel);
+    const frames: AsyncIterator<WaitMessagesResponse, undefined> = call[Symbol.asyncIterator]();
+    let patience = FIRST_FRAME;
+    const lost = () => { cancel(); this.#renew(client); };
+    try {
+      while (true) {
+        const watchdog = setTimeout(lost, patience);
+        const { value: frame, done } = await frames.next().finally(() => clearTimeout(watchdog));
+        if (done) return;
+        if (frame.started) patience = 2.5 * milliseconds(frame.started.keepaliveInterval);
+        yield frame;
+      }
+    } catch (failure) {
+      throw new BusError(failure as grpc.ServiceError);
+    } finally {
+      stop.removeEventListener('abort', cancel);
+      cancel(); // leaving the iterator alone would leave the call open
+    }
   }
 
+  /** Takes no more calls; those under way go on. */
   close(): void {
-    this.#channel.close();
-  }
-
-  #connect(): grpc.Client {
-    const options = clientOptions(this.#address);
-    return new grpc.Client(this.#address, grpc.credentials.createInsecure(), options);
+    this.#client.close();
   }
 
   /** grpc-js waits without end for a connection that was accepted and then says nothing. */
   #renew(silent: grpc.Client): void {
-    if (this.#channel !== silent) return;
-    silent.close(); // calls under way on it go on
-    this.#channel = this.#connect();
-  }
-
-  #metadata(options: grpc.MetadataOptions = {}): grpc.Metadata {
-    const metadata = new grpc.Metadata(options);
-    if (this.token) metadata.set('authorization', `Bearer ${this.token}`);
-    return metadata;
+    if (this.#client !== silent) return; // another call was quicker
+    silent.close();
+    this.#client = this.#open();
   }
 }
 
-/** Whether it is a call that failed, not a program. */
-export function isFailure(error: unknown): error is grpc.ServiceError {
-  return error instanceof Error && 'metadata' in error && error.metadata instanceof grpc.Metadata;
+function metadata(token: string, options?: grpc.MetadataOptions): grpc.Metadata {
+  const metadata = new grpc.Metadata(options);
+  if (token) metadata.set('authorization', `Bearer ${token}`);
+  return metadata;
 }
 
+/** Requests come serialised: one that cannot be is the caller's mistake, not a call that failed. */
 const asIs = (bytes: Buffer): Buffer => bytes;

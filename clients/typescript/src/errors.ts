@@ -1,25 +1,29 @@
 /** What goes wrong, as exceptions. */
-import * as grpc from '@grpc/grpc-js';
-import * as rpc from '../gen/google/rpc/error_details.js';
+import { type ServiceError, status } from '@grpc/grpc-js';
+import type { Any } from '../gen/google/protobuf/any.js';
+import type { Duration } from '../gen/google/protobuf/duration.js';
+import { BadRequest, ErrorInfo, QuotaFailure, ResourceInfo, RetryInfo }
+  from '../gen/google/rpc/error_details.js';
 import { Status } from '../gen/google/rpc/status.js';
-import { WaitResync_Reason } from '../gen/threadbus/v1/bus_service.js';
-import type { WaitResync } from '../gen/threadbus/v1/bus_service.js';
-import { milliseconds } from './time.js';
+import { type WaitResync, WaitResync_Reason } from '../gen/threadbus/v1/bus_service.js';
 
-const { BadRequest, DebugInfo, ErrorInfo, Help, LocalizedMessage } = rpc;
-const { PreconditionFailure, QuotaFailure, RequestInfo, ResourceInfo, RetryInfo } = rpc;
-const DETAILS = {
-  BadRequest, DebugInfo, ErrorInfo, Help, LocalizedMessage,
-  PreconditionFailure, QuotaFailure, RequestInfo, ResourceInfo, RetryInfo,
-};
+const DETAILS = { BadRequest, ErrorInfo, QuotaFailure, ResourceInfo, RetryInfo };
 
 /** A detail of google/rpc/error_details.proto; `type` says which, such as `BadRequest`. */
 export type Detail = {
   [Type in keyof typeof DETAILS]: { type: Type } & ReturnType<(typeof DETAILS)[Type]['decode']>;
 }[keyof typeof DETAILS];
 
+/** The details of a Status, such as that of a PostResult; those that are not known are left out. */
+export function unpack(details: Any[]): Detail[] {
+  return details.flatMap(({ typeUrl, value }) => {
+    const type = typeUrl.replace('type.googleapis.com/google.rpc.', '') as Detail['type'];
+    return type in DETAILS ? [{ type, ...DETAILS[type].decode(value) } as Detail] : [];
+  });
+}
+
 /** The name of a status, such as `NOT_FOUND`. */
-export type Code = keyof typeof grpc.status;
+export type Code = keyof typeof status;
 
 // Without an ErrorInfo nobody said these: the call may have been done.
 const NO_ANSWER = ['CANCELLED', 'UNKNOWN', 'DEADLINE_EXCEEDED', 'INTERNAL', 'UNAVAILABLE'];
@@ -37,31 +41,29 @@ export class BusError extends Error {
   readonly retryDelay: number;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
-  /** Perhaps it was done: repeat a post with the same requestId, or not at all. */
+  /** Perhaps it was done: repeat a post with its `requestId`, or not at all. */
   outcomeUnknown: boolean;
+  /** What a post was sent with. */
+  requestId = '';
 
-  constructor(failure: grpc.ServiceError) {
+  constructor(failure: ServiceError) {
     const [bytes] = failure.metadata.get('grpc-status-details-bin');
-    const status = bytes instanceof Buffer ? Status.decode(bytes) : Status.create();
-    super(status.message || failure.details);
-    this.code = grpc.status[failure.code] as Code;
-    this.details = status.details.flatMap(({ typeUrl, value }) => {
-      const type = typeUrl.replace('type.googleapis.com/google.rpc.', '');
-      return type in DETAILS
-        ? [{ type, ...DETAILS[type as keyof typeof DETAILS].decode(value) } as Detail] : [];
-    });
-    const info = this.details.find((detail) => detail.type === 'ErrorInfo');
+    const said = bytes instanceof Buffer ? Status.decode(bytes) : Status.create();
+    super(said.message || failure.details);
+    this.code = status[failure.code] as Code;
+    this.details = unpack(said.details);
+    const info = this.details.find(({ type }) => type === 'ErrorInfo') as ErrorInfo | undefined;
     const answered = info?.domain === 'threadbus';
     this.reason = answered ? info.reason : '';
     this.metadata = answered ? info.metadata : {};
-    const retry = this.details.find((detail) => detail.type === 'RetryInfo');
+    const retry = this.details.find(({ type }) => type === 'RetryInfo') as RetryInfo | undefined;
     this.retryDelay = milliseconds(retry?.retryDelay);
     this.retryable = answered ? this.code === 'UNAVAILABLE' : NO_ANSWER.includes(this.code);
     this.outcomeUnknown = answered ? this.code === 'INTERNAL' : this.retryable;
   }
 }
 
-/** The cursor is of another history of the thread; follow(resync.position.cursor) goes on. */
+/** The cursor is of another history; what it has is at `resync.position.cursor`. */
 export class CursorLost extends Error {
   override readonly name = 'CursorLost';
 
@@ -70,4 +72,9 @@ export class CursorLost extends Error {
     const why = WaitResync_Reason[reason] ?? reason;
     super(`${why}: ${requested?.thread} is not what it was at ${requested?.afterSeq}`);
   }
+}
+
+/** How long that is. */
+export function milliseconds(duration: Duration | undefined): number {
+  return duration ? duration.seconds * 1e3 + duration.nanos / 1e6 : 0;
 }

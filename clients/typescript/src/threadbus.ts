@@ -6,22 +6,21 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type ChannelCredentials, credentials as kinds } from '@grpc/grpc-js';
 import { AgentServiceService, EndSessionRequest, RegisterAgentRequest }
   from '../gen/threadbus/v1/agent_service.js';
 import {
-  BusServiceService, type DeepPartial, PostMessageRequest, type PostMessageResponse,
-  WaitEnding_Reason, WaitMessagesRequest,
+  BusServiceService, type DeepPartial, HeartbeatRequest, PostMessageRequest,
+  type PostMessageResponse, WaitEnding_Reason, WaitMessagesRequest,
 } from '../gen/threadbus/v1/bus_service.js';
 import { Cursor, type Message, type MessageFilter, MessageKind }
   from '../gen/threadbus/v1/message.js';
 import { JoinThreadRequest, type JoinThreadResponse, ThreadServiceService }
   from '../gen/threadbus/v1/thread_service.js';
-import { Connection, isFailure, type Method } from './connection.js';
-import { BusError, CursorLost } from './errors.js';
-import { Heartbeats } from './heartbeats.js';
-import { backoff, milliseconds } from './time.js';
+import { Connection, type Method } from './connection.js';
+import { BusError, CursorLost, milliseconds } from './errors.js';
 
-export { BusError, CursorLost, type Code, type Detail } from './errors.js';
+export { BusError, CursorLost, unpack, type Code, type Detail } from './errors.js';
 export { clientOptions, type Method } from './connection.js';
 
 /** A place in a thread; without an epoch it is not checked that the history is still that one. */
@@ -32,47 +31,53 @@ export type Followed = Message & { epoch: string };
 export interface CallOptions {
   /** Milliseconds for all attempts; 30 s by default. */
   timeout?: number;
-  signal?: AbortSignal;
 }
 
 export interface FollowOptions {
   /** Without `{ excludeOwn: false }` one's own messages are left out. */
   filter?: DeepPartial<MessageFilter>;
-  /** Seconds between signs of life of the server, a wish. */
-  keepalive?: number;
   /** Whether a cursor of another history is thrown as CursorLost, as by default. */
   onResync?: 'throw' | 'continue';
   signal?: AbortSignal;
 }
 
 const ATTEMPT = 10_000; // ms for one try of a call
-const HEARTBEAT = 5_000; // ms until a heartbeat is left to the next one
-const FIRST_FRAME = 20_000; // ms for a wait to connect and to say `started`
-const LAST_STATUS = 1_000; // ms for the status after `ending`
+const HEARTBEAT_INTERVAL = 40_000; // ms, when the server does not say
+const { REASON_SESSION_ENDED, REASON_THREADS_CLOSED } = WaitEnding_Reason;
 const { createThread, deleteThread, setThreadState } = ThreadServiceService;
+/** Methods that may not be sent twice. */
 const NOT_TWICE: string[] = [createThread, deleteThread, setThreadState,
   AgentServiceService.rotateToken].map(({ path }) => path);
-const { REASON_SESSION_ENDED, REASON_THREADS_CLOSED } = WaitEnding_Reason;
 
 export class ThreadBus {
   readonly #connection: Connection;
-  readonly #closing = new AbortController();
-  readonly #heartbeats = new Heartbeats((request) =>
-    this.call(BusServiceService.heartbeat, request, { timeout: HEARTBEAT }));
+  readonly #open = new AbortController(); // until close()
+  readonly #calls = new Set<Promise<unknown>>(); // under way
+  #session = new AbortController(); // of follows and heartbeats, until goodbye() or close()
+  #heartbeats: AbortSignal | undefined; // the session that has them
+  #token: string;
 
   /** `address` is HOST:PORT or unix:PATH; `token` that of an agent which is registered. */
-  constructor(address: string, { token = '' }: { token?: string } = {}) {
-    this.#connection = new Connection(address, token);
-    setMaxListeners(0, this.#closing.signal); // each call listens
+  constructor(
+    address: string,
+    { token = '', credentials = kinds.createInsecure() }:
+      { token?: string; credentials?: ChannelCredentials } = {},
+  ) {
+    this.#connection = new Connection(address, credentials);
+    this.#token = token;
+    setMaxListeners(0, this.#open.signal); // each call listens
   }
 
   /** Calls as `agent` from now on, with the same token the next time, too; sends heartbeats. */
   async register(agent: string, token = randomBytes(32).toString('base64url')): Promise<void> {
+    const session = this.#session.signal;
     // A token of our making: safe to repeat.
     const request = RegisterAgentRequest.create({ agent, token });
     await this.call(AgentServiceService.registerAgent, request);
-    this.#connection.token = token;
-    this.#heartbeats.start();
+    this.#token = token;
+    if (this.#heartbeats === session) return;
+    this.#heartbeats = session;
+    void this.#keepAlive(session);
   }
 
   /** Enters a thread, which is made if need be; `cursor` is where to follow it from. */
@@ -91,53 +96,71 @@ export class ThreadBus {
   ): Promise<PostMessageResponse> {
     const request = PostMessageRequest.create({ ...fields, thread, content });
     request.requestId ||= randomUUID();
-    return this.call(BusServiceService.postMessage, request, options);
+    try {
+      return await this.call(BusServiceService.postMessage, request, options);
+    } catch (error) {
+      if (error instanceof BusError) error.requestId = request.requestId;
+      throw error;
+    }
   }
 
   /** Tells what was read, a message or a cursor: the next join() goes on from there. */
-  markRead(at: Followed | Cursor): Promise<void> {
-    const { thread, epoch } = at;
-    return this.#heartbeats.read({ thread, epoch, afterSeq: 'seq' in at ? at.seq : at.afterSeq });
+  async markRead(at: Followed | Cursor, options?: CallOptions): Promise<void> {
+    const cursor = Cursor.create({ ...at, afterSeq: 'seq' in at ? at.seq : at.afterSeq });
+    const request = HeartbeatRequest.create({ readCursors: [cursor] });
+    await this.call(BusServiceService.heartbeat, request, options);
   }
 
-  /** Says goodbye: the agent is offline, its waits end, and no heartbeat brings it back. */
+  /**
+   * Says goodbye, once the calls under way are done: the agent is offline, and what follows has
+   * ended. Only a new call brings it back.
+   */
   async goodbye(options?: CallOptions): Promise<void> {
-    await this.#heartbeats.stop();
+    this.#session.abort();
+    this.#session = new AbortController();
+    await Promise.allSettled(this.#calls); // one that is late would take the goodbye back
     await this.call(AgentServiceService.endSession, EndSessionRequest.create(), options);
   }
 
   /** Ends all that runs: a follow() as if its thread were closed; calls fail, done or not. */
   close(): void {
-    this.#closing.abort(new Error('the client was closed'));
-    void this.#heartbeats.stop();
+    this.#open.abort(new Error('the client was closed'));
+    this.#session.abort();
     this.#connection.close();
   }
 
-  /**
-   * Any unary method of the stubs, repeated while that is safe; a PostMessage needs a requestId
-   * for that, which post() gives it. Throws BusError.
-   */
-  async call<Request, Response>(
-    method: Method<Request, Response>, request: Request,
-    { timeout = 30_000, signal }: CallOptions = {},
+  /** Any unary method of the stubs, repeated while that is safe. Throws BusError. */
+  call<Request, Response>(
+    method: Method<Request, Response>, request: Request, options?: CallOptions,
   ): Promise<Response> {
-    const stop = this.#stop(signal);
+    const call = this.#attempts(method, request, options);
+    this.#calls.add(call);
+    return call.finally(() => this.#calls.delete(call));
+  }
+
+  async #attempts<Request, Response>(
+    method: Method<Request, Response>, request: Request, { timeout = 30_000 }: CallOptions = {},
+  ): Promise<Response> {
+    // A post that has no requestId would be stored twice.
+    const { requestId } = request as { requestId?: string };
+    const once = NOT_TWICE.includes(method.path) || requestId === '';
+    const open = this.#open.signal;
+    const token = this.#token; // of all attempts: request ids are an agent's own
     const [bytes, until] = [method.requestSerialize(request), Date.now() + timeout];
     for (let failures = 0, doubt = false; ; failures++) {
-      stop.throwIfAborted();
+      open.throwIfAborted();
       try {
         const deadline = Math.min(until, Date.now() + ATTEMPT);
-        return await this.#connection.unary(method, bytes, deadline, stop);
-      } catch (failure) {
-        stop.throwIfAborted();
-        if (!isFailure(failure)) throw failure;
-        const error = new BusError(failure);
+        return await this.#connection.unary(method, bytes, token, deadline, open);
+      } catch (error) {
+        open.throwIfAborted();
+        if (!(error instanceof BusError)) throw error;
         doubt ||= error.outcomeUnknown;
         error.outcomeUnknown ||= doubt && error.retryable;
         const pause = Math.max(backoff(failures), error.retryDelay);
-        const again = error.retryable && (error.reason || !NOT_TWICE.includes(method.path));
+        const again = error.retryable && (!once || error.reason);
         if (!again || Date.now() + pause >= until) throw error;
-        await sleep(pause, undefined, { signal: stop }).catch(() => {});
+        await rest(pause, open);
       }
     }
   }
@@ -148,67 +171,67 @@ export class ThreadBus {
    * abort `signal` to stop. Throws CursorLost, and BusError for what coming again does not cure.
    */
   async *follow(
-    cursor: Position, { filter, keepalive, onResync = 'throw', signal }: FollowOptions = {},
+    cursor: Position, { filter, onResync = 'throw', signal }: FollowOptions = {},
   ): AsyncGenerator<Followed, void, undefined> {
-    const stop = this.#stop(signal);
+    const session = this.#session.signal;
+    const stop = AbortSignal.any(signal ? [signal, session] : [session]);
     const request = WaitMessagesRequest.create({ filter: { excludeOwn: true, ...filter } });
-    if (keepalive) {
-      const seconds = Math.floor(keepalive);
-      request.keepaliveInterval = { seconds, nanos: Math.round((keepalive - seconds) * 1e9) };
-    }
-    for (let failures = 0; ; failures++) {
-      if (this.#ended(signal)) return;
+    for (let failures = 0; !stop.aborted; failures++) {
       request.threads = [Cursor.create(cursor)];
-      const { waitMessages } = BusServiceService;
-      const bytes = waitMessages.requestSerialize(request);
-      const { frames, cancel, lost } = this.#connection.stream(waitMessages, bytes);
-      stop.addEventListener('abort', cancel);
-      let [patience, pause, ending] = [FIRST_FRAME, 0, WaitEnding_Reason.REASON_UNSPECIFIED];
+      let pause = 0;
       try {
-        while (true) {
-          const watchdog = setTimeout(lost, patience);
-          const { value: frame, done } = await frames.next().finally(() => clearTimeout(watchdog));
-          if (done) break;
-          if (frame.started) patience = 2.5 * milliseconds(frame.started.keepaliveInterval);
-          else failures = 0;
+        for await (const frame of this.#connection.wait(request, this.#token, stop)) {
+          if (!frame.started) failures = 0;
           if (frame.resync && onResync === 'throw') throw new CursorLost(frame.resync);
           const moved = frame.messages ?? frame.caughtUp ?? frame.keepalive?.threads[0]
             ?? frame.resync?.position ?? frame.ending?.threads[0]; // a frame is one of these
           for (const message of frame.messages?.messages ?? []) {
+            if (stop.aborted) break;
             if (!(message.kind in MessageKind)) continue; // a kind of tomorrow
             yield { ...message, epoch: moved?.cursor?.epoch ?? '' };
           }
           cursor = moved?.cursor ?? cursor;
           if (frame.ending) {
-            ending = frame.ending.reason;
-            [patience, pause] = [LAST_STATUS, milliseconds(frame.ending.retryDelay)];
+            const { reason, retryDelay } = frame.ending;
+            if (reason === REASON_THREADS_CLOSED || reason === REASON_SESSION_ENDED) return;
+            pause = milliseconds(retryDelay);
+            break; // whatever the status says
           }
         }
-      } catch (failure) {
-        if (!isFailure(failure)) throw failure;
-        if (this.#ended(signal)) return;
-        const error = new BusError(failure);
-        const final = !error.retryable && error.code !== 'INTERNAL';
-        if (final && !ending) throw error; // after `ending` nothing is a failure
-        pause ||= error.retryDelay;
-      } finally {
-        stop.removeEventListener('abort', cancel);
-        cancel(); // leaving the iterator alone would leave the call open
+      } catch (error) {
+        if (stop.aborted) break;
+        if (!(error instanceof BusError)) throw error;
+        if (!error.retryable && error.code !== 'INTERNAL') throw error;
+        pause = error.retryDelay;
       }
-      if (ending === REASON_THREADS_CLOSED || ending === REASON_SESSION_ENDED) return;
-      pause = Math.max(backoff(failures), pause);
-      await sleep(pause, undefined, { signal: stop }).catch(() => {});
+      await rest(Math.max(backoff(failures), pause), stop);
+    }
+    signal?.throwIfAborted();
+  }
+
+  /** Says that the agent is alive, as often as the server asks for, until the session ends. */
+  async #keepAlive(session: AbortSignal): Promise<void> {
+    for (let failures = 0; !session.aborted;) {
+      let pause: number;
+      try {
+        const beat = HeartbeatRequest.create();
+        const response = await this.call(BusServiceService.heartbeat, beat, { timeout: ATTEMPT });
+        pause = milliseconds(response.heartbeatInterval) || HEARTBEAT_INTERVAL;
+        failures = 0;
+      } catch {
+        pause = 10 * backoff(failures++); // 0.25 s at least, up to 20 s
+      }
+      await rest(pause, session, false); // a program that has nothing else to do may end
     }
   }
+}
 
-  /** What ends a call early: its own signal, and close(). */
-  #stop(signal: AbortSignal | undefined): AbortSignal {
-    return signal ? AbortSignal.any([signal, this.#closing.signal]) : this.#closing.signal;
-  }
+/** A pause before trying again: doubling, and jittered so that clients spread out. */
+function backoff(failures: number): number {
+  return Math.min(2_000, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
+}
 
-  /** Whether the client was closed. Throws when it is `signal` that was aborted. */
-  #ended(signal: AbortSignal | undefined): boolean {
-    signal?.throwIfAborted();
-    return this.#closing.signal.aborted;
-  }
+/** Lets `pause` milliseconds pass; fewer when `stop` is aborted. */
+async function rest(pause: number, stop: AbortSignal, ref = true): Promise<void> {
+  await sleep(pause, undefined, { signal: stop, ref }).catch(() => {});
 }
