@@ -2,7 +2,7 @@
 import { PostMessageRequest } from '../gen/threadbus/v1/bus_service.js';
 import { Cursor } from '../gen/threadbus/v1/message.js';
 import { joinStartFromJSON } from '../gen/threadbus/v1/thread_service.js';
-import { type Json, parse, plain } from './conformance/json.js';
+import { any, type Json, parse, plain } from './conformance/json.js';
 import { Stubs } from './conformance/stubs.js';
 import { BusError, CursorLost, ThreadBus } from './threadbus.js';
 
@@ -17,6 +17,7 @@ interface Command {
   on_resync?: 'throw' | 'continue';
   own?: boolean;
   request: Json;
+  requests: Json[];
   start?: string;
   target: number;
   thread: string;
@@ -50,6 +51,11 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
     case 'wait':
       for await (const frame of client().stubs.wait(command.request, timeout, signal)) {
         say({ id, frame: plain(frame) });
+      }
+      return {};
+    case 'post_many':
+      for await (const response of client().stubs.postMany(command.requests, timeout, signal)) {
+        say({ id, response: plain(response) });
       }
       return {};
     case 'register':
@@ -110,10 +116,8 @@ function told(error: unknown, signal: AbortSignal): object {
     return { code: 'OUT_OF_RANGE', message, resync: plain(error.resync) };
   }
   if (error instanceof BusError) {
-    const details = error.details.map(({ type, ...detail }) =>
-      ({ '@type': `type.googleapis.com/google.rpc.${type}`, ...(plain(detail) as object) }));
     const { code, reason, metadata, outcomeUnknown: outcome_unknown } = error;
-    return { code, message, reason, metadata, details, outcome_unknown };
+    return { code, message, reason, metadata, details: error.details.map(any), outcome_unknown };
   }
   if (signal.aborted) return { code: 'CANCELLED', message };
   return { code: error instanceof Unimplemented ? 'UNIMPLEMENTED' : 'INTERNAL', message };

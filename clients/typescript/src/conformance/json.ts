@@ -3,7 +3,9 @@
  * before it: durations and field masks, and saying which field it does not know. Answers are the
  * messages themselves, as parsers of proto3 JSON take numbers for enums and 64-bit integers.
  */
+import type { Any } from '../../gen/google/protobuf/any.js';
 import type { Duration } from '../../gen/google/protobuf/duration.js';
+import { type Detail, unpack } from '../threadbus.js';
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
@@ -52,6 +54,7 @@ export function plain(value: unknown, key = ''): unknown {
   if (Buffer.isBuffer(value)) return value.toString('base64');
   if (Array.isArray(value)) return value.map((item) => plain(item));
   if (value === null || typeof value !== 'object') return value;
+  if ('typeUrl' in value) return unpack([value as Any]).map(any)[0];
   const { seconds, nanos } = value as Partial<Duration>;
   if (typeof seconds === 'number' && typeof nanos === 'number') {
     const fraction = `.${String(Math.abs(nanos)).padStart(9, '0')}`;
@@ -59,4 +62,9 @@ export function plain(value: unknown, key = ''): unknown {
     return new Date(seconds * 1000).toISOString().replace('.000', fraction); // a Timestamp
   }
   return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, plain(item, name)]));
+}
+
+/** As plain(): a detail of an error as proto3 JSON writes an Any. */
+export function any({ type, ...detail }: Detail): object {
+  return { '@type': `type.googleapis.com/google.rpc.${type}`, ...(plain(detail) as object) };
 }

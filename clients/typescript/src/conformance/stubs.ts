@@ -33,24 +33,26 @@ export class Stubs {
     const request = parse(types[`${name}Request`] as Parser<unknown>, json);
     const unary = (client as unknown as Record<string, Unary>)[method]!.bind(client);
     return new Promise((resolve, reject) => {
-      const options = { deadline: Date.now() + timeout * 1000 };
-      const call = unary(request, this.#metadata(), options, (failure, response) =>
+      const call = unary(request, this.#metadata(), until(timeout), (failure, response) =>
         failure ? reject(new BusError(failure)) : resolve(response));
       signal.addEventListener('abort', () => call.cancel());
     });
   }
 
   /** Opens one wait and hands out its frames. */
-  async *wait(json: Json, timeout: number | undefined, signal: AbortSignal) {
-    const options = timeout === undefined ? {} : { deadline: Date.now() + timeout * 1000 };
+  wait(json: Json, timeout: number | undefined, signal: AbortSignal) {
     const request = parse(bus.WaitMessagesRequest, json);
-    const call = this.#bus.waitMessages(request, this.#metadata({ waitForReady: true }), options);
-    signal.addEventListener('abort', () => call.cancel());
-    try {
-      yield* call as AsyncIterable<bus.WaitMessagesResponse>;
-    } catch (failure) {
-      throw new BusError(failure as grpc.ServiceError);
-    }
+    const metadata = this.#metadata({ waitForReady: true });
+    return answers(this.#bus.waitMessages(request, metadata, until(timeout)), signal);
+  }
+
+  /** Opens one stream of posts, sends them, and hands out the answers. */
+  postMany(json: Json[], timeout: number | undefined, signal: AbortSignal) {
+    const requests = json.map((request) => parse(bus.PostMessagesRequest, request));
+    const call = this.#bus.postMessages(this.#metadata(), until(timeout));
+    for (const request of requests) call.write(request);
+    call.end();
+    return answers(call, signal);
   }
 
   close(): void {
@@ -61,5 +63,21 @@ export class Stubs {
     const metadata = new grpc.Metadata(options);
     if (this.token) metadata.set('authorization', `Bearer ${this.token}`);
     return metadata;
+  }
+}
+
+function until(timeout: number | undefined): grpc.CallOptions {
+  return timeout === undefined ? {} : { deadline: Date.now() + timeout * 1000 };
+}
+
+async function* answers<Response>(
+  call: grpc.ClientReadableStream<Response> | grpc.ClientDuplexStream<never, Response>,
+  signal: AbortSignal,
+): AsyncGenerator<Response> {
+  signal.addEventListener('abort', () => call.cancel());
+  try {
+    yield* call as AsyncIterable<Response>;
+  } catch (failure) {
+    throw new BusError(failure as grpc.ServiceError);
   }
 }
