@@ -157,5 +157,5 @@ class Agents(Connection):
         own heartbeats rest, until the next heartbeat(), acknowledge(), follow() or wait(); what was
         read is reported before the goodbye. Does nothing for an anonymous client.
         """
-        async with self._heartbeats.goodbye():
+        async with self._calls.goodbyes.saying(), self._heartbeats.goodbye():
             await self._calls.call(self._calls.agents.EndSession, EndSessionRequest())

@@ -19,6 +19,7 @@ from bus_client.errors import (
     Unavailable,
     Unreachable,
 )
+from bus_client.goodbyes import Goodbyes
 from bus_client.identity import Identity
 from bus_client.status import from_rpc_error
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -90,6 +91,7 @@ class Calls:
         self._timeout = timeout
         self._metadata: Metadata = ()
         self._introducing = asyncio.Lock()
+        self.goodbyes = Goodbyes()
         self._closed = False
 
     async def introduce(self) -> str:

@@ -48,7 +48,8 @@ _KINDS = frozenset(MessageKind.values())
 async def wait_frames(
     calls: Calls, request: WaitMessagesRequest, *, timeout: float | None = None
 ) -> AsyncGenerator[WaitMessagesResponse]:
-    """The frames of a wait on one thread, across reconnects, until an ending that was asked for.
+    """The frames of a wait on one thread, across reconnects, until an ending that was asked for
+    or a goodbye.
 
     `request` is kept at the cursor of the last frame, and sent as it then is to resume. With a
     `timeout` in seconds the wait ends after it; BusError if the server was not reached by then.
@@ -58,7 +59,7 @@ async def wait_frames(
     give_up = max(deadline, loop.time() + _CONNECT)
     unreached: BusError | None = Unreachable("No answer came.", code="UNAVAILABLE")
     pauses = backoff(0.05, 2.0)
-    introduced = calls.introduced
+    introduced, goodbyes = calls.introduced, calls.goodbyes.count
     strange: BusError | None = None  # the server did not know our token any more
     while True:
         rpc_timeout = None
@@ -105,6 +106,8 @@ async def wait_frames(
             if call is not None:
                 call.cancel()
         await asyncio.sleep(min(max(next(pauses), retry_delay), give_up - loop.time()))
+        if await calls.goodbyes.since(goodbyes):
+            return  # coming again would take the goodbye back
         if loop.time() >= give_up:
             if unreached is not None:
                 raise unreached

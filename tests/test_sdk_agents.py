@@ -37,6 +37,7 @@ from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
     HeartbeatResponse,
     WaitEnding,
+    WaitMessagesRequest,
 )
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
@@ -171,6 +172,26 @@ async def test_a_goodbye_that_failed_was_none(tmp_path: Path) -> None:
             await bus.end_session()
         said = len(script.asked(HeartbeatRequest))
         await until(lambda: len(script.asked(HeartbeatRequest)) > said)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_follow_that_pauses_takes_no_goodbye_back(tmp_path: Path, fails: bool) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
+        handle = await bus.join(THREAD)
+        gone = Failure(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=0.1)
+        script.answer("WaitMessages", started(), gone)
+        script.answer("WaitMessages", started(), batch(1))
+        following = asyncio.ensure_future(anext(handle.follow(), None))
+        await until(lambda: len(script.asked(WaitMessagesRequest)) == 1)
+        if fails:
+            script.answer("EndSession", Failure(grpc.StatusCode.INTERNAL, "INTERNAL"))
+            with pytest.raises(InternalError):
+                await bus.end_session()
+            assert await following is not None
+        else:
+            await bus.end_session()
+            assert await following is None
+            assert len(script.asked(WaitMessagesRequest)) == 1
 
 
 async def test_an_agent_that_is_taken_out_is_silent(tmp_path: Path) -> None:

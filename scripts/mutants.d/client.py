@@ -64,6 +64,11 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
+        "a follow that pauses takes a goodbye back",
+        [Edit("bus_client/stream.py", "if await calls.goodbyes.since(goodbyes):", "if False:")],
+        ["tests/test_sdk_agents.py::test_a_follow_that_pauses_takes_no_goodbye_back"],
+    ),
+    Sabotage(
         "an import drops true repeats",
         [
             Edit(

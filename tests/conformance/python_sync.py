@@ -1,5 +1,7 @@
 """The driver of Python without asyncio: bus_client.sync.BusClient, and the stubs on a channel."""
 
+import ctypes
+import functools
 import json
 import sys
 import threading
@@ -22,6 +24,12 @@ from tests.conformance.python import (
 )
 
 
+def interrupt(thread: int) -> None:
+    """End what blocks a thread as Ctrl-C would in the main one."""
+    target, kind = ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(target, kind)
+
+
 class Driver:
     """The client that the commands work on, and the commands under way, a thread each."""
 
@@ -32,21 +40,18 @@ class Driver:
         self._connecting = threading.Lock()
         #: How each command that can be cancelled is.
         self._cancels: dict[int, Callable[[], object]] = {}
-        self._cancelled: set[int] = set()
+        self._running: list[threading.Thread] = []
 
     def serve(self) -> None:
         """Carry out commands until there are no more."""
-        running = []
         for line in sys.stdin.buffer:
             fields = json.loads(line)
             if fields["do"] in ("open", "close", "cancel"):  # in their place
                 self._carry_out(fields)
                 continue
-            running.append(threading.Thread(target=self._carry_out, args=[fields]))
-            running[-1].start()
+            self._running.append(threading.Thread(target=self._carry_out, args=[fields]))
+            self._running[-1].start()
         self._close({})
-        for thread in running:
-            thread.join()
 
     def _carry_out(self, fields: Fields) -> None:
         number, do = fields["id"], fields["do"]
@@ -56,11 +61,10 @@ class Driver:
             return
         try:
             write(id=number, ok=command(fields) or {})
+        except KeyboardInterrupt:
+            write(id=number, ok={})
         except Exception as error:  # noqa: BLE001 - the runner is told
-            if number in self._cancelled and do == "follow":
-                write(id=number, ok={})
-            else:
-                write(id=number, error=error_of(error))
+            write(id=number, error=error_of(error))
         self._cancels.pop(number, None)
 
     def _open(self, fields: Fields) -> None:
@@ -124,14 +128,11 @@ class Driver:
         return MessageToDict(thread.post(**post_keywords(fields)))
 
     def _follow(self, fields: Fields) -> None:
-        # A client of its own: what blocks a thread ends, for another one, with its client.
-        token = self._token or None
-        with BusClient(self._address, token=token, heartbeats=False) as bus:
-            self._cancels[fields["id"]] = bus.close
-            thread = bus.thread(fields["cursor"]["thread"])
-            thread.position = cursor(fields)
-            for message in thread.follow(**follow_keywords(fields)):
-                write(id=fields["id"], message=MessageToDict(message))
+        thread = self._thread(fields["cursor"])
+        thread.position = cursor(fields)
+        self._cancels[fields["id"]] = functools.partial(interrupt, threading.get_ident())
+        for message in thread.follow(**follow_keywords(fields)):
+            write(id=fields["id"], message=MessageToDict(message))
 
     def _read(self, fields: Fields) -> None:
         thread = self._thread(fields["cursor"])
@@ -143,12 +144,14 @@ class Driver:
 
     def _cancel(self, fields: Fields) -> None:
         if cancel := self._cancels.get(fields["target"]):
-            self._cancelled.add(fields["target"])
             cancel()
 
     def _close(self, _: Fields) -> None:
-        for number in list(self._cancels):
-            self._cancel({"target": number})
+        for cancel in list(self._cancels.values()):
+            cancel()
+        for thread in self._running:
+            thread.join()
+        self._running.clear()
         if self._bus is not None:
             self._bus.close()
         if self._channel is not None:
