@@ -1,11 +1,13 @@
-//! What the commands do: `call` and `wait` with the generated stubs, the rest with the client.
+//! What the commands do: `call`, `wait` and `post_many` with the generated stubs, the rest with the
+//! client.
 use std::time::Duration;
 
+use prost::{Message, Name};
 use serde_json::{Value, json};
-use threadbus_client::{Error, FollowOptions, JoinStart, OnResync, StreamExt, ThreadBus};
-use threadbus_proto::v1::WaitMessagesRequest;
+use threadbus_client::{Error, FollowOptions, JoinStart, OnResync, StreamExt, Stubs, ThreadBus};
+use threadbus_proto::v1::{PostMessagesRequest, WaitMessagesRequest};
 use tokio::time::sleep;
-use tonic::Status;
+use tonic::{Response, Status, Streaming};
 
 use crate::{
     json::{parse, print},
@@ -24,7 +26,10 @@ pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Valu
             let request = if request.is_null() { &nothing } else { request };
             return Ok(within(timeout, call(stubs, text("method"), request)).await?);
         }
-        "wait" => within(timeout, wait(id, &command["request"], bus, timeout)).await?,
+        "wait" => within(timeout, wait(&command["request"], bus.stubs(timeout), id)).await?,
+        "post_many" => {
+            within(timeout, post_many(&command["requests"], bus.stubs(timeout), id)).await?;
+        }
         "register" => bus.register(text("agent"), command["token"].as_str()).await?,
         "join" => {
             let start = match text("start") {
@@ -52,17 +57,27 @@ pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Valu
     Ok(nothing)
 }
 
-async fn wait(
+async fn wait(request: &Value, mut stubs: Stubs, id: u64) -> Result<(), Status> {
+    let request: WaitMessagesRequest = parse(request)?;
+    each(id, "frame", stubs.bus.wait_messages(request).await?).await
+}
+
+async fn post_many(requests: &Value, mut stubs: Stubs, id: u64) -> Result<(), Status> {
+    let requests = requests.as_array().into_iter().flatten().map(parse::<PostMessagesRequest>);
+    let requests = tokio_stream::iter(requests.collect::<Result<Vec<_>, _>>()?);
+    each(id, "response", stubs.bus.post_messages(requests).await?).await
+}
+
+/// Prints what a stream brings, line by line.
+async fn each<M: Message + Name>(
     id: u64,
-    request: &Value,
-    bus: ThreadBus,
-    timeout: Option<Duration>,
+    name: &str,
+    stream: Response<Streaming<M>>,
 ) -> Result<(), Status> {
-    let request = parse::<WaitMessagesRequest>(request)?;
-    let mut frames = bus.stubs(timeout).bus.wait_messages(request).await?.into_inner();
-    while let Some(frame) = frames.message().await? {
-        let frame = print(&frame)?;
-        println!("{}", json!({"id": id, "frame": frame}));
+    let mut stream = stream.into_inner();
+    while let Some(message) = stream.message().await? {
+        let message = print(&message)?;
+        println!("{}", json!({"id": id, name: message}));
     }
     Ok(())
 }
@@ -71,7 +86,6 @@ async fn follow(id: u64, command: &Value, bus: ThreadBus) -> Result<(), Error> {
     let cursor = parse(&command["cursor"])?;
     let mut options = FollowOptions::default();
     options.filter.exclude_own = command["own"] != true;
-    options.keepalive = seconds(&command["keepalive"])?;
     if command["on_resync"] == "continue" {
         options.on_resync = OnResync::Continue;
     }
