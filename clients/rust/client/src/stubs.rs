@@ -13,6 +13,7 @@ use tonic::{
 };
 
 const MAX_RECEIVE: usize = 16 * 1024 * 1024; // by default 4 MiB
+const MAX_WINDOW: u32 = i32::MAX as u32; // HTTP/2 has none larger
 
 /// The generated stubs: each call is made once.
 #[derive(Debug, Clone)]
@@ -73,7 +74,9 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, Status> {
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(30)) // the server allows one every 10 s
         .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true)
+        // By default three follows that nobody reads for a while, 2 MiB each, stop all else.
+        .initial_connection_window_size(MAX_WINDOW);
     Ok(endpoint)
 }
 
