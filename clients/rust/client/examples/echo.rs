@@ -2,7 +2,7 @@
 use std::{env, process::ExitCode};
 
 use serde_json::json;
-use threadbus_client::{Error, FollowOptions, JoinStart, Post, StreamExt, ThreadBus};
+use threadbus_client::{Error, FollowOptions, JoinStart, Post, Received, StreamExt, ThreadBus};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -28,9 +28,9 @@ async fn run(address: &str, thread: &str, name: &str) -> Result<(), Error> {
     println!("{}", json!({"joined": thread, "after_seq": cursor.after_seq}));
 
     let mut messages = bus.follow(cursor, FollowOptions::default());
-    while let Some(message) = messages.next().await {
-        let message = message?;
-        let (seq, content) = (message.seq, &message.content);
+    while let Some(received) = messages.next().await {
+        let Received { message, cursor } = received?;
+        let (seq, content) = (message.seq, message.content);
         println!("{}", json!({"seq": seq, "sender": message.sender, "content": content}));
         if message.mentions.iter().any(|who| who == name) || message.handoff_to == name {
             let answer = Post {
@@ -42,15 +42,11 @@ async fn run(address: &str, thread: &str, name: &str) -> Result<(), Error> {
                 ..Post::default()
             };
             let posted = bus.post(answer).await?;
-            let deduplicated = posted.deduplicated;
-            println!(
-                "{}",
-                json!({"posted": posted.seq, "reply_to": seq, "deduplicated": deduplicated})
-            );
+            let (answer, again) = (posted.seq, posted.deduplicated);
+            println!("{}", json!({"posted": answer, "reply_to": seq, "deduplicated": again}));
         }
-        let stop = content == "stop";
-        bus.mark_read(message.cursor).await?;
-        if stop {
+        bus.mark_read(cursor).await?;
+        if content == "stop" {
             break;
         }
     }

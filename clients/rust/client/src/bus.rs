@@ -1,6 +1,6 @@
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    mem,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -9,88 +9,66 @@ use threadbus_proto::v1::{
     PostMessageRequest, PostMessageResponse, RegisterAgentRequest,
 };
 use tokio::{
-    task::AbortHandle,
+    sync::watch,
+    task::JoinSet,
     time::{Instant, sleep},
 };
-use tonic::{
-    Code, Response, Status,
-    metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Response, Status};
 
 use crate::{
     Error, Stubs,
-    stubs::{Headers, bearer, endpoint},
+    connection::{Connection, bearer},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30); // for a call with its repetitions
 const ATTEMPT: Duration = Duration::from_secs(10); // for one try of it
+const AFTER_FAILURE: Duration = Duration::from_secs(5); // to the next heartbeat
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100); // between heartbeats
-const MAX_READ_CURSORS: usize = 1_000; // in one heartbeat
 
 /// A client of one server. Clones share its connection, its token and its heartbeats.
 #[derive(Debug, Clone)]
 pub struct ThreadBus {
-    shared: Arc<Shared>,
+    connection: Arc<Mutex<Connection>>,
+    session: Arc<Session>,
     timeout: Duration,
 }
 
-#[derive(Debug)]
-struct Shared {
-    endpoint: Endpoint,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    channel: Channel,
-    /// How many channels there were before.
-    generation: u64,
-    token: Option<MetadataValue<Ascii>>,
-    /// What was read and no heartbeat has reported yet, by thread.
-    read: HashMap<String, Cursor>,
-    heartbeats: Option<AbortHandle>,
+#[derive(Debug, Default)]
+struct Session {
+    heartbeats: Mutex<JoinSet<()>>, // dropped: aborted
+    goodbye: watch::Sender<()>,
 }
 
 impl ThreadBus {
-    /// Connects to HOST:PORT or unix:PATH, at the first call. To be called in a tokio runtime.
-    /// With a registered agent's token there is no need to register.
+    /// Connects to HOST:PORT or unix:PATH, at the first call, which carries the token if there is
+    /// one. To be called in a tokio runtime.
     pub fn connect(address: &str, token: Option<&str>) -> Result<Self, Error> {
-        let endpoint = endpoint(address)?;
-        let state = State {
-            channel: endpoint.connect_lazy(),
-            generation: 0,
-            token: token.map(bearer).transpose()?,
-            read: HashMap::new(),
-            heartbeats: None,
-        };
-        let state = Mutex::new(state);
-        Ok(Self { shared: Arc::new(Shared { endpoint, state }), timeout: TIMEOUT })
+        let connection = Arc::new(Mutex::new(Connection::new(address, token)?));
+        Ok(Self { connection, session: Arc::default(), timeout: TIMEOUT })
     }
 
     /// The same client, but its calls give up after `timeout` instead of 30 s.
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { shared: self.shared.clone(), timeout }
+        Self { timeout, ..self.clone() }
     }
 
     /// Calls as `agent` from now on, and says at the server's interval that it is there. With the
-    /// same token it is the same agent the next time; without, the name can be used once.
+    /// same token it is the same agent the next time; without, the name can be used once. Where
+    /// tokens are required, `connect` must have been given the agent's token, too.
     pub async fn register(&self, agent: &str, token: Option<&str>) -> Result<(), Error> {
         let token = token.map_or_else(new_token, str::to_owned);
         let authorization = bearer(&token)?;
         let agent = agent.to_owned();
         let request = RegisterAgentRequest { agent, token, ..Default::default() };
         // With a token of our making it is safe to repeat.
-        self.call(request, |mut stubs, request| async move {
-            stubs.agents.register_agent(request).await
-        })
-        .await?;
+        self.call(request, async |mut stubs, it| stubs.agents.register_agent(it).await).await?;
+        self.connection.lock().unwrap().token = Some(authorization);
 
-        let mut state = self.state();
-        state.end_heartbeats();
-        state.token = Some(authorization);
-        let task = tokio::spawn(heartbeats(Arc::downgrade(&self.shared)));
-        state.heartbeats = Some(task.abort_handle());
+        // On the same connection, but no part of the session: it ends when the client is dropped.
+        let bus = Self { session: Arc::default(), timeout: TIMEOUT, ..self.clone() };
+        let mut heartbeats = JoinSet::new();
+        heartbeats.spawn(bus.heartbeats());
+        *self.session.heartbeats.lock().unwrap() = heartbeats;
         Ok(())
     }
 
@@ -102,11 +80,7 @@ impl ThreadBus {
             start: start.into(),
             ..Default::default()
         };
-        self.call(
-            request,
-            |mut stubs, request| async move { stubs.threads.join_thread(request).await },
-        )
-        .await
+        self.call(request, async |mut stubs, it| stubs.threads.join_thread(it).await).await
     }
 
     /// Posts once, however often it has to be sent: under the request's `request_id`, made when
@@ -118,45 +92,38 @@ impl ThreadBus {
         if request.request_id.is_empty() {
             request.request_id = new_request_id();
         }
-        self.call(
-            request,
-            |mut stubs, request| async move { stubs.bus.post_message(request).await },
-        )
-        .await
+        self.call(request, async |mut stubs, it| stubs.bus.post_message(it).await).await
     }
 
     /// Tells what was read: the next `join` goes on from there.
     pub async fn mark_read(&self, cursor: Cursor) -> Result<(), Error> {
-        self.state().read.insert(cursor.thread.clone(), cursor);
-        self.heartbeat().await.map(drop)
+        self.heartbeat(vec![cursor]).await.map(drop)
     }
 
-    /// Says goodbye: all know that the agent is gone, and what it follows ends.
+    /// Says goodbye: all know that the agent is gone, and what it follows ends. Any later call
+    /// brings it back; its heartbeats come back with `register`.
     pub async fn goodbye(&self) -> Result<(), Error> {
-        self.state().end_heartbeats();
-        self.call(EndSessionRequest {}, |mut stubs, request| async move {
-            stubs.agents.end_session(request).await
-        })
-        .await?;
+        // What comes after the goodbye would take it back: a heartbeat, a follow that comes again.
+        self.session.goodbye.send_replace(());
+        let mut heartbeats = mem::take(&mut *self.session.heartbeats.lock().unwrap());
+        heartbeats.shutdown().await;
+        let request = EndSessionRequest {};
+        self.call(request, async |mut stubs, it| stubs.agents.end_session(it).await).await?;
         Ok(())
     }
 
     /// Any unary call that is safe to repeat, repeated while time may cure its failure. `method`
-    /// is such as `|mut stubs, request| async move { stubs.threads.get_thread(request).await }`.
-    pub async fn call<Q, A, F>(
+    /// is such as `async |mut stubs, request| stubs.threads.get_thread(request).await`.
+    pub async fn call<Q: Clone, A>(
         &self,
         request: Q,
-        method: impl Fn(Stubs, Q) -> F,
-    ) -> Result<A, Error>
-    where
-        Q: Clone,
-        F: Future<Output = Result<Response<A>, Status>>,
-    {
-        let until = Instant::now() + self.timeout;
+        method: impl AsyncFn(Stubs, Q) -> Result<Response<A>, Status>,
+    ) -> Result<A, Error> {
+        let began = Instant::now();
         let (mut failures, mut doubt) = (0, false);
         loop {
-            let limit = ATTEMPT.min(until - Instant::now());
-            let (stubs, generation) = self.connection(Some(limit));
+            let limit = ATTEMPT.min(self.timeout.saturating_sub(began.elapsed()));
+            let (stubs, number) = self.connection(Some(limit));
             let result = tokio::select! {
                 biased; // else tonic's own timer could be first, and that one says CANCELLED
                 () = sleep(limit) => Err(Status::deadline_exceeded("no answer in time")),
@@ -167,13 +134,14 @@ impl ThreadBus {
                 Err(status) => Error::from(status),
             };
             doubt |= error.outcome_unknown;
+            // A refusal says that it was not done before, either.
             error.outcome_unknown |= doubt && error.retryable;
             let pause = backoff(failures).max(error.retry_delay);
-            if !error.retryable || Instant::now() + pause >= until {
+            if !error.retryable || began.elapsed() + pause >= self.timeout {
                 return Err(error);
             }
             if error.code() == Code::DeadlineExceeded {
-                self.renew(generation);
+                self.renew(number);
             }
             sleep(pause).await;
             failures += 1;
@@ -186,66 +154,34 @@ impl ThreadBus {
         self.connection(timeout).0
     }
 
-    /// The stubs, and which channel they use.
+    /// The stubs, and the number of the channel that they use.
     pub(crate) fn connection(&self, timeout: Option<Duration>) -> (Stubs, u64) {
-        let state = self.state();
-        let headers = Headers { token: state.token.clone(), timeout };
-        (Stubs::new(state.channel.clone(), headers), state.generation)
+        let connection = self.connection.lock().unwrap();
+        (connection.stubs(timeout), connection.number)
     }
 
-    /// What was accepted and then says nothing may do so for long: the next call connects anew.
-    /// Calls under way on the silent channel go on.
     pub(crate) fn renew(&self, silent: u64) {
-        let mut state = self.state();
-        if state.generation == silent {
-            state.channel = self.shared.endpoint.connect_lazy();
-            state.generation += 1;
+        self.connection.lock().unwrap().renew(silent);
+    }
+
+    /// Tells of the goodbyes from now on.
+    pub(crate) fn goodbyes(&self) -> watch::Receiver<()> {
+        self.session.goodbye.subscribe()
+    }
+
+    async fn heartbeats(self) {
+        loop {
+            // call() has repeated it already; what still fails is not cured by haste.
+            let pause = self.heartbeat(Vec::new()).await.unwrap_or(AFTER_FAILURE);
+            sleep(pause).await;
         }
     }
 
     /// Says that the agent is there and what it has read. Returns the time until the next one.
-    async fn heartbeat(&self) -> Result<Duration, Error> {
-        let read = self.state().read.values().take(MAX_READ_CURSORS).cloned().collect();
-        let request = HeartbeatRequest { read_cursors: read, ..Default::default() };
-        let result = self
-            .call(request.clone(), |mut stubs, request| async move {
-                stubs.bus.heartbeat(request).await
-            })
-            .await;
-        // What was not told stays for the next one, but not what was refused.
-        if !matches!(&result, Err(error) if error.retryable) {
-            self.state().read.retain(|_, cursor| !request.read_cursors.contains(cursor));
-        }
-        Ok(duration(result?.heartbeat_interval).max(SHORTEST_PAUSE))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn end_heartbeats(&mut self) {
-        if let Some(task) = self.heartbeats.take() {
-            task.abort();
-        }
-    }
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        self.end_heartbeats();
-    }
-}
-
-/// Sends heartbeats for as long as anybody holds the client.
-async fn heartbeats(client: Weak<Shared>) {
-    while let Some(shared) = client.upgrade() {
-        let bus = ThreadBus { shared, timeout: TIMEOUT };
-        // call() has repeated it already; what still fails is not cured by haste.
-        let pause = bus.heartbeat().await.unwrap_or(Duration::from_secs(5));
-        drop(bus);
-        sleep(pause).await;
+    async fn heartbeat(&self, read_cursors: Vec<Cursor>) -> Result<Duration, Error> {
+        let request = HeartbeatRequest { read_cursors, ..Default::default() };
+        let beat = self.call(request, async |mut stubs, it| stubs.bus.heartbeat(it).await).await?;
+        Ok(duration(beat.heartbeat_interval).max(SHORTEST_PAUSE))
     }
 }
 

@@ -7,8 +7,7 @@ use tonic_types::StatusExt;
 /// A refusal, whose `reason` errors.proto explains; or no answer, and `reason` is empty.
 #[derive(Debug, Clone)]
 pub struct Error {
-    /// Code, message and details. `tonic_types::StatusExt` reads BadRequest, ResourceInfo and so
-    /// on.
+    /// Code, message and details. `tonic_types::StatusExt` reads BadRequest, ResourceInfo …
     pub status: Status,
     /// Such as `SEQ_CONFLICT`.
     pub reason: String,
@@ -60,13 +59,8 @@ impl Error {
     }
 
     pub(crate) fn cursor_lost(resync: WaitResync) -> Self {
-        let cursor = resync.requested.clone().unwrap_or_default();
-        let message = format!(
-            "{}: {} is not what it was at {}",
-            resync.reason().as_str_name(),
-            cursor.thread,
-            cursor.after_seq
-        );
+        let thread = resync.requested.as_ref().map_or("", |cursor| &cursor.thread);
+        let message = format!("{}: the cursor of {thread} is lost", resync.reason().as_str_name());
         Self { resync: Some(Box::new(resync)), ..Status::out_of_range(message).into() }
     }
 }
@@ -75,40 +69,29 @@ impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let status = by_connection(status);
         let details = status.get_error_details();
-        let info = details.error_info().filter(|info| info.domain == "threadbus");
-        let code = status.code();
-        let no_answer = matches!(
-            code,
-            Code::Cancelled
-                | Code::Unknown
-                | Code::DeadlineExceeded
-                | Code::Internal
-                | Code::Unavailable
-        );
-        Self {
-            retryable: if info.is_some() { code == Code::Unavailable } else { no_answer },
-            outcome_unknown: if info.is_some() { code == Code::Internal } else { no_answer },
-            retry_delay: details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default(),
-            reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
-            metadata: info.map(|info| info.metadata.clone()).unwrap_or_default(),
-            resync: None,
-            status,
-        }
+        let info = details.error_info().filter(|info| info.domain == "threadbus").cloned();
+        let (retryable, outcome_unknown) = match (&info, status.code()) {
+            (Some(_), Code::Unavailable) => (true, false),
+            (Some(_), Code::Internal) => (false, true),
+            (None, Code::Cancelled | Code::Unknown | Code::DeadlineExceeded) => (true, true),
+            (None, Code::Internal | Code::Unavailable) => (true, true),
+            _ => (false, false),
+        };
+        let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
+        let retry_delay =
+            details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
+        Self { status, reason, metadata, retry_delay, retryable, outcome_unknown, resync: None }
     }
 }
 
 /// A status that has a source is not the server's: the connection failed. tonic then says UNKNOWN
-/// or CANCELLED, and leaves the cause to the source; gRPC has UNAVAILABLE for it.
+/// or CANCELLED and "transport error"; gRPC has UNAVAILABLE for it, and the deepest source the cause.
 fn by_connection(status: Status) -> Status {
     let Some(mut cause) = status.source() else { return status };
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    let (message, cause) = (status.message(), cause.to_string());
-    Status::unavailable(match message.ends_with(&cause) {
-        true => cause,
-        false => format!("{message}: {cause}"),
-    })
+    Status::unavailable(cause.to_string())
 }
 
 impl fmt::Display for Error {

@@ -1,29 +1,26 @@
-use std::{ops::Deref, time::Duration};
+use std::{pin::pin, time::Duration};
 
-use async_stream::try_stream;
+use async_stream::{stream, try_stream};
 use threadbus_proto::v1::{
     Cursor, Message, MessageFilter, MessageKind, ThreadPosition, WaitMessagesRequest,
-    WaitMessagesResponse, wait_ending::Reason, wait_messages_response::Frame,
+    wait_ending::Reason, wait_messages_response::Frame,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Status};
 
 use crate::{
-    Error, Stubs, ThreadBus,
+    Error, ThreadBus,
     bus::{backoff, duration},
 };
 
 const FIRST_FRAME: Duration = Duration::from_secs(20); // to connect and to say `started`
-const LAST_STATUS: Duration = Duration::from_secs(1); // after `ending`
 
 /// How to follow.
 #[derive(Debug, Clone)]
 pub struct FollowOptions {
     /// Which messages. By default all but one's own.
     pub filter: MessageFilter,
-    /// The wished interval of signs of life, from 1 s. None = the server's.
-    pub keepalive: Option<Duration>,
     /// What to do when the cursor is of another history of the thread.
     pub on_resync: OnResync,
 }
@@ -40,25 +37,17 @@ pub enum OnResync {
 impl Default for FollowOptions {
     fn default() -> Self {
         let filter = MessageFilter { exclude_own: true, ..Default::default() };
-        Self { filter, keepalive: None, on_resync: OnResync::Fail }
+        Self { filter, on_resync: OnResync::Fail }
     }
 }
 
-/// A message of a followed thread. It is used like the [`Message`] that it holds.
+/// A message of a followed thread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     /// The message.
     pub message: Message,
     /// The position behind it, for `mark_read`.
     pub cursor: Cursor,
-}
-
-impl Deref for Received {
-    type Target = Message;
-
-    fn deref(&self) -> &Message {
-        &self.message
-    }
 }
 
 impl ThreadBus {
@@ -70,105 +59,101 @@ impl ThreadBus {
         cursor: Cursor,
         options: FollowOptions,
     ) -> impl Stream<Item = Result<Received, Error>> + Send + Unpin + 'static {
-        Box::pin(follow(self.clone(), cursor, options))
+        let mut goodbyes = self.goodbyes();
+        let messages = messages(self.clone(), cursor, options);
+        Box::pin(stream! {
+            let mut messages = pin!(messages);
+            while let Some(message) = tokio::select! {
+                biased; // to come again after a goodbye would take it back
+                _ = goodbyes.changed() => None,
+                message = messages.next() => message,
+            } {
+                yield message;
+            }
+        })
     }
 }
 
-fn follow(
+fn messages(
     bus: ThreadBus,
-    mut cursor: Cursor,
+    cursor: Cursor,
     options: FollowOptions,
-) -> impl Stream<Item = Result<Received, Error>> + Send {
+) -> impl Stream<Item = Result<Received, Error>> {
+    let (threads, filter) = (vec![cursor], Some(options.filter));
+    let mut request = WaitMessagesRequest { threads, filter, ..Default::default() };
     try_stream! {
         let mut failures = 0;
         loop {
-            let (mut patience, mut pause) = (FIRST_FRAME, Duration::ZERO);
-            let (mut ending, mut failure) = (None, None);
-            let (stubs, generation) = bus.connection(None);
-            let mut frames = Box::pin(frames(stubs, request(&cursor, &options)));
-            loop {
-                let frame = match timeout(patience, frames.next()).await {
-                    Ok(Some(Ok(frame))) => frame.frame,
-                    Ok(Some(Err(status))) => {
-                        failure = Some(Error::from(status));
-                        break;
+            let mut frames = Box::pin(wait(bus.clone(), request.clone()));
+            let mut pause = None;
+            while pause.is_none() && let Some(next) = frames.next().await {
+                let frame = match next {
+                    Ok(frame) => frame,
+                    Err(error) if error.retryable || error.code() == Code::Internal => {
+                        pause = Some(error.retry_delay);
+                        continue;
                     }
-                    Ok(None) => break,
-                    Err(_) => {
-                        bus.renew(generation); // the connection is dead
-                        break;
-                    }
+                    Err(error) => Err(error)?,
                 };
-                match &frame {
-                    Some(Frame::Started(started)) => {
-                        patience = duration(started.keepalive_interval).mul_f64(2.5);
-                    }
-                    _ => failures = 0,
+                if !matches!(frame, Some(Frame::Started(_))) {
+                    failures = 0;
                 }
-                let moved = match frame {
+                let cursor = match frame {
                     Some(Frame::Messages(batch)) => {
-                        let moved = batch.cursor.unwrap_or_default();
+                        let behind = batch.cursor.unwrap_or_default();
                         for message in batch.messages {
                             if MessageKind::try_from(message.kind).is_ok() {
-                                let cursor = Cursor { after_seq: message.seq, ..moved.clone() };
+                                let cursor = Cursor { after_seq: message.seq, ..behind.clone() };
                                 yield Received { message, cursor };
                             } // else a kind of tomorrow
                         }
-                        Some(moved)
+                        Some(behind)
                     }
                     Some(Frame::CaughtUp(position)) => position.cursor,
                     Some(Frame::Keepalive(keepalive)) => only(keepalive.threads),
-                    Some(Frame::Resync(resync)) => {
-                        if options.on_resync == OnResync::Fail {
-                            Err(Error::cursor_lost(resync))?;
+                    Some(Frame::Resync(resync)) => match options.on_resync {
+                        OnResync::Fail => Err(Error::cursor_lost(resync))?,
+                        OnResync::Continue => resync.position.and_then(|position| position.cursor),
+                    },
+                    Some(Frame::Ending(ending)) => {
+                        if let Reason::ThreadsClosed | Reason::SessionEnded = ending.reason() {
                             return;
                         }
-                        resync.position.and_then(|position| position.cursor)
-                    }
-                    Some(Frame::Ending(end)) => {
-                        ending = Some(end.reason());
-                        (patience, pause) = (LAST_STATUS, duration(end.retry_delay));
-                        only(end.threads)
+                        pause = Some(duration(ending.retry_delay)); // no matter what status follows
+                        only(ending.threads)
                     }
                     _ => None, // `started`, or a frame of tomorrow
                 };
-                cursor = moved.unwrap_or(cursor);
+                request.threads = cursor.map_or(request.threads, |cursor| vec![cursor]);
             }
             drop(frames);
-            if let Some(Reason::ThreadsClosed | Reason::SessionEnded) = ending {
-                return;
-            }
-            // After `ending` nothing is a failure.
-            if let (Some(error), None) = (failure, ending) {
-                pause = error.retry_delay;
-                if !error.retryable && error.code() != Code::Internal {
-                    Err(error)?;
-                }
-            }
-            sleep(pause.max(backoff(failures))).await;
+            sleep(pause.unwrap_or_default().max(backoff(failures))).await;
             failures += 1;
         }
     }
 }
 
-fn request(cursor: &Cursor, options: &FollowOptions) -> WaitMessagesRequest {
-    WaitMessagesRequest {
-        threads: vec![cursor.clone()],
-        filter: Some(options.filter.clone()),
-        keepalive_interval: options.keepalive.and_then(|wish| wish.try_into().ok()),
-        ..Default::default()
-    }
-}
-
-/// The frames of one wait. Connecting is part of the first one's time.
-fn frames(
-    mut stubs: Stubs,
+/// The frames of one call of WaitMessages, None for those of tomorrow. To drop it is to cancel it.
+fn wait(
+    bus: ThreadBus,
     request: WaitMessagesRequest,
-) -> impl Stream<Item = Result<WaitMessagesResponse, Status>> {
+) -> impl Stream<Item = Result<Option<Frame>, Error>> {
     try_stream! {
-        let mut frames = stubs.bus.wait_messages(request).await?.into_inner();
-        while let Some(frame) = frames.message().await? {
-            yield frame;
+        let (mut stubs, channel) = bus.connection(None);
+        let dead = |_| {
+            bus.renew(channel);
+            Status::unavailable("no sign of life from the server")
+        };
+        let mut patience = FIRST_FRAME;
+        let mut until = Instant::now() + patience;
+        let opened = timeout_at(until, stubs.bus.wait_messages(request)).await.map_err(dead)?;
+        let mut frames = opened?.into_inner();
+        while let Some(response) = timeout_at(until, frames.message()).await.map_err(dead)?? {
+            if let Some(Frame::Started(started)) = &response.frame {
+                patience = duration(started.keepalive_interval).mul_f64(2.5);
+            }
+            yield response.frame;
+            until = Instant::now() + patience; // the time that the caller took is its own
         }
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! ```no_run
 //! # async fn agent(token: &str) -> Result<(), threadbus_client::Error> {
-//! use threadbus_client::{FollowOptions, JoinStart, Post, StreamExt, ThreadBus};
+//! use threadbus_client::{FollowOptions, JoinStart, Post, Received, StreamExt, ThreadBus};
 //!
 //! let bus = ThreadBus::connect("127.0.0.1:7420", None)?;
 //! bus.register("reviewer", Some(token)).await?;
 //! let cursor = bus.join("design", JoinStart::Head).await?.cursor.unwrap_or_default();
 //! let mut messages = bus.follow(cursor, FollowOptions::default());
-//! while let Some(message) = messages.next().await {
-//!     let message = message?;
+//! while let Some(received) = messages.next().await {
+//!     let Received { message, cursor } = received?;
 //!     bus.post(Post {
 //!         thread: "design".into(),
 //!         content: "Looks good.".into(),
@@ -17,7 +17,7 @@
 //!         ..Post::default()
 //!     })
 //!     .await?;
-//!     bus.mark_read(message.cursor).await?;
+//!     bus.mark_read(cursor).await?;
 //! }
 //! # Ok(())
 //! # }
@@ -28,14 +28,14 @@
 #![warn(missing_docs)]
 
 mod bus;
+mod connection;
 mod error;
 mod follow;
-mod stubs;
 
 pub use bus::ThreadBus;
+pub use connection::{Headers, Stubs, Transport};
 pub use error::Error;
 pub use follow::{FollowOptions, OnResync, Received};
-pub use stubs::{Headers, Stubs, Transport};
 pub use threadbus_proto::v1;
 pub use threadbus_proto::v1::{Cursor, JoinStart, PostMessageRequest as Post};
 pub use tokio_stream::StreamExt;

@@ -1,0 +1,109 @@
+use std::time::Duration;
+
+use threadbus_proto::v1::{
+    agent_service_client::AgentServiceClient, bus_service_client::BusServiceClient,
+    thread_service_client::ThreadServiceClient,
+};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+const MAX_RECEIVE: usize = 16 * 1024 * 1024; // by default 4 MiB
+const MAX_WINDOW: u32 = i32::MAX as u32; // HTTP/2 has none larger
+
+/// The generated stubs: each call is made once.
+#[derive(Debug, Clone)]
+pub struct Stubs {
+    /// Registration and sessions.
+    pub agents: AgentServiceClient<Transport>,
+    /// Post, wait, heartbeat, read.
+    pub bus: BusServiceClient<Transport>,
+    /// Threads and who takes part in them.
+    pub threads: ThreadServiceClient<Transport>,
+}
+
+/// A channel whose calls carry the token and a deadline.
+pub type Transport = InterceptedService<Channel, Headers>;
+
+/// What every call carries.
+#[derive(Debug, Clone)]
+pub struct Headers {
+    token: Option<MetadataValue<Ascii>>,
+    timeout: Option<Duration>,
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        if let Some(timeout) = self.timeout {
+            request.set_timeout(timeout);
+        }
+        Ok(request)
+    }
+}
+
+/// The channel that calls use now, and the token that they carry now.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    endpoint: Endpoint,
+    channel: Channel,
+    /// How many channels there were before.
+    pub number: u64,
+    pub token: Option<MetadataValue<Ascii>>,
+}
+
+impl Connection {
+    /// To HOST:PORT or unix:PATH, at the first call.
+    pub fn new(address: &str, token: Option<&str>) -> Result<Self, Status> {
+        let uri = match address.starts_with("unix:") {
+            true => address.to_owned(),
+            false => format!("http://{address}"),
+        };
+        // tonic knows no proxies and reads none from the environment, so loopback needs no
+        // exception. Nor has it a backoff between attempts to connect: each call makes one, and
+        // the pauses of call() and follow() keep them apart.
+        let endpoint = Endpoint::from_shared(uri)
+            .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(30)) // the server allows one every 10 s
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            // By default three follows that nobody reads for a while, 2 MiB each, stop all else.
+            .initial_connection_window_size(MAX_WINDOW);
+        let (channel, token) = (endpoint.connect_lazy(), token.map(bearer).transpose()?);
+        Ok(Self { endpoint, channel, number: 0, token })
+    }
+
+    pub fn stubs(&self, timeout: Option<Duration>) -> Stubs {
+        let headers = Headers { token: self.token.clone(), timeout };
+        let transport = InterceptedService::new(self.channel.clone(), headers);
+        Stubs {
+            agents: AgentServiceClient::new(transport.clone())
+                .max_decoding_message_size(MAX_RECEIVE),
+            bus: BusServiceClient::new(transport.clone()).max_decoding_message_size(MAX_RECEIVE),
+            threads: ThreadServiceClient::new(transport).max_decoding_message_size(MAX_RECEIVE),
+        }
+    }
+
+    /// What was accepted and then says nothing may do so for long: the next call connects anew.
+    /// Calls under way on the silent channel go on.
+    pub fn renew(&mut self, silent: u64) {
+        if self.number == silent {
+            self.channel = self.endpoint.connect_lazy();
+            self.number += 1;
+        }
+    }
+}
+
+/// The metadata `authorization`.
+pub(crate) fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Status> {
+    let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| Status::invalid_argument("the token has characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
