@@ -64,7 +64,7 @@ BREAKS = [
                 "        if False:\n",
             ),
         ],
-        red=frozenset({"dedup", "lost-answer"}),
+        red=frozenset({"dedup", "lost-answer", "many"}),
         perhaps=frozenset({"unknown-outcome"}),  # whether the server took in the first one
     ),
     Break(
@@ -78,10 +78,11 @@ BREAKS = [
         ],
         red=frozenset(
             {
-                *("finite", "deadline-wait", "drain", "closed", "session"),
-                *("resync-ahead", "int64"),  # whose waits are finite
+                *("finite", "deadline-wait", "drain", "closed", "session-elsewhere"),
+                *("resync-ahead", "int64", "close-away"),  # whose waits are finite
             }
         ),
+        perhaps=frozenset({"session"}),  # whether the client ends its follows itself
     ),
     Break(
         "resync",
@@ -106,8 +107,8 @@ BREAKS = [
         # All that look at an error's reason, or at what goes with it.
         red=frozenset(
             {
-                *("errors", "dedup", "race", "explicit-zero"),
-                *("large", "int64", "token", "resync-epoch"),
+                *("errors", "dedup", "refused-after-doubt", "race", "explicit-zero"),
+                *("many", "large", "int64", "token", "resync-epoch", "poison"),
             }
         ),
     ),
