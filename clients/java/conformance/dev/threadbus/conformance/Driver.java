@@ -21,12 +21,16 @@ import dev.threadbus.v1.Cursor;
 import dev.threadbus.v1.JoinStart;
 import dev.threadbus.v1.MessageFilter;
 import dev.threadbus.v1.PostMessageRequest;
+import dev.threadbus.v1.PostMessagesRequest;
 import dev.threadbus.v1.ThreadServiceGrpc;
 import dev.threadbus.v1.WaitMessagesRequest;
 import io.grpc.CallOptions;
 import io.grpc.MethodDescriptor;
 import io.grpc.ServiceDescriptor;
+import io.grpc.Status;
+import io.grpc.StatusException;
 import io.grpc.StatusRuntimeException;
+import io.grpc.stub.AbstractStub;
 import io.grpc.stub.ClientCalls;
 import java.io.BufferedReader;
 import java.io.FileDescriptor;
@@ -36,6 +40,8 @@ import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -47,10 +53,11 @@ public final class Driver {
       "open", Set.of("address", "token"),
       "call", Set.of("method", "request", "timeout"),
       "wait", Set.of("request", "timeout"),
+      "post_many", Set.of("requests", "timeout"),
       "register", Set.of("agent", "token"),
       "join", Set.of("thread", "start"),
       "post", Set.of("request", "timeout"),
-      "follow", Set.of("cursor", "on_resync", "keepalive", "own"),
+      "follow", Set.of("cursor", "on_resync", "own"),
       "read", Set.of("cursor"),
       "cancel", Set.of("target"));
   private static final TypeRegistry DETAILS = TypeRegistry.newBuilder()
@@ -130,12 +137,10 @@ public final class Driver {
       }
       case "wait" -> {
         var request = parse(command.get("request"), WaitMessagesRequest.newBuilder()).build();
-        var stub = BusServiceGrpc.newBlockingStub(bus.channel());
-        if (command.has("timeout")) {
-          stub = stub.withDeadlineAfter(seconds(command, "timeout"));
-        }
+        var stub = timed(BusServiceGrpc.newBlockingStub(bus.channel()), command);
         stub.waitMessages(request).forEachRemaining(frame -> write(id, "frame", json(frame)));
       }
+      case "post_many" -> postMany(id, command);
       case "register" -> bus.register(text(command, "agent"), text(command, "token"));
       case "join" -> {
         String start = command.has("start") ? text(command, "start") : "JOIN_START_UNSPECIFIED";
@@ -178,12 +183,33 @@ public final class Driver {
     return ClientCalls.blockingUnaryCall(bus.channel(), method, options, request);
   }
 
+  private void postMany(long id, JsonObject command) throws InvalidProtocolBufferException {
+    List<PostMessagesRequest> requests = new ArrayList<>();
+    for (JsonElement request : command.get("requests").getAsJsonArray()) {
+      requests.add(parse(request, PostMessagesRequest.newBuilder()).build());
+    }
+    var posting = timed(BusServiceGrpc.newBlockingV2Stub(bus.channel()), command).postMessages();
+    try {
+      for (PostMessagesRequest request : requests) {
+        posting.write(request);
+      }
+      posting.halfClose();
+      for (var response = posting.read(); response != null; response = posting.read()) {
+        write(id, "response", json(response));
+      }
+    } catch (InterruptedException cancelled) {
+      posting.cancel("cancelled", cancelled);
+      throw Status.CANCELLED.asRuntimeException();
+    } catch (StatusException failure) {
+      throw new BusException(failure);
+    }
+  }
+
   private void follow(long id, JsonObject command) throws InvalidProtocolBufferException {
     boolean own = command.has("own") && command.get("own").getAsBoolean();
-    Duration keepalive = command.has("keepalive") ? seconds(command, "keepalive") : Duration.ZERO;
     boolean goOn = text(command, "on_resync").equals("continue");
     MessageFilter filter = MessageFilter.newBuilder().setExcludeOwn(!own).build();
-    var options = new Follow.Options(filter, keepalive, goOn);
+    var options = new Follow.Options(filter, Duration.ZERO, goOn);
     try (Follow follow = bus.follow(cursor(command), options)) {
       follow.forEachRemaining(message -> write(id, "message", json(message)));
     }
@@ -193,6 +219,10 @@ public final class Driver {
     if (bus != null) {
       bus.close();
     }
+  }
+
+  private static <S extends AbstractStub<S>> S timed(S stub, JsonObject command) {
+    return command.has("timeout") ? stub.withDeadlineAfter(seconds(command, "timeout")) : stub;
   }
 
   private static Cursor cursor(JsonObject command) throws InvalidProtocolBufferException {
