@@ -207,11 +207,17 @@ public final class Driver {
 
   private void follow(long id, JsonObject command) throws InvalidProtocolBufferException {
     boolean own = command.has("own") && command.get("own").getAsBoolean();
-    boolean goOn = text(command, "on_resync").equals("continue");
     MessageFilter filter = MessageFilter.newBuilder().setExcludeOwn(!own).build();
-    var options = new Follow.Options(filter, Duration.ZERO, goOn);
-    try (Follow follow = bus.follow(cursor(command), options)) {
-      follow.forEachRemaining(message -> write(id, "message", json(message)));
+    for (Cursor cursor = cursor(command); cursor != null;) {
+      try (Follow follow = bus.follow(cursor, filter)) {
+        cursor = null;
+        follow.forEachRemaining(message -> write(id, "message", json(message)));
+      } catch (CursorLostException lost) {
+        if (!text(command, "on_resync").equals("continue")) {
+          throw lost;
+        }
+        cursor = lost.resync().getPosition().getCursor();
+      }
     }
   }
 

@@ -12,8 +12,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
-import java.util.stream.Collectors;
-import java.util.stream.Stream;
 
 /** A refusal, whose {@link #reason} errors.proto explains; or no answer, and it is empty. */
 public final class BusException extends RuntimeException {
@@ -23,33 +21,42 @@ public final class BusException extends RuntimeException {
 
   private final Status.Code code;
   private final List<Any> details;
-  private String reason = "";
-  private Map<String, String> metadata = Map.of();
-  private Duration retryDelay = Duration.ZERO;
-  private boolean inDoubt;
+  private final boolean outcomeUnknown;
+  private ErrorInfo info = ErrorInfo.getDefaultInstance();
+  private RetryInfo retry = RetryInfo.getDefaultInstance();
 
   /** What the StatusException or StatusRuntimeException of a generated stub means. */
   public BusException(Throwable failure) {
+    this(failure, false);
+  }
+
+  /** With {@code inDoubt} an earlier try of the same call had no answer. */
+  BusException(Throwable failure, boolean inDoubt) {
     super(describe(Status.fromThrowable(failure)), failure);
     code = Status.fromThrowable(failure).getCode();
     com.google.rpc.Status status = StatusProto.fromThrowable(failure);
     details = status == null ? List.of() : status.getDetailsList();
     try {
       for (Any detail : details) {
-        if (detail.is(ErrorInfo.class)) {
-          ErrorInfo info = detail.unpack(ErrorInfo.class);
-          if (info.getDomain().equals("threadbus")) {
-            reason = info.getReason();
-            metadata = info.getMetadataMap();
-          }
-        } else if (detail.is(RetryInfo.class)) {
-          retryDelay = ThreadBus.duration(detail.unpack(RetryInfo.class).getRetryDelay());
+        if (detail.is(RetryInfo.class)) {
+          retry = detail.unpack(RetryInfo.class);
+        } else if (detail.is(ErrorInfo.class)) {
+          ErrorInfo found = detail.unpack(ErrorInfo.class);
+          info = found.getDomain().equals("threadbus") ? found : info;
         }
       }
     } catch (InvalidProtocolBufferException ignored) {
       // Not from this server, then: what could be read stands.
     }
-    inDoubt = reason.isEmpty() ? retryable() : code == Status.Code.INTERNAL;
+    boolean noWord = reason().isEmpty() ? retryable() : code == Status.Code.INTERNAL;
+    // A refusal says that it was not done before, either.
+    outcomeUnknown = noWord || inDoubt && retryable();
+  }
+
+  private static String describe(Status status) {
+    Throwable cause = status.getCause(); // of "io exception", say: connection refused
+    String said = Objects.requireNonNullElse(status.getDescription(), status.getCode().name());
+    return cause == null ? said : said + ": " + cause.getMessage();
   }
 
   /** The status code, such as ABORTED. */
@@ -59,12 +66,12 @@ public final class BusException extends RuntimeException {
 
   /** Why, such as SEQ_CONFLICT: an ErrorReason without its prefix. Empty = the bus did not say. */
   public String reason() {
-    return reason;
+    return info.getReason();
   }
 
   /** What the reason comes with, such as last_seq. */
   public Map<String, String> metadata() {
-    return metadata;
+    return info.getMetadataMap();
   }
 
   /** All details of the status: BadRequest, ResourceInfo and so on, from com.google.rpc. */
@@ -74,33 +81,16 @@ public final class BusException extends RuntimeException {
 
   /** How long the server asks to wait before the next try; zero when it does not say. */
   public Duration retryDelay() {
-    return retryDelay;
+    return Duration.ofMillis(ThreadBus.milliseconds(retry.getRetryDelay()));
   }
 
   /** Whether the same call may go well later. */
   public boolean retryable() {
-    return reason.isEmpty() ? NO_ANSWER.contains(code) : code == Status.Code.UNAVAILABLE;
+    return reason().isEmpty() ? NO_ANSWER.contains(code) : code == Status.Code.UNAVAILABLE;
   }
 
   /** Perhaps it was done: repeat a post with the same request_id, or not at all. */
   public boolean outcomeUnknown() {
-    return inDoubt;
-  }
-
-  private static String describe(Status status) {
-    String cause = status.getCause() == null ? null : status.getCause().getMessage();
-    return Stream.of(status.getDescription(), cause) // such as: io exception, connection refused
-        .filter(Objects::nonNull).collect(Collectors.joining(": "));
-  }
-
-  /** Coming again does not cure it. */
-  boolean isFinal() {
-    return !retryable() && code != Status.Code.INTERNAL;
-  }
-
-  /** An earlier try had no answer, so this one's does not tell what became of it. */
-  BusException inDoubt() {
-    inDoubt = true;
-    return this;
+    return outcomeUnknown;
   }
 }

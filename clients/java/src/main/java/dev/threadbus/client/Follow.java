@@ -1,21 +1,22 @@
 package dev.threadbus.client;
 
+import dev.threadbus.v1.BusServiceGrpc;
 import dev.threadbus.v1.Cursor;
 import dev.threadbus.v1.Message;
 import dev.threadbus.v1.MessageFilter;
 import dev.threadbus.v1.MessageKind;
 import dev.threadbus.v1.ThreadPosition;
-import dev.threadbus.v1.WaitEnding;
+import dev.threadbus.v1.WaitEnding.Reason;
 import dev.threadbus.v1.WaitMessagesRequest;
 import dev.threadbus.v1.WaitMessagesResponse;
 import io.grpc.ManagedChannel;
-import io.grpc.StatusRuntimeException;
-import java.time.Duration;
+import io.grpc.Status;
+import io.grpc.StatusException;
+import io.grpc.stub.BlockingClientCall;
 import java.util.Collections;
 import java.util.Iterator;
-import java.util.List;
 import java.util.NoSuchElementException;
-import java.util.concurrent.CountDownLatch;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
@@ -29,48 +30,62 @@ import java.util.concurrent.TimeoutException;
  * thread iterates; close it when leaving early.
  */
 public final class Follow implements Iterable<Message>, Iterator<Message>, AutoCloseable {
-  private static final Duration FIRST_FRAME = Duration.ofSeconds(20); // to connect, too
-  private static final Duration STATUS = Duration.ofSeconds(1); // to end after `ending`
+  private static final long FIRST_FRAME = 20_000; // milliseconds, to connect, too
+  private static final long STATUS = 1_000; // for the call to end after `ending`
 
-  /**
-   * How to follow.
-   *
-   * @param filter which messages; what is set here counts, so {@code exclude_own} as well
-   * @param keepalive a wish for the time between signs of life; zero = the server's default
-   * @param continueOnResync go on where the server does instead of throwing CursorLostException
-   */
-  public record Options(MessageFilter filter, Duration keepalive, boolean continueOnResync) {
-    /** The messages of others; a lost cursor is thrown. */
-    public static final Options DEFAULT = new Options(
-        MessageFilter.newBuilder().setExcludeOwn(true).build(), Duration.ZERO, false);
-  }
-
-  private final ThreadBus bus;
+  private final Set<Follow> follows; // of the client, that are not closed
   private final Connection connection;
-  private final Options options;
-  private final CountDownLatch closed = new CountDownLatch(1);
+  private final MessageFilter filter;
+  private volatile boolean closed;
   private Cursor cursor; // after what was handed out
   private Cursor end; // after the batch
   private Iterator<Message> batch = Collections.emptyIterator();
-  private Message next;
 
-  private volatile Wait wait; // null = to be opened
+  private BlockingClientCall<?, WaitMessagesResponse> call; // null = to be opened
   private ManagedChannel channel; // that it is on
-  private Duration patience;
-  private WaitEnding ending; // null = it has not been announced
+  private long patience; // milliseconds for the next frame
+  private Reason ending; // null = it has not been announced
+  private long retryDelay; // milliseconds that the server asks for
   private int failures;
 
-  Follow(ThreadBus bus, Connection connection, Cursor cursor, Options options) {
-    this.bus = bus;
+  Follow(Set<Follow> follows, Connection connection, Cursor cursor, MessageFilter filter) {
+    this.follows = follows;
     this.connection = connection;
-    this.options = options;
+    this.filter = filter;
     this.cursor = cursor;
     this.end = cursor;
+    follows.add(this);
   }
 
-  /** After the message handed out last, or past what was filtered out: to mark read, or resume. */
-  public Cursor cursor() {
-    return cursor;
+  @Override
+  public boolean hasNext() {
+    try {
+      while (!batch.hasNext() && open()) {
+        WaitMessagesResponse frame = read();
+        if (frame != null) {
+          take(frame);
+        } else {
+          leave();
+        }
+      }
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      close();
+    } catch (RuntimeException failure) {
+      close();
+      throw failure;
+    }
+    return !closed && batch.hasNext();
+  }
+
+  @Override
+  public Message next() {
+    if (!batch.hasNext() && !hasNext()) {
+      throw new NoSuchElementException();
+    }
+    Message message = batch.next();
+    cursor = end.toBuilder().setAfterSeq(message.getSeq()).build();
+    return message;
   }
 
   @Override
@@ -78,144 +93,95 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return this;
   }
 
+  /** After the message handed out last, or past what was filtered out: to mark read, or resume. */
+  public Cursor cursor() {
+    return cursor;
+  }
+
+  /** Ends the loop and the call that it reads, and no other one is made after this. */
   @Override
-  public boolean hasNext() {
+  public synchronized void close() {
+    closed = true;
+    notifyAll();
+    follows.remove(this);
+    if (call != null) {
+      call.cancel("the client left", null);
+    }
+  }
+
+  /** Whether there is a call to read, made at need; the batch before was handed out. */
+  private synchronized boolean open() {
+    cursor = end;
+    if (closed || connection.isClosed()) {
+      return false;
+    }
+    if (call == null) {
+      patience = FIRST_FRAME;
+      ending = null;
+      retryDelay = 0;
+      channel = connection.channel();
+      call = BusServiceGrpc.newBlockingV2Stub(connection.authorized(channel)).waitMessages(
+          WaitMessagesRequest.newBuilder().addThreads(cursor).setFilter(filter).build());
+    }
+    return true;
+  }
+
+  /** The next frame; null when there is none, and coming again may help. */
+  private WaitMessagesResponse read() throws InterruptedException {
     try {
-      while (next == null && !isClosed()) {
-        if (batch.hasNext()) {
-          Message message = batch.next();
-          next = message.getKind() == MessageKind.UNRECOGNIZED ? null : message; // of tomorrow
-        } else {
-          cursor = end;
-          step();
-        }
-      }
-    } catch (InterruptedException interrupted) {
-      Thread.currentThread().interrupt();
-      close();
-    }
-    return next != null;
-  }
-
-  @Override
-  public Message next() {
-    if (!hasNext()) {
-      throw new NoSuchElementException();
-    }
-    Message message = next;
-    next = null;
-    cursor = end.toBuilder().setAfterSeq(message.getSeq()).build();
-    return message;
-  }
-
-  @Override
-  public void close() {
-    closed.countDown();
-    bus.forget(this);
-    Wait open = wait;
-    if (open != null) {
-      open.cancel();
-    }
-  }
-
-  private boolean isClosed() {
-    return closed.getCount() == 0;
-  }
-
-  /** Takes one frame; or, when there are no more, pauses and comes again. */
-  private void step() throws InterruptedException {
-    if (wait == null) {
-      open();
-    }
-    Duration pause = Duration.ZERO;
-    try {
-      WaitMessagesResponse frame = wait.read(patience);
-      if (frame != null) {
-        take(frame);
-        return;
-      }
+      return call.read(patience, TimeUnit.MILLISECONDS);
     } catch (TimeoutException silence) {
       if (ending == null) {
         connection.renew(channel); // the connection is dead
       }
-    } catch (StatusRuntimeException failure) {
+    } catch (StatusException failure) {
       BusException error = new BusException(failure);
-      if (error.isFinal() && ending == null && !isClosed()) { // after `ending` nothing is a failure
-        close();
+      boolean mayPass = error.retryable() || error.code() == Status.Code.INTERNAL;
+      if (!mayPass && ending == null && !closed) { // after `ending` nothing is a failure
         throw error;
       }
-      pause = error.retryDelay();
+      retryDelay = Math.max(retryDelay, error.retryDelay().toMillis());
     }
-    leave(pause);
-  }
-
-  private void open() {
-    var request = WaitMessagesRequest.newBuilder().addThreads(cursor).setFilter(options.filter());
-    if (!options.keepalive().isZero()) {
-      request.setKeepaliveInterval(ThreadBus.duration(options.keepalive()));
-    }
-    channel = connection.channel();
-    patience = FIRST_FRAME;
-    ending = null;
-    wait = new Wait(connection.authorized(channel), request.build());
-    if (isClosed()) { // meanwhile, and close() had nothing to cancel
-      wait.cancel();
-    }
+    return null;
   }
 
   private void take(WaitMessagesResponse frame) {
-    if (frame.hasStarted()) {
-      patience = ThreadBus.duration(frame.getStarted().getKeepaliveInterval())
-          .multipliedBy(5).dividedBy(2);
-      return; // its cursors are those that were asked for
-    }
-    failures = 0;
+    failures = frame.hasStarted() ? failures : 0;
     switch (frame.getFrameCase()) {
+      case STARTED -> // its cursors are those that were asked for
+          patience = ThreadBus.milliseconds(frame.getStarted().getKeepaliveInterval()) * 5 / 2;
       case MESSAGES -> {
         end = frame.getMessages().getCursor();
-        batch = frame.getMessages().getMessagesList().iterator();
+        batch = frame.getMessages().getMessagesList().stream()
+            .filter(message -> message.getKind() != MessageKind.UNRECOGNIZED).iterator();
       }
-      case CAUGHT_UP -> end = frame.getCaughtUp().getCursor();
-      case KEEPALIVE -> moveTo(frame.getKeepalive().getThreadsList());
-      case RESYNC -> {
-        if (!options.continueOnResync()) {
-          close();
-          throw new CursorLostException(frame.getResync());
-        }
-        end = frame.getResync().getPosition().getCursor();
-      }
+      case CAUGHT_UP -> moveTo(frame.getCaughtUp());
+      case KEEPALIVE -> frame.getKeepalive().getThreadsList().forEach(this::moveTo);
+      case RESYNC -> throw new CursorLostException(frame.getResync());
       case ENDING -> {
-        ending = frame.getEnding();
+        ending = frame.getEnding().getReason();
+        retryDelay = ThreadBus.milliseconds(frame.getEnding().getRetryDelay());
         patience = STATUS; // cancelling would cost the server more than a call that ends by itself
-        moveTo(ending.getThreadsList());
+        frame.getEnding().getThreadsList().forEach(this::moveTo);
       }
       default -> { } // a frame of tomorrow
     }
   }
 
-  private void moveTo(List<ThreadPosition> threads) {
-    if (!threads.isEmpty()) { // of one thread, as that is what was asked for
-      end = threads.get(0).getCursor();
-    }
+  private void moveTo(ThreadPosition position) { // of the one thread that was asked for
+    end = position.getCursor();
   }
 
-  private void leave(Duration atLeast) throws InterruptedException {
-    wait.cancel();
-    wait = null;
-    Duration pause = atLeast;
-    if (ending != null) {
-      switch (ending.getReason()) {
-        case REASON_THREADS_CLOSED, REASON_SESSION_ENDED -> {
-          close();
-          return;
-        }
-        default -> pause = ThreadBus.duration(ending.getRetryDelay());
-      }
+  /** Ends the call; pauses before there is another one, if there is to be one. */
+  private synchronized void leave() throws InterruptedException {
+    call.cancel("no more is read", null);
+    call = null;
+    if (ending == Reason.REASON_THREADS_CLOSED || ending == Reason.REASON_SESSION_ENDED) {
+      close();
     }
-    // Also the pause between two connects: grpc-java's own backoff is ended by coming again.
-    long millis = Math.max(ThreadBus.backoff(failures++), pause.toMillis());
-    if (!closed.await(millis, TimeUnit.MILLISECONDS)) {
-      connection.connectNow();
+    if (!closed) {
+      wait(Math.max(Connection.backoff(failures++), retryDelay));
+      connection.connectNow(); // it, too, has paused by now
     }
   }
 }
