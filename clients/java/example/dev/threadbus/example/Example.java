@@ -31,7 +31,7 @@ public final class Example {
       System.exit(2);
     }
     try (ThreadBus bus = ThreadBus.connect(args[0])) {
-      run(bus, args[1], args[2], System.getenv("THREADBUS_TOKEN"));
+      run(bus, args[1], args[2]);
     } catch (BusException error) {
       fail(error.code().name(), error.reason(), error.getMessage());
     } catch (CursorLostException error) {
@@ -39,25 +39,16 @@ public final class Example {
     }
   }
 
-  private static void run(ThreadBus bus, String thread, String name, String token) {
-    if (token == null) {
-      bus.register(name);
-    } else {
-      bus.register(name, token);
-    }
+  private static void run(ThreadBus bus, String thread, String name) {
+    bus.register(name, System.getenv("THREADBUS_TOKEN")); // null = a token for this run
     Cursor cursor = bus.join(thread, JoinStart.JOIN_START_FIRST).getCursor();
     say("joined", thread, "after_seq", cursor.getAfterSeq());
     try (Follow follow = bus.follow(cursor)) {
       for (Message message : follow) {
-        say("seq", message.getSeq(), "sender", message.getSender(), "content",
-            message.getContent());
+        say("seq", message.getSeq(), "sender", message.getSender(),
+            "content", message.getContent());
         if (message.getMentionsList().contains(name) || message.getHandoffTo().equals(name)) {
-          // The id tells what is answered: killed here and started again, it still answers once.
-          PostMessageResponse posted = bus.post(PostMessageRequest.newBuilder()
-              .setThread(thread).setContent("echo: " + message.getContent())
-              .setReplyTo(message.getSeq()).setRequestId("echo-" + message.getSeq()).build());
-          say("posted", posted.getSeq(), "reply_to", message.getSeq(), "deduplicated",
-              posted.getDeduplicated());
+          answer(bus, message);
         }
         bus.markRead(follow.cursor());
         if (message.getContent().equals("stop")) {
@@ -68,8 +59,22 @@ public final class Example {
     bus.goodbye();
   }
 
+  private static void answer(ThreadBus bus, Message message) {
+    // The id tells what is answered: killed here and started again, it still answers once.
+    PostMessageResponse posted = bus.post(PostMessageRequest.newBuilder()
+        .setThread(message.getThread()).setContent("echo: " + message.getContent())
+        .setReplyTo(message.getSeq()).setRequestId("echo-" + message.getSeq()).build());
+    say("posted", posted.getSeq(), "reply_to", message.getSeq(),
+        "deduplicated", posted.getDeduplicated());
+  }
+
   private static void say(Object... keysAndValues) {
     OUT.println(json(keysAndValues));
+  }
+
+  private static void fail(String code, String reason, String message) {
+    System.err.println(json("code", code, "reason", reason, "message", message));
+    System.exit(1);
   }
 
   private static String json(Object... keysAndValues) {
@@ -78,10 +83,5 @@ public final class Example {
       line.put((String) keysAndValues[i], keysAndValues[i + 1]);
     }
     return JSON.toJson(line);
-  }
-
-  private static void fail(String code, String reason, String message) {
-    System.err.println(json("code", code, "reason", reason, "message", message));
-    System.exit(1);
   }
 }
