@@ -8,9 +8,10 @@ import (
 	"reflect"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"threadbus.dev/clients/go"
+	threadbus "threadbus.dev/clients/go"
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
 
@@ -25,7 +26,7 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 	}
 	if c.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, seconds(c.Timeout))
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(c.Timeout*float64(time.Second)))
 		defer cancel()
 	}
 	switch c.Do {
@@ -33,6 +34,8 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 		return call(ctx, bus, c.Method, c.Request)
 	case "wait":
 		return struct{}{}, d.wait(ctx, bus, c)
+	case "post_many":
+		return struct{}{}, d.postMany(ctx, bus, c)
 	case "register":
 		return struct{}{}, bus.Register(ctx, c.Agent, c.Token)
 	case "join":
@@ -92,16 +95,49 @@ func (d *driver) wait(ctx context.Context, bus *threadbus.Client, c command) err
 		return err
 	}
 	stream, err := pb.NewBusServiceClient(bus).WaitMessages(ctx, request)
-	for err == nil {
-		var frame *pb.WaitMessagesResponse
-		if frame, err = stream.Recv(); err == nil {
-			d.say(c.ID, "frame", toJSON(frame))
+	if err != nil {
+		return err
+	}
+	return sayAll(d, c.ID, "frame", stream)
+}
+
+func (d *driver) postMany(ctx context.Context, bus *threadbus.Client, c command) error {
+	requests := make([]*pb.PostMessagesRequest, len(c.Requests))
+	for i, text := range c.Requests {
+		requests[i] = &pb.PostMessagesRequest{}
+		if err := parse(text, requests[i]); err != nil {
+			return err
 		}
 	}
-	if errors.Is(err, io.EOF) {
-		return nil
+	stream, err := pb.NewBusServiceClient(bus).PostMessages(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	go func() {
+		for _, request := range requests {
+			if stream.Send(request) != nil {
+				return // what is received tells why
+			}
+		}
+		_ = stream.CloseSend()
+	}()
+	return sayAll(d, c.ID, "response", stream)
+}
+
+// sayAll says what comes on a stream, until its status; nil for OK.
+func sayAll[Response any](
+	d *driver, id int64, what string, stream grpc.ServerStreamingClient[Response],
+) error {
+	for {
+		response, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d.say(id, what, toJSON(any(response).(proto.Message)))
+	}
 }
 
 func (d *driver) follow(ctx context.Context, bus *threadbus.Client, c command) error {
@@ -113,7 +149,7 @@ func (d *driver) follow(ctx context.Context, bus *threadbus.Client, c command) e
 		return unknown("on_resync", c.OnResync)
 	}
 	options := threadbus.FollowOptions{
-		Own: c.Own, Keepalive: seconds(c.Keepalive), ContinueOnResync: c.OnResync == "continue",
+		Own: c.Own, ContinueOnResync: c.OnResync == "continue",
 	}
 	for message, err := range bus.Follow(ctx, cursor, options) {
 		if err != nil {
@@ -123,8 +159,6 @@ func (d *driver) follow(ctx context.Context, bus *threadbus.Client, c command) e
 	}
 	return nil
 }
-
-func seconds(number float64) time.Duration { return time.Duration(number * float64(time.Second)) }
 
 // parse refuses fields that the message does not have.
 func parse(text []byte, message proto.Message) error {

@@ -13,27 +13,26 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"threadbus.dev/clients/go"
+	threadbus "threadbus.dev/clients/go"
 )
 
 // command is a line of stdin. What its `do` does not use is empty.
 type command struct {
-	ID       int64           `json:"id"`
-	Do       string          `json:"do"`
-	Address  string          `json:"address"`
-	Token    string          `json:"token"`
-	Method   string          `json:"method"`
-	Request  json.RawMessage `json:"request"`
-	Timeout  float64         `json:"timeout"` // seconds; 0 = none
-	Agent    string          `json:"agent"`
-	Thread   string          `json:"thread"`
-	Start    string          `json:"start"`
-	Cursor   json.RawMessage `json:"cursor"`
-	OnResync string          `json:"on_resync"`
-	// Seconds; 0 = as the server has it.
-	Keepalive float64 `json:"keepalive"`
-	Own       bool    `json:"own"`
-	Target    int64   `json:"target"`
+	ID       int64             `json:"id"`
+	Do       string            `json:"do"`
+	Address  string            `json:"address"`
+	Token    string            `json:"token"`
+	Method   string            `json:"method"`
+	Request  json.RawMessage   `json:"request"`
+	Requests []json.RawMessage `json:"requests"`
+	Timeout  float64           `json:"timeout"` // seconds; 0 = none
+	Agent    string            `json:"agent"`
+	Thread   string            `json:"thread"`
+	Start    string            `json:"start"`
+	Cursor   json.RawMessage   `json:"cursor"`
+	OnResync string            `json:"on_resync"`
+	Own      bool              `json:"own"`
+	Target   int64             `json:"target"`
 }
 
 // driver runs commands side by side.
