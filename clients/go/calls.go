@@ -3,7 +3,7 @@ package threadbus
 import (
 	"context"
 	"math/rand/v2"
-	"strings"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,7 +19,7 @@ const (
 	allAttempts = 30 * time.Second // for a call whose context has no deadline
 )
 
-// Invoke sends a call once. It and NewStream make Client a grpc.ClientConnInterface.
+// Invoke makes a unary call for a stub, once.
 func (c *Client) Invoke(
 	ctx context.Context, method string, request, response any, options ...grpc.CallOption,
 ) error {
@@ -27,7 +27,7 @@ func (c *Client) Invoke(
 	return conn.Invoke(ctx, method, request, response, options...)
 }
 
-// NewStream opens a stream, once.
+// NewStream opens a stream for a stub, once.
 func (c *Client) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
@@ -35,37 +35,41 @@ func (c *Client) NewStream(
 	return conn.NewStream(ctx, desc, method, options...)
 }
 
-// repeating is a Client whose unary calls are repeated while that is safe, and fail with *Error.
-type repeating struct{ *Client }
+// repeating is a Client whose unary calls are repeated while that is safe, as long as life lasts.
+type repeating struct {
+	*Client
+	life context.Context
+}
 
 func (c repeating) Invoke(
 	ctx context.Context, method string, request, response any, options ...grpc.CallOption,
 ) error {
-	ctx, stop := c.whileOpen(ctx)
-	defer stop()
+	if err := sendable(request); err != nil {
+		return err
+	}
+	ctx, cancel := during(c.life, ctx)
+	defer cancel()
 	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, allAttempts)
 		defer cancel()
 	}
-	if err := sendable(request.(proto.Message)); err != nil {
-		return err
-	}
-	until, _ := ctx.Deadline()
 	doubt := false
 	for failures := 0; ; failures++ {
-		withToken, conn := c.current(ctx)
-		attempt, cancel := context.WithTimeout(withToken, oneAttempt)
+		attempt, cancel := context.WithTimeout(ctx, oneAttempt)
+		attempt, conn := c.current(attempt)
+		c.sending.RLock()
 		failure := ErrorOf(conn.Invoke(attempt, method, request, response, options...))
+		c.sending.RUnlock()
 		cancel()
 		if failure == nil {
 			return nil
 		}
+		// A refusal settles what became of the attempts before, unless it is that of the token.
 		doubt = doubt || failure.OutcomeUnknown
-		failure.OutcomeUnknown = failure.OutcomeUnknown || doubt && failure.Retryable
-		pause := max(backoff(failures), failure.RetryDelay)
+		unsettled := failure.Retryable || failure.Code == codes.Unauthenticated
+		failure.OutcomeUnknown = failure.OutcomeUnknown || doubt && unsettled
 		again := failure.Retryable && (failure.Reason != "" || twice(method, request))
-		if !again || time.Until(until) <= pause || !sleep(ctx, pause) {
+		if !again || !sleep(ctx, max(backoff(failures), failure.RetryDelay)) {
 			return failure
 		}
 		if failure.Code == codes.DeadlineExceeded {
@@ -79,22 +83,21 @@ func twice(method string, request any) bool {
 	if post, ok := request.(*pb.PostMessageRequest); ok {
 		return post.RequestId != ""
 	}
-	switch method[strings.LastIndexByte(method, '/')+1:] {
-	case "CreateThread", "SetThreadState", "DeleteThread", "RotateToken", "UnregisterAgent":
-		return false
-	}
-	return true
+	return !slices.Contains([]string{
+		pb.ThreadService_CreateThread_FullMethodName, pb.ThreadService_DeleteThread_FullMethodName,
+		pb.ThreadService_SetThreadState_FullMethodName, pb.AgentService_RotateToken_FullMethodName,
+	}, method)
 }
 
 // sendable refuses text that is not UTF-8: gRPC calls it INTERNAL, as if a repeat could help.
-func sendable(request proto.Message) error {
-	if _, err := proto.Marshal(request); err != nil {
+func sendable(request any) error {
+	if _, err := proto.Marshal(request.(proto.Message)); err != nil {
 		return ErrorOf(status.Error(codes.InvalidArgument, err.Error()))
 	}
 	return nil
 }
 
-// current is the connection of now, and ctx with the token of now.
+// current is ctx with the token of now, and the connection of now.
 func (c *Client) current(ctx context.Context) (context.Context, *grpc.ClientConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,27 +108,23 @@ func (c *Client) current(ctx context.Context) (context.Context, *grpc.ClientConn
 }
 
 // renew puts a new connection in the place of a silent one: gRPC itself takes up to 40 s to tell.
+// What else is under way on it breaks, and comes again on the new one.
 func (c *Client) renew(silent *grpc.ClientConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != silent || c.open.Err() != nil {
 		return
 	}
-	fresh, err := grpc.NewClient(c.address, c.options...)
-	if err != nil {
-		return // it did not fail with the same arguments before
-	}
-	c.conn = fresh
-	go func() { // attempts under way on the silent one go on
-		sleep(c.open, oneAttempt)
+	if fresh, err := c.dial(); err == nil { // it did not fail with the same arguments before
+		c.conn = fresh
 		_ = silent.Close()
-	}()
+	}
 }
 
-// whileOpen is ctx until the client is closed.
-func (c *Client) whileOpen(ctx context.Context) (context.Context, func()) {
+// during is ctx, done also when life is.
+func during(life, ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(c.open, cancel)
+	stop := context.AfterFunc(life, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 

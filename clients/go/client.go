@@ -6,9 +6,7 @@ package threadbus
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"fmt"
-	"regexp"
 	"sync"
 	"time"
 
@@ -30,25 +28,24 @@ type Client struct {
 	Threads pb.ThreadServiceClient
 	Agents  pb.AgentServiceClient
 
-	address string
-	options []grpc.DialOption
-	open    context.Context // done when the client is closed
-	close   context.CancelFunc
+	dial       func() (*grpc.ClientConn, error)
+	open       context.Context // until Close
+	close      context.CancelFunc
+	session    context.Context // until Goodbye or Close
+	endSession context.CancelFunc
+	sending    sync.RWMutex // read-locked while a call of the session may still be sent
+	heartbeats sync.Once
 
-	mu             sync.Mutex
-	token          string
-	conn           *grpc.ClientConn
-	unreported     map[string]*pb.Cursor // what was read and not yet told, by thread
-	stopHeartbeats func()
+	mu    sync.Mutex // of what follows
+	conn  *grpc.ClientConn
+	token string
 }
-
-var local = regexp.MustCompile(`^(127\.|localhost:|\[::1\]|unix:)`)
 
 // Connect makes a client of the server at address, HOST:PORT or unix:PATH. It does not wait for the
 // server. Calls carry the token, if it is not empty. The options come after the client's own:
 // with grpc.WithTransportCredentials it speaks TLS.
 func Connect(address, token string, options ...grpc.DialOption) (*Client, error) {
-	own := []grpc.DialOption{
+	options = append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{ // by default never
 			Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true,
@@ -60,23 +57,19 @@ func Connect(address, token string, options ...grpc.DialOption) (*Client, error)
 			},
 			MinConnectTimeout: oneAttempt,
 		}),
-	}
-	if local.MatchString(address) {
-		own = append(own, grpc.WithNoProxy())
-	}
-	options = append(own, options...)
-	conn, err := grpc.NewClient(address, options...)
-	if err != nil {
+	}, options...)
+	c := &Client{token: token}
+	c.dial = func() (*grpc.ClientConn, error) { return grpc.NewClient(address, options...) }
+	var err error
+	if c.conn, err = c.dial(); err != nil {
 		return nil, err
 	}
-	c := &Client{
-		address: address, options: options, token: token, conn: conn,
-		unreported: map[string]*pb.Cursor{}, stopHeartbeats: func() {},
-	}
 	c.open, c.close = context.WithCancel(context.Background())
-	c.Bus = pb.NewBusServiceClient(repeating{c})
-	c.Threads = pb.NewThreadServiceClient(repeating{c})
-	c.Agents = pb.NewAgentServiceClient(repeating{c})
+	c.session, c.endSession = context.WithCancel(c.open)
+	repeated := repeating{c, c.session}
+	c.Bus = pb.NewBusServiceClient(repeated)
+	c.Threads = pb.NewThreadServiceClient(repeated)
+	c.Agents = pb.NewAgentServiceClient(repeated)
 	return c, nil
 }
 
@@ -85,9 +78,7 @@ func Connect(address, token string, options ...grpc.DialOption) (*Client, error)
 // made up: then the name can be used once. An agent already registered is only kept alive.
 func (c *Client) Register(ctx context.Context, agent, token string) error {
 	if token == "" {
-		secret := make([]byte, 32)
-		_, _ = rand.Read(secret) // never fails
-		token = base64.RawURLEncoding.EncodeToString(secret)
+		token = rand.Text() + rand.Text()
 	}
 	request := &pb.RegisterAgentRequest{Agent: agent, Token: token}
 	if _, err := c.Agents.RegisterAgent(ctx, request); err != nil {
@@ -96,8 +87,18 @@ func (c *Client) Register(ctx context.Context, agent, token string) error {
 	c.mu.Lock()
 	c.token = token
 	c.mu.Unlock()
-	c.startHeartbeats()
+	c.heartbeats.Do(func() { go c.keepAlive() })
 	return nil
+}
+
+// keepAlive sends a heartbeat now, and then whenever the server wants one.
+func (c *Client) keepAlive() {
+	for pause := time.Duration(0); sleep(c.session, pause); {
+		response, _ := c.Bus.Heartbeat(c.session, &pb.HeartbeatRequest{})
+		if pause = response.GetHeartbeatInterval().AsDuration(); pause == 0 {
+			pause = oneAttempt // it failed, though it was repeated
+		}
+	}
 }
 
 // Join enters the thread, which is created when it is not there. Follow the answer's Cursor.
@@ -114,8 +115,8 @@ func (c *Client) Join(
 func (c *Client) Post(
 	ctx context.Context, request *pb.PostMessageRequest,
 ) (*pb.PostMessageResponse, error) {
-	request = proto.CloneOf(request)
 	if request.RequestId == "" { // ids that ascend are stored the quickest
+		request = proto.CloneOf(request)
 		request.RequestId = fmt.Sprintf("%012x-%s", time.Now().UnixMilli(), rand.Text())
 	}
 	response, err := c.Bus.PostMessage(ctx, request)
@@ -127,18 +128,27 @@ func (c *Client) Post(
 	return response, nil
 }
 
-// Goodbye ends the agent's session: it is offline at once, and what follows on it ends. Any later
-// call brings it back; its heartbeats come back with Register.
+// MarkRead tells what was read: the next Join goes on from there. The last one is enough.
+func (c *Client) MarkRead(ctx context.Context, cursor *pb.Cursor) error {
+	request := &pb.HeartbeatRequest{ReadCursors: []*pb.Cursor{cursor}}
+	_, err := c.Bus.Heartbeat(ctx, request)
+	return err
+}
+
+// Goodbye ends the agent's session: it is offline at once. Any later call would bring it back, so
+// all that runs on the client ends, and but for Goodbye and Close it is of no more use.
 func (c *Client) Goodbye(ctx context.Context) error {
-	c.takeHeartbeats(func() {})() // one after the goodbye would take it back
-	_, err := c.Agents.EndSession(ctx, &pb.EndSessionRequest{})
+	c.endSession()
+	c.sending.Lock() // what was about to be sent is sent now, or never
+	c.sending.Unlock()
+	agents := pb.NewAgentServiceClient(repeating{c, c.open})
+	_, err := agents.EndSession(ctx, &pb.EndSessionRequest{})
 	return err
 }
 
 // Close ends all that runs on the client. It is no goodbye: the agent lapses.
 func (c *Client) Close() error {
 	c.close()
-	c.takeHeartbeats(func() {})()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.conn.Close()

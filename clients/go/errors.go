@@ -3,7 +3,6 @@ package threadbus
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -40,29 +39,24 @@ func ErrorOf(err error) *Error {
 		return known
 	}
 	from := status.Convert(err)
-	e := &Error{
-		Code: from.Code(), Message: from.Message(), Details: from.Details(), status: from,
-		Metadata: map[string]string{},
-	}
-	answered := false
+	e := &Error{Code: from.Code(), Message: from.Message(), Details: from.Details(), status: from}
 	for _, detail := range e.Details {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
 			if detail.Domain == "threadbus" {
-				answered, e.Reason = true, detail.Reason
-				maps.Copy(e.Metadata, detail.Metadata)
+				e.Reason, e.Metadata = detail.Reason, detail.Metadata
 			}
 		case *errdetails.RetryInfo:
 			e.RetryDelay = detail.RetryDelay.AsDuration()
 		}
 	}
-	if answered {
+	if e.Reason != "" {
 		e.Retryable, e.OutcomeUnknown = e.Code == codes.Unavailable, e.Code == codes.Internal
 		return e
 	}
-	switch e.Code {
+	switch e.Code { // the connection broke, or the time was up
 	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Internal, codes.Unavailable:
-		e.Retryable, e.OutcomeUnknown = true, true // the connection broke, or the time was up
+		e.Retryable, e.OutcomeUnknown = true, true
 	}
 	return e
 }

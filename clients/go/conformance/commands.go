@@ -148,8 +148,9 @@ func (d *driver) follow(ctx context.Context, bus *threadbus.Client, c command) e
 	if c.OnResync != "" && c.OnResync != "continue" {
 		return unknown("on_resync", c.OnResync)
 	}
-	options := threadbus.FollowOptions{
-		Own: c.Own, ContinueOnResync: c.OnResync == "continue",
+	options := threadbus.FollowOptions{ContinueOnResync: c.OnResync == "continue"}
+	if c.Own {
+		options.Filter = &pb.MessageFilter{}
 	}
 	for message, err := range bus.Follow(ctx, cursor, options) {
 		if err != nil {
