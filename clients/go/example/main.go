@@ -7,32 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 
-	"threadbus.dev/clients/go"
+	threadbus "threadbus.dev/clients/go"
 	pb "threadbus.dev/gen/go/threadbus/v1"
-)
-
-type (
-	joined struct {
-		Thread   string `json:"joined"`
-		AfterSeq int64  `json:"after_seq"`
-	}
-	said struct {
-		Seq     int64  `json:"seq"`
-		Sender  string `json:"sender"`
-		Content string `json:"content"`
-	}
-	posted struct {
-		Seq          int64 `json:"posted"`
-		ReplyTo      int64 `json:"reply_to"`
-		Deduplicated bool  `json:"deduplicated"`
-	}
-	failed struct {
-		Code    string `json:"code"`
-		Reason  string `json:"reason"`
-		Message string `json:"message"`
-	}
 )
 
 func main() {
@@ -42,7 +21,9 @@ func main() {
 	}
 	if err := run(os.Args[1], os.Args[2], os.Args[3]); err != nil {
 		failure := threadbus.ErrorOf(err)
-		say(os.Stderr, failed{failure.CodeName(), failure.Reason, failure.Message})
+		say(os.Stderr, line{
+			"code": failure.CodeName(), "reason": failure.Reason, "message": failure.Message,
+		})
 		os.Exit(1)
 	}
 }
@@ -57,26 +38,32 @@ func run(address, thread, name string) error {
 	if err := bus.Register(ctx, name, os.Getenv("THREADBUS_TOKEN")); err != nil {
 		return err
 	}
-	entered, err := bus.Join(ctx, thread, pb.JoinStart_JOIN_START_FIRST)
+	joined, err := bus.Join(ctx, thread, pb.JoinStart_JOIN_START_FIRST)
 	if err != nil {
 		return err
 	}
-	say(os.Stdout, joined{thread, entered.Cursor.AfterSeq})
-	for message, err := range bus.Follow(ctx, entered.Cursor, threadbus.FollowOptions{}) {
+	say(os.Stdout, line{"joined": thread, "after_seq": joined.Cursor.AfterSeq})
+	untilInterrupt, stop := signal.NotifyContext(ctx, os.Interrupt) // after the message at hand
+	defer stop()
+	for message, err := range bus.Follow(untilInterrupt, joined.Cursor, threadbus.FollowOptions{}) {
 		if err != nil {
 			return err
 		}
-		say(os.Stdout, said{message.Seq, message.Sender, message.Content})
+		say(os.Stdout, line{
+			"seq": message.Seq, "sender": message.Sender, "content": message.Content,
+		})
 		if slices.Contains(message.Mentions, name) || message.HandoffTo == name {
 			// The id tells what is answered: killed here and started again, it still answers once.
-			answer, err := bus.Post(ctx, &pb.PostMessageRequest{
+			posted, err := bus.Post(ctx, &pb.PostMessageRequest{
 				Thread: thread, Content: "echo: " + message.Content,
 				ReplyTo: message.Seq, RequestId: fmt.Sprintf("echo-%d", message.Seq),
 			})
 			if err != nil {
 				return err
 			}
-			say(os.Stdout, posted{answer.Seq, message.Seq, answer.Deduplicated})
+			say(os.Stdout, line{
+				"posted": posted.Seq, "reply_to": message.Seq, "deduplicated": posted.Deduplicated,
+			})
 		}
 		if err := bus.MarkRead(ctx, message.Cursor()); err != nil {
 			return err
@@ -88,8 +75,10 @@ func run(address, thread, name string) error {
 	return bus.Goodbye(ctx)
 }
 
-func say(to io.Writer, line any) {
+type line map[string]any
+
+func say(to io.Writer, what line) {
 	encoder := json.NewEncoder(to)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(line)
+	encoder.SetEscapeHTML(false) // text is to be read
+	_ = encoder.Encode(what)
 }
