@@ -205,7 +205,7 @@ class Calls:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         enough = min(_ENOUGH, timeout / 2) if changes else 0.0
-        introduced, in_doubt = self.introduced, False
+        introduced, in_doubt, stranger = self.introduced, False, False
         error: BusError
         for pause in backoff(0.1, 2.0):
             last_start = deadline if in_doubt else deadline - enough
@@ -225,6 +225,7 @@ class Calls:
                 error = Unreachable(_CLOSED, code="CANCELLED")
             unknown = isinstance(error, (Unreachable, InternalError))
             in_doubt = in_doubt or unknown
+            stranger = isinstance(error, Unauthenticated)
             if register and error.reason == "TOKEN_INVALID":
                 try:
                     if await self.introduce_again(introduced, timeout=deadline - loop.time()):
@@ -238,7 +239,8 @@ class Calls:
             if self._closed or loop.time() + pause >= (deadline if in_doubt else last_start):
                 break
             await asyncio.sleep(pause)
-        if changes and in_doubt and isinstance(error, (Unavailable, InternalError)):
+        # Who calls is looked at before the request_id: such a refusal does not end the doubt.
+        if changes and in_doubt and (stranger or isinstance(error, (Unavailable, InternalError))):
             raise OutcomeUnknown(
                 f"It may have been done, or not: {error.message}",
                 request_id=request_id,

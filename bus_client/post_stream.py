@@ -11,7 +11,14 @@ from contextlib import suppress
 import grpc.aio
 
 from bus_client.calls import Calls, backoff
-from bus_client.errors import BusError, InternalError, OutcomeUnknown, Unavailable, Unreachable
+from bus_client.errors import (
+    BusError,
+    InternalError,
+    OutcomeUnknown,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+)
 from bus_client.status import from_rpc_error, from_status
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
@@ -51,7 +58,7 @@ class PostStream:
             BusError: The stream was refused.
         """
         feeding = asyncio.create_task(self._feed())
-        pauses, strange = backoff(0.05, 2.0), False
+        pauses, strange, in_doubt = backoff(0.05, 2.0), False, False
         loop = asyncio.get_running_loop()
         give_up = math.inf  # while nothing is unanswered
         introduced = self._calls.introduced
@@ -80,7 +87,9 @@ class PostStream:
                     if strange:
                         continue
                 if not isinstance(error, (Unavailable, InternalError)):
-                    raise error
+                    stranger = isinstance(error, Unauthenticated)  # ends no doubt
+                    raise self._unknown(error) if in_doubt and stranger else error
+                in_doubt = True
                 pause = max(next(pauses), error.retry_delay or 0.0)
                 if loop.time() + pause >= give_up:
                     raise self._unknown(error)

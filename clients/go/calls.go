@@ -86,6 +86,7 @@ func twice(method string, request any) bool {
 	return !slices.Contains([]string{
 		pb.ThreadService_CreateThread_FullMethodName, pb.ThreadService_DeleteThread_FullMethodName,
 		pb.ThreadService_SetThreadState_FullMethodName, pb.AgentService_RotateToken_FullMethodName,
+		pb.AgentService_UnregisterAgent_FullMethodName,
 	}, method)
 }
 

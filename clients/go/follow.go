@@ -150,5 +150,5 @@ func first(positions []*pb.ThreadPosition) *pb.Cursor {
 
 // final tells whether a wait is refused for a reason that coming again does not cure.
 func final(failure *Error) bool {
-	return failure.Reason != "" && failure.Code != codes.Unavailable && failure.Code != codes.Internal
+	return !failure.Retryable && failure.Code != codes.Internal
 }

@@ -47,7 +47,7 @@ const { REASON_SESSION_ENDED, REASON_THREADS_CLOSED } = WaitEnding_Reason;
 const { createThread, deleteThread, setThreadState } = ThreadServiceService;
 /** Methods that may not be sent twice. */
 const NOT_TWICE: string[] = [createThread, deleteThread, setThreadState,
-  AgentServiceService.rotateToken].map(({ path }) => path);
+  AgentServiceService.unregisterAgent, AgentServiceService.rotateToken].map(({ path }) => path);
 
 export class ThreadBus {
   readonly #connection: Connection;
@@ -156,7 +156,8 @@ export class ThreadBus {
         open.throwIfAborted();
         if (!(error instanceof BusError)) throw error;
         doubt ||= error.outcomeUnknown;
-        error.outcomeUnknown ||= doubt && error.retryable;
+        // A refusal ends the doubt, unless it is the token's, which is looked at first.
+        error.outcomeUnknown ||= doubt && (error.retryable || error.code === 'UNAUTHENTICATED');
         const pause = Math.max(backoff(failures), error.retryDelay);
         const again = error.retryable && (!once || error.reason);
         if (!again || Date.now() + pause >= until) throw error;

@@ -134,8 +134,9 @@ impl ThreadBus {
                 Err(status) => Error::from(status),
             };
             doubt |= error.outcome_unknown;
-            // A refusal says that it was not done before, either.
-            error.outcome_unknown |= doubt && error.retryable;
+            // A refusal ends the doubt, unless it is the token's, which is looked at first.
+            let unsettled = error.retryable || error.code() == Code::Unauthenticated;
+            error.outcome_unknown |= doubt && unsettled;
             let pause = backoff(failures).max(error.retry_delay);
             if !error.retryable || began.elapsed() + pause >= self.timeout {
                 return Err(error);

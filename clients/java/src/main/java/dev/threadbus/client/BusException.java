@@ -49,8 +49,8 @@ public final class BusException extends RuntimeException {
       // Not from this server, then: what could be read stands.
     }
     boolean noWord = reason().isEmpty() ? retryable() : code == Status.Code.INTERNAL;
-    // A refusal says that it was not done before, either.
-    outcomeUnknown = noWord || inDoubt && retryable();
+    // A refusal ends the doubt, unless it is the token's, which is looked at first.
+    outcomeUnknown = noWord || inDoubt && (retryable() || code == Status.Code.UNAUTHENTICATED);
   }
 
   private static String describe(Status status) {
