@@ -17,10 +17,14 @@ from bus_client import (
     ThreadHandle,
     ThreadNotFound,
 )
+from tests.callers import register
 from tests.conftest import StartServer
 from tests.members import contents, member
-from tests.serving import ServerProcess
-from threadbus.v1.bus_service_pb2 import PostMessageResponse
+from tests.patience import until_known
+from tests.relay import relay_to
+from tests.serving import AgentStub, BusStub, ServerProcess
+from threadbus.v1.agent_service_pb2 import UnregisterAgentRequest
+from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageResponse
 
 
 @pytest.fixture
@@ -170,3 +174,26 @@ async def test_no_answer_for_too_long_is_an_unknown_outcome(
             async for _ in thread.post_many([Post("three", request_id="third")], timeout=0.5):
                 pass
         assert raised.value.request_id == "third"
+
+
+async def test_a_token_that_ends_after_a_lost_answer_leaves_the_outcome_unknown(
+    server: ServerProcess, agents: AgentStub, bus: BusStub, thread: ThreadHandle, name: str
+) -> None:
+    caller = await register(agents, f"{name}-poster")
+    async with (
+        relay_to(server.address) as relay,
+        BusClient(relay.address, token=caller.token) as it,
+    ):
+        posts = it.thread(thread.name).post_many([Post("one", request_id="first")])
+        relay.silence()
+        posting = asyncio.ensure_future(anext(posts))
+
+        async def stored() -> bool:
+            return bool((await bus.ListMessages(ListMessagesRequest(thread=thread.name))).messages)
+
+        await until_known(stored)
+        await agents.UnregisterAgent(UnregisterAgentRequest(), metadata=caller.metadata)
+        relay.cut()
+        with pytest.raises(OutcomeUnknown) as raised:
+            await posting
+    assert (raised.value.reason, raised.value.request_id) == ("TOKEN_INVALID", "first")
