@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import nullcontext
 
 from bus_client import credentials as stored
-from bus_client.connection import Connection
+from bus_client.connection import ANONYMOUS, Connection
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent, AgentKind, Presence
 from threadbus.v1.agent_service_pb2 import (
     EndSessionRequest,
@@ -157,5 +157,6 @@ class Agents(Connection):
         own heartbeats rest, until the next heartbeat(), acknowledge(), follow() or wait(); what was
         read is reported before the goodbye. Does nothing for an anonymous client.
         """
-        async with self._calls.goodbyes.saying(), self._heartbeats.goodbye():
+        counted = nullcontext() if self.agent == ANONYMOUS else self._calls.goodbyes.saying()
+        async with counted, self._heartbeats.goodbye():
             await self._calls.call(self._calls.agents.EndSession, EndSessionRequest())

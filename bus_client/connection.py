@@ -22,7 +22,8 @@ from threadbus.v1.bus_service_pb2 import (
     HeartbeatResponse,
 )
 
-_ANONYMOUS = "anonymous"
+#: Who calls without a token.
+ANONYMOUS = "anonymous"
 
 
 class Connection:
@@ -52,7 +53,7 @@ class Connection:
         )
         self._timeout = timeout
         self._timed = heartbeats
-        self._agent = agent or _ANONYMOUS
+        self._agent = agent or ANONYMOUS
         self._opened: tuple[Calls, Heartbeats] | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,7 +80,7 @@ class Connection:
         except BaseException:
             await calls.close()
             raise
-        anonymous = self._agent == _ANONYMOUS
+        anonymous = self._agent == ANONYMOUS
         self._opened = calls, Heartbeats(calls, anonymous=anonymous, timed=self._timed)
 
     async def close(self) -> None:

@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 
 
 class Goodbyes:
-    """Counts them. Who would come again asks `since` first."""
+    """Counts them. Who would come again looks whether the count is still the same."""
 
     def __init__(self) -> None:
-        #: How often the agent said goodbye.
-        self.count = 0
+        self._count = 0
         self._saying = asyncio.Lock()
 
     @asynccontextmanager
@@ -20,9 +19,12 @@ class Goodbyes:
         """Lets one be said; it counts unless that fails."""
         async with self._saying:
             yield
-            self.count += 1
+            self._count += 1
 
-    async def since(self, count: int) -> bool:
-        """Whether one was said after so many; waits for one that is being said."""
-        async with self._saying:
-            return self.count != count
+    async def count(self, until: float | None) -> int:
+        """How many were said, once none is being said.
+
+        TimeoutError if that takes longer than `until`, a time of the loop's clock. None = for ever.
+        """
+        async with asyncio.timeout_at(until), self._saying:
+            return self._count

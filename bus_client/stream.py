@@ -57,10 +57,15 @@ async def wait_frames(
     loop = asyncio.get_running_loop()
     deadline = math.inf if timeout is None else loop.time() + timeout
     give_up = max(deadline, loop.time() + _CONNECT)
-    unreached: BusError | None = Unreachable("No answer came.", code="UNAVAILABLE")
+    no_answer = Unreachable("No answer came.", code="UNAVAILABLE")
+    unreached: BusError | None = no_answer
     pauses = backoff(0.05, 2.0)
-    introduced, goodbyes = calls.introduced, calls.goodbyes.count
+    introduced = calls.introduced
     strange: BusError | None = None  # the server did not know our token any more
+    try:
+        goodbyes = await calls.goodbyes.count(give_up if give_up < math.inf else None)
+    except TimeoutError:
+        raise no_answer from None
     while True:
         rpc_timeout = None
         if deadline < math.inf:
@@ -106,8 +111,9 @@ async def wait_frames(
             if call is not None:
                 call.cancel()
         await asyncio.sleep(min(max(next(pauses), retry_delay), give_up - loop.time()))
-        if await calls.goodbyes.since(goodbyes):
-            return  # coming again would take the goodbye back
+        with suppress(TimeoutError):
+            if goodbyes != await calls.goodbyes.count(give_up if give_up < math.inf else None):
+                return  # coming again would take the goodbye back
         if loop.time() >= give_up:
             if unreached is not None:
                 raise unreached

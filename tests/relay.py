@@ -12,9 +12,14 @@ class Relay:
         self._host, _, self._port = server.rpartition(":")
         self._connections: set[_Connection] = set()
         self.address = ""
+        #: New connections are closed at once.
+        self.refusing = False
 
     async def accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         """Serve one connection until either side ends it."""
+        if self.refusing:
+            client.close()
+            return
         try:
             answers, server = await asyncio.open_connection(self._host, int(self._port))
         except OSError:

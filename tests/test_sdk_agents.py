@@ -15,14 +15,18 @@ from bus_client import (
     Presence,
     SyncMode,
     Thread,
+    Unreachable,
     Wait,
 )
+from tests.conftest import StartServer
 from tests.members import take
 from tests.patience import until
 from tests.script import EPOCH, THREAD, Failure, Script, batch, cursor, ending, scripted, started
 from tests.wait_frames import BOUND, seconds
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest, ListWaitsResponse
 from threadbus.v1.agent_service_pb2 import (
+    EndSessionRequest,
+    EndSessionResponse,
     ListAgentsRequest,
     ListAgentsResponse,
     RotateTokenRequest,
@@ -192,6 +196,37 @@ async def test_a_follow_that_pauses_takes_no_goodbye_back(tmp_path: Path, fails:
             await bus.end_session()
             assert await following is None
             assert len(script.asked(WaitMessagesRequest)) == 1
+
+
+async def test_a_follow_that_begins_while_a_goodbye_is_said_goes_on_after_it(
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
+        handle, said = await bus.join(THREAD), asyncio.Event()
+        script.answer("EndSession", said, EndSessionResponse())
+        script.answer("WaitMessages", started(), Failure(grpc.StatusCode.UNAVAILABLE, "DRAINING"))
+        script.answer("WaitMessages", started(), batch(1))
+        leaving = asyncio.create_task(bus.end_session())
+        await until(lambda: len(script.asked(EndSessionRequest)) == 1)
+        with pytest.raises(Unreachable):  # in its own time
+            await handle.wait(timeout=0)
+        following = asyncio.ensure_future(anext(handle.follow(), None))
+        said.set()
+        await leaving
+        assert await following is not None
+
+
+@pytest.mark.slow
+async def test_an_anonymous_goodbye_ends_no_follow(start_server: StartServer, name: str) -> None:
+    server = start_server()
+    async with asyncio.timeout(BOUND), BusClient(server.address) as bus:
+        messages = (await bus.join(name)).follow(include_own=True)
+        for content in ("one", "two"):
+            await bus.thread(name).post(content)
+            assert (await anext(messages)).content == content
+            await bus.end_session()
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
 
 
 async def test_an_agent_that_is_taken_out_is_silent(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a follow that pauses takes a goodbye back",
-        [Edit("bus_client/stream.py", "if await calls.goodbyes.since(goodbyes):", "if False:")],
+        [Edit("bus_client/stream.py", "if goodbyes != await", "if 0 * await")],
         ["tests/test_sdk_agents.py::test_a_follow_that_pauses_takes_no_goodbye_back"],
     ),
     Sabotage(

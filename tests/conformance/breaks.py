@@ -82,7 +82,6 @@ BREAKS = [
                 *("resync-ahead", "int64", "close-away"),  # whose waits are finite
             }
         ),
-        perhaps=frozenset({"session"}),  # whether the client ends its follows itself
     ),
     Break(
         "resync",

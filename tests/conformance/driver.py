@@ -17,6 +17,9 @@ BOUND = 30.0
 _LINE_BYTES = 32 * 1024 * 1024
 
 
+_ENDED = "the driver ended, or wrote what is no answer"
+
+
 class Command:
     """A command that was given, and its lines as they come."""
 
@@ -37,7 +40,7 @@ class Command:
                 line = await self._lines.get()
         except TimeoutError:
             raise AssertionError(f"nothing came for {BOUND:g} s") from None
-        assert "gone" not in line, "the driver ended"
+        assert "gone" not in line, _ENDED
         self.done = "ok" in line or "error" in line
         return line
 
@@ -56,9 +59,12 @@ class Driver:
         command = Command(next(self._numbers))
         self._commands[command.number] = command
         line = json.dumps({"id": command.number, "do": do, **fields}) + "\n"
-        async with asyncio.timeout(BOUND):
-            self._stdin.write(line.encode())
-            await self._stdin.drain()
+        try:
+            async with asyncio.timeout(BOUND):
+                self._stdin.write(line.encode())
+                await self._stdin.drain()
+        except OSError:
+            raise AssertionError(_ENDED) from None
         return command
 
     async def ask(self, do: str, **fields: Any) -> dict[str, Any]:

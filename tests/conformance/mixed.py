@@ -20,7 +20,7 @@ MIXED_TITLE = (
 )
 THREAD = "mixed"
 #: Posts of each agent.
-POSTS = 60
+POSTS = 120
 
 
 class Agent:

@@ -24,10 +24,10 @@ from tests.conformance.python import (
 )
 
 
-def interrupt(thread: int) -> None:
-    """End what blocks a thread as Ctrl-C would in the main one."""
-    target, kind = ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(target, kind)
+def interrupt(thread: int, kind: type[BaseException] | None = KeyboardInterrupt) -> None:
+    """End what blocks a thread as Ctrl-C would in the main one; with None take that back."""
+    exception = ctypes.py_object(kind) if kind else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
 
 
 class Driver:
@@ -38,9 +38,10 @@ class Driver:
         self._channel: grpc.Channel | None = None
         self._bus: BusClient | None = None
         self._connecting = threading.Lock()
-        #: How each command that can be cancelled is.
+        #: How each command that can be cancelled is, under the lock.
         self._cancels: dict[int, Callable[[], object]] = {}
         self._running: list[threading.Thread] = []
+        self._cancelling = threading.Lock()
 
     def serve(self) -> None:
         """Carry out commands until there are no more."""
@@ -60,12 +61,21 @@ class Driver:
             write(id=number, error={"code": "UNIMPLEMENTED", "message": f"What is {do}?"})
             return
         try:
-            write(id=number, ok=command(fields) or {})
+            try:
+                line: Fields = {"ok": command(fields) or {}}
+            except Exception as error:  # noqa: BLE001 - the runner is told
+                line = {"error": error_of(error)}
+            self._over(number)
         except KeyboardInterrupt:
-            write(id=number, ok={})
-        except Exception as error:  # noqa: BLE001 - the runner is told
-            write(id=number, error=error_of(error))
-        self._cancels.pop(number, None)
+            line = {"ok": {}}
+            self._over(number)
+        write(id=number, **line)
+
+    def _over(self, number: int) -> None:
+        """From here on the command is not interrupted any more."""
+        with self._cancelling:
+            self._cancels.pop(number, None)
+            interrupt(threading.get_ident(), None)
 
     def _open(self, fields: Fields) -> None:
         self._close(fields)
@@ -143,12 +153,14 @@ class Driver:
         self._client().end_session()
 
     def _cancel(self, fields: Fields) -> None:
-        if cancel := self._cancels.get(fields["target"]):
-            cancel()
+        with self._cancelling:
+            if cancel := self._cancels.get(fields["target"]):
+                cancel()
 
     def _close(self, _: Fields) -> None:
-        for cancel in list(self._cancels.values()):
-            cancel()
+        with self._cancelling:
+            for cancel in self._cancels.values():
+                cancel()
         for thread in self._running:
             thread.join()
         self._running.clear()

@@ -1,23 +1,44 @@
-"""Servers that play a part which no real one can be brought to play."""
+"""Servers that play a part which no real one can be brought to play, and check what they saw."""
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
-from tests.newer_server import LAST_SEQ, newer_server, serving_waits
-from tests.wait_frames import seconds
+import grpc
+
+from tests.newer_server import LAST_SEQ, newer_server
+from tests.script import (
+    Failure,
+    Script,
+    asked_from,
+    batch,
+    caught_up,
+    cursor,
+    ending,
+    keepalive,
+    last_batch,
+    scripted,
+    started,
+)
 from threadbus.v1.bus_service_pb2 import (
-    MessageBatch,
+    PostMessageRequest,
+    PostMessageResponse,
     WaitEnding,
     WaitMessagesRequest,
     WaitMessagesResponse,
     WaitStarted,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message
+from threadbus.v1.thread_pb2 import ThreadPosition
 
-Script = Callable[[], AbstractAsyncContextManager[str]]
+Server = Callable[[], AbstractAsyncContextManager[str]]
+
+_INTERVAL = 0.5  # seconds between two frames
+_BREAK = Failure(grpc.StatusCode.UNAVAILABLE)
+_DELAY = 0.4  # seconds after which to come again
+_BUSY = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_BUSY", retry_delay=_DELAY)
+_BUG = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", metadata={"incident": "7"})
 
 
 @contextlib.asynccontextmanager
@@ -31,28 +52,81 @@ async def _newer() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _silent() -> AsyncIterator[str]:
-    """Grants half a second between frames; its first wait brings a message, then nothing more."""
-    asked: list[int] = []
+    """Sends frames for a while, each in its time, and then nothing more."""
+    async with scripted() as script:
+        pauses = [asyncio.Event() for _ in range(4)]
+        frames = [step for pause in pauses for step in (pause, keepalive(1))]
+        first = [started(keepalive=_INTERVAL), batch(1), *frames, asyncio.Event()]
+        script.answer("WaitMessages", *first)
+        script.answer("WaitMessages", *last_batch(2))
+        loop, last = asyncio.get_running_loop(), [0.0]
 
-    async def wait(request: WaitMessagesRequest, context: Any) -> None:
-        asked.append(request.threads[0].after_seq)
-        started = WaitStarted(keepalive_interval=seconds(0.5))
-        await context.write(WaitMessagesResponse(started=started))
-        seq = len(asked)
-        cursor = Cursor(thread=request.threads[0].thread, after_seq=seq, epoch="e")
-        content = "before" if seq == 1 else "after"
-        message = Message(thread=cursor.thread, seq=seq, content=content, kind=MESSAGE_KIND_CHAT)
-        batch = MessageBatch(cursor=cursor, messages=[message])
-        await context.write(WaitMessagesResponse(messages=batch))
-        if seq == 1:
-            await asyncio.Event().wait()
-        assert asked == [0, 1], "it went on after the last message"
-        ending = WaitEnding(reason=WaitEnding.REASON_THREADS_CLOSED)
-        await context.write(WaitMessagesResponse(ending=ending))
+        async def beat() -> None:
+            while not script.asked(WaitMessagesRequest):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            for pause in pauses:
+                await asyncio.sleep(_INTERVAL)
+                pause.set()
+                last[0] = loop.time()
 
-    async with serving_waits(wait) as address:
-        yield address
+        beating = asyncio.create_task(beat())
+        try:
+            yield script.address
+        finally:
+            beating.cancel()
+    assert asked_from(script) == [0, 1], f"it asked from {asked_from(script)}"
+    waited = _times(script, WaitMessagesRequest)[1] - last[0]
+    assert 2 * _INTERVAL < waited < 5, f"it came again {waited:.2f} s after the last frame"
 
 
-#: The address of each, by name.
-SCRIPTS: dict[str, Script] = {"newer": _newer, "silent": _silent}
+@contextlib.asynccontextmanager
+async def _breaking() -> AsyncIterator[str]:
+    """Breaks each wait off after another kind of frame."""
+    far = WaitStarted(threads=[ThreadPosition(cursor=cursor(900))])
+    far.keepalive_interval.FromSeconds(45)
+    drained = ending(WaitEnding.REASON_DRAINING, upto=9, retry_delay=_DELAY)
+    async with scripted() as script:
+        script.answer("WaitMessages", WaitMessagesResponse(started=far), _BREAK)
+        script.answer("WaitMessages", started(), caught_up(3), _BREAK)
+        script.answer("WaitMessages", started(), keepalive(5), _BREAK)
+        script.answer("WaitMessages", started(), batch(6, 7, upto=8), _BREAK)
+        script.answer("WaitMessages", started(), drained)
+        script.answer("WaitMessages", _BUSY)
+        script.answer("WaitMessages", _BUG)
+        script.answer("WaitMessages", *last_batch(10))
+        yield script.address
+    asked = asked_from(script)
+    assert asked == [0, 0, 3, 5, 8, 9, 9, 9], f"it asked from {asked}"
+    times = _times(script, WaitMessagesRequest)
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    shortest = [0.02, 0.02, 0.02, 0.02, _DELAY, _DELAY, 0.02]
+    early = [pause < least for pause, least in zip(pauses, shortest, strict=True)]
+    assert not any(early), f"it came again after {pauses}"
+
+
+@contextlib.asynccontextmanager
+async def _refusing() -> AsyncIterator[str]:
+    """Refuses the first post for now, and has a bug with the second."""
+    async with scripted() as script:
+        script.answer("PostMessage", _BUSY)
+        script.answer("PostMessage", PostMessageResponse(seq=1))
+        script.answer("PostMessage", _BUG)
+        yield script.address
+    posts = script.asked(PostMessageRequest)
+    assert [post.content for post in posts] == ["one", "one", "two"]
+    assert posts[0].request_id == posts[1].request_id != ""
+    first, second, _ = _times(script, PostMessageRequest)
+    assert second - first >= _DELAY, f"it came again after {second - first:.2f} s"
+
+
+def _times(script: Script, kind: type) -> list[float]:
+    return [time for time, request in script.requests if isinstance(request, kind)]
+
+
+#: The address of each, by name. Their thread is called `scripted`.
+SCRIPTS: dict[str, Server] = {
+    "newer": _newer,
+    "silent": _silent,
+    "breaking": _breaking,
+    "refusing": _refusing,
+}

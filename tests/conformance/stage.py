@@ -85,7 +85,9 @@ class Stage:
             "address": relay.address if relay else address,
             "thread": f"thread-{unique[:12]}",
             "agent": f"agent-{unique[:12]}",
+            "other": f"other-{unique[:12]}",
             "token": unique + unique,
+            "other_token": unique + unique[::-1],
         }
         if server is not None:
             self.variables["operator_token"] = operator(server).token
@@ -96,6 +98,9 @@ class Stage:
             case "cut":
                 assert self._relay is not None
                 self._relay.cut()
+            case "refuse" | "accept":
+                assert self._relay is not None
+                self._relay.refusing = what == "refuse"
             case "silence":
                 assert self._relay is not None
                 self._relay.silence()

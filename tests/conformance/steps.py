@@ -1,5 +1,6 @@
 """The steps of a case, carried out one after the other."""
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -107,7 +108,9 @@ class Play:
             while differences(step["until"], await self._next_frame(command, step["until"])):
                 pass
         for expected in step.get("like", ()):
-            self._same(expected, await self._next_frame(command, expected))
+            async with asyncio.timeout(step.get("within")):
+                frame = await self._next_frame(command, expected)
+            self._same(expected, frame)
 
     async def _next_frame(self, command: Command, expected: Step) -> dict[str, Any]:
         line = await command.next()
