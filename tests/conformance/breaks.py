@@ -134,7 +134,7 @@ def broken_tree(broken: Break, folder: Path) -> Path:
 def main(wanted: Sequence[str], rules: Sequence[str]) -> None:
     """Break the server in one way after the other: do the right cells turn red, everywhere?"""
     cases, wrong = load(), 0
-    here = buildable(wanted)
+    here, failing = buildable(wanted)
     for broken in BREAKS:
         if rules and broken.rule not in rules:
             continue
@@ -152,7 +152,7 @@ def main(wanted: Sequence[str], rules: Sequence[str]) -> None:
                     click.echo(f"  stayed green: {sorted(green_instead)}")
                 if red_instead:
                     click.echo(f"  turned red, too: {sorted(red_instead)}")
-    sys.exit(1 if wrong or not here else 0)
+    sys.exit(1 if wrong or failing or not here else 0)
 
 
 if __name__ == "__main__":
