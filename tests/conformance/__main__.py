@@ -24,6 +24,9 @@ def buildable(wanted: Sequence[str]) -> tuple[list[Language], list[Language]]:
     Tells of those that lack something here; on CI nothing may be lacking.
     """
     found, failing = [], []
+    known = [language.name for language in languages()]
+    if strangers := set(wanted) - set(known):
+        raise click.UsageError(f"no language {', '.join(strangers)}; there are {', '.join(known)}")
     for language in languages():
         if wanted and language.name not in wanted:
             continue
@@ -81,7 +84,11 @@ async def together(here: Sequence[Language]) -> list[Cell]:
 @click.option("--case", "names", multiple=True, help="Only this case; repeat for several.")
 @click.option("--write", is_flag=True, help="Write docs/conformance.md.")
 def main(wanted: Sequence[str], names: Sequence[str], write: bool) -> None:
-    """Run the conformance cases: each in each language, against real servers."""
+    """Run the conformance cases: each in each language, against real servers.
+
+    `scripts/conformance breaks` shows that cells can turn red. The names of languages are those in
+    scripts/languages, the names of cases those in docs/conformance.md.
+    """
     everything = load()
     cases = [case for case in everything if not names or case.name in names]
     if unknown := set(names) - {name for name, _ in rows(everything)}:
@@ -97,6 +104,8 @@ def main(wanted: Sequence[str], names: Sequence[str], write: bool) -> None:
     if here and (not names or MIXED in names):
         cells += asyncio.run(together(here))
     failed = [cell for cell in cells if cell.problem]
+    if not cells:
+        click.echo("nothing was tried")
     click.echo(f"{len(cells) - len(failed)} of {len(cells)} as the cases say")
     if write:
         PAGE.write_text(page(everything, cells), "utf-8")
@@ -104,4 +113,4 @@ def main(wanted: Sequence[str], names: Sequence[str], write: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/conformance")
