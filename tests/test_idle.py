@@ -165,9 +165,14 @@ async def test_names_that_nobody_has_leave_nothing_in_the_servers_memory(
                 await asyncio.gather(*(ask(n) for n in range(batch, batch + 50)))
 
         await ask_many(0, 400)  # what a server takes once: buffers, caches of SQLite's
-        before = memory(server.pid)
-        await ask_many(400, 1_400)
-        assert memory(server.pid) - before < 12 * 1024 * 1024
+        grown = []
+        for begin in range(400, 5_400, 1_000):
+            before = memory(server.pid)
+            await ask_many(begin, begin + 1_000)
+            grown.append(memory(server.pid) - before)
+            if grown[-1] < 8 * 1024 * 1024:
+                return  # what was kept of the names would be twice as much each time
+        raise AssertionError(f"the server grew by {grown}")
 
 
 async def test_an_answer_does_not_grow_with_the_names_that_nobody_has(
