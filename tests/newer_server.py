@@ -1,7 +1,7 @@
 """A server of tomorrow: it sends what the contract allows and today's server does not."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -77,21 +77,12 @@ def _ending(asked: Cursor, reason: int, seq: int) -> WaitMessagesResponse:
 async def newer_server() -> AsyncIterator[NewerServer]:
     """Run one."""
     newer = NewerServer()
-    async with serving_waits(newer.wait) as newer.address:
-        yield newer
-
-
-@contextlib.asynccontextmanager
-async def serving_waits(
-    wait: Callable[[WaitMessagesRequest, Any], Awaitable[None]],
-) -> AsyncIterator[str]:
-    """The address of a server whose WaitMessages is `wait`, and that knows its caller."""
 
     async def info(_: GetServerInfoRequest, __: Any) -> GetServerInfoResponse:
         return GetServerInfoResponse(agent="anonymous")
 
     waits: Any = grpc.unary_stream_rpc_method_handler(
-        wait, WaitMessagesRequest.FromString, WaitMessagesResponse.SerializeToString
+        newer.wait, WaitMessagesRequest.FromString, WaitMessagesResponse.SerializeToString
     )
     infos: Any = grpc.unary_unary_rpc_method_handler(
         info, GetServerInfoRequest.FromString, GetServerInfoResponse.SerializeToString
@@ -101,9 +92,9 @@ async def serving_waits(
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("threadbus.v1.BusService", methods)]
     )
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    newer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:
-        yield address
+        yield newer
     finally:
         await server.stop(0)

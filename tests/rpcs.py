@@ -72,6 +72,7 @@ class Rpc(NamedTuple):
 
     path: str
     request_type: type[Message]
+    response_type: type[Message]
     streams: bool  # its answers
     takes_many: bool = False  # requests, too
 
@@ -118,6 +119,7 @@ RPCS = [
     Rpc(
         f"/{service.full_name}/{method.name}",
         message_factory.GetMessageClass(method.input_type),
+        message_factory.GetMessageClass(method.output_type),
         bool(method.server_streaming),
         bool(method.client_streaming),
     )

@@ -177,7 +177,7 @@ async def test_unknown_fields_are_ignored(
     "path", ["/threadbus.v1.BusService/Nothing", "/threadbus.v2.BusService/PostMessage", "/"]
 )
 async def test_what_is_no_rpc_is_unimplemented(channel: grpc.aio.Channel, path: str) -> None:
-    refusal = await refused(Rpc(path, Message, streams=False).call(channel, b""))
+    refusal = await refused(Rpc(path, Message, Message, streams=False).call(channel, b""))
     assert refusal.code == grpc.StatusCode.UNIMPLEMENTED
 
 

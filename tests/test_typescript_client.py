@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.languages import Language, built
 from tests.conftest import StartServer
 from tests.relay import relay_to
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.sightings import state, until_state
-from tests.typescript_process import CLIENT, build_client, post, script
+from tests.typescript_process import CLIENT, post, script
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED
 from threadbus.v1.thread_service_pb2 import SetThreadStateRequest
 
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module", autouse=True)
 def built_client() -> None:
-    build_client()
+    built(Language("typescript"))
 
 
 async def test_an_agent_that_an_operator_registered_calls_with_its_token(

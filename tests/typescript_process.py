@@ -4,13 +4,10 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.serving import BusStub
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
@@ -20,7 +17,6 @@ CLIENT = ROOT / "clients" / "typescript"
 #: Seconds that no step takes, not even on a busy machine.
 BOUND = 20.0
 
-_LANGUAGE = ROOT / "scripts" / "languages" / "typescript"
 _PRELUDE = """
     import * as grpc from '@grpc/grpc-js';
     import { ThreadBus } from './dist/src/threadbus.js';
@@ -35,20 +31,6 @@ _PRELUDE = """
     /** Until the test says go_on(). */
     const told = async () => { for await (const _ of process.stdin) return; };
 """
-
-
-def build_client() -> None:
-    """Build the client; skip the test where that cannot be."""
-    needs = subprocess.run([_LANGUAGE, "needs"], stdout=subprocess.PIPE, text=True)
-    if needs.returncode != 0:
-        pytest.skip(f"the TypeScript client needs what is not installed here: {needs.stdout}")
-    try:
-        subprocess.run([_LANGUAGE, "build"], check=True, timeout=170)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        installed = (CLIENT / "node_modules" / "installed.json").exists()
-        if installed or os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"the TypeScript client's packages cannot be installed: {error}")
 
 
 class Node:

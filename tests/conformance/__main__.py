@@ -96,6 +96,8 @@ def main(wanted: Sequence[str], names: Sequence[str], write: bool) -> None:
     if write and (wanted or names):
         raise click.UsageError("the page has all languages and cases: --write goes alone")
     here, failing = buildable(wanted)
+    if write and len(here) < len(languages()):
+        raise click.ClickException("the page has all languages, and not all are to be had here")
     cells = [
         Cell(language.name, case.name, "its build fails") for language in failing for case in cases
     ]

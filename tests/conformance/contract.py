@@ -1,38 +1,16 @@
 """The contract as the cases see it: methods by name, messages as plain JSON values."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import google.rpc.error_details_pb2  # noqa: F401 - so that the details of errors can be read
-from google.protobuf import json_format, message_factory
+from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
-from threadbus.v1 import (
-    admin_service_pb2,
-    agent_service_pb2,
-    bus_service_pb2,
-    thread_service_pb2,
-)
+from tests.rpcs import RPCS
 
-
-class Method(NamedTuple):
-    """A method of one of the services."""
-
-    path: str
-    request: type[Message]
-    response: type[Message]
-
-
-METHODS = {
-    method.name: Method(
-        f"/{service.full_name}/{method.name}",
-        message_factory.GetMessageClass(method.input_type),
-        message_factory.GetMessageClass(method.output_type),
-    )
-    for module in (bus_service_pb2, thread_service_pb2, agent_service_pb2, admin_service_pb2)
-    for service in module.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
+#: The methods of all services, by name.
+METHODS = {str(rpc): rpc for rpc in RPCS}
 
 
 def request_json(kind: type[Message], fields: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def stub_method(channel: Any, name: str) -> Any:
 
 def request(method: str, fields: Fields) -> Any:
     """A request of a method."""
-    return ParseDict(fields, contract.METHODS[method].request())
+    return ParseDict(fields, contract.METHODS[method].request_type())
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

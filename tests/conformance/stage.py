@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import signal
 import tempfile
 import uuid
@@ -36,9 +35,11 @@ class OwnCalls:
 
     async def call(self, name: str, fields: dict[str, Any], token: str = "") -> dict[str, Any]:
         """A call of the runner's own, which succeeds."""
-        path, kind, response = METHODS[name]
-        method: Any = self._channel.unary_unary(path, kind.SerializeToString, response.FromString)
-        request = json_format.ParseDict(fields, kind())
+        rpc = METHODS[name]
+        method: Any = self._channel.unary_unary(
+            rpc.path, rpc.request_type.SerializeToString, rpc.response_type.FromString
+        )
+        request = json_format.ParseDict(fields, rpc.request_type())
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         return shown(await method(request, timeout=BOUND, metadata=metadata, wait_for_ready=True))
 
@@ -56,14 +57,13 @@ class OwnCalls:
     async def history(self, thread: str) -> list[dict[str, Any]]:
         """All messages of a thread."""
         found: list[dict[str, Any]] = []
-        for _ in itertools.count():
+        while True:
             after = found[-1]["seq"] if found else "0"
             request = {"thread": thread, "after_seq": after, "limit": 1000}
             page = await self.call("ListMessages", request)
             found += page["messages"]
             if not page["has_more"]:
-                break
-        return found
+                return found
 
 
 class Stage:

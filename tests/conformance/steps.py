@@ -56,10 +56,12 @@ class Play:
     async def _do(self, step: Step) -> None:
         fields = dict(step.get("with", {}))
         if step["do"] == "call":
-            fields["request"] = request_json(METHODS[fields["method"]].request, fields["request"])
+            fields["request"] = request_json(
+                METHODS[fields["method"]].request_type, fields["request"]
+            )
             fields.setdefault("timeout", 20)
         elif step["do"] == "post_many":
-            kind = METHODS["PostMessages"].request
+            kind = METHODS["PostMessages"].request_type
             fields["requests"] = [request_json(kind, one) for one in fields["requests"]]
         elif step["do"] in _REQUESTS:
             fields["request"] = request_json(_REQUESTS[step["do"]], fields["request"])
@@ -90,7 +92,7 @@ class Play:
             return {"error": error}
         assert "ok" in line, f"before it ended came {brief(line)}"
         name = _ANSWERS.get(begun["do"]) or begun.get("with", {}).get("method")
-        return {"ok": plain(METHODS[name].response, line["ok"]) if name else line["ok"]}
+        return {"ok": plain(METHODS[name].response_type, line["ok"]) if name else line["ok"]}
 
     def _check(self, answer: dict[str, Any], step: Step) -> None:
         expected = {"error": step["error"]} if "error" in step else {"ok": step.get("ok", {})}
@@ -123,7 +125,7 @@ class Play:
         for expected in step["like"]:
             line = await command.next()
             assert "response" in line, f"instead of {expected!r} came {brief(line)}"
-            self._same(expected, plain(METHODS["PostMessages"].response, line["response"]))
+            self._same(expected, plain(METHODS["PostMessages"].response_type, line["response"]))
 
     async def _next_message(self, command: Command) -> dict[str, Any]:
         line = await command.next()
@@ -188,7 +190,7 @@ class Play:
     async def _posts(self, step: Step) -> None:
         fields = step.get("with", {})
         await self._stage.bus.post(
-            step.get("thread", self._stage.variables["thread"]),
+            self._stage.variables["thread"],
             count=step["posts"],
             posters=fields.get("posters", 1),
             prefix=fields.get("prefix", "number "),
