@@ -1,6 +1,8 @@
-"""Fixtures: a server process per module, a channel and a fresh thread per test."""
+"""Fixtures: one server process for all tests that need no other, a channel and a fresh thread."""
 
 import contextlib
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -16,11 +18,49 @@ from threadbus.v1.thread_service_pb2 import CreateThreadRequest
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """This module's server."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="also run the tests that take long")
+
+
+def pytest_configure() -> None:
+    # Children inherit an ignored SIGINT (a shell's background job has one), and tests interrupt
+    # them. They do not inherit a handler.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        for item in items:
+            if item.get_closest_marker("soak"):
+                item.add_marker(pytest.mark.skip(reason="takes long: run with --soak"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers per CPU: tests wait about half of the time."""
+    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """This worker's server with default flags."""
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db") as running:
         yield running
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server with default flags.
+
+    Tests share it: they take names from `name`, do not count what listings hold, and do not stop
+    it. One that does is marked `own_server`, and has it for itself.
+    """
+    if request.node.get_closest_marker("own_server"):
+        with ServerProcess(tmp_path / "bus.db") as running:
+            yield running
+    else:
+        yield request.getfixturevalue("shared_server")
 
 
 StartServer = Callable[..., ServerProcess]
@@ -43,7 +83,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 @pytest.fixture
 async def channel(server: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to this module's server."""
+    """A channel to the server."""
     async with grpc.aio.insecure_channel(server.address) as opened:
         yield opened
 

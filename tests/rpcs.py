@@ -39,7 +39,7 @@ from threadbus.v1.bus_service_pb2 import (
     WaitMessagesRequest,
 )
 from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_UNSPECIFIED
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_UNSPECIFIED, Thread
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadRequest,
     DeleteThreadRequest,
@@ -61,6 +61,7 @@ __all__ = [
     "as_registered",
     "good_request",
     "nothing_stored",
+    "pages",
     "send",
 ]
 
@@ -190,14 +191,24 @@ def as_registered(agent: Agent) -> Agent:
     return lasting
 
 
-async def _stored(channel: grpc.aio.Channel, metadata: Metadata) -> tuple[Message, list[Agent]]:
+async def _stored(
+    channel: grpc.aio.Channel, metadata: Metadata
+) -> tuple[list[Thread], list[Agent]]:
     threads: ThreadStub = ThreadServiceStub(channel)
     agents: AgentStub = AgentServiceStub(channel)
-    listed = await agents.ListAgents(ListAgentsRequest(page_size=1_000), metadata=metadata)
+    every_state = ListThreadsRequest(states=[THREAD_STATE_UNSPECIFIED], page_size=1_000)
+    listed = await pages(threads.ListThreads, every_state, metadata)
+    known = await pages(agents.ListAgents, ListAgentsRequest(page_size=1_000), metadata)
     return (
-        await threads.ListThreads(
-            ListThreadsRequest(states=[THREAD_STATE_UNSPECIFIED], page_size=1_000),
-            metadata=metadata,
-        ),
-        [as_registered(agent) for agent in listed.agents],
+        [thread for page in listed for thread in page.threads],
+        [as_registered(agent) for page in known for agent in page.agents],
     )
+
+
+async def pages(call: Callable[..., Any], request: Any, metadata: Metadata = ()) -> list[Any]:
+    """All pages of a listing."""
+    found = [await call(request, metadata=metadata)]
+    while found[-1].next_page_token:
+        request.page_token = found[-1].next_page_token
+        found.append(await call(request, metadata=metadata))
+    return found

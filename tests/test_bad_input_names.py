@@ -225,6 +225,7 @@ async def test_an_agent_at_every_limit_is_taken_and_kept_as_it_was_sent(
     )
 
 
+@pytest.mark.own_server
 @pytest.mark.parametrize("one_character", ["a", "0"])
 async def test_a_name_of_one_character_will_do(
     threads: ThreadStub, agents: AgentStub, one_character: str

@@ -196,6 +196,7 @@ async def test_who_has_no_entry_of_its_own_is_told_who_it_is(
     assert (boss.agent.name, boss.agent.kind) == ("operator", AGENT_KIND_HUMAN)
 
 
+@pytest.mark.own_server
 async def test_agents_are_listed_by_name_page_by_page(agents: AgentStub, name: str) -> None:
     wanted = [f"{name}-{n:02}" for n in range(10)]
     for agent in reversed(wanted):

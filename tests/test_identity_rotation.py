@@ -205,6 +205,7 @@ async def test_anonymous_and_the_operator_have_no_token_to_rotate(
     assert await who(bus, boss) == "operator"
 
 
+@pytest.mark.own_server
 @pytest.mark.slow
 async def test_after_a_restart_tokens_are_what_they_were(
     agents: AgentStub, bus: BusStub, agent: Caller, name: str, server: ServerProcess

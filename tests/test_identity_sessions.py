@@ -4,6 +4,7 @@ import pytest
 
 from tests.callers import operator
 from tests.peers import Peer, registered
+from tests.rpcs import pages
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import messages_in
 from threadbus.v1.agent_pb2 import (
@@ -47,10 +48,9 @@ async def test_an_agent_that_says_goodbye_is_offline_at_once(
     for _ in range(2):
         await end_session(agents, agent)
         assert await presence(agents, agent) == PRESENCE_OFFLINE
-    listed = await agents.ListAgents(
-        ListAgentsRequest(presences=[PRESENCE_OFFLINE], page_size=1_000)
-    )
-    assert agent.name in [found.name for found in listed.agents]
+    offline = ListAgentsRequest(presences=[PRESENCE_OFFLINE], page_size=1_000)
+    listed = await pages(agents.ListAgents, offline)
+    assert agent.name in [found.name for page in listed for found in page.agents]
 
 
 async def test_its_waits_end_with_all_their_cursors_and_those_of_others_go_on(

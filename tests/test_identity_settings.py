@@ -110,6 +110,7 @@ async def test_anonymous_is_no_agent_to_change(
     assert (refusal.reason, refusal.fields) == ("VALIDATION_FAILED", ["agent"])
 
 
+@pytest.mark.own_server
 @pytest.mark.slow
 async def test_a_change_outlives_a_restart(
     agents: AgentStub, agent: Caller, server: ServerProcess

@@ -9,7 +9,7 @@ from tests.callers import Caller, operator, register
 from tests.participation import join, participants
 from tests.peers import Peer, registered
 from tests.refusals import refused
-from tests.rpcs import RPCS, good_request, nothing_stored
+from tests.rpcs import RPCS, good_request, nothing_stored, pages
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.agent_service_pb2 import (
     GetAgentRequest,
@@ -41,8 +41,8 @@ async def test_an_agent_takes_itself_out(agents: AgentStub, agent: Peer) -> None
     await unregister(agents, "", by=agent)
     refusal = await refused(agents.GetAgent(GetAgentRequest(agent=agent.name)))
     assert (refusal.reason, refusal.resources) == ("AGENT_NOT_FOUND", [("agent", agent.name)])
-    listed = await agents.ListAgents(ListAgentsRequest(page_size=1_000))
-    assert agent.name not in [found.name for found in listed.agents]
+    listed = await pages(agents.ListAgents, ListAgentsRequest(page_size=1_000))
+    assert agent.name not in [found.name for page in listed for found in page.agents]
 
 
 async def test_an_operator_takes_out_any_agent_once(
@@ -177,6 +177,7 @@ async def test_a_name_that_was_only_posted_for_is_taken_out_as_well(
     await name_is_given_to_nobody(channel, agents, boss, never_had, thread)
 
 
+@pytest.mark.own_server
 @pytest.mark.slow
 async def test_after_a_restart_it_is_still_gone(
     channel: grpc.aio.Channel,

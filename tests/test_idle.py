@@ -134,6 +134,7 @@ async def test_entering_leaving_and_waking_waits_and_heartbeats_write_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 async def test_names_that_nobody_has_leave_nothing_in_the_servers_memory(
     start_server: StartServer, name: str
 ) -> None:

@@ -16,7 +16,6 @@ from tests.ledger import Ledger, history
 from tests.patience import until
 from tests.serving import ServerProcess
 
-ROUNDS = 20
 POSTERS = 12
 
 
@@ -35,9 +34,9 @@ async def collect(thread: ThreadHandle, received: list[Message]) -> None:
             received.append(message)  # noqa: PERF401 - it is looked at while it grows
 
 
-async def kill_again_and_again(server: ServerProcess, ledger: Ledger) -> None:
+async def kill_again_and_again(server: ServerProcess, ledger: Ledger, rounds: int) -> None:
     """Kill the server after some posts, start it on the same port and file, and so on."""
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         enough = len(ledger) + random.randint(20, 200)  # noqa: S311
         await until(lambda enough=enough: len(ledger) >= enough)  # type: ignore[misc]
         await asyncio.to_thread(server.kill)
@@ -46,8 +45,9 @@ async def kill_again_and_again(server: ServerProcess, ledger: Ledger) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_followers_and_posters_survive_twenty_kills_and_each_message_comes_once(
-    start_server: StartServer, tmp_path: Path, name: str
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.soak)])
+async def test_followers_and_posters_survive_many_kills_and_each_message_comes_once(
+    start_server: StartServer, tmp_path: Path, name: str, kills: int
 ) -> None:
     server, ledger = start_server(), Ledger()
     credentials = tmp_path / "credentials.json"
@@ -72,12 +72,15 @@ async def test_followers_and_posters_survive_twenty_kills_and_each_message_comes
                     group.create_task(post_for_ever(handle, ledger, f"{n}-{k}")) for k in range(2)
                 ]
 
-            await kill_again_and_again(server, ledger)
+            await kill_again_and_again(server, ledger, kills)
             enough = len(ledger) + 100
             await until(lambda: len(ledger) >= enough)
             for poster in posters:
                 poster.cancel()
             await asyncio.wait(posters)
+            # After a graceful stop each cancelled post is either committed or gone.
+            assert await asyncio.to_thread(server.stop) == 0
+            await asyncio.to_thread(server.start)
 
             async with connected(server.address) as client:
                 stored = await history(client.bus, name)

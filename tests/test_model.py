@@ -261,7 +261,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # a failure is shrunk before it is told
 @pytest.mark.parametrize(
-    ("use", "examples"), [(Use, 100), (UseAtOnce, 50)], ids=["in_turn", "at_once"]
+    ("use", "examples"),
+    [
+        pytest.param(Use, 25, id="in_turn"),
+        pytest.param(UseAtOnce, 12, id="at_once"),
+        pytest.param(Use, 100, id="long_in_turn", marks=pytest.mark.soak),
+        pytest.param(UseAtOnce, 50, id="long_at_once", marks=pytest.mark.soak),
+    ],
 )
 def test_a_server_answers_as_the_model_does_whatever_clients_do_and_however_it_stops(
     server: ServerProcess, use: type[Use], examples: int

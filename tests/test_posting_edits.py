@@ -97,6 +97,7 @@ async def test_a_message_tells_of_its_newest_edit_wherever_it_is_read(
     assert [message.edit_seq for page in newest for message in page.messages] == [6, 0, 5, 0, 0, 0]
 
 
+@pytest.mark.own_server
 @pytest.mark.slow
 async def test_a_message_tells_of_its_newest_edit_after_a_restart(
     bus: BusStub, thread: str, agent: Peer, server: ServerProcess

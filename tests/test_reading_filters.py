@@ -1,6 +1,6 @@
 """Filters: which messages of a conversation each lets through, to a page and to a wait alike."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -32,6 +32,13 @@ from threadbus.v1.thread_service_pb2 import SetThreadStateRequest
 ALL = list(range(1, 13))
 
 Read = Callable[[BusStub, str, MessageFilter, Metadata], Awaitable[tuple[list[int], int]]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """This module's server, where the agents have the names that the filters are written with."""
+    with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db") as running:
+        yield running
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.pages import read_pages, seqs
+from tests.post_stream import post_stream
 from tests.serving import BusStub
 from threadbus.v1.bus_service_pb2 import (
     ListMessagesRequest,
@@ -76,19 +77,15 @@ async def test_a_page_is_a_hundred_and_at_most_a_thousand(bus: BusStub, thread: 
 async def test_pages_of_a_long_filtered_thread_hold_each_message_once(
     bus: BusStub, thread: str
 ) -> None:
-    urgent: list[int] = []
-
-    async def post_some(start: int) -> None:
-        for n in range(start, 10_500, 100):
-            post = PostMessageRequest(thread=thread, content="x")
-            if n in (0, 4_000, 4_001, 10_499):
-                post.priority = PRIORITY_URGENT
-            answer = await bus.PostMessage(post)
-            if post.priority:
-                urgent.append(answer.seq)
-
-    await asyncio.gather(*(post_some(start) for start in range(100)))
+    posts = [PostMessageRequest(thread=thread, content="x") for _ in range(10_500)]
+    urgent = [1, 4_001, 4_002, 10_500]
+    for seq in urgent:
+        posts[seq - 1].priority = PRIORITY_URGENT
+    async with post_stream(bus) as stream:
+        for begin in range(0, len(posts), 500):
+            await stream.post(*posts[begin : begin + 500])
+        await stream.done()
     for newest in (False, True):
         for limit in (2, 1_000):
             pages = await read_pages(bus, thread, newest=newest, limit=limit, filter=URGENT)
-            assert seqs(pages) == sorted(urgent)
+            assert seqs(pages) == urgent

@@ -61,7 +61,7 @@ async def converse(bus: BusStub, thread: str, posts: int) -> None:
     async with open_wait(bus, thread) as wait:
         for n in range(1, posts + 1):
             await bus.PostMessage(PostMessageRequest(thread=thread, content=str(n)))
-            await wait.until(lambda n=n: wait.seqs(thread)[-1] == n)  # type: ignore[misc]
+            await wait.until(lambda n=n: wait.seqs(thread)[-1:] == [n])  # type: ignore[misc]
 
 
 @pytest.mark.slow

@@ -99,11 +99,13 @@ async def test_threads_active_within_a_second_are_listed_in_exact_order(
         assert await names_of(threads, page_size=size, prefix=name) == order[:size]
 
 
-async def test_a_listed_thread_is_as_it_is_read(threads: ThreadStub, bus: BusStub) -> None:
-    await create(threads, "read-me", topic="a topic", labels={"k": "v"})
-    await post(bus, "read-me")
-    listed = await threads.ListThreads(ListThreadsRequest(prefix="read-me"))
-    read = await threads.GetThread(GetThreadRequest(thread="read-me"))
+async def test_a_listed_thread_is_as_it_is_read(
+    threads: ThreadStub, bus: BusStub, name: str
+) -> None:
+    await create(threads, name, topic="a topic", labels={"k": "v"})
+    await post(bus, name)
+    listed = await threads.ListThreads(ListThreadsRequest(prefix=name))
+    read = await threads.GetThread(GetThreadRequest(thread=name))
     assert list(listed.threads) == [read.thread]
 
 

@@ -193,6 +193,7 @@ async def test_a_thread_made_anew_has_nobody_and_old_positions_count_for_nothing
     assert await position(threads, thread, agent) == (0, 0)
 
 
+@pytest.mark.own_server
 @pytest.mark.slow
 async def test_after_a_restart_everything_is_told_as_before(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer, server: ServerProcess

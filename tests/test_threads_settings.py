@@ -176,6 +176,7 @@ async def test_a_thread_that_takes_no_posts_can_still_be_described_anew(
     assert rest[-1].ending.reason == WaitEnding.REASON_THREADS_CLOSED
 
 
+@pytest.mark.own_server
 @pytest.mark.slow
 async def test_settings_outlive_a_restart(
     threads: ThreadStub, thread: str, server: ServerProcess

@@ -98,8 +98,9 @@ HABITS: list[Callable[[Waiter, int], Awaitable[None]]] = [stays, polls, counts, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rounds", [3, pytest.param(10, marks=pytest.mark.soak)])
 async def test_no_wait_misses_or_repeats_a_message_when_posts_end_in_silence(
-    bus: BusStub, posting_bus: BusStub, threads: ThreadStub, name: str
+    bus: BusStub, posting_bus: BusStub, threads: ThreadStub, name: str, rounds: int
 ) -> None:
     names = [f"{name}-{n}" for n in range(4)]
     for thread in names:
@@ -113,7 +114,7 @@ async def test_no_wait_misses_or_repeats_a_message_when_posts_end_in_silence(
         for n in range(POSTS):
             await posting_bus.PostMessage(PostMessageRequest(thread=names[n % 4], content="x"))
 
-    for number in range(1, 11):
+    for number in range(1, rounds + 1):
         target = number * POSTERS * POSTS // len(names)
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             for n, waiter in enumerate(waiters):

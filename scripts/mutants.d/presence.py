@@ -152,7 +152,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_presence_restarts.py::test_five_thousand_agents_that_beat_cost_one_transaction_per_checkpoint_interval"
+            "tests/test_presence_restarts.py::test_many_agents_that_beat_cost_one_transaction_per_checkpoint_interval"
         ],
         timeout=60,
     ),

@@ -1,5 +1,6 @@
 """The languages: one script each, which checks for, builds and runs what is the language's."""
 
+import fcntl
 import os
 import subprocess
 from dataclasses import dataclass
@@ -23,8 +24,13 @@ class Language:
         return done.stdout.strip() or (f"{self.name} needs something" if done.returncode else "")
 
     def build(self) -> None:
-        """Build its client and its driver; CalledProcessError if that fails."""
-        self._run("build", check=True, timeout=1800)
+        """Build its client and its driver; CalledProcessError if that fails.
+
+        Serialised across processes by a lock on the script: the others find it built.
+        """
+        with (FOLDER / self.name).open() as script:
+            fcntl.flock(script, fcntl.LOCK_EX)
+            self._run("build", check=True, timeout=1800)
 
     def lint(self) -> None:
         """Have its own tools look at it; CalledProcessError if they find something."""

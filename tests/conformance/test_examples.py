@@ -78,6 +78,7 @@ async def test_it_says_why_it_cannot_go_on(
     assert name in complaint["message"]
 
 
+@pytest.mark.soak
 def test_the_languages_own_tools_find_nothing_wrong(language: str) -> None:
     Language(language).lint()
 
