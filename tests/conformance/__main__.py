@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from tests.conformance.cases import Case, load
-from tests.conformance.driver import driver
+from tests.conformance.driver import SharedDriver
 from tests.conformance.languages import Language, languages
 from tests.conformance.matrix import PAGE, Cell, page, rows
 from tests.conformance.mixed import MIXED, mix
@@ -50,14 +50,10 @@ async def conform(
     """What became of each case in a language; a server of another tree than this one, if given."""
     cells = []
     click.echo(f"{language.name}: {len(cases)} cases", err=True)
-    async with own_server(tree=tree) as shared:
+    async with own_server(tree=tree) as server, SharedDriver(language.name) as shared:
         for case in cases:
-            # A driver of its own each: what one case leaves behind does not trouble the next.
             try:
-                async with (
-                    driver(language.name) as running,
-                    stage(case, running, shared, tree) as ready,
-                ):
+                async with shared.case() as running, stage(case, running, server, tree) as ready:
                     await play(ready, case.steps)
                 cells.append(Cell(language.name, case.name))
             except (AssertionError, TimeoutError) as error:

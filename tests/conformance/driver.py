@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 #: Seconds that no step takes, not even on a busy machine.
@@ -123,3 +123,36 @@ async def driver(language: str) -> AsyncIterator[Driver]:
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await reading
+
+
+class SharedDriver:
+    """Runs a language's driver for many cases, as starting one takes longer than most cases.
+
+    A case that fails discards it: the next one starts another.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._language = language
+        self._running: tuple[contextlib.AbstractAsyncContextManager[Driver], Driver] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._running is not None:
+            await self._running[0].__aexit__(None, None, None)
+
+    @contextlib.asynccontextmanager
+    async def case(self) -> AsyncIterator[Driver]:
+        """Yield the driver; close its client afterwards."""
+        if self._running is None:
+            starting = driver(self._language)
+            self._running = starting, await starting.__aenter__()
+        process, lent = self._running
+        try:
+            yield lent
+            await lent.ask("close")
+        except BaseException:
+            self._running = None
+            await process.__aexit__(*sys.exc_info())  # kills it
+            raise

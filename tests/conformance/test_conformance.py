@@ -1,12 +1,13 @@
 """Every case, in every language that can be built here."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.breaks import BREAKS, broken_tree
 from tests.conformance.cases import Case, load
-from tests.conformance.driver import driver
+from tests.conformance.driver import SharedDriver, driver
 from tests.conformance.languages import Language, built, languages
 from tests.conformance.matrix import PAGE, TITLES, rows
 from tests.conformance.mixed import POSTS, mix
@@ -24,14 +25,33 @@ def language(request: pytest.FixtureRequest) -> Language:
     return built(found)
 
 
+@pytest.fixture(scope="module")
+async def shared_driver(language: Language) -> AsyncIterator[SharedDriver]:
+    """The language's driver."""
+    async with SharedDriver(language.name) as shared:
+        yield shared
+
+
 @pytest.mark.parametrize("case", load(), ids=lambda case: case.name)
 async def test_a_client_sees_what_the_case_says(
-    language: Language, case: Case, server: ServerProcess
+    shared_driver: SharedDriver, case: Case, server: ServerProcess
 ) -> None:
-    async with driver(language.name) as running, stage(case, running, server) as ready:
+    async with shared_driver.case() as running, stage(case, running, server) as ready:
         await play(ready, case.steps)
 
 
+async def test_a_driver_ends_well_at_the_end_of_its_input(
+    language: Language, server: ServerProcess, thread: str
+) -> None:
+    async with driver(language.name) as running:  # its exit code is looked at
+        await running.ask("open", address=server.address)
+        await running.ask("register", agent=thread, token=thread * 4)
+        await running.ask("post", request={"thread": thread, "content": "x"})
+        following = await running.give("follow", cursor={"thread": thread}, own=True)
+        assert "message" in await following.next()
+
+
+@pytest.mark.soak
 async def test_agents_in_all_languages_agree_though_their_server_is_killed() -> None:
     here = [language for language in languages() if not language.missing()]
     for each in here:
