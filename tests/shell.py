@@ -1,16 +1,27 @@
-"""`threadbus` as a shell runs it: processes with arguments, an environment, pipes or a terminal."""
+"""Runs `threadbus` as users do: with arguments, an environment, and standard streams.
 
+Most commands run in the test's own process, in milliseconds. Those that are about pipes, signals,
+terminals, encodings or imports run as a process.
+"""
+
+import asyncio
 import contextlib
 import json
 import os
 import pty
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
+from unittest import mock
+
+from bus_client.cli import main
 
 _COMMAND = [sys.executable, "-m", "bus_client.cli"]
 
@@ -45,11 +56,40 @@ class Shell:
         self,
         *arguments: str,
         stdin: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Done:
+        """Run a command to its end: in this process, if it can have an event loop of its own here.
+
+        Where an event loop runs already, and off the main thread, it runs as a process.
+        """
+        if not _can_run_a_loop():
+            return self.run_process(*arguments, stdin=stdin, env=env)
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        interrupt = signal.getsignal(signal.SIGINT)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                with (
+                    _stdin(content) as given,
+                    # Duplicates, as a command may point its own descriptor elsewhere.
+                    os.fdopen(os.dup(out.fileno()), "w", encoding="utf-8") as stdout,
+                    os.fdopen(os.dup(err.fileno()), "w", encoding="utf-8") as stderr,
+                    mock.patch.dict(os.environ, self.environment(env), clear=True),
+                    mock.patch.multiple(sys, stdin=given, stdout=stdout, stderr=stderr),
+                ):
+                    code = main(arguments)
+            finally:
+                signal.signal(signal.SIGINT, interrupt)  # the event loop has reset it
+            return Done(code, *(_content(file) for file in (out, err)))
+
+    def run_process(
+        self,
+        *arguments: str,
+        stdin: str | bytes | None = None,
         stdout: int | IO[Any] = subprocess.PIPE,
         env: Mapping[str, str] | None = None,
         within: float = 30,
     ) -> Done:
-        """Run a command to its end, which must come within so many seconds."""
+        """Run a command as a process. Raises TimeoutExpired after `within` seconds."""
         done = subprocess.run(
             [*_COMMAND, *arguments],
             input=stdin.encode() if isinstance(stdin, str) else stdin,
@@ -126,6 +166,41 @@ class Shell:
         }
         own = {"THREADBUS_SERVER": self.server, "XDG_DATA_HOME": str(self.home / "data")}
         return inherited | own | dict(more or {})
+
+
+def _can_run_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return threading.current_thread() is threading.main_thread()
+    return False
+
+
+@contextlib.contextmanager
+def _stdin(content: bytes | None) -> Iterator[TextIO]:
+    """A pipe that brings `content` and then its end; /dev/null without any."""
+    if content is None:
+        with Path(os.devnull).open(encoding="utf-8") as nothing:
+            yield nothing
+        return
+    reading, writing = os.pipe()
+
+    def feed() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb", buffering=0) as pipe:
+            view = memoryview(content)
+            while view:
+                view = view[pipe.write(view) :]
+
+    feeder = threading.Thread(target=feed)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        feeder.start()
+        yield pipe
+    feeder.join()
+
+
+def _content(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
 
 def _chunks(terminal: IO[bytes]) -> Iterator[bytes]:

@@ -76,8 +76,8 @@ def test_all_are_run_and_told_to_a_person(shell: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_as_an_agent_where_tokens_are_needed(shell: Shell) -> None:
-    done = shell.run("bench", *SHORT, "--as", "bencher", "--json")
+def test_it_runs_as_an_agent_where_tokens_are_needed(shell: Shell, name: str) -> None:
+    done = shell.run("bench", *SHORT, "--as", name, "--json")
     assert (done.code, done.json["sound"]) == (0, True)
 
 

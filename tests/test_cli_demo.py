@@ -76,7 +76,7 @@ SHOWN = [
 
 
 def test_the_demo_shows_what_it_promises_in_a_pages_length(shell: Shell, temporary: Path) -> None:
-    done = shell.run("demo", "--pace", "0", env={"TMPDIR": str(temporary)}, within=PATIENCE)
+    done = shell.run_process("demo", "--pace", "0", env={"TMPDIR": str(temporary)}, within=PATIENCE)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     rest = iter(lines)
@@ -90,7 +90,7 @@ def test_the_demo_shows_what_it_promises_in_a_pages_length(shell: Shell, tempora
 
 def test_as_json_it_is_one_document_and_a_narration(shell: Shell, temporary: Path) -> None:
     env = {"TMPDIR": str(temporary), "THREADBUS_TOKEN": "x" * 32, "THREADBUS_AUTH": "required"}
-    done = shell.run("demo", "--pace", "0", "--json", env=env, within=PATIENCE)
+    done = shell.run_process("demo", "--pace", "0", "--json", env=env, within=PATIENCE)
     assert done.code == 0
     assert [message["seq"] for message in done.json["messages"]] == list(range(1, 10))
     assert "reviewer lapsed" in done.err
@@ -133,7 +133,7 @@ def test_a_demo_without_a_server_says_what_is_missing(shell: Shell, temporary: P
     missing = "raise ModuleNotFoundError('no aiosqlite', name='aiosqlite')"
     (shell.home / "aiosqlite.py").write_text(missing)
     env = {"PYTHONPATH": str(shell.home), "TMPDIR": str(temporary)}
-    done = shell.run("demo", env=env)
+    done = shell.run_process("demo", env=env)
     assert (done.code, done.out) == (1, "")
     assert "The demo failed: the server ended early." in done.err
     assert "pip install" in done.err
@@ -152,7 +152,7 @@ def test_an_agent_that_cannot_live_ends_the_demo_with_its_complaint(
 ) -> None:
     dying = "import os; print('I cannot.', file=sys.stderr, flush=True); os._exit(1)"
     env = _sabotage(shell.home, "tester", dying) | {"TMPDIR": str(temporary)}
-    done = shell.run("demo", "--pace", "0", env=env, within=PATIENCE)
+    done = shell.run_process("demo", "--pace", "0", env=env, within=PATIENCE)
     assert done.code == 1
     assert "The demo failed: the tester ended early.\ntester: I cannot." in done.err
 
@@ -160,7 +160,7 @@ def test_an_agent_that_cannot_live_ends_the_demo_with_its_complaint(
 def test_a_tester_that_wakes_at_every_word_is_found_out(shell: Shell, temporary: Path) -> None:
     sleepless = "import bus_client; bus_client.MessageFilter = lambda **_: None"
     env = _sabotage(shell.home, "tester", sleepless) | {"TMPDIR": str(temporary)}
-    done = shell.run("demo", "--pace", "0", env=env, within=PATIENCE)
+    done = shell.run_process("demo", "--pace", "0", env=env, within=PATIENCE)
     assert done.code == 1
     assert "not so: the tester was woken once" in done.err
     assert "it was handed [1, 2, 3, 4, 5, 6, 8, 9]" in done.err

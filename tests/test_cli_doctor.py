@@ -69,9 +69,9 @@ def _of_file(nobody: Shell, path: Path, *flags: str) -> dict[str, dict[str, str]
     return _checks(done)
 
 
-def test_all_is_well(shell: Shell, server: ServerProcess) -> None:
-    shell.ok("register", "coder")
-    done = shell.ok("doctor", "--as", "coder", "--db", str(server.db), "--deep", "--json")
+def test_all_is_well(shell: Shell, server: ServerProcess, name: str) -> None:
+    shell.ok("register", name)
+    done = shell.ok("doctor", "--as", name, "--db", str(server.db), "--deep", "--json")
     checks = _checks(done)
     assert set(checks) - {"file system"} == {
         *("server", "durability", "clock", "identity", "wake-up", "open files", "disk"),
@@ -81,7 +81,7 @@ def test_all_is_well(shell: Shell, server: ServerProcess) -> None:
     assert not not_ok - OF_THE_MACHINE
     assert done.json["healthy"] is True
     assert checks["server"]["finding"].startswith(f"{server.address} answers in ")
-    assert checks["identity"]["finding"].startswith("coder, who may post, read")
+    assert checks["identity"]["finding"].startswith(f"{name}, who may post, read")
     assert " ms (median of 5)" in checks["wake-up"]["finding"]
 
 

@@ -60,7 +60,7 @@ def awkward(*threads: str) -> bytes:
 def exported(shell: Shell, *arguments: str, to: Path) -> bytes:
     """The bytes that are written to stdout."""
     with to.open("wb") as file:
-        done = shell.run("export", *arguments, stdout=file)
+        done = shell.run_process("export", *arguments, stdout=file)
     assert (done.code, done.err) == (0, "")
     return to.read_bytes()
 
@@ -74,10 +74,10 @@ def test_what_was_imported_comes_back_byte_for_byte(
     with (tmp_path / "stdout").open("w+b") as stdout:
         narrow = {"PYTHONIOENCODING": encoding}
         export = ["export", name, *WHAT_WAS_IMPORTED]
-        assert shell.run(*export, stdout=stdout, env=narrow).code == 0
+        assert shell.run_process(*export, stdout=stdout, env=narrow).code == 0
     assert (tmp_path / "stdout").read_bytes() == file
     again = tmp_path / "talk.jsonl"
-    assert shell.run(*export, "--out", str(again), env=narrow).code == 0
+    assert shell.run_process(*export, "--out", str(again), env=narrow).code == 0
     assert again.read_bytes() == file
 
 
@@ -196,6 +196,7 @@ def test_a_pipe_is_written_to_and_not_replaced(shell: Shell, name: str, tmp_path
     assert fifo.is_fifo()
 
 
+@pytest.mark.own_server
 def test_the_thread_may_come_from_the_environment(shell: Shell, name: str) -> None:
     shell.ok("post", name, "hello")
     usual = {"THREADBUS_THREAD": name}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartServer
+from tests.patience import until_seen
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -93,7 +94,7 @@ def test_a_signal_ends_a_wait_without_a_word(
     shell.ok("thread", "create", name)
     with shell.start("wait", name, "--as", name, "--json") as running:
         entered = ["thread", "list", "--participant", name, "--json"]
-        assert any(shell.ok(*entered).json["threads"] for _ in range(50))
+        until_seen(lambda: bool(shell.ok(*entered).json["threads"]))
         running.send_signal(number)
         assert running.communicate(timeout=20) == ("", "")
     assert running.returncode == code
@@ -120,14 +121,14 @@ def test_a_pipe_that_nobody_reads_is_no_failure_to_talk_about(shell: Shell, name
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
-        done = shell.run("read", name, stdout=closed)
+        done = shell.run_process("read", name, stdout=closed)
     assert (done.code, done.err) == (141, "")
 
 
 def test_a_full_disk_is_told_once(shell: Shell, name: str) -> None:
     shell.ok("post", name, "hello")
     with Path("/dev/full").open("wb") as full:
-        done = shell.run("read", name, stdout=full)
+        done = shell.run_process("read", name, stdout=full)
     assert (done.code, done.err) == (1, "threadbus: [Errno 28] No space left on device\n")
 
 

@@ -50,11 +50,11 @@ def test_read_reads_a_range(shell: Shell, log: str, options: list[str], seqs: li
 
 
 def test_read_prints_a_line_for_each_message(shell: Shell, log: str) -> None:
-    shell.ok("post", log, "first\n\n  third\n", "--as", "z", "--reply-to", "2")
+    shell.ok("post", log, "first\n\n  third\n", "--as", f"{log}-z", "--reply-to", "2")
     lines = shell.ok("read", log, "--after", "4").out.splitlines()
     time = r"\d\d:\d\d:\d\d"
     assert re.fullmatch(rf"#5 {log}-coder {time}  m5", lines[0])
-    start = re.fullmatch(rf"(#6 z {' ' * len(log + '-code')}{time}  )\(re #2\) first", lines[1])
+    start = re.fullmatch(rf"(#6 {log}-z {' ' * len('code')}{time}  )\(re #2\) first", lines[1])
     assert start
     assert lines[2:] == ["", f"{' ' * len(start[1])}  third", ""]
 

@@ -116,6 +116,6 @@ def test_colours_are_for_terminals_that_want_them(
 def test_a_narrow_encoding_loses_nothing(shell: Shell, name: str) -> None:
     shell.ok("post", name, "naïve → 😀")
     narrow = {"PYTHONIOENCODING": "ascii"}
-    assert "na\\xefve \\u2192" in shell.run("read", name, env=narrow).out
-    done = shell.run("read", name, "--json", env=narrow)
+    assert "na\\xefve \\u2192" in shell.run_process("read", name, env=narrow).out
+    done = shell.run_process("read", name, "--json", env=narrow)
     assert done.json["messages"][0]["content"] == "naïve → 😀"

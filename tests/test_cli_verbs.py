@@ -94,7 +94,7 @@ def test_a_verb_that_succeeds_prints_a_document(
             assert process.stdout is not None
             document = json.loads(process.stdout.readline())
     else:
-        done = shell.run(*call)
+        done = shell.run_process(*call)
         assert (done.code, done.err) == (0, "")
         document = done.json
     assert VERBS[verb][1] in document

@@ -127,7 +127,7 @@ def test_a_closed_thread_is_read_to_its_end_and_then_exit_code_5(
 
 def test_what_could_not_be_printed_comes_again(shell: Shell, log: str, me: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = shell.run("wait", log, "--as", me, "--json", stdout=full)
+        done = shell.run_process("wait", log, "--as", me, "--json", stdout=full)
     assert done.code == 1
     assert "No space left" in done.err
     assert _seqs(shell, log, "--as", me) == [1, 2, 3]
@@ -137,7 +137,7 @@ def test_what_nobody_read_from_the_pipe_comes_again(shell: Shell, log: str, me: 
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
-        done = shell.run("wait", log, "--as", me, stdout=closed)
+        done = shell.run_process("wait", log, "--as", me, stdout=closed)
     assert (done.code, done.err) == (141, "")
     assert _seqs(shell, log, "--as", me) == [1, 2, 3]
 

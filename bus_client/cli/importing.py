@@ -31,12 +31,12 @@ _THREADS_AT_ONCE = 32
 _LINES_BETWEEN_BREATHS = 200  # some milliseconds, after which a signal should be heard
 
 
-def _seekable(_: click.Context, __: click.Parameter, file: IO[bytes]) -> IO[bytes]:
+def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[bytes]:
     """The file, or a copy of what can be read only once: it is read twice."""
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     try:
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - gone with this process
+        copy = ctx.with_resource(tempfile.TemporaryFile())  # noqa: SIM115 - it does
         shutil.copyfileobj(file, copy)
         copy.seek(0)
     except OSError as error:

@@ -18,6 +18,17 @@ SABOTAGES = [
         timeout=30,  # it gives up by itself
     ),
     Sabotage(
+        "an import reads a pipe as if it could be read twice",
+        [
+            Edit(
+                "bus_client/cli/importing.py",
+                "    if stat.S_ISREG(os",
+                "    if True or stat.S_ISREG(os",
+            )
+        ],
+        ["tests/test_cli_import.py::test_what_was_added_to_a_file_is_posted_by_the_next_run"],
+    ),
+    Sabotage(
         "a heartbeat wipes the status text",
         [Edit(_BEATS, "status_text=self._status_text, read_cursors", "read_cursors")],
         ["tests/test_sdk_heartbeats.py::test_each_carries_on_what_was_said_last"],
