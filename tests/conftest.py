@@ -39,14 +39,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers per CPU: tests wait about half of the time."""
-    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """This worker's server with default flags."""
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db") as running:
+        started = running.process
         yield running
+        assert running.process is started, "a test that stops the server needs the mark own_server"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Waiting for a state that nothing announces: look until it is there, within a bound."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 
@@ -17,12 +16,3 @@ async def until_known(state: Callable[[], Awaitable[bool]], *, within: float = 2
     async with asyncio.timeout(within):
         while not await state():  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
-
-
-def until_seen(state: Callable[[], bool], *, within: float = 20.0) -> None:
-    """As `until`, for tests that are not coroutines."""
-    deadline = time.monotonic() + within
-    while not state():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.01)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.blocking import until
 from tests.conftest import StartServer
-from tests.patience import until_seen
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -94,7 +94,7 @@ def test_a_signal_ends_a_wait_without_a_word(
     shell.ok("thread", "create", name)
     with shell.start("wait", name, "--as", name, "--json") as running:
         entered = ["thread", "list", "--participant", name, "--json"]
-        until_seen(lambda: bool(shell.ok(*entered).json["threads"]))
+        until(lambda: bool(shell.ok(*entered).json["threads"]))
         running.send_signal(number)
         assert running.communicate(timeout=20) == ("", "")
     assert running.returncode == code

@@ -36,7 +36,7 @@ def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[byt
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     try:
-        copy = ctx.with_resource(tempfile.TemporaryFile())  # noqa: SIM115 - it does
+        copy = ctx.with_resource(tempfile.TemporaryFile())  # noqa: SIM115 - closed with ctx
         shutil.copyfileobj(file, copy)
         copy.seek(0)
     except OSError as error:
