@@ -166,7 +166,8 @@ def test_an_operator_sees_who_waits_where(shell: Shell, server: ServerProcess, n
     waits = ["agents", "waits", "--thread", name, "--token-file", token]
     assert shell.ok(*waits).out == ""
     with shell.start("wait", name, "--after", "1", "--as", a, "--timeout", "20"):
-        while not (found := shell.ok(*waits, "--json").json["waits"]):
+        # A wait is listed from its start, its cursors from the moment the threads are found.
+        while not any(w.get("threads") for w in (found := shell.ok(*waits, "--json").json["waits"])):
             pass
         assert [(w["agent"], w["threads"][0]["after_seq"]) for w in found] == [(a, 1)]
         assert f"{name} after #1" in shell.ok(*waits).out
