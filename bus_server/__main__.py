@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from bus_server.settings import MAX_MESSAGE_BYTES, Settings
+from bus_server.settings import MAX_CALL_BYTES, MAX_MESSAGE_BYTES, Settings
 
 _DEFAULTS = Settings()
 
@@ -35,6 +35,8 @@ _POSITIVE = _Seconds(min=0, min_open=True, max=_DAY)
 _SECONDS = _Seconds(min=0, max=_DAY)
 _COUNT = click.IntRange(1, 2**31 - 1)
 _BYTES = click.IntRange(1, MAX_MESSAGE_BYTES)
+#: At least one of the largest requests and answers must fit.
+_BUDGET = click.IntRange(MAX_CALL_BYTES, 2**40)
 
 
 def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
@@ -105,6 +107,28 @@ def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
 @_flag("max_queued_posts", "Posts that may wait for the disk.", type=_COUNT)
 @_flag("max_queued_bytes", "Bytes of posts that may wait for the disk.", type=_COUNT)
 @_flag("max_open_waits", "Open waits of one agent.", type=_COUNT)
+@_flag("max_anonymous_waits", "Open waits of all callers without a name together.", type=_COUNT)
+@_flag(
+    "max_streams",
+    "Calls open at a time on one connection; clients queue further ones.",
+    type=_COUNT,
+)
+@_flag(
+    "max_request_bytes",
+    "Bytes of requests, over all callers, that are arriving or being handled; further calls wait.",
+    type=_BUDGET,
+)
+@_flag(
+    "max_frame_bytes",
+    "Bytes of answers and frames, over all callers, that are not read yet; further large ones "
+    "wait.",
+    type=_BUDGET,
+)
+@_flag(
+    "request_timeout",
+    "Seconds for a request to arrive, and to wait for room for its bytes.",
+    type=_POSITIVE,
+)
 @_flag("keepalive_time", "Ping a connection after so many silent seconds.", type=_POSITIVE)
 @_flag(
     "keepalive_timeout",

@@ -68,7 +68,7 @@ class Bus:
             agent_timeout=settings.agent_timeout,
             working_timeout=settings.working_timeout,
         )
-        self.waits = Waits(settings.max_open_waits)
+        self.waits = Waits(settings.max_open_waits, settings.max_anonymous_waits)
         self.agents = Agents(store, self._writer, self.presence, self.waits, news)
         self._positions = Positions(news)
         self._participants = Participants(store, self.presence, self._positions, self.waits, news)

@@ -21,7 +21,7 @@ from bus_server.bus import Bus
 from bus_server.errors import BusError, StoreFailed, StoreRefused
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.road import Road
-from bus_server.settings import Settings
+from bus_server.settings import MAX_CALL_BYTES, Settings
 from bus_server.store import SetOperatorToken
 from bus_server.store.sqlite import SqliteStore
 
@@ -51,7 +51,10 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         # Else a second server shares the port silently, and each sees half of the posts.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+        ("grpc.max_receive_message_length", MAX_CALL_BYTES),
+        # Else one connection that opens and resets calls fills the memory faster than they are
+        # cleared away: 2 GB and no answer for half a minute after five seconds of it.
+        ("grpc.max_concurrent_streams", settings.max_streams),
         # Else of a thousand calls that come at once some are refused at random.
         ("grpc.server.max_pending_requests", 1_000_000),
         ("grpc.server.max_pending_requests_hard_limit", 1_000_000),

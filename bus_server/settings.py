@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Bytes of a whole message, so that every frame fits every client's 4 MiB.
+#: Bytes of a request, an answer or a frame: what gRPC's clients take unless told otherwise.
+MAX_CALL_BYTES = 4 * 1024 * 1024
+#: Bytes of a whole message, so that every frame fits these.
 MAX_MESSAGE_BYTES = 3 * 1024 * 1024
 #: Posts in one request of PostMessages.
 MAX_BATCH_POSTS = 1_000
@@ -53,7 +55,19 @@ class Settings:
     max_queued_bytes: int = 64 * 1024 * 1024
     """Bytes of posts that may wait for the disk; beyond it they are refused with STORE_BUSY."""
     max_open_waits: int = 10_000
-    """Open waits of one agent; `anonymous` has none of its own and is not counted."""
+    """Open waits of one agent."""
+    max_anonymous_waits: int = 20_000
+    """Open waits of all callers without a name together."""
+    max_streams: int = 1_000
+    """Calls open at a time on one connection; the client's gRPC library queues further ones."""
+    max_request_bytes: int = 128 * 1024 * 1024
+    """Bytes of requests that are arriving or being handled, over all callers; beyond it, calls
+    wait to be read."""
+    max_frame_bytes: int = 64 * 1024 * 1024
+    """Bytes of answers and frames that callers have not read, over all callers; beyond it, large
+    ones wait to be sent."""
+    request_timeout: float = 20.0
+    """How long a request may take to arrive, and how long a call waits for room for its bytes."""
     json: bool = False
     """Announce the start as one JSON object."""
     keepalive_time: float = 30.0

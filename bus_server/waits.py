@@ -85,8 +85,10 @@ class OpenWait:
 class Waits:
     """All open waits of this server."""
 
-    def __init__(self, max_open_waits: int) -> None:
+    def __init__(self, max_open_waits: int, max_anonymous_waits: int) -> None:
+        """Bounds: open waits of one agent, and of all callers without a name together."""
         self._most = max_open_waits
+        self._most_anonymous = max_anonymous_waits
         self._counts: Counter[str] = Counter()
         #: In the order they were opened. The numbers are never used again.
         self._open: dict[int, OpenWait] = {}
@@ -94,12 +96,19 @@ class Waits:
         self._on: dict[str, set[OpenWait]] = {}
 
     def add(self, wait: OpenWait) -> None:
-        """A wait is open, until `remove`. Raises QuotaExceeded when its agent has too many."""
-        if wait.agent and self._counts[wait.agent] >= self._most:
+        """A wait is open, until `remove`. Raises QuotaExceeded when there are too many."""
+        count = self._counts[wait.agent]
+        if wait.agent and count >= self._most:
             raise QuotaExceeded(
                 "open waits of one agent",
                 self._most,
                 "end some, or wait on several threads in one call",
+            )
+        if not wait.agent and count >= self._most_anonymous:
+            raise QuotaExceeded(
+                "open waits of callers without a name",
+                self._most_anonymous,
+                "register an agent, or end some",
             )
         self._opened += 1
         wait.number = self._opened

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,8 +168,9 @@ def test_an_operator_sees_who_waits_where(shell: Shell, server: ServerProcess, n
     assert shell.ok(*waits).out == ""
     with shell.start("wait", name, "--after", "1", "--as", a, "--timeout", "20"):
         # A wait is listed from its start, its cursors from the moment the threads are found.
-        while not any(w.get("threads") for w in (found := shell.ok(*waits, "--json").json["waits"])):
-            pass
+        found: list[dict[str, Any]] = []
+        while not any(wait.get("threads") for wait in found):
+            found = shell.ok(*waits, "--json").json["waits"]
         assert [(w["agent"], w["threads"][0]["after_seq"]) for w in found] == [(a, 1)]
         assert f"{name} after #1" in shell.ok(*waits).out
         assert shell.ok(*waits, "--of", "somebody").out == ""

@@ -164,9 +164,14 @@ class BusService:
                     max_batch_posts=MAX_BATCH_POSTS,
                     max_wait_threads=MAX_WAIT_THREADS,
                     max_open_waits=settings.max_open_waits,
+                    max_streams=settings.max_streams,
+                    max_request_bytes=settings.max_request_bytes,
+                    max_frame_bytes=settings.max_frame_bytes,
+                    max_anonymous_waits=settings.max_anonymous_waits,
                 )
             )
             _set(response.limits.max_lease, MAX_LEASE)
+            _set(response.limits.request_timeout, settings.request_timeout)
         return response
 
 

@@ -1021,6 +1021,11 @@ class ServerLimits(_message.Message):
     MAX_WAIT_THREADS_FIELD_NUMBER: _builtins.int
     MAX_OPEN_WAITS_FIELD_NUMBER: _builtins.int
     MAX_LEASE_FIELD_NUMBER: _builtins.int
+    MAX_STREAMS_FIELD_NUMBER: _builtins.int
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_FRAME_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_ANONYMOUS_WAITS_FIELD_NUMBER: _builtins.int
+    REQUEST_TIMEOUT_FIELD_NUMBER: _builtins.int
     max_content_bytes: _builtins.int
     """Bytes of Message.content."""
     max_message_bytes: _builtins.int
@@ -1031,9 +1036,27 @@ class ServerLimits(_message.Message):
     """Threads in one wait."""
     max_open_waits: _builtins.int
     """Open waits of one agent."""
+    max_streams: _builtins.int
+    """Calls open at a time on one connection, waits included. Further ones are queued by the client's
+    own gRPC library, without an error: open another connection instead.
+    """
+    max_request_bytes: _builtins.int
+    """Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+    Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+    """
+    max_frame_bytes: _builtins.int
+    """Bytes of answers and frames that callers have not read, over all callers. Further large ones
+    wait; one that waits for request_timeout is answered with STORE_BUSY.
+    """
+    max_anonymous_waits: _builtins.int
+    """Open waits of all callers without a name together."""
     @_builtins.property
     def max_lease(self) -> _duration_pb2.Duration:
         """Longest lease."""
+
+    @_builtins.property
+    def request_timeout(self) -> _duration_pb2.Duration:
+        """Time for a request to arrive, from its call's headers to its last byte."""
 
     def __init__(
         self,
@@ -1044,10 +1067,15 @@ class ServerLimits(_message.Message):
         max_wait_threads: _builtins.int = ...,
         max_open_waits: _builtins.int = ...,
         max_lease: _duration_pb2.Duration | None = ...,
+        max_streams: _builtins.int = ...,
+        max_request_bytes: _builtins.int = ...,
+        max_frame_bytes: _builtins.int = ...,
+        max_anonymous_waits: _builtins.int = ...,
+        request_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_lease", b"max_lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_lease", b"max_lease", "request_timeout", b"request_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_posts", b"max_batch_posts", "max_content_bytes", b"max_content_bytes", "max_lease", b"max_lease", "max_message_bytes", b"max_message_bytes", "max_open_waits", b"max_open_waits", "max_wait_threads", b"max_wait_threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_anonymous_waits", b"max_anonymous_waits", "max_batch_posts", b"max_batch_posts", "max_content_bytes", b"max_content_bytes", "max_frame_bytes", b"max_frame_bytes", "max_lease", b"max_lease", "max_message_bytes", b"max_message_bytes", "max_open_waits", b"max_open_waits", "max_request_bytes", b"max_request_bytes", "max_streams", b"max_streams", "max_wait_threads", b"max_wait_threads", "request_timeout", b"request_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1937,9 +1937,22 @@ type ServerLimits struct {
 	// Open waits of one agent.
 	MaxOpenWaits int32 `protobuf:"varint,5,opt,name=max_open_waits,json=maxOpenWaits,proto3" json:"max_open_waits,omitempty"`
 	// Longest lease.
-	MaxLease      *durationpb.Duration `protobuf:"bytes,6,opt,name=max_lease,json=maxLease,proto3" json:"max_lease,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxLease *durationpb.Duration `protobuf:"bytes,6,opt,name=max_lease,json=maxLease,proto3" json:"max_lease,omitempty"`
+	// Calls open at a time on one connection, waits included. Further ones are queued by the client's
+	// own gRPC library, without an error: open another connection instead.
+	MaxStreams int32 `protobuf:"varint,7,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
+	// Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+	// Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+	MaxRequestBytes int64 `protobuf:"varint,8,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	// Bytes of answers and frames that callers have not read, over all callers. Further large ones
+	// wait; one that waits for request_timeout is answered with STORE_BUSY.
+	MaxFrameBytes int64 `protobuf:"varint,9,opt,name=max_frame_bytes,json=maxFrameBytes,proto3" json:"max_frame_bytes,omitempty"`
+	// Open waits of all callers without a name together.
+	MaxAnonymousWaits int32 `protobuf:"varint,10,opt,name=max_anonymous_waits,json=maxAnonymousWaits,proto3" json:"max_anonymous_waits,omitempty"`
+	// Time for a request to arrive, from its call's headers to its last byte.
+	RequestTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ServerLimits) Reset() {
@@ -2010,6 +2023,41 @@ func (x *ServerLimits) GetMaxOpenWaits() int32 {
 func (x *ServerLimits) GetMaxLease() *durationpb.Duration {
 	if x != nil {
 		return x.MaxLease
+	}
+	return nil
+}
+
+func (x *ServerLimits) GetMaxStreams() int32 {
+	if x != nil {
+		return x.MaxStreams
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxRequestBytes() int64 {
+	if x != nil {
+		return x.MaxRequestBytes
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxFrameBytes() int64 {
+	if x != nil {
+		return x.MaxFrameBytes
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxAnonymousWaits() int32 {
+	if x != nil {
+		return x.MaxAnonymousWaits
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetRequestTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.RequestTimeout
 	}
 	return nil
 }
@@ -2172,14 +2220,21 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\fagentTimeout\x12B\n" +
 	"\x0fworking_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0eworkingTimeout\x12;\n" +
 	"\vserver_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime\"\x96\x02\n" +
+	"serverTime\"\xff\x03\n" +
 	"\fServerLimits\x12*\n" +
 	"\x11max_content_bytes\x18\x01 \x01(\x05R\x0fmaxContentBytes\x12*\n" +
 	"\x11max_message_bytes\x18\x02 \x01(\x05R\x0fmaxMessageBytes\x12&\n" +
 	"\x0fmax_batch_posts\x18\x03 \x01(\x05R\rmaxBatchPosts\x12(\n" +
 	"\x10max_wait_threads\x18\x04 \x01(\x05R\x0emaxWaitThreads\x12$\n" +
 	"\x0emax_open_waits\x18\x05 \x01(\x05R\fmaxOpenWaits\x126\n" +
-	"\tmax_lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bmaxLease2\xe4\x04\n" +
+	"\tmax_lease\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bmaxLease\x12\x1f\n" +
+	"\vmax_streams\x18\a \x01(\x05R\n" +
+	"maxStreams\x12*\n" +
+	"\x11max_request_bytes\x18\b \x01(\x03R\x0fmaxRequestBytes\x12&\n" +
+	"\x0fmax_frame_bytes\x18\t \x01(\x03R\rmaxFrameBytes\x12.\n" +
+	"\x13max_anonymous_waits\x18\n" +
+	" \x01(\x05R\x11maxAnonymousWaits\x12B\n" +
+	"\x0frequest_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout2\xe4\x04\n" +
 	"\n" +
 	"BusService\x12R\n" +
 	"\vPostMessage\x12 .threadbus.v1.PostMessageRequest\x1a!.threadbus.v1.PostMessageResponse\x12Y\n" +
@@ -2294,25 +2349,26 @@ var file_threadbus_v1_bus_service_proto_depIdxs = []int32{
 	33, // 45: threadbus.v1.GetServerInfoResponse.working_timeout:type_name -> google.protobuf.Duration
 	28, // 46: threadbus.v1.GetServerInfoResponse.server_time:type_name -> google.protobuf.Timestamp
 	33, // 47: threadbus.v1.ServerLimits.max_lease:type_name -> google.protobuf.Duration
-	2,  // 48: threadbus.v1.BusService.PostMessage:input_type -> threadbus.v1.PostMessageRequest
-	4,  // 49: threadbus.v1.BusService.PostMessages:input_type -> threadbus.v1.PostMessagesRequest
-	7,  // 50: threadbus.v1.BusService.WaitMessages:input_type -> threadbus.v1.WaitMessagesRequest
-	15, // 51: threadbus.v1.BusService.Heartbeat:input_type -> threadbus.v1.HeartbeatRequest
-	18, // 52: threadbus.v1.BusService.ListMessages:input_type -> threadbus.v1.ListMessagesRequest
-	20, // 53: threadbus.v1.BusService.GetMessage:input_type -> threadbus.v1.GetMessageRequest
-	22, // 54: threadbus.v1.BusService.GetServerInfo:input_type -> threadbus.v1.GetServerInfoRequest
-	3,  // 55: threadbus.v1.BusService.PostMessage:output_type -> threadbus.v1.PostMessageResponse
-	5,  // 56: threadbus.v1.BusService.PostMessages:output_type -> threadbus.v1.PostMessagesResponse
-	8,  // 57: threadbus.v1.BusService.WaitMessages:output_type -> threadbus.v1.WaitMessagesResponse
-	16, // 58: threadbus.v1.BusService.Heartbeat:output_type -> threadbus.v1.HeartbeatResponse
-	19, // 59: threadbus.v1.BusService.ListMessages:output_type -> threadbus.v1.ListMessagesResponse
-	21, // 60: threadbus.v1.BusService.GetMessage:output_type -> threadbus.v1.GetMessageResponse
-	23, // 61: threadbus.v1.BusService.GetServerInfo:output_type -> threadbus.v1.GetServerInfoResponse
-	55, // [55:62] is the sub-list for method output_type
-	48, // [48:55] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	33, // 48: threadbus.v1.ServerLimits.request_timeout:type_name -> google.protobuf.Duration
+	2,  // 49: threadbus.v1.BusService.PostMessage:input_type -> threadbus.v1.PostMessageRequest
+	4,  // 50: threadbus.v1.BusService.PostMessages:input_type -> threadbus.v1.PostMessagesRequest
+	7,  // 51: threadbus.v1.BusService.WaitMessages:input_type -> threadbus.v1.WaitMessagesRequest
+	15, // 52: threadbus.v1.BusService.Heartbeat:input_type -> threadbus.v1.HeartbeatRequest
+	18, // 53: threadbus.v1.BusService.ListMessages:input_type -> threadbus.v1.ListMessagesRequest
+	20, // 54: threadbus.v1.BusService.GetMessage:input_type -> threadbus.v1.GetMessageRequest
+	22, // 55: threadbus.v1.BusService.GetServerInfo:input_type -> threadbus.v1.GetServerInfoRequest
+	3,  // 56: threadbus.v1.BusService.PostMessage:output_type -> threadbus.v1.PostMessageResponse
+	5,  // 57: threadbus.v1.BusService.PostMessages:output_type -> threadbus.v1.PostMessagesResponse
+	8,  // 58: threadbus.v1.BusService.WaitMessages:output_type -> threadbus.v1.WaitMessagesResponse
+	16, // 59: threadbus.v1.BusService.Heartbeat:output_type -> threadbus.v1.HeartbeatResponse
+	19, // 60: threadbus.v1.BusService.ListMessages:output_type -> threadbus.v1.ListMessagesResponse
+	21, // 61: threadbus.v1.BusService.GetMessage:output_type -> threadbus.v1.GetMessageResponse
+	23, // 62: threadbus.v1.BusService.GetServerInfo:output_type -> threadbus.v1.GetServerInfoResponse
+	56, // [56:63] is the sub-list for method output_type
+	49, // [49:56] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_threadbus_v1_bus_service_proto_init() }

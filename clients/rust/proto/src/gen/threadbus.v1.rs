@@ -2056,6 +2056,24 @@ pub struct ServerLimits {
     /// Longest lease.
     #[prost(message, optional, tag = "6")]
     pub max_lease: ::core::option::Option<::prost_types::Duration>,
+    /// Calls open at a time on one connection, waits included. Further ones are queued by the client's
+    /// own gRPC library, without an error: open another connection instead.
+    #[prost(int32, tag = "7")]
+    pub max_streams: i32,
+    /// Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+    /// Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+    #[prost(int64, tag = "8")]
+    pub max_request_bytes: i64,
+    /// Bytes of answers and frames that callers have not read, over all callers. Further large ones
+    /// wait; one that waits for request_timeout is answered with STORE_BUSY.
+    #[prost(int64, tag = "9")]
+    pub max_frame_bytes: i64,
+    /// Open waits of all callers without a name together.
+    #[prost(int32, tag = "10")]
+    pub max_anonymous_waits: i32,
+    /// Time for a request to arrive, from its call's headers to its last byte.
+    #[prost(message, optional, tag = "11")]
+    pub request_timeout: ::core::option::Option<::prost_types::Duration>,
 }
 impl ::prost::Name for ServerLimits {
     const NAME: &'static str = "ServerLimits";

@@ -536,7 +536,28 @@ export interface ServerLimits {
   /** Open waits of one agent. */
   maxOpenWaits: number;
   /** Longest lease. */
-  maxLease: Duration | undefined;
+  maxLease:
+    | Duration
+    | undefined;
+  /**
+   * Calls open at a time on one connection, waits included. Further ones are queued by the client's
+   * own gRPC library, without an error: open another connection instead.
+   */
+  maxStreams: number;
+  /**
+   * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+   * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+   */
+  maxRequestBytes: number;
+  /**
+   * Bytes of answers and frames that callers have not read, over all callers. Further large ones
+   * wait; one that waits for request_timeout is answered with STORE_BUSY.
+   */
+  maxFrameBytes: number;
+  /** Open waits of all callers without a name together. */
+  maxAnonymousWaits: number;
+  /** Time for a request to arrive, from its call's headers to its last byte. */
+  requestTimeout: Duration | undefined;
 }
 
 function createBasePostMessageRequest(): PostMessageRequest {
@@ -3577,6 +3598,11 @@ function createBaseServerLimits(): ServerLimits {
     maxWaitThreads: 0,
     maxOpenWaits: 0,
     maxLease: undefined,
+    maxStreams: 0,
+    maxRequestBytes: 0,
+    maxFrameBytes: 0,
+    maxAnonymousWaits: 0,
+    requestTimeout: undefined,
   };
 }
 
@@ -3599,6 +3625,21 @@ export const ServerLimits: MessageFns<ServerLimits> = {
     }
     if (message.maxLease !== undefined) {
       Duration.encode(message.maxLease, writer.uint32(50).fork()).join();
+    }
+    if (message.maxStreams !== 0) {
+      writer.uint32(56).int32(message.maxStreams);
+    }
+    if (message.maxRequestBytes !== 0) {
+      writer.uint32(64).int64(message.maxRequestBytes);
+    }
+    if (message.maxFrameBytes !== 0) {
+      writer.uint32(72).int64(message.maxFrameBytes);
+    }
+    if (message.maxAnonymousWaits !== 0) {
+      writer.uint32(80).int32(message.maxAnonymousWaits);
+    }
+    if (message.requestTimeout !== undefined) {
+      Duration.encode(message.requestTimeout, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -3664,6 +3705,46 @@ export const ServerLimits: MessageFns<ServerLimits> = {
             message.maxLease = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.maxStreams = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.maxRequestBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.maxFrameBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.maxAnonymousWaits = reader.int32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.requestTimeout = Duration.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3708,6 +3789,31 @@ export const ServerLimits: MessageFns<ServerLimits> = {
         : isSet(object.max_lease)
         ? Duration.fromJSON(object.max_lease)
         : undefined,
+      maxStreams: isSet(object.maxStreams)
+        ? globalThis.Number(object.maxStreams)
+        : isSet(object.max_streams)
+        ? globalThis.Number(object.max_streams)
+        : 0,
+      maxRequestBytes: isSet(object.maxRequestBytes)
+        ? globalThis.Number(object.maxRequestBytes)
+        : isSet(object.max_request_bytes)
+        ? globalThis.Number(object.max_request_bytes)
+        : 0,
+      maxFrameBytes: isSet(object.maxFrameBytes)
+        ? globalThis.Number(object.maxFrameBytes)
+        : isSet(object.max_frame_bytes)
+        ? globalThis.Number(object.max_frame_bytes)
+        : 0,
+      maxAnonymousWaits: isSet(object.maxAnonymousWaits)
+        ? globalThis.Number(object.maxAnonymousWaits)
+        : isSet(object.max_anonymous_waits)
+        ? globalThis.Number(object.max_anonymous_waits)
+        : 0,
+      requestTimeout: isSet(object.requestTimeout)
+        ? Duration.fromJSON(object.requestTimeout)
+        : isSet(object.request_timeout)
+        ? Duration.fromJSON(object.request_timeout)
+        : undefined,
     };
   },
 
@@ -3731,6 +3837,21 @@ export const ServerLimits: MessageFns<ServerLimits> = {
     if (message.maxLease !== undefined) {
       obj.maxLease = Duration.toJSON(message.maxLease);
     }
+    if (message.maxStreams !== 0) {
+      obj.maxStreams = Math.round(message.maxStreams);
+    }
+    if (message.maxRequestBytes !== 0) {
+      obj.maxRequestBytes = Math.round(message.maxRequestBytes);
+    }
+    if (message.maxFrameBytes !== 0) {
+      obj.maxFrameBytes = Math.round(message.maxFrameBytes);
+    }
+    if (message.maxAnonymousWaits !== 0) {
+      obj.maxAnonymousWaits = Math.round(message.maxAnonymousWaits);
+    }
+    if (message.requestTimeout !== undefined) {
+      obj.requestTimeout = Duration.toJSON(message.requestTimeout);
+    }
     return obj;
   },
 
@@ -3746,6 +3867,13 @@ export const ServerLimits: MessageFns<ServerLimits> = {
     message.maxOpenWaits = object.maxOpenWaits ?? 0;
     message.maxLease = (object.maxLease !== undefined && object.maxLease !== null)
       ? Duration.fromPartial(object.maxLease)
+      : undefined;
+    message.maxStreams = object.maxStreams ?? 0;
+    message.maxRequestBytes = object.maxRequestBytes ?? 0;
+    message.maxFrameBytes = object.maxFrameBytes ?? 0;
+    message.maxAnonymousWaits = object.maxAnonymousWaits ?? 0;
+    message.requestTimeout = (object.requestTimeout !== undefined && object.requestTimeout !== null)
+      ? Duration.fromPartial(object.requestTimeout)
       : undefined;
     return message;
   },

@@ -258,30 +258,34 @@ public final class BusServiceProto {
       "ut\030\n \001(\0132\031.google.protobuf.Duration\0222\n\017w" +
       "orking_timeout\030\013 \001(\0132\031.google.protobuf.D" +
       "uration\022/\n\013server_time\030\014 \001(\0132\032.google.pr" +
-      "otobuf.Timestamp\"\275\001\n\014ServerLimits\022\031\n\021max" +
+      "otobuf.Timestamp\"\327\002\n\014ServerLimits\022\031\n\021max" +
       "_content_bytes\030\001 \001(\005\022\031\n\021max_message_byte" +
       "s\030\002 \001(\005\022\027\n\017max_batch_posts\030\003 \001(\005\022\030\n\020max_" +
       "wait_threads\030\004 \001(\005\022\026\n\016max_open_waits\030\005 \001" +
       "(\005\022,\n\tmax_lease\030\006 \001(\0132\031.google.protobuf." +
-      "Duration2\344\004\n\nBusService\022R\n\013PostMessage\022 " +
-      ".threadbus.v1.PostMessageRequest\032!.threa" +
-      "dbus.v1.PostMessageResponse\022Y\n\014PostMessa" +
-      "ges\022!.threadbus.v1.PostMessagesRequest\032\"" +
-      ".threadbus.v1.PostMessagesResponse(\0010\001\022W" +
-      "\n\014WaitMessages\022!.threadbus.v1.WaitMessag" +
-      "esRequest\032\".threadbus.v1.WaitMessagesRes" +
-      "ponse0\001\022L\n\tHeartbeat\022\036.threadbus.v1.Hear" +
-      "tbeatRequest\032\037.threadbus.v1.HeartbeatRes" +
-      "ponse\022U\n\014ListMessages\022!.threadbus.v1.Lis" +
-      "tMessagesRequest\032\".threadbus.v1.ListMess" +
-      "agesResponse\022O\n\nGetMessage\022\037.threadbus.v" +
-      "1.GetMessageRequest\032 .threadbus.v1.GetMe" +
-      "ssageResponse\022X\n\rGetServerInfo\022\".threadb" +
-      "us.v1.GetServerInfoRequest\032#.threadbus.v" +
-      "1.GetServerInfoResponseBc\n\020dev.threadbus" +
-      ".v1B\017BusServiceProtoP\001Z-threadbus.dev/ge" +
-      "n/go/threadbus/v1;threadbusv1\252\002\014ThreadBu" +
-      "s.V1b\006proto3"
+      "Duration\022\023\n\013max_streams\030\007 \001(\005\022\031\n\021max_req" +
+      "uest_bytes\030\010 \001(\003\022\027\n\017max_frame_bytes\030\t \001(" +
+      "\003\022\033\n\023max_anonymous_waits\030\n \001(\005\0222\n\017reques" +
+      "t_timeout\030\013 \001(\0132\031.google.protobuf.Durati" +
+      "on2\344\004\n\nBusService\022R\n\013PostMessage\022 .threa" +
+      "dbus.v1.PostMessageRequest\032!.threadbus.v" +
+      "1.PostMessageResponse\022Y\n\014PostMessages\022!." +
+      "threadbus.v1.PostMessagesRequest\032\".threa" +
+      "dbus.v1.PostMessagesResponse(\0010\001\022W\n\014Wait" +
+      "Messages\022!.threadbus.v1.WaitMessagesRequ" +
+      "est\032\".threadbus.v1.WaitMessagesResponse0" +
+      "\001\022L\n\tHeartbeat\022\036.threadbus.v1.HeartbeatR" +
+      "equest\032\037.threadbus.v1.HeartbeatResponse\022" +
+      "U\n\014ListMessages\022!.threadbus.v1.ListMessa" +
+      "gesRequest\032\".threadbus.v1.ListMessagesRe" +
+      "sponse\022O\n\nGetMessage\022\037.threadbus.v1.GetM" +
+      "essageRequest\032 .threadbus.v1.GetMessageR" +
+      "esponse\022X\n\rGetServerInfo\022\".threadbus.v1." +
+      "GetServerInfoRequest\032#.threadbus.v1.GetS" +
+      "erverInfoResponseBc\n\020dev.threadbus.v1B\017B" +
+      "usServiceProtoP\001Z-threadbus.dev/gen/go/t" +
+      "hreadbus/v1;threadbusv1\252\002\014ThreadBus.V1b\006" +
+      "proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -436,7 +440,7 @@ public final class BusServiceProto {
     internal_static_threadbus_v1_ServerLimits_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_ServerLimits_descriptor,
-        new java.lang.String[] { "MaxContentBytes", "MaxMessageBytes", "MaxBatchPosts", "MaxWaitThreads", "MaxOpenWaits", "MaxLease", });
+        new java.lang.String[] { "MaxContentBytes", "MaxMessageBytes", "MaxBatchPosts", "MaxWaitThreads", "MaxOpenWaits", "MaxLease", "MaxStreams", "MaxRequestBytes", "MaxFrameBytes", "MaxAnonymousWaits", "RequestTimeout", });
     descriptor.resolveAllFeaturesImmutable();
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();

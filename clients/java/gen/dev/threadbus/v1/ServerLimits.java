@@ -161,6 +161,107 @@ private static final long serialVersionUID = 0L;
     return maxLease_ == null ? com.google.protobuf.Duration.getDefaultInstance() : maxLease_;
   }
 
+  public static final int MAX_STREAMS_FIELD_NUMBER = 7;
+  private int maxStreams_ = 0;
+  /**
+   * <pre>
+   * Calls open at a time on one connection, waits included. Further ones are queued by the client's
+   * own gRPC library, without an error: open another connection instead.
+   * </pre>
+   *
+   * <code>int32 max_streams = 7;</code>
+   * @return The maxStreams.
+   */
+  @java.lang.Override
+  public int getMaxStreams() {
+    return maxStreams_;
+  }
+
+  public static final int MAX_REQUEST_BYTES_FIELD_NUMBER = 8;
+  private long maxRequestBytes_ = 0L;
+  /**
+   * <pre>
+   * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+   * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * </pre>
+   *
+   * <code>int64 max_request_bytes = 8;</code>
+   * @return The maxRequestBytes.
+   */
+  @java.lang.Override
+  public long getMaxRequestBytes() {
+    return maxRequestBytes_;
+  }
+
+  public static final int MAX_FRAME_BYTES_FIELD_NUMBER = 9;
+  private long maxFrameBytes_ = 0L;
+  /**
+   * <pre>
+   * Bytes of answers and frames that callers have not read, over all callers. Further large ones
+   * wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * </pre>
+   *
+   * <code>int64 max_frame_bytes = 9;</code>
+   * @return The maxFrameBytes.
+   */
+  @java.lang.Override
+  public long getMaxFrameBytes() {
+    return maxFrameBytes_;
+  }
+
+  public static final int MAX_ANONYMOUS_WAITS_FIELD_NUMBER = 10;
+  private int maxAnonymousWaits_ = 0;
+  /**
+   * <pre>
+   * Open waits of all callers without a name together.
+   * </pre>
+   *
+   * <code>int32 max_anonymous_waits = 10;</code>
+   * @return The maxAnonymousWaits.
+   */
+  @java.lang.Override
+  public int getMaxAnonymousWaits() {
+    return maxAnonymousWaits_;
+  }
+
+  public static final int REQUEST_TIMEOUT_FIELD_NUMBER = 11;
+  private com.google.protobuf.Duration requestTimeout_;
+  /**
+   * <pre>
+   * Time for a request to arrive, from its call's headers to its last byte.
+   * </pre>
+   *
+   * <code>.google.protobuf.Duration request_timeout = 11;</code>
+   * @return Whether the requestTimeout field is set.
+   */
+  @java.lang.Override
+  public boolean hasRequestTimeout() {
+    return ((bitField0_ & 0x00000002) != 0);
+  }
+  /**
+   * <pre>
+   * Time for a request to arrive, from its call's headers to its last byte.
+   * </pre>
+   *
+   * <code>.google.protobuf.Duration request_timeout = 11;</code>
+   * @return The requestTimeout.
+   */
+  @java.lang.Override
+  public com.google.protobuf.Duration getRequestTimeout() {
+    return requestTimeout_ == null ? com.google.protobuf.Duration.getDefaultInstance() : requestTimeout_;
+  }
+  /**
+   * <pre>
+   * Time for a request to arrive, from its call's headers to its last byte.
+   * </pre>
+   *
+   * <code>.google.protobuf.Duration request_timeout = 11;</code>
+   */
+  @java.lang.Override
+  public com.google.protobuf.DurationOrBuilder getRequestTimeoutOrBuilder() {
+    return requestTimeout_ == null ? com.google.protobuf.Duration.getDefaultInstance() : requestTimeout_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -192,6 +293,21 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000001) != 0)) {
       output.writeMessage(6, getMaxLease());
+    }
+    if (maxStreams_ != 0) {
+      output.writeInt32(7, maxStreams_);
+    }
+    if (maxRequestBytes_ != 0L) {
+      output.writeInt64(8, maxRequestBytes_);
+    }
+    if (maxFrameBytes_ != 0L) {
+      output.writeInt64(9, maxFrameBytes_);
+    }
+    if (maxAnonymousWaits_ != 0) {
+      output.writeInt32(10, maxAnonymousWaits_);
+    }
+    if (((bitField0_ & 0x00000002) != 0)) {
+      output.writeMessage(11, getRequestTimeout());
     }
     getUnknownFields().writeTo(output);
   }
@@ -226,6 +342,26 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(6, getMaxLease());
     }
+    if (maxStreams_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(7, maxStreams_);
+    }
+    if (maxRequestBytes_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(8, maxRequestBytes_);
+    }
+    if (maxFrameBytes_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(9, maxFrameBytes_);
+    }
+    if (maxAnonymousWaits_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(10, maxAnonymousWaits_);
+    }
+    if (((bitField0_ & 0x00000002) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(11, getRequestTimeout());
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -256,6 +392,19 @@ private static final long serialVersionUID = 0L;
       if (!getMaxLease()
           .equals(other.getMaxLease())) return false;
     }
+    if (getMaxStreams()
+        != other.getMaxStreams()) return false;
+    if (getMaxRequestBytes()
+        != other.getMaxRequestBytes()) return false;
+    if (getMaxFrameBytes()
+        != other.getMaxFrameBytes()) return false;
+    if (getMaxAnonymousWaits()
+        != other.getMaxAnonymousWaits()) return false;
+    if (hasRequestTimeout() != other.hasRequestTimeout()) return false;
+    if (hasRequestTimeout()) {
+      if (!getRequestTimeout()
+          .equals(other.getRequestTimeout())) return false;
+    }
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -280,6 +429,20 @@ private static final long serialVersionUID = 0L;
     if (hasMaxLease()) {
       hash = (37 * hash) + MAX_LEASE_FIELD_NUMBER;
       hash = (53 * hash) + getMaxLease().hashCode();
+    }
+    hash = (37 * hash) + MAX_STREAMS_FIELD_NUMBER;
+    hash = (53 * hash) + getMaxStreams();
+    hash = (37 * hash) + MAX_REQUEST_BYTES_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getMaxRequestBytes());
+    hash = (37 * hash) + MAX_FRAME_BYTES_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getMaxFrameBytes());
+    hash = (37 * hash) + MAX_ANONYMOUS_WAITS_FIELD_NUMBER;
+    hash = (53 * hash) + getMaxAnonymousWaits();
+    if (hasRequestTimeout()) {
+      hash = (37 * hash) + REQUEST_TIMEOUT_FIELD_NUMBER;
+      hash = (53 * hash) + getRequestTimeout().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -416,6 +579,7 @@ private static final long serialVersionUID = 0L;
       if (com.google.protobuf.GeneratedMessage
               .alwaysUseFieldBuilders) {
         internalGetMaxLeaseFieldBuilder();
+        internalGetRequestTimeoutFieldBuilder();
       }
     }
     @java.lang.Override
@@ -431,6 +595,15 @@ private static final long serialVersionUID = 0L;
       if (maxLeaseBuilder_ != null) {
         maxLeaseBuilder_.dispose();
         maxLeaseBuilder_ = null;
+      }
+      maxStreams_ = 0;
+      maxRequestBytes_ = 0L;
+      maxFrameBytes_ = 0L;
+      maxAnonymousWaits_ = 0;
+      requestTimeout_ = null;
+      if (requestTimeoutBuilder_ != null) {
+        requestTimeoutBuilder_.dispose();
+        requestTimeoutBuilder_ = null;
       }
       return this;
     }
@@ -487,6 +660,24 @@ private static final long serialVersionUID = 0L;
             : maxLeaseBuilder_.build();
         to_bitField0_ |= 0x00000001;
       }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.maxStreams_ = maxStreams_;
+      }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.maxRequestBytes_ = maxRequestBytes_;
+      }
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.maxFrameBytes_ = maxFrameBytes_;
+      }
+      if (((from_bitField0_ & 0x00000200) != 0)) {
+        result.maxAnonymousWaits_ = maxAnonymousWaits_;
+      }
+      if (((from_bitField0_ & 0x00000400) != 0)) {
+        result.requestTimeout_ = requestTimeoutBuilder_ == null
+            ? requestTimeout_
+            : requestTimeoutBuilder_.build();
+        to_bitField0_ |= 0x00000002;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -519,6 +710,21 @@ private static final long serialVersionUID = 0L;
       }
       if (other.hasMaxLease()) {
         mergeMaxLease(other.getMaxLease());
+      }
+      if (other.getMaxStreams() != 0) {
+        setMaxStreams(other.getMaxStreams());
+      }
+      if (other.getMaxRequestBytes() != 0L) {
+        setMaxRequestBytes(other.getMaxRequestBytes());
+      }
+      if (other.getMaxFrameBytes() != 0L) {
+        setMaxFrameBytes(other.getMaxFrameBytes());
+      }
+      if (other.getMaxAnonymousWaits() != 0) {
+        setMaxAnonymousWaits(other.getMaxAnonymousWaits());
+      }
+      if (other.hasRequestTimeout()) {
+        mergeRequestTimeout(other.getRequestTimeout());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -578,6 +784,33 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000020;
               break;
             } // case 50
+            case 56: {
+              maxStreams_ = input.readInt32();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 56
+            case 64: {
+              maxRequestBytes_ = input.readInt64();
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 64
+            case 72: {
+              maxFrameBytes_ = input.readInt64();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 72
+            case 80: {
+              maxAnonymousWaits_ = input.readInt32();
+              bitField0_ |= 0x00000200;
+              break;
+            } // case 80
+            case 90: {
+              input.readMessage(
+                  internalGetRequestTimeoutFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000400;
+              break;
+            } // case 90
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -970,6 +1203,348 @@ private static final long serialVersionUID = 0L;
         maxLease_ = null;
       }
       return maxLeaseBuilder_;
+    }
+
+    private int maxStreams_ ;
+    /**
+     * <pre>
+     * Calls open at a time on one connection, waits included. Further ones are queued by the client's
+     * own gRPC library, without an error: open another connection instead.
+     * </pre>
+     *
+     * <code>int32 max_streams = 7;</code>
+     * @return The maxStreams.
+     */
+    @java.lang.Override
+    public int getMaxStreams() {
+      return maxStreams_;
+    }
+    /**
+     * <pre>
+     * Calls open at a time on one connection, waits included. Further ones are queued by the client's
+     * own gRPC library, without an error: open another connection instead.
+     * </pre>
+     *
+     * <code>int32 max_streams = 7;</code>
+     * @param value The maxStreams to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxStreams(int value) {
+
+      maxStreams_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Calls open at a time on one connection, waits included. Further ones are queued by the client's
+     * own gRPC library, without an error: open another connection instead.
+     * </pre>
+     *
+     * <code>int32 max_streams = 7;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxStreams() {
+      bitField0_ = (bitField0_ & ~0x00000040);
+      maxStreams_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private long maxRequestBytes_ ;
+    /**
+     * <pre>
+     * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+     * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * </pre>
+     *
+     * <code>int64 max_request_bytes = 8;</code>
+     * @return The maxRequestBytes.
+     */
+    @java.lang.Override
+    public long getMaxRequestBytes() {
+      return maxRequestBytes_;
+    }
+    /**
+     * <pre>
+     * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+     * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * </pre>
+     *
+     * <code>int64 max_request_bytes = 8;</code>
+     * @param value The maxRequestBytes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxRequestBytes(long value) {
+
+      maxRequestBytes_ = value;
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+     * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * </pre>
+     *
+     * <code>int64 max_request_bytes = 8;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxRequestBytes() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      maxRequestBytes_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private long maxFrameBytes_ ;
+    /**
+     * <pre>
+     * Bytes of answers and frames that callers have not read, over all callers. Further large ones
+     * wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * </pre>
+     *
+     * <code>int64 max_frame_bytes = 9;</code>
+     * @return The maxFrameBytes.
+     */
+    @java.lang.Override
+    public long getMaxFrameBytes() {
+      return maxFrameBytes_;
+    }
+    /**
+     * <pre>
+     * Bytes of answers and frames that callers have not read, over all callers. Further large ones
+     * wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * </pre>
+     *
+     * <code>int64 max_frame_bytes = 9;</code>
+     * @param value The maxFrameBytes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxFrameBytes(long value) {
+
+      maxFrameBytes_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Bytes of answers and frames that callers have not read, over all callers. Further large ones
+     * wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * </pre>
+     *
+     * <code>int64 max_frame_bytes = 9;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxFrameBytes() {
+      bitField0_ = (bitField0_ & ~0x00000100);
+      maxFrameBytes_ = 0L;
+      onChanged();
+      return this;
+    }
+
+    private int maxAnonymousWaits_ ;
+    /**
+     * <pre>
+     * Open waits of all callers without a name together.
+     * </pre>
+     *
+     * <code>int32 max_anonymous_waits = 10;</code>
+     * @return The maxAnonymousWaits.
+     */
+    @java.lang.Override
+    public int getMaxAnonymousWaits() {
+      return maxAnonymousWaits_;
+    }
+    /**
+     * <pre>
+     * Open waits of all callers without a name together.
+     * </pre>
+     *
+     * <code>int32 max_anonymous_waits = 10;</code>
+     * @param value The maxAnonymousWaits to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxAnonymousWaits(int value) {
+
+      maxAnonymousWaits_ = value;
+      bitField0_ |= 0x00000200;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Open waits of all callers without a name together.
+     * </pre>
+     *
+     * <code>int32 max_anonymous_waits = 10;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxAnonymousWaits() {
+      bitField0_ = (bitField0_ & ~0x00000200);
+      maxAnonymousWaits_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private com.google.protobuf.Duration requestTimeout_;
+    private com.google.protobuf.SingleFieldBuilder<
+        com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> requestTimeoutBuilder_;
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     * @return Whether the requestTimeout field is set.
+     */
+    public boolean hasRequestTimeout() {
+      return ((bitField0_ & 0x00000400) != 0);
+    }
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     * @return The requestTimeout.
+     */
+    public com.google.protobuf.Duration getRequestTimeout() {
+      if (requestTimeoutBuilder_ == null) {
+        return requestTimeout_ == null ? com.google.protobuf.Duration.getDefaultInstance() : requestTimeout_;
+      } else {
+        return requestTimeoutBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     */
+    public Builder setRequestTimeout(com.google.protobuf.Duration value) {
+      if (requestTimeoutBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        requestTimeout_ = value;
+      } else {
+        requestTimeoutBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     */
+    public Builder setRequestTimeout(
+        com.google.protobuf.Duration.Builder builderForValue) {
+      if (requestTimeoutBuilder_ == null) {
+        requestTimeout_ = builderForValue.build();
+      } else {
+        requestTimeoutBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     */
+    public Builder mergeRequestTimeout(com.google.protobuf.Duration value) {
+      if (requestTimeoutBuilder_ == null) {
+        if (((bitField0_ & 0x00000400) != 0) &&
+          requestTimeout_ != null &&
+          requestTimeout_ != com.google.protobuf.Duration.getDefaultInstance()) {
+          getRequestTimeoutBuilder().mergeFrom(value);
+        } else {
+          requestTimeout_ = value;
+        }
+      } else {
+        requestTimeoutBuilder_.mergeFrom(value);
+      }
+      if (requestTimeout_ != null) {
+        bitField0_ |= 0x00000400;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     */
+    public Builder clearRequestTimeout() {
+      bitField0_ = (bitField0_ & ~0x00000400);
+      requestTimeout_ = null;
+      if (requestTimeoutBuilder_ != null) {
+        requestTimeoutBuilder_.dispose();
+        requestTimeoutBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     */
+    public com.google.protobuf.Duration.Builder getRequestTimeoutBuilder() {
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return internalGetRequestTimeoutFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     */
+    public com.google.protobuf.DurationOrBuilder getRequestTimeoutOrBuilder() {
+      if (requestTimeoutBuilder_ != null) {
+        return requestTimeoutBuilder_.getMessageOrBuilder();
+      } else {
+        return requestTimeout_ == null ?
+            com.google.protobuf.Duration.getDefaultInstance() : requestTimeout_;
+      }
+    }
+    /**
+     * <pre>
+     * Time for a request to arrive, from its call's headers to its last byte.
+     * </pre>
+     *
+     * <code>.google.protobuf.Duration request_timeout = 11;</code>
+     */
+    private com.google.protobuf.SingleFieldBuilder<
+        com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> 
+        internalGetRequestTimeoutFieldBuilder() {
+      if (requestTimeoutBuilder_ == null) {
+        requestTimeoutBuilder_ = new com.google.protobuf.SingleFieldBuilder<
+            com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder>(
+                getRequestTimeout(),
+                getParentForChildren(),
+                isClean());
+        requestTimeout_ = null;
+      }
+      return requestTimeoutBuilder_;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.ServerLimits)

@@ -86,4 +86,74 @@ public interface ServerLimitsOrBuilder extends
    * <code>.google.protobuf.Duration max_lease = 6;</code>
    */
   com.google.protobuf.DurationOrBuilder getMaxLeaseOrBuilder();
+
+  /**
+   * <pre>
+   * Calls open at a time on one connection, waits included. Further ones are queued by the client's
+   * own gRPC library, without an error: open another connection instead.
+   * </pre>
+   *
+   * <code>int32 max_streams = 7;</code>
+   * @return The maxStreams.
+   */
+  int getMaxStreams();
+
+  /**
+   * <pre>
+   * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
+   * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * </pre>
+   *
+   * <code>int64 max_request_bytes = 8;</code>
+   * @return The maxRequestBytes.
+   */
+  long getMaxRequestBytes();
+
+  /**
+   * <pre>
+   * Bytes of answers and frames that callers have not read, over all callers. Further large ones
+   * wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * </pre>
+   *
+   * <code>int64 max_frame_bytes = 9;</code>
+   * @return The maxFrameBytes.
+   */
+  long getMaxFrameBytes();
+
+  /**
+   * <pre>
+   * Open waits of all callers without a name together.
+   * </pre>
+   *
+   * <code>int32 max_anonymous_waits = 10;</code>
+   * @return The maxAnonymousWaits.
+   */
+  int getMaxAnonymousWaits();
+
+  /**
+   * <pre>
+   * Time for a request to arrive, from its call's headers to its last byte.
+   * </pre>
+   *
+   * <code>.google.protobuf.Duration request_timeout = 11;</code>
+   * @return Whether the requestTimeout field is set.
+   */
+  boolean hasRequestTimeout();
+  /**
+   * <pre>
+   * Time for a request to arrive, from its call's headers to its last byte.
+   * </pre>
+   *
+   * <code>.google.protobuf.Duration request_timeout = 11;</code>
+   * @return The requestTimeout.
+   */
+  com.google.protobuf.Duration getRequestTimeout();
+  /**
+   * <pre>
+   * Time for a request to arrive, from its call's headers to its last byte.
+   * </pre>
+   *
+   * <code>.google.protobuf.Duration request_timeout = 11;</code>
+   */
+  com.google.protobuf.DurationOrBuilder getRequestTimeoutOrBuilder();
 }
