@@ -27,6 +27,8 @@ class Caller:
     token: bytes = b""
     #: When that ends, in microseconds since the epoch; 0: never.
     expire_time: int = 0
+    #: Which connection it calls through; only known of one without a name of its own.
+    connection: str = ""
 
     @property
     def operator(self) -> bool:
@@ -37,6 +39,11 @@ class Caller:
     def own_name(self) -> str:
         """Its name if it has one of its own; empty for anonymous."""
         return "" if self.kind == AGENT_KIND_ANONYMOUS else self.name
+
+    @property
+    def share(self) -> str:
+        """What tells it from others when room is shared: its own name, or else its connection."""
+        return self.own_name or self.connection
 
 
 ANONYMOUS = Caller("anonymous", AGENT_KIND_ANONYMOUS, ("post", "read"))

@@ -18,7 +18,7 @@ from bus_server.errors import (
 from bus_server.evidence import Heartbeat
 from bus_server.fallback import Fallback
 from bus_server.filter import Filter
-from bus_server.follow import Follow, Send
+from bus_server.follow import Follow, Outlet
 from bus_server.history import PAGE_BYTES, Page, read_page
 from bus_server.news import News
 from bus_server.participants import Participants
@@ -147,12 +147,12 @@ class Bus:
         finally:
             self._taking.discard(taking)
 
-    def follow(self, wait: Wait, send: Send) -> Coroutine[None, None, None]:
+    def follow(self, wait: Wait, outlet: Outlet) -> Coroutine[None, None, None]:
         """Send a wait's frames until it ends.
 
         No coroutine of its own, which would stay as long as the wait: there may be thousands.
         """
-        follow = Follow(wait, self._store, self._recent, self._participants, self._rosters, send)
+        follow = Follow(wait, self._store, self._recent, self._participants, self._rosters, outlet)
         return follow.run(self._tails)
 
     async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:

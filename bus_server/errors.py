@@ -25,6 +25,12 @@ class BusError(Exception):
         self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
 
 
+def bare(error: BusError) -> BusError:
+    """The error without its traceback, whose frames would keep the request it was raised over."""
+    error.__traceback__ = error.__context__ = None
+    return error
+
+
 class ValidationFailed(BusError):
     """Fields of the request are missing or wrong."""
 

@@ -4,10 +4,10 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message as Frame
 
 from bus_server.errors import BusError, ThreadNotFound, TokenExpired
 from bus_server.participants import Participants
@@ -34,8 +34,18 @@ FRAME_MESSAGES = 1_000
 #: at once cost a quarter of what a hundred wake-ups of the server do.
 TICK = 0.5
 
-#: Sends a WaitMessagesResponse, serialised.
-Send = Callable[[bytes], Awaitable[None]]
+
+class Outlet(Protocol):
+    """Where a wait's frames go."""
+
+    async def room(self, size: int) -> None:
+        """Return once there is room for a frame of about so many bytes. Raises StoreBusy."""
+
+    def send(self, frame: bytes) -> Awaitable[None]:
+        """Send a WaitMessagesResponse, serialised; done when the next one is wanted."""
+
+    def close(self) -> None:
+        """Nothing is on its way: give the room back."""
 
 
 class Follow:
@@ -45,7 +55,7 @@ class Follow:
         *("_clock", "_cursors", "_cut", "_deadline", "_delivered", "_expire_time", "_filter"),
         *("_include_participants", "_keepalive_at", "_keepalive_interval", "_last_pass"),
         *("_limited", "_max_messages", "_max_wait", "_max_wait_at", "_min_messages", "_open"),
-        *("_participants", "_positions", "_recent", "_rosters", "_send_frame", "_store"),
+        *("_outlet", "_participants", "_positions", "_recent", "_rosters", "_store"),
     )
 
     def __init__(
@@ -55,7 +65,7 @@ class Follow:
         recent: Recent,
         participants: Participants,
         rosters: Rosters,
-        send: Send,
+        outlet: Outlet,
     ) -> None:
         # Not the wait itself, whose cursors would keep the whole request in memory.
         self._filter = wait.filter
@@ -68,7 +78,7 @@ class Follow:
         self._recent = recent
         self._participants = participants
         self._rosters = rosters
-        self._send_frame = send
+        self._outlet = outlet
         self._positions: list[WaitPosition] = []
         self._delivered = 0
         names = tuple(cursor.thread for cursor in wait.cursors)
@@ -130,13 +140,12 @@ class Follow:
         # A position that will not be honoured is told as it was asked for: were the connection to
         # break before the resync frame, the next wait must meet the same resync.
         positions = [p.tell(p.requested if p.resync else None) for p in self._positions]
-        await self._send(
-            WaitMessagesResponse(started=WaitStarted(threads=positions, keepalive_interval=granted))
-        )
+        started = WaitStarted(threads=positions, keepalive_interval=granted)
+        await self._tell(WaitMessagesResponse(started=started))
         for p in self._positions:
             if p.resync is not None:
                 frame = WaitResync(reason=p.resync, position=p.tell(), requested=p.requested)
-                await self._send(WaitMessagesResponse(resync=frame))
+                await self._tell(WaitMessagesResponse(resync=frame))
 
     async def _live_with_participants(self, tails: Tails, watch: Watch) -> None:
         with self._rosters.watch(watch.names, watch) as rosters:
@@ -158,7 +167,7 @@ class Follow:
                 return
             if self._clock() >= self._keepalive_at:
                 told = [p.tell() for p in self._positions if p.told != p.after]
-                await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=told)))
+                await self._tell(WaitMessagesResponse(keepalive=WaitKeepalive(threads=told)))
             self._expire_time = self._open.expire_time
             if moved and ready():
                 await asyncio.sleep(0)  # if nothing of it was wanted, nobody else has had a turn
@@ -181,47 +190,63 @@ class Follow:
         moved = False
         for p in self._positions:
             if p.after < p.target:
-                await self._deliver_from(p)
+                # Only the frame is kept while it is being written, not what it was made of.
+                frame = await self._next_frame(p)
+                if frame is not None:
+                    await self._send(frame)
+                    del frame
                 moved = True
             if not p.caught_up and p.after >= p.start_seq:
                 p.caught_up = True
-                await self._send(WaitMessagesResponse(caught_up=p.tell()))
+                await self._tell(WaitMessagesResponse(caught_up=p.tell()))
             late = self._deadline is not None and self._clock() >= self._cut
             if self._full or tails.draining or late or self._open.ended is not None:
                 break
         return moved
 
-    async def _deliver_from(self, p: WaitPosition) -> None:
+    async def _next_frame(self, p: WaitPosition) -> bytes | None:
+        """The next frame of a thread, if any of its messages is wanted."""
         thread_id, upto = p.head.thread_id, min(p.target, p.after + FRAME_MESSAGES)
-        messages = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
+        messages, size = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
+        # First the room: a wait that nobody reads must not fill the memory, and let go again only
+        # what it has in hand.
+        await self._outlet.room(size if messages else FRAME_BYTES)
         if not messages:
             rows = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
             if not rows:
                 raise ThreadNotFound([p.name])  # deleted meanwhile
             if self._filter.everything:
-                await self._deliver_stored(p, rows)
-                return
+                return self._stored_frame(p, rows)
             messages = [Message.FromString(body) for _, body in rows]
+        frame = await self._frame(p, thread_id, messages)
+        if frame is None:
+            self._outlet.close()
+        return frame
+
+    async def _frame(
+        self, p: WaitPosition, thread_id: int, messages: Sequence[Message]
+    ) -> bytes | None:
         wanted = await self._filter.select(self._store, thread_id, messages)
         if self._max_messages:
             wanted = wanted[: self._max_messages - self._delivered]
         self._delivered += len(wanted)
         # When the last wanted one was delivered, what comes after it was not looked at.
         p.after = wanted[-1].seq if self._full else messages[-1].seq
-        if wanted:
-            self._handed_out(p, wanted[-1].seq, [message.sender for message in wanted])
-            frame = WaitMessagesResponse()
-            p.move(frame.messages.cursor)
-            frame.messages.messages.extend(wanted)
-            await self._send(frame)
+        if not wanted:
+            return None
+        self._handed_out(p, wanted[-1].seq, [message.sender for message in wanted])
+        frame = WaitMessagesResponse()
+        p.move(frame.messages.cursor)
+        frame.messages.messages.extend(wanted)
+        return frame.SerializeToString()
 
-    async def _deliver_stored(self, p: WaitPosition, rows: Sequence[tuple[str, bytes]]) -> None:
+    def _stored_frame(self, p: WaitPosition, rows: Sequence[tuple[str, bytes]]) -> bytes:
         if self._max_messages:
             rows = rows[: self._max_messages - self._delivered]
         self._delivered += len(rows)
         p.after += len(rows)
         self._handed_out(p, p.after, [sender for sender, _ in rows])
-        await self._send(stored_frame(p.cursor, [body for _, body in rows]))
+        return stored_frame(p.cursor, [body for _, body in rows]).SerializeToString()
 
     def _handed_out(self, p: WaitPosition, upto: int, senders: Sequence[str]) -> None:
         # Before the write: the agent may have read it, and said so, before that returns.
@@ -234,7 +259,7 @@ class Follow:
             if p.roster is not None and p.roster.version != p.roster_version:
                 p.roster_version = p.roster.version
                 for update in p.participants_are(await p.roster.read(self._participants)):
-                    await self._send(WaitMessagesResponse(participants=update))
+                    await self._tell(WaitMessagesResponse(participants=update))
 
     @property
     def _expires_at(self) -> float | None:
@@ -291,10 +316,13 @@ class Follow:
         ending = WaitEnding(reason=reason, threads=[p.tell() for p in self._positions])
         if reason == WaitEnding.REASON_DRAINING:
             ending.retry_delay.FromMilliseconds(random.randint(100, 1000))  # noqa: S311
-        await self._send(WaitMessagesResponse(ending=ending))
+        await self._tell(WaitMessagesResponse(ending=ending))
 
-    async def _send(self, frame: Frame) -> None:
-        await self._send_frame(frame.SerializeToString())
+    async def _tell(self, frame: WaitMessagesResponse) -> None:
+        await self._send(frame.SerializeToString())
+
+    async def _send(self, frame: bytes) -> None:
+        await self._outlet.send(frame)
         # Jittered: the waits that one post woke together must not all come together again.
         interval = self._keepalive_interval * random.uniform(0.7, 0.98)  # noqa: S311
         tick = min(TICK, self._keepalive_interval / 90)

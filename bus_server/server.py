@@ -13,22 +13,31 @@ from ipaddress import ip_address
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
+from bus_server import memory
 from bus_server.auth import Auth, operator_token, token_hash
+from bus_server.budget import Budget
 from bus_server.bus import Bus
 from bus_server.errors import BusError, StoreFailed, StoreRefused
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
+from bus_server.services.arrivals import Arrivals
 from bus_server.services.road import Road
+from bus_server.services.standard import Standard
 from bus_server.settings import MAX_CALL_BYTES, Settings
 from bus_server.store import SetOperatorToken
 from bus_server.store.sqlite import SqliteStore
 
 logger = logging.getLogger(__name__)
 
-#: Seconds in which a drained server still says why it refuses, and in which the last streams end.
-LINGER, GRACE = 0.1, 1.0
+#: Bytes that gRPC takes in of a request that nobody reads yet.
+LOOKAHEAD = 16 * 1024
+
+#: A drained server says why it refuses until nobody has called for so many seconds, so many times
+#: at most.
+LINGER, LINGERS = 0.1, 10
+#: Seconds in which the last streams end.
+GRACE = 1.0
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -55,6 +64,10 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         # Else one connection that opens and resets calls fills the memory faster than they are
         # cleared away: 2 GB and no answer for half a minute after five seconds of it.
         ("grpc.max_concurrent_streams", settings.max_streams),
+        # What gRPC takes in of a request that nobody reads yet. Without the second it raises that
+        # to megabytes on a fast connection; a request that is read gets all the window it needs.
+        ("grpc.http2.lookahead_bytes", LOOKAHEAD),
+        ("grpc.http2.bdp_probe", 0),
         # Else of a thousand calls that come at once some are refused at random.
         ("grpc.server.max_pending_requests", 1_000_000),
         ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
@@ -180,19 +193,21 @@ async def _run(
         agent_service.SERVICE: agent_service.AgentService(bus.agents, auth),
         admin_service.SERVICE: admin_service.AdminService(bus.waits),
     }
-    road = Road(auth, bus.presence.seen)
+    arriving = Budget(
+        settings.max_request_bytes, timeout=settings.request_timeout, what="its request"
+    )
+    unread = Budget(settings.max_frame_bytes, timeout=settings.request_timeout, what="its answer")
+    arrivals = Arrivals(arriving, settings.request_timeout)
+    road = Road(auth, bus.presence.seen, arrivals, unread)
     for service, servicer in services.items():
         road.add(service, servicer)
-    server.add_generic_rpc_handlers((road,))
     names = [service.full_name for service in services]
-    healthy = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    standard = Standard(arrivals, unread, names)
+    road.add_handlers(standard.handlers())
+    server.add_generic_rpc_handlers((road,))
     for name in ("", *names):
-        await healthy.set(name, _SERVING)
-    reflection.enable_server_reflection(
-        [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
-    )
-    tasks = bus.tasks()
+        await standard.health.set(name, _SERVING)
+    tasks = [*bus.tasks(), asyncio.create_task(memory.give_back())]
     await server.start()
     started()
 
@@ -202,12 +217,16 @@ async def _run(
         logger.critical("a task of the server's ended: stopping", exc_info=task.exception())
 
     # Order matters: no new calls, then every wait ends, then what was posted is answered.
-    await healthy.enter_graceful_shutdown()
+    await standard.health.enter_graceful_shutdown()
     road.draining = True
     await _drain(bus, settings)
     # Callers who were just answered are calling again. Until they have heard of the draining they
     # must still be refused with an error that says so: a stopping server cuts them off without one.
-    await asyncio.sleep(LINGER)
+    for _ in range(LINGERS):
+        turned_away = road.turned_away
+        await asyncio.sleep(LINGER)
+        if road.turned_away == turned_away:
+            break
     await server.stop(GRACE)
     await _drain(bus, settings)  # what ended last was a sign of life, too
     for task in tasks:

@@ -1,8 +1,11 @@
 """Domain errors as gRPC statuses: one table."""
 
+from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
+
 import logging
 import secrets
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -57,6 +60,12 @@ def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tu
         if status.ByteSize() + packed.ByteSize() <= _DETAILS_BYTES:
             status.details.append(packed)
     return code, message, (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.BusError) -> NoReturn:
+    """End a call with an error."""
+    code, message, trailers = to_status(error)
+    await context.abort(code, message, trailers)
 
 
 def incident(where: str, bug: Exception) -> errors.Internal:

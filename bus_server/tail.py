@@ -134,6 +134,10 @@ class Tails:
             await tail.notify()
 
 
+#: About what a small message that came alone takes up in memory beside its own bytes; measured.
+OVERHEAD = 1_500
+
+
 class Recent:
     """The newest messages of all threads together, so that those who follow closely read no store.
 
@@ -144,8 +148,8 @@ class Recent:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        #: By thread_id << 32 | seq, as the store has them.
-        self._messages: dict[int, Message] = {}
+        #: By thread_id << 32 | seq, as the store has them, each with its size.
+        self._messages: dict[int, tuple[Message, int]] = {}
         #: What was kept at once: its first key and its last one, its bytes.
         self._runs: deque[tuple[int, int, int]] = deque()
 
@@ -157,8 +161,9 @@ class Recent:
         size = 0
         for message in messages:
             last = thread_id << 32 | message.seq  # another server's may be between ours
-            self._messages[last] = message
-            size += _size(message)
+            one = message.ByteSize()
+            self._messages[last] = message, one
+            size += one + OVERHEAD
         self._runs.append((first, last, size))
         self._bytes += size
         while self._bytes > self._max_bytes:
@@ -172,7 +177,7 @@ class Recent:
         for message in messages:
             key = thread_id << 32 | message.seq
             if key in self._messages:  # of nearly the same size: an edit sets a number in it
-                self._messages[key] = message
+                self._messages[key] = message, self._messages[key][1]
 
     def clear(self) -> None:
         """Forget everything: others may have edited any of it."""
@@ -180,26 +185,19 @@ class Recent:
         self._runs.clear()
         self._bytes = 0
 
-    def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Message]:
-        """Messages after < seq <= upto, as far as they are kept without a hole, until max_bytes."""
-        next_one = self._messages.get(thread_id << 32 | after + 1)
-        if next_one is None:
-            return []
-        run = [next_one]
-        if upto == after + 1:
-            return run  # as nearly always, and asking a large one for its size is not cheap
-        size = _size(next_one)
-        for seq in range(after + 2, upto + 1):
+    def read(
+        self, thread_id: int, after: int, upto: int, max_bytes: int
+    ) -> tuple[list[Message], int]:
+        """Messages after < seq <= upto, as far as they are kept without a hole, until max_bytes.
+
+        And how many bytes they are together; always the first one, if it is kept.
+        """
+        run: list[Message] = []
+        size = 0
+        for seq in range(after + 1, upto + 1):
             kept = self._messages.get(thread_id << 32 | seq)
-            if kept is None:
+            if kept is None or (run and size + kept[1] > max_bytes):
                 break
-            size += _size(kept)
-            if size > max_bytes:
-                break
-            run.append(kept)
-        return run
-
-
-def _size(message: Message) -> int:
-    """About what a message takes up in memory."""
-    return message.ByteSize() + 1_500  # for a small one that came alone, measured
+            run.append(kept[0])
+            size += kept[1]
+        return run, size

@@ -41,6 +41,19 @@ async def running(store: Store, settings: Settings) -> AsyncIterator[Bus]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+class Frames:
+    """Where a wait's frames go: all of them at once, however large."""
+
+    def __init__(self, take: Callable[[bytes], Awaitable[None]]) -> None:
+        self.send = take
+
+    async def room(self, size: int) -> None:
+        """There is always room."""
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
 @contextlib.asynccontextmanager
 async def following(bus: Bus, wait: Wait, take: Take) -> AsyncIterator["asyncio.Task[None]"]:
     """A wait under way, which is ended in the end."""
@@ -48,7 +61,7 @@ async def following(bus: Bus, wait: Wait, take: Take) -> AsyncIterator["asyncio.
     async def send(frame: bytes) -> None:
         await take(WaitMessagesResponse.FromString(frame))
 
-    task = asyncio.create_task(bus.follow(wait, send))
+    task = asyncio.create_task(bus.follow(wait, Frames(send)))
     try:
         yield task
     finally:

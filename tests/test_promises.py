@@ -17,6 +17,7 @@ from bus_server.waits import Wait
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import turn_taken
+from tests.own_bus import Frames
 from tests.peers import Peer
 from tests.serving import BusStub, ServerProcess
 from tests.strace import traced
@@ -148,7 +149,7 @@ async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
         tasks = bus.tasks()
         try:
             async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-                group.create_task(bus.follow(wait, frames.put))
+                group.create_task(bus.follow(wait, Frames(frames.put)))
                 while not read(await frames.get()).HasField("caught_up"):
                     pass
                 ours.failing = True

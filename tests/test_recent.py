@@ -11,7 +11,7 @@ def messages(*seqs: int, content: str = "x") -> list[Message]:
 
 
 def kept(recent: Recent, after: int, upto: int, thread_id: int = 1) -> list[int]:
-    return [message.seq for message in recent.read(thread_id, after, upto, PLENTY)]
+    return [message.seq for message in recent.read(thread_id, after, upto, PLENTY)[0]]
 
 
 def test_a_run_ends_where_another_servers_message_is_missing() -> None:
@@ -50,12 +50,16 @@ def test_only_what_is_kept_is_replaced() -> None:
     recent = Recent(PLENTY)
     recent.add(1, messages(1))
     recent.replace(1, messages(1, 2, content="edited"))
-    assert [m.content for m in recent.read(1, 0, 2, PLENTY)] == ["edited"]
+    assert [m.content for m in recent.read(1, 0, 2, PLENTY)[0]] == ["edited"]
 
 
 def test_a_run_ends_when_it_is_large_enough_but_never_before_its_first() -> None:
     recent = Recent(PLENTY)
     recent.add(1, messages(1, 2, 3, content="x" * 1_000))
-    for size in (1, 3_000):
-        assert [m.seq for m in recent.read(1, 0, 3, size)] == [1]
-    assert [m.seq for m in recent.read(1, 0, 3, 5_500)] == [1, 2]
+    for most in (1, 1_500):
+        run, size = recent.read(1, 0, 3, most)
+        assert [m.seq for m in run] == [1]
+        assert size == run[0].ByteSize()
+    run, size = recent.read(1, 0, 3, 2_500)
+    assert [m.seq for m in run] == [1, 2]
+    assert size == sum(m.ByteSize() for m in run)

@@ -1,6 +1,6 @@
 """BusService: post, wait, heartbeat, read."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -9,9 +9,9 @@ from bus_server.auth import Caller, need
 from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.evidence import SETTABLE, Heartbeat
-from bus_server.follow import Send
 from bus_server.services import validation as valid
-from bus_server.services.posting import PostStream, SendResults, answer, to_append
+from bus_server.services.outlet import Outlet
+from bus_server.services.posting import PostStream, Requests, answer, to_append
 from bus_server.settings import (
     MAX_BATCH_POSTS,
     MAX_LEASE,
@@ -40,27 +40,27 @@ class BusService:
     ) -> pb.PostMessageResponse:
         need(caller, "post")
         post = to_append(request, caller, self._settings)
+        thread, curious = request.thread, request.include_recipients
+        del request  # which may be large, and waits for the disk else
         response = pb.PostMessageResponse()
-        if request.include_recipients:
+        if curious:
             done, recipients = await self._bus.post_to_recipients(post)
             response.recipients.extend(recipients)
         else:
             done = await self._bus.post(post)
-        answer(response, request, done)
+        answer(response, thread, done)
         return response
 
-    async def PostMessages(
-        self, requests: AsyncIterator[pb.PostMessagesRequest], caller: Caller, send: SendResults
-    ) -> None:
+    async def PostMessages(self, requests: Requests, caller: Caller, outlet: Outlet) -> None:
         need(caller, "post")
-        await PostStream(self._bus, self._settings, caller, send).run(requests)
+        await PostStream(self._bus, self._settings, caller, outlet).run(requests)
 
     def WaitMessages(
         self,
         request: pb.WaitMessagesRequest,
         caller: Caller,
         time_remaining: float | None,
-        send: Send,
+        outlet: Outlet,
     ) -> Awaitable[None]:
         need(caller, "read")
         cursors = valid.cursors("threads", request.threads, MAX_WAIT_THREADS)
@@ -85,7 +85,7 @@ class BusService:
             expire_time=caller.expire_time,
             include_participants=request.include_participants,
         )
-        return self._bus.follow(wait, send)  # and keep nothing of the request meanwhile
+        return self._bus.follow(wait, outlet)  # and keep nothing of the request meanwhile
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
         need(caller, "read")

@@ -7,8 +7,16 @@ from typing import TypeAlias
 
 from bus_server.auth import Caller
 from bus_server.bus import Bus
-from bus_server.errors import AccessDenied, BusError, Draining, MessageTooLarge, ValidationFailed
+from bus_server.errors import (
+    AccessDenied,
+    BusError,
+    Draining,
+    MessageTooLarge,
+    ValidationFailed,
+    bare,
+)
 from bus_server.services import validation as valid
+from bus_server.services.outlet import Outlet
 from bus_server.settings import MAX_BATCH_POSTS, MAX_MESSAGE_BYTES, Settings
 from bus_server.status import as_status, incident
 from bus_server.store import Append, Appended
@@ -24,8 +32,12 @@ from threadbus.v1.message_pb2 import (
 
 #: Batches of one stream that are taken in before the first is answered.
 IN_FLIGHT = 4
+#: Bytes of recipients in one answer to a batch; those beyond it are left out. What else is in it,
+#: however it went, fits into the fourth MiB.
+RECIPIENTS_BYTES = 3 * 1024 * 1024
 
-SendResults: TypeAlias = Callable[[pb.PostMessagesResponse], Awaitable[None]]
+#: The requests of a stream, each with what is to be called when it is handled.
+Requests: TypeAlias = AsyncIterator[tuple[pb.PostMessagesRequest, Callable[[], None]]]
 
 
 def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
@@ -85,11 +97,9 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
     return Append(message, expected, epoch, bool(request.on_behalf_of), size + 256)
 
 
-def answer(
-    response: pb.PostMessageResponse, request: pb.PostMessageRequest, done: Appended
-) -> None:
+def answer(response: pb.PostMessageResponse, thread: str, done: Appended) -> None:
     """Make it the answer to a post."""
-    response.thread = request.thread
+    response.thread = thread
     response.seq = done.seq
     response.create_time.CopyFrom(done.create_time)
     response.last_seq = done.last_seq
@@ -102,81 +112,111 @@ def answer(
 class _Taken:
     """A batch that was taken in."""
 
-    requests: Sequence[pb.PostMessageRequest]
     #: Each post, or why it is none.
     posts: Sequence[Append | BusError]
+    #: Those of them whose recipients are asked for.
+    curious: frozenset[int]
     #: What became of those that are posts.
     answers: Awaitable[Sequence[Appended | Exception]]
     #: How those stood who waited on the threads that somebody wants to know the recipients of.
     before: Mapping[str, Mapping[str, Presence.ValueType]]
+    #: To be called when it is answered.
+    handled: Callable[[], None]
 
 
 class PostStream:
     """One PostMessages call: takes batches in while the ones before are being committed."""
 
-    def __init__(self, bus: Bus, settings: Settings, caller: Caller, send: SendResults) -> None:
+    def __init__(self, bus: Bus, settings: Settings, caller: Caller, outlet: Outlet) -> None:
         self._bus = bus
         self._settings = settings
         self._caller = caller
-        self._send = send
+        self._outlet = outlet
+        #: How many more batches may be on their way.
         self._room = asyncio.Semaphore(IN_FLIGHT)
         #: In the order they came; None: no more.
         self._taken: asyncio.Queue[_Taken | None] = asyncio.Queue()
+        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
 
-    async def run(self, requests: AsyncIterator[pb.PostMessagesRequest]) -> None:
+    async def run(self, requests: Requests) -> None:
         """Answer each batch. Raises what ends the stream once all that was taken is answered."""
         taking = asyncio.create_task(self._take_all(requests))
+        answering = asyncio.create_task(self._answer_all())
         try:
             with self._bus.until_drained(taking):
-                while (taken := await self._taken.get()) is not None:
-                    await self._send(await self._answer(taken))
+                while (response := await self._answers.get()) is not None:
+                    await self._outlet.send(response)
                     self._room.release()
             await asyncio.wait([taking])
         finally:
             taking.cancel()
+            answering.cancel()
+        await answering
         if taking.cancelled():
             raise Draining
         taking.result()
 
-    async def _take_all(self, requests: AsyncIterator[pb.PostMessagesRequest]) -> None:
+    async def _take_all(self, requests: Requests) -> None:
         try:
-            async for request in requests:
+            while True:
+                # First the room: a stream whose answers nobody reads takes in no more.
                 await self._room.acquire()
-                self._taken.put_nowait(await self._take(request))
+                async for request, handled in requests:
+                    self._taken.put_nowait(await self._take(request, handled))
+                    break
+                else:
+                    return
         finally:
             self._taken.put_nowait(None)
 
-    async def _take(self, request: pb.PostMessagesRequest) -> _Taken:
+    async def _answer_all(self) -> None:
+        """Answer what was committed, whether or not the answers before are read.
+
+        So that no more than the answers wait for a caller that does not read them.
+        """
+        try:
+            while (taken := await self._taken.get()) is not None:
+                self._answers.put_nowait(await self._answer(taken))
+                taken.handled()
+        finally:
+            self._answers.put_nowait(None)
+
+    async def _take(self, request: pb.PostMessagesRequest, handled: Callable[[], None]) -> _Taken:
         if not 1 <= len(request.posts) <= MAX_BATCH_POSTS:
             raise ValidationFailed(("posts", f"1–{MAX_BATCH_POSTS:,} posts"))
         posts = [self._post(post) for post in request.posts]
-        threads = {post.thread for post in request.posts if post.include_recipients}
+        curious = frozenset(at for at, post in enumerate(request.posts) if post.include_recipients)
+        threads = {request.posts[at].thread for at in curious}
         before = {thread: self._bus.waiting_on(thread) for thread in threads}
         answers = await self._bus.post_many([post for post in posts if isinstance(post, Append)])
-        return _Taken(request.posts, posts, answers, before)
+        return _Taken(posts, curious, answers, before, handled)
 
     def _post(self, request: pb.PostMessageRequest) -> Append | BusError:
         try:
             return to_append(request, self._caller, self._settings)
         except BusError as refusal:
-            return refusal
+            return bare(refusal)
 
-    async def _answer(self, taken: _Taken) -> pb.PostMessagesResponse:
+    async def _answer(self, taken: _Taken) -> bytes:
         try:
             answers = iter(await taken.answers)
         except Exception as error:  # noqa: BLE001 - the whole batch met it
             answers = iter([error] * len(taken.posts))
         response = pb.PostMessagesResponse()
-        for request, post in zip(taken.requests, taken.posts, strict=True):
+        recipients_size = 0
+        for at, post in enumerate(taken.posts):
             done = next(answers) if isinstance(post, Append) else post
             result = response.results.add()
             if isinstance(done, Exception):
                 refusal = done if isinstance(done, BusError) else incident("PostMessages", done)
                 result.status.CopyFrom(as_status(refusal))
-                continue
-            answer(result.response, request, done)
-            if request.include_recipients and isinstance(post, Append):
-                before = taken.before[request.thread]
-                found = await self._bus.recipients(post.message, before)
-                result.response.recipients.extend(found)
-        return response
+            elif isinstance(post, Append):
+                thread = post.message.thread
+                answer(result.response, thread, done)
+                if at in taken.curious and recipients_size < RECIPIENTS_BYTES:
+                    found = await self._bus.recipients(post.message, taken.before[thread])
+                    size = sum(participant.ByteSize() + 4 for participant in found)
+                    recipients_size += size
+                    if recipients_size <= RECIPIENTS_BYTES:
+                        result.response.recipients.extend(found)
+        return response.SerializeToString()

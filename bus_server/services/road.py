@@ -1,21 +1,33 @@
-"""The one road from gRPC to the servicers: parse, identify, call, map errors, serialise."""
+"""The one road from gRPC to the servicers: identify, read, parse, call, map errors, serialise."""
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, NoReturn, TypeAlias
+from dataclasses import replace
+from typing import Any
 
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from bus_server.auth import Auth, Caller
-from bus_server.errors import BusError, Draining, ValidationFailed
-from bus_server.status import incident, to_status
+from bus_server.auth import KNOWN_CALLERS, Auth, Caller
+from bus_server.budget import SMALL, Budget
+from bus_server.errors import BusError, Draining, ValidationFailed, bare
+from bus_server.services.arrivals import Arrival, Arrivals, Context
+from bus_server.services.outlet import Outlet
+from bus_server.settings import MAX_CALL_BYTES
+from bus_server.status import abort, incident
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+#: Unary methods whose answers can be large.
+_LARGE = frozenset(
+    (
+        *("GetMessage", "JoinThread", "ListAgents", "ListMessages", "ListParticipants"),
+        *("ListThreads", "ListWaits"),
+    )
+)
 
 #: What the call at hand carries as `authorization` metadata. Asking its context for the metadata
 #: would convert all of it once more, 3 % of a post.
@@ -27,15 +39,32 @@ class Road(grpc.GenericRpcHandler):
 
     The generated way of adding servicers makes grpc.aio wait on one future per method on every
     call; and it parses requests where no error of ours can tell what was wrong with them.
+
+    To gRPC every method takes a stream of requests. So it is we who ask for the request, once we
+    know who calls and there is room for it; and a call that is refused before is answered and reset
+    at once, however much of its request is still to come. It costs no more than a unary handler.
     """
 
-    def __init__(self, auth: Auth, seen: Callable[[str], None]) -> None:
-        """`seen` is told who calls, of those with a name of their own."""
+    def __init__(
+        self, auth: Auth, seen: Callable[[str], None], arrivals: Arrivals, unread: Budget
+    ) -> None:
+        """
+        Args:
+            seen: is told who calls, of those with a name of their own.
+            arrivals: the requests that are on their way in.
+            unread: bytes of answers and frames that are on their way out.
+        """
         self._auth = auth
         self._seen = seen
+        self._arrivals = arrivals
+        self._unread = unread
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        #: Callers without a name, by their connection.
+        self._nameless: dict[str, Caller] = {}
         #: The server is going away: refuse what is new.
         self.draining = False
+        #: How many calls were refused for that.
+        self.turned_away = 0
 
     def add(self, service: ServiceDescriptor, servicer: object) -> None:
         """Serve a service, all of whose methods the servicer has."""
@@ -45,6 +74,10 @@ class Road(grpc.GenericRpcHandler):
             if method.server_streaming:
                 make = self._both_ways if method.client_streaming else self._stream
             self._handlers[f"/{service.full_name}/{method.name}"] = make(method, call)
+
+    def add_handlers(self, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        """Serve methods by their paths."""
+        self._handlers |= handlers
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -61,19 +94,38 @@ class Road(grpc.GenericRpcHandler):
     ) -> grpc.RpcMethodHandler[Any, Any]:
         parse = _parser(method)
         token_needed = method.name != "GetServerInfo"
+        large = method.name in _LARGE
 
-        async def handle(data: bytes, context: Context) -> bytes:
+        async def handle(_: object, context: Context) -> bytes:
+            arrival, room = None, 0
             try:
-                caller = await self._admit(token_needed)
-                response = await call(parse(data), caller)
-                return response.SerializeToString()
+                caller = await self._admit(context, token_needed)
+                arrival = Arrival(self._arrivals, context, caller.share)
+                request = parse(await arrival.receive())
+                if large:
+                    if not self._unread.take_now(caller.share, MAX_CALL_BYTES):
+                        await self._unread.take(caller.share, MAX_CALL_BYTES)
+                    room = MAX_CALL_BYTES
+                answering = call(request, caller)
+                del request  # the call keeps what it needs
+                answer = (await answering).SerializeToString()
+                if large and len(answer) > SMALL:  # until the caller has read it
+                    keep, room = len(answer), room - len(answer)
+                    read: Any = functools.partial(self._read, caller.share, keep)
+                    context.add_done_callback(read)
+                return answer
             except BusError as refusal:
-                error = refusal
+                error = bare(refusal)
             except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
                 error = incident(method.full_name, bug)
-            await _abort(context, error)
+            finally:
+                if arrival is not None:
+                    arrival.close()
+                    if room:
+                        self._unread.give(arrival.caller, room)
+            await abort(context, error)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     def _stream(
         self, method: MethodDescriptor, call: Callable[..., Awaitable[None]]
@@ -82,63 +134,104 @@ class Road(grpc.GenericRpcHandler):
 
         # A coroutine that writes, not a generator: a generator that is cancelled in a write is
         # cleaned up in another task.
-        async def handle(data: bytes, context: Context) -> None:
+        async def handle(_: object, context: Context) -> None:
+            outlet = None
             try:
-                caller = await self._admit()
-                await call(parse(data), caller, context.time_remaining(), context.write)
+                caller = await self._admit(context)
+                outlet = Outlet(self._unread, caller.share, context.write)
+                arrival = Arrival(self._arrivals, context, caller.share)
+                try:
+                    request = parse(await arrival.receive())
+                finally:
+                    arrival.close()  # the call keeps little of it
+                waiting = call(request, caller, context.time_remaining(), outlet)
+                del arrival, request
+                await waiting
                 return
             except BusError as refusal:
-                error = refusal
+                error = bare(refusal)
             except grpc.aio.InternalError:
                 return  # the client left in the midst of a write
             except Exception as bug:  # noqa: BLE001 - as above
                 error = incident(method.full_name, bug)
-            await _abort(context, error)
+            finally:
+                if outlet is not None:
+                    outlet.close()
+            await abort(context, error)
 
-        return grpc.unary_stream_rpc_method_handler(handle)
+        return grpc.stream_stream_rpc_method_handler(handle)
 
     def _both_ways(
         self, method: MethodDescriptor, call: Callable[..., Awaitable[None]]
     ) -> grpc.RpcMethodHandler[Any, Any]:
         parse = _parser(method)
 
-        async def handle(requests: AsyncIterator[bytes], context: Context) -> None:
-            async def parsed() -> AsyncIterator[Message]:
-                async for data in requests:
-                    # Its token may have ended since, and the server may be going away.
-                    await self._admit()
-                    yield parse(data)
-
-            def send(response: Message) -> Awaitable[None]:
-                return context.write(response.SerializeToString())
-
+        async def handle(_: object, context: Context) -> None:
+            arrival = outlet = None
             try:
-                caller = await self._admit()
-                await call(parsed(), caller, send)
+                caller = await self._admit(context)
+                arrival = Arrival(self._arrivals, context, caller.share, stream=True)
+                outlet = Outlet(self._unread, caller.share, context.write)
+                await call(self._requests(arrival, context, parse), caller, outlet)
                 return
             except BusError as refusal:
-                error = refusal
+                error = bare(refusal)
             except grpc.aio.InternalError:
                 return  # the client left in the midst of a write
             except Exception as bug:  # noqa: BLE001 - as above
                 error = incident(method.full_name, bug)
-            await _abort(context, error)
+            finally:
+                if arrival is not None:
+                    arrival.close()
+                if outlet is not None:
+                    outlet.close()
+            await abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
-    async def _admit(self, token_needed: bool = True) -> Caller:
+    async def _requests(
+        self, arrival: Arrival, context: Context, parse: Callable[[bytes | None], Message]
+    ) -> AsyncIterator[tuple[Message, Callable[[], None]]]:
+        """The requests of a stream, each with what is to be called when it is handled."""
+        while (data := await arrival.receive()) is not None:
+            # Its token may have ended since, and the server may be going away.
+            await self._admit(context)
+            size = len(data)
+            request = parse(data)
+            del data
+            yield request, functools.partial(arrival.handled, size)
+            del request
+
+    def _read(self, caller: str, size: int, _: object) -> None:
+        """A caller has read a large answer, or never will."""
+        self._unread.give(caller, size)
+
+    async def _admit(self, context: Context, token_needed: bool = True) -> Caller:
         if self.draining:
+            self.turned_away += 1
             raise Draining
         caller = await self._auth.identify(_authorization.get(), token_needed=token_needed)
         if caller.own_name:
             self._seen(caller.own_name)
-        return caller
+            return caller
+        return self._by_connection(caller, context.peer())
+
+    def _by_connection(self, caller: Caller, connection: str) -> Caller:
+        """A caller without a name, as one that is told from others by its connection."""
+        known = self._nameless.get(connection)
+        if known is None or known.scopes != caller.scopes:
+            if len(self._nameless) >= KNOWN_CALLERS:
+                self._nameless.clear()
+            known = self._nameless[connection] = replace(caller, connection=connection)
+        return known
 
 
-def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
+def _parser(method: MethodDescriptor) -> Callable[[bytes | None], Message]:
     request_type = message_factory.GetMessageClass(method.input_type)
 
-    def parse(data: bytes) -> Message:
+    def parse(data: bytes | None) -> Message:
+        if data is None:
+            raise ValidationFailed(("", "the call carries no request"))
         try:
             return request_type.FromString(data)
         except DecodeError:
@@ -147,8 +240,3 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
             ) from None
 
     return parse
-
-
-async def _abort(context: Context, error: BusError) -> NoReturn:
-    code, message, trailers = to_status(error)
-    await context.abort(code, message, trailers)

@@ -1,0 +1,168 @@
+"""Requests on their way in: how much of them the server holds, and for how long.
+
+gRPC tells nothing of a request before its last byte is there, and keeps what came of it meanwhile.
+So one that is being read counts as the largest that there can be; as long as nobody reads it, it
+is kept back by flow control, but for its first bytes.
+"""
+
+import asyncio
+from collections import Counter
+from typing import Any, TypeAlias
+
+import grpc
+
+from bus_server.budget import SMALL, Budget
+from bus_server.errors import BusError, StoreBusy
+from bus_server.settings import MAX_CALL_BYTES
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+#: A request of so many bytes costs this many times as many while it is handled: as it is parsed,
+#: and as what becomes of it.
+COPIES = 2
+#: Seconds that a request may take to arrive though others wait. On one machine or in one building
+#: the largest takes less.
+PATIENCE = 0.025
+#: Seconds without a request after which a stream counts as idle, and makes room for others.
+IDLE = 1.0
+
+
+class Arrivals:
+    """All requests that are arriving."""
+
+    def __init__(self, budget: Budget, timeout: float) -> None:
+        """`timeout`: seconds that a request may take to arrive."""
+        self.budget = budget
+        self._timeout = timeout
+        #: Those being read, the oldest first.
+        self._reading: dict[Arrival, None] = {}
+        #: Look for those that take too long; look for some that should make room.
+        self._late: asyncio.TimerHandle | None = None
+        self._crowded: asyncio.TimerHandle | None = None
+
+    def add(self, arrival: "Arrival") -> None:
+        """A request is being read, until `remove`."""
+        self._reading[arrival] = None
+        if self._late is None:
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(self._timeout, self._refuse_late)
+
+    def remove(self, arrival: "Arrival") -> None:
+        """It is there, or never will be."""
+        del self._reading[arrival]
+
+    def make_room(self) -> None:
+        """Somebody waits: have requests that are in no hurry make room, now and until nobody does.
+
+        First streams that have long been idle; then, of the caller with the most requests on their
+        way, the oldest. Each of those who wait gets room once more for itself, none of those who
+        send loses its last.
+        """
+        if self._crowded is not None:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        staying = [arrival for arrival in self._reading if arrival.refusal is None]
+        counts = Counter(arrival.caller for arrival in staying)
+        waiting = self.budget.waiting
+        for caller in waiting[len(self._reading) - len(staying) :]:
+            heaviest, most = max(counts.items(), key=lambda item: item[1], default=("", 0))
+            for arrival in staying:
+                idle = arrival.stream and arrival.since < now - IDLE
+                slow = arrival.caller == heaviest and arrival.since < now - PATIENCE
+                if idle or (slow and most > counts[caller] + 1):
+                    staying.remove(arrival)
+                    counts[arrival.caller] -= 1
+                    arrival.refuse("others waited for the room that this call took up")
+                    break
+        if waiting:
+            self._crowded = loop.call_later(PATIENCE, self._look_again)
+
+    def _look_again(self) -> None:
+        self._crowded = None
+        self.make_room()
+
+    def _refuse_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        latest = loop.time() - self._timeout
+        self._late = None
+        for arrival in self._reading:
+            if arrival.stream or arrival.refusal:
+                continue
+            if arrival.since > latest:
+                self._late = loop.call_at(arrival.since + self._timeout, self._refuse_late)
+                return
+            arrival.refuse(f"the request did not arrive within {self._timeout:g} s")
+
+
+class Arrival:
+    """The request of one call, or one after the other of a stream. Close it when all is handled."""
+
+    __slots__ = ("_arrivals", "_context", "_held", "_task", "caller", "refusal", "since", "stream")
+
+    def __init__(
+        self, arrivals: Arrivals, context: Context, caller: str, *, stream: bool = False
+    ) -> None:
+        self._arrivals = arrivals
+        self._context = context
+        self._held = 0
+        self._task: asyncio.Task[Any] | None = None
+        self.caller = caller
+        #: There may be more of them, with any time between.
+        self.stream = stream
+        #: Since when the current one is being read, on the loop's clock.
+        self.since = 0.0
+        #: Why it is not read any more.
+        self.refusal: BusError | None = None
+
+    async def receive(self) -> bytes | None:
+        """Read the next request; None: there is none.
+
+        Raises:
+            StoreBusy: there was no room for it, or it took too long.
+        """
+        arrivals, budget = self._arrivals, self._arrivals.budget
+        if not budget.take_now(self.caller, MAX_CALL_BYTES):
+            arrivals.make_room()
+            await budget.take(self.caller, MAX_CALL_BYTES)
+        self.since = asyncio.get_running_loop().time()
+        self._task = asyncio.current_task()
+        arrivals.add(self)
+        size = 0
+        try:
+            data = await self._context.read()
+            if data is grpc.aio.EOF:
+                return None
+            if len(data) > SMALL:
+                size = len(data) * COPIES
+                self._held += size
+            received: bytes = data
+            return received
+        except asyncio.CancelledError:
+            if self.refusal is None:
+                raise
+            if self._task is not None:
+                self._task.uncancel()
+            raise self.refusal from None
+        finally:
+            self._task = None
+            arrivals.remove(self)
+            budget.change(self.caller, size - MAX_CALL_BYTES)
+
+    def handled(self, size: int) -> None:
+        """A request of so many bytes is handled."""
+        if size > SMALL:
+            self._held -= size * COPIES
+            self._arrivals.budget.give(self.caller, size * COPIES)
+
+    def close(self) -> None:
+        """All is handled."""
+        if self._held:
+            self._arrivals.budget.give(self.caller, self._held)
+            self._held = 0
+
+    def refuse(self, why: str) -> None:
+        """Read it no further."""
+        self.refusal = StoreBusy(why)
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,50 @@
+"""Frames on their way out: how much of what callers do not read the server holds."""
+
+from collections.abc import Awaitable, Callable
+
+from bus_server.budget import SMALL, Budget
+
+Write = Callable[[bytes], Awaitable[None]]
+
+
+class Outlet:
+    """The frames of one call. What it holds goes with each frame sent, at the latest with `close`.
+
+    gRPC keeps a frame, and a copy of it, until the caller's flow control lets it go.
+    """
+
+    __slots__ = ("_budget", "_caller", "_held", "_write")
+
+    def __init__(self, budget: Budget, caller: str, write: Write) -> None:
+        self._budget = budget
+        self._caller = caller
+        self._write = write
+        self._held = 0
+
+    async def room(self, size: int) -> None:
+        """Return once there is room for a frame of about so many bytes. Raises StoreBusy."""
+        if size > SMALL and not self._held:
+            await self._budget.take(self._caller, size)
+            self._held = size
+
+    def send(self, frame: bytes) -> Awaitable[None]:
+        """Send a frame; done when gRPC wants the next one. Raises StoreBusy: there was no room."""
+        if not self._held and len(frame) <= SMALL:
+            return self._write(frame)
+        return self._send_counted(frame)
+
+    async def _send_counted(self, frame: bytes) -> None:
+        await self.room(len(frame))
+        if len(frame) != self._held:
+            self._budget.change(self._caller, len(frame) - self._held)
+            self._held = len(frame)
+        try:
+            await self._write(frame)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Nothing is on its way."""
+        if self._held:
+            self._budget.give(self._caller, self._held)
+            self._held = 0
