@@ -40,8 +40,12 @@ class Budget:
 
     @property
     def waiting(self) -> list[str]:
-        """The callers that wait, those that hold least first."""
-        return sorted(self._waiting, key=lambda caller: self._held.get(caller, 0))
+        """The callers that wait, those that hold nothing first."""
+        return sorted(self._waiting, key=self.holds)
+
+    def holds(self, caller: str) -> bool:
+        """Whether a caller has any."""
+        return caller in self._held
 
     def take_now(self, caller: str, size: int) -> bool:
         """Take bytes, if that can be done without waiting."""
@@ -97,11 +101,13 @@ class Budget:
         served = True
         while served:
             served = False
-            for caller in list(self._waiting):
-                queue = self._waiting.pop(caller)
+            for caller, queue in list(self._waiting.items()):
                 while queue and queue[0][1].cancelled():
                     self._leave(queue, queue[0])
-                if queue and self._fits(caller, queue[0][0]):
+                if queue and not self._fits(caller, queue[0][0]):
+                    continue
+                del self._waiting[caller]
+                if queue:
                     size, turn = queue[0]
                     self._leave(queue, queue[0])
                     self.change(caller, size)

@@ -24,7 +24,7 @@ COPIES = 2
 #: the largest takes less.
 PATIENCE = 0.025
 #: Seconds without a request after which a stream counts as idle, and makes room for others.
-IDLE = 1.0
+IDLE = 3.0
 
 
 class Arrivals:
@@ -54,9 +54,8 @@ class Arrivals:
     def make_room(self) -> None:
         """Somebody waits: have requests that are in no hurry make room, now and until nobody does.
 
-        First streams that have long been idle; then, of the caller with the most requests on their
-        way, the oldest. Each of those who wait gets room once more for itself, none of those who
-        send loses its last.
+        For anybody streams that have long been idle, and for a caller that holds nothing the oldest
+        request of the caller that has most on their way, unless it is its only one.
         """
         if self._crowded is not None:
             return
@@ -66,11 +65,11 @@ class Arrivals:
         counts = Counter(arrival.caller for arrival in staying)
         waiting = self.budget.waiting
         for caller in waiting[len(self._reading) - len(staying) :]:
-            heaviest, most = max(counts.items(), key=lambda item: item[1], default=("", 0))
+            most = max(counts.values(), default=0)
             for arrival in staying:
                 idle = arrival.stream and arrival.since < now - IDLE
-                slow = arrival.caller == heaviest and arrival.since < now - PATIENCE
-                if idle or (slow and most > counts[caller] + 1):
+                slow = arrival.since < now - PATIENCE and counts[arrival.caller] == most > 1
+                if idle or (slow and not self.budget.holds(caller)):
                     staying.remove(arrival)
                     counts[arrival.caller] -= 1
                     arrival.refuse("others waited for the room that this call took up")
@@ -123,7 +122,7 @@ class Arrival:
         """
         arrivals, budget = self._arrivals, self._arrivals.budget
         if not budget.take_now(self.caller, MAX_CALL_BYTES):
-            arrivals.make_room()
+            asyncio.get_running_loop().call_soon(arrivals.make_room)  # once this one waits
             await budget.take(self.caller, MAX_CALL_BYTES)
         self.since = asyncio.get_running_loop().time()
         self._task = asyncio.current_task()

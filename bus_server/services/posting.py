@@ -1,9 +1,9 @@
 """Posts: one by one, or many through a stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from bus_server.auth import Caller
 from bus_server.bus import Bus
@@ -36,8 +36,18 @@ IN_FLIGHT = 4
 #: however it went, fits into the fourth MiB.
 RECIPIENTS_BYTES = 3 * 1024 * 1024
 
-#: The requests of a stream, each with what is to be called when it is handled.
-Requests: TypeAlias = AsyncIterator[tuple[pb.PostMessagesRequest, Callable[[], None]]]
+#: What became of the posts of a batch.
+Answers: TypeAlias = Awaitable[Sequence[Appended | Exception]]
+
+
+class Requests(Protocol):
+    """The requests of a stream."""
+
+    async def receive(self) -> pb.PostMessagesRequest | None:
+        """The next one; None: there are no more."""
+
+    def handled_last(self) -> Callable[[], None]:
+        """What to call once the request received last is handled."""
 
 
 def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
@@ -109,15 +119,13 @@ def answer(response: pb.PostMessageResponse, thread: str, done: Appended) -> Non
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
-    """A batch that was taken in."""
+class _Batch:
+    """A request of a stream, taken apart."""
 
     #: Each post, or why it is none.
     posts: Sequence[Append | BusError]
     #: Those of them whose recipients are asked for.
     curious: frozenset[int]
-    #: What became of those that are posts.
-    answers: Awaitable[Sequence[Appended | Exception]]
     #: How those stood who waited on the threads that somebody wants to know the recipients of.
     before: Mapping[str, Mapping[str, Presence.ValueType]]
     #: To be called when it is answered.
@@ -135,7 +143,7 @@ class PostStream:
         #: How many more batches may be on their way.
         self._room = asyncio.Semaphore(IN_FLIGHT)
         #: In the order they came; None: no more.
-        self._taken: asyncio.Queue[_Taken | None] = asyncio.Queue()
+        self._taken: asyncio.Queue[tuple[_Batch, Answers] | None] = asyncio.Queue()
         self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def run(self, requests: Requests) -> None:
@@ -161,11 +169,15 @@ class PostStream:
             while True:
                 # First the room: a stream whose answers nobody reads takes in no more.
                 await self._room.acquire()
-                async for request, handled in requests:
-                    self._taken.put_nowait(await self._take(request, handled))
-                    break
-                else:
+                request = await requests.receive()
+                if request is None:
                     return
+                batch = self._batch(request, requests.handled_last())
+                del request  # what waits for the disk is its posts
+                accepted = [post for post in batch.posts if isinstance(post, Append)]
+                answers = await self._bus.post_many(accepted)
+                self._taken.put_nowait((batch, answers))
+                del batch, accepted
         finally:
             self._taken.put_nowait(None)
 
@@ -176,20 +188,20 @@ class PostStream:
         """
         try:
             while (taken := await self._taken.get()) is not None:
-                self._answers.put_nowait(await self._answer(taken))
-                taken.handled()
+                self._answers.put_nowait(await self._answer(*taken))
+                taken[0].handled()
+                del taken
         finally:
             self._answers.put_nowait(None)
 
-    async def _take(self, request: pb.PostMessagesRequest, handled: Callable[[], None]) -> _Taken:
+    def _batch(self, request: pb.PostMessagesRequest, handled: Callable[[], None]) -> _Batch:
         if not 1 <= len(request.posts) <= MAX_BATCH_POSTS:
             raise ValidationFailed(("posts", f"1–{MAX_BATCH_POSTS:,} posts"))
         posts = [self._post(post) for post in request.posts]
         curious = frozenset(at for at, post in enumerate(request.posts) if post.include_recipients)
         threads = {request.posts[at].thread for at in curious}
         before = {thread: self._bus.waiting_on(thread) for thread in threads}
-        answers = await self._bus.post_many([post for post in posts if isinstance(post, Append)])
-        return _Taken(posts, curious, answers, before, handled)
+        return _Batch(posts, curious, before, handled)
 
     def _post(self, request: pb.PostMessageRequest) -> Append | BusError:
         try:
@@ -197,14 +209,14 @@ class PostStream:
         except BusError as refusal:
             return bare(refusal)
 
-    async def _answer(self, taken: _Taken) -> bytes:
+    async def _answer(self, batch: _Batch, coming: Answers) -> bytes:
         try:
-            answers = iter(await taken.answers)
+            answers = iter(await coming)
         except Exception as error:  # noqa: BLE001 - the whole batch met it
-            answers = iter([error] * len(taken.posts))
+            answers = iter([error] * len(batch.posts))
         response = pb.PostMessagesResponse()
         recipients_size = 0
-        for at, post in enumerate(taken.posts):
+        for at, post in enumerate(batch.posts):
             done = next(answers) if isinstance(post, Append) else post
             result = response.results.add()
             if isinstance(done, Exception):
@@ -213,8 +225,8 @@ class PostStream:
             elif isinstance(post, Append):
                 thread = post.message.thread
                 answer(result.response, thread, done)
-                if at in taken.curious and recipients_size < RECIPIENTS_BYTES:
-                    found = await self._bus.recipients(post.message, taken.before[thread])
+                if at in batch.curious and recipients_size < RECIPIENTS_BYTES:
+                    found = await self._bus.recipients(post.message, batch.before[thread])
                     size = sum(participant.ByteSize() + 4 for participant in found)
                     recipients_size += size
                     if recipients_size <= RECIPIENTS_BYTES:

@@ -3,7 +3,7 @@
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -172,7 +172,8 @@ class Road(grpc.GenericRpcHandler):
                 caller = await self._admit(context)
                 arrival = Arrival(self._arrivals, context, caller.share, stream=True)
                 outlet = Outlet(self._unread, caller.share, context.write)
-                await call(self._requests(arrival, context, parse), caller, outlet)
+                admit = functools.partial(self._admit, context)
+                await call(Requests(arrival, parse, admit), caller, outlet)
                 return
             except BusError as refusal:
                 error = bare(refusal)
@@ -188,19 +189,6 @@ class Road(grpc.GenericRpcHandler):
             await abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(handle)
-
-    async def _requests(
-        self, arrival: Arrival, context: Context, parse: Callable[[bytes | None], Message]
-    ) -> AsyncIterator[tuple[Message, Callable[[], None]]]:
-        """The requests of a stream, each with what is to be called when it is handled."""
-        while (data := await arrival.receive()) is not None:
-            # Its token may have ended since, and the server may be going away.
-            await self._admit(context)
-            size = len(data)
-            request = parse(data)
-            del data
-            yield request, functools.partial(arrival.handled, size)
-            del request
 
     def _read(self, caller: str, size: int, _: object) -> None:
         """A caller has read a large answer, or never will."""
@@ -224,6 +212,35 @@ class Road(grpc.GenericRpcHandler):
                 self._nameless.clear()
             known = self._nameless[connection] = replace(caller, connection=connection)
         return known
+
+
+class Requests:
+    """The requests of a stream, as they are parsed."""
+
+    def __init__(
+        self,
+        arrival: Arrival,
+        parse: Callable[[bytes | None], Message],
+        admit: Callable[[], Awaitable[Caller]],
+    ) -> None:
+        self._arrival = arrival
+        self._parse = parse
+        self._admit = admit
+        self._size = 0
+
+    async def receive(self) -> Message | None:
+        """The next one; None: there are no more. Raises BusError."""
+        data = await self._arrival.receive()
+        if data is None:
+            return None
+        # The caller's token may have ended since, and the server may be going away.
+        await self._admit()
+        self._size = len(data)
+        return self._parse(data)
+
+    def handled_last(self) -> Callable[[], None]:
+        """What to call once the request received last is handled."""
+        return functools.partial(self._arrival.handled, self._size)
 
 
 def _parser(method: MethodDescriptor) -> Callable[[bytes | None], Message]:

@@ -1,0 +1,199 @@
+"""Requests on their way in: who may send one, for how long, and how much of them is held."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from tests.callers import operator, register
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.patience import until
+from tests.raw_connection import RawConnection
+from tests.refusals import refused
+from tests.rpcs import RPCS, Rpc
+from tests.serving import ServerProcess
+from tests.vitals import forget_peak, memory, peak_memory
+from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoRequest,
+    PostMessageRequest,
+    PostMessagesRequest,
+)
+
+MIB = 1024 * 1024
+POST = "/threadbus.v1.BusService/PostMessage"
+POST_MANY = "/threadbus.v1.BusService/PostMessages"
+HEALTH = "/grpc.health.v1.Health/Check"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+#: All but the last byte of the largest request.
+UNFINISHED = b"\0" * (4 * MIB - 1)
+
+
+def unsent(
+    channel: grpc.aio.Channel, path: str, metadata: tuple[tuple[str, str], ...] = ()
+) -> "grpc.aio.StreamStreamCall[bytes, bytes]":
+    """A call whose request has not been sent."""
+    return channel.stream_stream(path)(metadata=metadata)
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if "GetServerInfo" not in rpc.path], ids=str)
+async def test_a_call_without_a_token_is_refused_before_its_request_is_sent(
+    required: ServerProcess, rpc: Rpc
+) -> None:
+    async with grpc.aio.insecure_channel(required.address) as channel:
+        refusal = await refused(unsent(channel, rpc.path))
+        assert refusal.reason == "TOKEN_INVALID"
+        bad = (("authorization", "Bearer " + "x" * 43),)
+        refusal = await refused(unsent(channel, rpc.path, bad))
+        assert refusal.reason == "TOKEN_INVALID"
+
+
+@pytest.fixture(scope="module")
+def required(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that requires tokens."""
+    with ServerProcess(
+        tmp_path_factory.mktemp("required") / "bus.db", "--auth", "required"
+    ) as running:
+        yield running
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if not rpc.takes_many], ids=str)
+async def test_a_call_that_sends_no_request_is_refused(channel: grpc.aio.Channel, rpc: Rpc) -> None:
+    call = unsent(channel, rpc.path)
+    await call.done_writing()
+    refusal = await refused(call)
+    assert refusal.reason == "VALIDATION_FAILED"
+    assert "no request" in refusal.message
+
+
+@pytest.mark.parametrize("path", [POST, HEALTH])
+async def test_a_request_that_does_not_arrive_in_time_is_refused(
+    start_server: StartServer, path: str
+) -> None:
+    server = start_server("--request-timeout", "0.1")
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        refusal = await refused(unsent(channel, path))
+        assert refusal.reason == "STORE_BUSY"
+        assert "did not arrive within 0.1 s" in refusal.message
+
+
+async def test_a_stream_of_posts_may_rest_for_longer_than_a_request_may_take(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--request-timeout", "0.1")
+    async with connected(server.address, name) as client:
+        stream = client.bus.PostMessages()
+        batch = PostMessagesRequest(posts=[PostMessageRequest(thread=name, content="x")])
+        await stream.write(batch)
+        posted = [await stream.read()]
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            await refused(unsent(channel, POST))  # it took 0.1 s
+        await stream.write(batch)
+        posted.append(await stream.read())
+        assert [str(answer).count("seq: 2") > 0 for answer in posted] == [False, True]
+        await stream.done_writing()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [POST, POST_MANY, HEALTH, REFLECTION])
+async def test_requests_that_are_never_finished_do_not_fill_the_memory_nor_stop_others(
+    start_server: StartServer, name: str, path: str
+) -> None:
+    server = start_server("--max-request-bytes", str(32 * MIB))
+    async with (
+        connected(server.address, name) as client,
+        RawConnection(server.address) as one,
+        RawConnection(server.address) as other,
+    ):
+        before = memory(server.pid)
+        forget_peak(server.pid)
+        for _ in range(40):
+            for hostile in (one, other):
+                hostile.begin(path, UNFINISHED, announced=4 * MIB)
+        # All the room there is for those who hold some already: three quarters.
+        await until(lambda: one.sent + other.sent > 20 * MIB)
+        for number in range(1, 51):
+            posted = await client.bus.PostMessage(
+                PostMessageRequest(thread=name, content="x"), timeout=5
+            )
+            assert posted.seq == number
+        assert peak_memory(server.pid) < before + 64 * MIB
+
+
+@pytest.mark.slow
+async def test_who_has_most_requests_on_their_way_makes_room_for_one_who_has_none(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-request-bytes", str(16 * MIB))  # four at a time
+    async with (
+        connected(server.address, name) as client,
+        RawConnection(server.address) as heavy,
+        RawConnection(server.address) as one,
+        RawConnection(server.address) as other,
+    ):
+        for hostiles in ((heavy, heavy), (one, other)):
+            for hostile in hostiles:
+                hostile.begin(POST, UNFINISHED, announced=4 * MIB)
+            await until(lambda: sum(h.sent for h in hostiles) > 7 * MIB)  # noqa: B023
+        for number in range(1, 21):
+            posted = await client.bus.PostMessage(
+                PostMessageRequest(thread=name, content="x"), timeout=5
+            )
+            assert posted.seq == number
+        await until(lambda: len(heavy.ended) == 1)
+        assert [len(hostile.open) for hostile in (heavy, one, other)] == [1, 1, 1]
+
+
+@pytest.mark.slow
+async def test_a_connection_that_opens_and_resets_calls_fills_no_memory(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        before = memory(server.pid)
+        forget_peak(server.pid)
+        for path in ("/no/such", "/threadbus.v1.BusService/GetServerInfo"):
+            async with RawConnection(server.address) as hostile:
+                assert hostile.max_streams == 1_000
+                await hostile.reset_many(path, 20_000)
+        await client.bus.PostMessage(PostMessageRequest(thread=name, content="x"), timeout=10)
+        assert peak_memory(server.pid) < before + 100 * MIB
+
+
+@pytest.mark.slow
+async def test_large_posts_in_flight_share_the_room_for_requests(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-request-bytes", str(16 * MIB))
+    async with connected(server.address, name) as client:
+        before = memory(server.pid)
+        forget_peak(server.pid)
+        large = PostMessageRequest(thread=name, content="x" * MIB)
+        calls = [client.bus.PostMessage(large, timeout=60) for _ in range(100)]
+        assert {(await call).seq for call in calls} == set(range(1, 101))
+        # What is handled, 32 MiB of the newest messages, and what SQLite and gRPC have in hand.
+        assert peak_memory(server.pid) < before + 150 * MIB
+
+
+async def test_the_limits_are_told(start_server: StartServer) -> None:
+    server = start_server(
+        *("--max-streams", "7", "--max-request-bytes", str(5 * MIB)),
+        *("--max-frame-bytes", str(6 * MIB), "--max-anonymous-waits", "8"),
+        *("--request-timeout", "1.5"),
+    )
+    async with connected(server.address) as client, RawConnection(server.address) as raw:
+        limits = (await client.bus.GetServerInfo(GetServerInfoRequest())).limits
+        assert (limits.max_streams, limits.max_anonymous_waits) == (7, 8)
+        assert (limits.max_request_bytes, limits.max_frame_bytes) == (5 * MIB, 6 * MIB)
+        assert limits.request_timeout.ToMilliseconds() == 1_500
+        assert raw.max_streams == 7
+
+
+async def test_who_has_a_token_is_let_in_where_one_is_required(
+    required: ServerProcess, name: str
+) -> None:
+    async with connected(required.address) as client:
+        boss = operator(required)
+        caller = await register(client.agents, name, boss)
+        info = await client.bus.GetServerInfo(GetServerInfoRequest(), metadata=caller.metadata)
+        assert info.agent == name

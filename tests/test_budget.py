@@ -1,0 +1,90 @@
+"""Budget: bytes that all callers share."""
+
+import asyncio
+
+import pytest
+
+from bus_server.budget import Budget
+from bus_server.errors import StoreBusy
+
+
+def budget(size: int = 100, *, seconds: float = 10) -> Budget:
+    return Budget(size, timeout=seconds, what="it")
+
+
+async def waiting(shared: Budget, caller: str, size: int) -> "asyncio.Task[None]":
+    """A taker that has to wait."""
+    taker = asyncio.create_task(shared.take(caller, size))
+    await asyncio.sleep(0)
+    assert not taker.done()
+    return taker
+
+
+async def test_what_is_given_back_can_be_taken_again() -> None:
+    shared = budget()
+    for _ in range(10):
+        await shared.take("a", 75)
+        shared.give("a", 75)
+    await shared.take("b", 100)
+
+
+async def test_a_caller_that_holds_nothing_finds_room_whatever_another_does() -> None:
+    shared = budget()
+    await shared.take("greedy", 10)
+    while shared.take_now("greedy", 10):
+        pass
+    taker = await waiting(shared, "greedy", 10)
+    for number in range(2):
+        await shared.take(f"modest-{number}", 10)
+    taker.cancel()
+
+
+async def test_those_who_wait_are_served_caller_by_caller() -> None:
+    shared = budget()
+    await shared.take("first", 100)
+    order: list[str] = []
+
+    async def take(caller: str) -> None:
+        await shared.take(caller, 100)
+        order.append(caller)
+        shared.give(caller, 100)
+
+    takers = [asyncio.create_task(take(caller)) for caller in ("a", "a", "a", "b", "c")]
+    await asyncio.sleep(0)
+    assert shared.waiting == ["a", "b", "c"]
+    shared.give("first", 100)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*takers)
+    assert order == ["a", "b", "c", "a", "a"]
+
+
+async def test_one_who_gives_up_waiting_takes_nothing() -> None:
+    shared = budget()
+    await shared.take("a", 100)
+    taker = await waiting(shared, "b", 50)
+    taker.cancel()
+    shared.give("a", 100)
+    with pytest.raises(asyncio.CancelledError):
+        await taker
+    assert shared.waiting == []
+    assert shared.take_now("c", 100)
+
+
+async def test_one_who_was_served_and_gave_up_at_once_takes_nothing() -> None:
+    shared = budget()
+    await shared.take("a", 100)
+    taker = await waiting(shared, "b", 50)
+    shared.give("a", 100)
+    taker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taker
+    assert shared.take_now("c", 100)
+
+
+async def test_waiting_too_long_is_an_error_that_says_for_what() -> None:
+    shared = budget(seconds=0.05)
+    await shared.take("a", 100)
+    with pytest.raises(StoreBusy, match="no room for it"):
+        await shared.take("b", 1)
+    shared.give("a", 100)
+    assert shared.take_now("b", 100)

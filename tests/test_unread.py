@@ -1,0 +1,209 @@
+"""Answers and frames that nobody reads: how much of them is held, and that others are served."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from tests.callers import register
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.open_wait import wait_request
+from tests.patience import until
+from tests.raw_connection import RawConnection
+from tests.refusals import refused
+from tests.serving import BusStub, ServerProcess
+from tests.vitals import forget_peak, memory, peak_memory
+from threadbus.v1.bus_service_pb2 import (
+    ListMessagesRequest,
+    PostMessageRequest,
+    PostMessagesRequest,
+    PostMessagesResponse,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+)
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_service_pb2 import JoinThreadRequest
+
+MIB = 1024 * 1024
+#: Bytes of an answer: enough for a wait's first frame, which says that it started.
+WINDOW = 1_000
+LIST = "/threadbus.v1.BusService/ListMessages"
+WAIT = "/threadbus.v1.BusService/WaitMessages"
+POST_MANY = "/threadbus.v1.BusService/PostMessages"
+
+pytestmark = pytest.mark.slow
+
+
+async def fill(bus: BusStub, thread: str, messages: int = 12) -> None:
+    """Post messages of one MiB."""
+    for _ in range(messages):
+        await bus.PostMessage(PostMessageRequest(thread=thread, content="x" * MIB))
+
+
+async def read_all(bus: BusStub, thread: str, messages: int) -> None:
+    """Read a whole thread through a wait."""
+    seqs: list[int] = []
+    request = WaitMessagesRequest(threads=[Cursor(thread=thread)], max_messages=messages)
+    async with asyncio.timeout(10):
+        async for frame in bus.WaitMessages(request):
+            seqs += [message.seq for message in frame.messages.messages]
+    assert seqs == list(range(1, messages + 1))
+
+
+@contextlib.asynccontextmanager
+async def unread(server: ServerProcess, path: str, body: bytes, calls: int) -> AsyncIterator[None]:
+    """Calls over two connections whose answers are not read past the first few bytes."""
+    async with (
+        RawConnection(server.address, window=WINDOW) as one,
+        RawConnection(server.address, window=WINDOW) as other,
+    ):
+        for _ in range(calls // 2):
+            one.call(path, body)
+            other.call(path, body)
+        yield
+
+
+@pytest.mark.parametrize("path", [WAIT, LIST])
+async def test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served(
+    start_server: StartServer, name: str, path: str
+) -> None:
+    server = start_server("--max-frame-bytes", str(16 * MIB))
+    async with connected(server.address, name) as client:
+        await fill(client.bus, name)
+        before = memory(server.pid)
+        forget_peak(server.pid)
+        request = (
+            WaitMessagesRequest(threads=[Cursor(thread=name)])
+            if path == WAIT
+            else ListMessagesRequest(thread=name)
+        )
+        async with unread(server, path, request.SerializeToString(), 100):
+            await until(lambda: memory(server.pid) > before + 8 * MIB)
+            for _ in range(5):
+                await client.bus.ListMessages(ListMessagesRequest(thread=name), timeout=10)
+                await read_all(client.bus, name, 12)
+            assert peak_memory(server.pid) < before + 120 * MIB
+        # Once they have left, all the room is there again.
+        await asyncio.gather(*(read_all(client.bus, name, 12) for _ in range(20)))
+
+
+async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_brings_back(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-frame-bytes", str(4 * MIB), "--request-timeout", "0.2")
+    async with connected(server.address, name) as client:
+        await fill(client.bus, name)
+        request = wait_request([name]).SerializeToString()
+        async with (
+            RawConnection(server.address, window=WINDOW) as one,
+            RawConnection(server.address, window=WINDOW) as other,
+        ):
+            for _ in range(4):
+                one.call(WAIT, request)
+                other.call(WAIT, request)
+            await until(lambda: len(one.ended) + len(other.ended) >= 4)
+            refusal = await refused(
+                client.bus.ListMessages(ListMessagesRequest(thread=name), timeout=5)
+            )
+            assert refusal.reason == "STORE_BUSY"
+            assert refusal.retry_delay
+
+
+async def test_posts_whose_answers_nobody_reads_are_not_kept(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        await fill(client.bus, name, 40)  # as many of the newest as are kept in memory
+        before = memory(server.pid)
+        forget_peak(server.pid)
+        posts = [PostMessageRequest(thread=name, content="x" * MIB)] * 3
+        async with contextlib.AsyncExitStack() as connections:
+            streams = []
+            for _ in range(4):
+                opened = await connections.enter_async_context(connected(server.address))
+                streams += [opened.bus.PostMessages() for _ in range(10)]
+            request = PostMessagesRequest(posts=posts)
+            sending = [asyncio.create_task(send_all(stream, request, 3)) for stream in streams]
+            await asyncio.gather(*sending)
+            posted = await client.bus.PostMessage(
+                PostMessageRequest(thread=name, content="x"), timeout=10
+            )
+            assert posted.seq > 40
+            # 128 MiB of requests, and what SQLite and gRPC have in hand.
+            assert peak_memory(server.pid) < before + 250 * MIB
+            for stream in streams:
+                answers = [answer async for answer in stream]
+                assert len(answers) == 3
+                assert all(r.HasField("response") for answer in answers for r in answer.results)
+
+
+async def send_all(
+    stream: "grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]",
+    request: PostMessagesRequest,
+    times: int,
+) -> None:
+    for _ in range(times):
+        await stream.write(request)
+    await stream.done_writing()
+
+
+async def test_an_answer_to_a_batch_fits_every_client_whoever_will_see_the_posts(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        for number in range(100):
+            member = await register(client.agents, f"{'m' * 56}-{number}")
+            join = JoinThreadRequest(thread=name)
+            await client.threads.JoinThread(join, metadata=member.metadata)
+        post = PostMessageRequest(thread=name, content="x", include_recipients=True)
+        stream = client.bus.PostMessages()
+        await stream.write(PostMessagesRequest(posts=[post] * 1_000))
+        await stream.done_writing()
+        answers = [answer async for answer in stream]
+        (answer,) = answers
+        assert answer.ByteSize() < 4 * MIB
+        assert [r.response.seq for r in answer.results] == list(range(1, 1_001))
+        told = [len(r.response.recipients) for r in answer.results]
+        assert told[0] == 100
+        assert told[-1] == 0
+        assert sum(told) * 59 > 2 * MIB
+
+
+async def test_waits_of_callers_without_a_name_are_counted_together(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--max-anonymous-waits", "3")
+    async with connected(server.address, name) as one, connected(server.address) as other:
+        agent = await register(one.agents, name)
+        waits = [client.bus.WaitMessages(wait_request([name])) for client in (one, one, other)]
+        for wait in waits:
+            await wait.read()
+        refusal = await refused(other.bus.WaitMessages(wait_request([name])))
+        assert refusal.reason == "QUOTA_EXCEEDED"
+        named = one.bus.WaitMessages(wait_request([name]), metadata=agent.metadata)
+        assert isinstance(await named.read(), WaitMessagesResponse)
+        waits[0].cancel()
+        async with asyncio.timeout(10):
+            while True:
+                again = other.bus.WaitMessages(wait_request([name]))
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    if isinstance(await again.read(), WaitMessagesResponse):
+                        break
+
+
+async def test_memory_that_is_no_longer_used_goes_back_to_the_system(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        await fill(client.bus, name, 40)
+        before = memory(server.pid)
+        request = ListMessagesRequest(thread=name).SerializeToString()
+        async with unread(server, LIST, request, 40):
+            await until(lambda: memory(server.pid) > before + 60 * MIB)
+        await until(lambda: memory(server.pid) < before + 50 * MIB, within=30)
