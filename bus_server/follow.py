@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from bus_server.errors import BusError, ThreadNotFound, TokenExpired
 from bus_server.participants import Participants
 from bus_server.roster import Rosters
+from bus_server.settings import MAX_MESSAGE_BYTES
 from bus_server.store.interface import Store
 from bus_server.stored_frame import stored_frame
 from bus_server.tail import Recent, Tails, Watch
@@ -210,7 +211,7 @@ class Follow:
         messages, size = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
         # First the room: a wait that nobody reads must not fill the memory, and let go again only
         # what it has in hand.
-        await self._outlet.room(size if messages else FRAME_BYTES)
+        await self._outlet.room(size if messages else MAX_MESSAGE_BYTES)
         if not messages:
             rows = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
             if not rows:

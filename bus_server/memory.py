@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-#: Seconds between two looks.
-INTERVAL = 5.0
-#: Bytes by which the process must have grown since the last time.
+#: Seconds between two times.
+INTERVAL = 10.0
+#: Bytes that the process must have more than it had at its smallest.
 WORTH_IT = 32 * 1024 * 1024
 
 
 async def give_back() -> None:
-    """Have the allocator give back what is free, for ever, whenever the process has grown.
+    """Have the allocator give back what is free, for ever, while the process has grown.
 
     glibc keeps what is freed between two blocks in use, for minutes: after a burst of large
     requests the process would stay as large as it ever was. Other C libraries do without.
@@ -28,10 +28,8 @@ async def give_back() -> None:
     while True:
         await asyncio.sleep(INTERVAL)
         if _resident() > least + WORTH_IT:
-            await loop.run_in_executor(None, trim)
-            least = _resident()
-        else:
-            least = min(least, _resident())
+            await loop.run_in_executor(None, trim)  # some milliseconds, without Python's lock
+        least = min(least, _resident())
 
 
 def _trim() -> Callable[[], object] | None:

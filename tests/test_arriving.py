@@ -121,6 +121,23 @@ async def test_requests_that_are_never_finished_do_not_fill_the_memory_nor_stop_
 
 
 @pytest.mark.slow
+async def test_requests_that_wait_to_be_read_are_held_back(
+    start_server: StartServer, name: str
+) -> None:
+    """However fast the connection was before."""
+    server = start_server("--max-request-bytes", str(16 * MIB))
+    async with connected(server.address, name), RawConnection(server.address) as hostile:
+        for _ in range(100):
+            hostile.begin(POST, UNFINISHED, announced=4 * MIB)
+        await until(lambda: hostile.sent > 11 * MIB)
+        before = hostile.sent
+        for _ in range(100):
+            hostile.begin(POST, UNFINISHED, announced=4 * MIB)
+        await until(lambda: hostile.sent > before + 100 * 15 * 1024)
+        assert hostile.sent < 12 * MIB + 200 * 64 * 1024
+
+
+@pytest.mark.slow
 async def test_who_has_most_requests_on_their_way_makes_room_for_one_who_has_none(
     start_server: StartServer, name: str
 ) -> None:
@@ -131,10 +148,12 @@ async def test_who_has_most_requests_on_their_way_makes_room_for_one_who_has_non
         RawConnection(server.address) as one,
         RawConnection(server.address) as other,
     ):
-        for hostiles in ((heavy, heavy), (one, other)):
-            for hostile in hostiles:
-                hostile.begin(POST, UNFINISHED, announced=4 * MIB)
-            await until(lambda: sum(h.sent for h in hostiles) > 7 * MIB)  # noqa: B023
+        for _ in range(2):
+            heavy.begin(POST, UNFINISHED, announced=4 * MIB)
+        await until(lambda: heavy.sent > 7 * MIB)
+        for hostile in (one, other):
+            hostile.begin(POST, UNFINISHED, announced=4 * MIB)
+        await until(lambda: one.sent + other.sent > 7 * MIB)
         for number in range(1, 21):
             posted = await client.bus.PostMessage(
                 PostMessageRequest(thread=name, content="x"), timeout=5

@@ -86,9 +86,9 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "        if wanted:\n            self._handed_out(",
+                "        if not wanted:\n            return None\n",
                 "        self._participants.listed(self._open.agent, p.name, p.head, p.after)\n"
-                "        if wanted:\n            self._handed_out(",
+                "        if not wanted:\n            return None\n",
             )
         ],
         ["tests/test_threads_participants.py::test_what_was_filtered_out_was_not_delivered"],

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import batches
+import budgets
 import client
 import edits
 import participants
@@ -28,7 +29,19 @@ ROOT = Path(__file__).parents[2]
 #: What the tests need of the tree.
 COPIED = ("bus_client", "bus_server", "protos", "tests", "pyproject.toml", "README.md")
 
-_ROOMS = (wakeups, posts, edits, waits, presence, participants, tokens, roads, client, batches)
+_ROOMS = (
+    wakeups,
+    posts,
+    edits,
+    waits,
+    presence,
+    participants,
+    tokens,
+    roads,
+    client,
+    batches,
+    budgets,
+)
 SABOTAGES = [sabotage for room in _ROOMS for sabotage in room.SABOTAGES]
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)

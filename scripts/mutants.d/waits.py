@@ -8,16 +8,16 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "            p.move(frame.messages.cursor)\n",
-                "            p.move(frame.messages.cursor)\n"
-                "            frame.messages.cursor.after_seq -= 1\n",
+                "        p.move(frame.messages.cursor)\n",
+                "        p.move(frame.messages.cursor)\n"
+                "        frame.messages.cursor.after_seq -= 1\n",
             ),
             Edit(
                 "bus_server/follow.py",
-                "        await self._send(stored_frame(p.cursor,",
+                "        return stored_frame(p.cursor,",
                 "        before = p.cursor\n"
                 "        before.after_seq -= 1\n"
-                "        await self._send(stored_frame(before,",
+                "        return stored_frame(before,",
             ),
         ],
         ["tests/test_waiting_sizes.py::test_the_cursor_of_a_batch_is_at_its_last_message"],
@@ -48,10 +48,8 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/follow.py",
-                "        if wanted:\n            self._handed_out(",
-                "        if wanted:\n"
-                "            p.given = wanted[-1].seq\n"
-                "            self._handed_out(",
+                "        self._handed_out(p, wanted[-1].seq,",
+                "        p.given = wanted[-1].seq\n        self._handed_out(p, wanted[-1].seq,",
             ),
             Edit(
                 "bus_server/wait_position.py",
@@ -66,7 +64,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "                await self._send(WaitMessagesResponse(resync=frame))\n",
+                "                await self._tell(WaitMessagesResponse(resync=frame))\n",
                 "                pass\n",
             )
         ],

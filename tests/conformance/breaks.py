@@ -72,7 +72,7 @@ BREAKS = [
         [
             (
                 "bus_server/follow.py",
-                "        await self._send(WaitMessagesResponse(ending=ending))\n",
+                "        await self._tell(WaitMessagesResponse(ending=ending))\n",
                 "        pass\n",
             ),
         ],
@@ -88,7 +88,7 @@ BREAKS = [
         [
             (
                 "bus_server/follow.py",
-                "                await self._send(WaitMessagesResponse(resync=frame))\n",
+                "                await self._tell(WaitMessagesResponse(resync=frame))\n",
                 "                pass\n",
             ),
         ],

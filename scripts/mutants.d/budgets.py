@@ -1,0 +1,170 @@
+"""Broken promises about what the server holds for callers: requests, answers, frames."""
+
+from sabotage import Edit, Sabotage
+
+_ARRIVING = "tests/test_arriving.py"
+_UNREAD = "tests/test_unread.py"
+
+SABOTAGES = [
+    Sabotage(
+        "a connection may have any number of calls open",
+        [
+            Edit(
+                "bus_server/server.py",
+                '        ("grpc.max_concurrent_streams", settings.max_streams),\n',
+                "",
+            )
+        ],
+        [f"{_ARRIVING}::test_a_connection_that_opens_and_resets_calls_fills_no_memory"],
+    ),
+    Sabotage(
+        "gRPC takes in more of a request the faster the connection is",
+        [Edit("bus_server/server.py", '        ("grpc.http2.bdp_probe", 0),\n', "")],
+        [f"{_ARRIVING}::test_requests_that_wait_to_be_read_are_held_back"],
+    ),
+    Sabotage(
+        "the request is read before it is known who calls",
+        [
+            Edit(
+                "bus_server/services/road.py",
+                "                caller = await self._admit(context, token_needed)\n"
+                "                arrival = Arrival(self._arrivals, context, caller.share)\n"
+                "                request = parse(await arrival.receive())\n",
+                "                arrival = Arrival(self._arrivals, context, context.peer())\n"
+                "                request = parse(await arrival.receive())\n"
+                "                caller = await self._admit(context, token_needed)\n",
+            )
+        ],
+        [f"{_ARRIVING}::test_a_call_without_a_token_is_refused_before_its_request_is_sent"],
+    ),
+    Sabotage(
+        "requests that arrive are not counted",
+        [
+            Edit(
+                "bus_server/services/arrivals.py",
+                "        if not budget.take_now(self.caller, MAX_CALL_BYTES):\n",
+                "        budget.change(self.caller, MAX_CALL_BYTES)\n        if False:\n",
+            )
+        ],
+        [
+            f"{_ARRIVING}::test_requests_that_are_never_finished_do_not_fill_the_memory_nor_stop_others"
+        ],
+    ),
+    Sabotage(
+        "a request may take for ever to arrive",
+        [
+            Edit(
+                "bus_server/services/arrivals.py",
+                "        if self._late is None:\n",
+                "        if False:\n",
+            )
+        ],
+        [f"{_ARRIVING}::test_a_request_that_does_not_arrive_in_time_is_refused"],
+    ),
+    Sabotage(
+        "nobody makes room for a newcomer",
+        [
+            Edit(
+                "bus_server/services/arrivals.py",
+                "if idle or (slow and not self.budget.holds(caller)):",
+                "if idle:",
+            )
+        ],
+        [f"{_ARRIVING}::test_who_has_most_requests_on_their_way_makes_room_for_one_who_has_none"],
+    ),
+    Sabotage(
+        "an idle stream is refused as if its request came late",
+        [
+            Edit(
+                "bus_server/services/arrivals.py",
+                "if arrival.stream or arrival.refusal:",
+                "if arrival.refusal:",
+            )
+        ],
+        [f"{_ARRIVING}::test_a_stream_of_posts_may_rest_for_longer_than_a_request_may_take"],
+    ),
+    Sabotage(
+        "one caller may take all the room there is",
+        [Edit("bus_server/budget.py", "self._reserve = max_bytes // 4", "self._reserve = 0")],
+        ["tests/test_budget.py"],
+    ),
+    Sabotage(
+        "those who wait for room are served in the order they came",
+        [
+            Edit(
+                "bus_server/budget.py",
+                "                if queue:  # at the end: the others come first now\n"
+                "                    self._waiting[caller] = queue\n",
+                "                if queue:\n"
+                "                    self._waiting = {caller: queue} | self._waiting\n",
+            )
+        ],
+        ["tests/test_budget.py::test_those_who_wait_are_served_caller_by_caller"],
+    ),
+    Sabotage(
+        "frames that nobody reads are not counted",
+        [
+            Edit(
+                "bus_server/services/outlet.py",
+                "        if size > SMALL and not self._held:\n",
+                "        if False:\n",
+            )
+        ],
+        [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
+    ),
+    Sabotage(
+        "answers that nobody reads are not counted",
+        [
+            Edit(
+                "bus_server/services/road.py",
+                "                if large and len(answer) > SMALL:",
+                "                if False:",
+            )
+        ],
+        [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
+    ),
+    Sabotage(
+        "the room for an answer is never given back",
+        [
+            Edit(
+                "bus_server/services/road.py",
+                "        self._unread.give(caller, size)\n",
+                "        pass\n",
+            )
+        ],
+        [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
+    ),
+    Sabotage(
+        "an answer holds all recipients of a thousand posts",
+        [
+            Edit(
+                "bus_server/services/posting.py",
+                "RECIPIENTS_BYTES = 3 * 1024 * 1024\n",
+                "RECIPIENTS_BYTES = 1 << 40\n",
+            )
+        ],
+        [f"{_UNREAD}::test_an_answer_to_a_batch_fits_every_client_whoever_will_see_the_posts"],
+    ),
+    Sabotage(
+        "waits of callers without a name are not counted",
+        [
+            Edit(
+                "bus_server/waits.py",
+                "        if not wait.agent and count >= self._most_anonymous:\n",
+                "        if False:\n",
+            )
+        ],
+        [f"{_UNREAD}::test_waits_of_callers_without_a_name_are_counted_together"],
+    ),
+    Sabotage(
+        "memory that is free stays with the process",
+        [
+            Edit(
+                "bus_server/memory.py",
+                "            await loop.run_in_executor(None, trim)",
+                "            pass",
+            )
+        ],
+        [f"{_UNREAD}::test_memory_that_is_no_longer_used_goes_back_to_the_system"],
+    ),
+]
