@@ -174,6 +174,24 @@ async def test_an_answer_to_a_batch_fits_every_client_whoever_will_see_the_posts
         assert sum(told) * 59 > 2 * MIB
 
 
+async def test_an_answer_to_a_batch_fits_every_client_however_each_post_is_refused(
+    bus: BusStub, thread: str
+) -> None:
+    nobody = [f"{'n' * 58}-{number}" for number in range(30)]
+    post = PostMessageRequest(thread=thread, content="x", mentions=nobody)
+    stream = bus.PostMessages()
+    await stream.write(PostMessagesRequest(posts=[post] * 1_000))
+    await stream.done_writing()
+    (answer,) = [answer async for answer in stream]
+    assert answer.ByteSize() < 4 * MIB
+    details = [len(result.status.details) for result in answer.results]
+    assert details[0] > 1
+    assert set(details[-10:]) == {1}
+    for result in answer.results:
+        assert result.status.message.startswith("no agent")
+        assert b"AGENT_NOT_FOUND" in result.status.details[0].value
+
+
 async def test_waits_of_callers_without_a_name_are_counted_together(
     start_server: StartServer, name: str
 ) -> None:

@@ -32,9 +32,9 @@ from threadbus.v1.message_pb2 import (
 
 #: Batches of one stream that are taken in before the first is answered.
 IN_FLIGHT = 4
-#: Bytes of recipients in one answer to a batch; those beyond it are left out. What else is in it,
-#: however it went, fits into the fourth MiB.
-RECIPIENTS_BYTES = 3 * 1024 * 1024
+#: Bytes of recipients, and of what goes with a refusal beside its reason, in one answer to a batch;
+#: those beyond it are left out. The rest of a thousand results fits into the fourth MiB.
+EXTRA_BYTES = 3 * 1024 * 1024
 
 #: What became of the posts of a batch.
 Answers: TypeAlias = Awaitable[Sequence[Appended | Exception]]
@@ -215,20 +215,22 @@ class PostStream:
         except Exception as error:  # noqa: BLE001 - the whole batch met it
             answers = iter([error] * len(batch.posts))
         response = pb.PostMessagesResponse()
-        recipients_size = 0
+        extras = 0
         for at, post in enumerate(batch.posts):
             done = next(answers) if isinstance(post, Append) else post
             result = response.results.add()
             if isinstance(done, Exception):
                 refusal = done if isinstance(done, BusError) else incident("PostMessages", done)
                 result.status.CopyFrom(as_status(refusal))
+                extras += sum(detail.ByteSize() for detail in result.status.details[1:])
+                if extras > EXTRA_BYTES:
+                    del result.status.details[1:]  # the first says why
             elif isinstance(post, Append):
                 thread = post.message.thread
                 answer(result.response, thread, done)
-                if at in batch.curious and recipients_size < RECIPIENTS_BYTES:
+                if at in batch.curious and extras < EXTRA_BYTES:
                     found = await self._bus.recipients(post.message, batch.before[thread])
-                    size = sum(participant.ByteSize() + 4 for participant in found)
-                    recipients_size += size
-                    if recipients_size <= RECIPIENTS_BYTES:
+                    extras += sum(participant.ByteSize() for participant in found)
+                    if extras <= EXTRA_BYTES:
                         result.response.recipients.extend(found)
         return response.SerializeToString()

@@ -135,15 +135,18 @@ SABOTAGES = [
         [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
     ),
     Sabotage(
-        "an answer holds all recipients of a thousand posts",
+        "an answer to a batch has no limit",
         [
             Edit(
                 "bus_server/services/posting.py",
-                "RECIPIENTS_BYTES = 3 * 1024 * 1024\n",
-                "RECIPIENTS_BYTES = 1 << 40\n",
+                "EXTRA_BYTES = 3 * 1024 * 1024\n",
+                "EXTRA_BYTES = 1 << 40\n",
             )
         ],
-        [f"{_UNREAD}::test_an_answer_to_a_batch_fits_every_client_whoever_will_see_the_posts"],
+        [
+            f"{_UNREAD}::test_an_answer_to_a_batch_fits_every_client_whoever_will_see_the_posts",
+            f"{_UNREAD}::test_an_answer_to_a_batch_fits_every_client_however_each_post_is_refused",
+        ],
     ),
     Sabotage(
         "waits of callers without a name are not counted",

@@ -178,7 +178,7 @@ class PostMessageResponse(_message.Message):
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
         """With include_recipients: those mentioned or handed to first, then those with an open wait on the
         thread, then the other participants, never the sender. At most 100. Those who wait are told as
-        they stood before this message reached them.
+        they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
         """
 
     def __init__(
@@ -262,7 +262,9 @@ class PostResult(_message.Message):
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Refused: the status that PostMessage would have ended with, details included."""
+        """Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+        details in one answer, ErrorInfo alone.
+        """
 
     def __init__(
         self,

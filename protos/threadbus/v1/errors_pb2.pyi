@@ -69,7 +69,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 21
     """[UNAVAILABLE] The server is going away; nothing was done. Retry elsewhere or later."""
     ERROR_REASON_STORE_BUSY: _ErrorReason.ValueType  # 22
-    """[UNAVAILABLE] The store or its queue is full; nothing was done. Retry after RetryInfo."""
+    """[UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 23
     """[INTERNAL] {incident} Our bug; the id is in the server's log."""
 
@@ -115,7 +115,7 @@ ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 20
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 21
 """[UNAVAILABLE] The server is going away; nothing was done. Retry elsewhere or later."""
 ERROR_REASON_STORE_BUSY: ErrorReason.ValueType  # 22
-"""[UNAVAILABLE] The store or its queue is full; nothing was done. Retry after RetryInfo."""
+"""[UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 23
 """[INTERNAL] {incident} Our bug; the id is in the server's log."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -346,7 +346,7 @@ type PostMessageResponse struct {
 	LastSeq int64 `protobuf:"varint,5,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
 	// With include_recipients: those mentioned or handed to first, then those with an open wait on the
 	// thread, then the other participants, never the sender. At most 100. Those who wait are told as
-	// they stood before this message reached them.
+	// they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
 	Recipients []*Participant `protobuf:"bytes,6,rep,name=recipients,proto3" json:"recipients,omitempty"`
 	// The thread's epoch.
 	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -604,7 +604,8 @@ type PostResult_Response struct {
 }
 
 type PostResult_Status struct {
-	// Refused: the status that PostMessage would have ended with, details included.
+	// Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+	// details in one answer, ErrorInfo alone.
 	Status *status.Status `protobuf:"bytes,2,opt,name=status,proto3,oneof"`
 }
 

@@ -72,7 +72,7 @@ const (
 	ErrorReason_ERROR_REASON_STORAGE_FULL ErrorReason = 20
 	// [UNAVAILABLE] The server is going away; nothing was done. Retry elsewhere or later.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 21
-	// [UNAVAILABLE] The store or its queue is full; nothing was done. Retry after RetryInfo.
+	// [UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo.
 	ErrorReason_ERROR_REASON_STORE_BUSY ErrorReason = 22
 	// [INTERNAL] {incident} Our bug; the id is in the server's log.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 23

@@ -1387,7 +1387,7 @@ pub struct PostMessageResponse {
     pub last_seq: i64,
     /// With include_recipients: those mentioned or handed to first, then those with an open wait on the
     /// thread, then the other participants, never the sender. At most 100. Those who wait are told as
-    /// they stood before this message reached them.
+    /// they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
     #[prost(message, repeated, tag = "6")]
     pub recipients: ::prost::alloc::vec::Vec<Participant>,
     /// The thread's epoch.
@@ -1453,7 +1453,8 @@ pub mod post_result {
         /// Posted.
         #[prost(message, tag = "1")]
         Response(super::PostMessageResponse),
-        /// Refused: the status that PostMessage would have ended with, details included.
+        /// Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+        /// details in one answer, ErrorInfo alone.
         #[prost(message, tag = "2")]
         Status(::tonic_types::pb::Status),
     }
@@ -2408,7 +2409,7 @@ pub enum ErrorReason {
     StorageFull = 20,
     /// \[UNAVAILABLE\] The server is going away; nothing was done. Retry elsewhere or later.
     Draining = 21,
-    /// \[UNAVAILABLE\] The store or its queue is full; nothing was done. Retry after RetryInfo.
+    /// \[UNAVAILABLE\] The store or the room for calls is full; nothing was done. Retry after RetryInfo.
     StoreBusy = 22,
     /// \[INTERNAL\] {incident} Our bug; the id is in the server's log.
     Internal = 23,

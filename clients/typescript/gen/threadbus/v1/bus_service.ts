@@ -110,7 +110,7 @@ export interface PostMessageResponse {
   /**
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    */
   recipients: Participant[];
   /** The thread's epoch. */
@@ -135,7 +135,10 @@ export interface PostResult {
   response?:
     | PostMessageResponse
     | undefined;
-  /** Refused: the status that PostMessage would have ended with, details included. */
+  /**
+   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+   * details in one answer, ErrorInfo alone.
+   */
   status?: Status | undefined;
 }
 

@@ -61,7 +61,7 @@ export enum ErrorReason {
   ERROR_REASON_STORAGE_FULL = 20,
   /** ERROR_REASON_DRAINING - [UNAVAILABLE] The server is going away; nothing was done. Retry elsewhere or later. */
   ERROR_REASON_DRAINING = 21,
-  /** ERROR_REASON_STORE_BUSY - [UNAVAILABLE] The store or its queue is full; nothing was done. Retry after RetryInfo. */
+  /** ERROR_REASON_STORE_BUSY - [UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo. */
   ERROR_REASON_STORE_BUSY = 22,
   /** ERROR_REASON_INTERNAL - [INTERNAL] {incident} Our bug; the id is in the server's log. */
   ERROR_REASON_INTERNAL = 23,

@@ -169,7 +169,7 @@ public enum ErrorReason
   ERROR_REASON_DRAINING(21),
   /**
    * <pre>
-   * [UNAVAILABLE] The store or its queue is full; nothing was done. Retry after RetryInfo.
+   * [UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STORE_BUSY = 22;</code>
@@ -349,7 +349,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_DRAINING_VALUE = 21;
   /**
    * <pre>
-   * [UNAVAILABLE] The store or its queue is full; nothing was done. Retry after RetryInfo.
+   * [UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STORE_BUSY = 22;</code>

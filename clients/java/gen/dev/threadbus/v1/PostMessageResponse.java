@@ -188,7 +188,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -201,7 +201,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -215,7 +215,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -228,7 +228,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -241,7 +241,7 @@ private static final long serialVersionUID = 0L;
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1208,7 +1208,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1224,7 +1224,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1240,7 +1240,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1256,7 +1256,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1279,7 +1279,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1299,7 +1299,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1321,7 +1321,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1344,7 +1344,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1364,7 +1364,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1384,7 +1384,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1405,7 +1405,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1424,7 +1424,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1443,7 +1443,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1456,7 +1456,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1472,7 +1472,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1489,7 +1489,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1502,7 +1502,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1516,7 +1516,7 @@ private static final long serialVersionUID = 0L;
      * <pre>
      * With include_recipients: those mentioned or handed to first, then those with an open wait on the
      * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them.
+     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>

@@ -91,7 +91,7 @@ public interface PostMessageResponseOrBuilder extends
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -102,7 +102,7 @@ public interface PostMessageResponseOrBuilder extends
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -112,7 +112,7 @@ public interface PostMessageResponseOrBuilder extends
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -122,7 +122,7 @@ public interface PostMessageResponseOrBuilder extends
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -133,7 +133,7 @@ public interface PostMessageResponseOrBuilder extends
    * <pre>
    * With include_recipients: those mentioned or handed to first, then those with an open wait on the
    * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them.
+   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>

@@ -135,7 +135,8 @@ private static final long serialVersionUID = 0L;
   public static final int STATUS_FIELD_NUMBER = 2;
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included.
+   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+   * details in one answer, ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -147,7 +148,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included.
+   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+   * details in one answer, ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -162,7 +164,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included.
+   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+   * details in one answer, ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -734,7 +737,8 @@ private static final long serialVersionUID = 0L;
         com.google.rpc.Status, com.google.rpc.Status.Builder, com.google.rpc.StatusOrBuilder> statusBuilder_;
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -746,7 +750,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -768,7 +773,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -788,7 +794,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -806,7 +813,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -833,7 +841,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -856,7 +865,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -866,7 +876,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -884,7 +895,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included.
+     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+     * details in one answer, ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>

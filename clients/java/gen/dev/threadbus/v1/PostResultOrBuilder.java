@@ -39,7 +39,8 @@ public interface PostResultOrBuilder extends
 
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included.
+   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+   * details in one answer, ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -48,7 +49,8 @@ public interface PostResultOrBuilder extends
   boolean hasStatus();
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included.
+   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+   * details in one answer, ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -57,7 +59,8 @@ public interface PostResultOrBuilder extends
   com.google.rpc.Status getStatus();
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included.
+   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
+   * details in one answer, ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
