@@ -49,9 +49,11 @@ class Budget:
 
     def take_now(self, caller: str, size: int) -> bool:
         """Take bytes, if that can be done without waiting."""
-        if (self._waiting and caller in self._held) or not self._fits(caller, size):
+        held, left = self._held.get(caller, 0), self._left - size
+        if left < 0 or (held and (self._waiting or left < self._reserve)):
             return False
-        self.change(caller, size)
+        self._left = left
+        self._held[caller] = held + size
         return True
 
     async def take(self, caller: str, size: int) -> None:

@@ -40,12 +40,13 @@ class Arrivals:
         self._late: asyncio.TimerHandle | None = None
         self._crowded: asyncio.TimerHandle | None = None
 
-    def add(self, arrival: "Arrival") -> None:
-        """A request is being read, until `remove`."""
+    def add(self, arrival: "Arrival") -> float:
+        """A request is being read, until `remove`; since when, on the loop's clock."""
         self._reading[arrival] = None
+        loop = asyncio.get_running_loop()
         if self._late is None:
-            loop = asyncio.get_running_loop()
             self._late = loop.call_later(self._timeout, self._refuse_late)
+        return loop.time()
 
     def remove(self, arrival: "Arrival") -> None:
         """It is there, or never will be."""
@@ -124,9 +125,8 @@ class Arrival:
         if not budget.take_now(self.caller, MAX_CALL_BYTES):
             asyncio.get_running_loop().call_soon(arrivals.make_room)  # once this one waits
             await budget.take(self.caller, MAX_CALL_BYTES)
-        self.since = asyncio.get_running_loop().time()
+        self.since = arrivals.add(self)
         self._task = asyncio.current_task()
-        arrivals.add(self)
         size = 0
         try:
             data = await self._context.read()
