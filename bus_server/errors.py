@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 
 class BusError(Exception):
@@ -24,11 +25,14 @@ class BusError(Exception):
         super().__init__(message)
         self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
 
+    def without_traceback(self) -> Self:
+        """Itself, for whoever keeps it as an answer.
 
-def bare(error: BusError) -> BusError:
-    """The error without its traceback, whose frames would keep the request it was raised over."""
-    error.__traceback__ = error.__context__ = None
-    return error
+        The frames of a traceback, its own or that of the error it was made of, hold the request and
+        all that was loaded for it.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class ValidationFailed(BusError):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from typing import Any, TypeVar
 
-from bus_server.errors import StoreBusy
+from bus_server.errors import BusError, StoreBusy
 from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import Store
 from bus_server.tail import Recent, Tails
@@ -85,21 +85,25 @@ class Writer:
     async def run(self) -> None:
         """Commit for ever."""
         while True:
-            batch = await self._next_batch()
-            outcomes = await self._commit([command for command, _ in batch])
-            for (command, answer), outcome in zip(batch, outcomes, strict=True):
-                self._bytes -= command.size
-                self._queue.task_done()
-                if answer.done():
-                    continue  # the caller went away
-                if isinstance(outcome, Exception):
-                    answer.set_exception(outcome)
-                else:
-                    answer.set_result(outcome)
-            self._freed.set()
-            posts = sum(isinstance(command, Append | AppendMany) for command, _ in batch)
+            # The batch is not named here, where it would be kept until the next one.
+            posts = await self._answer(await self._next_batch())
             if posts > 1:
                 await self._gather(posts)
+
+    async def _answer(self, batch: list[_Queued]) -> int:
+        """Commit a batch and answer its callers. Answers how many posts it had."""
+        outcomes = await self._commit([command for command, _ in batch])
+        for (command, answer), outcome in zip(batch, outcomes, strict=True):
+            self._bytes -= command.size
+            self._queue.task_done()
+            if answer.done():
+                continue  # the caller went away
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+        self._freed.set()
+        return sum(isinstance(command, Append | AppendMany) for command, _ in batch)
 
     async def _gather(self, count: int) -> None:
         """Wait a little for so many commands to be queued."""
@@ -122,6 +126,8 @@ class Writer:
         """What becomes of each command: its answer or an exception."""
         try:
             commit = await self._store.commit(commands)
+        except BusError as refusal:
+            return [refusal.without_traceback()] * len(commands)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it
             return [error] * len(commands)
         await self._tell(commit)

@@ -19,9 +19,9 @@ Take = Callable[[WaitMessagesResponse], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def opened(db: Path) -> AsyncIterator[SqliteStore]:
+async def opened(db: Path, *, busy_timeout: float = 5) -> AsyncIterator[SqliteStore]:
     """A store over a file; each is to the others what another process's is."""
-    store = await SqliteStore.open(db, full_durability=False, busy_timeout=5)
+    store = await SqliteStore.open(db, full_durability=False, busy_timeout=busy_timeout)
     try:
         yield store
     finally:

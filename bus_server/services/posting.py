@@ -13,7 +13,6 @@ from bus_server.errors import (
     Draining,
     MessageTooLarge,
     ValidationFailed,
-    bare,
 )
 from bus_server.services import validation as valid
 from bus_server.services.outlet import Outlet
@@ -207,13 +206,15 @@ class PostStream:
         try:
             return to_append(request, self._caller, self._settings)
         except BusError as refusal:
-            return bare(refusal)
+            return refusal.without_traceback()
 
     async def _answer(self, batch: _Batch, coming: Answers) -> bytes:
         try:
             answers = iter(await coming)
-        except Exception as error:  # noqa: BLE001 - the whole batch met it
-            answers = iter([error] * len(batch.posts))
+        except BusError as error:  # the whole batch met it
+            answers = iter([error.without_traceback()] * len(batch.posts))
+        except Exception as bug:  # noqa: BLE001 - as above
+            answers = iter([incident("PostMessages", bug)] * len(batch.posts))
         response = pb.PostMessagesResponse()
         extras = 0
         for at, post in enumerate(batch.posts):

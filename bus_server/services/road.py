@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from bus_server.auth import KNOWN_CALLERS, Auth, Caller
 from bus_server.budget import SMALL, Budget
-from bus_server.errors import BusError, Draining, ValidationFailed, bare
+from bus_server.errors import BusError, Draining, ValidationFailed
 from bus_server.services.arrivals import Arrival, Arrivals, Context
 from bus_server.services.outlet import Outlet
 from bus_server.settings import MAX_CALL_BYTES
@@ -115,7 +115,7 @@ class Road(grpc.GenericRpcHandler):
                     context.add_done_callback(read)
                 return answer
             except BusError as refusal:
-                error = bare(refusal)
+                error = refusal.without_traceback()
             except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
                 error = incident(method.full_name, bug)
             finally:
@@ -149,7 +149,7 @@ class Road(grpc.GenericRpcHandler):
                 await waiting
                 return
             except BusError as refusal:
-                error = bare(refusal)
+                error = refusal.without_traceback()
             except grpc.aio.InternalError:
                 return  # the client left in the midst of a write
             except Exception as bug:  # noqa: BLE001 - as above
@@ -176,7 +176,7 @@ class Road(grpc.GenericRpcHandler):
                 await call(Requests(arrival, parse, admit), caller, outlet)
                 return
             except BusError as refusal:
-                error = bare(refusal)
+                error = refusal.without_traceback()
             except grpc.aio.InternalError:
                 return  # the client left in the midst of a write
             except Exception as bug:  # noqa: BLE001 - as above

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
 from bus_server.budget import Budget
-from bus_server.errors import BusError, QuotaExceeded, ValidationFailed, bare
+from bus_server.errors import BusError, QuotaExceeded, ValidationFailed
 from bus_server.services.arrivals import Arrival, Arrivals, Context
 from bus_server.services.outlet import Outlet
 from bus_server.status import abort
@@ -54,7 +54,7 @@ class Standard:
         try:
             request = await self._only(HealthCheckRequest, context)
         except BusError as refusal:
-            error = bare(refusal)
+            error = refusal.without_traceback()
         else:
             response = await self.health.Check(request, context)
             return bytes(response.SerializeToString())
@@ -67,7 +67,7 @@ class Standard:
                 await self.health.Watch(request, context)
             return
         except BusError as refusal:
-            error = bare(refusal)
+            error = refusal.without_traceback()
         await abort(context, error)
 
     async def _reflect(self, _: object, context: Context) -> None:
@@ -80,7 +80,7 @@ class Standard:
                     await outlet.send(response.SerializeToString())
             return
         except BusError as refusal:
-            error = bare(refusal)
+            error = refusal.without_traceback()
         finally:
             arrival.close()
             outlet.close()

@@ -150,11 +150,13 @@ def attachments(field: str, files: Sequence[Attachment]) -> Sequence[Attachment]
 
 
 def _absolute(url: str) -> bool:
+    if len(url.encode()) > 2_048:  # looked at first: urlsplit keeps what it was last asked for
+        return False
     try:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return bool(parts.scheme and (parts.netloc or parts.path)) and len(url.encode()) <= 2_048
+    return bool(parts.scheme and (parts.netloc or parts.path))
 
 
 def cursors(field: str, found: Sequence[Cursor], most: int) -> Sequence[Cursor]:

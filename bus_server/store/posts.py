@@ -55,7 +55,7 @@ def append_many(tx: Transaction, command: store.AppendMany) -> list[store.Append
         try:
             answers.append(append(tx, post))
         except BusError as refusal:
-            answers.append(refusal)
+            answers.append(refusal.without_traceback())
     return answers
 
 

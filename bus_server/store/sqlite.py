@@ -112,6 +112,8 @@ class SqliteStore:
             meaning = connections.meaning(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
             if isinstance(meaning, BusError) or alone:
+                if meaning is error:
+                    raise  # from itself it would hold itself, and its frames
                 raise meaning from error
             logger.warning("a batch of %d failed (%s): one by one", len(commands), error)
         # Something unforeseen in one of them: find out in which, so that it fails alone.
@@ -131,7 +133,8 @@ class SqliteStore:
         try:
             commit = self._transact(db, [command])
         except Exception as error:  # noqa: BLE001 - its caller hears of it
-            return connections.meaning(error)
+            meaning = connections.meaning(error)
+            return meaning.without_traceback() if isinstance(meaning, BusError) else meaning
         (outcome,) = commit.outcomes
         commit.outcomes.clear()
         whole.add(commit)

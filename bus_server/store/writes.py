@@ -40,7 +40,7 @@ def run(db: sqlite3.Connection, commands: Iterable[store.Command[Any]], now: int
                 tx.flush()  # it may look at what was appended before
             outcome = _COMMANDS[type(command)](tx, command)
         except BusError as refusal:
-            outcome = refusal
+            outcome = refusal.without_traceback()
         tx.commit.outcomes.append(outcome)
     tx.flush()
     activity.touch(db, [head.thread_id for head in tx.commit.heads.values()], now)

@@ -131,14 +131,15 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            batch = await self._next_batch()\n",
+                "            posts = await self._answer(await self._next_batch())\n",
                 "            batch = []\n"
                 "            for item in await self._next_batch():\n"
                 "                if item[1].cancelled():\n"
                 "                    self._bytes -= item[0].size\n"
                 "                    self._queue.task_done()\n"
                 "                else:\n"
-                "                    batch.append(item)\n",
+                "                    batch.append(item)\n"
+                "            posts = await self._answer(batch)\n",
             )
         ],
         [

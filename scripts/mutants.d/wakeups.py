@@ -84,8 +84,9 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            batch = await self._next_batch()\n",
-                "            self._batch = batch = await self._next_batch()\n",
+                "            posts = await self._answer(await self._next_batch())\n",
+                "            self._batch = await self._next_batch()\n"
+                "            posts = await self._answer(self._batch)\n",
             ),
             Edit(
                 "bus_server/writer.py",
