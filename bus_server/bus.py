@@ -226,11 +226,16 @@ class Bus:
         """List threads, last active first, each with its place in that order."""
         return await self._store.list_threads(states, prefix, participant, limit, after)
 
-    async def join_thread(self, join: store.JoinThread) -> store.Joined:
-        """Enter a thread."""
-        if join.agent and not self._positions.written(join.agent, join.thread.name):
-            await self._checkpoints.save()  # it goes on from what it reported last
-        return self._participants.joined(await self._writer.submit(join))
+    async def join_thread(self, join: store.JoinThread) -> tuple[store.Joined, store.Entrance]:
+        """Enter a thread, and read what is found there."""
+        while True:
+            if join.agent and not self._positions.written(join.agent, join.thread.name):
+                await self._checkpoints.save()  # it goes on from what it reported last
+            joined = await self._writer.submit(join)
+            entrance = await self._participants.entrance(join, joined)
+            if entrance is not None:
+                return joined, entrance
+            # Deleted in between. Nobody was told that it was joined: it is as if that came first.
 
     async def change_thread(self, change: store.SetThreadState | store.UpdateThread) -> Thread:
         """Open, close or archive a thread, or change its settings."""

@@ -7,7 +7,7 @@ from bus_server.errors import BusError, StoreFailed, ThreadNotFound
 from bus_server.news import News
 from bus_server.positions import Positions
 from bus_server.presence import Presence
-from bus_server.store import Head, Joined
+from bus_server.store import Entrance, Head, Joined, JoinThread
 from bus_server.store.interface import Store
 from bus_server.waits import OpenWait, Waits
 from threadbus.v1.agent_pb2 import PRESENCE_WAITING, Participant
@@ -161,14 +161,16 @@ class Participants:
         participant.read_seq = max(participant.read_seq, position.read)
         return participant
 
-    def joined(self, joined: Joined) -> Joined:
-        """A thread as somebody entered it, with its participants as they stand now."""
-        thread = joined.thread
-        self._news.thread(thread.name)
-        waiting = {wait.agent for wait in self._waits.on(thread.name)}
-        for participant in joined.participants:
-            self._now(participant, thread.name, thread.epoch, waiting)
-        return joined
+    async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
+        """What is found in the thread that was joined; None if that was deleted since."""
+        thread = join.thread.name
+        self._news.thread(thread)
+        entrance = await self._news.undisturbed(self._store.entrance, join, joined)
+        if entrance is not None:
+            waiting = {wait.agent for wait in self._waits.on(thread)}
+            for participant in entrance.participants:
+                self._now(participant, thread, entrance.thread.epoch, waiting)
+        return entrance
 
     async def unread(self, agent: str, limit: int) -> list[ThreadUnread]:
         """Threads that an agent has not read to their heads, newest first."""

@@ -78,6 +78,14 @@ async def test_what_an_agent_has_read_never_seems_to_fall(tmp_path: Path) -> Non
         assert found.read_seq == 1
 
 
+async def test_nor_does_it_to_one_who_joins(tmp_path: Path) -> None:
+    async with bus_where_coder_has_read(tmp_path, "entrance") as (bus, slow):
+        asked = bus.join_thread(JoinThread(Thread(name="design"), False, None, False, 0, 0, 10))
+        _, entrance = await with_a_checkpoint_meanwhile(bus, slow, asked)
+        (found,) = [found for found in entrance.participants if found.agent == "coder"]
+        assert found.read_seq == 1
+
+
 async def test_what_an_agent_has_read_is_not_called_unread(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "unread") as (bus, slow):
         beat = Heartbeat(PRESENCE_UNSPECIFIED, "", None, [])

@@ -87,7 +87,7 @@ class ThreadService:
         if request.create:
             need(caller, "post")
         start = valid.enum("start", request.start, pb.JoinStart)
-        joined = await self._bus.join_thread(
+        joined, entrance = await self._bus.join_thread(
             JoinThread(
                 Thread(
                     name=valid.thread_name("thread", request.thread),
@@ -102,13 +102,13 @@ class ThreadService:
                 participant_limit=JOIN_PARTICIPANTS,
             )
         )
-        thread = joined.thread
+        thread = entrance.thread
         return pb.JoinThreadResponse(
             thread=thread,
             created=joined.created,
             cursor=Cursor(thread=thread.name, after_seq=joined.after_seq, epoch=thread.epoch),
-            context=joined.context,
-            participants=joined.participants,
+            context=entrance.context,
+            participants=entrance.participants,
         )
 
     async def LeaveThread(

@@ -81,7 +81,10 @@ class CreateThread(Command[Thread]):
 
 @dataclass(frozen=True, slots=True)
 class JoinThread(Command["Joined"]):
-    """Make `agent` (None: nobody who is remembered) a participant of a thread."""
+    """Make `agent` (None: nobody who is remembered) a participant of a thread.
+
+    What it finds there is read afterwards, by Store.entrance: it may have megabytes.
+    """
 
     thread: Thread  # name, and topic and creator for when it is created
     create: bool
@@ -92,13 +95,19 @@ class JoinThread(Command["Joined"]):
     participant_limit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A thread as it was entered."""
+class Joined(NamedTuple):
+    """Which thread was joined, and where to go on from."""
 
-    thread: Thread
+    thread_id: int
     created: bool
     after_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What one who joined a thread finds there, in one snapshot."""
+
+    thread: Thread
     context: Sequence[Message]
     participants: Sequence[Participant]
 

@@ -3,7 +3,18 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
-from bus_server.store import Command, Commit, Head, Owner, Page, Place, Sighting
+from bus_server.store import (
+    Command,
+    Commit,
+    Entrance,
+    Head,
+    Joined,
+    JoinThread,
+    Owner,
+    Page,
+    Place,
+    Sighting,
+)
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread
@@ -63,6 +74,13 @@ class Store(Protocol):
 
         First those named, whoever they are; then participants by name, after a name if one is
         given. Their presence is that of the last checkpoint. Raises ThreadNotFound.
+        """
+
+    async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
+        """What is found in the thread that was joined; None if that was deleted since.
+
+        The context is the newest messages up to `joined.after_seq`. The participants are by name,
+        the one who joined among them, their presence is that of the last checkpoint.
         """
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:

@@ -18,7 +18,7 @@ import aiosqlite
 
 from bus_server import store
 from bus_server.errors import BusError, StoreBusy, StoreRefused
-from bus_server.store import activity, connections, file, participants, reads, writes
+from bus_server.store import activity, connections, file, participants, reads, threads, writes
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread
@@ -223,6 +223,9 @@ class SqliteStore:
         return await self._read(
             participants.participants, name, first=first, after=after, limit=limit
         )
+
+    async def entrance(self, join: store.JoinThread, joined: store.Joined) -> store.Entrance | None:
+        return await self._read(threads.entrance, join, joined)
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
         return await self._read(participants.unread, agent, limit)

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import sqlite3
 
 from bus_server import store
 from bus_server.errors import ThreadExists, ThreadNotFound
@@ -68,15 +69,27 @@ def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
             after = row[0]
         else:
             tx.participate(head.thread_id, command.agent, after)
-    context = []
-    if command.context_limit:
-        context = reads.page(
-            tx.db, name, 0, after + 1, command.context_limit, command.context_bytes, True
-        ).messages
-    own = [] if command.agent is None else [command.agent]  # not left out of a crowd
-    _, present = participants.participants(tx.db, name, first=own, limit=command.participant_limit)
+    return store.Joined(head.thread_id, created, after)
+
+
+def entrance(
+    db: sqlite3.Connection, join: store.JoinThread, joined: store.Joined
+) -> store.Entrance | None:
+    """What is found in the thread that was joined; None if that was deleted since."""
+    name, context = join.thread.name, []
+    with reads.snapshot(db):
+        head = reads.head(db, name)
+        if head is None or head.thread_id != joined.thread_id:
+            return None
+        thread = reads.threads(db, [name])[0]
+        own = [] if join.agent is None else [join.agent]  # not left out of a crowd
+        _, present = participants.participants(db, name, first=own, limit=join.participant_limit)
+        if join.context_limit:
+            before = joined.after_seq + 1
+            page = reads.page(db, name, 0, before, join.context_limit, join.context_bytes, True)
+            context = page.messages
     present.sort(key=lambda participant: participant.agent)
-    return store.Joined(reads.threads(tx.db, [name])[0], created, after, context, present)
+    return store.Entrance(thread, context, present)
 
 
 def set_thread_state(tx: Transaction, command: store.SetThreadState) -> Thread:
