@@ -6,7 +6,7 @@ ever cleared, so no wake-up can be lost between looking and waiting.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bus_server.store import Head
 from threadbus.v1.message_pb2 import Message
@@ -141,8 +141,8 @@ OVERHEAD = 1_500
 class Recent:
     """The newest messages of all threads together, so that those who follow closely read no store.
 
-    Thread ids are never used again and a message that is edited is replaced, so nothing in here can
-    be wrong; what is missing is in the store.
+    Thread ids are never used again and an edit is noted in the message, so nothing in here can be
+    wrong; what is missing is in the store.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -172,12 +172,12 @@ class Recent:
                 self._messages.pop(key, None)
             self._bytes -= size
 
-    def replace(self, thread_id: int, messages: Sequence[Message]) -> None:
-        """Take in messages that were written anew, where they are kept."""
-        for message in messages:
-            key = thread_id << 32 | message.seq
-            if key in self._messages:  # of nearly the same size: an edit sets a number in it
-                self._messages[key] = message, self._messages[key][1]
+    def edit(self, thread_id: int, edits: Mapping[int, int]) -> None:
+        """Messages, by seq, have a newest edit now: note its seq where they are kept."""
+        for seq, edit_seq in edits.items():
+            kept = self._messages.get(thread_id << 32 | seq)
+            if kept is not None:
+                kept[0].edit_seq = edit_seq
 
     def clear(self) -> None:
         """Forget everything: others may have edited any of it."""

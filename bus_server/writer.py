@@ -137,7 +137,7 @@ class Writer:
         """Commit, then tell: the one place that raises heads after a write of ours."""
         for name, head in commit.heads.items():
             self._recent.add(head.thread_id, commit.entries.get(name, ()))
-            self._recent.replace(head.thread_id, commit.edited.get(name, ()))
+            self._recent.edit(head.thread_id, commit.edited.get(name, {}))
             await self._tails.advance(name, head)
         for name, thread_id in commit.deleted:
             await self._tails.end(name, thread_id)

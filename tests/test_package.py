@@ -32,7 +32,7 @@ def test_the_wheel_holds_stubs_protos_and_types(wheel: zipfile.ZipFile) -> None:
             assert {f"{stem}_pb2_grpc.py", f"{stem}_pb2_grpc.pyi"} <= names
     assert {f"{package}/py.typed" for package in ("threadbus", "bus_client")} <= names
     assert "threadbus/third_party/google/rpc/error_details.proto" in names
-    scripts = ("schema", "upgrade-2", "upgrade-3")
+    scripts = ("schema", "upgrade-2", "upgrade-3", "upgrade-4")
     assert {f"bus_server/store/{script}.sql" for script in scripts} <= names
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
 

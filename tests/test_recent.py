@@ -46,11 +46,13 @@ def test_what_was_forgotten_may_be_kept_again() -> None:
     assert kept(recent, 16, 20) == [17, 18, 19, 20]
 
 
-def test_only_what_is_kept_is_replaced() -> None:
+def test_edits_are_noted_in_what_is_kept() -> None:
     recent = Recent(PLENTY)
-    recent.add(1, messages(1))
-    recent.replace(1, messages(1, 2, content="edited"))
-    assert [m.content for m in recent.read(1, 0, 2, PLENTY)[0]] == ["edited"]
+    recent.add(1, messages(1, 2))
+    recent.add(2, messages(1))
+    recent.edit(1, {1: 5, 3: 6})
+    assert [m.edit_seq for m in recent.read(1, 0, 3, PLENTY)[0]] == [5, 0]
+    assert [m.edit_seq for m in recent.read(2, 0, 3, PLENTY)[0]] == [0]
 
 
 def test_a_run_ends_when_it_is_large_enough_but_never_before_its_first() -> None:

@@ -16,6 +16,7 @@ from tests.ledger import Ledger, history
 from tests.locks import locked
 from tests.open_wait import open_wait
 from tests.patience import until
+from tests.post_stream import post_stream, reason, seqs
 from tests.refusals import Refusal
 from tests.serving import ServerProcess
 from tests.statements import statements
@@ -74,6 +75,29 @@ async def test_a_post_that_cannot_be_stored_fails_alone(
             ledger.check(name, await history(bus, name))
             await wait.until(lambda: len(wait.messages) >= 250)
             assert wait.seqs(name) == list(range(1, 251))
+
+
+@pytest.mark.slow
+async def test_what_is_stored_after_its_batch_failed_is_known_by_its_request_id(
+    start_server: StartServer, name: str
+) -> None:
+    def batch(poison: str) -> list[PostMessageRequest]:
+        contents = ["one", "two", poison, "three"]
+        return [
+            PostMessageRequest(thread=name, content=content, request_id=f"id-{n}")
+            for n, content in enumerate(contents)
+        ]
+
+    server = start_server()
+    async with connected(server.address, name) as client:
+        alter(server.db, POISON.format("ABORT"))
+        async with post_stream(client.bus) as stream:
+            first = await stream.post(*batch("POISON"))
+            assert seqs(first) == [1, 2, 0, 3]
+            assert reason(first[2]) == "INTERNAL"
+            again = await stream.post(*batch("harmless"))
+        assert seqs(again) == [1, 2, 4, 3]
+        assert [r.response.deduplicated for r in again] == [True, True, False, True]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,16 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
 from tests.peers import Peer
+from tests.refusals import refused
 from tests.refused_start import refused_start
 from tests.serving import ServerProcess
 from tests.sightings import beat, state
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_CHAT,
+    MESSAGE_KIND_EDIT,
+    PRIORITY_NORMAL,
+    Message,
+)
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF
 from threadbus.v1.thread_service_pb2 import (
     GetThreadRequest,
@@ -26,7 +33,7 @@ from threadbus.v1.thread_service_pb2 import (
     ListThreadsRequest,
 )
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")
 
 
@@ -73,10 +80,26 @@ def thread(
     contents = ("one", "two", "three")
     for seq, (content, time) in enumerate(zip(contents, entry_times, strict=False), start=1):
         body = Message(
-            thread=name, seq=seq, sender="coder", content=content, kind=MESSAGE_KIND_CHAT
+            thread=name,
+            seq=seq,
+            sender="coder",
+            content=content,
+            kind=MESSAGE_KIND_CHAT,
+            priority=PRIORITY_NORMAL,
+            request_id=f"id-{content}",
         )
-        row = (number << 32 | seq, time, "coder", body.SerializeToString())
-        db.execute("INSERT INTO message VALUES (?, ?, ?, ?)", row)
+        insert(db, number, time, body)
+
+
+def insert(db: sqlite3.Connection, number: int, time: int, body: Message) -> None:
+    """Write a message into the thread of this number."""
+    row = (number << 32 | body.seq, time, body.sender, body.SerializeToString())
+    db.execute("INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)", row)
+    if body.request_id:
+        request = (number, body.sender, body.request_id, body.seq)
+        db.execute(
+            "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)", request
+        )
 
 
 def columns(db: Path) -> dict[str, set[tuple[object, ...]]]:
@@ -119,6 +142,59 @@ async def test_what_an_older_file_holds_is_there_and_what_is_new_works(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
+async def test_a_request_id_of_an_older_file_is_known_by_the_body_it_came_with(
+    start_server: StartServer, tmp_path: Path, version: int
+) -> None:
+    server = start_server(db=made(tmp_path / "bus.db", version))
+    async with connected(server.address) as client:
+        agent = Peer(client.bus, AGENT)
+        for _ in range(2):
+            again = await agent.post("design", "two", request_id="id-two")
+            assert (again.seq, again.deduplicated) == (2, True)
+            assert again.create_time.ToMicroseconds() == 2
+            refusal = await refused(agent.post("design", "new", request_id="id-two"))
+            assert (refusal.reason, refusal.metadata) == ("REQUEST_ID_REUSED", {"seq": "2"})
+        assert (await agent.post("design", "new", request_id="id-new")).seq == 3
+        assert (await agent.post("design", "new", request_id="id-new")).deduplicated
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_was_edited_in_an_older_file_is_and_can_be_edited_again(
+    start_server: StartServer, tmp_path: Path, version: int
+) -> None:
+    db = made(tmp_path / "bus.db", version)
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
+        thread(opened, 2, "edits", create_time=1, entry_times=())
+        given: dict[str, Any] = {"thread": "edits", "sender": "coder"}
+        given["priority"] = PRIORITY_NORMAL
+        frist = Message(**given, seq=1, content="frist", kind=MESSAGE_KIND_CHAT, edit_seq=2)
+        frist.request_id = "id-frist"
+        insert(opened, 2, 1, frist)
+        first = Message(**given, seq=2, content="first", kind=MESSAGE_KIND_EDIT, edit_of=1)
+        insert(opened, 2, 2, first)
+    server = start_server(db=db)
+    async with connected(server.address) as client:
+        agent = Peer(client.bus, AGENT)
+        assert [message.edit_seq for message in await agent.read("edits")] == [2, 0]
+        assert (await agent.post("edits", "frist", request_id="id-frist")).deduplicated
+        refusal = await refused(agent.post("edits", "First", edit_of=2))
+        assert (refusal.reason, "edit message 1" in refusal.message) == ("VALIDATION_FAILED", True)
+        await agent.post("edits", "First", edit_of=1)
+        await agent.post("edits", "FIRST", edit_of=1)
+        assert [message.edit_seq for message in await agent.read("edits")] == [4, 0, 0, 0]
+    assert server.stop() == 0
+    server.start()
+    async with connected(server.address) as client:
+        edited = await Peer(client.bus).read("edits")
+        assert [(message.content, message.edit_seq) for message in edited[:2]] == [
+            ("frist", 4),
+            ("first", 0),
+        ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 2])  # whose rows do not know when that was
 async def test_the_threads_of_an_older_file_are_listed_last_active_first(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:

@@ -255,8 +255,8 @@ class Commit:
     outcomes: list[Any | BusError] = field(default_factory=list)
     #: What was appended to each thread, ascending.
     entries: dict[str, list[Message]] = field(default_factory=dict)
-    #: What was written anew of each thread, as it is now.
-    edited: dict[str, list[Message]] = field(default_factory=dict)
+    #: Messages of each thread that were edited, by seq: the seq of the newest edit.
+    edited: dict[str, dict[int, int]] = field(default_factory=dict)
     #: Where each of these threads ends now.
     heads: dict[str, Head] = field(default_factory=dict)
     #: Threads deleted: name and id.
@@ -280,7 +280,7 @@ class Commit:
         for name, entries in later.entries.items():
             self.entries.setdefault(name, []).extend(entries)
         for name, edited in later.edited.items():
-            self.edited.setdefault(name, []).extend(edited)
+            self.edited.setdefault(name, {}).update(edited)
 
 
 class Page(NamedTuple):

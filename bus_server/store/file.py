@@ -13,8 +13,10 @@ from bus_server.errors import StoreRefused
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
+#: By the version that they came with.
+_LATER_TABLES = {2: "presence", 4: "entry"}
 
 
 def prepare(path: Path) -> None:
@@ -141,7 +143,8 @@ def _look(path: Path, how: str, version: int) -> None:
     """Walk the table definitions and the first page of each table. Raises sqlite3.Error."""
     uri = f"file:{quoted(path)}?{how}"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-        for table in (*_TABLES, *(("presence",) if version > 1 else ())):
+        later = (table for since, table in _LATER_TABLES.items() if version >= since)
+        for table in (*_TABLES, *later):
             db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchall()  # noqa: S608
         if db.execute("SELECT count(*) FROM store").fetchone() != (1,):
             raise sqlite3.DatabaseError("its identity is missing")

@@ -1,4 +1,10 @@
-"""Appending messages: everything that decides about a post is decided here."""
+"""Appending messages: everything that decides about a post is decided here.
+
+None of it reads a large body, which may have 3 MiB where the post has a few bytes; once, where it
+is from before schema version 4.
+"""
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server import store
 from bus_server.errors import (
@@ -15,32 +21,35 @@ from bus_server.errors import (
 )
 from bus_server.store import reads
 from bus_server.store.agents import register
+from bus_server.store.body_hash import body_hash
 from bus_server.store.transaction import Transaction
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Agent
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
+from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN
 
 
 def append(tx: Transaction, command: store.Append) -> store.Appended:
     message = command.message
     head = tx.head(message.thread)
+    hashed = None
     if message.request_id:
-        earlier = _earlier(tx, head, message)
+        hashed = body_hash(message)
+        earlier = _earlier(tx, head, message, hashed)
         if earlier is not None:
-            return store.Appended(earlier.seq, earlier.create_time, True, head.seq, head.epoch)
+            return store.Appended(*earlier, True, head.seq, head.epoch)
     _check(tx, head, command)
     addressed = _addressed(message)
     if addressed:
         missing = addressed - reads.registered(tx.db, addressed)
         if missing:
             raise AgentNotFound(sorted(missing))
-    edited = _edited(tx, head, message) if message.edit_of else None
+    if message.edit_of:
+        _check_edited(tx, head, message)
     if command.register_sender:
         register(tx, Agent(name=message.sender, kind=AGENT_KIND_AGENT))
-    tx.insert(message)
-    if edited is not None:
-        edited.edit_seq = message.seq
-        tx.replace(edited)
+    tx.insert(message, hashed)
+    if message.edit_of:
+        tx.edit(message)
     if message.sender != "anonymous":
         tx.participate(head.thread_id, message.sender, message.based_on_seq)
     for name in addressed:
@@ -59,24 +68,22 @@ def append_many(tx: Transaction, command: store.AppendMany) -> list[store.Append
     return answers
 
 
-def _earlier(tx: Transaction, head: store.Head, message: Message) -> Message | None:
-    """The message that this request_id made, if it did; refuses another body."""
-    seq = tx.request(head.thread_id, message.sender, message.request_id)
-    earlier = None if seq is None else tx.message(head, seq)
-    if earlier is None:
+def _earlier(
+    tx: Transaction, head: store.Head, message: Message, hashed: bytes
+) -> tuple[int, Timestamp] | None:
+    """Where the message is that this request_id made, if it did; refuses another body."""
+    request = tx.request(head.thread_id, message.sender, message.request_id)
+    if request is None:
         return None
-    if _body(earlier) != _body(message):
-        raise RequestIdReused(message.request_id, earlier.seq)
-    return earlier
-
-
-def _body(message: Message) -> Message:
-    """What two posts with one request_id must share."""
-    body = Message()
-    body.CopyFrom(message)
-    for name in ("seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"):
-        body.ClearField(name)
-    return body
+    seq, time, earlier = request
+    if earlier is None and (whole := tx.message(head, seq)) is not None:
+        earlier = body_hash(whole)
+        tx.keep_hash(head.thread_id, whole, earlier)
+    if earlier != hashed:
+        raise RequestIdReused(message.request_id, seq)
+    create_time = Timestamp()
+    create_time.FromMicroseconds(time)
+    return seq, create_time
 
 
 def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
@@ -99,19 +106,22 @@ def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
         raise MessageNotFound(message.thread, message.reply_to, head.seq)
 
 
-def _edited(tx: Transaction, head: store.Head, message: Message) -> Message:
-    """The message that this one is a new content for."""
-    edited = tx.message(head, message.edit_of)
-    if edited is None:
-        raise MessageNotFound(message.thread, message.edit_of, head.seq)
-    if edited.sender != message.sender or message.sender == "anonymous":
-        raise AccessDenied(
-            f"message {edited.seq} is {edited.sender}'s: only its sender may edit it"
-        )
-    if edited.kind != MESSAGE_KIND_CHAT:
-        what = f"an edit: edit message {edited.edit_of}" if edited.edit_of else "no message to edit"
-        raise ValidationFailed(("edit_of", f"entry {edited.seq} is {what}"))
-    return edited
+def _check_edited(tx: Transaction, head: store.Head, message: Message) -> None:
+    """Whether there is a message of the sender's that this one can be a new content for."""
+    seq = message.edit_of
+    entry = tx.entry(head, seq)
+    if entry is None:
+        raise MessageNotFound(message.thread, seq, head.seq)
+    if entry.sender != message.sender or message.sender == "anonymous":
+        raise AccessDenied(f"message {seq} is {entry.sender}'s: only its sender may edit it")
+    edit_of = entry.edit_of
+    if edit_of is None and (whole := tx.message(head, seq)) is not None:
+        if whole.kind == MESSAGE_KIND_THREAD:
+            raise ValidationFailed(("edit_of", f"entry {seq} is no message to edit"))
+        edit_of = whole.edit_of
+        tx.keep_edit_of(head.thread_id << 32 | seq, edit_of)
+    if edit_of:
+        raise ValidationFailed(("edit_of", f"entry {seq} is an edit: edit message {edit_of}"))
 
 
 def _addressed(message: Message) -> set[str]:

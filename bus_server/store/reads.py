@@ -54,18 +54,27 @@ def read(
     Until max_bytes, but always the first one.
     """
     rows = db.execute(
-        "SELECT sender, body FROM message WHERE id > ? AND id <= ?"
-        " AND EXISTS (SELECT 1 FROM thread WHERE id = ?) ORDER BY id",
+        f"SELECT m.sender, {_BODY} WHERE m.id > ? AND m.id <= ?"  # noqa: S608
+        " AND EXISTS (SELECT 1 FROM thread WHERE id = ?) ORDER BY m.id",
         (thread_id << 32 | after, thread_id << 32 | upto, thread_id),
     )
     run: list[tuple[str, bytes]] = []
     size = 0
-    for row in rows:
-        size += len(row[1])
+    for sender, body, edit_seq in rows:
+        size += len(body)
         if run and size > max_bytes:
             break
-        run.append(row)
+        run.append((sender, _whole(body, edit_seq)))
     return run
+
+
+#: What _whole makes a message of.
+_BODY = "m.body, e.edit_seq FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
+
+
+def _whole(body: bytes, edit_seq: int | None) -> bytes:
+    """A serialised message as it is now: with its edit_seq, of which the last in it counts."""
+    return body + Message(edit_seq=edit_seq).SerializeToString() if edit_seq else body
 
 
 def page(
@@ -84,9 +93,9 @@ def page(
             raise ThreadNotFound([name])
         last = min(before - 1, end.seq) if before else end.seq
         rows = db.execute(
-            "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT ?"
+            f"SELECT {_BODY} WHERE m.id > ? AND m.id <= ? ORDER BY m.id DESC LIMIT ?"
             if newest
-            else "SELECT body FROM message WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+            else f"SELECT {_BODY} WHERE m.id > ? AND m.id <= ? ORDER BY m.id LIMIT ?",
             (end.thread_id << 32 | min(after, end.seq), end.thread_id << 32 | last, limit),
         )
         messages = list(_until_full(rows, max_bytes))
@@ -104,14 +113,14 @@ def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict
     return dict(rows)
 
 
-def _until_full(rows: Iterable[tuple[bytes]], max_bytes: int) -> Iterator[Message]:
+def _until_full(rows: Iterable[tuple[bytes, int | None]], max_bytes: int) -> Iterator[Message]:
     """Messages until they fill max_bytes; always the first one."""
     size = 0
-    for (body,) in rows:
+    for body, edit_seq in rows:
         size += len(body)
         if size > max_bytes and size > len(body):
             return
-        yield Message.FromString(body)
+        yield Message.FromString(_whole(body, edit_seq))
 
 
 @contextlib.contextmanager

@@ -21,13 +21,21 @@ CREATE INDEX thread_active ON thread (state, active_time);
 
 -- id = thread.id << 32 | seq, so that a thread's log is one run of one B-tree, its head is the
 -- newest id of the run, and a commit of one message touches one page.
--- body is the serialised threadbus.v1.Message, whole (an edit of it later sets its edit_seq); time and sender stand beside it because bodies
--- can be large.
+-- body is the serialised threadbus.v1.Message, whole but for what came later; what posts are decided
+-- by stands beside it because bodies can be large.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
     time INTEGER NOT NULL,
     sender TEXT NOT NULL,
     body BLOB NOT NULL
+) STRICT;
+
+-- What an edit asks of a message, and what it changes: known of large messages and edits from the
+-- start, of others since they were edited. Of the rest the body tells.
+CREATE TABLE entry (
+    id INTEGER PRIMARY KEY, -- the message's
+    edit_of INTEGER NOT NULL, -- 0: it is no edit
+    edit_seq INTEGER NOT NULL -- 0: it was not edited since version 4
 ) STRICT;
 
 -- Which post a request_id made.
@@ -36,6 +44,7 @@ CREATE TABLE request (
     sender TEXT NOT NULL,
     request_id TEXT NOT NULL,
     seq INTEGER NOT NULL,
+    body_hash BLOB, -- NULL: from before version 4
     PRIMARY KEY (thread_id, sender, request_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -182,6 +182,7 @@ def purge(tx: Transaction, command: store.Purge) -> bool:
 
 _CLEAR = (
     "DELETE FROM message WHERE id BETWEEN :low AND :upto",
+    "DELETE FROM entry WHERE id BETWEEN :low AND :upto",
     "DELETE FROM request WHERE (thread_id, sender, request_id) IN"
     " (SELECT thread_id, sender, request_id FROM request WHERE thread_id = :thread LIMIT :rows)",
     "DELETE FROM participant WHERE (thread_id, agent) IN"

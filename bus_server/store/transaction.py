@@ -2,19 +2,44 @@
 
 import itertools
 import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server import store
 from bus_server.errors import QuotaExceeded, ThreadNotFound
 from bus_server.store import reads
-from threadbus.v1.message_pb2 import Message
+from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 
-#: Messages that are inserted by one statement, where there are many: a third less of the time, and
+#: Rows that are inserted by one statement, where there are many: a third less of the time, and
 #: each statement hands over to the thread of the calls and must wait for its turn again.
 ROWS = 25
-_INSERT_ROW = "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)"
-_INSERT_ROWS = _INSERT_ROW + ", (?, ?, ?, ?)" * (ROWS - 1)
+_MESSAGE_ROW = "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)"
+_MESSAGE_ROWS = _MESSAGE_ROW + ", (?, ?, ?, ?)" * (ROWS - 1)
+_REQUEST_ROW = (
+    "INSERT INTO request (thread_id, sender, request_id, seq, body_hash) VALUES (?, ?, ?, ?, ?)"
+)
+_REQUEST_ROWS = _REQUEST_ROW + ", (?, ?, ?, ?, ?)" * (ROWS - 1)
+
+#: Bytes of a body beyond which it is not read to find out what an edit asks: entries about a
+#: thread are smaller, and to read so much takes no longer than the rest of a post.
+LARGE = 16 * 1024
+
+
+class Request(NamedTuple):
+    """What a request_id made."""
+
+    seq: int
+    time: int  # microseconds since the epoch
+    body_hash: bytes | None  # None: not known, it is from before schema version 4
+
+
+class Entry(NamedTuple):
+    """What is known of an entry of a thread without reading it."""
+
+    sender: str
+    edit_of: int | None  # 0: it is no edit; None: its body tells
 
 
 class Transaction:
@@ -29,7 +54,7 @@ class Transaction:
         self.create_time.FromMicroseconds(now)
         #: Rows that are not written yet: messages, and by which request_id they came.
         self._messages: list[tuple[int, int, str, bytes]] = []
-        self._requests: dict[tuple[int, str, str], int] = {}
+        self._requests: dict[tuple[int, str, str], tuple[int, bytes | None]] = {}
         self._participants: set[tuple[int, str]] = set()
 
     def head(self, name: str) -> store.Head:
@@ -48,10 +73,11 @@ class Transaction:
         if unknown:
             self._heads |= reads.heads(self.db, unknown)
 
-    def insert(self, message: Message) -> None:
+    def insert(self, message: Message, body_hash: bytes | None = None) -> None:
         """Append a message to its thread: gives it its seq and its time.
 
-        What is inserted is written at the next `flush`, many rows with one statement.
+        What is inserted is written at the next `flush`, many rows with one statement. `body_hash`
+        is kept for its request_id, if it has one.
         """
         name = message.thread
         thread_id, epoch, seq, state, sync_mode = self.head(name)
@@ -62,55 +88,82 @@ class Transaction:
         message.create_time.CopyFrom(self.create_time)
         sender, body = message.sender, message.SerializeToString()
         self._messages.append((thread_id << 32 | seq, self.now, sender, body))
+        if len(body) > LARGE and message.kind != MESSAGE_KIND_THREAD:
+            self.keep_edit_of(thread_id << 32 | seq, message.edit_of)
         if message.request_id:
             key = (thread_id, sender, message.request_id)
-            self._requests[key] = seq
+            self._requests[key] = seq, body_hash
         self.move(name, store.Head(thread_id, epoch, seq, state, sync_mode))
         self.commit.entries.setdefault(name, []).append(message)
 
-    def request(self, thread_id: int, sender: str, request_id: str) -> int | None:
-        """Seq of the message that a request_id made in a thread."""
+    def request(self, thread_id: int, sender: str, request_id: str) -> Request | None:
+        """What a request_id made in a thread."""
         key = (thread_id, sender, request_id)
         if key in self._requests:
-            return self._requests[key]
+            seq, body_hash = self._requests[key]
+            return Request(seq, self.now, body_hash)
         row = self.db.execute(
-            "SELECT seq FROM request WHERE thread_id = ? AND sender = ? AND request_id = ?", key
+            "SELECT seq, (SELECT time FROM message WHERE id = thread_id << 32 | seq), body_hash"
+            " FROM request WHERE thread_id = ? AND sender = ? AND request_id = ?",
+            key,
         ).fetchone()
-        return None if row is None else int(row[0])
+        return None if row is None else Request(*row)
+
+    def keep_hash(self, thread_id: int, message: Message, body_hash: bytes) -> None:
+        """The hash of what a request_id made is known now."""
+        self.db.execute(
+            "UPDATE request SET body_hash = ?"
+            " WHERE thread_id = ? AND sender = ? AND request_id = ?",
+            (body_hash, thread_id, message.sender, message.request_id),
+        )
 
     def flush(self) -> None:
         """Write what was inserted, so that queries see it."""
-        rows, self._messages = self._messages, []
-        whole = len(rows) - len(rows) % ROWS
-        for at in range(0, whole, ROWS):
-            self.db.execute(_INSERT_ROWS, list(itertools.chain(*rows[at : at + ROWS])))
-        self.db.executemany(_INSERT_ROW, rows[whole:])
+        messages, self._messages = self._messages, []
+        self._insert(messages, _MESSAGE_ROW, _MESSAGE_ROWS)
         if self._requests:
-            self.db.executemany(
-                "INSERT INTO request (thread_id, sender, request_id, seq) VALUES (?, ?, ?, ?)",
-                [(*key, seq) for key, seq in self._requests.items()],
-            )
+            requests = [(*key, *made) for key, made in self._requests.items()]
             self._requests = {}
+            self._insert(requests, _REQUEST_ROW, _REQUEST_ROWS)
         self._participants.clear()  # what is asked next may take somebody out
 
-    def message(self, head: store.Head, seq: int) -> Message | None:
-        """An entry of a thread."""
+    def _insert(self, rows: Sequence[tuple[object, ...]], one: str, many: str) -> None:
+        """Insert rows by statements for one of them and for ROWS."""
+        whole = len(rows) - len(rows) % ROWS
+        for at in range(0, whole, ROWS):
+            self.db.execute(many, list(itertools.chain(*rows[at : at + ROWS])))
+        self.db.executemany(one, rows[whole:])
+
+    def entry(self, head: store.Head, seq: int) -> Entry | None:
+        """What is known of an entry of a thread."""
         self.flush()
         if seq > head.seq:
             return None  # with more than 32 bits it would be another thread's
+        row = self.db.execute(
+            "SELECT m.sender, e.edit_of FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
+            " WHERE m.id = ?",
+            (head.thread_id << 32 | seq,),
+        ).fetchone()
+        return None if row is None else Entry(*row)
+
+    def message(self, head: store.Head, seq: int) -> Message | None:
+        """An entry of a thread, as it was written first."""
         row = self.db.execute(
             "SELECT body FROM message WHERE id = ?", (head.thread_id << 32 | seq,)
         ).fetchone()
         return None if row is None else Message.FromString(row[0])
 
-    def replace(self, message: Message) -> None:
-        """Write an entry anew, where it is."""
-        thread_id = self.head(message.thread).thread_id
+    def keep_edit_of(self, message_id: int, edit_of: int) -> None:
+        """What an entry is an edit of (0: it is no edit) is known now."""
+        self.db.execute("INSERT INTO entry VALUES (?, ?, 0)", (message_id, edit_of))
+
+    def edit(self, edit: Message) -> None:
+        """This entry is the newest edit of the message that it is one of."""
         self.db.execute(
-            "UPDATE message SET body = ? WHERE id = ?",
-            (message.SerializeToString(), thread_id << 32 | message.seq),
+            "UPDATE entry SET edit_seq = ? WHERE id = ?",
+            (edit.seq, self.head(edit.thread).thread_id << 32 | edit.edit_of),
         )
-        self.commit.edited.setdefault(message.thread, []).append(message)
+        self.commit.edited.setdefault(edit.thread, {})[edit.edit_of] = edit.seq
 
     def move(self, name: str, head: store.Head) -> None:
         """A thread ends there now."""

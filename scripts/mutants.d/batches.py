@@ -8,8 +8,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/transaction.py",
-                "        self.db.executemany(_INSERT_ROW, rows[whole:])\n",
-                "        self.db.executemany(_INSERT_ROW, rows[whole:-1] if whole else rows)\n",
+                "        self.db.executemany(one, rows[whole:])\n",
+                "        self.db.executemany(one, rows[whole:-1] if whole else rows)\n",
             )
         ],
         ["tests/test_waiting_stored.py"],
@@ -78,8 +78,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/transaction.py",
-                '        """An entry of a thread."""\n        self.flush()\n',
-                '        """An entry of a thread."""\n',
+                '        """What is known of an entry of a thread."""\n        self.flush()\n',
+                '        """What is known of an entry of a thread."""\n',
             )
         ],
         ["tests/test_posting_many.py::test_a_message_is_edited_in_the_batch_it_came_in"],

@@ -10,7 +10,7 @@ SABOTAGES = [
         [
             Edit(
                 _POSTS,
-                'if edited.sender != message.sender or message.sender == "anonymous":',
+                'if entry.sender != message.sender or message.sender == "anonymous":',
                 'if message.sender == "anonymous":',
             )
         ],
@@ -37,7 +37,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            self._recent.replace(head.thread_id, commit.edited.get(name, ()))\n",
+                "            self._recent.edit(head.thread_id, commit.edited.get(name, {}))\n",
                 "",
             )
         ],
@@ -50,8 +50,8 @@ SABOTAGES = [
         [
             Edit(
                 _POSTS,
-                "        tx.replace(edited)\n",
-                "        tx.commit.edited = {message.thread: [edited]}\n",
+                "        tx.edit(message)\n",
+                "        tx.commit.edited = {message.thread: {message.edit_of: message.seq}}\n",
             )
         ],
         ["tests/test_posting_edits.py::test_a_message_tells_of_its_newest_edit_after_a_restart"],
@@ -65,9 +65,9 @@ SABOTAGES = [
     ),
     Sabotage(
         "a message that was edited is another body to its request_id",
-        [Edit(_POSTS, '"based_on_seq", "edit_seq"):', '"based_on_seq"):')],
+        [Edit("bus_server/store/body_hash.py", "{m.edit_of}", "{m.edit_of} {m.edit_seq}")],
         [
-            "tests/test_posting_edits.py::test_a_post_that_was_edited_since_is_still_known_by_its_request_id"
+            "tests/test_store_upgrade.py::test_what_was_edited_in_an_older_file_is_and_can_be_edited_again"
         ],
     ),
     Sabotage(
@@ -75,10 +75,10 @@ SABOTAGES = [
         [
             Edit(
                 _POSTS,
-                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+                "    if message.request_id:\n        hashed = body_hash(message)\n",
                 "    if head.sync_mode == SYNC_MODE_STRICT and command.expected_last_seq is None:\n"
                 "        raise ExpectedSeqRequired(message.thread, head.seq)\n"
-                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+                "    if message.request_id:\n        hashed = body_hash(message)\n",
             )
         ],
         ["tests/test_threads_strict.py::test_a_retry_is_answered_before_the_mode_is_looked_at"],

@@ -65,9 +65,9 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/posts.py",
-                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+                "    if message.request_id:\n        hashed = body_hash(message)\n",
                 "    _check(tx, head, command)\n"
-                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
+                "    if message.request_id:\n        hashed = body_hash(message)\n",
             )
         ],
         ["tests/test_posting_request_id.py"],
@@ -77,8 +77,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/posts.py",
-                "    if message.request_id:\n        earlier = _earlier(tx, head, message)\n",
-                "    if False:\n        earlier = _earlier(tx, head, message)\n",
+                "    if message.request_id:\n        hashed = body_hash(message)\n",
+                "    if False:\n        hashed = body_hash(message)\n",
             ),
             Edit(
                 "bus_server/store/transaction.py",
@@ -93,7 +93,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/posts.py",
-                "    if _body(earlier) != _body(message):\n",
+                "    if earlier != hashed:\n",
                 "    if False:\n",
             )
         ],

@@ -20,6 +20,7 @@ import participants
 import posts
 import presence
 import roads
+import small_requests
 import tokens
 import waits
 import wakeups
@@ -30,17 +31,8 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("bus_client", "bus_server", "protos", "tests", "pyproject.toml", "README.md")
 
 _ROOMS = (
-    wakeups,
-    posts,
-    edits,
-    waits,
-    presence,
-    participants,
-    tokens,
-    roads,
-    client,
-    batches,
-    budgets,
+    *(wakeups, posts, edits, waits, presence, participants, tokens, roads, client, batches),
+    *(budgets, small_requests),
 )
 SABOTAGES = [sabotage for room in _ROOMS for sabotage in room.SABOTAGES]
 

@@ -1,0 +1,172 @@
+"""Small requests that cost what the messages cost that they are about, and joins beside posts."""
+
+from sabotage import Edit, Sabotage
+
+_BODIES = "tests/test_store_bodies.py"
+_JOINS = "tests/test_threads_joining_races.py"
+_POSTS = "bus_server/store/posts.py"
+_SMALL = "tests/test_small_requests.py"
+_THREADS = "bus_server/store/threads.py"
+_TRANSACTION = "bus_server/store/transaction.py"
+
+SABOTAGES = [
+    Sabotage(
+        "a repeated request_id loads its message",
+        [Edit(_POSTS, "    if earlier is None and (whole", "    if (whole")],
+        [f"{_BODIES}::test_a_repetition_is_told_by_what_stands_beside_the_message"],
+    ),
+    Sabotage(
+        "the hash of a body is not written",
+        [Edit(_TRANSACTION, "[key] = seq, body_hash\n", "[key] = seq, None\n")],
+        [f"{_BODIES}::test_a_repetition_is_told_by_what_stands_beside_the_message"],
+    ),
+    Sabotage(
+        "the hash of an older body is not kept",
+        [Edit(_POSTS, "        tx.keep_hash(head.thread_id, whole, earlier)\n", "")],
+        [f"{_BODIES}::test_of_older_messages_the_bodies_tell"],
+    ),
+    Sabotage(
+        "the hash of a body depends on the order of its labels",
+        [Edit("bus_server/store/body_hash.py", "sorted(m.labels.items())", "m.labels.items()")],
+        ["tests/test_store_body_hash.py"],
+    ),
+    Sabotage(
+        "a field of the body is not in its hash",
+        [Edit("bus_server/store/body_hash.py", " {m.reply_to}", "")],
+        ["tests/test_store_body_hash.py"],
+    ),
+    Sabotage(
+        "an edit reads the message that it edits",
+        [
+            Edit(
+                _TRANSACTION,
+                "            self.keep_edit_of(thread_id << 32 | seq, message.edit_of)\n",
+                "            pass\n",
+            )
+        ],
+        [f"{_BODIES}::test_an_edit_touches_its_number_only"],
+    ),
+    Sabotage(
+        "an edit keeps the message that it edits",
+        [
+            Edit(
+                _POSTS,
+                "        tx.edit(message)\n",
+                "        tx.edit(message)\n"
+                "        whole = tx.message(head, message.edit_of)\n"
+                "        tx.commit.__class__.kept = [*getattr(tx.commit, 'kept', ()), whole]\n",
+            ),
+            Edit(
+                "bus_server/store/__init__.py",
+                "@dataclass(slots=True)\nclass Commit:",
+                "@dataclass\nclass Commit:",
+            ),
+        ],
+        [f"{_SMALL}::test_edits_of_a_large_message"],
+    ),
+    Sabotage(
+        "a deleted thread leaves its edits behind",
+        [Edit(_THREADS, '    "DELETE FROM entry WHERE id BETWEEN :low AND :upto",\n', "")],
+        [f"{_BODIES}::test_of_a_thread_that_was_cleared_no_edit_is_left"],
+    ),
+    Sabotage(
+        "an older edit in the body counts more than a newer one",
+        [
+            Edit(
+                "bus_server/store/reads.py",
+                "body + Message(edit_seq=edit_seq).SerializeToString()",
+                "Message(edit_seq=edit_seq).SerializeToString() + body",
+            )
+        ],
+        [f"{_BODIES}::test_the_newest_edit_counts_although_an_older_one_is_in_the_body"],
+    ),
+    Sabotage(
+        "a refusal within a batch keeps what was loaded for it",
+        [Edit(_POSTS, "answers.append(refusal.without_traceback())", "answers.append(refusal)")],
+        [f"{_BODIES}::test_a_refusal_that_is_kept_keeps_nothing_of_its_post"],
+    ),
+    Sabotage(
+        "a refusal of a command keeps what was loaded for it",
+        [
+            Edit(
+                "bus_server/store/writes.py",
+                "outcome = refusal.without_traceback()",
+                "outcome = refusal",
+            )
+        ],
+        [f"{_BODIES}::test_a_refusal_that_is_kept_keeps_nothing_of_its_post"],
+    ),
+    Sabotage(
+        "a refused batch is kept with its refusal",
+        [
+            Edit(
+                "bus_server/writer.py",
+                "[refusal.without_traceback()] * len(commands)",
+                "[refusal] * len(commands)",
+            )
+        ],
+        [f"{_SMALL}::test_a_batch_that_cannot_be_written_is_refused_with_nothing_of_it_kept"],
+    ),
+    Sabotage(
+        "a refused post of a stream is kept with its refusal",
+        [
+            Edit(
+                "bus_server/services/posting.py",
+                "            return refusal.without_traceback()\n",
+                "            return refusal\n",
+            )
+        ],
+        [f"{_SMALL}::test_large_posts_that_are_refused_one_after_the_other"],
+    ),
+    Sabotage(
+        "a URL is looked at however long it is",
+        [
+            Edit(
+                "bus_server/services/validation.py",
+                "    if len(url.encode()) > 2_048:",
+                "    if urlsplit(url) and len(url.encode()) > 2_048:",
+            )
+        ],
+        [f"{_SMALL}::test_urls_that_are_too_long_leave_nothing"],
+    ),
+    Sabotage(
+        "who joins finds what was posted since for context",
+        [Edit(_THREADS, "before = joined.after_seq + 1", "before = 0")],
+        [f"{_JOINS}::test_the_context_ends_where_it_was_joined_whatever_was_posted_since"],
+    ),
+    Sabotage(
+        "who joins finds another thread of the name",
+        [
+            Edit(
+                _THREADS,
+                "if head is None or head.thread_id != joined.thread_id:",
+                "if head is None:",
+            )
+        ],
+        [f"{_JOINS}::test_of_a_thread_that_was_made_anew_meanwhile_nothing_is_the_old_ones"],
+    ),
+    Sabotage(
+        "who joins holds up the posts",
+        [
+            Edit(
+                _THREADS,
+                "    return store.Joined(head.thread_id, created, after)\n",
+                "    joined = store.Joined(head.thread_id, created, after)\n"
+                "    entrance(tx.db, command, joined)\n"
+                "    return joined\n",
+            )
+        ],
+        [f"{_BODIES}::test_joining_reads_no_message"],
+    ),
+    Sabotage(
+        "who joins misses what a checkpoint has just written",
+        [
+            Edit(
+                "bus_server/participants.py",
+                "self._news.undisturbed(self._store.entrance, join, joined)",
+                "self._store.entrance(join, joined)",
+            )
+        ],
+        ["tests/test_checkpoints.py::test_nor_does_it_to_one_who_joins"],
+    ),
+]

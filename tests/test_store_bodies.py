@@ -1,0 +1,243 @@
+"""What the store decides about a post it decides without reading large bodies."""
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus_server import store
+from bus_server.errors import (
+    AccessDenied,
+    BusError,
+    RequestIdReused,
+    ThreadNotFound,
+    ValidationFailed,
+)
+from bus_server.store import reads, threads, writes
+from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_CHAT,
+    MESSAGE_KIND_EDIT,
+    PRIORITY_NORMAL,
+    Attachment,
+    Message,
+)
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_OPEN, Thread
+
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/schema.sql"
+#: Microseconds since the epoch.
+FIRST, THEN = 1_000, 2_000
+
+
+@pytest.fixture
+def db() -> Iterator[sqlite3.Connection]:
+    """A store with a thread in which `coder` has posted."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
+        opened.executescript(SCHEMA.read_text("utf-8"))
+        opened.execute("INSERT INTO store VALUES ('e')")
+        commit(opened, store.CreateThread(Thread(name="t")), post("first", request_id="a"))
+        yield opened
+
+
+def post(content: str, **fields: Any) -> store.Append:
+    """A post with a large body."""
+    given: dict[str, Any] = {
+        "thread": "t",
+        "sender": "coder",
+        "sender_kind": AGENT_KIND_AGENT,
+        "kind": MESSAGE_KIND_EDIT if "edit_of" in fields else MESSAGE_KIND_CHAT,
+        "priority": PRIORITY_NORMAL,
+        "attachments": [Attachment(filename="f", raw=bytes(20_000))],
+    }
+    return store.Append(Message(content=content, **(given | fields)))
+
+
+def join(**fields: Any) -> store.JoinThread:
+    return store.JoinThread(Thread(name="t"), False, "coder", False, 10, 1_000, **fields)
+
+
+def commit(db: sqlite3.Connection, *commands: store.Command[Any], now: int = FIRST) -> Any:
+    """Carry them out, as the store does; answers the Commit."""
+    db.execute("BEGIN IMMEDIATE")
+    done = writes.run(db, commands, now)
+    db.execute("COMMIT")
+    return done
+
+
+def outcomes(db: sqlite3.Connection, *commands: store.Command[Any]) -> list[Any]:
+    """What becomes of commands later on, none of which may have read or changed a body."""
+    statements: list[str] = []
+    db.set_trace_callback(statements.append)
+    try:
+        done: list[Any] = commit(db, *commands, now=THEN).outcomes
+    finally:
+        db.set_trace_callback(None)
+    assert statements
+    about = [s for s in statements if re.search(r"\bbody\b", s) and not s.startswith("INSERT")]
+    assert about == []
+    return done
+
+
+def edit_seqs(db: sqlite3.Connection) -> list[int]:
+    """Each message's edit_seq, as both ways of reading tell it."""
+    page = reads.page(db, "t", 0, 0, 100, 1_000_000, False)
+    rows = reads.read(db, 1, 0, page.head.seq, 1_000_000)
+    assert [Message.FromString(body) for _, body in rows] == page.messages
+    return [message.edit_seq for message in page.messages]
+
+
+def test_a_repetition_is_told_by_what_stands_beside_the_message(db: sqlite3.Connection) -> None:
+    again, other = outcomes(db, post("first", request_id="a"), post("other", request_id="a"))
+    assert (again.seq, again.deduplicated, again.last_seq) == (1, True, 1)
+    assert again.create_time.ToMicroseconds() == FIRST
+    assert isinstance(other, RequestIdReused)
+    assert other.metadata == {"seq": "1"}
+
+
+def test_so_is_one_of_a_post_of_the_same_transaction(db: sqlite3.Connection) -> None:
+    first, again, other = outcomes(
+        db, *(post(content, request_id="b") for content in ("new", "new", "other"))
+    )
+    assert (first.seq, again.seq) == (2, 2)
+    assert (first.deduplicated, again.deduplicated) == (False, True)
+    assert again.create_time.ToMicroseconds() == THEN
+    assert isinstance(other, RequestIdReused)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sender_kind": AGENT_KIND_HUMAN},
+        {"based_on_seq": 1},
+        {"based_on_seq": 0},
+        {"seq": 7, "create_time": {"seconds": 7}},  # of an attempt that was rolled back
+    ],
+    ids=str,
+)
+def test_what_may_differ_in_a_repetition_stays_in_the_message(
+    db: sqlite3.Connection, fields: dict[str, Any]
+) -> None:
+    (again,) = outcomes(db, post("first", request_id="a", **fields))
+    assert (again.seq, again.deduplicated) == (1, True)
+    commit(db, post("second", request_id="b", **fields))
+    _, second = reads.page(db, "t", 0, 0, 10, 1_000_000, False).messages
+    assert second.sender_kind == fields.get("sender_kind", AGENT_KIND_AGENT)
+    assert second.HasField("based_on_seq") == ("based_on_seq" in fields)
+    assert second.based_on_seq == fields.get("based_on_seq", 0)
+    (again,) = outcomes(db, post("second", request_id="b"))
+    assert (again.seq, again.deduplicated) == (2, True)
+
+
+def test_an_edit_touches_its_number_only(db: sqlite3.Connection) -> None:
+    done = outcomes(db, *(post(f"edit {n}", edit_of=1) for n in range(3)))
+    assert [edit.seq for edit in done] == [2, 3, 4]
+    assert edit_seqs(db) == [4, 0, 0, 0]
+    outcomes(db, post("once more", edit_of=1))
+    assert edit_seqs(db) == [5, 0, 0, 0, 0]
+
+
+def test_a_transaction_tells_of_the_newest_edit_of_each_message(db: sqlite3.Connection) -> None:
+    edits = [post("x", edit_of=seq) for seq in (1, 1, 2)]
+    assert commit(db, post("second"), *edits).edited == {"t": {1: 4, 2: 5}}
+
+
+def test_what_is_not_to_be_edited_is_told_from_what_stands_beside_it(
+    db: sqlite3.Connection,
+) -> None:
+    commit(db, post("edit", edit_of=1))
+    others, an_edit = outcomes(db, post("x", edit_of=1, sender="anna"), post("x", edit_of=2))
+    assert isinstance(others, AccessDenied)
+    assert isinstance(an_edit, ValidationFailed)
+    assert "edit message 1" in str(an_edit)
+
+
+@pytest.mark.parametrize("size", [0, 16_000, 17_000])
+def test_edits_are_the_same_however_small_their_message(db: sqlite3.Connection, size: int) -> None:
+    file = Attachment(filename="f", raw=bytes(size))
+    commit(db, post("second", attachments=[file]), post("edit", edit_of=2, attachments=[file]))
+    for _ in range(2):
+        edit, an_edit = commit(db, post("x", edit_of=2), post("x", edit_of=3)).outcomes
+        assert "edit message 2" in str(an_edit)
+    assert edit_seqs(db) == [0, edit.seq, 0, 0, 0]
+
+
+def test_joining_reads_no_message(db: sqlite3.Connection) -> None:
+    assert outcomes(db, join()) == [store.Joined(1, False, 0)]
+
+
+def from_before_version_4(db: sqlite3.Connection) -> None:
+    """Make all that is there such as it was written then."""
+    db.execute("DELETE FROM entry")
+    db.execute("UPDATE request SET body_hash = NULL")
+
+
+def test_of_older_messages_the_bodies_tell(db: sqlite3.Connection) -> None:
+    commit(db, post("edit", edit_of=1))
+    states, by = (THREAD_STATE_CLOSED, THREAD_STATE_OPEN), Message(sender="coder")
+    commit(db, *(store.SetThreadState("t", state, by) for state in states))
+    from_before_version_4(db)
+    again, other, an_edit, about, edit = commit(
+        db,
+        post("first", request_id="a"),
+        post("other", request_id="a"),
+        post("x", edit_of=2),
+        post("x", edit_of=3),
+        post("x", edit_of=1),
+        now=THEN,
+    ).outcomes
+    assert (again.seq, again.deduplicated) == (1, True)
+    assert again.create_time.ToMicroseconds() == FIRST
+    assert isinstance(other, RequestIdReused)
+    assert "edit message 1" in str(an_edit)
+    assert "no message to edit" in str(about)
+    assert edit.seq == 5
+    assert edit_seqs(db) == [5, 0, 0, 0, 0]
+    # By now it is known.
+    again, edit = outcomes(db, post("first", request_id="a"), post("x", edit_of=1))
+    assert (again.seq, again.deduplicated, edit.seq) == (1, True, 6)
+
+
+def test_the_newest_edit_counts_although_an_older_one_is_in_the_body(
+    db: sqlite3.Connection,
+) -> None:
+    commit(db, post("edit", edit_of=1))
+    ((body,),) = db.execute("SELECT body FROM message WHERE id = 1 << 32 | 1")
+    body += Message(edit_seq=2).SerializeToString()
+    db.execute("UPDATE message SET body = ? WHERE id = 1 << 32 | 1", (body,))
+    from_before_version_4(db)
+    assert edit_seqs(db) == [2, 0]
+    commit(db, post("again", edit_of=1))
+    assert edit_seqs(db) == [3, 0, 0]
+
+
+def test_of_a_thread_that_was_cleared_no_edit_is_left(db: sqlite3.Connection) -> None:
+    commit(db, post("edit", edit_of=1))
+    commit(db, store.DeleteThread("t"))
+    while commit(db, store.Purge()).outcomes == [True]:
+        pass
+    assert db.execute("SELECT * FROM entry").fetchall() == []
+
+
+def test_a_refusal_that_is_kept_keeps_nothing_of_its_post(db: sqlite3.Connection) -> None:
+    from_before_version_4(db)
+    refused = post("other", request_id="a")
+    alone, (in_a_batch,), not_there = commit(
+        db, refused, store.AppendMany([refused]), store.DeleteThread("nowhere")
+    ).outcomes
+    assert isinstance(not_there, ThreadNotFound)
+    for refusal in (alone, in_a_batch, not_there):
+        assert isinstance(refusal, BusError)
+        assert (refusal.__traceback__, refusal.__cause__, refusal.__context__) == (None,) * 3
+
+
+def test_the_context_of_a_join_ends_where_it_was_joined(db: sqlite3.Connection) -> None:
+    (joined,) = commit(db, join()).outcomes
+    commit(db, post("later"))
+    found = threads.entrance(db, join(), joined._replace(after_seq=1))
+    assert found is not None
+    assert [message.seq for message in found.context] == [1]
+    assert found.thread.head_seq == 2

@@ -1,0 +1,121 @@
+"""The hash by which a repeated request_id is known: of all that must be the same, and for good."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from bus_server.store.body_hash import body_hash
+from threadbus.v1.message_pb2 import (
+    MESSAGE_KIND_CHAT,
+    MESSAGE_KIND_EDIT,
+    PRIORITY_HIGH,
+    PRIORITY_NORMAL,
+    Attachment,
+    Message,
+)
+
+#: What may differ in a repetition, and what a request_id is looked up by.
+MAY_DIFFER = {"seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"}
+LOOKED_UP_BY = {"thread", "sender", "request_id"}
+
+LABELS = {"ab": "1", "a": "2", "b": "", "": "3", "ä": "4", "🙂": "5"}
+WHOLE = Message(
+    kind=MESSAGE_KIND_EDIT,
+    content="ü\0 12",
+    priority=PRIORITY_HIGH,
+    reply_to=1,
+    mentions=["bert", "anna"],
+    handoff_to="anna",
+    edit_of=2,
+    posted_by="operator",
+    labels=LABELS,
+    attachments=[
+        Attachment(filename="f", media_type="a/b", raw=b"\0\xff"),
+        Attachment(filename="u", url="https://x.test/"),
+    ],
+)
+
+
+def sample(field: FieldDescriptor) -> dict[str, Any]:
+    """A message's field, with something in it."""
+    if field.name == "labels":
+        return {"labels": {"k": "v"}}
+    if field.message_type is not None:
+        value: Any = GetMessageClass(field.message_type)()
+    else:
+        value = "x" if field.cpp_type == FieldDescriptor.CPPTYPE_STRING else 1
+    return {field.name: [value] if field.is_repeated else value}
+
+
+@pytest.mark.parametrize("field", list(Message.DESCRIPTOR.fields), ids=lambda field: field.name)
+def test_each_field_is_in_it_but_those_that_may_differ(field: FieldDescriptor) -> None:
+    same = body_hash(Message(**sample(field))) == body_hash(Message())
+    assert same == (field.name in MAY_DIFFER | LOOKED_UP_BY)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"filename": "x"},
+        {"media_type": "x"},
+        {"raw": b""},
+        {"raw": b"x"},
+        {"url": ""},
+        {"url": "x"},
+    ],
+    ids=str,
+)
+def test_each_field_of_an_attachment_is_in_it(file: dict[str, Any]) -> None:
+    assert {field.name for field in Attachment.DESCRIPTOR.fields} == {
+        *("filename", "media_type", "raw", "url")
+    }
+    hashes = [body_hash(Message(attachments=[Attachment(**other)])) for other in ({}, file)]
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"content": "a mention 1 b"}, {"content": "a", "mentions": ["b"]}),
+        ({"mentions": ["a", "b"]}, {"mentions": ["b", "a"]}),
+        ({"mentions": ["ab"]}, {"mentions": ["a", "b"]}),
+        ({"labels": {"a": "1", "b": "2"}}, {"labels": {"a": "2", "b": "1"}}),
+        ({"labels": {"a": "b 1 c"}}, {"labels": {"a": "b", "c": ""}}),
+        ({"handoff_to": "a"}, {"posted_by": "a"}),
+        ({"attachments": [{"raw": b"x"}]}, {"attachments": [{"url": "x"}]}),
+        ({"attachments": [{"raw": b"x"}, {}]}, {"attachments": [{}, {"raw": b"x"}]}),
+    ],
+    ids=str,
+)
+def test_bodies_that_look_alike_are_told_apart(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert body_hash(Message(**one)) != body_hash(Message(**other))
+
+
+def test_it_is_what_it_was_in_files_that_exist() -> None:
+    # Were it to change, what is repeated across an upgrade would be refused as another body.
+    small = Message(kind=MESSAGE_KIND_CHAT, content="x", priority=PRIORITY_NORMAL)
+    assert body_hash(small).hex() == "1f680fc955b55f8975fd4f165889bf8a"
+    assert body_hash(WHOLE).hex() == "e0d99513186e598411dd4a43e57af519"
+
+
+def test_it_does_not_depend_on_the_order_in_which_labels_were_given() -> None:
+    turned = Message()
+    turned.CopyFrom(WHOLE)
+    turned.labels.clear()
+    turned.labels.update(reversed(LABELS.items()))
+    assert body_hash(turned) == body_hash(WHOLE)
+
+
+@pytest.mark.slow
+def test_another_implementation_of_protobuf_makes_the_same() -> None:
+    code = "from tests.test_store_body_hash import *; print(body_hash(WHOLE).hex())"
+    other = os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=other, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == body_hash(WHOLE).hex()
