@@ -6,10 +6,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 import grpc.aio
 
+from bus_client.connections import Connections
 from bus_client.errors import (
     AgentExists,
     BusError,
@@ -37,6 +39,8 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 # Seconds for one attempt, else a server that hangs would use up the whole timeout.
 _ATTEMPT = 10.0
+# Seconds for the server to say its limits, else a stream is opened without knowing them.
+_LEARNING = 5.0
 # Seconds without which an attempt is not begun that would only bring the outcome in doubt.
 _ENOUGH = 0.25
 _CLOSED = "The client was closed."
@@ -72,6 +76,12 @@ PagedRequest = TypeVar("PagedRequest", bound=Paged)
 PageResponse = TypeVar("PageResponse", bound=Page)
 
 
+def _by_caller() -> bool:
+    """Whether it is the caller who cancelled, not the client that closed or gave up a call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _bearer(token: str) -> Metadata:
     return (("authorization", f"Bearer {token}"),)
 
@@ -79,14 +89,15 @@ def _bearer(token: str) -> Metadata:
 class Calls:
     """The services of one server, called as one agent."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, identity: Identity, timeout: float) -> None:
+    def __init__(self, connections: Connections, *, identity: Identity, timeout: float) -> None:
+        channel = connections.unary
         self.admin = AdminServiceStub(channel)
         self.agents = AgentServiceStub(channel)
         self.bus = BusServiceStub(channel)
         self.threads = ThreadServiceStub(channel)
         #: How often the server was told who calls; see introduce_again().
         self.introduced = 0
-        self._channel = channel
+        self._connections = connections
         self._identity = identity
         self._timeout = timeout
         self._metadata: Metadata = ()
@@ -210,7 +221,7 @@ class Calls:
         for pause in backoff(0.1, 2.0):
             last_start = deadline if in_doubt else deadline - enough
             # Connecting first tells «never sent» from «no answer».
-            if not await self._connected(last_start):
+            if not await self._connections.ready(last_start):
                 error = Unreachable(f"{self._identity.server} does not answer.", code="UNAVAILABLE")
                 break
             left = min(deadline - loop.time(), _ATTEMPT)
@@ -220,7 +231,7 @@ class Calls:
             except grpc.aio.AioRpcError as failure:
                 error = from_rpc_error(failure)
             except asyncio.CancelledError:
-                if not self._ended_by_close():
+                if not self._closed or _by_caller():
                     raise
                 error = Unreachable(_CLOSED, code="CANCELLED")
             unknown = isinstance(error, (Unreachable, InternalError))
@@ -251,49 +262,48 @@ class Calls:
             raise RuntimeError(_CLOSED)
         raise error
 
+    async def learn_limits(self) -> None:
+        """To be awaited before a stream is opened: how many the server takes on a connection."""
+        ask = partial(self.call, self.bus.GetServerInfo, GetServerInfoRequest(), timeout=_LEARNING)
+        await self._connections.learn_limits(ask)
+
     def wait_messages(
         self, request: WaitMessagesRequest, *, timeout: float | None
     ) -> grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]:
         """Opens a wait as soon as the server can be reached; `timeout` None = without end."""
-        return self.bus.WaitMessages(
-            request, timeout=timeout, metadata=self._metadata, wait_for_ready=True
+        return self._connections.open(
+            lambda bus: bus.WaitMessages(
+                request, timeout=timeout, metadata=self._metadata, wait_for_ready=True
+            )
         )
 
     def post_messages(
         self,
     ) -> grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]:
         """Opens a stream of posts as soon as the server can be reached."""
-        return self.bus.PostMessages(metadata=self._metadata, wait_for_ready=True)
+        return self._connections.open(
+            lambda bus: bus.PostMessages(metadata=self._metadata, wait_for_ready=True)
+        )
 
     async def close(self) -> None:
-        """Closes the channel, and with it every call under way."""
+        """Closes all connections, and with them every call under way."""
         self._closed = True
-        await self._channel.close()
+        await self._connections.close()
 
     @contextmanager
     def usable(self) -> Iterator[None]:
-        """Has a wait say so when the client was closed, before it or under it.
+        """Has a stream say so when the client was closed, before it or under it.
 
-        grpc would cancel it, which nobody asked for, or raise an error of its own.
+        grpc would cancel it, which nobody asked for, or raise an error of its own. One that the
+        client itself cancelled otherwise is Unreachable.
         """
         if self._closed:
             raise RuntimeError(_CLOSED)
         try:
             yield
         except asyncio.CancelledError:
-            if self._ended_by_close():
+            if _by_caller():
+                raise
+            if self._closed:
                 raise RuntimeError(_CLOSED) from None
-            raise
-
-    def _ended_by_close(self) -> bool:
-        """Whether it was not the caller who cancelled."""
-        task = asyncio.current_task()
-        return self._closed and not (task and task.cancelling())
-
-    async def _connected(self, deadline: float) -> bool:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._channel.channel_ready()
-        except (TimeoutError, grpc.aio.UsageError):  # the latter when it is closed
-            return False
-        return True
+            raise Unreachable("It was cancelled.", code="CANCELLED") from None

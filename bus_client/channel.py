@@ -20,9 +20,13 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 _LOOPBACK = ("127.", "localhost", "[::1]", "unix:")
 
 
-def open_channel(server: str) -> grpc.aio.Channel:
-    """A channel to `server`, `host:port` or `unix:PATH`. Call it inside the running loop."""
-    options = list(_OPTIONS)
+def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
+    """A channel to `server`, `host:port` or `unix:PATH`. Call it inside the running loop.
+
+    Channels of this process to one server share a connection if their `connection` is the same.
+    """
+    # gRPC knows no such option: channels whose options differ share nothing.
+    options = [*_OPTIONS, ("threadbus.connection", connection)]
     if server.startswith(_LOOPBACK):
         # Else a http_proxy variable sends even local calls to the proxy.
         options.append(("grpc.enable_http_proxy", 0))

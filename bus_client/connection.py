@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from bus_client.calls import Calls
-from bus_client.channel import open_channel
+from bus_client.connections import Connections
 from bus_client.credentials import default_path
 from bus_client.heartbeats import Heartbeats
 from bus_client.identity import Identity
@@ -73,8 +73,8 @@ class Connection:
         """
         if self._opened is not None:
             return
-        channel = open_channel(self._identity.server)
-        calls = Calls(channel, identity=self._identity, timeout=self._timeout)
+        connections = Connections(self._identity.server)
+        calls = Calls(connections, identity=self._identity, timeout=self._timeout)
         try:
             self._agent = await calls.introduce()
         except BaseException:

@@ -63,6 +63,7 @@ class PostStream:
         give_up = math.inf  # while nothing is unanswered
         introduced = self._calls.introduced
         try:
+            await self._calls.learn_limits()
             while not (self._all_taken and not self._unanswered):
                 error: BusError | None = None
                 stream = self._attempt()

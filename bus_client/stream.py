@@ -63,7 +63,9 @@ async def wait_frames(
     introduced = calls.introduced
     strange: BusError | None = None  # the server did not know our token any more
     try:
-        goodbyes = await calls.goodbyes.count(give_up if give_up < math.inf else None)
+        async with asyncio.timeout_at(give_up if give_up < math.inf else None):
+            await calls.learn_limits()
+            goodbyes = await calls.goodbyes.count(None)
     except TimeoutError:
         raise no_answer from None
     while True:
@@ -81,9 +83,11 @@ async def wait_frames(
             introduced = calls.introduced
             with calls.usable():
                 call = calls.wait_messages(request, timeout=rpc_timeout)
+                calls.goodbyes.opening(call)
             while True:
                 with calls.usable():
                     frame = await _read(call, patience)
+                calls.goodbyes.opened(call)
                 unreached, give_up, pauses = None, deadline, backoff(0.05, 2.0)
                 strange = None
                 if frame.started.HasField("keepalive_interval"):
@@ -110,6 +114,7 @@ async def wait_frames(
         finally:
             if call is not None:
                 call.cancel()
+                calls.goodbyes.opened(call)
         await asyncio.sleep(min(max(next(pauses), retry_delay), give_up - loop.time()))
         with suppress(TimeoutError):
             if goodbyes != await calls.goodbyes.count(give_up if give_up < math.inf else None):

@@ -14,6 +14,13 @@ class Relay:
         self.address = ""
         #: New connections are closed at once.
         self.refusing = False
+        #: Connections that were passed on so far.
+        self.accepted = 0
+
+    @property
+    def open(self) -> int:
+        """Connections that are open."""
+        return len(self._connections)
 
     async def accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         """Serve one connection until either side ends it."""
@@ -27,6 +34,7 @@ class Relay:
             return
         connection = _Connection(client, server)
         self._connections.add(connection)
+        self.accepted += 1
         back = asyncio.create_task(connection.pass_back(answers))
         try:
             await connection.pass_on(reader)

@@ -216,6 +216,37 @@ async def test_a_follow_that_begins_while_a_goodbye_is_said_goes_on_after_it(
         assert await following is not None
 
 
+async def test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_open(
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
+        handle, opened = await bus.join(THREAD), asyncio.Event()
+        over = ending(WaitEnding.REASON_SESSION_ENDED, upto=0)
+        script.answer("WaitMessages", opened, started(), over)
+        following = asyncio.ensure_future(anext(handle.follow(), None))
+        await until(lambda: len(script.asked(WaitMessagesRequest)) == 1)
+        leaving = asyncio.create_task(bus.end_session())
+        for _ in range(3):
+            await bus.server_info()  # what was sent before has arrived, too
+        assert not script.asked(EndSessionRequest)
+        opened.set()
+        await leaving
+        assert script.asked(EndSessionRequest)
+        assert await following is None
+
+
+@pytest.mark.slow
+async def test_a_goodbye_gives_up_a_wait_that_the_server_does_not_open(tmp_path: Path) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
+        handle = await bus.join(THREAD)
+        script.answer("WaitMessages", asyncio.Event())
+        following = asyncio.ensure_future(anext(handle.follow(), None))
+        await until(lambda: len(script.asked(WaitMessagesRequest)) == 1)
+        await bus.end_session()
+        assert await following is None
+        assert len(script.asked(WaitMessagesRequest)) == 1
+
+
 @pytest.mark.slow
 async def test_an_anonymous_goodbye_ends_no_follow(start_server: StartServer, name: str) -> None:
     server = start_server()

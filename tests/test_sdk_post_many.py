@@ -184,16 +184,26 @@ async def test_a_token_that_ends_after_a_lost_answer_leaves_the_outcome_unknown(
         relay_to(server.address) as relay,
         BusClient(relay.address, token=caller.token) as it,
     ):
-        posts = it.thread(thread.name).post_many([Post("one", request_id="first")])
+        asked = asyncio.Event()
+
+        async def two() -> AsyncIterator[Post]:
+            yield Post("one", request_id="first")
+            await asked.wait()
+            yield Post("two", request_id="second")
+
+        posts = it.thread(thread.name).post_many(two())
+        assert seqs([await anext(posts)]) == [1]
         relay.silence()
+        asked.set()
         posting = asyncio.ensure_future(anext(posts))
 
         async def stored() -> bool:
-            return bool((await bus.ListMessages(ListMessagesRequest(thread=thread.name))).messages)
+            page = await bus.ListMessages(ListMessagesRequest(thread=thread.name))
+            return len(page.messages) == 2
 
         await until_known(stored)
         await agents.UnregisterAgent(UnregisterAgentRequest(), metadata=caller.metadata)
         relay.cut()
         with pytest.raises(OutcomeUnknown) as raised:
             await posting
-    assert (raised.value.reason, raised.value.request_id) == ("TOKEN_INVALID", "first")
+    assert (raised.value.reason, raised.value.request_id) == ("TOKEN_INVALID", "second")

@@ -7,6 +7,7 @@ idle     `waits` waits on `threads`, opened at once and held until told to end
 """
 
 import asyncio
+import contextlib
 import json
 import struct
 import sys
@@ -23,6 +24,7 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesRequest, WaitMessagesRespon
 from threadbus.v1.message_pb2 import Cursor
 
 _PATH = "/threadbus.v1.BusService/WaitMessages"
+_ON_A_CONNECTION = 100  # idle waits, as many as the SDK opens on one
 _GRACE = 30.0  # seconds for what is still to come
 
 
@@ -111,10 +113,12 @@ async def idle(job: dict[str, Any]) -> dict[str, Any]:
     """How many waits were refused, and how many broke while they were held."""
     refused: Counter[str] = Counter()
     calls: list[Any] = []
+    channels: list[grpc.aio.Channel] = []
     threads = job["threads"]
     path = "/floor.Floor/Open" if job.get("floor") else _PATH
 
     async def open_one(number: int) -> None:
+        channel = channels[number // _ON_A_CONNECTION]
         call = channel.unary_stream(path)(_request(threads[number % len(threads)]))
         try:
             await call.read()
@@ -124,8 +128,11 @@ async def idle(job: dict[str, Any]) -> dict[str, Any]:
         else:
             calls.append(call)
 
-    async with open_channel(job["address"]) as channel:
-        await channel.channel_ready()
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(-(-job["waits"] // _ON_A_CONNECTION)):
+            channel = open_channel(job["address"], connection=number)
+            channels.append(await stack.enter_async_context(channel))
+            await channel.channel_ready()
         await asyncio.gather(*(open_one(number) for number in range(job["waits"])))
         _say_ready({"open": len(calls), "refused": dict(refused)})
         # What comes meanwhile, keepalives, is left to gRPC: nobody need read it.

@@ -3,6 +3,7 @@
 from sabotage import Edit, Sabotage
 
 _BEATS = "bus_client/heartbeats.py"
+_CONNECTIONS = "bus_client/connections.py"
 
 SABOTAGES = [
     Sabotage(
@@ -78,6 +79,37 @@ SABOTAGES = [
         "a follow that pauses takes a goodbye back",
         [Edit("bus_client/stream.py", "if goodbyes != await", "if 0 * await")],
         ["tests/test_sdk_agents.py::test_a_follow_that_pauses_takes_no_goodbye_back"],
+    ),
+    Sabotage(
+        "a goodbye overtakes a wait that was sent before it",
+        [Edit("bus_client/goodbyes.py", "        self._all_open.clear()\n", "")],
+        [
+            "tests/test_sdk_agents.py::test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_open"
+        ],
+    ),
+    Sabotage(
+        "waits share the connection of the unary calls",
+        [Edit(_CONNECTIONS, "count(1))", "count(0))")],
+        [
+            "tests/test_sdk_connections.py::test_without_a_stream_there_is_one_connection_and_with_one_there_are_two"
+        ],
+    ),
+    Sabotage(
+        "waits all go to one connection",
+        [Edit(_CONNECTIONS, "if _streams[self._server, number] < self._most", "if True")],
+        [
+            "tests/test_sdk_connections.py::test_more_waits_than_a_connection_takes_starve_nobody",
+            "tests/test_sdk_connections.py::test_a_break_under_many_waits_costs_and_repeats_nothing",
+        ],
+        timeout=120,
+    ),
+    Sabotage(
+        "a client does not ask how many calls a connection takes",
+        [Edit(_CONNECTIONS, "            if not self._learned:\n", "            if False:\n")],
+        [
+            "tests/test_sdk_connections.py::test_more_waits_than_a_connection_takes_starve_nobody",
+        ],
+        timeout=120,
     ),
     Sabotage(
         "an import drops true repeats",
