@@ -43,7 +43,7 @@ class Bench:
 
     poster: BusClient
     reader: BusClient
-    """A connection of its own, so that what is read does not queue behind what is posted."""
+    """Another client. What it follows has a connection of its own."""
     token: str | None
     """Theirs, if they have one."""
     thread: str
