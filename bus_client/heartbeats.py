@@ -123,6 +123,9 @@ class Heartbeats:
         """Sends what is left, if that is quickly done."""
         self._task.cancel()
         await asyncio.wait([self._task])
+        if self._task.cancelled():
+            with suppress(asyncio.CancelledError):
+                self._task.result()  # else it keeps the call that it was in, and the connection
         with suppress(BusError, TimeoutError):  # it will come again: repeats, but no gaps
             async with asyncio.timeout(_LAST_BEAT):
                 await self.send()

@@ -14,9 +14,11 @@ from tests.conftest import StartServer
 from tests.members import member, take
 from tests.patience import until
 from tests.relay import Relay, relay_to
+from tests.script import THREAD, scripted
 from tests.serving import ServerProcess
 from tests.shell import Shell
 from tests.wait_frames import BOUND
+from threadbus.v1.bus_service_pb2 import HeartbeatRequest
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ async def test_waits_that_come_one_after_the_other_share_a_connection(
     relay: Relay, name: str, tmp_path: Path
 ) -> None:
     async with member(relay.address, name, tmp_path) as thread:
-        for _ in range(10):
+        for _ in range(5):
             await thread.post("hello")
             assert await thread.wait(timeout=5, include_own=True)
             assert await thread.wait(timeout=0) == []
@@ -89,6 +91,20 @@ async def test_connections_are_closed_with_the_client(
         await following
     del following  # its exception holds the call, and so the connection
     await until(lambda: relay.open == 0)
+
+
+async def test_a_client_that_is_closed_over_a_heartbeat_leaves_no_connection(
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script, relay_to(script.address) as relay:
+        script.answer("Heartbeat", asyncio.Event())
+        bus = BusClient(relay.address, agent="worker", credentials=tmp_path / "credentials.json")
+        await bus.connect()
+        handle = bus.thread(THREAD)
+        await until(lambda: len(script.asked(HeartbeatRequest)) == 1)
+        await bus.close()
+        await until(lambda: relay.open == 0)
+        assert handle.name == THREAD  # it is kept, and the client with it
 
 
 async def test_clients_of_one_process_share_connections(
