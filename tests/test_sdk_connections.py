@@ -137,7 +137,7 @@ async def test_more_waits_than_a_connection_takes_starve_nobody(
         relay_to(server.address) as relay,
         member(relay.address, name, tmp_path, role="other") as other,
         BusClient(
-            relay.address, agent=name, credentials=tmp_path / "credentials.json", timeout=5
+            relay.address, agent=name, credentials=tmp_path / "credentials.json", timeout=BOUND
         ) as bus,
         followers(bus, name, 20) as got,
     ):
@@ -162,7 +162,7 @@ async def test_a_full_connection_of_streams_holds_up_no_other_call(
     server = start_server("--max-streams", "1")
     async with (
         BusClient(
-            server.address, agent=name, credentials=tmp_path / "credentials.json", timeout=5
+            server.address, agent=name, credentials=tmp_path / "credentials.json", timeout=BOUND
         ) as bus,
         followers(bus, name, 1) as got,
     ):
@@ -198,7 +198,9 @@ def test_sync_followers_beyond_what_a_connection_takes_starve_nobody(
     server = start_server("--max-streams", "2")
     credentials = tmp_path / "credentials.json"
     got: list[str] = []
-    with blocking.BusClient(server.address, agent=name, credentials=credentials, timeout=5) as bus:
+    with blocking.BusClient(
+        server.address, agent=name, credentials=credentials, timeout=BOUND
+    ) as bus:
 
         def follow() -> None:
             handle = bus.thread(name)
