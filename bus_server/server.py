@@ -46,6 +46,14 @@ class ServeError(Exception):
     """The server cannot start. The message says why and what to do."""
 
 
+def _worth_logging(record: logging.LogRecord) -> bool:
+    """Whether it is more than a caller that left as it was being answered.
+
+    grpc logs that as an error, with a traceback: anyone could fill the log, without a token.
+    """
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")
+
+
 def channel_options(settings: Settings) -> list[tuple[str, int]]:
     """gRPC's options; each is there for a reason that took somebody an afternoon."""
     time, timeout = round(settings.keepalive_time * 1000), round(settings.keepalive_timeout * 1000)
@@ -152,6 +160,7 @@ async def serve(settings: Settings) -> None:
     """
     settings, reach = resolve(settings)
     check_free(settings)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
     server = grpc.aio.server(options=channel_options(settings))
     try:
         port = server.add_insecure_port(settings.listen)

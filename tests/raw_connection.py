@@ -49,6 +49,8 @@ class RawConnection:
         self._settled = asyncio.Event()
         #: Streams begun that have not ended, those that have, and bytes of bodies that were sent.
         self.open: set[int] = set()
+        #: Streams on which the server has begun to answer.
+        self.answered: set[int] = set()
         self.ended: deque[int] = deque()
         self.sent = 0
         #: Calls that the server lets a connection have open.
@@ -121,6 +123,8 @@ class RawConnection:
 
     async def _read(self) -> None:
         async for kind, flags, stream, payload in self._frames():
+            if kind == _HEADERS:
+                self.answered.add(stream)
             if kind == _SETTINGS and not flags & _ACK:
                 for key, value in struct.iter_unpack(">HI", payload):
                     if key == _INITIAL_WINDOW:
