@@ -115,6 +115,10 @@ def _parse(kind: type[Message], data: bytes | None) -> Message:
     if data is None:
         raise ValidationFailed(("", "the call carries no request"))
     try:
-        return kind.FromString(data)
+        request = kind.FromString(data)
     except DecodeError:
         raise ValidationFailed(("", f"the bytes are no {kind.DESCRIPTOR.full_name}")) from None
+    # Reflection's responses hold the request: with what is nested in unknown fields they would be
+    # nested deeper than parsers allow.
+    request.DiscardUnknownFields()
+    return request

@@ -1,0 +1,80 @@
+"""gRPC's health and reflection: hostile requests are refused, and leave nothing in the log."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from tests.conftest import StartServer
+from tests.refusals import refused
+from tests.serving import ServerProcess
+
+CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
+every_method = pytest.mark.parametrize("path", [CHECK, WATCH, REFLECTION])
+
+
+def call(channel: grpc.aio.Channel, path: str, *requests: bytes) -> Any:
+    """Send these requests, and that there are no more, whatever the method takes."""
+    stream: Any = channel.stream_stream(path)
+    return stream(iter(requests), timeout=10)
+
+
+@pytest.fixture
+async def own_channel(start_server: StartServer) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server whose log is empty when the test is over."""
+    server: ServerProcess = start_server()
+    async with grpc.aio.insecure_channel(server.address) as opened:
+        yield opened
+    assert server.stop() == 0
+    assert server.log == []
+
+
+@every_method
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x01\xff"], ids=["no message", "no UTF-8"])
+@pytest.mark.slow
+async def test_bytes_that_do_not_parse_are_refused_and_not_logged(
+    own_channel: grpc.aio.Channel, path: str, data: bytes
+) -> None:
+    if path == REFLECTION and data != b"\xff":
+        data = b"\x1a\x01\xff"  # file_by_filename
+    refusal = await refused(call(own_channel, path, data))
+    assert (refusal.code, refusal.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "VALIDATION_FAILED",
+    )
+
+
+@pytest.mark.slow
+async def test_what_grpcs_servicer_lacks_is_unimplemented_and_not_logged(
+    own_channel: grpc.aio.Channel,
+) -> None:
+    refusal = await refused(call(own_channel, "/grpc.health.v1.Health/List", b""))
+    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("path", [CHECK, WATCH])
+async def test_a_call_without_a_request_is_refused(channel: grpc.aio.Channel, path: str) -> None:
+    refusal = await refused(call(channel, path))
+    assert refusal.reason == "VALIDATION_FAILED"
+
+
+async def test_health_of_what_is_not_served_is_not_found(channel: grpc.aio.Channel) -> None:
+    request = health_pb2.HealthCheckRequest(service="x")
+    refusal = await refused(call(channel, CHECK, request.SerializeToString()))
+    assert refusal.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_reflection_leaves_out_what_it_does_not_know_of_a_request(
+    channel: grpc.aio.Channel,
+) -> None:
+    deep = b"\x7b" * 100 + b"\x7c" * 100  # groups within groups: as deep as parsers go
+    request = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    async for response in call(channel, REFLECTION, request + deep):
+        assert reflection_pb2.ServerReflectionResponse.FromString(response).HasField(
+            "list_services_response"
+        )
