@@ -21,6 +21,7 @@ import posts
 import presence
 import roads
 import small_requests
+import standard
 import tokens
 import waits
 import wakeups
@@ -28,11 +29,11 @@ from sabotage import Sabotage
 
 ROOT = Path(__file__).parents[2]
 #: What the tests need of the tree.
-COPIED = ("bus_client", "bus_server", "protos", "tests", "pyproject.toml", "README.md")
+COPIED = ("bus_client", "bus_server", "protos", "scripts", "tests", "pyproject.toml", "README.md")
 
 _ROOMS = (
     *(wakeups, posts, edits, waits, presence, participants, tokens, roads, client, batches),
-    *(budgets, small_requests),
+    *(budgets, small_requests, standard),
 )
 SABOTAGES = [sabotage for room in _ROOMS for sabotage in room.SABOTAGES]
 

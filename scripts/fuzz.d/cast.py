@@ -1,0 +1,119 @@
+"""The agents and threads that calls name, so that they get past validation.
+
+Calls close, delete, unregister and rotate what they find, and a name that was unregistered is not
+given again: so every thousand calls play with a cast of their own.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from random import Random
+
+import grpc
+
+from threadbus.v1 import agent_service_pb2 as agent
+from threadbus.v1 import bus_service_pb2 as bus
+from threadbus.v1 import thread_service_pb2 as thread
+from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
+from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
+from threadbus.v1.message_pb2 import Attachment
+from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
+
+#: Calls with the same agents and threads.
+SCENE = 1_000
+AGENTS, THREADS = 24, 12
+#: Agents, at the end of the list, that calls which take something away name.
+SPENT = 12
+
+#: Seconds for a call that sets the scene.
+TIMEOUT = 30.0
+
+
+@dataclass(slots=True)
+class Cast:
+    """The agents and threads of one scene."""
+
+    seed: int
+    scene: int
+    operator_token: str = ""
+    #: Learnt from the server as the scene was set.
+    epochs: list[str] = field(default_factory=list)
+    page_tokens: list[str] = field(default_factory=list)
+
+    @property
+    def agents(self) -> list[str]:
+        return [f"f{self._sign}-{at}" for at in range(AGENTS)]
+
+    @property
+    def threads(self) -> list[str]:
+        return [f"F{self._sign}-{at}" for at in range(THREADS)]
+
+    @property
+    def large_thread(self) -> str:
+        """Where messages of megabytes go: seldom read, or nothing else would be done."""
+        return f"F{self._sign}-large"
+
+    @property
+    def _sign(self) -> str:
+        """In the names of one scene: no damage to a name makes it one of the next scene's."""
+        return hashlib.sha256(f"{self.seed}/{self.scene}".encode()).hexdigest()[:8]
+
+    def token(self, name: str) -> str:
+        """The token that an agent registers with."""
+        return hashlib.sha256(f"{self.seed}/{name}".encode()).hexdigest()
+
+    def an_agent(self, rng: Random, *, spends: bool) -> str:
+        """One of the agents."""
+        return rng.choice(self.agents[-SPENT:] if spends else self.agents)
+
+    def a_thread(self, rng: Random) -> str:
+        """One of the threads; the first ones oftener."""
+        if rng.random() < 0.01:
+            return self.large_thread
+        return self.threads[min(rng.randrange(THREADS), rng.randrange(THREADS))]
+
+    async def enter(self, channel: grpc.aio.Channel) -> None:
+        """Register the agents, create the threads, post to them, and learn what is to learn."""
+        agents, threads = AgentServiceStub(channel), ThreadServiceStub(channel)
+        posts = BusServiceStub(channel)
+        for name in self.agents:
+            await agents.RegisterAgent(
+                agent.RegisterAgentRequest(agent=name, token=self.token(name)), timeout=TIMEOUT
+            )
+        for at, name in enumerate([*self.threads, self.large_thread]):
+            for who in range(at, at + 4):
+                joiner = self.agents[who % AGENTS]
+                metadata = (("authorization", f"Bearer {self.token(joiner)}"),)
+                joined = await threads.JoinThread(
+                    thread.JoinThreadRequest(thread=name, create=True),
+                    metadata=metadata,
+                    timeout=TIMEOUT,
+                )
+                await posts.PostMessage(
+                    bus.PostMessageRequest(
+                        thread=name,
+                        content=f"from {joiner}",
+                        request_id=f"r{who}",
+                        mentions=[self.agents[-1]],
+                        attachments=[Attachment(filename="a", raw=b"a")] if who == at else [],
+                    ),
+                    metadata=metadata,
+                    timeout=TIMEOUT,
+                )
+            self.epochs.append(joined.cursor.epoch)
+        async for page_token in _page_tokens(self, agents, threads):
+            self.page_tokens.append(page_token)
+
+
+async def _page_tokens(
+    cast: Cast, agents: AgentServiceStub, threads: ThreadServiceStub
+) -> AsyncIterator[str]:
+    """Page tokens as the server gives them, of each listing that anyone may ask for."""
+    for pages in (
+        await agents.ListAgents(agent.ListAgentsRequest(page_size=3), timeout=TIMEOUT),
+        await threads.ListThreads(thread.ListThreadsRequest(page_size=3), timeout=TIMEOUT),
+        await threads.ListParticipants(
+            thread.ListParticipantsRequest(thread=cast.threads[0], page_size=2), timeout=TIMEOUT
+        ),
+    ):
+        yield pages.next_page_token

@@ -1,0 +1,77 @@
+"""The RPCs to call: all of the contract, and gRPC's health and reflection."""
+
+import pkgutil
+from dataclasses import dataclass
+from importlib import import_module
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+import threadbus.v1
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC."""
+
+    path: str
+    request_type: type[Message]
+    response_type: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+    #: It is ThreadBus's own: its errors carry google.rpc details.
+    own: bool
+
+    @property
+    def name(self) -> str:
+        """Its name without its service."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def creates(self) -> bool:
+        """It takes a name that nothing has."""
+        return self.name.startswith(("Create", "Register"))
+
+    @property
+    def for_operators(self) -> bool:
+        """Hardly anybody else may call it."""
+        return "AdminService" in self.path
+
+    @property
+    def spends(self) -> bool:
+        """It takes something away, such as a name, a token or a thread."""
+        return self.name.startswith(("Unregister", "Rotate", "Delete", "Revoke"))
+
+
+def all_methods() -> list[Method]:
+    """Every RPC that a server serves, in an order that stays the same."""
+    modules = sorted(info.name for info in pkgutil.iter_modules(threadbus.v1.__path__))
+    files = [
+        import_module(f"threadbus.v1.{name}").DESCRIPTOR
+        for name in modules
+        if name.endswith("_pb2")
+    ]
+    found = [
+        _method(method, own=True)
+        for file in files
+        for service in file.services_by_name.values()
+        for method in service.methods
+    ]
+    for file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+        for service in file.services_by_name.values():
+            found += [_method(method, own=False) for method in service.methods]
+    return found
+
+
+def _method(method: MethodDescriptor, *, own: bool) -> Method:
+    return Method(
+        f"/{method.containing_service.full_name}/{method.name}",
+        message_factory.GetMessageClass(method.input_type),
+        message_factory.GetMessageClass(method.output_type),
+        bool(method.client_streaming),
+        bool(method.server_streaming),
+        own,
+    )

@@ -1,0 +1,97 @@
+"""Whether a call ended as it may."""
+
+from collections.abc import Iterator
+from functools import cache
+
+from calls import LARGEST, Call
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, Message
+from google.rpc.status_pb2 import Status
+from grpc import StatusCode as Code
+from sender import NEVER_SENT, Ending
+
+from tests.refusals import CONTRACT
+
+#: Bytes of metadata up to which gRPC takes it; beyond it refuses some, beyond 16 KiB all.
+_METADATA = 8 * 1024
+#: Codes of which no call may end, and nothing within one.
+_BUGS = (Code.UNKNOWN.value[0], Code.INTERNAL.value[0])
+
+
+def fault(call: Call, ending: Ending) -> str:
+    """What is wrong with how a call ended; empty: nothing."""
+    if ending.hung:
+        return "has no end, although its deadline is over"
+    for response in ending.responses:
+        if wrong := _bad_response(call, response):
+            return wrong
+    if ending.code is Code.OK:
+        return "OK, although it was sent no request" if call.misfit and not call.requests else ""
+    told = f"{ending.code.name} {ending.reason}: {ending.message[:300]}"
+    if ending.reason:
+        code, _ = CONTRACT.get(ending.reason, (None, None))
+        if code is not ending.code:
+            return f"{told} – errors.proto has no such reason, or another code for it"
+        return told if ending.reason == "INTERNAL" else ""
+    return "" if _allowed_bare(call, ending) else told
+
+
+def _bad_response(call: Call, data: bytes) -> str:
+    if len(data) > LARGEST:
+        return f"a response of {len(data):,} bytes"
+    try:
+        response = call.method.response_type.FromString(data)
+    except DecodeError as error:
+        return f"a response that does not parse: {error}"
+    if _may_hold_status(response.DESCRIPTOR):
+        for status in _statuses(response):
+            if status.code in _BUGS:
+                return f"in a response: {status}"
+    return ""
+
+
+@cache
+def _may_hold_status(descriptor: Descriptor) -> bool:
+    """Whether the outcome of one thing among many is told in a message, or in one within it."""
+    seen, left = {descriptor.full_name}, [descriptor]
+    while left:
+        inner = [field.message_type for field in left.pop().fields]
+        new = [found for found in inner if found is not None and found.full_name not in seen]
+        seen.update(found.full_name for found in new)
+        left += new
+    return Status.DESCRIPTOR.full_name in seen
+
+
+def _statuses(message: Message) -> Iterator[Status]:
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for inner in value if field.is_repeated else [value]:
+            if isinstance(inner, Status):
+                yield inner
+            elif _may_hold_status(inner.DESCRIPTOR):
+                yield from _statuses(inner)
+
+
+def _allowed_bare(call: Call, ending: Ending) -> bool:
+    """Whether this error may come without details: it is not of ThreadBus's making."""
+    match ending.code:
+        case Code.CANCELLED | Code.DEADLINE_EXCEEDED:
+            # By the caller; or by gRPC, when its short deadline is over as the call begins.
+            return not call.must_end
+        case Code.RESOURCE_EXHAUSTED:
+            # gRPC's own limits. That of the client's on responses is a fault of the server's.
+            sizes = [len(request) for request in call.requests]
+            headers = sum(len(key) + len(value) + 32 for key, value in call.metadata)
+            return (max(sizes, default=0) > LARGEST or headers > _METADATA) and (
+                "CLIENT" not in ending.message
+            )
+        case Code.INTERNAL:
+            # The client's own, when the server has ended a call whose requests are still being
+            # sent: the status that the server gave is lost. No server says these words.
+            larger = max(map(len, call.requests), default=0) > LARGEST
+            return ending.message in NEVER_SENT and (larger or call.streamed)
+        case Code.NOT_FOUND | Code.UNIMPLEMENTED:
+            # A service whose health is not known; what grpc's own servicers lack.
+            return not call.method.own
+    return False

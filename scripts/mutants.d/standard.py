@@ -1,0 +1,32 @@
+"""Broken promises of gRPC's own services, and of what it logs."""
+
+from sabotage import Edit, Sabotage
+
+_FILE = "bus_server/services/standard.py"
+_TESTS = "tests/test_standard_services.py"
+_BROKEN = [Edit(_FILE, "    except DecodeError:\n", "    except LookupError:\n")]
+
+SABOTAGES = [
+    Sabotage(
+        "health and reflection break on bytes that do not parse",
+        _BROKEN,
+        [f"{_TESTS}::test_bytes_that_do_not_parse_are_refused_and_not_logged"],
+    ),
+    Sabotage(
+        "hostile calls break health and reflection",
+        _BROKEN,
+        ["tests/test_fuzz.py::test_hostile_calls_to_every_rpc_break_nothing"],
+        timeout=60,
+    ),
+    Sabotage(
+        "reflection gives back what it does not know of a request",
+        [Edit(_FILE, "    request.DiscardUnknownFields()\n", "")],
+        [f"{_TESTS}::test_reflection_leaves_out_what_it_does_not_know_of_a_request"],
+    ),
+    Sabotage(
+        "callers that leave as they are answered fill the log",
+        [Edit("bus_server/server.py", ".addFilter(_worth_logging)", "")],
+        ["tests/test_log.py"],
+        timeout=20,
+    ),
+]
