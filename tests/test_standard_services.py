@@ -63,6 +63,14 @@ async def test_a_call_without_a_request_is_refused(channel: grpc.aio.Channel, pa
     assert refusal.reason == "VALIDATION_FAILED"
 
 
+@every_method
+async def test_a_long_request_is_refused(channel: grpc.aio.Channel, path: str) -> None:
+    # A name, or in it an unknown field: an open watch would keep it.
+    data = b"\x0a\x80\x80\x01" + b"a" * 16_384
+    refusal = await refused(call(channel, path, data))
+    assert refusal.message == "at most 16,384 bytes"
+
+
 async def test_health_of_what_is_not_served_is_not_found(channel: grpc.aio.Channel) -> None:
     request = health_pb2.HealthCheckRequest(service="x")
     refusal = await refused(call(channel, CHECK, request.SerializeToString()))

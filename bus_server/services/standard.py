@@ -24,6 +24,9 @@ from bus_server.status import abort
 
 #: Open streams of these services, over all callers. Each costs about 30 KB.
 MAX_STREAMS = 2_000
+#: Bytes of a request: there are names in it. An open Watch keeps it, and a response of reflection
+#: holds it.
+MAX_REQUEST_BYTES = 16 * 1024
 
 
 class Standard:
@@ -114,6 +117,8 @@ class Standard:
 def _parse(kind: type[Message], data: bytes | None) -> Message:
     if data is None:
         raise ValidationFailed(("", "the call carries no request"))
+    if len(data) > MAX_REQUEST_BYTES:
+        raise ValidationFailed(("", f"at most {MAX_REQUEST_BYTES:,} bytes"))
     try:
         request = kind.FromString(data)
     except DecodeError:
