@@ -79,7 +79,7 @@ def plan(seed: int, number: int, method: Method, cast: Cast) -> Call:
         count = rng.choice((0, 1, 1, 1, 2, 3, 5))
     elif streamed:
         count = rng.choice((0, 2, 3))
-    hostility = rng.choice((0.0, 0.05, 0.1, 0.2, 0.4, 1.0))
+    hostility = rng.choice((0.0, 0.0, 0.02, 0.05, 0.2, 1.0))
     caller, metadata = _caller(rng, cast, method)
     values = Values(rng, cast, method, caller=_own_name(caller, cast), hostility=hostility)
     requests = [_request(rng, method, cast, values) for _ in range(count)]

@@ -14,7 +14,9 @@ from tests.refusals import CONTRACT
 
 #: Bytes of metadata up to which gRPC takes it; beyond it refuses some, beyond 16 KiB all.
 _METADATA = 8 * 1024
-#: Codes of which no call may end, and nothing within one.
+#: How a call ends that its caller cancelled, or gave too little time.
+_OWN = (Code.CANCELLED, Code.DEADLINE_EXCEEDED)
+#: Codes that no call may end with, nor anything in its responses.
 _BUGS = (Code.UNKNOWN.value[0], Code.INTERNAL.value[0])
 
 
@@ -27,6 +29,9 @@ def fault(call: Call, ending: Ending) -> str:
             return wrong
     if ending.code is Code.OK:
         return "OK, although it was sent no request" if call.misfit and not call.requests else ""
+    if ending.code in _OWN and not call.must_end:
+        # The caller's own, although the server's details may have come at that very moment.
+        return ""
     told = f"{ending.code.name} {ending.reason}: {ending.message[:300]}"
     if ending.reason:
         code, _ = CONTRACT.get(ending.reason, (None, None))
@@ -76,9 +81,6 @@ def _statuses(message: Message) -> Iterator[Status]:
 def _allowed_bare(call: Call, ending: Ending) -> bool:
     """Whether this error may come without details: it is not of ThreadBus's making."""
     match ending.code:
-        case Code.CANCELLED | Code.DEADLINE_EXCEEDED:
-            # By the caller; or by gRPC, when its short deadline is over as the call begins.
-            return not call.must_end
         case Code.RESOURCE_EXHAUSTED:
             # gRPC's own limits. That of the client's on responses is a fault of the server's.
             sizes = [len(request) for request in call.requests]
