@@ -1,5 +1,6 @@
 """scripts/fuzz: a short run with a fixed seed finds nothing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +35,28 @@ def test_a_server_that_is_not_there_is_wrong_usage() -> None:
     )
     assert done.returncode == 2
     assert "no call to 127.0.0.1:1 succeeds" in done.stderr
+
+
+_SHOW_CALLS = """
+from calls import plan
+from cast import Cast
+from methods import all_methods
+
+methods, cast = all_methods(), Cast(6, 0, "operator", ["epoch"], ["page"])
+print([plan(6, number, methods[number % len(methods)], cast) for number in range(300)])
+"""
+
+
+@pytest.mark.slow
+def test_a_seed_and_a_number_make_the_same_call_in_any_process() -> None:
+    shown = {
+        subprocess.run(
+            [sys.executable, "-c", _SHOW_CALLS],
+            cwd=FUZZ.parent,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(shown) == 1

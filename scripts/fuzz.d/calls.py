@@ -119,7 +119,7 @@ def _request(rng: Random, method: Method, cast: Cast, values: Values) -> bytes:
     build(request, rng, values)
     if rng.random() < 0.004:
         return _large(rng, request, cast)
-    data = request.SerializeToString()
+    data = request.SerializeToString(deterministic=True)
     return wire.damage(data, rng) if rng.random() < 0.25 else data
 
 
@@ -133,7 +133,7 @@ def _large(rng: Random, request: Message, cast: Cast) -> bytes:
         return data[: size - 3] if rng.random() < 0.2 else data
     if request.ByteSize() > LARGEST * 2:
         request.Clear()
-    return request.SerializeToString()
+    return request.SerializeToString(deterministic=True)
 
 
 def _ends(method: Method, data: bytes) -> bool:

@@ -41,6 +41,13 @@ class Cast:
     page_tokens: list[str] = field(default_factory=list)
 
     @property
+    def operator(self) -> tuple[tuple[str, str], ...]:
+        """What the operator's calls carry; nothing where the operator is not known."""
+        if not self.operator_token:
+            return ()
+        return (("authorization", f"Bearer {self.operator_token}"),)
+
+    @property
     def agents(self) -> list[str]:
         return [f"f{self._sign}-{at}" for at in range(AGENTS)]
 
@@ -78,7 +85,9 @@ class Cast:
         posts = BusServiceStub(channel)
         for name in self.agents:
             await agents.RegisterAgent(
-                agent.RegisterAgentRequest(agent=name, token=self.token(name)), timeout=TIMEOUT
+                agent.RegisterAgentRequest(agent=name, token=self.token(name)),
+                metadata=self.operator,
+                timeout=TIMEOUT,
             )
         for at, name in enumerate([*self.threads, self.large_thread]):
             for who in range(at, at + 4):
@@ -101,19 +110,22 @@ class Cast:
                     timeout=TIMEOUT,
                 )
             self.epochs.append(joined.cursor.epoch)
-        async for page_token in _page_tokens(self, agents, threads):
+        async for page_token in _page_tokens(self, metadata, agents, threads):
             self.page_tokens.append(page_token)
 
 
 async def _page_tokens(
-    cast: Cast, agents: AgentServiceStub, threads: ThreadServiceStub
+    cast: Cast,
+    metadata: tuple[tuple[str, str], ...],
+    agents: AgentServiceStub,
+    threads: ThreadServiceStub,
 ) -> AsyncIterator[str]:
     """Page tokens as the server gives them, of each listing that anyone may ask for."""
-    for pages in (
-        await agents.ListAgents(agent.ListAgentsRequest(page_size=3), timeout=TIMEOUT),
-        await threads.ListThreads(thread.ListThreadsRequest(page_size=3), timeout=TIMEOUT),
-        await threads.ListParticipants(
-            thread.ListParticipantsRequest(thread=cast.threads[0], page_size=2), timeout=TIMEOUT
-        ),
+    participants = thread.ListParticipantsRequest(thread=cast.threads[0], page_size=2)
+    for call, request in (
+        (agents.ListAgents, agent.ListAgentsRequest(page_size=3)),
+        (threads.ListThreads, thread.ListThreadsRequest(page_size=3)),
+        (threads.ListParticipants, participants),
     ):
-        yield pages.next_page_token
+        page = await call(request, metadata=metadata, timeout=TIMEOUT)
+        yield page.next_page_token

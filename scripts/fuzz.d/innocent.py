@@ -35,6 +35,7 @@ class Innocent:
         self._token = cast.token(self._name)
         self._agents, self._threads = AgentServiceStub(channel), ThreadServiceStub(channel)
         self._bus = BusServiceStub(channel)
+        self._operator = cast.operator
         self._metadata = (("authorization", f"Bearer {self._token}"),)
         self._posted: list[tuple[int, str]] = []
         self._waited: list[tuple[int, str]] = []
@@ -63,7 +64,7 @@ class Innocent:
     async def _enter(self) -> None:
         """Register, create the thread and post the first messages."""
         request = RegisterAgentRequest(agent=self._name, token=self._token)
-        await self._agents.RegisterAgent(request, timeout=TIMEOUT)
+        await self._agents.RegisterAgent(request, metadata=self._operator, timeout=TIMEOUT)
         create = CreateThreadRequest(thread=self._thread)
         await self._threads.CreateThread(create, metadata=self._metadata, timeout=TIMEOUT)
         await self._post_some()

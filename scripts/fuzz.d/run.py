@@ -103,7 +103,7 @@ async def _channels(address: str) -> AsyncIterator[list[grpc.aio.Channel]]:
 async def _fuzz(seed: int, numbers: Sequence[int], address: str, server: OwnServer | None) -> Run:
     run = Run(seed, numbers, server)
     async with _channels(address) as (own, *channels):
-        innocent = Innocent(own, Cast(seed, -1))
+        innocent = Innocent(own, Cast(seed, -1, server.operator_token if server else ""))
         async with innocent.at_work():
             await run.work(channels)
         run.findings += innocent.faults
@@ -132,8 +132,11 @@ async def _health_faults(channel: grpc.aio.Channel) -> list[str]:
 
 
 @contextlib.contextmanager
-def _own_server() -> Iterator[OwnServer]:
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, OwnServer(Path(folder)) as server:
+def _own_server(flags: Sequence[str]) -> Iterator[OwnServer]:
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
+        OwnServer(Path(folder), flags) as server,
+    ):
         yield server
 
 
@@ -195,7 +198,9 @@ examples:
   scripts/fuzz --calls 500 --seed 7      the same 500 calls each time
   scripts/fuzz --seed 7 --only 123       one call of them, as a finding names it
   scripts/fuzz --seed 7 --only 100-131   those around it, when it needs company
-  scripts/fuzz --server 127.0.0.1:7420   a server that runs; it keeps the threads and agents"""
+  scripts/fuzz --server 127.0.0.1:7420   a server that runs; it keeps the threads and agents
+  scripts/fuzz -- --auth required        a server that requires tokens
+  scripts/fuzz -- --max-open-waits 2 --max-anonymous-waits 2 --max-queued-posts 20"""
 
 
 def main() -> int:
@@ -216,13 +221,14 @@ def main() -> int:
     )
     parser.add_argument("--server", metavar="HOST:PORT", help="a running server to call")
     parser.add_argument("--verbose", action="store_true", help="tell how the calls ended, by RPC")
+    parser.add_argument("flags", nargs="*", help="after --: flags of its own server")
     given = parser.parse_args()
     if given.only is not None and given.seed is None:
         parser.error("--only needs the --seed that the calls were made from")
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     numbers = range(given.calls) if given.only is None else given.only
     began = time.monotonic()
-    with contextlib.nullcontext() if given.server else _own_server() as server:
+    with contextlib.nullcontext() if given.server else _own_server(given.flags) as server:
         address = given.server or server.address
         try:
             run = asyncio.run(_fuzz(seed, numbers, address, server))

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -29,10 +30,10 @@ _ERROR = re.compile(
 
 
 class OwnServer:
-    """A server process with default flags, over a database of its own."""
+    """A server process over a database of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._process = ServerProcess(folder / "bus.db")
+    def __init__(self, folder: Path, flags: Sequence[str]) -> None:
+        self._process = ServerProcess(folder / "bus.db", *flags)
         self._read = 0
         #: Bytes of memory: when it had started, and then each time it was asked.
         self.sizes: list[int] = []
