@@ -1,0 +1,37 @@
+"""The process of an attack: attacker.py NAME PORT SECONDS.
+
+It prepares, prints `ready`, waits for a line, attacks, and prints what it did in JSON.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import sys
+
+from catalogue import ATTACKS
+from target import Target
+
+#: Below the innocent agent's, who is on the same core: what is measured there is the server.
+_NICE = 10
+
+
+def main() -> None:
+    name, port, seconds = sys.argv[1:]
+    os.nice(_NICE)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    def wait() -> None:
+        print("ready", flush=True)
+        if not sys.stdin.readline():
+            sys.exit("not told to begin")
+
+    outcome = ATTACKS[name].run(Target(int(port), float(seconds), wait))
+    print(json.dumps(dataclasses.asdict(outcome)), flush=True)
+    # Connections end with the process; a library need not say goodbye.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

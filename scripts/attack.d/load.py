@@ -1,0 +1,180 @@
+"""Raw loads over several connections: calls kept open or in flight, and frames sprayed."""
+
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from http2 import WIDEST, Call, Connection
+from target import Target
+
+#: Seconds before a connection that the server ended is opened again: a flood of connections would
+#: be another attack.
+_RECONNECT = 0.02
+#: Seconds between looks at all connections.
+_LOOK = 0.02
+
+
+@dataclass(slots=True)
+class Load:
+    """What a load came to."""
+
+    #: Calls opened; those that were answered, with success or an error; those that were reset.
+    opened: int = 0
+    answered: int = 0
+    reset: int = 0
+    #: Connections that the server ended.
+    dropped: int = 0
+    #: Bytes of requests that the server let in.
+    uploaded: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.opened:,} calls, {self.answered:,} answered"]
+        if self.reset:
+            parts.append(f"{self.reset:,} reset")
+        if self.uploaded > 2**20:
+            parts.append(f"{self.uploaded / 2**20:,.0f} MiB sent")
+        if self.dropped:
+            parts.append(f"{self.dropped:,} connections dropped")
+        return ", ".join(parts)
+
+
+def keep(
+    target: Target,
+    next_call: Callable[[], Call],
+    *,
+    in_flight: int,
+    connections: int = 4,
+    at_once: int | None = None,
+    rate: float = float("inf"),
+    window: int = WIDEST,
+) -> Load:
+    """Keep `in_flight` calls open over all connections until the time is over.
+
+    The first `at_once` of them, by default all, are opened at once, further ones, and those in
+    place of calls that the server ended, as many a second as `rate` says. `window`: bytes of each
+    answer that are taken, by default all. A connection has at most as many calls open as the
+    server's settings allow.
+    """
+    load = Load()
+    share = -(-in_flight // connections)
+    allowance = _Allowance(in_flight if at_once is None else at_once, rate)
+
+    def handle(connection: Connection) -> None:
+        connection.receive()
+        if connection.settled and not connection.ended:
+            room = min(share, connection.max_streams) - len(connection.open)
+            for _ in range(allowance.take(room)):
+                connection.start(next_call())
+                load.opened += 1
+
+    def left(connection: Connection) -> None:
+        load.answered += connection.answers
+        load.reset += connection.resets
+        load.uploaded += connection.uploaded
+
+    load.dropped = _run(
+        target, lambda: Connection(target.port, window=window), connections, handle, left
+    )
+    return load
+
+
+class _Allowance:
+    """How many may be opened: some, and from then on so many a second."""
+
+    def __init__(self, first: int, rate: float) -> None:
+        self._most = self._left = float(max(first, 1))
+        self._rate = rate
+        self._last = time.monotonic()
+
+    def take(self, wanted: int) -> int:
+        """Of those wanted, how many may be opened now."""
+        if self._rate == float("inf"):
+            return max(wanted, 0)
+        now = time.monotonic()
+        self._left = min(self._most, self._left + (now - self._last) * self._rate)
+        self._last = now
+        granted = max(min(wanted, int(self._left)), 0)
+        self._left -= granted
+        return granted
+
+
+def spray(
+    target: Target,
+    next_chunk: Callable[[Connection], bytes | bytearray],
+    *,
+    connections: int = 4,
+    acknowledging: int | None = None,
+) -> int:
+    """Send chunks of frames through every connection, as fast as they go, until the time is over.
+
+    Only the first `acknowledging` connections, by default all, say that they know the server's
+    settings. Returns the connections that the server ended.
+    """
+    count = 0
+
+    def connect() -> Connection:
+        nonlocal count
+        count += 1
+        number = (count - 1) % connections
+        return Connection(target.port, acknowledge=acknowledging is None or number < acknowledging)
+
+    def handle(connection: Connection) -> None:
+        connection.receive()
+        if connection.pending < 64 * 1024:
+            connection.send(next_chunk(connection))
+
+    return _run(target, connect, connections, handle, lambda _: None, spraying=True)
+
+
+def _run(
+    target: Target,
+    connect: Callable[[], Connection],
+    count: int,
+    handle: Callable[[Connection], None],
+    left: Callable[[Connection], None],
+    *,
+    spraying: bool = False,
+) -> int:
+    """Drive `count` connections until the time is over; those that end are opened again.
+
+    `handle` is called for one that has something to read, for one that has room to write, if it
+    wants to or is `spraying`, and for each now and then; `left` for each that is done with.
+    """
+    poll = select.epoll()
+    by_file: dict[int, Connection] = {}
+    due: list[float] = [0.0] * count
+    dropped, looked = 0, 0.0
+    while (remaining := target.left()) > 0:
+        now = time.monotonic()
+        while due and due[0] <= now:
+            due.pop(0)
+            try:
+                connection = connect()
+            except OSError:
+                due.append(now + _RECONNECT)
+                break
+            by_file[connection.socket.fileno()] = connection
+            poll.register(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        ready = [by_file[file] for file, _ in poll.poll(min(remaining, _LOOK))]
+        if now > looked + _LOOK:
+            ready, looked = list(by_file.values()), now
+        for connection in ready:
+            handle(connection)
+            connection.flush()
+            file = connection.socket.fileno()
+            if connection.ended:
+                dropped += 1
+                left(connection)
+                poll.unregister(file)
+                del by_file[file]
+                connection.close()
+                due.append(now + _RECONNECT)
+            else:
+                writes = spraying or connection.wants_to_write
+                poll.modify(file, select.EPOLLIN | (select.EPOLLOUT if writes else 0))
+    for connection in by_file.values():
+        left(connection)
+        connection.close()
+    poll.close()
+    return dropped
