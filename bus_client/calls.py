@@ -221,7 +221,7 @@ class Calls:
         for pause in backoff(0.1, 2.0):
             last_start = deadline if in_doubt else deadline - enough
             # Connecting first tells «never sent» from «no answer».
-            if not await self._connections.ready(last_start):
+            if not await self._connections.enter(last_start):
                 error = Unreachable(f"{self._identity.server} does not answer.", code="UNAVAILABLE")
                 break
             left = min(deadline - loop.time(), _ATTEMPT)
@@ -234,6 +234,8 @@ class Calls:
                 if not self._closed or _by_caller():
                     raise
                 error = Unreachable(_CLOSED, code="CANCELLED")
+            finally:
+                self._connections.leave()
             unknown = isinstance(error, (Unreachable, InternalError))
             in_doubt = in_doubt or unknown
             stranger = isinstance(error, Unauthenticated)

@@ -21,7 +21,8 @@ from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 if TYPE_CHECKING:
     from threadbus.v1.bus_service_pb2_grpc import BusServiceAsyncStub
 
-# Streams on one connection, unless the server takes fewer. Proxies take 100 or more.
+# Streams on one connection, unless the server takes fewer, and unary calls of one client under way.
+# Proxies take 100 or more; a server refuses calls while it still clears away as many as it takes.
 _MOST_STREAMS = 100
 
 _lock = threading.Lock()
@@ -53,6 +54,7 @@ class Connections:
         self._server = server
         #: For unary calls. Connects with the first one.
         self.unary = open_channel(server)
+        self._places = asyncio.Semaphore(_MOST_STREAMS)
         #: By number, from 1. One that is empty is kept for the next stream.
         self._channels: dict[int, _StreamChannel] = {}
         self._most = _MOST_STREAMS
@@ -71,14 +73,26 @@ class Connections:
                     self._most = min(limits.max_streams or _MOST_STREAMS, _MOST_STREAMS)
                     self._learned = True
 
-    async def ready(self, deadline: float) -> bool:
-        """Whether unary calls can be sent by `deadline`, on the loop's clock; False if closed."""
+    async def enter(self, deadline: float) -> bool:
+        """Wait until a unary call can be sent; say `leave` when it is answered.
+
+        False: it cannot by `deadline`, on the loop's clock, or this is closed.
+        """
         try:
             async with asyncio.timeout_at(deadline):
-                await self.unary.channel_ready()
+                await self._places.acquire()
+                try:
+                    await self.unary.channel_ready()
+                except BaseException:
+                    self.leave()
+                    raise
         except (TimeoutError, grpc.aio.UsageError):  # the latter when it is closed
             return False
         return True
+
+    def leave(self) -> None:
+        """A unary call is answered."""
+        self._places.release()
 
     def open(self, start: Callable[[BusServiceAsyncStub], Stream]) -> Stream:
         """Starts a stream on a connection that has room for it; counted there until it ends."""

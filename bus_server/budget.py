@@ -19,7 +19,8 @@ class Budget:
     """A number of bytes. Takers beyond it wait in turn, caller by caller.
 
     The last quarter is for callers that hold nothing: whatever one caller does, another's next call
-    finds room. All calls come from the loop's thread.
+    finds room. Of that they get what they ask for as long as anything is left, so that in all one
+    call more than there is room for may be held. All calls come from the loop's thread.
     """
 
     def __init__(self, max_bytes: int, *, timeout: float, what: str) -> None:
@@ -49,10 +50,10 @@ class Budget:
 
     def take_now(self, caller: str, size: int) -> bool:
         """Take bytes, if that can be done without waiting."""
-        held, left = self._held.get(caller, 0), self._left - size
-        if left < 0 or (held and (self._waiting or left < self._reserve)):
+        held = self._held.get(caller, 0)
+        if (held and self._waiting) or not self._fits(held, size):
             return False
-        self._left = left
+        self._left -= size
         self._held[caller] = held + size
         return True
 
@@ -95,8 +96,8 @@ class Budget:
         if size < 0 and self._waiting:
             self._serve()
 
-    def _fits(self, caller: str, size: int) -> bool:
-        return size <= self._left - (self._reserve if caller in self._held else 0)
+    def _fits(self, held: int, size: int) -> bool:
+        return self._left - size >= self._reserve if held else self._left > 0
 
     def _serve(self) -> None:
         """Give those who wait what there is, each caller in turn."""
@@ -106,7 +107,7 @@ class Budget:
             for caller, queue in list(self._waiting.items()):
                 while queue and queue[0][1].cancelled():
                     self._leave(queue, queue[0])
-                if queue and not self._fits(caller, queue[0][0]):
+                if queue and not self._fits(self._held.get(caller, 0), queue[0][0]):
                     continue
                 del self._waiting[caller]
                 if queue:

@@ -239,3 +239,11 @@ async def test_a_command_has_a_second_connection_only_to_wait(
     assert await run("read", name) == 1
     assert await run("agents") == 1
     assert await run("wait", name, "--as", f"{name}-me", "--timeout", "5") == 2
+
+
+@pytest.mark.slow
+async def test_any_number_of_calls_may_be_made_at_once(server: ServerProcess, name: str) -> None:
+    """More than a server takes on a connection, none of which may be repeated in doubt."""
+    async with BusClient(server.address) as bus:
+        made = (bus.create_thread(f"{name}-{number}") for number in range(1_500))
+        assert len(await asyncio.gather(*made)) == 1_500

@@ -65,8 +65,8 @@ async def test_many_large_messages_are_read_in_several_pages(
 async def test_more_than_a_thousand_messages_are_read_in_several_pages(
     server: ServerProcess, bus: BusStub, thread: str, newest: bool
 ) -> None:
-    await asyncio.gather(*(Peer(bus).post(thread) for _ in range(1_100)))
     async with BusClient(server.address) as client:
+        await asyncio.gather(*(client.thread(thread).post("x") for _ in range(1_100)))
         handle = client.thread(thread)
         seqs = [m.seq for m in await handle.messages(limit=1_050, newest=newest)]
         assert seqs == list(range(51, 1_101) if newest else range(1, 1_051))

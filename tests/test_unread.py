@@ -96,18 +96,12 @@ async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_brings_back(
     server = start_server("--max-frame-bytes", str(4 * MIB), "--request-timeout", "0.2")
     async with connected(server.address, name) as client:
         await fill(client.bus, name)
-        request = wait_request([name]).SerializeToString()
-        async with (
-            RawConnection(server.address, window=WINDOW) as one,
-            RawConnection(server.address, window=WINDOW) as other,
-        ):
-            for _ in range(4):
-                one.call(WAIT, request)
-                other.call(WAIT, request)
-            await until(lambda: len(one.ended) + len(other.ended) >= 4)
-            refusal = await refused(
-                client.bus.ListMessages(ListMessagesRequest(thread=name), timeout=5)
-            )
+        unread = [client.bus.WaitMessages(wait_request([name])) for _ in range(3)]
+        for wait in unread:
+            await wait.read()
+            await wait.read()  # and no more
+        for _ in range(3):
+            refusal = await refused(client.bus.WaitMessages(wait_request([name])))
             assert refusal.reason == "STORE_BUSY"
             assert refusal.retry_delay
 

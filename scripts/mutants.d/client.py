@@ -160,4 +160,15 @@ SABOTAGES = [
         ],
         ["tests/test_cli_doctor.py::test_it_leaves_no_thread_behind"],
     ),
+    Sabotage(
+        "a client makes any number of calls on its connection at a time",
+        [
+            Edit(
+                "bus_client/connections.py",
+                "self._places = asyncio.Semaphore(_MOST_STREAMS)",
+                "self._places = asyncio.Semaphore(1 << 20)",
+            )
+        ],
+        ["tests/test_sdk_connections.py::test_any_number_of_calls_may_be_made_at_once"],
+    ),
 ]
