@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 #: Seconds between two times.
-INTERVAL = 10.0
+INTERVAL = 5.0
 #: Bytes that the process must have more than it had at its smallest.
 WORTH_IT = 32 * 1024 * 1024
 

@@ -180,6 +180,24 @@ async def test_a_connection_that_opens_and_resets_calls_fills_no_memory(
 
 
 @pytest.mark.slow
+async def test_memory_that_is_no_longer_used_goes_back_to_the_system(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client:
+        before = memory(server.pid)
+        async with RawConnection(server.address) as one, RawConnection(server.address) as other:
+            for _ in range(40):
+                for hostile in (one, other):
+                    hostile.begin(POST, UNFINISHED, announced=4 * MIB)
+                # What stays lies between what does not.
+                await client.bus.PostMessage(PostMessageRequest(thread=name, content="x" * 5_000))
+            await until(lambda: one.sent + other.sent > 90 * MIB)
+            await until(lambda: memory(server.pid) > before + 80 * MIB)
+        await until(lambda: memory(server.pid) < before + 40 * MIB, within=30)
+
+
+@pytest.mark.slow
 async def test_large_posts_in_flight_share_the_room_for_requests(
     start_server: StartServer, name: str
 ) -> None:

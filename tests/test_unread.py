@@ -206,16 +206,3 @@ async def test_waits_of_callers_without_a_name_are_counted_together(
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     if isinstance(await again.read(), WaitMessagesResponse):
                         break
-
-
-async def test_memory_that_is_no_longer_used_goes_back_to_the_system(
-    start_server: StartServer, name: str
-) -> None:
-    server = start_server()
-    async with connected(server.address, name) as client:
-        await fill(client.bus, name, 40)
-        before = memory(server.pid)
-        request = ListMessagesRequest(thread=name).SerializeToString()
-        async with unread(server, LIST, request, 40):
-            await until(lambda: memory(server.pid) > before + 60 * MIB)
-        await until(lambda: memory(server.pid) < before + 50 * MIB, within=30)

@@ -168,6 +168,6 @@ SABOTAGES = [
                 "            pass",
             )
         ],
-        [f"{_UNREAD}::test_memory_that_is_no_longer_used_goes_back_to_the_system"],
+        [f"{_ARRIVING}::test_memory_that_is_no_longer_used_goes_back_to_the_system"],
     ),
 ]
