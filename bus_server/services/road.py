@@ -13,6 +13,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from bus_server import turns
 from bus_server.auth import KNOWN_CALLERS, Auth, Caller
 from bus_server.budget import SMALL, Budget
 from bus_server.errors import BusError, Draining, ValidationFailed
@@ -201,8 +202,10 @@ class Road(grpc.GenericRpcHandler):
         caller = await self._auth.identify(_authorization.get(), token_needed=token_needed)
         if caller.own_name:
             self._seen(caller.own_name)
-            return caller
-        return self._by_connection(caller, context.peer())
+        else:
+            caller = self._by_connection(caller, context.peer())
+        turns.share.set(caller.share)
+        return caller
 
     def _by_connection(self, caller: Caller, connection: str) -> Caller:
         """A caller without a name, as one that is told from others by its connection."""

@@ -131,12 +131,12 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            posts = await self._answer(await self._next_batch())\n",
+                "            posts = await self._answer(self._next_batch())\n",
                 "            batch = []\n"
-                "            for item in await self._next_batch():\n"
-                "                if item[1].cancelled():\n"
-                "                    self._bytes -= item[0].size\n"
-                "                    self._queue.task_done()\n"
+                "            for item in self._next_batch():\n"
+                "                if item.answer.cancelled():\n"
+                "                    self._bytes -= item.size\n"
+                "                    self._unanswered -= 1\n"
                 "                else:\n"
                 "                    batch.append(item)\n"
                 "            posts = await self._answer(batch)\n",
