@@ -1,5 +1,6 @@
 """Who calls: tokens, and what each may do."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -14,6 +15,11 @@ from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_HUMAN, Agent
 
 #: Callers remembered by their token's hash, so that a call costs no query.
 KNOWN_CALLERS = 10_000
+
+#: Unknown tokens are refused one at a time, with a pause of so many seconds between two; nobody is
+#: kept for longer than this. Callers who try many tokens would otherwise keep the server busy. A
+#: valid token is never delayed.
+REFUSAL_PAUSE, LONGEST_REFUSAL = 0.005, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,8 @@ class Auth:
         self.required = required
         self._store = store
         self._known: dict[bytes, Caller] = {}
+        #: When the next unknown token is refused, on the monotonic clock.
+        self._next_refusal = 0.0
 
     async def identify(
         self, authorization: str | bytes | None, *, token_needed: bool = True
@@ -101,6 +109,7 @@ class Auth:
     async def _look_up(self, hashed: bytes) -> Caller:
         owner = await self._store.owner(hashed)
         if owner is None:
+            await self._pause()
             raise TokenInvalid(
                 "the token is unknown here; where tokens are required, an operator registers it"
             )
@@ -108,6 +117,14 @@ class Auth:
             kind = AgentKind.ValueType(owner.kind)
             return Caller(owner.agent, kind, ("post", "read"), hashed, owner.expire_time)
         return Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"), hashed)
+
+    async def _pause(self) -> None:
+        """Wait until the next unknown token may be refused."""
+        now = time.monotonic()
+        at = min(max(now, self._next_refusal), now + LONGEST_REFUSAL)
+        self._next_refusal = at + REFUSAL_PAUSE
+        if at > now:
+            await asyncio.sleep(at - now)
 
 
 def need(caller: Caller, scope: str) -> None:
