@@ -12,7 +12,7 @@ from threadbus.v1.message_pb2 import Message
 #: A page of a thread: bytes of messages, rows a filter reads at a time, and how many rows and bytes
 #: it passes over at most.
 PAGE_BYTES = 3 * 1024 * 1024
-PAGE_ROWS = 1_000
+PAGE_ROWS = 250
 PAGE_SCAN = 10_000
 PAGE_SCAN_BYTES = 64 * 1024 * 1024
 

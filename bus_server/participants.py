@@ -1,5 +1,6 @@
 """Who takes part in a thread, who waits there, and how far each one is."""
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: A post is answered with so many recipients at most.
 RECIPIENTS = 100
+#: Of many cursors so many are dealt with before others have a turn.
+STEP = 100
 
 
 class Participants:
@@ -82,7 +85,9 @@ class Participants:
     async def read(self, agent: str, cursors: Sequence[Cursor]) -> None:
         """Take an agent's word for what it has read, where it can be true."""
         heads = await self._store.heads([cursor.thread for cursor in cursors])
-        for cursor in cursors:
+        for at, cursor in enumerate(cursors):
+            if at % STEP == STEP - 1:
+                await asyncio.sleep(0)
             head = heads.get(cursor.thread)
             if head and cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:
                 self._positions.raise_to(agent, cursor.thread, head.epoch, read=cursor.after_seq)

@@ -19,6 +19,7 @@ import aiosqlite
 from bus_server import store
 from bus_server.errors import BusError, StoreBusy, StoreRefused
 from bus_server.store import activity, connections, file, participants, reads, threads, writes
+from bus_server.turns import TurnLock
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread
@@ -28,8 +29,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-#: Threads that read. Reads are short; two keep a long replay from delaying the others.
-READERS = 2
+#: Reads of more rows, and those that may pass over any number of them, are heavy.
+HEAVY = 200
 
 #: Seconds between two looks whether it is our turn to write.
 TURN = 0.0005
@@ -41,7 +42,8 @@ class SqliteStore:
     def __init__(
         self,
         writer: aiosqlite.Connection,
-        readers: Sequence[aiosqlite.Connection],
+        quick: aiosqlite.Connection,
+        heavy: aiosqlite.Connection,
         lock: int,
         epoch: str,
         busy_timeout: float,
@@ -50,8 +52,9 @@ class SqliteStore:
         self._busy_timeout = busy_timeout
         self._writer = writer
         self._lock = lock
-        #: How many queries each reader has to run.
-        self._pending = dict.fromkeys(readers, 0)
+        #: A thread for heavy reads, for which callers take turns, so that these delay no quick one.
+        self._quick, self._heavy = quick, heavy
+        self._heavy_turn = TurnLock()
 
     @classmethod
     async def open(cls, path: Path, *, full_durability: bool, busy_timeout: float) -> "SqliteStore":
@@ -72,12 +75,13 @@ class SqliteStore:
             writer = await aiosqlite.connect(path, isolation_level=None, timeout=busy_timeout)
             opened.append(writer)
             epoch = await _run(writer, connections.set_up_writer, full_durability)
-            for _ in range(READERS):
+            for _ in ("quick", "heavy"):
                 read_only = f"file:{file.quoted(path)}?mode=ro"
                 opened.append(await aiosqlite.connect(read_only, uri=True, isolation_level=None))
                 await _run(opened[-1], connections.set_up_reader)
             lock = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            opened_store = cls(writer, opened[1:], lock, epoch, busy_timeout)
+            _, quick, heavy = opened
+            opened_store = cls(writer, quick, heavy, lock, epoch, busy_timeout)
             await _run(writer, opened_store._upgrade)
         except BaseException as error:
             for connection in reversed(opened):
@@ -89,7 +93,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Close the connections, the writer last: it folds the log into the file."""
-        for reader in self._pending:
+        for reader in (self._quick, self._heavy):
             await reader.close()
         with contextlib.suppress(sqlite3.Error, StoreBusy):
             await _run(self._writer, self._checkpoint)
@@ -189,23 +193,25 @@ class SqliteStore:
             raise connections.meaning(error) from error
 
     async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
-        return await self._read(reads.heads, names)
+        return await self._read(len(names) > HEAVY, reads.heads, names)
 
     async def read(
         self, thread_id: int, after: int, upto: int, max_bytes: int
     ) -> list[tuple[str, bytes]]:
-        return await self._read(reads.read, thread_id, after, upto, max_bytes)
+        heavy = upto - after > HEAVY
+        return await self._read(heavy, reads.read, thread_id, after, upto, max_bytes)
 
     async def page(
         self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
     ) -> store.Page:
-        return await self._read(reads.page, name, after, before, limit, max_bytes, newest)
+        heavy = limit > HEAVY
+        return await self._read(heavy, reads.page, name, after, before, limit, max_bytes, newest)
 
     async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
-        return await self._read(reads.senders, thread_id, seqs)
+        return await self._read(len(seqs) > HEAVY, reads.senders, thread_id, seqs)
 
     async def threads(self, names: Sequence[str]) -> list[Thread]:
-        return await self._read(reads.threads, names)
+        return await self._read(len(names) > HEAVY, reads.threads, names)
 
     async def list_threads(
         self,
@@ -215,51 +221,52 @@ class SqliteStore:
         limit: int,
         after: store.Place | None,
     ) -> list[tuple[Thread, store.Place]]:
-        return await self._read(activity.list_threads, states, prefix, participant, limit, after)
+        return await self._read(
+            True, activity.list_threads, states, prefix, participant, limit, after
+        )
 
     async def participants(
         self, name: str, *, first: Sequence[str] = (), after: str = "", limit: int
     ) -> tuple[store.Head, list[Participant]]:
         return await self._read(
-            participants.participants, name, first=first, after=after, limit=limit
+            limit > HEAVY, participants.participants, name, first=first, after=after, limit=limit
         )
 
     async def entrance(self, join: store.JoinThread, joined: store.Joined) -> store.Entrance | None:
-        return await self._read(threads.entrance, join, joined)
+        return await self._read(True, threads.entrance, join, joined)
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-        return await self._read(participants.unread, agent, limit)
+        return await self._read(True, participants.unread, agent, limit)
 
     async def sightings(self, since: int) -> list[store.Sighting]:
-        return await self._read(participants.sightings, since)
+        return await self._read(True, participants.sightings, since)
 
     async def agent(self, name: str) -> Agent | None:
-        return await self._read(reads.agent, name)
+        return await self._read(False, reads.agent, name)
 
     async def list_agents(self, limit: int, after: str) -> list[Agent]:
-        return await self._read(reads.list_agents, limit, after)
+        return await self._read(limit > HEAVY, reads.list_agents, limit, after)
 
     async def owner(self, token_hash: bytes) -> store.Owner | None:
-        return await self._read(reads.owner, token_hash)
+        return await self._read(False, reads.owner, token_hash)
 
     async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
-        return await self._read(reads.expire_times, token_hashes)
+        return await self._read(len(token_hashes) > HEAVY, reads.expire_times, token_hashes)
 
     async def _read(
         self,
+        heavy: bool,
         query: Callable[Concatenate[sqlite3.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        # The idlest one: a long query delays only those who come when all are busy.
-        reader = min(self._pending, key=self._pending.__getitem__)
-        self._pending[reader] += 1
         try:
-            return await _run(reader, query, *args, **kwargs)
+            if not heavy:
+                return await _run(self._quick, query, *args, **kwargs)
+            async with self._heavy_turn:
+                return await _run(self._heavy, query, *args, **kwargs)
         except sqlite3.Error as error:
             raise connections.meaning(error) from error
-        finally:
-            self._pending[reader] -= 1
 
 
 async def _run(
