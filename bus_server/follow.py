@@ -262,8 +262,10 @@ class Follow:
         for p in self._positions:
             if p.roster is not None and p.roster.version != p.roster_version:
                 p.roster_version = p.roster.version
-                for update in p.participants_are(await p.roster.read(self._participants)):
-                    await self._tell(WaitMessagesResponse(participants=update))
+                now = await p.roster.read(self._participants)
+                before, p.participants = p.participants, now
+                for frame in p.roster.updates(before):
+                    await self._send(frame)
 
     @property
     def _expires_at(self) -> float | None:

@@ -11,10 +11,11 @@ from bus_server.news import News
 from bus_server.participants import Participants
 from bus_server.tail import Watch
 from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitMessagesResponse
 
 #: Seconds between two looks.
 PACE = 1.0
-#: Participants read at a time.
+#: Participants read at a time, and told in a frame at most.
 PAGE = 1_000
 
 
@@ -27,6 +28,8 @@ class Roster:
         self.watches: set[Watch] = set()
         self._read_version = -1
         self._read: dict[str, Participant] = {}
+        #: By the id of those who were told: who that was, and the frames with what is new since.
+        self._updates: dict[int, tuple[Mapping[str, Participant], list[bytes]]] = {}
         self._reading = asyncio.Lock()
 
     def concerns(self, agents: set[str]) -> bool:
@@ -42,8 +45,30 @@ class Roster:
                 while page:
                     found |= {participant.agent: participant for participant in page}
                     page = await participants.of(self.thread, after=page[-1].agent, limit=PAGE)
-                self._read, self._read_version = found, version
+                self._read, self._read_version, self._updates = found, version, {}
             return self._read
+
+    def updates(self, before: Mapping[str, Participant]) -> Sequence[bytes]:
+        """Frames that tell what is new since an earlier `read` (or nothing), serialised.
+
+        Those who were told the same share them: a change costs as much for one as for all.
+        """
+        key = id(before) if before else 0
+        if key not in self._updates:  # `before` is kept with it: nothing else gets its id
+            self._updates[key] = before, list(self._frames(before))
+        return self._updates[key][1]
+
+    def _frames(self, before: Mapping[str, Participant]) -> Iterator[bytes]:
+        now = self._read
+        changed = [found for name, found in now.items() if before.get(name) != found]
+        left = [name for name in before if name not in now]
+        for at in range(0, max(len(changed), len(left)), PAGE):
+            update = ParticipantUpdate(
+                thread=self.thread,
+                participants=changed[at : at + PAGE],
+                left=left[at : at + PAGE],
+            )
+            yield WaitMessagesResponse(participants=update).SerializeToString()
 
 
 class Rosters:

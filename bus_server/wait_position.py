@@ -1,26 +1,23 @@
 """Where a wait is in one of its threads, and what it has told of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from bus_server.errors import ThreadNotFound
 from bus_server.roster import Roster
 from bus_server.store import Head
 from bus_server.tail import Tail
 from threadbus.v1.agent_pb2 import Participant
-from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitResync
+from threadbus.v1.bus_service_pb2 import WaitResync
 from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
-
-#: A frame tells of so many participants at most.
-FRAME_PARTICIPANTS = 1_000
 
 
 class WaitPosition:
     """Where the wait is in one thread."""
 
     __slots__ = (
-        *("_participants", "after", "asked_after", "asked_epoch", "caught_up", "limit", "name"),
-        *("resync", "roster", "roster_version", "start_seq", "tail", "told"),
+        *("after", "asked_after", "asked_epoch", "caught_up", "limit", "name"),
+        *("participants", "resync", "roster", "roster_version", "start_seq", "tail", "told"),
     )
 
     def __init__(self, name: str, requested: Cursor, tail: Tail, head: Head) -> None:
@@ -35,10 +32,10 @@ class WaitPosition:
         self.told = requested.after_seq
         self.caught_up = False
         self.resync: WaitResync.Reason.ValueType | None = None
-        #: Who takes part, if that is to be told, and which version of it was told last.
+        #: Who takes part, if that is to be told; which version of it was told last, and who in it.
         self.roster: Roster | None = None
         self.roster_version = -1
-        self._participants: Mapping[str, Participant] = {}
+        self.participants: Mapping[str, Participant] = {}
         self.after = requested.after_seq
         if requested.epoch not in ("", head.epoch):
             self.resync = WaitResync.REASON_EPOCH_CHANGED
@@ -95,14 +92,3 @@ class WaitPosition:
             first_seq=1,
             state=self.head.state,
         )
-
-    def participants_are(self, now: Mapping[str, Participant]) -> Iterator[ParticipantUpdate]:
-        """What is new about the participants, bit by bit."""
-        before, self._participants = self._participants, now
-        changed = [found for name, found in now.items() if before.get(name) != found]
-        left = [name for name in before if name not in now]
-        for at in range(0, max(len(changed), len(left)), FRAME_PARTICIPANTS):
-            upto = at + FRAME_PARTICIPANTS
-            yield ParticipantUpdate(
-                thread=self.name, participants=changed[at:upto], left=left[at:upto]
-            )

@@ -53,8 +53,8 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/wait_position.py",
-                '        *("_participants", "after",',
-                '        *("given", "_participants", "after",',
+                '        *("after", "asked_after",',
+                '        *("given", "after", "asked_after",',
             ),
         ],
         ["tests/test_waiting_filters.py"],
