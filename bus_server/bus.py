@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which clearing a deleted thread is tried again.
 PURGE_RETRY = 10.0
+#: Seconds between two steps of it, in which posts have the disk to themselves.
+PURGE_PAUSE = 0.01
 #: A heartbeat tells of so many threads with something unread at most.
 UNREAD = 100
 
@@ -229,8 +231,10 @@ class Bus:
     async def join_thread(self, join: store.JoinThread) -> tuple[store.Joined, store.Entrance]:
         """Enter a thread, and read what is found there."""
         while True:
-            if join.agent and not self._positions.written(join.agent, join.thread.name):
-                await self._checkpoints.save()  # it goes on from what it reported last
+            if join.agent and (found := self._positions.unwritten(join.agent, join.thread.name)):
+                # It goes on from what it reported last.
+                place = join.agent, join.thread.name
+                await self._writer.submit(store.Checkpoint((), {place: found}))
             joined = await self._writer.submit(join)
             entrance = await self._participants.entrance(join, joined)
             if entrance is not None:
@@ -288,8 +292,8 @@ class Bus:
             await self._purge.wait()
             self._purge.clear()
             try:
-                while await self._writer.submit(store.Purge()):
-                    pass
+                while await self._writer.submit(store.Purge()):  # noqa: ASYNC110 - a pause
+                    await asyncio.sleep(PURGE_PAUSE)
             except (StoreFailed, BusError) as error:
                 logger.warning("cannot clear a deleted thread (%s): later", error)
                 self._purge.set()

@@ -9,6 +9,9 @@ from bus_server.presence import Presence
 from bus_server.store import Checkpoint
 from bus_server.writer import Writer
 
+#: Agents and positions written in one transaction at most: some ten milliseconds of the writer's.
+PORTION = 1_000
+
 
 class Checkpoints:
     """Writes presence and positions to the store."""
@@ -23,14 +26,19 @@ class Checkpoints:
         self._one = asyncio.Lock()
 
     async def save(self) -> None:
-        """Write what there is, in one transaction."""
+        """Write what there is: in one transaction, unless there is much."""
         async with self._one:
             self._news.unsaved.clear()
             sightings, positions = self._presence.unsaved(), self._positions.unsaved()
             if not sightings and not positions:
                 return
             try:
-                await self._writer.submit(Checkpoint(sightings, positions))
+                keys = list(positions)
+                for at in range(0, max(len(sightings), len(keys)), PORTION):
+                    upto = at + PORTION
+                    # Not those that were forgotten meanwhile.
+                    portion = {key: positions[key] for key in keys[at:upto] if key in positions}
+                    await self._writer.submit(Checkpoint(sightings[at:upto], portion))
             except BaseException:
                 self._presence.keep(sightings)
                 self._positions.keep()

@@ -30,19 +30,21 @@ class Positions:
         saving = _of(self._saving, agent, thread, epoch)
         return _of(self._unsaved, agent, thread, epoch).up_to(saving.delivered, saving.read)
 
-    def written(self, agent: str, thread: str) -> bool:
-        """Whether the store knows as much of an agent in a thread."""
-        return (agent, thread) not in self._unsaved and (agent, thread) not in self._saving
+    def unwritten(self, agent: str, thread: str) -> Position | None:
+        """Where an agent is in a thread, if the store does not know it yet."""
+        newest = self._unsaved.get((agent, thread)) or self._saving.get((agent, thread))
+        return newest and self.of(agent, thread, newest.epoch)
 
     def forget(self, agent: str, thread: str) -> None:
         """An agent left a thread: should it come back, it begins anew."""
-        key = agent, thread
-        self._unsaved.pop(key, None)
-        if key in self._saving:  # which is being read by those who write it
-            self._saving = {other: self._saving[other] for other in self._saving if other != key}
+        self._unsaved.pop((agent, thread), None)
+        self._saving.pop((agent, thread), None)
 
     def unsaved(self) -> Mapping[tuple[str, str], Position]:
-        """What is to be written. Say `saved` or `keep` when that is done."""
+        """What is to be written. Say `saved` or `keep` when that is done.
+
+        What is forgotten meanwhile vanishes from it.
+        """
         self._saving, self._unsaved = self._unsaved, {}
         return self._saving
 

@@ -1,7 +1,9 @@
 """What is known of agents over the life of servers: checkpoints, restarts, two on one file."""
 
 import asyncio
+import contextlib
 import re
+import sqlite3
 import time
 from datetime import datetime
 from itertools import pairwise
@@ -74,7 +76,7 @@ async def test_a_restart_tells_the_truth(start_server: StartServer, name: str, h
             if how == "stopped":
                 assert server.stop() == 0
             else:
-                await until_written(client, agents)
+                await until_written(server, client, agents["working"])
                 server.kill()
     server.start()
     async with connected(server.address) as client:
@@ -120,12 +122,18 @@ async def test_the_wait_that_a_stop_ended_is_the_last_sign_of_life(
         assert found.last_seen_time.ToMicroseconds() >= while_it_waited
 
 
-async def until_written(client: Connection, agents: dict[str, Caller]) -> None:
-    """Return once all that is known is written: a join waits for what its agent has just read."""
-    agent = agents["working"]
-    thread = agent.name.removesuffix("-working")
-    await beat(client.bus, agent, lease=600, read_cursors=[Cursor(thread=thread, after_seq=0)])
-    await client.threads.JoinThread(JoinThreadRequest(thread=thread), metadata=agent.metadata)
+async def until_written(server: ServerProcess, client: Connection, agent: Caller) -> None:
+    """Return once what is known of all agents by now is written: a checkpoint has this lease."""
+    await beat(client.bus, agent, lease=600)
+    lease_end_time = (time.time() + 500) * 1e6
+
+    def written() -> bool:
+        with contextlib.closing(sqlite3.connect(server.db)) as db:
+            lease = "SELECT lease_end_time FROM presence WHERE agent = ?"
+            row = db.execute(lease, (agent.name,)).fetchone()
+        return row is not None and row[0] > lease_end_time
+
+    await until(written)
 
 
 async def test_work_that_was_handed_out_before_a_restart_ends_when_it_is_answered(

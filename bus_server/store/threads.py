@@ -17,9 +17,9 @@ from threadbus.v1.thread_pb2 import (
     ThreadState,
 )
 
-#: What is cleared of a deleted thread at a time: some milliseconds of the writer's.
-PURGE_ROWS = 2_000
-PURGE_BYTES = 4 * 1024 * 1024
+#: What is cleared of a deleted thread at a time: a few milliseconds of the writer's.
+PURGE_ROWS = 500
+PURGE_BYTES = 1024 * 1024
 
 
 def create_thread(tx: Transaction, command: store.CreateThread) -> Thread:

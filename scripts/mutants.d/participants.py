@@ -64,7 +64,7 @@ SABOTAGES = [
         "participants frames miss who left",
         [
             Edit(
-                "bus_server/wait_position.py",
+                "bus_server/roster.py",
                 "left = [name for name in before if name not in now]",
                 "left = list[str]()",
             )
@@ -98,8 +98,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/bus.py",
-                "            await self._checkpoints.save()  # it goes on from",
-                "            pass  # it goes on from",
+                "{(join.agent, join.thread.name): found}",
+                "{}",
             )
         ],
         [
