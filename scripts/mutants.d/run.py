@@ -16,6 +16,7 @@ import batches
 import budgets
 import client
 import edits
+import fairness
 import participants
 import posts
 import presence
@@ -33,7 +34,7 @@ COPIED = ("bus_client", "bus_server", "protos", "scripts", "tests", "pyproject.t
 
 _ROOMS = (
     *(wakeups, posts, edits, waits, presence, participants, tokens, roads, client, batches),
-    *(budgets, small_requests, standard),
+    *(budgets, fairness, small_requests, standard),
 )
 SABOTAGES = [sabotage for room in _ROOMS for sabotage in room.SABOTAGES]
 

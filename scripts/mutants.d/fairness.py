@@ -1,0 +1,105 @@
+"""Broken promises about callers who share a server."""
+
+from sabotage import Edit, Sabotage
+
+_WRITER, _TESTS = "bus_server/writer.py", "tests/test_fairness.py"
+
+SABOTAGES = [
+    Sabotage(
+        "posts are stored in the order they came, whoever posts them",
+        [Edit(_WRITER, "self._queue.put(turns.share.get(), ", 'self._queue.put("", ')],
+        [
+            f"{_TESTS}::test_callers_posts_are_stored_in_turns_each_callers_in_its_order",
+            f"{_TESTS}::test_a_post_waits_for_nobodys_large_batches",
+        ],
+    ),
+    Sabotage(
+        "a call works on nobody's behalf",
+        [Edit("bus_server/services/road.py", "        turns.share.set(caller.share)\n", "")],
+        [f"{_TESTS}::test_an_agents_post_is_stored_before_what_another_has_queued"],
+    ),
+    Sabotage(
+        "a transaction takes all that is queued",
+        [Edit(_WRITER, "while self._queue and cost < BATCH_COST:", "while self._queue:")],
+        [f"{_TESTS}::test_a_post_waits_for_nobodys_large_batches"],
+    ),
+    Sabotage(
+        "one caller's full queue shuts all others out",
+        [Edit(_WRITER, "RESERVE, MODEST = 1 / 4, 1 / 32", "RESERVE, MODEST = -1.0, 1 / 32")],
+        [f"{_TESTS}::test_one_caller_may_fill_the_queue_and_another_still_finds_room"],
+    ),
+    Sabotage(
+        "the reserve for others has no end",
+        [Edit(_WRITER, "RESERVE, MODEST = 1 / 4, 1 / 32", "RESERVE, MODEST = 1e9, 1 / 32")],
+        [f"{_TESTS}::test_the_reserve_for_others_has_an_end"],
+    ),
+    Sabotage(
+        "heavy reads are served in the order they came",
+        [
+            Edit(
+                "bus_server/turns.py",
+                "self._queue.put(share.get(), turn)",
+                'self._queue.put("", turn)',
+            )
+        ],
+        [f"{_TESTS}::test_callers_take_turns_in_heavy_reads"],
+    ),
+    Sabotage(
+        "who leaves while it waits for its turn keeps it",
+        [
+            Edit(
+                "bus_server/turns.py",
+                "            if not turn.done():  # else the task that waited was cancelled\n",
+                "            if turn.cancelled():\n                return\n            if True:\n",
+            )
+        ],
+        [f"{_TESTS}::test_callers_take_turns_in_heavy_reads"],
+    ),
+    Sabotage(
+        "of many read positions only the first are written",
+        [
+            Edit(
+                "bus_server/checkpoints.py", "keys[at:upto] if key", "keys[:upto] if not at and key"
+            )
+        ],
+        [f"{_TESTS}::test_many_read_positions_are_all_written"],
+    ),
+    Sabotage(
+        "unknown tokens are refused at once, as many as there come",
+        [Edit("bus_server/auth.py", "            await self._pause()\n", "")],
+        [f"{_TESTS}::test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one"],
+    ),
+    Sabotage(
+        "a valid token waits for the unknown ones",
+        [
+            Edit(
+                "bus_server/auth.py",
+                "        owner = await self._store.owner(hashed)\n",
+                "        await self._pause()\n        owner = await self._store.owner(hashed)\n",
+            ),
+            Edit(
+                "bus_server/auth.py",
+                "            await self._pause()\n            raise",
+                "            raise",
+            ),
+        ],
+        [f"{_TESTS}::test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one"],
+    ),
+    Sabotage(
+        "a token that was refused is remembered as unknown",
+        [
+            Edit(
+                "bus_server/auth.py",
+                "        owner = await self._store.owner(hashed)\n",
+                "        if hashed in self.__dict__.setdefault('unknown', set()):\n"
+                "            raise TokenInvalid('unknown')\n"
+                "        owner = await self._store.owner(hashed)\n"
+                "        if owner is None:\n"
+                "            self.__dict__['unknown'].add(hashed)\n",
+            )
+        ],
+        [
+            f"{_TESTS}::test_a_token_that_was_refused_works_once_it_is_registered_at_whichever_server"
+        ],
+    ),
+]
