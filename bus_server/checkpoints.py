@@ -6,7 +6,7 @@ from bus_server.errors import BusError, StoreFailed
 from bus_server.news import News
 from bus_server.positions import Positions
 from bus_server.presence import Presence
-from bus_server.store import Checkpoint
+from bus_server.store import Checkpoint, Position
 from bus_server.writer import Writer
 
 #: Agents and positions written in one transaction at most: some ten milliseconds of the writer's.
@@ -37,7 +37,9 @@ class Checkpoints:
                 for at in range(0, max(len(sightings), len(keys)), PORTION):
                     upto = at + PORTION
                     # Not those that were forgotten meanwhile.
-                    portion = {key: positions[key] for key in keys[at:upto] if key in positions}
+                    portion = {
+                        key: Position(*positions[key]) for key in keys[at:upto] if key in positions
+                    }
                     await self._writer.submit(Checkpoint(sightings[at:upto], portion))
             except BaseException:
                 self._presence.keep(sightings)

@@ -15,7 +15,6 @@ from threadbus.v1.agent_pb2 import (
     PRESENCE_WORKING,
 )
 from threadbus.v1.agent_pb2 import Presence as State
-from threadbus.v1.message_pb2 import Cursor
 
 #: What an agent can say of itself.
 SETTABLE = (PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE, PRESENCE_AWAITING_HUMAN)
@@ -84,4 +83,5 @@ class Heartbeat:
     state: State.ValueType  # UNSPECIFIED: nothing new
     status_text: str
     lease: float | None  # seconds that it may be silent; None: the usual time
-    read_cursors: Sequence[Cursor]
+    #: Thread, seq and epoch of each.
+    read_cursors: Sequence[tuple[str, int, str]]

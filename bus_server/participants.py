@@ -14,7 +14,7 @@ from bus_server.waits import OpenWait, Waits
 from threadbus.v1.agent_pb2 import PRESENCE_WAITING, Participant
 from threadbus.v1.agent_pb2 import Presence as State
 from threadbus.v1.bus_service_pb2 import ThreadUnread
-from threadbus.v1.message_pb2 import Cursor, Message
+from threadbus.v1.message_pb2 import Message
 
 logger = logging.getLogger(__name__)
 
@@ -82,16 +82,19 @@ class Participants:
         self._positions.forget(agent, thread)
         self._news.thread(thread)
 
-    async def read(self, agent: str, cursors: Sequence[Cursor]) -> None:
-        """Take an agent's word for what it has read, where it can be true."""
-        heads = await self._store.heads([cursor.thread for cursor in cursors])
-        for at, cursor in enumerate(cursors):
+    async def read(self, agent: str, cursors: Sequence[tuple[str, int, str]]) -> None:
+        """Take an agent's word for what it has read, where it can be true.
+
+        A cursor is a thread, a seq and an epoch (empty: whichever).
+        """
+        heads = await self._store.heads([thread for thread, _, _ in cursors])
+        for at, (thread, seq, epoch) in enumerate(cursors):
             if at % STEP == STEP - 1:
                 await asyncio.sleep(0)
-            head = heads.get(cursor.thread)
-            if head and cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:
-                self._positions.raise_to(agent, cursor.thread, head.epoch, read=cursor.after_seq)
-                self._presence.read(agent, cursor.thread, cursor.after_seq)
+            head = heads.get(thread)
+            if head and epoch in ("", head.epoch) and seq <= head.seq:
+                self._positions.raise_to(agent, thread, head.epoch, read=seq)
+                self._presence.read(agent, thread, seq)
 
     # ── What it tells ───────────────────────────────────────────────────────────────────────────
 

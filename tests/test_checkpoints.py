@@ -14,7 +14,6 @@ from bus_server.store.interface import Store
 from bus_server.store.sqlite import SqliteStore
 from tests.own_bus import append, opened, running
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_OFFLINE, PRESENCE_UNSPECIFIED, Agent
-from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_pb2 import Thread
 
 T = TypeVar("T")
@@ -55,7 +54,7 @@ async def bus_where_coder_has_read(
         slow = SlowRoad(store, road)
         async with running(cast(Store, slow), settings) as bus:
             slow.arrives.set()
-            read = [Cursor(thread="design", after_seq=1)]
+            read = [("design", 1, "")]
             await bus.heartbeat("coder", Heartbeat(PRESENCE_UNSPECIFIED, "", None, read))
             slow.arrives.clear()
             slow.on_its_way.clear()

@@ -26,7 +26,6 @@ from tests.statements import commits_tried
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_UNSPECIFIED, Agent
 from threadbus.v1.agent_service_pb2 import GetAgentRequest, RegisterAgentRequest
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
-from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, Thread
 
 T = TypeVar("T")
@@ -247,7 +246,7 @@ async def test_many_read_positions_are_all_written(own_store: SqliteStore) -> No
     await own_store.commit([store.AppendMany([append(name, "x") for name in names])])
     async with running(own_store, Settings(checkpoint_interval=3_600)) as bus:
         for agent in agents:
-            cursors = [Cursor(thread=name, after_seq=1) for name in names]
+            cursors = [(name, 1, "") for name in names]
             await bus.heartbeat(agent, Heartbeat(PRESENCE_UNSPECIFIED, "", None, cursors))
         await bus.drain()
     for agent in agents:

@@ -89,7 +89,11 @@ class BusService:
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
         need(caller, "read")
-        cursors = valid.cursors("read_cursors", request.read_cursors, MAX_WAIT_THREADS)
+        # No Cursors: of tuples the garbage collector takes no notice, however many calls wait.
+        cursors = [
+            (cursor.thread, cursor.after_seq, cursor.epoch)
+            for cursor in valid.cursors("read_cursors", request.read_cursors, MAX_WAIT_THREADS)
+        ]
         state = valid.enum("state", request.state, Presence)
         if state and state not in SETTABLE:
             raise ValidationFailed(("state", "WAITING, WORKING, IDLE or AWAITING_HUMAN"))
