@@ -51,6 +51,10 @@ class Turns(Generic[T]):
         line.append((item, cost))
         self._length += 1
 
+    def peek(self) -> T:
+        """Return the next item and leave it. Raises IndexError when there is none."""
+        return self._lines[self._starts[0][2]][0][0]
+
     def next(self) -> T:
         """Take the next item. Raises IndexError when there is none."""
         self._now, _, share = heapq.heappop(self._starts)

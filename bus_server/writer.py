@@ -17,8 +17,9 @@ R = TypeVar("R")
 #: What a command costs: 1, some twenty microseconds, for each post of PostMessages and for each
 #: 4 KiB. One that is a call of its own costs CALL: the event loop has to answer it.
 CALL, COST_BYTES = 8, 4_096
-#: A transaction takes commands until they cost so much: some ten milliseconds of the disk's and of
-#: the event loop's. A caller that has nothing queued waits for the one that runs, and for its own.
+#: A transaction takes commands that cost so much, or one that costs more: some ten milliseconds of
+#: the disk's and of the event loop's. A caller that has nothing queued waits for the one that runs,
+#: and for its own.
 BATCH_COST = 512
 
 #: One caller may fill the queue. Others then still find room in a reserve on top of it, a fourth of
@@ -163,7 +164,7 @@ class Writer:
     def _next_batch(self) -> list[_Queued]:
         batch: list[_Queued] = []
         cost = 0
-        while self._queue and cost < BATCH_COST:
+        while self._queue and (not batch or cost + self._queue.peek().cost <= BATCH_COST):
             batch.append(self._queue.next())
             cost += batch[-1].cost
         if not self._queue:

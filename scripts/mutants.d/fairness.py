@@ -20,7 +20,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a transaction takes all that is queued",
-        [Edit(_WRITER, "while self._queue and cost < BATCH_COST:", "while self._queue:")],
+        [
+            Edit(
+                _WRITER,
+                "while self._queue and (not batch or cost",
+                "while self._queue and (True or cost",
+            )
+        ],
         [f"{_TESTS}::test_a_post_waits_for_nobodys_large_batches"],
     ),
     Sabotage(
