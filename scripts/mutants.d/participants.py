@@ -98,7 +98,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/bus.py",
-                "{(join.agent, join.thread.name): found}",
+                "{place: found}",
                 "{}",
             )
         ],

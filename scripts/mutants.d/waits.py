@@ -124,8 +124,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/participants.py",
-                'cursor.epoch in ("", head.epoch) and cursor.after_seq <= head.seq:',
-                'cursor.epoch in ("", head.epoch):',
+                'epoch in ("", head.epoch) and seq <= head.seq:',
+                'epoch in ("", head.epoch):',
             ),
         ],
         ["tests/test_threads_joining.py::test_a_heartbeat_past_the_head_is_ignored"],

@@ -84,14 +84,14 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            posts = await self._answer(await self._next_batch())\n",
-                "            self._batch = await self._next_batch()\n"
+                "            posts = await self._answer(self._next_batch())\n",
+                "            self._batch = self._next_batch()\n"
                 "            posts = await self._answer(self._batch)\n",
             ),
             Edit(
                 "bus_server/writer.py",
                 "        await self._tell(commit)\n",
-                "        if not all(answer.cancelled() for _, answer in self._batch):\n"
+                "        if not all(queued.answer.cancelled() for queued in self._batch):\n"
                 "            await self._tell(commit)\n",
             ),
         ],
