@@ -1,5 +1,7 @@
 """gRPC's health and reflection: hostile requests are refused, and leave nothing in the log."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +11,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.conftest import StartServer
+from tests.connections import connected
+from tests.patience import until_known
 from tests.refusals import refused
 from tests.serving import ServerProcess
 
@@ -86,3 +90,28 @@ async def test_reflection_leaves_out_what_it_does_not_know_of_a_request(
         assert reflection_pb2.ServerReflectionResponse.FromString(response).HasField(
             "list_services_response"
         )
+
+
+@pytest.mark.slow
+async def test_the_open_streams_of_all_callers_are_counted(start_server: StartServer) -> None:
+    server = start_server()
+    request = health_pb2.HealthCheckRequest(service="made up").SerializeToString()
+    async with contextlib.AsyncExitStack() as channels:
+        watches: list[Any] = []
+        for _ in range(4):
+            connection = await channels.enter_async_context(connected(server.address))
+            channel: Any = connection.channel
+            watches += [channel.unary_stream(WATCH)(request) for _ in range(500)]
+            await asyncio.gather(*(watch.read() for watch in watches[-500:]))
+        refusal = await refused(channel.unary_stream(WATCH)(request))
+        assert refusal.reason == "QUOTA_EXCEEDED"
+        assert await channel.unary_unary(CHECK)(b"")
+        watches[0].cancel()
+
+        async def room() -> bool:
+            watch = channel.unary_stream(WATCH)(request)
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                return bool(await watch.read())
+            return False
+
+        await until_known(room)

@@ -34,4 +34,15 @@ SABOTAGES = [
         ["tests/test_log.py"],
         timeout=20,
     ),
+    Sabotage(
+        "streams of health and reflection are not counted",
+        [
+            Edit(
+                "bus_server/services/standard.py",
+                "if self._streams >= MAX_STREAMS:",
+                "if False:",
+            )
+        ],
+        ["tests/test_standard_services.py::test_the_open_streams_of_all_callers_are_counted"],
+    ),
 ]
