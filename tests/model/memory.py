@@ -76,15 +76,20 @@ class Memory:
                 self.presence[agent].is_handed(history.thread.name, messages[-1].seq)
 
     def save_positions(self) -> None:
-        """What was not written is: when its agent joins its thread, and when the server stops."""
-        for (agent, _), position in self.unsaved.items():
+        """What was not written is, when the server stops."""
+        for agent, thread in list(self.unsaved):
+            self.save_position(agent, thread)
+        self.unsaved.clear()
+
+    def save_position(self, agent: str, thread: str) -> None:
+        """How far an agent is in a thread is written, if it takes part, as it joins it anew."""
+        if position := self.unsaved.get((agent, thread)):
             history = self.histories[position.epoch]
             if agent in history.members:
                 join_time = history.members[agent].join_time
                 history.participate(
                     agent, join_time, delivered=position.delivered, read=position.read
                 )
-        self.unsaved.clear()
 
     def participants(self, history: History, actual: Sequence[Participant]) -> list[Participant]:
         """Who takes part, by name. Presence, and who waits, is taken from `actual`."""

@@ -49,8 +49,7 @@ class ThreadAnswers(Memory):
     def JoinThread(
         self, request: JoinThreadRequest, caller: str, actual: object
     ) -> JoinThreadResponse | Refusal:
-        if (caller, request.thread) in self.unsaved:
-            self.save_positions()
+        self.save_position(caller, request.thread)
         history = self.threads.get(request.thread)
         created = history is None
         joined = learned(actual, JoinThreadResponse)
