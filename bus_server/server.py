@@ -22,7 +22,7 @@ from bus_server.bus import Bus
 from bus_server.errors import BusError, StoreFailed, StoreRefused
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.arrivals import Arrivals
-from bus_server.services.road import Road
+from bus_server.services.road import Authorization, Road
 from bus_server.services.standard import Standard
 from bus_server.settings import MAX_CALL_BYTES, Settings
 from bus_server.store import SetOperatorToken
@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 #: Bytes that gRPC takes in of a request that nobody reads yet.
 LOOKAHEAD = 16 * 1024
+
+#: Calls that no handler has taken up yet.
+MAX_PENDING = 8_000
 
 #: A drained server says why it refuses until nobody has called for so many seconds, so many times
 #: at most.
@@ -76,9 +79,11 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         # to megabytes on a fast connection; a request that is read gets all the window it needs.
         ("grpc.http2.lookahead_bytes", LOOKAHEAD),
         ("grpc.http2.bdp_probe", 0),
-        # Else of a thousand calls that come at once some are refused at random.
-        ("grpc.server.max_pending_requests", 1_000_000),
-        ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
+        # Calls that no handler has taken up yet, over all connections, beyond which more and more
+        # are refused, and all. With the default of 1,000 some of those that come at once would be;
+        # without any, connections that come and go would leave theirs behind.
+        ("grpc.server.max_pending_requests", MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING + MAX_PENDING // 4),
     ]
 
 
@@ -161,7 +166,7 @@ async def serve(settings: Settings) -> None:
     settings, reach = resolve(settings)
     check_free(settings)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
-    server = grpc.aio.server(options=channel_options(settings))
+    server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
     try:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError as error:
@@ -214,6 +219,8 @@ async def _run(
     standard = Standard(arrivals, unread, names)
     road.add_handlers(standard.handlers())
     server.add_generic_rpc_handlers((road,))
+    for service_name, handlers in road.in_lines_of_their_own().items():
+        server.add_registered_method_handlers(service_name, handlers)
     for name in ("", *names):
         await standard.health.set(name, _SERVING)
     tasks = [*bus.tasks(), asyncio.create_task(memory.give_back())]

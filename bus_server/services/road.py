@@ -30,9 +30,27 @@ _LARGE = frozenset(
     )
 )
 
+#: Room for a large answer while it is made: as it is read, put together, and serialised.
+MAKING = 3 * MAX_CALL_BYTES
+
 #: What the call at hand carries as `authorization` metadata. Asking its context for the metadata
 #: would convert all of it once more, 3 % of a post.
 _authorization: ContextVar[str | bytes | None] = ContextVar("authorization", default=None)
+
+
+class Authorization(grpc.aio.ServerInterceptor):
+    """Keeps what each call carries as `authorization` for its handler."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        for key, value in handler_call_details.invocation_metadata or ():
+            if key == "authorization":
+                _authorization.set(value)
+                break
+        return await continuation(handler_call_details)
 
 
 class Road(grpc.GenericRpcHandler):
@@ -83,12 +101,15 @@ class Road(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        metadata = handler_call_details.invocation_metadata or ()
-        for key, value in metadata:
-            if key == "authorization":
-                _authorization.set(value)
-                break
         return self._handlers.get(handler_call_details.method)
+
+    def in_lines_of_their_own(self) -> Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]:
+        """Methods, by service, that gRPC takes up calls of whatever waits for the others.
+
+        Of each line it takes up one call in each round of the event loop.
+        """
+        service, method = "threadbus.v1.BusService", "PostMessage"
+        return {service: {method: self._handlers[f"/{service}/{method}"]}}
 
     def _unary(
         self, method: MethodDescriptor, call: Callable[..., Awaitable[Message]]
@@ -104,9 +125,9 @@ class Road(grpc.GenericRpcHandler):
                 arrival = Arrival(self._arrivals, context, caller.share)
                 request = parse(await arrival.receive())
                 if large:
-                    if not self._unread.take_now(caller.share, MAX_CALL_BYTES):
-                        await self._unread.take(caller.share, MAX_CALL_BYTES)
-                    room = MAX_CALL_BYTES
+                    if not self._unread.take_now(caller.share, MAKING):
+                        await self._unread.take(caller.share, MAKING)
+                    room = MAKING
                 answering = call(request, caller)
                 del request  # the call keeps what it needs
                 answer = (await answering).SerializeToString()
