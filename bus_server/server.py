@@ -1,6 +1,7 @@
 """Composition root: build, start, drain, stop."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -225,6 +226,7 @@ async def _run(
         await standard.health.set(name, _SERVING)
     tasks = [*bus.tasks(), asyncio.create_task(memory.give_back())]
     await server.start()
+    _collect_less()
     started()
 
     stopping = asyncio.create_task(stop.wait())
@@ -248,6 +250,17 @@ async def _run(
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _collect_less() -> None:
+    """Have Python's collector leave alone what stays, and look at the rest less often.
+
+    It went through all waits, positions and recent messages again and again, which took 4 % of a
+    post's time, and up to a second at once.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 async def _drain(bus: Bus, settings: Settings) -> None:
