@@ -14,7 +14,6 @@ from ipaddress import ip_address
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2
 
 from bus_server import memory
 from bus_server.auth import Auth, operator_token, token_hash
@@ -42,8 +41,6 @@ MAX_PENDING = 8_000
 LINGER, LINGERS = 0.1, 10
 #: Seconds in which the last streams end.
 GRACE = 1.0
-
-_SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class ServeError(Exception):
@@ -222,8 +219,6 @@ async def _run(
     server.add_generic_rpc_handlers((road,))
     for service_name, handlers in road.in_lines_of_their_own().items():
         server.add_registered_method_handlers(service_name, handlers)
-    for name in ("", *names):
-        await standard.health.set(name, _SERVING)
     tasks = [*bus.tasks(), asyncio.create_task(memory.give_back())]
     await server.start()
     _collect_less()
@@ -235,7 +230,7 @@ async def _run(
         logger.critical("a task of the server's ended: stopping", exc_info=task.exception())
 
     # Order matters: no new calls, then every wait ends, then what was posted is answered.
-    await standard.health.enter_graceful_shutdown()
+    standard.health.stop()
     road.draining = True
     await _drain(bus, settings)
     # Callers who were just answered are calling again. Until they have heard of the draining they

@@ -10,10 +10,10 @@ import grpc
 import pytest
 
 from tests.peers import Peer
-from tests.serving import BusStub, ServerProcess, ThreadStub
+from tests.refusals import refused
+from tests.serving import BusStub, ServerProcess
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
-from threadbus.v1.thread_service_pb2 import GetThreadRequest
 
 #: Posts of one test: large enough that half of one would be seen, many enough to queue.
 POSTS = {f"request {n}": f"{n} " * 20_000 for n in range(60)}
@@ -88,9 +88,9 @@ async def test_posts_of_a_client_that_vanishes_are_stored_whole_or_not_at_all(
 
 
 async def test_posts_go_on_when_their_callers_leave_while_they_are_queued(
-    server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str
+    server: ServerProcess, bus: BusStub, thread: str
 ) -> None:
-    anyone, look = Peer(bus), GetThreadRequest(thread=thread)
+    anyone, empty = Peer(bus), PostMessageRequest(thread=thread)
     async with anyone.wait(thread) as frames:
         await frames.until("caught_up")
         with locked(server.db):
@@ -98,9 +98,9 @@ async def test_posts_go_on_when_their_callers_leave_while_they_are_queued(
                 bus.PostMessage(PostMessageRequest(thread=thread, content=request_id))
                 for request_id in POSTS
             ]
-            await threads.GetThread(look)  # what was sent before it is queued by then
+            await refused(bus.PostMessage(empty))  # what was sent before it is queued by then
             assert all(call.cancel() for call in calls)
-            await threads.GetThread(look)  # and cancelled by then
+            await refused(bus.PostMessage(empty))  # and cancelled by then
         live = await frames.messages(len(POSTS))
     assert [message.seq for message in live] == list(range(1, len(POSTS) + 1))
     assert sorted(message.content for message in live) == sorted(POSTS)

@@ -5,6 +5,7 @@ Added the way grpcio has it, they would read requests of any length, and any num
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,47 @@ MAX_STREAMS = 2_000
 MAX_REQUEST_BYTES = 16 * 1024
 
 
+class Health:
+    """How the services are, as the health protocol tells it.
+
+    grpcio's servicer holds a lock while it writes: one caller that does not read its Watch kept all
+    others waiting, and the server from stopping.
+    """
+
+    def __init__(self, services: Sequence[str]) -> None:
+        """`services`: those that are served from now on; the empty one is the server."""
+        self._serving = dict.fromkeys(services, True)
+        #: Set when one of them changes, and another one put in its place.
+        self._changed = asyncio.Event()
+
+    def stop(self) -> None:
+        """They are served no more."""
+        self._serving = dict.fromkeys(self._serving, False)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def status(self, service: str) -> HealthCheckResponse.ServingStatus.ValueType | None:
+        """How a service is; None: there is no such."""
+        serving = self._serving.get(service)
+        if serving is None:
+            return None
+        return HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
+
+    async def statuses(
+        self, service: str
+    ) -> AsyncIterator[HealthCheckResponse.ServingStatus.ValueType]:
+        """How a service is, now and whenever that changes, for ever."""
+        told = None
+        while True:
+            changed, status = self._changed, self.status(service)
+            if status is None:
+                status = HealthCheckResponse.SERVICE_UNKNOWN
+            if status != told:
+                yield status
+            told = status
+            await changed.wait()
+
+
 class Standard:
     """Health and reflection, for anybody: neither needs a token."""
 
@@ -37,7 +79,7 @@ class Standard:
         self._arrivals = arrivals
         self._unread = unread
         self._streams = 0
-        self.health = health.aio.HealthServicer()
+        self.health = Health(["", *services])
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         self._reflection = reflection.aio.ReflectionServicer(names)
 
@@ -45,9 +87,7 @@ class Standard:
         """By the method's path."""
         return {
             f"/{health.SERVICE_NAME}/Check": grpc.stream_unary_rpc_method_handler(self._check),
-            f"/{health.SERVICE_NAME}/Watch": grpc.stream_stream_rpc_method_handler(
-                self._watch, response_serializer=HealthCheckResponse.SerializeToString
-            ),
+            f"/{health.SERVICE_NAME}/Watch": grpc.stream_stream_rpc_method_handler(self._watch),
             f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": (
                 grpc.stream_stream_rpc_method_handler(self._reflect)
             ),
@@ -59,16 +99,20 @@ class Standard:
         except BusError as refusal:
             error = refusal.without_traceback()
         else:
-            response = await self.health.Check(request, context)
-            return bytes(response.SerializeToString())
+            status = self.health.status(request.service)
+            if status is not None:
+                answer: bytes = HealthCheckResponse(status=status).SerializeToString()
+                return answer
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service}")
         return await abort(context, error)
 
     async def _watch(self, _: object, context: Context) -> None:
         try:
             with self._open_stream():
                 request = await self._only(HealthCheckRequest, context)
-                await self.health.Watch(request, context)
-            return
+                async for status in self.health.statuses(request.service):
+                    response = HealthCheckResponse(status=status)
+                    await context.write(response.SerializeToString())
         except BusError as refusal:
             error = refusal.without_traceback()
         await abort(context, error)
