@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Streams on one connection, unless the server takes fewer, and unary calls of one client under way.
 # Proxies take 100 or more; a server refuses calls while it still clears away as many as it takes.
 _MOST_STREAMS = 100
+
+# Seconds after which a server that did not say is asked again.
+_ASK_AGAIN = 5.0
 
 _lock = threading.Lock()
 #: The open streams of this process, by server and number of the connection. Held with `_lock`.
@@ -58,20 +61,27 @@ class Connections:
         #: By number, from 1. One that is empty is kept for the next stream.
         self._channels: dict[int, _StreamChannel] = {}
         self._most = _MOST_STREAMS
-        self._learned = False
+        self._ask_again = 0.0  # when to ask for it, on the loop's clock
         self._learning = asyncio.Lock()
 
     async def learn_limits(self, ask: Callable[[], Awaitable[GetServerInfoResponse]]) -> None:
         """Asks the server once how many calls it takes on one connection.
 
-        When it does not answer, it is taken for one that takes as many as usual, until next time.
+        When it does not answer, it is taken for one that takes as many as usual, for some seconds.
         """
+        clock = asyncio.get_running_loop().time
         async with self._learning:
-            if not self._learned:
-                with suppress(BusError):
-                    limits = (await ask()).limits
-                    self._most = min(limits.max_streams or _MOST_STREAMS, _MOST_STREAMS)
-                    self._learned = True
+            if clock() < self._ask_again:
+                return
+            self._ask_again = math.inf
+            try:
+                limits = (await ask()).limits
+                self._most = min(limits.max_streams or _MOST_STREAMS, _MOST_STREAMS)
+            except BusError:
+                self._ask_again = clock() + _ASK_AGAIN
+            except BaseException:
+                self._ask_again = 0.0
+                raise
 
     async def enter(self, deadline: float) -> bool:
         """Wait until a unary call can be sent; say `leave` when it is answered.

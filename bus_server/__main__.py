@@ -35,8 +35,8 @@ _POSITIVE = _Seconds(min=0, min_open=True, max=_DAY)
 _SECONDS = _Seconds(min=0, max=_DAY)
 _COUNT = click.IntRange(1, 2**31 - 1)
 _BYTES = click.IntRange(1, MAX_MESSAGE_BYTES)
-#: At least one of the largest requests and answers must fit.
-_BUDGET = click.IntRange(MAX_CALL_BYTES, 2**40)
+#: A few of the largest requests and answers must fit.
+_BUDGET = click.IntRange(4 * MAX_CALL_BYTES, 2**40)
 
 
 def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:

@@ -1,6 +1,7 @@
 """Bytes that all callers share, given out so that none of them can keep the others from theirs."""
 
 import asyncio
+import math
 from collections import deque
 from typing import TypeAlias
 
@@ -32,7 +33,8 @@ class Budget:
         """
         self._left = max_bytes
         self._reserve = max_bytes // 4
-        self._timeout = timeout
+        #: Seconds after which a taker gives up, unless it says otherwise.
+        self.timeout = timeout
         self._what = what
         self._held: dict[str, int] = {}
         #: By caller, the one whose turn is next first.
@@ -57,23 +59,28 @@ class Budget:
         self._held[caller] = held + size
         return True
 
-    async def take(self, caller: str, size: int) -> None:
-        """Take bytes, waiting for them. Raises StoreBusy when too many wait, or it takes too long.
+    async def take(self, caller: str, size: int, timeout: float | None = None) -> None:
+        """Take bytes, waiting for them. Being cancelled takes nothing.
 
-        Being cancelled takes nothing.
+        Args:
+            timeout: seconds after which to give up, when not as usual; infinite: never.
+
+        Raises:
+            StoreBusy: it takes too long; or too many wait, and none for the same caller more.
         """
         if self.take_now(caller, size):
             return
         if self._waiting_count >= MAX_WAITING:
-            raise StoreBusy(f"too many calls wait for room for {self._what}")
+            self._refuse_one(caller)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append((size, turn))
         self._waiting_count += 1
         try:
-            async with asyncio.timeout(self._timeout):
+            seconds = self.timeout if timeout is None else timeout
+            async with asyncio.timeout(seconds if seconds < math.inf else None):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.give(caller, size)
             else:
                 self._give_up(caller, (size, turn))
@@ -118,6 +125,17 @@ class Budget:
                     served = True
                 if queue:  # at the end: the others come first now
                     self._waiting[caller] = queue
+
+    def _refuse_one(self, caller: str) -> None:
+        """Refuse the newest waiter of the caller with most, or this caller if it has as many."""
+        queue = max(self._waiting.values(), key=len)
+        error = StoreBusy(f"too many calls wait for room for {self._what}")
+        if len(queue) <= len(self._waiting.get(caller, ())) + 1:
+            raise error
+        waiter = queue[-1]
+        self._leave(queue, waiter)
+        if not waiter[1].done():
+            waiter[1].set_exception(error)
 
     def _give_up(self, caller: str, waiter: _Waiter) -> None:
         queue = self._waiting.get(caller)

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
-from bus_server.errors import BusError, ThreadNotFound, TokenExpired
+from bus_server.budget import SMALL
+from bus_server.errors import BusError, StoreBusy, ThreadNotFound, TokenExpired
 from bus_server.participants import Participants
 from bus_server.roster import Rosters
 from bus_server.settings import MAX_MESSAGE_BYTES
@@ -33,6 +34,9 @@ FRAME_MESSAGES = 1_000
 #: A filter looks at so many messages at a time: half a millisecond of the event loop's.
 FILTER_MESSAGES = 250
 
+#: Seconds to wait for room for a frame before looking whether the wait is over.
+ROOM_PATIENCE = 0.25
+
 #: Keepalives are sent in ticks of at most so many seconds: with ten thousand idle waits a hundred
 #: at once cost a quarter of what a hundred wake-ups of the server do.
 TICK = 0.5
@@ -41,8 +45,15 @@ TICK = 0.5
 class Outlet(Protocol):
     """Where a wait's frames go."""
 
-    async def room(self, size: int) -> None:
-        """Return once there is room for a frame of about so many bytes. Raises StoreBusy."""
+    @property
+    def patience(self) -> float:
+        """Seconds after which there is no use in waiting for room."""
+
+    async def room(self, size: int, timeout: float | None = None) -> None:
+        """Return once there is room for a frame of about so many bytes.
+
+        Raises StoreBusy when there was none within `timeout` seconds.
+        """
 
     def send(self, frame: bytes) -> Awaitable[None]:
         """Send a WaitMessagesResponse, serialised; done when the next one is wanted."""
@@ -55,7 +66,8 @@ class Follow:
     """One WaitMessages call."""
 
     __slots__ = (
-        *("_clock", "_cursors", "_cut", "_deadline", "_delivered", "_expire_time", "_filter"),
+        *("_clock", "_cramped_since", "_cursors", "_cut", "_deadline", "_delivered"),
+        *("_expire_time", "_filter"),
         *("_include_participants", "_keepalive_at", "_keepalive_interval", "_last_pass"),
         *("_limited", "_max_messages", "_max_wait", "_max_wait_at", "_min_messages", "_open"),
         *("_outlet", "_participants", "_positions", "_recent", "_rosters", "_store"),
@@ -100,6 +112,7 @@ class Follow:
         self._expire_time = 0  # as it was looked at last
         self._last_pass = False
         self._keepalive_at = 0.0
+        self._cramped_since = 0.0  # since when there was no room for a frame; 0: there was
 
     async def run(self, tails: Tails) -> None:
         """Send every frame, `started` to `ending`. Raises ThreadNotFound, and QuotaExceeded."""
@@ -194,11 +207,12 @@ class Follow:
         for p in self._positions:
             if p.after < p.target:
                 # Only the frame is kept while it is being written, not what it was made of.
+                before = p.after
                 frame = await self._next_frame(p)
                 if frame is not None:
                     await self._send(frame)
                     del frame
-                moved = True
+                moved = moved or p.after > before
             if not p.caught_up and p.after >= p.start_seq:
                 p.caught_up = True
                 await self._tell(WaitMessagesResponse(caught_up=p.tell()))
@@ -212,9 +226,12 @@ class Follow:
         most = FRAME_MESSAGES if self._filter.everything else FILTER_MESSAGES
         thread_id, upto = p.head.thread_id, min(p.target, p.after + most)
         messages, size = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
-        # First the room: a wait that nobody reads must not fill the memory, and let go again only
-        # what it has in hand.
-        await self._outlet.room(size if messages else MAX_MESSAGE_BYTES)
+        size = size if messages else MAX_MESSAGE_BYTES
+        if size > SMALL:
+            # First the room: a wait that nobody reads must not fill the memory.
+            if not await self._has_room(size):
+                return None
+            messages, _ = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
         if not messages:
             rows = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
             if not rows:
@@ -226,6 +243,23 @@ class Follow:
         if frame is None:
             self._outlet.close()
         return frame
+
+    async def _has_room(self, size: int) -> bool:
+        """Wait a little for room: the wait may have to end, or to say that it is still there.
+
+        Raises StoreBusy when there was none for long.
+        """
+        try:
+            await self._outlet.room(size, ROOM_PATIENCE)
+        except StoreBusy:
+            now = self._clock()
+            self._cramped_since = self._cramped_since or now
+            if now > self._cramped_since + self._outlet.patience:
+                raise
+            await asyncio.sleep(ROOM_PATIENCE / 10)  # it may have been refused at once
+            return False
+        self._cramped_since = 0.0
+        return True
 
     async def _frame(
         self, p: WaitPosition, thread_id: int, messages: Sequence[Message]

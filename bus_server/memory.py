@@ -1,44 +1,40 @@
 """Memory that is no longer used goes back to the system."""
 
 import asyncio
+import contextlib
 import ctypes
-import functools
+import itertools
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 #: Seconds between two times.
 INTERVAL = 5.0
-#: Bytes that the process must have more than it had at its smallest.
-WORTH_IT = 32 * 1024 * 1024
+#: Bytes by which the process must have grown since the last time, or at every fourth time since
+#: it was smallest.
+WORTH_IT, RARELY = 32 * 1024 * 1024, 4
 
 
-async def give_back() -> None:
-    """Have the allocator give back what is free, for ever, while the process has grown.
+async def trim_forever() -> None:
+    """Have the allocator give back what is free whenever the process has grown.
 
     glibc keeps what is freed between two blocks in use, for minutes: after a burst of large
     requests the process would stay as large as it ever was. Other C libraries do without.
     """
-    trim = _trim()
-    if trim is None:
-        await asyncio.Event().wait()
-        return
     loop = asyncio.get_running_loop()
-    least = _resident()
-    while True:
+    least = last = 0
+    for tick in itertools.count():
         await asyncio.sleep(INTERVAL)
-        if _resident() > least + WORTH_IT:
-            await loop.run_in_executor(None, trim)  # some milliseconds, without Python's lock
-        least = min(least, _resident())
+        # A process without a descriptor or a thread to spare goes on as it is.
+        with contextlib.suppress(OSError, AttributeError, RuntimeError):
+            now = _resident()
+            least = min(least or now, now)
+            if now > last + WORTH_IT or (now > least + WORTH_IT and tick % RARELY == 0):
+                await loop.run_in_executor(None, _trim)  # without Python's lock
+                last = _resident()
 
 
-def _trim() -> Callable[[], object] | None:
-    try:
-        malloc_trim = ctypes.CDLL(None).malloc_trim
-        _resident()
-    except (AttributeError, OSError):
-        return None
-    return functools.partial(malloc_trim, 0)
+def _trim() -> None:
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident() -> int:

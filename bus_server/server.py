@@ -219,7 +219,7 @@ async def _run(
     server.add_generic_rpc_handlers((road,))
     for service_name, handlers in road.in_lines_of_their_own().items():
         server.add_registered_method_handlers(service_name, handlers)
-    tasks = [*bus.tasks(), asyncio.create_task(memory.give_back())]
+    tasks = [*bus.tasks(), asyncio.create_task(memory.trim_forever())]
     await server.start()
     _collect_less()
     started()

@@ -47,7 +47,9 @@ class Frames:
     def __init__(self, take: Callable[[bytes], Awaitable[None]]) -> None:
         self.send = take
 
-    async def room(self, size: int) -> None:
+    patience = 1.0
+
+    async def room(self, size: int, timeout: float | None = None) -> None:
         """There is always room."""
 
     def close(self) -> None:

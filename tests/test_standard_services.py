@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.patience import until_known
+from tests.raw_connection import RawConnection
 from tests.refusals import refused
 from tests.serving import ServerProcess
 
@@ -115,3 +116,22 @@ async def test_the_open_streams_of_all_callers_are_counted(start_server: StartSe
             return False
 
         await until_known(room)
+
+
+@pytest.mark.slow
+async def test_a_watch_that_nobody_reads_holds_up_no_other_and_no_shutdown(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    request = health_pb2.HealthCheckRequest().SerializeToString()
+    async with RawConnection(server.address) as silent:
+        silent.call(WATCH, request)
+        async with connected(server.address) as connection:
+            channel: Any = connection.channel
+            watch = channel.unary_stream(WATCH)(request, timeout=10)
+            statuses = health_pb2.HealthCheckResponse.FromString
+            assert statuses(await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop))
+            told = statuses(await watch.read()).status
+            assert told == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await stopping == 0

@@ -17,6 +17,7 @@ from tests.refusals import refused
 from tests.serving import BusStub, ServerProcess
 from tests.vitals import forget_peak, memory, peak_memory
 from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoRequest,
     ListMessagesRequest,
     PostMessageRequest,
     PostMessagesRequest,
@@ -93,17 +94,21 @@ async def test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served(
 async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_brings_back(
     start_server: StartServer, name: str
 ) -> None:
-    server = start_server("--max-frame-bytes", str(4 * MIB), "--request-timeout", "0.2")
+    server = start_server("--max-frame-bytes", str(16 * MIB), "--request-timeout", "1")
     async with connected(server.address, name) as client:
         await fill(client.bus, name)
-        unread = [client.bus.WaitMessages(wait_request([name])) for _ in range(3)]
+        unread = [client.bus.WaitMessages(wait_request([name])) for _ in range(12)]
         for wait in unread:
             await wait.read()
+        for wait in unread[:11]:
             await wait.read()  # and no more
-        for _ in range(3):
-            refusal = await refused(client.bus.WaitMessages(wait_request([name])))
-            assert refusal.reason == "STORE_BUSY"
-            assert refusal.retry_delay
+        refusal = await refused(client.bus.WaitMessages(wait_request([name])))
+        assert refusal.reason == "STORE_BUSY"
+        assert refusal.retry_delay
+        # Small answers need no room.
+        await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=5)
+        small = ListMessagesRequest(thread=name, after_seq=12)
+        assert not (await client.bus.ListMessages(small, timeout=5)).messages
 
 
 async def test_posts_whose_answers_nobody_reads_are_not_kept(

@@ -20,9 +20,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 #: A request of so many bytes costs this many times as many while it is handled: as it is parsed,
 #: and as what becomes of it.
 COPIES = 2
-#: Seconds that a request may take to arrive though others wait. On one machine or in one building
-#: the largest takes less.
-PATIENCE = 0.025
+#: Seconds that a request may take to arrive though others wait: one of several of its caller, and
+#: its only one. In one building the largest takes less.
+PATIENCE, LONG = 0.1, 1.0
 #: Seconds without a request after which a stream counts as idle, and makes room for others.
 IDLE = 3.0
 
@@ -55,28 +55,38 @@ class Arrivals:
     def make_room(self) -> None:
         """Somebody waits: have requests that are in no hurry make room, now and until nobody does.
 
-        For anybody streams that have long been idle, and for a caller that holds nothing the oldest
-        request of the caller that has most on their way, unless it is its only one.
+        For a caller that holds nothing, the oldest stream that has long been idle; else the oldest
+        request of the caller that has most on their way, or one that has been on its way for long.
+        Who holds some has only idle streams of its own make room.
         """
         if self._crowded is not None:
             return
         loop = asyncio.get_running_loop()
-        now = loop.time()
         staying = [arrival for arrival in self._reading if arrival.refusal is None]
-        counts = Counter(arrival.caller for arrival in staying)
         waiting = self.budget.waiting
         for caller in waiting[len(self._reading) - len(staying) :]:
-            most = max(counts.values(), default=0)
-            for arrival in staying:
-                idle = arrival.stream and arrival.since < now - IDLE
-                slow = arrival.since < now - PATIENCE and counts[arrival.caller] == most > 1
-                if idle or (slow and not self.budget.holds(caller)):
-                    staying.remove(arrival)
-                    counts[arrival.caller] -= 1
-                    arrival.refuse("others waited for the room that this call took up")
-                    break
+            arrival = self._in_no_hurry(staying, caller, loop.time())
+            if arrival is not None:
+                staying.remove(arrival)
+                arrival.refuse("others waited for the room that this call took up")
+            elif not self.budget.holds(caller):
+                break  # there is nothing for the others either
         if waiting:
             self._crowded = loop.call_later(PATIENCE, self._look_again)
+
+    def _in_no_hurry(self, staying: "list[Arrival]", caller: str, now: float) -> "Arrival | None":
+        """What can make room for a caller, if there is such."""
+        if self.budget.holds(caller):
+            return next((a for a in staying if a.caller == caller and a.idle(now)), None)
+        counts = Counter(arrival.caller for arrival in staying)
+        most = max(counts.values(), default=0)
+        slow = [
+            arrival
+            for arrival in staying
+            if (arrival.since < now - PATIENCE and counts[arrival.caller] == most > 1)
+            or arrival.since < now - LONG
+        ]
+        return next((a for a in staying if a.idle(now)), slow[0] if slow else None)
 
     def _look_again(self) -> None:
         self._crowded = None
@@ -114,6 +124,10 @@ class Arrival:
         self.since = 0.0
         #: Why it is not read any more.
         self.refusal: BusError | None = None
+
+    def idle(self, now: float) -> bool:
+        """Whether it is a stream that has rested for long."""
+        return self.stream and self.since < now - IDLE
 
     async def receive(self) -> bytes | None:
         """Read the next request; None: there is none.

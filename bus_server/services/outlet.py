@@ -21,10 +21,19 @@ class Outlet:
         self._write = write
         self._held = 0
 
-    async def room(self, size: int) -> None:
-        """Return once there is room for a frame of about so many bytes. Raises StoreBusy."""
+    @property
+    def patience(self) -> float:
+        """Seconds after which there is no use in waiting for room."""
+        return self._budget.timeout
+
+    async def room(self, size: int, timeout: float | None = None) -> None:
+        """Return once there is room for a frame of about so many bytes.
+
+        Raises StoreBusy when there was none within `timeout` seconds (None: as usual, infinite:
+        never).
+        """
         if size > SMALL and not self._held:
-            await self._budget.take(self._caller, size)
+            await self._budget.take(self._caller, size, timeout)
             self._held = size
 
     def send(self, frame: bytes) -> Awaitable[None]:

@@ -1,6 +1,7 @@
 """Posts: one by one, or many through a stream."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -152,13 +153,15 @@ class PostStream:
         try:
             with self._bus.until_drained(taking):
                 while (response := await self._answers.get()) is not None:
+                    # However long it takes: what was posted must not be told to be refused.
+                    await self._outlet.room(len(response), math.inf)
                     await self._outlet.send(response)
                     self._room.release()
+            await answering
             await asyncio.wait([taking])
         finally:
             taking.cancel()
             answering.cancel()
-        await answering
         if taking.cancelled():
             raise Draining
         taking.result()

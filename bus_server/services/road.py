@@ -30,8 +30,8 @@ _LARGE = frozenset(
     )
 )
 
-#: Room for a large answer while it is made: as it is read, put together, and serialised.
-MAKING = 3 * MAX_CALL_BYTES
+#: Answers that may be large are made so many at a time; each is there three times meanwhile.
+MAKING = 6
 
 #: What the call at hand carries as `authorization` metadata. Asking its context for the metadata
 #: would convert all of it once more, 3 % of a post.
@@ -77,6 +77,9 @@ class Road(grpc.GenericRpcHandler):
         self._seen = seen
         self._arrivals = arrivals
         self._unread = unread
+        self._making = Budget(
+            MAKING * MAX_CALL_BYTES, timeout=unread.timeout, what="making its answer"
+        )
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         #: Callers without a name, by their connection.
         self._nameless: dict[str, Caller] = {}
@@ -119,23 +122,16 @@ class Road(grpc.GenericRpcHandler):
         large = method.name in _LARGE
 
         async def handle(_: object, context: Context) -> bytes:
-            arrival, room = None, 0
+            arrival = None
             try:
                 caller = await self._admit(context, token_needed)
                 arrival = Arrival(self._arrivals, context, caller.share)
                 request = parse(await arrival.receive())
                 if large:
-                    if not self._unread.take_now(caller.share, MAKING):
-                        await self._unread.take(caller.share, MAKING)
-                    room = MAKING
+                    return await self._answer(functools.partial(call, request, caller), context)
                 answering = call(request, caller)
                 del request  # the call keeps what it needs
-                answer = (await answering).SerializeToString()
-                if large and len(answer) > SMALL:  # until the caller has read it
-                    keep, room = len(answer), room - len(answer)
-                    read: Any = functools.partial(self._read, caller.share, keep)
-                    context.add_done_callback(read)
-                return answer
+                return (await answering).SerializeToString()
             except BusError as refusal:
                 error = refusal.without_traceback()
             except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
@@ -143,8 +139,6 @@ class Road(grpc.GenericRpcHandler):
             finally:
                 if arrival is not None:
                     arrival.close()
-                    if room:
-                        self._unread.give(arrival.caller, room)
             await abort(context, error)
 
         return grpc.stream_unary_rpc_method_handler(handle)
@@ -211,6 +205,37 @@ class Road(grpc.GenericRpcHandler):
             await abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(handle)
+
+    async def _answer(self, call: Callable[[], Awaitable[Message]], context: Context) -> bytes:
+        """The answer to a call that may be large, counted until the caller has read it.
+
+        One that there is no room for is not kept until there is: the call, which can be repeated,
+        is made once more then.
+        """
+        caller, held = turns.share.get(), 0
+        try:
+            while True:
+                if not self._making.take_now(caller, MAX_CALL_BYTES):
+                    await self._making.take(caller, MAX_CALL_BYTES)
+                try:
+                    answer = (await call()).SerializeToString()
+                finally:
+                    self._making.give(caller, MAX_CALL_BYTES)
+                size = len(answer) if len(answer) > SMALL else 0
+                if held or not size or self._unread.take_now(caller, size):
+                    break
+                del answer
+                await self._unread.take(caller, size)
+                held = size
+        except BaseException:
+            self._unread.give(caller, held)
+            raise
+        if held:
+            self._unread.change(caller, size - held)
+        if size:
+            read: Any = functools.partial(self._read, caller, size)
+            context.add_done_callback(read)
+        return answer
 
     def _read(self, caller: str, size: int, _: object) -> None:
         """A caller has read a large answer, or never will."""

@@ -4,13 +4,14 @@ Each connection has a thread of its own (aiosqlite's), and each transaction or q
 function run there: one hop, and nothing of another call can come in between.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -264,9 +265,23 @@ class SqliteStore:
             if not heavy:
                 return await _run(self._quick, query, *args, **kwargs)
             async with self._heavy_turn:
-                return await _run(self._heavy, query, *args, **kwargs)
+                # The thread runs it to its end although the caller may leave; nobody else's turn
+                # begins before.
+                return await _to_the_end(_run(self._heavy, query, *args, **kwargs))
         except sqlite3.Error as error:
             raise connections.meaning(error) from error
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """What comes of it; if this is cancelled, that is raised once it is done."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody else will look at it
+        raise
 
 
 async def _run(

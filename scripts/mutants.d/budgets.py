@@ -66,8 +66,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/arrivals.py",
-                "if idle or (slow and not self.budget.holds(caller)):",
-                "if idle:",
+                "counts[arrival.caller] == most > 1)",
+                "counts[arrival.caller] == most > 1 and False)",
             )
         ],
         [f"{_ARRIVING}::test_who_has_most_requests_on_their_way_makes_room_for_one_who_has_none"],
@@ -117,8 +117,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/road.py",
-                "                if large and len(answer) > SMALL:",
-                "                if False:",
+                "size = len(answer) if len(answer) > SMALL else 0",
+                "size = 0",
             )
         ],
         [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
@@ -164,10 +164,21 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/memory.py",
-                "            await loop.run_in_executor(None, trim)",
-                "            pass",
+                "                await loop.run_in_executor(None, _trim)",
+                "                pass",
             )
         ],
         [f"{_ARRIVING}::test_memory_that_is_no_longer_used_goes_back_to_the_system"],
+    ),
+    Sabotage(
+        "who has only one request on its way keeps its room for ever",
+        [
+            Edit(
+                "bus_server/services/arrivals.py",
+                "or arrival.since < now - LONG",
+                "or False",
+            )
+        ],
+        [f"{_ARRIVING}::test_requests_of_many_connections_make_room_for_one_more"],
     ),
 ]

@@ -105,7 +105,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a client does not ask how many calls a connection takes",
-        [Edit(_CONNECTIONS, "            if not self._learned:\n", "            if False:\n")],
+        [
+            Edit(
+                _CONNECTIONS,
+                "            if clock() < self._ask_again:\n",
+                "            if True:\n",
+            )
+        ],
         [
             "tests/test_sdk_connections.py::test_more_waits_than_a_connection_takes_starve_nobody",
         ],
