@@ -3,15 +3,14 @@
 import asyncio
 import contextlib
 import ctypes
-import itertools
+import math
 import os
 from pathlib import Path
 
 #: Seconds between two times.
 INTERVAL = 5.0
-#: Bytes by which the process must have grown since the last time, or at every fourth time since
-#: it was smallest.
-WORTH_IT, RARELY = 32 * 1024 * 1024, 4
+#: Bytes by which the process must have grown since it was smallest.
+WORTH_IT = 32 * 1024 * 1024
 
 
 async def trim_forever() -> None:
@@ -21,16 +20,15 @@ async def trim_forever() -> None:
     requests the process would stay as large as it ever was. Other C libraries do without.
     """
     loop = asyncio.get_running_loop()
-    least = last = 0
-    for tick in itertools.count():
-        await asyncio.sleep(INTERVAL)
+    least = math.inf
+    while True:
         # A process without a descriptor or a thread to spare goes on as it is.
         with contextlib.suppress(OSError, AttributeError, RuntimeError):
             now = _resident()
-            least = min(least or now, now)
-            if now > last + WORTH_IT or (now > least + WORTH_IT and tick % RARELY == 0):
+            least = min(least, now)
+            if now > least + WORTH_IT:
                 await loop.run_in_executor(None, _trim)  # without Python's lock
-                last = _resident()
+        await asyncio.sleep(INTERVAL)
 
 
 def _trim() -> None:
