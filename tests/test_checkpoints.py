@@ -65,7 +65,7 @@ async def with_a_checkpoint_meanwhile(bus: Bus, slow: SlowRoad, asked: Awaitable
     """What is answered, when a checkpoint is written before the store's answer arrives."""
     asking = asyncio.ensure_future(asked)
     await slow.on_its_way.wait()
-    await bus.join_thread(JOIN)  # has written first what the agent has read
+    await bus.drain()  # writes what the agent has read
     slow.arrives.set()
     return await asking
 

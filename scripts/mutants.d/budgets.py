@@ -66,8 +66,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/arrivals.py",
-                "counts[arrival.caller] == most > 1)",
-                "counts[arrival.caller] == most > 1 and False)",
+                "slow[0] if slow else None",
+                "None",
             )
         ],
         [f"{_ARRIVING}::test_who_has_most_requests_on_their_way_makes_room_for_one_who_has_none"],
