@@ -1,4 +1,4 @@
-"""Bytes that all callers share, given out so that none of them can keep the others from theirs."""
+"""A byte budget shared by all callers, with a reserve that no single caller can use up."""
 
 import asyncio
 import math
@@ -7,33 +7,33 @@ from typing import TypeAlias
 
 from bus_server.errors import StoreBusy
 
-#: What is smaller is not counted: counting it would cost more than it takes.
+#: Bytes up to which nothing is counted; counting would cost more than it saves.
 SMALL = 16 * 1024
-#: Takers that may wait at a time. One that waits costs as much as a call does.
+#: Requests that may wait at a time; each holds a call open.
 MAX_WAITING = 4_096
 
-#: How many bytes somebody waits for, and what tells that they are given.
+#: The bytes requested, and a future that is resolved when they are granted.
 _Waiter: TypeAlias = "tuple[int, asyncio.Future[None]]"
 
 
 class Budget:
-    """A number of bytes. Takers beyond it wait in turn, caller by caller.
+    """A number of bytes. Requests beyond it wait, round-robin over callers.
 
-    The last quarter is for callers that hold nothing: whatever one caller does, another's next call
-    finds room. Of that they get what they ask for as long as anything is left, so that in all one
-    call more than there is room for may be held. All calls come from the loop's thread.
+    The last quarter is reserved for callers that hold nothing, so that one caller cannot block the
+    others. Such a caller gets its bytes while any are left, so the total may be exceeded by one
+    request. Not thread-safe: call it on the event loop's thread.
     """
 
     def __init__(self, max_bytes: int, *, timeout: float, what: str) -> None:
         """
         Args:
-            max_bytes: how many there are.
-            timeout: seconds after which a taker gives up.
-            what: what they are bytes of, for the error that it then gets.
+            max_bytes: the size of the budget.
+            timeout: seconds that `take` waits by default.
+            what: what the bytes are for, used in error messages.
         """
         self._left = max_bytes
         self._reserve = max_bytes // 4
-        #: Seconds after which a taker gives up, unless it says otherwise.
+        #: Seconds that `take` waits by default.
         self.timeout = timeout
         self._what = what
         self._held: dict[str, int] = {}
@@ -43,15 +43,15 @@ class Budget:
 
     @property
     def waiting(self) -> list[str]:
-        """The callers that wait, those that hold nothing first."""
+        """Returns the waiting callers, those that hold nothing first."""
         return sorted(self._waiting, key=self.holds)
 
     def holds(self, caller: str) -> bool:
-        """Whether a caller has any."""
+        """Returns whether a caller holds any bytes."""
         return caller in self._held
 
     def take_now(self, caller: str, size: int) -> bool:
-        """Take bytes, if that can be done without waiting."""
+        """Take bytes without waiting. Returns whether there was room."""
         held = self._held.get(caller, 0)
         if (held and self._waiting) or not self._fits(held, size):
             return False
@@ -60,13 +60,13 @@ class Budget:
         return True
 
     async def take(self, caller: str, size: int, timeout: float | None = None) -> None:
-        """Take bytes, waiting for them. Being cancelled takes nothing.
+        """Take bytes, waiting for them if needed. Takes nothing when cancelled.
 
         Args:
-            timeout: seconds after which to give up, when not as usual; infinite: never.
+            timeout: seconds to wait; None: the default, infinite: no limit.
 
         Raises:
-            StoreBusy: it takes too long; or too many wait, and none for the same caller more.
+            StoreBusy: there was no room in time, or too many requests are waiting.
         """
         if self.take_now(caller, size):
             return
@@ -89,11 +89,11 @@ class Budget:
             raise
 
     def give(self, caller: str, size: int) -> None:
-        """Give bytes back."""
+        """Release bytes."""
         self.change(caller, -size)
 
     def change(self, caller: str, size: int) -> None:
-        """Take as many more, even if there is no room for them, or give back as many (negative)."""
+        """Change what a caller holds by `size` bytes, whether or not there is room."""
         self._left -= size
         held = self._held.get(caller, 0) + size
         if held:
@@ -107,7 +107,7 @@ class Budget:
         return self._left - size >= self._reserve if held else self._left > 0
 
     def _serve(self) -> None:
-        """Give those who wait what there is, each caller in turn."""
+        """Grant waiting requests that fit, round-robin over callers."""
         served = True
         while served:
             served = False
@@ -123,11 +123,14 @@ class Budget:
                     self.change(caller, size)
                     turn.set_result(None)
                     served = True
-                if queue:  # at the end: the others come first now
+                if queue:  # at the end, so that the other callers are next
                     self._waiting[caller] = queue
 
     def _refuse_one(self, caller: str) -> None:
-        """Refuse the newest waiter of the caller with most, or this caller if it has as many."""
+        """Refuse the newest request of the caller with the most waiting.
+
+        Raises StoreBusy when that is `caller` itself.
+        """
         queue = max(self._waiting.values(), key=len)
         error = StoreBusy(f"too many calls wait for room for {self._what}")
         if len(queue) <= len(self._waiting.get(caller, ())) + 1:
@@ -140,7 +143,7 @@ class Budget:
     def _give_up(self, caller: str, waiter: _Waiter) -> None:
         queue = self._waiting.get(caller)
         if queue is None or waiter not in queue:
-            return  # those who were served met it before
+            return  # _serve removed it
         self._leave(queue, waiter)
         if not queue:
             del self._waiting[caller]

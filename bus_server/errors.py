@@ -26,10 +26,10 @@ class BusError(Exception):
         self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
 
     def without_traceback(self) -> Self:
-        """Itself, for whoever keeps it as an answer.
+        """Clear traceback, cause and context. Returns the error itself.
 
-        The frames of a traceback, its own or that of the error it was made of, hold the request and
-        all that was loaded for it.
+        Call it on an error that is kept as an outcome: the frames of a traceback hold the request
+        and everything that was loaded for it.
         """
         self.__cause__ = self.__context__ = None
         return self.with_traceback(None)

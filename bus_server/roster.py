@@ -28,7 +28,7 @@ class Roster:
         self.watches: set[Watch] = set()
         self._read_version = -1
         self._read: dict[str, Participant] = {}
-        #: By the id of those who were told: who that was, and the frames with what is new since.
+        #: Update frames by the id() of the state they start from, which is kept with them.
         self._updates: dict[int, tuple[Mapping[str, Participant], list[bytes]]] = {}
         self._reading = asyncio.Lock()
 

@@ -1,8 +1,8 @@
-"""Requests on their way in: how much of them the server holds, and for how long.
+"""Incoming requests: a byte budget, a time limit for each to arrive, and eviction.
 
-gRPC tells nothing of a request before its last byte is there, and keeps what came of it meanwhile.
-So one that is being read counts as the largest that there can be; as long as nobody reads it, it
-is kept back by flow control, but for its first bytes.
+gRPC buffers a request and reports it only once it is complete, so a request that is being read
+counts as the largest there can be. Until it is read, flow control holds back all but its first
+bytes.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ IDLE = 3.0
 
 
 class Arrivals:
-    """All requests that are arriving."""
+    """All requests that are being read."""
 
     def __init__(self, budget: Budget, timeout: float) -> None:
         """`timeout`: seconds that a request may take to arrive."""
@@ -41,7 +41,7 @@ class Arrivals:
         self._crowded: asyncio.TimerHandle | None = None
 
     def add(self, arrival: "Arrival") -> float:
-        """A request is being read, until `remove`; since when, on the loop's clock."""
+        """Track a request that is being read, until `remove`. Returns now, on the loop's clock."""
         self._reading[arrival] = None
         loop = asyncio.get_running_loop()
         if self._late is None:
@@ -49,15 +49,14 @@ class Arrivals:
         return loop.time()
 
     def remove(self, arrival: "Arrival") -> None:
-        """It is there, or never will be."""
+        """Stop tracking a request: it has arrived, or its call has ended."""
         del self._reading[arrival]
 
     def make_room(self) -> None:
-        """Somebody waits: have requests that are in no hurry make room, now and until nobody does.
+        """Evict slow requests in favor of waiting callers; repeats while any caller waits.
 
-        For a caller that holds nothing, the oldest stream that has long been idle; else the oldest
-        request of the caller that has most on their way, or one that has been on its way for long.
-        Who holds some has only idle streams of its own make room.
+        For a caller that holds nothing: the oldest idle stream, else the oldest request of the
+        caller with the most, or one older than LONG. For any other caller: its own idle streams.
         """
         if self._crowded is not None:
             return
@@ -70,12 +69,12 @@ class Arrivals:
                 staying.remove(arrival)
                 arrival.refuse("others waited for the room that this call took up")
             elif not self.budget.holds(caller):
-                break  # there is nothing for the others either
+                break  # nothing can be evicted for the remaining callers either
         if waiting:
             self._crowded = loop.call_later(PATIENCE, self._look_again)
 
     def _in_no_hurry(self, staying: "list[Arrival]", caller: str, now: float) -> "Arrival | None":
-        """What can make room for a caller, if there is such."""
+        """Returns the request to evict in favor of a caller, or None."""
         if self.budget.holds(caller):
             return next((a for a in staying if a.caller == caller and a.idle(now)), None)
         counts = Counter(arrival.caller for arrival in staying)
@@ -106,7 +105,7 @@ class Arrivals:
 
 
 class Arrival:
-    """The request of one call, or one after the other of a stream. Close it when all is handled."""
+    """The request of one call, or the requests of a stream. Close it when the call ends."""
 
     __slots__ = ("_arrivals", "_context", "_held", "_task", "caller", "refusal", "since", "stream")
 
@@ -118,22 +117,22 @@ class Arrival:
         self._held = 0
         self._task: asyncio.Task[Any] | None = None
         self.caller = caller
-        #: There may be more of them, with any time between.
+        #: A client stream: requests may come at any interval.
         self.stream = stream
-        #: Since when the current one is being read, on the loop's clock.
+        #: When the current read began, on the loop's clock.
         self.since = 0.0
-        #: Why it is not read any more.
+        #: Why it was evicted, if it was.
         self.refusal: BusError | None = None
 
     def idle(self, now: float) -> bool:
-        """Whether it is a stream that has rested for long."""
+        """Returns whether it is a stream without a request for IDLE seconds."""
         return self.stream and self.since < now - IDLE
 
     async def receive(self) -> bytes | None:
-        """Read the next request; None: there is none.
+        """Read the next request. Returns None at the end of the stream.
 
         Raises:
-            StoreBusy: there was no room for it, or it took too long.
+            StoreBusy: there was no room for it, it took too long, or it was evicted.
         """
         arrivals, budget = self._arrivals, self._arrivals.budget
         if not budget.take_now(self.caller, MAX_CALL_BYTES):
@@ -163,19 +162,19 @@ class Arrival:
             budget.change(self.caller, size - MAX_CALL_BYTES)
 
     def handled(self, size: int) -> None:
-        """A request of so many bytes is handled."""
+        """Release a request of `size` bytes that has been handled."""
         if size > SMALL:
             self._held -= size * COPIES
             self._arrivals.budget.give(self.caller, size * COPIES)
 
     def close(self) -> None:
-        """All is handled."""
+        """Release everything."""
         if self._held:
             self._arrivals.budget.give(self.caller, self._held)
             self._held = 0
 
     def refuse(self, why: str) -> None:
-        """Read it no further."""
+        """Stop reading: `receive` raises StoreBusy."""
         self.refusal = StoreBusy(why)
         if self._task is not None:
             self._task.cancel()

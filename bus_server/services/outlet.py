@@ -1,4 +1,4 @@
-"""Frames on their way out: how much of what callers do not read the server holds."""
+"""Outgoing frames, counted against a budget until gRPC has sent them."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,9 +8,9 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 class Outlet:
-    """The frames of one call. What it holds goes with each frame sent, at the latest with `close`.
+    """The outgoing frames of one call. Close it when the call ends.
 
-    gRPC keeps a frame, and a copy of it, until the caller's flow control lets it go.
+    gRPC keeps a frame, and a copy of it, until the caller's flow control window admits it.
     """
 
     __slots__ = ("_budget", "_caller", "_held", "_write")
@@ -23,7 +23,7 @@ class Outlet:
 
     @property
     def patience(self) -> float:
-        """Seconds after which there is no use in waiting for room."""
+        """Seconds after which to stop waiting for room."""
         return self._budget.timeout
 
     async def room(self, size: int, timeout: float | None = None) -> None:
@@ -37,7 +37,7 @@ class Outlet:
             self._held = size
 
     def send(self, frame: bytes) -> Awaitable[None]:
-        """Send a frame; done when gRPC wants the next one. Raises StoreBusy: there was no room."""
+        """Send a frame; completes when gRPC takes the next one. Raises StoreBusy without room."""
         if not self._held and len(frame) <= SMALL:
             return self._write(frame)
         return self._send_counted(frame)
@@ -53,7 +53,7 @@ class Outlet:
             self.close()
 
     def close(self) -> None:
-        """Nothing is on its way."""
+        """Release what is reserved."""
         if self._held:
             self._budget.give(self._caller, self._held)
             self._held = 0

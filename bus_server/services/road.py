@@ -59,9 +59,9 @@ class Road(grpc.GenericRpcHandler):
     The generated way of adding servicers makes grpc.aio wait on one future per method on every
     call; and it parses requests where no error of ours can tell what was wrong with them.
 
-    To gRPC every method takes a stream of requests. So it is we who ask for the request, once we
-    know who calls and there is room for it; and a call that is refused before is answered and reset
-    at once, however much of its request is still to come. It costs no more than a unary handler.
+    Every method is registered as taking a stream of requests, so that the caller is authenticated
+    and room reserved before the request is read, and a refused call is reset at once even if its
+    request is incomplete. This costs no more than a unary handler.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Road(grpc.GenericRpcHandler):
     ) -> None:
         """
         Args:
-            seen: is told who calls, of those with a name of their own.
-            arrivals: the requests that are on their way in.
-            unread: bytes of answers and frames that are on their way out.
+            seen: called with the name of each named caller.
+            arrivals: tracks requests that are being read.
+            unread: budget for responses and frames that callers have not read.
         """
         self._auth = auth
         self._seen = seen
@@ -107,9 +107,9 @@ class Road(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
     def in_lines_of_their_own(self) -> Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]:
-        """Methods, by service, that gRPC takes up calls of whatever waits for the others.
+        """Handlers, by service, of the methods that get an accept queue of their own in gRPC.
 
-        Of each line it takes up one call in each round of the event loop.
+        grpc.aio accepts one call per queue in each iteration of the event loop.
         """
         service, method = "threadbus.v1.BusService", "PostMessage"
         return {service: {method: self._handlers[f"/{service}/{method}"]}}
@@ -207,10 +207,10 @@ class Road(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(handle)
 
     async def _answer(self, call: Callable[[], Awaitable[Message]], context: Context) -> bytes:
-        """The answer to a call that may be large, counted until the caller has read it.
+        """Make a call whose response may be large. Returns the response, serialized.
 
-        One that there is no room for is not kept until there is: the call, which can be repeated,
-        is made once more then.
+        It counts against the budget until the caller has read it. Without room it is dropped and
+        the call, which is idempotent, repeated once there is. Raises StoreBusy.
         """
         caller, held = turns.share.get(), 0
         try:
@@ -238,7 +238,7 @@ class Road(grpc.GenericRpcHandler):
         return answer
 
     def _read(self, caller: str, size: int, _: object) -> None:
-        """A caller has read a large answer, or never will."""
+        """Release a large response: the caller has read it, or the call was cancelled."""
         self._unread.give(caller, size)
 
     async def _admit(self, context: Context, token_needed: bool = True) -> Caller:
@@ -254,7 +254,7 @@ class Road(grpc.GenericRpcHandler):
         return caller
 
     def _by_connection(self, caller: Caller, connection: str) -> Caller:
-        """A caller without a name, as one that is told from others by its connection."""
+        """Returns the anonymous caller of a connection."""
         known = self._nameless.get(connection)
         if known is None or known.scopes != caller.scopes:
             if len(self._nameless) >= KNOWN_CALLERS:
@@ -278,7 +278,7 @@ class Requests:
         self._size = 0
 
     async def receive(self) -> Message | None:
-        """The next one; None: there are no more. Raises BusError."""
+        """Returns the next request, None at the end of the stream. Raises BusError."""
         data = await self._arrival.receive()
         if data is None:
             return None
@@ -288,7 +288,7 @@ class Requests:
         return self._parse(data)
 
     def handled_last(self) -> Callable[[], None]:
-        """What to call once the request received last is handled."""
+        """Returns a function to call once the request received last is handled."""
         return functools.partial(self._arrival.handled, self._size)
 
 

@@ -31,7 +31,7 @@ MAX_REQUEST_BYTES = 16 * 1024
 
 
 class Health:
-    """How the services are, as the health protocol tells it.
+    """The status of the services, as in gRPC's health protocol.
 
     grpcio's servicer holds a lock while it writes: one caller that does not read its Watch kept all
     others waiting, and the server from stopping.
@@ -44,13 +44,13 @@ class Health:
         self._changed = asyncio.Event()
 
     def stop(self) -> None:
-        """They are served no more."""
+        """Report every service as NOT_SERVING and wake all watches."""
         self._serving = dict.fromkeys(self._serving, False)
         self._changed.set()
         self._changed = asyncio.Event()
 
     def status(self, service: str) -> HealthCheckResponse.ServingStatus.ValueType | None:
-        """How a service is; None: there is no such."""
+        """Returns the status of a service, None if it is unknown."""
         serving = self._serving.get(service)
         if serving is None:
             return None
@@ -59,7 +59,7 @@ class Health:
     async def statuses(
         self, service: str
     ) -> AsyncIterator[HealthCheckResponse.ServingStatus.ValueType]:
-        """How a service is, now and whenever that changes, for ever."""
+        """Yields the status of a service, and each new status until closed."""
         told = None
         while True:
             changed, status = self._changed, self.status(service)

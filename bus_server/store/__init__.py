@@ -105,7 +105,7 @@ class Joined(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """What one who joined a thread finds there, in one snapshot."""
+    """The thread, context and participants for a JoinThread response, in one snapshot."""
 
     thread: Thread
     context: Sequence[Message]

@@ -77,10 +77,10 @@ class Store(Protocol):
         """
 
     async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
-        """What is found in the thread that was joined; None if that was deleted since.
+        """Returns what a JoinThread response tells, or None if the thread was deleted since.
 
-        The context is the newest messages up to `joined.after_seq`. The participants are by name,
-        the one who joined among them, their presence is that of the last checkpoint.
+        The context is the newest messages up to `joined.after_seq`. The participants are
+        sorted by name and include the caller; their presence is that of the last checkpoint.
         """
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:

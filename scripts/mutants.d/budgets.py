@@ -93,7 +93,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/budget.py",
-                "                if queue:  # at the end: the others come first now\n"
+                "                if queue:  # at the end, so that the other callers are next\n"
                 "                    self._waiting[caller] = queue\n",
                 "                if queue:\n"
                 "                    self._waiting = {caller: queue} | self._waiting\n",
