@@ -188,6 +188,12 @@ class StoreBusy(Unavailable):
     """The server has more to store than it can take in; nothing was done."""
 
 
+class StoreFailed(Unavailable):
+    """The server's store cannot be read or written, or its file is lost; nothing was done."""
+
+    hint = "Look into the server's log: it says what the store met, and what to do."
+
+
 class Unreachable(Unavailable):
     """No answer came: the server does not run, is elsewhere, or the connection broke."""
 

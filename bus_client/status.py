@@ -28,6 +28,7 @@ from bus_client.errors import (
     SeqConflict,
     StorageFull,
     StoreBusy,
+    StoreFailed,
     ThreadClosed,
     ThreadExists,
     ThreadNotFound,
@@ -57,6 +58,7 @@ _BY_REASON: dict[str, type[BusError]] = {
     "STORAGE_FULL": StorageFull,
     "DRAINING": Draining,
     "STORE_BUSY": StoreBusy,
+    "STORE_FAILED": StoreFailed,
     "INTERNAL": InternalError,
 }
 # For reasons newer than this table, and for statuses made by gRPC itself, which have none.

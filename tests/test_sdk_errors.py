@@ -21,6 +21,7 @@ from bus_client import (
     RequestIdReused,
     SeqConflict,
     StoreBusy,
+    StoreFailed,
     ThreadExists,
     ThreadNotFound,
     Unauthenticated,
@@ -79,7 +80,7 @@ def test_no_two_reasons_share_an_exception() -> None:
     [
         (NotFound, [ThreadNotFound, MessageNotFound, bus_client.AgentNotFound]),
         (AlreadyExists, [ThreadExists, AgentExists, RequestIdReused]),
-        (Unavailable, [Draining, StoreBusy, Unreachable]),
+        (Unavailable, [Draining, StoreBusy, StoreFailed, Unreachable]),
         (Unauthenticated, [bus_client.TokenExpired]),
     ],
 )

@@ -29,6 +29,7 @@ EXCEPTIONS = {
     "SeqConflict",
     "StorageFull",
     "StoreBusy",
+    "StoreFailed",
     "ThreadClosed",
     "ThreadExists",
     "ThreadNotFound",

@@ -6,8 +6,8 @@ the name of one of these values without `ERROR_REASON_`, such as SEQ_CONFLICT.
 
 An error with ErrorInfo, but for INTERNAL, means that nothing was stored. INTERNAL leaves the outcome
 of a post unknown, and so does an error without ErrorInfo that is DEADLINE_EXCEEDED, UNAVAILABLE,
-CANCELLED or UNKNOWN (the connection broke): repeat it with the same request_id, or not at all. A
-request over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without ErrorInfo. A refusal of the
+CANCELLED or UNKNOWN (the connection broke, or the disk failed while the post was being committed):
+repeat it with the same request_id, or not at all. A request over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without ErrorInfo. A refusal of the
 repetition ends the doubt, but not UNAUTHENTICATED: tokens are looked at before the request_id.
 """
 
@@ -72,6 +72,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """[UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 23
     """[INTERNAL] {incident} Our bug; the id is in the server's log."""
+    ERROR_REASON_STORE_FAILED: _ErrorReason.ValueType  # 24
+    """[UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons; in brackets the status code, in braces the keys of ErrorInfo.metadata."""
@@ -118,4 +120,6 @@ ERROR_REASON_STORE_BUSY: ErrorReason.ValueType  # 22
 """[UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 23
 """[INTERNAL] {incident} Our bug; the id is in the server's log."""
+ERROR_REASON_STORE_FAILED: ErrorReason.ValueType  # 24
+"""[UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

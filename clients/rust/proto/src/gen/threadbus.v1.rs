@@ -2413,6 +2413,8 @@ pub enum ErrorReason {
     StoreBusy = 22,
     /// \[INTERNAL\] {incident} Our bug; the id is in the server's log.
     Internal = 23,
+    /// \[UNAVAILABLE\] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo.
+    StoreFailed = 24,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2442,6 +2444,7 @@ impl ErrorReason {
             Self::Draining => "ERROR_REASON_DRAINING",
             Self::StoreBusy => "ERROR_REASON_STORE_BUSY",
             Self::Internal => "ERROR_REASON_INTERNAL",
+            Self::StoreFailed => "ERROR_REASON_STORE_FAILED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2468,6 +2471,7 @@ impl ErrorReason {
             "ERROR_REASON_DRAINING" => Some(Self::Draining),
             "ERROR_REASON_STORE_BUSY" => Some(Self::StoreBusy),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
+            "ERROR_REASON_STORE_FAILED" => Some(Self::StoreFailed),
             _ => None,
         }
     }

@@ -16,8 +16,8 @@ export const protobufFileName = "threadbus/v1/errors.proto";
  *
  * An error with ErrorInfo, but for INTERNAL, means that nothing was stored. INTERNAL leaves the outcome
  * of a post unknown, and so does an error without ErrorInfo that is DEADLINE_EXCEEDED, UNAVAILABLE,
- * CANCELLED or UNKNOWN (the connection broke): repeat it with the same request_id, or not at all. A
- * request over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without ErrorInfo. A refusal of the
+ * CANCELLED or UNKNOWN (the connection broke, or the disk failed while the post was being committed):
+ * repeat it with the same request_id, or not at all. A request over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without ErrorInfo. A refusal of the
  * repetition ends the doubt, but not UNAUTHENTICATED: tokens are looked at before the request_id.
  */
 
@@ -65,6 +65,8 @@ export enum ErrorReason {
   ERROR_REASON_STORE_BUSY = 22,
   /** ERROR_REASON_INTERNAL - [INTERNAL] {incident} Our bug; the id is in the server's log. */
   ERROR_REASON_INTERNAL = 23,
+  /** ERROR_REASON_STORE_FAILED - [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo. */
+  ERROR_REASON_STORE_FAILED = 24,
   UNRECOGNIZED = -1,
 }
 
@@ -133,6 +135,9 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 23:
     case "ERROR_REASON_INTERNAL":
       return ErrorReason.ERROR_REASON_INTERNAL;
+    case 24:
+    case "ERROR_REASON_STORE_FAILED":
+      return ErrorReason.ERROR_REASON_STORE_FAILED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -184,6 +189,8 @@ export function errorReasonToJSON(object: ErrorReason): string {
       return "ERROR_REASON_STORE_BUSY";
     case ErrorReason.ERROR_REASON_INTERNAL:
       return "ERROR_REASON_INTERNAL";
+    case ErrorReason.ERROR_REASON_STORE_FAILED:
+      return "ERROR_REASON_STORE_FAILED";
     case ErrorReason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";

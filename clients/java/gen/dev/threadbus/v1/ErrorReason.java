@@ -183,6 +183,14 @@ public enum ErrorReason
    * <code>ERROR_REASON_INTERNAL = 23;</code>
    */
   ERROR_REASON_INTERNAL(23),
+  /**
+   * <pre>
+   * [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo.
+   * </pre>
+   *
+   * <code>ERROR_REASON_STORE_FAILED = 24;</code>
+   */
+  ERROR_REASON_STORE_FAILED(24),
   UNRECOGNIZED(-1),
   ;
 
@@ -363,6 +371,14 @@ public enum ErrorReason
    * <code>ERROR_REASON_INTERNAL = 23;</code>
    */
   public static final int ERROR_REASON_INTERNAL_VALUE = 23;
+  /**
+   * <pre>
+   * [UNAVAILABLE] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo.
+   * </pre>
+   *
+   * <code>ERROR_REASON_STORE_FAILED = 24;</code>
+   */
+  public static final int ERROR_REASON_STORE_FAILED_VALUE = 24;
 
 
   public final int getNumber() {
@@ -410,6 +426,7 @@ public enum ErrorReason
       case 21: return ERROR_REASON_DRAINING;
       case 22: return ERROR_REASON_STORE_BUSY;
       case 23: return ERROR_REASON_INTERNAL;
+      case 24: return ERROR_REASON_STORE_FAILED;
       default: return null;
     }
   }
