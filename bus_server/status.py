@@ -4,7 +4,9 @@ from __future__ import annotations  # the stubs have type parameters that grpc's
 
 import logging
 import secrets
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
@@ -19,7 +21,8 @@ _Code = grpc.StatusCode
 
 logger = logging.getLogger(__name__)
 
-#: Each error's code and reason (ErrorReason in errors.proto, less its prefix).
+#: Each error's code and reason (ErrorReason in errors.proto, less its prefix). An error without a
+#: reason is sent without details, like the errors that gRPC makes when a connection breaks.
 TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.ValidationFailed: (_Code.INVALID_ARGUMENT, "VALIDATION_FAILED"),
     errors.MessageTooLarge: (_Code.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE"),
@@ -40,6 +43,8 @@ TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.StorageFull: (_Code.RESOURCE_EXHAUSTED, "STORAGE_FULL"),
     errors.Draining: (_Code.UNAVAILABLE, "DRAINING"),
     errors.StoreBusy: (_Code.UNAVAILABLE, "STORE_BUSY"),
+    errors.StoreFailed: (_Code.UNAVAILABLE, "STORE_FAILED"),
+    errors.OutcomeUnknown: (_Code.UNAVAILABLE, ""),
     errors.Internal: (_Code.INTERNAL, "INTERNAL"),
 }
 
@@ -47,11 +52,16 @@ TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
 _DETAILS_BYTES = 5_000
 _MESSAGE_CHARACTERS = 500
 
+#: Seconds between two log entries for the same bug, and how many bugs are told apart.
+_LOG_INTERVAL, _KNOWN_INCIDENTS = 60.0, 100
+
 
 def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tuple[str, bytes]]]:
     """An error as code, message and trailing metadata."""
     code, reason = TABLE[type(error)]
     message = str(error)[:_MESSAGE_CHARACTERS]
+    if not reason:
+        return code, message, ()
     number: int = code.value[0]
     status = status_pb2.Status(code=number, message=message)
     for detail in _details(error, reason):
@@ -68,17 +78,47 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.BusEr
     await context.abort(code, message, trailers)
 
 
+@dataclass(slots=True)
+class _Incident:
+    number: str
+    #: On the monotonic clock.
+    log_again_at: float
+    repeats: int = 0
+
+
+_incidents: dict[object, _Incident] = {}
+
+
 def incident(where: str, bug: Exception) -> errors.Internal:
-    """A bug as an error, with an id under which the log tells what it was."""
-    number = secrets.token_hex(4)
-    logger.error("incident %s in %s", number, where, exc_info=bug)
-    return errors.Internal(number)
+    """Returns a bug as an error, with an id under which the log tells what it was.
+
+    A bug that comes again at the same place has the same id, and is logged once a minute: clients
+    retry, and their retries must not fill the disk.
+    """
+    place = bug.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    line = place and (place.tb_frame.f_code, place.tb_lineno)
+    key, now = (where, type(bug), line), time.monotonic()
+    known = _incidents.get(key)
+    if known is not None and now < known.log_again_at:
+        known.repeats += 1
+        return errors.Internal(known.number)
+    again = f", as {known.number}, which came {known.repeats} more times" if known else ""
+    if len(_incidents) >= _KNOWN_INCIDENTS:
+        _incidents.clear()
+    _incidents[key] = known = _Incident(secrets.token_hex(4), now + _LOG_INTERVAL)
+    logger.error("incident %s in %s%s", known.number, where, again, exc_info=bug)
+    return errors.Internal(known.number)
 
 
 def as_status(error: errors.BusError) -> status_pb2.Status:
     """An error inside an answer: what a call of its own would have ended with."""
-    ((_, packed),) = to_status(error)[2]
-    return status_pb2.Status.FromString(packed)
+    code, message, trailers = to_status(error)
+    number: int = code.value[0]
+    for _, packed in trailers:
+        return status_pb2.Status.FromString(packed)
+    return status_pb2.Status(code=number, message=message)
 
 
 def _details(error: errors.BusError, reason: str) -> list[Message]:

@@ -70,7 +70,6 @@ async def test_a_post_that_cannot_be_stored_fails_alone(
                 (refusal,) = filter(None, refusals)
                 assert refusals.index(refusal) == 20
                 await check_incident(server, refusal)
-            await until(lambda: sum("it is poisoned" in line for line in server.log) >= 5)
             assert len(ledger) == 250
             ledger.check(name, await history(bus, name))
             await wait.until(lambda: len(wait.messages) >= 250)
@@ -113,7 +112,10 @@ async def test_a_store_in_which_nothing_goes_refuses_everything_and_recovers(
         )
         told = [refusal for refusal in refusals if refusal]
         assert len(told) == 30
-        assert len({refusal.metadata["incident"] for refusal in told}) == 30
+        # It is one bug, met by a lone post and in a batch: however often, the log tells it once.
+        incidents = {refusal.metadata["incident"] for refusal in told}
+        assert len(incidents) <= 2
+        assert sum("incident" in line for line in server.log) == len(incidents)
         alter(server.db, "DROP TRIGGER poison")
         for n in range(5):
             await ledger.post(bus, name, f"again {n}")
