@@ -16,6 +16,9 @@ from bus_server.settings import MAX_CALL_BYTES, MAX_MESSAGE_BYTES, Settings
 
 _DEFAULTS = Settings()
 
+#: Exit code of a server whose database was removed, replaced or damaged.
+LOST = 7
+
 
 class _Seconds(click.FloatRange):
     """A finite number of seconds."""
@@ -159,10 +162,13 @@ def main(log_level: str, **flags: Any) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Serve; answers the exit code."""
+    """Serve. Returns the exit code: 1 if it could not start.
+
+    Ends the process with code 7 if the database was removed, replaced or damaged meanwhile.
+    """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, our errors say better
     try:
-        from bus_server.errors import StoreRefused
+        from bus_server.errors import StoreLost, StoreRefused
         from bus_server.server import ServeError, serve
     except ModuleNotFoundError as error:
         click.echo(
@@ -177,6 +183,11 @@ def run(settings: Settings) -> int:
     except (ServeError, StoreRefused) as error:
         click.echo(f"threadbus: {error}", file=sys.stderr)
         return 1
+    except StoreLost:
+        # The log tells what was found. At once: an orderly exit would close SQLite's connections,
+        # which may write to a database that is not the store's.
+        logging.shutdown()
+        os._exit(LOST)
     return 0
 
 

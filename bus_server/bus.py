@@ -12,6 +12,8 @@ from bus_server.checkpoints import Checkpoints
 from bus_server.errors import (
     BusError,
     MessageNotFound,
+    StorageFull,
+    StoreBug,
     StoreFailed,
     ThreadNotFound,
 )
@@ -282,7 +284,7 @@ class Bus:
         for taking in self._taking:
             taking.cancel()
         await self._tails.drain()
-        with contextlib.suppress(BusError, StoreFailed):  # their loss costs agents repeats
+        with contextlib.suppress(BusError, StoreBug):  # their loss costs agents repeats
             await self._checkpoints.save()
         await self._writer.drain()
 
@@ -294,7 +296,8 @@ class Bus:
             try:
                 while await self._writer.submit(store.Purge()):  # noqa: ASYNC110 - a pause
                     await asyncio.sleep(PURGE_PAUSE)
-            except (StoreFailed, BusError) as error:
-                logger.warning("cannot clear a deleted thread (%s): later", error)
+            except (BusError, StoreBug) as error:
+                if not isinstance(error, StoreFailed | StorageFull):  # the store's own log tells
+                    logger.warning("cannot clear a deleted thread (%s): later", error)
                 self._purge.set()
                 await asyncio.sleep(PURGE_RETRY)

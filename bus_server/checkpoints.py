@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bus_server.errors import BusError, StoreFailed
+from bus_server.errors import BusError, StoreBug
 from bus_server.news import News
 from bus_server.positions import Positions
 from bus_server.presence import Presence
@@ -57,5 +57,5 @@ class Checkpoints:
             await asyncio.sleep(interval)
             try:
                 await self.save()
-            except (BusError, StoreFailed):
+            except (BusError, StoreBug):
                 continue  # it is kept for the next time

@@ -6,7 +6,9 @@ from typing import Self
 
 
 class BusError(Exception):
-    """A refusal: nothing was stored (but see Internal). The message says what to do next.
+    """A refusal: nothing was stored. The message says what to do next.
+
+    Two leave it unknown whether anything was: Internal and OutcomeUnknown.
 
     The class attributes are what the caller is told beside the message; `status.py` turns each that
     is set into the google.rpc detail made for it.
@@ -219,8 +221,36 @@ class Internal(BusError):
         )
 
 
-class StoreFailed(Exception):
-    """The store met something unforeseen. Whether anything was stored is unknown."""
+class StoreFailed(BusError):
+    """The store's file cannot be read or written, or is lost. Nothing was done."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the server's store failed: {why}; nothing was done, try again later")
+        self.retry_delay = random.uniform(1.0, 2.0)  # noqa: S311 - as above
+
+
+class OutcomeUnknown(BusError):
+    """The store failed while it committed. Whether the command was stored is unknown.
+
+    The client is told as if the connection had broken: it repeats a post with the same request_id.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the server's store failed while it committed: {why}. Whether anything was stored is "
+            "unknown: repeat a post with the same request_id"
+        )
+
+
+class StoreBug(Exception):
+    """The store met an error of its own making. Whether anything was stored is unknown."""
+
+
+class StoreLost(Exception):
+    """The store's file was removed, replaced or damaged: this process must not use it any more.
+
+    The message says what was found.
+    """
 
 
 class StoreRefused(Exception):

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
-from bus_server.errors import BusError, StoreFailed
+from bus_server.errors import BusError, StoreBug, StoreFailed
 from bus_server.presence import Presence
 from bus_server.roster import Rosters
 from bus_server.store.interface import Store
@@ -50,7 +50,9 @@ class Fallback:
                 version = await self._store.foreign_version()
                 if version != seen and await self._look():
                     seen = version
-            except (StoreFailed, BusError) as error:
+            except StoreFailed:
+                continue  # the store's own log tells
+            except (BusError, StoreBug) as error:
                 logger.warning("cannot look for what others wrote (%s): trying again", error)
 
     async def _look(self) -> bool:

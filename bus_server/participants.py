@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from bus_server.errors import BusError, StoreFailed, ThreadNotFound
+from bus_server.errors import BusError, StoreBug, ThreadNotFound
 from bus_server.news import News
 from bus_server.positions import Positions
 from bus_server.presence import Presence
@@ -124,7 +124,7 @@ class Participants:
             return await self._recipients(message, before)
         except ThreadNotFound:
             return []  # deleted meanwhile
-        except (BusError, StoreFailed) as error:
+        except (BusError, StoreBug) as error:
             logger.warning("cannot tell who will see a post (%s)", error)
             return []
 

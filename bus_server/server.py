@@ -1,6 +1,8 @@
 """Composition root: build, start, drain, stop."""
 
 import asyncio
+import contextlib
+import functools
 import gc
 import json
 import logging
@@ -19,11 +21,11 @@ from bus_server import memory
 from bus_server.auth import Auth, operator_token, token_hash
 from bus_server.budget import Budget
 from bus_server.bus import Bus
-from bus_server.errors import BusError, StoreFailed, StoreRefused
+from bus_server.errors import BusError, Draining, StoreBug, StoreFailed, StoreRefused
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.arrivals import Arrivals
 from bus_server.services.road import Authorization, Road
-from bus_server.services.standard import Standard
+from bus_server.services.standard import Health, Standard
 from bus_server.settings import MAX_CALL_BYTES, Settings
 from bus_server.store import SetOperatorToken
 from bus_server.store.sqlite import SqliteStore
@@ -41,6 +43,8 @@ MAX_PENDING = 8_000
 LINGER, LINGERS = 0.1, 10
 #: Seconds in which the last streams end.
 GRACE = 1.0
+#: Seconds between looks at the store's files.
+INSPECTION = 1.0
 
 
 class ServeError(Exception):
@@ -160,6 +164,7 @@ async def serve(settings: Settings) -> None:
     Raises:
         ServeError: the port is taken, or reaches too far.
         StoreRefused: the database cannot be used.
+        StoreLost: the database was removed, replaced or damaged; what could be saved is saved.
     """
     settings, reach = resolve(settings)
     check_free(settings)
@@ -194,7 +199,7 @@ async def _run(
     try:
         token = operator_token(settings.db)
         await store.commit([SetOperatorToken(token_hash(token))])
-    except (BusError, StoreFailed, OSError) as error:
+    except (BusError, StoreBug, OSError) as error:
         raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
     auth = Auth(store, required=settings.auth == "required")
     bus = Bus(store, settings, auth.forget)
@@ -219,19 +224,25 @@ async def _run(
     server.add_generic_rpc_handlers((road,))
     for service_name, handlers in road.in_lines_of_their_own().items():
         server.add_registered_method_handlers(service_name, handlers)
-    tasks = [*bus.tasks(), asyncio.create_task(memory.trim_forever())]
+    inspecting = asyncio.create_task(_inspect(store, standard.health))
+    tasks = [*bus.tasks(), asyncio.create_task(memory.trim_forever()), inspecting]
     await server.start()
     _collect_less()
     started()
 
     stopping = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in ended - {stopping}:
+    for task in ended - {stopping, inspecting}:
         logger.critical("a task of the server's ended: stopping", exc_info=task.exception())
+    inspecting.cancel()
 
     # Order matters: no new calls, then every wait ends, then what was posted is answered.
-    standard.health.stop()
-    road.draining = True
+    standard.health.set_serving(False)
+    road.refusal = Draining
+    if store.lost.is_set():
+        road.refusal = functools.partial(StoreFailed, "its file is lost")
+        await bus.waits.end_all(road.refusal)
+        await store.give_up()
     await _drain(bus, settings)
     # Callers who were just answered are calling again. Until they have heard of the draining they
     # must still be refused with an error that says so: a stopping server cuts them off without one.
@@ -245,6 +256,16 @@ async def _run(
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _inspect(store: SqliteStore, health: Health) -> None:
+    """Look after the store until it is lost."""
+    while not store.lost.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INSPECTION):
+                await store.lost.wait()
+        await store.inspect()
+        health.set_serving(not store.failing)
 
 
 def _collect_less() -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -147,6 +147,11 @@ class Waits:
         for wait in list(self._open.values()):
             if wait.agent == agent:
                 await wait.end(how)
+
+    async def end_all(self, why: Callable[[], BusError]) -> None:
+        """End every wait with an error of its own."""
+        for wait in list(self._open.values()):
+            await wait.end(why())
 
     async def expire(self, expire_times: Mapping[bytes, int | None]) -> None:
         """Have the waits that were opened with these tokens end with them. None: it is no more."""

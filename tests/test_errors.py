@@ -52,7 +52,7 @@ from threadbus.v1.thread_service_pb2 import (
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 #: Tested where servers are stopped, locked out, run on a full disk, and broken.
-ELSEWHERE = {"DRAINING", "STORE_BUSY", "STORAGE_FULL", "INTERNAL"}
+ELSEWHERE = {"DRAINING", "STORE_BUSY", "STORE_FAILED", "STORAGE_FULL", "INTERNAL"}
 
 
 def post(thread: str, **fields: Any) -> PostMessageRequest:

@@ -14,7 +14,7 @@ from bus_client.cli.checks import Check
 from bus_client.cli.machine_checks import others_may_read
 
 _MIB, _GIB = 1024**2, 1024**3
-_LARGE_LOG = 256 * _MIB  # a server folds it in at about 4 MiB
+_LARGE_LOG = 32 * _MIB  # a server folds it in at about 4 MiB, and warns of so much, too
 _FEW_INODES = 1_000  # a server's files are five
 
 # The oldest with STRICT tables.
@@ -44,6 +44,8 @@ def file_checks(path: Path) -> Iterator[Check]:
     if path.is_file():
         yield _permissions(path)
         yield _log(path)
+    if check := _left_behind(path):
+        yield check
 
 
 async def integrity_check(path: Path) -> Check:
@@ -175,10 +177,20 @@ def _log(path: Path) -> Check:
             "log",
             "warning",
             f"{log} has grown to {_size(size)}",
-            "End what has been reading the file for long (a backup, an open sqlite3), then start "
-            "the server anew.",
+            "End what has been reading the file for long (a backup, an open sqlite3): the server "
+            "then shrinks it.",
         )
     return Check("log", "ok", f"{log} takes {_size(size)}" if size else "there is none now")
+
+
+def _left_behind(path: Path) -> Check | None:
+    """Whether a server that lost its files left some."""
+    found = [*path.parent.glob(f"{path.name}.rescued*"), *path.parent.glob(f"{path.name}-wal.*")]
+    if not found:
+        return None
+    finding = f"a server that lost its files left {', '.join(str(file) for file in sorted(found))}"
+    advice = "Remove them once the database has all it should; the first hold what it held then."
+    return Check("left behind", "warning", finding, advice)
 
 
 async def _quick_check(path: Path) -> list[str]:

@@ -13,6 +13,7 @@ from bus_server.errors import (
     BusError,
     Draining,
     MessageTooLarge,
+    OutcomeUnknown,
     ValidationFailed,
 )
 from bus_server.services import validation as valid
@@ -214,6 +215,8 @@ class PostStream:
     async def _answer(self, batch: _Batch, coming: Answers) -> bytes:
         try:
             answers = iter(await coming)
+        except OutcomeUnknown:
+            raise  # the stream ends: its client repeats what has no answer
         except BusError as error:  # the whole batch met it
             answers = iter([error.without_traceback()] * len(batch.posts))
         except Exception as bug:  # noqa: BLE001 - as above
@@ -223,6 +226,8 @@ class PostStream:
         for at, post in enumerate(batch.posts):
             done = next(answers) if isinstance(post, Append) else post
             result = response.results.add()
+            if isinstance(done, OutcomeUnknown):
+                raise done
             if isinstance(done, Exception):
                 refusal = done if isinstance(done, BusError) else incident("PostMessages", done)
                 result.status.CopyFrom(as_status(refusal))

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from bus_server import turns
 from bus_server.auth import KNOWN_CALLERS, Auth, Caller
 from bus_server.budget import SMALL, Budget
-from bus_server.errors import BusError, Draining, ValidationFailed
+from bus_server.errors import BusError, ValidationFailed
 from bus_server.services.arrivals import Arrival, Arrivals, Context
 from bus_server.services.outlet import Outlet
 from bus_server.settings import MAX_CALL_BYTES
@@ -83,9 +83,9 @@ class Road(grpc.GenericRpcHandler):
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         #: Callers without a name, by their connection.
         self._nameless: dict[str, Caller] = {}
-        #: The server is going away: refuse what is new.
-        self.draining = False
-        #: How many calls were refused for that.
+        #: Makes the error that every call is refused with once the server is going away.
+        self.refusal: Callable[[], BusError] | None = None
+        #: How many calls were refused with it.
         self.turned_away = 0
 
     def add(self, service: ServiceDescriptor, servicer: object) -> None:
@@ -242,9 +242,9 @@ class Road(grpc.GenericRpcHandler):
         self._unread.give(caller, size)
 
     async def _admit(self, context: Context, token_needed: bool = True) -> Caller:
-        if self.draining:
+        if self.refusal is not None:
             self.turned_away += 1
-            raise Draining
+            raise self.refusal()
         caller = await self._auth.identify(_authorization.get(), token_needed=token_needed)
         if caller.own_name:
             self._seen(caller.own_name)

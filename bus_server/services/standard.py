@@ -43,9 +43,11 @@ class Health:
         #: Set when one of them changes, and another one put in its place.
         self._changed = asyncio.Event()
 
-    def stop(self) -> None:
-        """Report every service as NOT_SERVING and wake all watches."""
-        self._serving = dict.fromkeys(self._serving, False)
+    def set_serving(self, serving: bool) -> None:
+        """Report every service as SERVING or not, and wake all watches if that is new."""
+        if serving == self._serving[""]:
+            return
+        self._serving = dict.fromkeys(self._serving, serving)
         self._changed.set()
         self._changed = asyncio.Event()
 

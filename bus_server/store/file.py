@@ -10,6 +10,7 @@ import urllib.parse
 from pathlib import Path
 
 from bus_server.errors import StoreRefused
+from bus_server.store import rescue
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
@@ -35,9 +36,16 @@ def prepare(path: Path) -> None:
     if not path.exists() or path.stat().st_size == 0:
         if left_over:
             raise StoreRefused(
-                f"{log} is left of a database that is gone: put that back, or remove the log"
+                f"{log} is left of a database that is gone, and may hold its newest messages: put "
+                "the database back beside it, or move the log elsewhere"
+            )
+        if (saved := rescue.rescued(path)).exists():
+            raise StoreRefused(
+                f"{path} was lost under a running server, which saved what it held. To go on with "
+                f"that: mv {saved} {path}. To begin anew, move {saved} elsewhere"
             )
         _create(path)
+    rescue.check_log(path)
     _check(path, log)
 
 

@@ -7,8 +7,10 @@ function run there: one hop, and nothing of another call can come in between.
 import asyncio
 import contextlib
 import fcntl
+import functools
 import logging
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
@@ -18,8 +20,28 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import aiosqlite
 
 from bus_server import store
-from bus_server.errors import BusError, StoreBusy, StoreRefused
-from bus_server.store import activity, connections, file, participants, reads, threads, writes
+from bus_server.errors import (
+    BusError,
+    OutcomeUnknown,
+    StorageFull,
+    StoreBug,
+    StoreBusy,
+    StoreFailed,
+    StoreLost,
+    StoreRefused,
+)
+from bus_server.store import (
+    activity,
+    connections,
+    file,
+    participants,
+    reads,
+    rescue,
+    threads,
+    writes,
+)
+from bus_server.store.faults import Faults
+from bus_server.store.monitor import FileMonitor, is_file
 from bus_server.turns import TurnLock
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
@@ -36,6 +58,17 @@ HEAVY = 200
 #: Seconds between two looks whether it is our turn to write.
 TURN = 0.0005
 
+#: A log of more bytes is worth a warning: several checkpoints could not fold it in.
+LARGE_LOG = 32 * 1024 * 1024
+#: A disk with fewer bytes left still counts as full: the next post may not fit.
+NEARLY_FULL = 1024 * 1024
+
+# Faults, as the log names them.
+_FULL = "the disk is full, posts are refused"
+_WRITES = "the database cannot be written, posts fail"
+_READS = "a part of the database cannot be read"
+_LARGE = "the log is large"
+
 
 class SqliteStore:
     """A store in one file. Made by `open`; close it last."""
@@ -46,13 +79,25 @@ class SqliteStore:
         quick: aiosqlite.Connection,
         heavy: aiosqlite.Connection,
         lock: int,
+        files: FileMonitor,
         epoch: str,
         busy_timeout: float,
     ) -> None:
         self.epoch = epoch
+        #: Set when the files are not the store's any more: see `give_up`.
+        self.lost = asyncio.Event()
+        self._loss: StoreLost | None = None
+        self._given_up = False
+        #: A commit failed half-way: it may come back when the log is recovered, until the next
+        #: commit is written over it.
+        self._unresolved = False
+        self._faults, self._warnings = Faults(), Faults()
+        #: What could not be read last.
+        self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._busy_timeout = busy_timeout
         self._writer = writer
         self._lock = lock
+        self._files = files
         #: A thread for heavy reads, for which callers take turns, so that these delay no quick one.
         self._quick, self._heavy = quick, heavy
         self._heavy_turn = TurnLock()
@@ -80,9 +125,10 @@ class SqliteStore:
                 read_only = f"file:{file.quoted(path)}?mode=ro"
                 opened.append(await aiosqlite.connect(read_only, uri=True, isolation_level=None))
                 await _run(opened[-1], connections.set_up_reader)
-            lock = os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = _open_lock(path)
             _, quick, heavy = opened
-            opened_store = cls(writer, quick, heavy, lock, epoch, busy_timeout)
+            files = FileMonitor(path)
+            opened_store = cls(writer, quick, heavy, lock, files, epoch, busy_timeout)
             await _run(writer, opened_store._upgrade)
         except BaseException as error:
             for connection in reversed(opened):
@@ -93,34 +139,190 @@ class SqliteStore:
         return opened_store
 
     async def close(self) -> None:
-        """Close the connections, the writer last: it folds the log into the file."""
-        for reader in (self._quick, self._heavy):
-            await reader.close()
+        """Close the connections, the writer last: it folds the log into the file.
+
+        Raises StoreLost, after `give_up`, when the files are not the store's any more.
+        """
+        await self.inspect()
+        if self._loss:
+            await self.give_up()
+            raise self._loss
         with contextlib.suppress(sqlite3.Error, StoreBusy):
             await _run(self._writer, self._checkpoint)
-        await self._writer.close()
+        await self._close_connections()
+        if not self._files.log.exists():  # nobody else has the file open
+            rescue.forget(self._lock)
         os.close(self._lock)
+
+    async def _close_connections(self) -> None:
+        for connection in (self._quick, self._heavy, self._writer):
+            await connection.close()
+        self._files.close()
 
     def _upgrade(self, db: sqlite3.Connection) -> None:
         with self._alone():
             file.upgrade(db)
+            rescue.record(self._lock, self._files.path)
+
+    # ── Faults ──────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def failing(self) -> bool:
+        """Whether something that lasts is wrong with the disk or with the files."""
+        return bool(self._faults) or self._loss is not None
+
+    async def inspect(self) -> None:
+        """Look whether the files are still the store's, and whether what failed works again.
+
+        To be called about once a second. What is found is in `lost`, `failing` and the log.
+        """
+        if self._loss:
+            return
+        try:
+            await _run(self._writer, self._inspect)
+        except StoreBusy:
+            pass
+        except (BusError, StoreBug) as error:
+            self._write_failed(error)
+        else:
+            self._written()
+        if self._failed_read is not None:
+            with contextlib.suppress(StoreFailed):
+                await self._failed_read()
+                self._failed_read = None
+                self._faults.end(_READS)
+        size = self._files.log_size
+        if size > LARGE_LOG:
+            self._warnings.begin(
+                _LARGE,
+                f"{self._files.log} takes {size / 2**20:.0f} MiB; some program holds a read "
+                "transaction open (a backup, a forgotten sqlite3): end it",
+            )
+        else:
+            self._warnings.end(_LARGE)
+
+    def _inspect(self, db: sqlite3.Connection) -> None:
+        try:
+            self._files.check()
+            if not is_file(f"{self._files.path}-writer", os.fstat(self._lock)):
+                # SQLite's own lock still holds; ours must be everybody's.
+                os.close(self._lock)
+                self._lock = _open_lock(self._files.path)
+                rescue.record(self._lock, self._files.path)
+            if self._faults:
+                self._confirmed(lambda: self._transact(db, lambda: connections.touch(db)))
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    async def give_up(self) -> None:
+        """Save what a lost store still holds, and leave nothing behind that could be replayed.
+
+        The connections stay open where closing them could write to another database: the process
+        must end without doing so. Does nothing when called again.
+        """
+        if self._given_up:
+            return
+        self._given_up = True
+        files, path = self._files, self._files.path
+        logger.error("%s: posts are refused from now on", self._loss)
+        saved, sound = None, False
+        try:
+            saved, sound = await _run(self._writer, rescue.save, path)
+            told = f"What it held is in {saved}{'' if sound else ', which is damaged'}"
+        except (sqlite3.Error, OSError) as error:
+            told = f"What it held could not be saved ({error})"
+        go_on = f"mv {saved} {path}" if sound else "restore a backup"
+        if files.is_moved():
+            if files.owns_log():
+                rescue.set_aside(path)
+            remedy = "start again: that serves the other file"
+            if not path.exists():
+                remedy = go_on
+        elif not files.log.exists():
+            # The last connection folds the log into the database, unless another server has it.
+            await self._close_connections()
+            remedy = f"start again, or {go_on} should {path} lack messages"
+        elif sound and files.log_is_whole():
+            remedy = "start again"
+        else:
+            if files.owns_log():
+                rescue.set_aside(path)
+            rescue.record_incomplete(self._lock, path, go_on)
+            remedy = go_on
+        logger.critical("%s. %s. End every server on it, then: %s", self._loss, told, remedy)
+
+    def _confirmed(self, run: Callable[[], T]) -> T:
+        """Run what uses a connection. Returns what it returns.
+
+        SQLite also calls the file damaged when the disk fails to read it. If the disk does not, and
+        it is damaged the second time, too, raises StoreLost.
+        """
+        try:
+            return run()
+        except sqlite3.Error as error:
+            meaning = connections.meaning(error)
+            if not isinstance(meaning, StoreLost):
+                raise
+            if self._failed_read is not None:  # it is known that the disk fails
+                raise StoreFailed(str(meaning)) from error
+        try:
+            self._files.read_all()
+        except OSError as error:
+            raise StoreFailed(f"it cannot be read ({error.strerror})") from error
+        try:
+            return run()
+        except sqlite3.Error as error:
+            raise connections.meaning(error) from error
+
+    def _meaning(self, error: Exception) -> Exception:
+        """Returns an error as the store's callers are told."""
+        meaning = connections.meaning(error)
+        if isinstance(meaning, StoreLost):
+            self._loss = self._loss or meaning
+            meaning = StoreFailed(str(self._loss))
+        return meaning
+
+    def _write_failed(self, error: Exception) -> None:
+        if self._loss:
+            self.lost.set()
+        elif isinstance(error, StorageFull):
+            self._faults.begin(_FULL, f"make room on the disk of {self._files.path}")
+        elif isinstance(error, StoreFailed | OutcomeUnknown):
+            self._faults.begin(_WRITES, str(error.__cause__ or error))
+
+    def _written(self) -> None:
+        if not self._faults:
+            return
+        self._faults.end(_WRITES)
+        if shutil.disk_usage(self._files.path.parent).free > NEARLY_FULL:
+            self._faults.end(_FULL)
+
+    # ── Writing ─────────────────────────────────────────────────────────────────────────────────
 
     async def commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
-        return await _run(self._writer, self._commit, commands)
+        if self._loss:
+            raise self._write_meaning(self._loss)
+        try:
+            commit = await _run(self._writer, self._commit, commands)
+        except (BusError, StoreBug) as error:
+            self._write_failed(error)
+            raise
+        self._written()
+        return commit
 
     def _commit(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
     ) -> store.Commit:
         try:
-            return self._transact(db, commands)
+            return self._confirmed(lambda: self._transact(db, lambda: _write(db, commands)))
         except Exception as error:
-            meaning = connections.meaning(error)
+            meaning = self._write_meaning(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
             if isinstance(meaning, BusError) or alone:
                 if meaning is error:
                     raise  # from itself it would hold itself, and its frames
                 raise meaning from error
-            logger.warning("a batch of %d failed (%s): one by one", len(commands), error)
+            logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
         # Something unforeseen in one of them: find out in which, so that it fails alone.
         whole = store.Commit()
         for command in commands:
@@ -136,28 +338,58 @@ class SqliteStore:
     ) -> Any:
         """What becomes of a command; what it did is added to the whole."""
         try:
-            commit = self._transact(db, [command])
+            commit = self._transact(db, lambda: _write(db, [command]))
         except Exception as error:  # noqa: BLE001 - its caller hears of it
-            meaning = connections.meaning(error)
+            meaning = self._write_meaning(error)
             return meaning.without_traceback() if isinstance(meaning, BusError) else meaning
         (outcome,) = commit.outcomes
         commit.outcomes.clear()
         whole.add(commit)
         return outcome
 
-    def _transact(
-        self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
-    ) -> store.Commit:
+    def _write_meaning(self, error: Exception) -> Exception:
+        meaning = self._meaning(error)
+        if self._unresolved and isinstance(meaning, StoreFailed | StorageFull | StoreBusy):
+            # It may be the repetition of what is unresolved: that nothing was done is not known.
+            return OutcomeUnknown(str(error))
+        return meaning
+
+    def _transact(self, db: sqlite3.Connection, write: Callable[[], T]) -> T:
+        """Run a function in a transaction of its own. Returns what it returns.
+
+        Raises sqlite3.Error and StoreLost when nothing was done, OutcomeUnknown when that is not
+        known: the log may hold the whole transaction, and be recovered.
+        """
         with self._alone():
+            if self._loss:
+                raise self._loss
             db.execute("BEGIN IMMEDIATE")
+            before = db.total_changes
             try:
-                commit = writes.run(db, commands, time.time_ns() // 1000)
-                db.execute("COMMIT")
+                # First: undoing changes would read the files.
+                self._files.check()
+                result = write()
+                self._files.check_log()
             except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
+                _roll_back(db)
                 raise
-            return commit
+            try:
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                _roll_back(db)
+                if isinstance(connections.meaning(error), StorageFull | StoreBusy):
+                    raise  # the record that makes it a transaction was not written
+                self._unresolved = True
+                raise OutcomeUnknown(str(error)) from error
+            if db.total_changes > before:
+                self._unresolved = False  # what failed before was written over
+            try:
+                self._files.check()
+            except StoreLost as error:
+                self._meaning(error)
+                self._unresolved = True
+                raise OutcomeUnknown(str(error)) from error
+            return result
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -188,10 +420,7 @@ class SqliteStore:
 
     async def foreign_version(self) -> int:
         # On the writer's connection: on any other our own commits would look foreign.
-        try:
-            return await _run(self._writer, connections.data_version)
-        except sqlite3.Error as error:
-            raise connections.meaning(error) from error
+        return await self._readable(functools.partial(_run, self._writer, connections.data_version))
 
     async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
         return await self._read(len(names) > HEAVY, reads.heads, names)
@@ -261,15 +490,56 @@ class SqliteStore:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
+        return await self._readable(functools.partial(self._read_on, heavy, query, *args, **kwargs))
+
+    async def _read_on(
+        self,
+        heavy: bool,
+        query: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        def run(db: sqlite3.Connection) -> T:
+            return self._confirmed(lambda: query(db, *args, **kwargs))
+
+        if not heavy:
+            return await _run(self._quick, run)
+        async with self._heavy_turn:
+            # The thread runs it to its end although the caller may leave; nobody else's turn
+            # begins before.
+            return await _to_the_end(_run(self._heavy, run))
+
+    async def _readable(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Read. Raises StoreFailed, StoreBusy or StoreBug, and remembers what cannot be read."""
+        if self._loss:
+            raise StoreFailed(str(self._loss))
         try:
-            if not heavy:
-                return await _run(self._quick, query, *args, **kwargs)
-            async with self._heavy_turn:
-                # The thread runs it to its end although the caller may leave; nobody else's turn
-                # begins before.
-                return await _to_the_end(_run(self._heavy, query, *args, **kwargs))
-        except sqlite3.Error as error:
-            raise connections.meaning(error) from error
+            return await read()
+        except (sqlite3.Error, StoreFailed, StoreLost) as error:
+            meaning = self._meaning(error)
+            if self._loss:
+                self.lost.set()
+            elif isinstance(meaning, StoreFailed):
+                self._failed_read = read
+                self._faults.begin(_READS, str(meaning))
+            if meaning is error:
+                raise
+            raise meaning from error
+
+
+def _open_lock(path: Path) -> int:
+    """Open FILE-writer, which all that write to a file lock. Raises OSError."""
+    return os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _write(db: sqlite3.Connection, commands: Sequence[store.Command[Any]]) -> store.Commit:
+    return writes.run(db, commands, time.time_ns() // 1000)
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):  # the error that made it necessary counts
+        if db.in_transaction:
+            db.execute("ROLLBACK")
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:

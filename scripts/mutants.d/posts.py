@@ -8,12 +8,10 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite.py",
-                "        return await _run(self._writer, self._commit, commands)\n",
-                "        import asyncio\n\n"
-                "        done = await _run(self._writer, self._commit, commands)\n"
+                "        self._written()\n        return commit\n",
                 "        late = _run(self._writer, lambda db: db.in_transaction and db.commit())\n"
                 "        self._late = asyncio.ensure_future(late)\n"
-                "        return done\n",
+                "        return commit\n",
             ),
             Edit(
                 "bus_server/store/sqlite.py",
@@ -183,7 +181,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "posts are not refused when the server is going away",
-        [Edit("bus_server/server.py", "    road.draining = True\n", "")],
+        [Edit("bus_server/server.py", "    road.refusal = Draining\n", "")],
         ["tests/test_drain.py::test_posts_under_way_are_answered_and_what_is_new_is_refused"],
     ),
 ]

@@ -17,6 +17,7 @@ import budgets
 import client
 import edits
 import fairness
+import files
 import participants
 import posts
 import presence
@@ -34,7 +35,7 @@ COPIED = ("bus_client", "bus_server", "protos", "scripts", "tests", "pyproject.t
 
 _ROOMS = (
     *(wakeups, posts, edits, waits, presence, participants, tokens, roads, client, batches),
-    *(budgets, fairness, small_requests, standard),
+    *(budgets, fairness, files, small_requests, standard),
 )
 SABOTAGES = [sabotage for room in _ROOMS for sabotage in room.SABOTAGES]
 

@@ -8,8 +8,8 @@ CONTROL = Sabotage(
     [
         Edit(
             "bus_server/__main__.py",
-            '    """Serve; answers the exit code."""\n',
-            '    """Serve; answers the exit code."""\n    return 3\n',
+            '    os.environ.setdefault("GRPC_VERBOSITY"',
+            '    return 3\n    os.environ.setdefault("GRPC_VERBOSITY"',
         )
     ],
     ["tests/test_posting.py"],

@@ -1,0 +1,134 @@
+"""Whether the files at a store's path still are the ones that it has open, and whole."""
+
+import os
+import struct
+from pathlib import Path
+
+from bus_server.errors import StoreLost
+
+#: The header of SQLite's wal-index, the -shm file, which is there twice (size of a page, committed
+#: frames of the log, pages of the database), and how many of the frames are in the database.
+#: https://sqlite.org/walformat.html#the_wal_index_file_format
+_HEADER = 48
+_INDEX = struct.Struct("=48x14xHII24xI")
+#: Bytes of the log's header, and of each frame's.
+_LOG_HEADER, _FRAME_HEADER = 32, 24
+
+
+class FileMonitor:
+    """Compares the files of an open store with what is found at their paths.
+
+    SQLite goes on with files that were removed or replaced, and with a log that was cut: what it
+    then commits is gone when the process ends, or destroys a file that is not its own.
+
+    To be used by one thread at a time. Speed matters: it looks twice for each batch of posts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """To be made while SQLite has the files open, and closed once it has closed them.
+
+        The second because closing any descriptor of a file ends all of the process's locks on it.
+
+        Raises OSError.
+        """
+        self.path = path
+        self.log = path.with_name(f"{path.name}-wal")
+        index = path.with_name(f"{path.name}-shm")
+        self._database_file, self._log_file, self._index_file = known = [
+            (str(file), file.stat()) for file in (path, self.log, index)
+        ]
+        self._size = known[0][1].st_size
+        self._log_size = 0
+        self._index = os.open(index, os.O_RDONLY | os.O_CLOEXEC)
+        self._log = os.open(self.log, os.O_RDONLY | os.O_CLOEXEC)
+        self._database = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for opened in (self._index, self._log, self._database):
+            os.close(opened)
+
+    @property
+    def log_size(self) -> int:
+        """Bytes of the log that is open."""
+        return os.lseek(self._log, 0, os.SEEK_END)
+
+    def check(self) -> None:
+        """Raises StoreLost if a file is gone, another one, or shorter than it must be. 12 µs."""
+        self._found(self._index_file)
+        # Twice: others may have checkpointed or vacuumed while we looked.
+        if self._cut() and (cut := self._cut()):
+            raise StoreLost(f"{cut} was cut")
+
+    def check_log(self) -> None:
+        """Raises StoreLost if the log is shorter than at the last `check`. 1 µs.
+
+        For one who has the lock to write, so that nobody may have cut it but by accident.
+        """
+        if self.log_size < self._log_size:
+            raise StoreLost(f"{self.log} was cut")
+
+    def read_all(self) -> None:
+        """Read the database and the log to their ends. Raises OSError if the disk fails.
+
+        It may take seconds. Other than `check` it may be called by any thread.
+        """
+        for opened in (self._database, self._log):
+            at = 0
+            while read := os.pread(opened, 1024 * 1024, at):
+                at += len(read)
+
+    def is_moved(self) -> bool:
+        """Whether another file, or none, is at the database's path."""
+        return not is_file(*self._database_file)
+
+    def owns_log(self) -> bool:
+        """Whether the log at its path is the one that is open."""
+        return is_file(*self._log_file)
+
+    def log_is_whole(self) -> bool:
+        """Whether the log at its path is the one that is open, and has all that was written."""
+        try:
+            return self.owns_log() and self._cut() != str(self.log)
+        except StoreLost:
+            return True  # something else is amiss
+
+    def _cut(self) -> str:
+        """Which file is shorter than it must be, if one is. Raises StoreLost as `check`."""
+        # The header first: files that grow meanwhile are not too short.
+        index = os.pread(self._index, _INDEX.size, 0)
+        size, log_size = self._found(self._database_file), self._found(self._log_file)
+        if len(index) < _INDEX.size or index[:_HEADER] != index[_HEADER : 2 * _HEADER]:
+            return ""  # it is being written
+        page_size, frames, pages, checkpointed = _INDEX.unpack(index)
+        page_size = page_size if page_size > 1 else 65_536
+        if frames and log_size < _LOG_HEADER + frames * (page_size + _FRAME_HEADER):
+            return str(self.log)
+        needed = self._size
+        if pages:
+            # It grows by checkpoints; one may also shrink it, but only to the pages that are left.
+            whole = pages * page_size
+            needed = whole if frames == checkpointed else min(needed, whole)
+        if size < needed:
+            return str(self.path)
+        self._size, self._log_size = size, log_size
+        return ""
+
+    def _found(self, file: tuple[str, os.stat_result]) -> int:
+        """The size of a file that is there. Raises StoreLost if it is gone, or another one."""
+        path, known = file
+        try:
+            found = os.stat(path)  # noqa: PTH116 - half the time
+        except FileNotFoundError:
+            raise StoreLost(f"{path} was removed") from None
+        if not os.path.samestat(found, known):
+            raise StoreLost(f"{path} was replaced by another file")
+        return found.st_size
+
+
+def is_file(path: str, known: os.stat_result) -> bool:
+    """Whether that file is what is found at a path."""
+    try:
+        return os.path.samestat(Path(path).stat(), known)
+    except OSError:
+        return False

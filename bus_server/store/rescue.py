@@ -1,0 +1,122 @@
+"""What becomes of a store whose files were removed, replaced or damaged while it was open."""
+
+import contextlib
+import itertools
+import logging
+import os
+import sqlite3
+from pathlib import Path
+
+from bus_server.errors import StoreRefused
+
+logger = logging.getLogger(__name__)
+
+# FILE-writer, which all servers on a file lock, says in three lines which log belongs to which
+# database, each as DEVICE:INODE, or that a database (DEVICE:INODE:MODIFIED) must not be served, and
+# what to do.
+_BELONGS, _INCOMPLETE = "log", "incomplete"
+
+
+def rescued(path: Path) -> Path:
+    """Where `save` puts what a store held, at first."""
+    return path.with_name(f"{path.name}.rescued")
+
+
+def save(db: sqlite3.Connection, path: Path) -> tuple[Path, bool]:
+    """Write all that a connection still reads to a new file beside its own.
+
+    Returns the file's path, and whether the file is sound. Raises sqlite3.Error or OSError; then
+    there is no such file.
+    """
+    target = _unused(rescued(path))
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        with contextlib.closing(sqlite3.connect(target)) as copy:
+            db.backup(copy)
+            return target, _is_sound(copy)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def set_aside(path: Path) -> Path:
+    """Rename the log beside a database that it does not belong to. Returns its new path.
+
+    SQLite would replay it into that database, and destroy it.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    aside = _unused(log.with_name(f"{log.name}.set-aside"))
+    log.rename(aside)
+    # Its index describes it.
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    return aside
+
+
+def record(lock: int, path: Path) -> None:
+    """Write down in FILE-writer which database the log belongs to."""
+    log = path.with_name(f"{path.name}-wal")
+    _write(lock, f"{_BELONGS}\n{_identity(log)}\n{_identity(path)}\n")
+
+
+def record_incomplete(lock: int, path: Path, remedy: str) -> None:
+    """Write down in FILE-writer that the database, as it is now, must not be served."""
+    _write(lock, f"{_INCOMPLETE}\n{_state(path)}\n{remedy}\n")
+
+
+def forget(lock: int) -> None:
+    """There is no log any more."""
+    _write(lock, "")
+
+
+def check_log(path: Path) -> None:
+    """Before SQLite opens a database: set aside a log that was left of another one.
+
+    Raises StoreRefused when the database lacks what its log held.
+    """
+    try:
+        lines = path.with_name(f"{path.name}-writer").read_text("utf-8").splitlines()
+        kind, first, second = lines
+    except (OSError, ValueError):
+        return  # nothing is known
+    if kind == _INCOMPLETE and first == _state(path):
+        raise StoreRefused(
+            f"{path} is not what it was: it or its log was damaged under a running server. To go "
+            f"on: {second}; or, to serve it as it is, rm {path}-writer"
+        )
+    log = path.with_name(f"{path.name}-wal")
+    if kind == _BELONGS and first == _identity(log) and second != _identity(path):
+        aside = set_aside(path)
+        logger.warning(
+            "%s was left of the file that was %s before: set aside as %s", log, path, aside
+        )
+
+
+def _is_sound(db: sqlite3.Connection) -> bool:
+    try:
+        return db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+    except sqlite3.Error:
+        return False
+
+
+def _unused(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
+    return next(name for name in itertools.chain((path,), names) if not name.exists())
+
+
+def _identity(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def _state(path: Path) -> str:
+    """Changes when a file is replaced, and when a backup is copied over it."""
+    return f"{_identity(path)}:{path.stat().st_mtime_ns}"
+
+
+def _write(lock: int, text: str) -> None:
+    with contextlib.suppress(OSError):  # it is a precaution, and the disk may be full
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, text.encode(), 0)

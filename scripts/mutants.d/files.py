@@ -1,0 +1,174 @@
+"""Broken promises about files that are lost, and disks that fail."""
+
+from sabotage import Edit, Sabotage
+
+_STORE = "bus_server/store/sqlite.py"
+_LOST = "tests/test_lost_files.py"
+_DISK = "tests/test_disk_faults.py"
+_STOPS = f"{_LOST}::test_a_server_whose_files_are_not_its_own_any_more_stops_and_saves_what_it_has"
+
+SABOTAGES = [
+    Sabotage(
+        "files are not looked at before a commit",
+        [
+            Edit(
+                _STORE,
+                "                self._files.check()\n                result",
+                "                result",
+            )
+        ],
+        [_STOPS],
+    ),
+    Sabotage(
+        "an idle server does not look at its files",
+        [
+            Edit(
+                _STORE,
+                "            self._files.check()\n            if not is_file",
+                "            if not is_file",
+            )
+        ],
+        [f"{_LOST}::test_an_idle_server_notices_that_its_file_is_gone"],
+    ),
+    Sabotage(
+        "a file that was replaced by another one is taken for its own",
+        [
+            Edit(
+                "bus_server/store/monitor.py", "if not os.path.samestat(found, known):", "if False:"
+            )
+        ],
+        [_STOPS],
+    ),
+    Sabotage(
+        "a log that was cut is not noticed",
+        [
+            Edit(
+                "bus_server/store/monitor.py",
+                "            return str(self.log)\n        needed",
+                "            pass\n        needed",
+            )
+        ],
+        [_STOPS],
+    ),
+    Sabotage(
+        "a database that was cut is not noticed",
+        [Edit("bus_server/store/monitor.py", "        if size < needed:\n", "        if False:\n")],
+        [f"{_LOST}::test_a_file_that_is_cut_stops_the_server"],
+    ),
+    Sabotage(
+        "a lost store saves nothing",
+        [
+            Edit(
+                _STORE,
+                "saved, sound = await _run(self._writer, rescue.save, path)",
+                "saved, sound = None, False",
+            )
+        ],
+        [_STOPS],
+    ),
+    Sabotage(
+        "the log of a lost store is left where it is",
+        [
+            Edit(
+                _STORE,
+                "            if files.owns_log():\n                rescue.set_aside(path)\n"
+                "            remedy",
+                "            remedy",
+            )
+        ],
+        [f"{_LOST}::test_a_backup_moved_over_the_file_is_what_the_next_start_serves"],
+    ),
+    Sabotage(
+        "the log of a killed server is replayed into whatever file is there",
+        [Edit("bus_server/store/file.py", "    rescue.check_log(path)\n", "")],
+        [
+            f"{_LOST}::test_the_log_of_a_killed_server_is_not_replayed_into_a_backup",
+            f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were",
+        ],
+    ),
+    Sabotage(
+        "a store is made anew where one was lost",
+        [
+            Edit(
+                "bus_server/store/file.py",
+                "        if (saved := rescue.rescued(path)).exists():\n",
+                "        if not (saved := path):\n",
+            )
+        ],
+        [f"{_LOST}::test_a_file_that_is_gone_is_not_made_anew_beside_what_was_saved"],
+    ),
+    Sabotage(
+        "a commit that failed half-way is told as one that did nothing",
+        [
+            Edit(
+                _STORE,
+                "                self._unresolved = True\n"
+                "                raise OutcomeUnknown(str(error)) from error\n"
+                "            if",
+                "                raise StoreFailed(str(error)) from error\n            if",
+            )
+        ],
+        [
+            f"{_DISK}::test_while_it_is_unknown_whether_a_post_was_stored_nothing_claims_that_it_was_not"
+        ],
+    ),
+    Sabotage(
+        "a fault of the disk lasts until somebody posts",
+        [
+            Edit(
+                _STORE,
+                "            if self._faults:\n                self._confirmed",
+                "            if False:\n                self._confirmed",
+            )
+        ],
+        [
+            f"{_DISK}::test_while_it_is_unknown_whether_a_post_was_stored_nothing_claims_that_it_was_not"
+        ],
+    ),
+    Sabotage(
+        "health says SERVING whatever the disk does",
+        [
+            Edit(
+                "bus_server/server.py",
+                "health.set_serving(not store.failing)",
+                "health.set_serving(True)",
+            )
+        ],
+        [f"{_DISK}::test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can"],
+    ),
+    Sabotage(
+        "a disk that cannot read is taken for a damaged file",
+        [
+            Edit(
+                _STORE,
+                'raise StoreFailed(f"it cannot be read ({error.strerror})") from error',
+                "pass",
+            )
+        ],
+        [f"{_DISK}::test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can"],
+    ),
+    Sabotage(
+        "a log that has grown stays as it is",
+        [
+            Edit(
+                "bus_server/store/connections.py",
+                "journal_size_limit = {LOG_LIMIT}",
+                "journal_size_limit = -1",
+            )
+        ],
+        [
+            f"{_DISK}::test_a_log_that_grows_because_somebody_reads_for_long_is_told_and_shrinks_again"
+        ],
+    ),
+    Sabotage(
+        "each time that a bug is met is logged",
+        [
+            Edit(
+                "bus_server/status.py",
+                "    if known is not None and now < known.log_again_at:\n",
+                "    if False:\n",
+            )
+        ],
+        ["tests/test_store_statements.py"],
+    ),
+]

@@ -1,0 +1,341 @@
+"""A database that is removed, replaced or damaged under a running server.
+
+Nothing is acknowledged that the next start would not have; all that was acknowledged is saved.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.ledger import Ledger, history
+from tests.open_wait import open_wait
+from tests.patience import until
+from tests.refused_start import refused_start
+from tests.serving import ServerProcess
+
+POSTS = 20
+
+
+def beside(db: Path, ending: str) -> Path:
+    return db.with_name(f"{db.name}{ending}")
+
+
+def remove(*endings: str) -> Callable[[Path], None]:
+    def fault(db: Path) -> None:
+        for ending in endings:
+            beside(db, ending).unlink()
+
+    return fault
+
+
+def cut(ending: str, share: float) -> Callable[[Path], None]:
+    def fault(db: Path) -> None:
+        file = beside(db, ending)
+        with file.open("r+b") as opened:
+            opened.truncate(round(file.stat().st_size * share))
+
+    return fault
+
+
+def move_a_backup_over(db: Path) -> None:
+    beside(db, "-backup").replace(db)
+
+
+def move_away(db: Path) -> None:
+    db.replace(beside(db, "-elsewhere"))
+
+
+def move_and_copy_back(db: Path) -> None:
+    move_away(db)
+    shutil.copy(beside(db, "-elsewhere"), db)
+
+
+def another_log(db: Path) -> None:
+    log = beside(db, "-wal")
+    shutil.copy(log, beside(db, "-copy"))
+    beside(db, "-copy").replace(log)
+
+
+def back_up(db: Path) -> None:
+    with contextlib.closing(sqlite3.connect(db)) as source:
+        source.execute(f"VACUUM INTO '{beside(db, '-backup')}'")
+
+
+def checkpoint(db: Path) -> None:
+    with contextlib.closing(sqlite3.connect(db)) as source:
+        source.execute("PRAGMA wal_checkpoint").fetchall()
+
+
+async def post_all(server: ServerProcess, name: str, ledger: Ledger, label: str) -> None:
+    async with connected(server.address, name) as client:
+        for n in range(POSTS):
+            await ledger.post(client.bus, name, f"{label} {n}")
+
+
+def exit_code(server: ServerProcess) -> int:
+    """Wait until it has ended by itself."""
+    assert server.process is not None
+    code = server.process.wait(30)
+    server.kill()
+    return code
+
+
+async def served(server: ServerProcess, name: str) -> list[str]:
+    """What a server tells of a thread after its next start."""
+    server.start()
+    async with connected(server.address) as client:
+        return [message.content for message in await history(client.bus, name)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault",
+    [
+        remove("", "-wal", "-shm"),
+        remove(""),
+        remove("-wal"),
+        remove("-wal", "-shm"),
+        remove("-shm"),
+        cut("-wal", 0),
+        cut("-wal", 0.5),
+        move_a_backup_over,
+        move_away,
+        move_and_copy_back,
+        another_log,
+    ],
+    ids=[
+        *("all_removed", "file_removed", "log_removed", "log_and_index_removed", "index_removed"),
+        *("log_emptied", "log_cut", "backup_moved_over", "moved_away", "copied_back"),
+        "other_log",
+    ],
+)
+async def test_a_server_whose_files_are_not_its_own_any_more_stops_and_saves_what_it_has(
+    start_server: StartServer, name: str, fault: Callable[[Path], None]
+) -> None:
+    server, ledger = start_server(), Ledger()
+    async with connected(server.address, name) as client, open_wait(client.bus, name) as wait:
+        await post_all(server, name, ledger, "before")
+        await asyncio.to_thread(back_up, server.db)
+        fault(server.db)
+
+        refusal = await ledger.attempt(client.bus, name, "after")
+        assert refusal is not None
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_FAILED")
+        assert refusal.retry_delay
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await wait.ended()
+        assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "store failed" in (ended.value.details() or "")
+        assert await asyncio.to_thread(exit_code, server) == 7
+
+    critical = [line for line in server.log if " CRITICAL " in line]
+    assert len(critical) == 1
+    assert str(beside(server.db, ".rescued")) in critical[0]
+    assert "Traceback" not in "".join(server.log)
+    rescued = ServerProcess(beside(server.db, ".rescued"))
+    try:
+        assert await served(rescued, name) == [f"before {n}" for n in range(POSTS)]
+    finally:
+        rescued.kill()
+
+
+@pytest.mark.slow
+async def test_an_idle_server_notices_that_its_file_is_gone(
+    start_server: StartServer, name: str
+) -> None:
+    server = start_server("--fallback-interval", "0")
+    async with connected(server.address, name) as client, open_wait(client.bus, name) as wait:
+        health = HealthStub(client.channel)
+        watch = health.Watch(HealthCheckRequest())
+        serving = HealthCheckResponse(status=HealthCheckResponse.SERVING)
+        assert await anext(aiter(watch)) == serving
+        server.db.unlink()
+        assert await anext(aiter(watch)) != serving
+        with pytest.raises(grpc.aio.AioRpcError, match="store failed"):
+            await wait.ended()
+    assert await asyncio.to_thread(exit_code, server) == 7
+
+
+@pytest.mark.slow
+async def test_a_backup_moved_over_the_file_is_what_the_next_start_serves(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "in the backup")
+    back_up(server.db)
+    await post_all(server, name, ledger, "later")
+    move_a_backup_over(server.db)
+    assert await asyncio.to_thread(exit_code, server) == 7
+
+    assert await served(server, name) == [f"in the backup {n}" for n in range(POSTS)]
+    assert beside(server.db, "-wal.set-aside").exists()
+    assert server.stop() == 0
+    with contextlib.closing(sqlite3.connect(server.db)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.slow
+async def test_the_log_of_a_killed_server_is_not_replayed_into_a_backup(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "in the backup")
+    back_up(server.db)
+    await post_all(server, name, ledger, "later")
+    server.kill()
+    move_a_backup_over(server.db)
+
+    assert await served(server, name) == [f"in the backup {n}" for n in range(POSTS)]
+    assert any("set aside" in line for line in server.log)
+    assert beside(server.db, "-wal.set-aside").exists()
+
+
+@pytest.mark.slow
+async def test_a_copy_of_a_killed_servers_files_is_served_with_its_log(
+    start_server: StartServer, name: str, tmp_path: Path
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    server.kill()
+    copy = tmp_path / "copy" / server.db.name
+    shutil.copytree(server.db.parent, copy.parent, ignore=lambda *_: ["copy"])
+    async with connected(start_server(db=copy).address) as client:
+        ledger.check(name, await history(client.bus, name))
+
+
+@pytest.mark.slow
+async def test_a_log_that_was_only_removed_is_folded_into_the_file(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    beside(server.db, "-wal").unlink()
+    assert await asyncio.to_thread(exit_code, server) == 7
+    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+
+
+@pytest.mark.slow
+async def test_a_second_server_on_a_file_made_anew_is_left_alone(
+    start_server: StartServer, name: str
+) -> None:
+    first, ledger, others = start_server(), Ledger(), Ledger()
+    await post_all(first, name, ledger, "first")
+    first.signal(signal.SIGSTOP)  # so that it cannot notice before the other one has begun
+    remove("", "-wal", "-shm")(first.db)
+    second = start_server(db=first.db)
+    await post_all(second, name, others, "second")
+    first.signal(signal.SIGCONT)
+    assert await asyncio.to_thread(exit_code, first) == 7
+
+    async with connected(second.address) as client:
+        await others.post(client.bus, name, "it goes on")
+        others.check(name, await history(client.bus, name))
+    assert second.stop() == 0
+
+
+@pytest.mark.slow
+async def test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    cut("-wal", 0)(server.db)
+    assert await asyncio.to_thread(exit_code, server) == 7
+
+    said = refused_start(server.db)
+    assert f"mv {beside(server.db, '.rescued')} {server.db}" in said
+    beside(server.db, ".rescued").replace(server.db)
+    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+
+
+@pytest.mark.slow
+async def test_a_file_that_is_gone_is_not_made_anew_beside_what_was_saved(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    remove("", "-wal", "-shm")(server.db)
+    assert await asyncio.to_thread(exit_code, server) == 7
+    assert f"mv {beside(server.db, '.rescued')} {server.db}" in refused_start(server.db)
+    assert not server.db.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0, 0.5], ids=["emptied", "halved"])
+async def test_a_file_that_is_cut_stops_the_server(
+    start_server: StartServer, name: str, share: float
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, f"before {'x' * 20_000}")
+    checkpoint(server.db)
+    cut("", share)(server.db)
+    async with connected(server.address) as client:
+        refusal = await ledger.attempt(client.bus, name, "after")
+    assert refusal is not None
+    assert refusal.reason == "STORE_FAILED"
+    assert await asyncio.to_thread(exit_code, server) == 7
+
+
+@pytest.mark.slow
+async def test_damage_that_a_reader_meets_is_an_error_for_it_and_stops_the_server(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, f"before {'x' * 20_000}")
+    assert server.stop() == 0
+    size = server.db.stat().st_size
+    with server.db.open("r+b") as opened:
+        opened.seek(size // 2 // 4096 * 4096)
+        opened.write(b"\xa5" * (size // 4))
+    server.start()
+    async with connected(server.address) as client:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await history(client.bus, name)
+        assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "damaged" in (failed.value.details() or "")
+        refusal = await ledger.attempt(client.bus, name, "after")
+        assert refusal is not None
+    assert await asyncio.to_thread(exit_code, server) == 7
+    assert "restore a backup" in refused_start(server.db)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [remove(""), remove("-wal")], ids=["file", "log"])
+async def test_a_server_that_is_stopped_before_it_noticed_saves_what_it_has_too(
+    start_server: StartServer, name: str, fault: Callable[[Path], None]
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    server.signal(signal.SIGSTOP)
+    fault(server.db)
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGCONT)
+    assert await asyncio.to_thread(exit_code, server) == 7
+    assert beside(server.db, ".rescued").exists()
+
+
+@pytest.mark.slow
+async def test_a_lock_file_that_is_removed_harms_nothing(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    beside(server.db, "-writer").unlink()
+    await post_all(server, name, ledger, "after")
+    await until(lambda: beside(server.db, "-writer").exists())
+    other = start_server(db=server.db)
+    await post_all(other, name, ledger, "by another server")
+    async with connected(server.address) as client:
+        ledger.check(name, await history(client.bus, name))
+    assert server.stop() == 0
