@@ -169,6 +169,32 @@ async def test_clocks_that_differ_and_versions_that_differ_are_warnings(
     assert "99.0" in checks["server"]["finding"]
 
 
+async def test_a_log_that_was_left_of_another_file_stays_where_it_is(
+    start_server: StartServer, nobody: Shell, tmp_path: Path
+) -> None:
+    server = start_server()
+    with closing(sqlite3.connect(server.db)) as db:
+        db.execute(f"VACUUM INTO '{tmp_path / 'backup'}'")
+    server.kill()
+    (tmp_path / "backup").replace(server.db)
+    run = ("doctor", "--db", str(server.db), "--timeout", "0.1", "--json")
+    done = await asyncio.to_thread(nobody.run, *run)
+    check = _checks(done)["database"]
+    assert check["status"] == "warning"
+    assert "left of another file" in check["finding"]
+    assert server.db.with_name(f"{server.db.name}-wal").exists()
+
+
+async def test_what_a_server_left_that_lost_its_file_is_told(
+    start_server: StartServer, shell: Shell
+) -> None:
+    server = start_server()
+    saved = server.db.with_name(f"{server.db.name}.rescued")
+    saved.touch()
+    done = await asyncio.to_thread(shell.run, "doctor", "--db", str(server.db), "--json")
+    assert str(saved) in _checks(done)["left behind"]["finding"]
+
+
 async def test_a_server_whose_health_service_says_so_does_not_serve(nobody: Shell) -> None:
     stopping = health.aio.HealthServicer()
     await stopping.set("", health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -82,7 +82,7 @@ def sqlite_check(version: tuple[int, int, int]) -> Check:
 
 def _database(path: Path) -> Check:
     from bus_server.errors import StoreRefused
-    from bus_server.store import file
+    from bus_server.store import file, rescue
 
     if not path.exists():
         advice = f"threadbus serve --db {path} makes it; or say where it is with --db."
@@ -92,8 +92,12 @@ def _database(path: Path) -> Check:
     if path.stat().st_size == 0:
         advice = f"threadbus serve --db {path} makes a database of it."
         return Check("database", "warning", f"{path} is empty", advice)
+    if rescue.is_log_of_another(path):
+        finding = f"{_beside(path, '-wal')} was left of another file that was {path} before"
+        advice = "The next start moves it aside. sqlite3 must not open the file before that."
+        return Check("database", "warning", finding, advice)
     try:
-        file.prepare(path)  # what a server does first; of a file that is there it only reads
+        file.check(path)
     except StoreRefused as refusal:
         advice = "No server starts with it: do as it says."
         return Check("database", "failure", str(refusal), advice)

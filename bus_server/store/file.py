@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 import sqlite3
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from bus_server.errors import StoreRefused
 from bus_server.store import rescue
+
+logger = logging.getLogger(__name__)
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
@@ -26,11 +29,7 @@ def prepare(path: Path) -> None:
     Raises:
         StoreRefused: there is something else, or it cannot be written. It is untouched.
     """
-    folder = path.parent
-    if not folder.is_dir():
-        raise StoreRefused(f"{folder} is not a folder: make it, or choose another --db")
-    if not os.access(folder, os.W_OK):
-        raise StoreRefused(f"{folder} is read-only: the database needs a folder it can write to")
+    _check_folder(path.parent)
     log = path.with_name(f"{path.name}-wal")
     left_over = log.exists()  # looked at first: another server makes its log after its file
     if not path.exists() or path.stat().st_size == 0:
@@ -45,8 +44,21 @@ def prepare(path: Path) -> None:
                 f"that: mv {saved} {path}. To begin anew, move {saved} elsewhere"
             )
         _create(path)
-    rescue.check_log(path)
-    _check(path, log)
+    elif rescue.is_log_of_another(path):
+        # SQLite would replay it into this one, and destroy it.
+        aside = rescue.set_aside(path)
+        logger.warning("%s was left of another %s: it is %s now", log, path, aside)
+    check(path)
+
+
+def check(path: Path) -> None:
+    """Make sure that a file is a store of ours that can be served. It is only read.
+
+    Raises StoreRefused.
+    """
+    _check_folder(path.parent)
+    rescue.check_complete(path)
+    _check(path, path.with_name(f"{path.name}-wal"))
 
 
 def upgrade(db: sqlite3.Connection) -> None:
@@ -108,6 +120,13 @@ def _replace_empty(path: Path, draft: Path) -> None:
         now = path.stat()
         if os.path.samestat(now, os.fstat(opened.fileno())) and now.st_size == 0:
             draft.replace(path)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise StoreRefused(f"{folder} is not a folder: make it, or choose another --db")
+    if not os.access(folder, os.W_OK):
+        raise StoreRefused(f"{folder} is read-only: the database needs a folder it can write to")
 
 
 def _check(path: Path, log: Path) -> None:

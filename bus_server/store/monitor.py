@@ -14,6 +14,9 @@ _INDEX = struct.Struct("=48x14xHII24xI")
 #: Bytes of the log's header, and of each frame's.
 _LOG_HEADER, _FRAME_HEADER = 32, 24
 
+#: Bytes that are read at a time.
+_BLOCK = 1024 * 1024
+
 
 class FileMonitor:
     """Compares the files of an open store with what is found at their paths.
@@ -39,6 +42,8 @@ class FileMonitor:
         ]
         self._size = known[0][1].st_size
         self._log_size = 0
+        #: Where the disk failed last: which file, and at which byte.
+        self._unreadable: tuple[int, int] | None = None
         self._index = os.open(index, os.O_RDONLY | os.O_CLOEXEC)
         self._log = os.open(self.log, os.O_RDONLY | os.O_CLOEXEC)
         self._database = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -71,12 +76,20 @@ class FileMonitor:
     def read_all(self) -> None:
         """Read the database and the log to their ends. Raises OSError if the disk fails.
 
-        It may take seconds. Other than `check` it may be called by any thread.
+        It may take seconds, but is quick where the disk goes on failing at the same place. Other
+        than `check` it may be called by any thread.
         """
+        if self._unreadable:
+            os.pread(self._unreadable[0], _BLOCK, self._unreadable[1])
         for opened in (self._database, self._log):
             at = 0
-            while read := os.pread(opened, 1024 * 1024, at):
-                at += len(read)
+            try:
+                while read := os.pread(opened, _BLOCK, at):
+                    at += len(read)
+            except OSError:
+                self._unreadable = opened, at
+                raise
+        self._unreadable = None
 
     def is_moved(self) -> bool:
         """Whether another file, or none, is at the database's path."""

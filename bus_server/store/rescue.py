@@ -2,14 +2,11 @@
 
 import contextlib
 import itertools
-import logging
 import os
 import sqlite3
 from pathlib import Path
 
 from bus_server.errors import StoreRefused
-
-logger = logging.getLogger(__name__)
 
 # FILE-writer, which all servers on a file lock, says in three lines which log belongs to which
 # database, each as DEVICE:INODE, or that a database (DEVICE:INODE:MODIFIED) must not be served, and
@@ -68,27 +65,33 @@ def forget(lock: int) -> None:
     _write(lock, "")
 
 
-def check_log(path: Path) -> None:
-    """Before SQLite opens a database: set aside a log that was left of another one.
+def check_complete(path: Path) -> None:
+    """Raises StoreRefused when the database must not be served, as it lacks what its log held."""
+    kind, state, remedy = _record_of(path)
+    if kind == _INCOMPLETE and state == _state(path):
+        raise StoreRefused(
+            f"{path} is not what it was: it or its log was damaged under a running server. To go "
+            f"on: {remedy}; or, to serve it as it is, rm {path}-writer"
+        )
 
-    Raises StoreRefused when the database lacks what its log held.
-    """
+
+def is_log_of_another(path: Path) -> bool:
+    """Whether the log beside a database was left of another one that was at its path."""
+    kind, log, database = _record_of(path)
+    return (
+        kind == _BELONGS
+        and log == _identity(path.with_name(f"{path.name}-wal"))
+        and database != _identity(path)
+    )
+
+
+def _record_of(path: Path) -> tuple[str, str, str]:
     try:
         lines = path.with_name(f"{path.name}-writer").read_text("utf-8").splitlines()
         kind, first, second = lines
     except (OSError, ValueError):
-        return  # nothing is known
-    if kind == _INCOMPLETE and first == _state(path):
-        raise StoreRefused(
-            f"{path} is not what it was: it or its log was damaged under a running server. To go "
-            f"on: {second}; or, to serve it as it is, rm {path}-writer"
-        )
-    log = path.with_name(f"{path.name}-wal")
-    if kind == _BELONGS and first == _identity(log) and second != _identity(path):
-        aside = set_aside(path)
-        logger.warning(
-            "%s was left of the file that was %s before: set aside as %s", log, path, aside
-        )
+        return "", "", ""  # nothing is known
+    return kind, first, second
 
 
 def _is_sound(db: sqlite3.Connection) -> bool:

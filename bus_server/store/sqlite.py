@@ -91,6 +91,8 @@ class SqliteStore:
         #: A commit failed half-way: it may come back when the log is recovered, until the next
         #: commit is written over it.
         self._unresolved = False
+        #: Whether the last commit wrote anything.
+        self._stored = False
         self._faults, self._warnings = Faults(), Faults()
         #: What could not be read last.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
@@ -187,9 +189,10 @@ class SqliteStore:
         else:
             self._written()
         if self._failed_read is not None:
-            with contextlib.suppress(StoreFailed):
-                await self._failed_read()
-                self._failed_read = None
+            failed_read, self._failed_read = self._failed_read, None
+            with contextlib.suppress(BusError, StoreBug):
+                await self._readable(failed_read)  # which keeps it if it fails again
+            if self._failed_read is None:
                 self._faults.end(_READS)
         size = self._files.log_size
         if size > LARGE_LOG:
@@ -232,7 +235,9 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             told = f"What it held could not be saved ({error})"
         go_on = f"mv {saved} {path}" if sound else "restore a backup"
-        if files.is_moved():
+        if not path.parent.is_dir():
+            remedy = f"put {path.parent} back, with all that was in it"
+        elif files.is_moved():
             if files.owns_log():
                 rescue.set_aside(path)
             remedy = "start again: that serves the other file"
@@ -263,8 +268,6 @@ class SqliteStore:
             meaning = connections.meaning(error)
             if not isinstance(meaning, StoreLost):
                 raise
-            if self._failed_read is not None:  # it is known that the disk fails
-                raise StoreFailed(str(meaning)) from error
         try:
             self._files.read_all()
         except OSError as error:
@@ -291,7 +294,7 @@ class SqliteStore:
             self._faults.begin(_WRITES, str(error.__cause__ or error))
 
     def _written(self) -> None:
-        if not self._faults:
+        if not self._faults or not self._stored:
             return
         self._faults.end(_WRITES)
         if shutil.disk_usage(self._files.path.parent).free > NEARLY_FULL:
@@ -381,7 +384,8 @@ class SqliteStore:
                     raise  # the record that makes it a transaction was not written
                 self._unresolved = True
                 raise OutcomeUnknown(str(error)) from error
-            if db.total_changes > before:
+            self._stored = db.total_changes > before
+            if self._stored:
                 self._unresolved = False  # what failed before was written over
             try:
                 self._files.check()

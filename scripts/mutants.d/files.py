@@ -80,11 +80,19 @@ SABOTAGES = [
     ),
     Sabotage(
         "the log of a killed server is replayed into whatever file is there",
-        [Edit("bus_server/store/file.py", "    rescue.check_log(path)\n", "")],
         [
-            f"{_LOST}::test_the_log_of_a_killed_server_is_not_replayed_into_a_backup",
-            f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were",
+            Edit(
+                "bus_server/store/file.py",
+                "    elif rescue.is_log_of_another(path):\n",
+                "    elif False:\n",
+            )
         ],
+        [f"{_LOST}::test_the_log_of_a_killed_server_is_not_replayed_into_a_backup"],
+    ),
+    Sabotage(
+        "a file that lacks messages is served",
+        [Edit("bus_server/store/file.py", "    rescue.check_complete(path)\n", "")],
+        [f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were"],
     ),
     Sabotage(
         "a store is made anew where one was lost",
@@ -104,8 +112,9 @@ SABOTAGES = [
                 _STORE,
                 "                self._unresolved = True\n"
                 "                raise OutcomeUnknown(str(error)) from error\n"
-                "            if",
-                "                raise StoreFailed(str(error)) from error\n            if",
+                "            self._stored",
+                "                raise StoreFailed(str(error)) from error\n"
+                "            self._stored",
             )
         ],
         [

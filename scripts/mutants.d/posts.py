@@ -20,7 +20,11 @@ SABOTAGES = [
                 "                db.commit()\n"
                 '            db.execute("BEGIN IMMEDIATE")\n',
             ),
-            Edit("bus_server/store/sqlite.py", '                db.execute("COMMIT")\n', ""),
+            Edit(
+                "bus_server/store/sqlite.py",
+                '                db.execute("COMMIT")\n',
+                "                pass\n",
+            ),
         ],
         ["tests/test_promises.py::test_a_post_is_not_answered_before_it_would_outlive_kill_9"],
     ),
