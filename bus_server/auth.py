@@ -69,7 +69,8 @@ class Auth:
     async def identify(
         self, authorization: str | bytes | None, *, token_needed: bool = True
     ) -> Caller:
-        """Who sent this `authorization` metadata (None: none).
+        """Who sent this `authorization` metadata (None: none; of several entries, joined by commas,
+        all must be the same).
 
         Raises:
             TokenInvalid: the token is unknown, or missing where one is required.
@@ -83,7 +84,12 @@ class Auth:
                     "this server requires a token: send it as metadata `authorization: Bearer …`"
                 )
             return NOBODY
-        scheme, _, token = str(authorization).partition(" ")
+        entry, *others = {entry.strip() for entry in str(authorization).split(",")}
+        if others:
+            raise TokenInvalid(
+                "the call carries several `authorization` entries that differ: send only one"
+            )
+        scheme, _, token = entry.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise TokenInvalid("the authorization metadata must read `Bearer …`")
         caller = await self._caller(token_hash(token.strip()))

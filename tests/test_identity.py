@@ -108,6 +108,32 @@ async def test_a_token_that_is_none_is_refused_rather_than_taken_for_anonymous(
     assert not secret or secret not in refusal.message
 
 
+@pytest.mark.parametrize("joined", [False, True], ids=["two_entries", "joined_by_a_proxy"])
+async def test_two_tokens_of_which_either_may_count_are_refused(
+    bus: BusStub, agents: AgentStub, name: str, joined: bool
+) -> None:
+    one, other = [(await register(agents, f"{name}-{n}")).token for n in (1, 2)]
+    for tokens in ((one, other), (one, "x" * 43), ("x" * 43, one), (one, one, other), (one, "")):
+        entries = [f"Bearer {token}" for token in tokens]
+        entries = [", ".join(entries)] if joined else entries
+        metadata = tuple(("authorization", entry) for entry in entries)
+        refusal = await refused(bus.GetServerInfo(GetServerInfoRequest(), metadata=metadata))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
+        assert "several `authorization` entries" in refusal.message
+        assert one not in refusal.message
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["two_entries", "joined_by_a_proxy"])
+async def test_one_token_that_is_sent_twice_is_one(
+    bus: BusStub, agents: AgentStub, name: str, joined: bool
+) -> None:
+    entries = [f"Bearer {(await register(agents, name)).token}"] * 2
+    entries = [", ".join(entries)] if joined else entries
+    metadata = tuple(("authorization", entry) for entry in entries)
+    info = await bus.GetServerInfo(GetServerInfoRequest(), metadata=metadata)
+    assert info.agent == name
+
+
 async def test_a_token_is_looked_at_before_the_bytes(channel: grpc.aio.Channel) -> None:
     for rpc in RPCS:
         call = rpc.call(channel, b"\xff", metadata=(("authorization", "Bearer unknown"),))

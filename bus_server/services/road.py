@@ -46,10 +46,15 @@ class Authorization(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
+        found = None
         for key, value in handler_call_details.invocation_metadata or ():
             if key == "authorization":
-                _authorization.set(value)
-                break
+                if found is not None and value != found:
+                    found = ", ".join(map(str, (found, value)))  # as HTTP joins them
+                    break
+                found = value
+        if found is not None:
+            _authorization.set(found)
         return await continuation(handler_call_details)
 
 
@@ -103,8 +108,9 @@ class Road(grpc.GenericRpcHandler):
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        return self._handlers.get(handler_call_details.method)
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        path = handler_call_details.method
+        return self._handlers.get(path) or _unimplemented(path)
 
     def in_lines_of_their_own(self) -> Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]:
         """Handlers, by service, of the methods that get an accept queue of their own in gRPC.
@@ -261,6 +267,20 @@ class Road(grpc.GenericRpcHandler):
                 self._nameless.clear()
             known = self._nameless[connection] = replace(caller, connection=connection)
         return known
+
+
+def _unimplemented(path: str) -> grpc.RpcMethodHandler[Any, Any]:
+    """Returns the handler of calls to a method that is not served."""
+
+    async def handle(_: object, context: Context) -> None:
+        # Without ErrorInfo: the status code says it all, to every client.
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"there is no method {path[:100]} here: if the name is right, this server is older "
+            "than the client; upgrade it (GetServerInfo tells its version)",
+        )
+
+    return grpc.stream_stream_rpc_method_handler(handle)
 
 
 class Requests:
