@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -32,6 +33,16 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
+def _socket_mode(_: click.Context, __: click.Parameter, value: str) -> int:
+    """Returns a file mode, given in octal digits, that lets its owner connect."""
+    if not re.fullmatch("(0o)?[0-7]{3,4}", value) or int(value, 8) & ~0o177 != 0o600:
+        raise click.BadParameter(
+            f"{value} is no file mode that lets the owner connect: say three octal digits, such as "
+            "600 (the owner alone), 660 (and the group) or 666 (anybody on this machine)."
+        )
+    return int(value, 8)
+
+
 #: Longer than anybody waits for anything.
 _DAY = 86_400.0
 _POSITIVE = _Seconds(min=0, min_open=True, max=_DAY)
@@ -57,8 +68,17 @@ def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
 @click.command()
 @_flag("listen", "HOST:PORT or unix:PATH to listen on; port 0 takes any free one.")
 @_flag(
+    "socket_mode",
+    "Who may connect to a Unix socket: 0600 its owner, 0660 its group, too, 0666 anybody on this "
+    "machine.",
+    default="0600",
+    metavar="MODE",
+    callback=_socket_mode,
+)
+@_flag(
     "db",
-    "The database file; made when it is not there.",
+    "The database file; made when it is not there. Links are followed: the operator's token lies "
+    "beside the file itself.",
     type=click.Path(path_type=Path, readable=False),
 )
 @_flag(

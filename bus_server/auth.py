@@ -2,14 +2,11 @@
 
 import asyncio
 import hashlib
-import os
-import re
 import secrets
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from bus_server.errors import AccessDenied, StoreRefused, TokenExpired, TokenInvalid
+from bus_server.errors import AccessDenied, TokenExpired, TokenInvalid
 from bus_server.store.interface import Store
 from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_HUMAN, AgentKind
 
@@ -147,30 +144,3 @@ def token_hash(token: str) -> bytes:
 def new_token() -> str:
     """A token: 43 characters, 256 random bits."""
     return secrets.token_urlsafe(32)
-
-
-def operator_token(db: Path) -> str:
-    """The operator's token, from its file beside the database; made when there is none.
-
-    The file appears whole or not at all, readable by its owner only.
-    """
-    path = db.with_name(f"{db.name}.operator-token")
-    if not path.exists():
-        draft = path.with_name(f"{path.name}-draft-{secrets.token_hex(4)}")
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as opened:
-            opened.write(new_token() + "\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            pass  # another server on the same file was first
-        finally:
-            draft.unlink()
-    if path.stat().st_mode & 0o077:
-        raise StoreRefused(f"others can read {path}: chmod 600 it, or delete it for a new one")
-    secret = path.read_text("utf-8", errors="replace").strip()
-    if not re.fullmatch(r"[A-Za-z0-9_-]{32,128}", secret):
-        raise StoreRefused(f"{path} holds no token: delete it, and the next start makes a new one")
-    return secret

@@ -8,27 +8,28 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_address
-from typing import Any
 
 import grpc
 
-from bus_server import memory
-from bus_server.auth import Auth, operator_token, token_hash
+from bus_server import listening, memory
+from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
 from bus_server.bus import Bus
 from bus_server.errors import BusError, Draining, StoreBug, StoreFailed, StoreRefused
+from bus_server.listening import ServeError
+from bus_server.operator_token import operator_token
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.arrivals import Arrivals
 from bus_server.services.road import Authorization, Road
 from bus_server.services.standard import Health, Standard
 from bus_server.settings import MAX_CALL_BYTES, Settings
-from bus_server.store import SetOperatorToken
+from bus_server.store import SetOperatorToken, file
 from bus_server.store.sqlite import SqliteStore
+
+__all__ = ["ServeError", "channel_options", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +46,6 @@ LINGER, LINGERS = 0.1, 10
 GRACE = 1.0
 #: Seconds between looks at the store's files.
 INSPECTION = 1.0
-
-
-class ServeError(Exception):
-    """The server cannot start. The message says why and what to do."""
 
 
 def _worth_logging(record: logging.LogRecord) -> bool:
@@ -89,91 +86,22 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def resolve(settings: Settings) -> tuple[Settings, str]:
-    """The settings with what depends on where they listen, and how far that reaches.
-
-    Raises:
-        ServeError: it reaches beyond this machine, and nobody said that it may; or heartbeats would
-            come too rarely.
-    """
-    if settings.listen.startswith("unix:"):
-        reach = "unix socket"
-    elif _is_loopback(settings.listen):
-        reach = "loopback"
-    elif settings.insecure:
-        reach = "insecure"
-    else:
-        raise ServeError(
-            f"{settings.listen} can be reached from other machines, and there is no TLS: listen on "
-            "127.0.0.1, or say --insecure if the network is yours"
-        )
-    if settings.heartbeat_interval > settings.agent_timeout * 2 / 3:
-        raise ServeError(
-            f"--heartbeat-interval {settings.heartbeat_interval:g} is more than two thirds of "
-            f"--agent-timeout {settings.agent_timeout:g}: agents would lapse when one heartbeat is "
-            "late; raise the timeout, or lower the interval"
-        )
-    auth = settings.auth or ("required" if reach == "insecure" else "open")
-    return replace(settings, auth=auth), reach
-
-
-def _is_loopback(listen: str) -> bool:
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ServeError(f"--listen {listen}: say HOST:PORT or unix:PATH, such as 127.0.0.1:7421")
-    try:
-        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def check_free(settings: Settings) -> None:
-    """Refuse a place where a server answers. Raises ServeError.
-
-    gRPC would take a Unix socket away from it, and of the addresses of `localhost` it would take
-    those that are left.
-    """
-    if settings.listen.startswith("unix:"):
-        places: list[tuple[int, Any]] = [(socket.AF_UNIX, settings.listen.removeprefix("unix:"))]
-    else:
-        host, _, port = settings.listen.rpartition(":")
-        if port == "0":
-            return
-        try:
-            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-        except OSError:
-            return  # binding it will tell
-        places = [(family, address) for family, _, _, _, address in found]
-    for family, address in places:
-        with socket.socket(family) as probe:
-            probe.settimeout(1.0)
-            if probe.connect_ex(address) == 0:
-                raise ServeError(_taken(settings))
-
-
-def _taken(settings: Settings) -> str:
-    return (
-        f"cannot listen on {settings.listen}: it is taken (by another threadbus?) or not an "
-        "address of this machine; choose another --listen"
-    )
-
-
 async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM or SIGINT.
 
     Raises:
-        ServeError: the port is taken, or reaches too far.
+        ServeError: it cannot listen there, or may not as that reaches too far.
         StoreRefused: the database cannot be used.
         StoreLost: the database was removed, replaced or damaged; what could be saved is saved.
     """
-    settings, reach = resolve(settings)
-    check_free(settings)
+    settings, reach = listening.resolve(replace(settings, db=file.locate(settings.db)))
     logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
     server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
-    try:
-        port = server.add_insecure_port(settings.listen)
-    except RuntimeError as error:
-        raise ServeError(_taken(settings)) from error
+    with listening.at(settings, server.add_insecure_port) as port:
+        await _serve(settings, server, lambda: _announce(settings, port, reach))
+
+
+async def _serve(settings: Settings, server: grpc.aio.Server, started: Callable[[], None]) -> None:
     store = await SqliteStore.open(
         settings.db,
         full_durability=settings.durability == "full",
@@ -184,7 +112,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        await _run(settings, server, store, lambda: _announce(settings, port, reach), stop)
+        await _run(settings, server, store, started, stop)
     finally:
         await store.close()
 
@@ -201,6 +129,8 @@ async def _run(
         await store.commit([SetOperatorToken(token_hash(token))])
     except (BusError, StoreBug, OSError) as error:
         raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
+    for risk in dict.fromkeys([*file.risks(settings.db, os.geteuid()), *listening.risks(settings)]):
+        logger.warning("%s", risk)
     auth = Auth(store, required=settings.auth == "required")
     bus = Bus(store, settings, auth.forget)
     await bus.restore()

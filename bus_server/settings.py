@@ -25,6 +25,8 @@ class Settings:
 
     listen: str = "127.0.0.1:7420"
     """HOST:PORT, or unix:PATH. Port 0: any free one."""
+    socket_mode: int = 0o600
+    """Who may connect to a Unix socket, as file modes say it."""
     db: Path = Path("threadbus.db")
     """The database file; made when it is not there."""
     durability: str = "full"

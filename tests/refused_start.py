@@ -11,11 +11,15 @@ _GRPC_LOG = re.compile(r"^E\d{4} .*\.cc:\d+\] .*\n", re.M)
 
 
 def refused_start(
-    db: Path, *flags: str, listen: str = "127.0.0.1:0", prefix: Sequence[str] = ()
+    db: Path | str,
+    *flags: str,
+    listen: str = "127.0.0.1:0",
+    prefix: Sequence[str] = (),
+    cwd: Path | None = None,
 ) -> str:
     """Start a server that must refuse, with code 1 and one line; answers that line.
 
-    `prefix` is a command that runs it.
+    `prefix` is a command that runs it, `cwd` the folder that it runs in.
     """
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "bus_server", "--listen", listen, "--db", db, *flags],
@@ -23,6 +27,7 @@ def refused_start(
         text=True,
         timeout=10,
         check=False,
+        cwd=cwd,
     )
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     said = _GRPC_LOG.sub("", done.stderr)

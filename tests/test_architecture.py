@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["bus_server.__main__"],
     ["bus_server.server"],
+    ["bus_server.listening", "bus_server.operator_token"],
     ["bus_server.services"],
     ["bus_server.status", "bus_server.auth"],
     ["bus_server.bus"],
@@ -20,7 +21,7 @@ LAYERS = [
     ["bus_server.writer", "bus_server.filter", "bus_server.evidence", "bus_server.news"],
     ["bus_server.tail"],
     ["bus_server.store"],
-    ["bus_server.budget", "bus_server.memory"],
+    ["bus_server.budget", "bus_server.memory", "bus_server.files"],
     ["bus_server.errors", "bus_server.settings", "bus_server.stored_frame", "bus_server.turns"],
 ]
 

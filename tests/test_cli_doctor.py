@@ -1,9 +1,10 @@
 """`threadbus doctor`: it says what is wrong and what to do, and leaves nothing behind."""
 
 import asyncio
+import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from bus_client.cli.file_checks import file_system_check, file_system_of, sqlite_check
+from tests.callers import operator_token_file
 from tests.conftest import StartServer
 from tests.disks import small_disk
 from tests.patience import until
@@ -270,7 +272,7 @@ def test_secrets_that_others_may_read_are_a_failure(
         done = shell.run("doctor", "--db", str(server.db), "--json")
         check = _checks(done)[name]
         assert (done.code, check["status"]) == (1, "failure")
-        assert f"chmod 600 {file}" in check["advice"]
+        assert f"chmod 600 {file}" in check["finding"] + check["advice"]
         file.chmod(0o600)
 
 
@@ -306,6 +308,58 @@ def test_a_file_that_is_not_there_is_not_made(nobody: Shell, tmp_path: Path) -> 
     assert path.stat().st_size == 0
     assert _of_file(nobody, tmp_path)["database"]["status"] == "failure"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        pytest.param(os.mkfifo, "a named pipe", id="pipe"),
+        pytest.param(Path.mkdir, "a folder", id="folder"),
+        pytest.param(lambda path: path.symlink_to(path), "symbolic links", id="loop"),
+    ],
+)
+def test_what_can_be_no_database_is_a_failure(
+    nobody: Shell, tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    path = tmp_path / "bus.db"
+    make(path)
+    check = _of_file(nobody, path, "--deep")["database"]
+    assert (check["status"], said in check["finding"]) == ("failure", True)
+    assert "URI" in _of_file(nobody, Path("file:bus.db"))["database"]["finding"]
+
+
+def test_a_link_is_followed_to_what_a_server_would_use(
+    start_server: StartServer, nobody: Shell, tmp_path: Path
+) -> None:
+    server = start_server()
+    link = tmp_path / "link.db"
+    link.symlink_to(server.db)
+    assert _of_file(nobody, link, "--deep")["integrity"]["status"] == "ok"
+    token = operator_token_file(server.db)
+    token.chmod(0o644)
+    check = _of_file(nobody, link)["permissions"]
+    assert (check["status"], str(token) in check["finding"]) == ("failure", True)
+
+
+def test_a_store_of_another_user_is_judged_as_that_users_server_would(
+    start_server: StartServer, nobody: Shell
+) -> None:
+    server = start_server()
+    server.stop()
+    folder, somebody = server.db.parent, 12345
+    try:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, somebody, -1)
+    except PermissionError:
+        pytest.skip("only root can give files away")
+    checks = _of_file(nobody, server.db)
+    assert {checks["database"]["status"], checks["permissions"]["status"]} == {"ok"}
+    os.chown(operator_token_file(server.db), somebody + 1, -1)
+    assert _of_file(nobody, server.db)["permissions"]["status"] == "failure"
+    server.db.with_name("bus.db-wal").touch()  # ours, which are root
+    server.db.with_name("bus.db-shm").touch()
+    os.chown(server.db.with_name("bus.db-shm"), somebody + 1, -1)
+    assert _of_file(nobody, server.db)["database"]["status"] == "failure"
 
 
 def test_damage_that_only_reading_it_all_finds_is_found_with_deep(

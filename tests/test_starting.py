@@ -84,5 +84,6 @@ async def test_a_first_start_that_was_killed_leaves_a_whole_database_or_none(
         async with connected(server.address, "t") as client:
             assert await history(client.bus, "t") == []
         assert server.stop() == 0
+        assert [path.name for path in tmp_path.iterdir() if "draft" in path.name] == []
         for path in tmp_path.iterdir():
             path.unlink()

@@ -11,7 +11,6 @@ from contextlib import closing
 from pathlib import Path
 
 from bus_client.cli.checks import Check
-from bus_client.cli.machine_checks import others_may_read
 
 _MIB, _GIB = 1024**2, 1024**3
 _LARGE_LOG = 32 * _MIB  # a server folds it in at about 4 MiB, and warns of so much, too
@@ -30,12 +29,21 @@ _NETWORK = {
     *("prl_fs", "smb3", "smbfs", "vboxsf", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse"),
     *("fuse.glusterfs", "fuse.juicefs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
 }
+_AS_IT_SAYS = "No server starts with it: do as it says."
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
 
 def file_checks(path: Path) -> Iterator[Check]:
     """Looks at a database file, quickly, and at its surroundings."""
+    from bus_server.errors import StoreRefused
+    from bus_server.store import file
+
     yield sqlite_check(sqlite3.sqlite_version_info)
+    try:
+        path = file.locate(path)
+    except StoreRefused as refusal:
+        yield Check("database", "failure", str(refusal), _AS_IT_SAYS)
+        return
     yield _database(path)
     if path.parent.is_dir():
         yield _disk(path.parent)
@@ -87,20 +95,17 @@ def _database(path: Path) -> Check:
     if not path.exists():
         advice = f"threadbus serve --db {path} makes it; or say where it is with --db."
         return Check("database", "failure", f"{path} is not there", advice)
-    if not path.is_file():
-        return Check("database", "failure", f"{path} is not a file", "Choose another --db.")
-    if path.stat().st_size == 0:
-        advice = f"threadbus serve --db {path} makes a database of it."
-        return Check("database", "warning", f"{path} is empty", advice)
     if rescue.is_log_of_another(path):
         finding = f"{_beside(path, '-wal')} was left of another file that was {path} before"
         advice = "The next start moves it aside. sqlite3 must not open the file before that."
         return Check("database", "warning", finding, advice)
     try:
-        file.check(path)
-    except StoreRefused as refusal:
-        advice = "No server starts with it: do as it says."
-        return Check("database", "failure", str(refusal), advice)
+        file.check(path, path.stat().st_uid)  # by whom it is served, too
+    except (StoreRefused, OSError) as refusal:
+        return Check("database", "failure", str(refusal), _AS_IT_SAYS)
+    if path.stat().st_size == 0:
+        advice = f"threadbus serve --db {path} makes a database of it."
+        return Check("database", "warning", f"{path} is empty", advice)
     return Check("database", "ok", f"{path} is ours, readable and writable")
 
 
@@ -157,19 +162,19 @@ def file_system_check(folder: Path, kind: str) -> Check:
 
 
 def _permissions(path: Path) -> Check:
-    token = _beside(path, ".operator-token")
-    if token.exists() and others_may_read(token):
-        return Check(
-            "permissions",
-            "failure",
-            f"others may read {token}: no server starts with it so",
-            f"chmod 600 {token}; if others were here, delete it: the next start makes a new one.",
-        )
-    data = [file for file in (path, _beside(path, "-wal")) if file.exists()]
-    if loose := [str(file) for file in data if others_may_read(file)]:
-        finding = f"others may read all messages, in {' and '.join(loose)}"
-        advice = f"chmod 600 {' '.join(loose)} unless that is meant."
-        return Check("permissions", "warning", finding, advice)
+    from bus_server.errors import StoreRefused
+    from bus_server.operator_token import read, token_file
+    from bus_server.store import file
+
+    token, owner = token_file(path), path.stat().st_uid  # by whom it is served, too
+    try:
+        if os.path.lexists(token):
+            read(token, owner)
+    except StoreRefused as refusal:
+        advice = f"{_AS_IT_SAYS} If others were here, delete it: the next start makes a new one."
+        return Check("permissions", "failure", str(refusal), advice)
+    if risks := file.risks(path, owner):
+        return Check("permissions", "warning", "; ".join(risks), "Do as it says.")
     return Check("permissions", "ok", "only the owner reads the messages and the operator's token")
 
 
@@ -198,8 +203,9 @@ def _left_behind(path: Path) -> Check | None:
 
 
 async def _quick_check(path: Path) -> list[str]:
-    from bus_server.store.file import quoted
+    from bus_server.store.file import locate, quoted
 
+    path = locate(path)
     # A file without a log is complete, and looking at it need not make one.
     how = "mode=ro" if _beside(path, "-wal").exists() else "mode=ro&immutable=1"
     uri = f"file:{quoted(path)}?{how}"

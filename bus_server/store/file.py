@@ -1,15 +1,17 @@
 """The database file: made whole or not at all, and looked at before SQLite may touch it."""
 
 import contextlib
-import fcntl
 import logging
 import os
+import re
 import secrets
 import sqlite3
+import stat
 import struct
 import urllib.parse
 from pathlib import Path
 
+from bus_server import files
 from bus_server.errors import StoreRefused
 from bus_server.store import rescue
 
@@ -23,42 +25,177 @@ _TABLES = ("thread", "message", "request", "participant", "agent", "token", "pur
 _LATER_TABLES = {2: "presence", 4: "entry"}
 
 
+#: The files of a store: the database, and what SQLite and servers keep beside it.
+_ENDINGS = ("", "-wal", "-shm", "-journal", "-writer")
+#: Bytes of the longest ending, that of a draft of the operator's token.
+_LONGEST_ENDING = 30
+_LONGEST_NAME = 255
+
+
+def locate(path: Path) -> Path:
+    """Returns where the database at `path` really is, links followed; `path` if it is none.
+
+    All that belongs to a store lies beside it under its name. Servers that are given the database
+    by different names share it only if they all call this first.
+
+    Raises:
+        StoreRefused: no database can be there. Nothing is touched.
+    """
+    if not path.name:
+        raise StoreRefused("--db names no file: say one, such as threadbus.db")
+    if str(path) == ":memory:":
+        raise StoreRefused(
+            "--db :memory: is not supported, as messages are to outlive the server: name a file"
+        )
+    if re.match(r"file:|[a-z][a-z0-9+.-]*:/", str(path)):
+        raise StoreRefused(f"--db {path} is a URI: name a file, such as threadbus.db")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise StoreRefused(f"--db {str(path)!a} is not UTF-8: choose another name") from None
+    if len(os.fsencode(path.name)) > _LONGEST_NAME - _LONGEST_ENDING:
+        raise StoreRefused(
+            f"the name {path.name} is too long: {_LONGEST_NAME - _LONGEST_ENDING} bytes leave room "
+            "for those of the files beside it"
+        )
+    try:
+        link = path.lstat()
+        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
+            raise StoreRefused(
+                f"{path} is a symbolic link of {files.user(link.st_uid)}: name the file it leads to"
+            )
+        _check_kind(path, path.stat())
+    except FileNotFoundError:
+        pass  # it will be made there
+    except OSError as error:
+        raise StoreRefused(f"cannot use {path} ({error.strerror}): choose another --db") from error
+    try:
+        real = Path(os.path.realpath(path))
+        return path if real == Path(os.path.abspath(path)) else real  # noqa: PTH100 - without links
+    except OSError as error:
+        raise StoreRefused("the current folder is gone: change to another one") from error
+
+
 def prepare(path: Path) -> None:
     """Make sure that a store of ours is at `path`; make one where there is nothing.
 
+    Removes drafts of starts that were killed.
+
     Raises:
-        StoreRefused: there is something else, or it cannot be written. It is untouched.
+        StoreRefused: there is something else, or it cannot be written, or others can write to it.
+            It is untouched.
+    """
+    folder = path.parent
+    try:
+        _check_folder(folder)
+        with files.alone_in(folder):
+            if rescue.is_log_of_another(path):
+                # SQLite would replay it into this one, and destroy it.
+                log, aside = files.beside(path, "-wal"), rescue.set_aside(path)
+                logger.warning("%s was left of another %s: it is %s now", log, path, aside)
+            check(path, os.geteuid())
+            files.remove_drafts(path)
+            if not path.exists() or path.stat().st_size == 0:
+                _create(path)
+                check(path, os.geteuid())
+    except OSError as error:
+        raise StoreRefused(f"cannot use {path}: {error.strerror or error}") from error
+
+
+def check(path: Path, uid: int) -> None:
+    """Check what is at `path`, if anything, and beside it, for a server of this user. Only reads.
+
+    Raises:
+        StoreRefused: it is no store of ours, or damaged, or others can write to it.
+        OSError: it cannot be looked at.
     """
     _check_folder(path.parent)
-    log = path.with_name(f"{path.name}-wal")
+    log = files.beside(path, "-wal")
     left_over = log.exists()  # looked at first: another server makes its log after its file
-    if not path.exists() or path.stat().st_size == 0:
-        if left_over:
-            raise StoreRefused(
-                f"{log} is left of a database that is gone, and may hold its newest messages: put "
-                "the database back beside it, or move the log elsewhere"
-            )
-        if (saved := rescue.rescued(path)).exists():
-            raise StoreRefused(
-                f"{path} was lost under a running server, which saved what it held. To go on with "
-                f"that: mv {saved} {path}. To begin anew, move {saved} elsewhere"
-            )
-        _create(path)
-    elif rescue.is_log_of_another(path):
-        # SQLite would replay it into this one, and destroy it.
-        aside = rescue.set_aside(path)
-        logger.warning("%s was left of another %s: it is %s now", log, path, aside)
-    check(path)
+    version = None
+    if path.exists():
+        _check_kind(path, path.stat())
+        if path.stat().st_size > 0:
+            version = _version(path)
+    _check_owners(path, uid)  # of a file that is not another program's
+    if version is not None:
+        rescue.check_complete(path)
+        _check_tables(path, log, version)
+    elif left_over:
+        raise StoreRefused(
+            f"{log} is left of a database that is gone, and may hold its newest messages: put the "
+            "database back beside it, or move the log elsewhere"
+        )
+    elif (saved := rescue.rescued(path)).exists():
+        raise StoreRefused(
+            f"{path} was lost under a running server, which saved what it held. To go on with "
+            f"that: mv {saved} {path}. To begin anew, move {saved} elsewhere"
+        )
 
 
-def check(path: Path) -> None:
-    """Make sure that a file is a store of ours that can be served. It is only read.
+def risks(path: Path, uid: int) -> list[str]:
+    """Returns what others than this user could do to the store at `path`, a sentence each."""
+    loose = []
+    for file in (files.beside(path, ending) for ending in _ENDINGS):
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_mode & 0o077:
+                loose.append(str(file))
+    found = []
+    if loose:
+        found.append(
+            f"other users can open {' and '.join(loose)}, so that they can read messages or hold "
+            f"up posts: chmod 600 {' '.join(loose)} unless that is meant"
+        )
+    if folder := files.replaceable(path.parent, uid):
+        found.append(folder)
+    return found
 
-    Raises StoreRefused.
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise StoreRefused(f"{folder} is not a folder: make it, or choose another --db")
+    if not os.access(folder, os.W_OK):
+        raise StoreRefused(f"{folder} is read-only: the database needs a folder it can write to")
+
+
+def _check_kind(file: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise StoreRefused(f"{file} is a folder: name a file in it, such as {file}/threadbus.db")
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreRefused(
+            f"{file} is {files.kind_of(status)}, not a regular file: choose another --db"
+        )
+
+
+def _check_owners(path: Path, uid: int) -> None:
+    """Check that nobody but this user can write to the files of a store that are there.
+
+    SQLite takes over what it finds in a log or a journal: who can write to one can change all.
     """
-    _check_folder(path.parent)
-    rescue.check_complete(path)
-    _check(path, path.with_name(f"{path.name}-wal"))
+    for file in (files.beside(path, ending) for ending in _ENDINGS):
+        try:
+            status = file.lstat()
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreRefused(
+                f"{file} is {files.kind_of(status)}, not a file of a server: remove it, or choose "
+                "another --db"
+            )
+        if status.st_uid not in (0, uid):
+            owner, we = files.user(status.st_uid), files.user(uid)
+            raise StoreRefused(
+                f"{file} belongs to {owner}, and the server runs as {we}: run it as {owner}, or "
+                f"chown {we} {file}"
+            )
+        if status.st_mode & stat.S_IWOTH:
+            raise StoreRefused(f"any user of this machine can write to {file}: chmod 600 {file}")
+        drafts = files.drafts_of(path) if status.st_nlink > 1 else []
+        if status.st_nlink > 1 + sum(draft.samefile(file) for draft in drafts):
+            raise StoreRefused(
+                f"{file} has a second name elsewhere (a hard link), and a server there would "
+                "damage it: remove the other name, or serve a copy"
+            )
 
 
 def upgrade(db: sqlite3.Connection) -> None:
@@ -87,11 +224,11 @@ def quoted(path: Path) -> str:
 def _create(path: Path) -> None:
     """Build the schema beside `path`, then put it there at once.
 
-    So that a crash, or another server starting at the same moment, leaves a whole file or none.
+    So that a crash leaves a whole file or none.
     """
-    draft = path.with_name(f"{path.name}-draft-{secrets.token_hex(4)}")
+    draft = files.draft_of(path)
     try:
-        draft.touch(mode=0o600)
+        draft.touch(mode=0o600, exist_ok=False)
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             schema = Path(__file__).with_name("schema.sql").read_text("utf-8")
@@ -101,7 +238,8 @@ def _create(path: Path) -> None:
         try:
             path.hardlink_to(draft)
         except FileExistsError:
-            _replace_empty(path, draft)
+            if path.stat().st_size == 0:  # else another program was first
+                draft.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # the name, too, must outlive a power cut
@@ -113,23 +251,8 @@ def _create(path: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _replace_empty(path: Path, draft: Path) -> None:
-    """Put the draft in an empty file's place, unless another server was first."""
-    with path.open("rb") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        now = path.stat()
-        if os.path.samestat(now, os.fstat(opened.fileno())) and now.st_size == 0:
-            draft.replace(path)
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise StoreRefused(f"{folder} is not a folder: make it, or choose another --db")
-    if not os.access(folder, os.W_OK):
-        raise StoreRefused(f"{folder} is read-only: the database needs a folder it can write to")
-
-
-def _check(path: Path, log: Path) -> None:
+def _version(path: Path) -> int:
+    """Returns the schema version of a file of ours. Raises StoreRefused if it is none."""
     # The header is read as bytes: opening it with SQLite could already change a foreign file.
     try:
         if not os.access(path, os.W_OK):
@@ -148,6 +271,10 @@ def _check(path: Path, log: Path) -> None:
             f"{path} has schema version {version}, this server knows {SCHEMA_VERSION}: "
             "upgrade threadbus"
         )
+    return int(version)
+
+
+def _check_tables(path: Path, log: Path, version: int) -> None:
     try:
         # A file without a log is complete, and looking at it need not make one.
         _look(path, "mode=ro" if log.exists() else "mode=ro&immutable=1", version)

@@ -533,7 +533,8 @@ class SqliteStore:
 
 def _open_lock(path: Path) -> int:
     """Open FILE-writer, which all that write to a file lock. Raises OSError."""
-    return os.open(f"{path}-writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(f"{path}-writer", how, 0o600)
 
 
 def _write(db: sqlite3.Connection, commands: Sequence[store.Command[Any]]) -> store.Commit:

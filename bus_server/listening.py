@@ -1,0 +1,217 @@
+"""Where a server listens: how far that reaches, whether it is free, and who may connect."""
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from bus_server import files
+from bus_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a Unix socket's path: what Linux takes, less the NUL; others take three less.
+LONGEST_PATH = 107
+
+
+class ServeError(Exception):
+    """The server cannot start. The message says why and what to do."""
+
+
+def resolve(settings: Settings) -> tuple[Settings, str]:
+    """The settings with what depends on where they listen, and how far that reaches.
+
+    Raises:
+        ServeError: it reaches beyond this machine, and nobody said that it may; or heartbeats would
+            come too rarely.
+    """
+    if settings.listen.startswith("unix:"):
+        reach = "unix socket"
+    elif _is_loopback(settings.listen):
+        reach = "loopback"
+    elif settings.insecure:
+        reach = "insecure"
+    else:
+        raise ServeError(
+            f"{settings.listen} can be reached from other machines, and there is no TLS: listen on "
+            "127.0.0.1, or say --insecure if the network is yours"
+        )
+    if settings.heartbeat_interval > settings.agent_timeout * 2 / 3:
+        raise ServeError(
+            f"--heartbeat-interval {settings.heartbeat_interval:g} is more than two thirds of "
+            f"--agent-timeout {settings.agent_timeout:g}: agents would lapse when one heartbeat is "
+            "late; raise the timeout, or lower the interval"
+        )
+    auth = settings.auth or ("required" if reach == "insecure" else "open")
+    return replace(settings, auth=auth), reach
+
+
+def _is_loopback(listen: str) -> bool:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ServeError(f"--listen {listen}: say HOST:PORT or unix:PATH, such as 127.0.0.1:7421")
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def at(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
+    """Listen where the settings say; yields the port (1 of a Unix socket).
+
+    A Unix socket that is still there in the end is removed: gRPC leaves it when its server was
+    never started.
+
+    Args:
+        add_port: gRPC's `add_insecure_port`.
+
+    Raises:
+        ServeError: a server answers there, or it cannot be listened on.
+    """
+    if not settings.listen.startswith("unix:"):
+        _check_free(settings)
+        try:
+            port = add_port(settings.listen)
+        except RuntimeError as error:
+            raise ServeError(_not_permitted(settings) or _taken(settings)) from error
+        yield port
+        return
+    path = Path(settings.listen.removeprefix("unix:"))
+    try:
+        with _private_umask(settings.socket_mode), files.alone_in(_folder(settings, path)):
+            _make_room(path)
+            port = add_port(settings.listen)
+        made = path.lstat()
+        if stat.S_IMODE(made.st_mode) != settings.socket_mode:
+            path.chmod(settings.socket_mode)  # the folder's default ACL overrides the umask
+    except RuntimeError as error:
+        raise ServeError(_taken(settings)) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise ServeError(f"cannot listen on {settings.listen}: {reason}") from error
+    try:
+        yield port
+    finally:
+        with contextlib.suppress(OSError):
+            now = path.lstat()
+            if (now.st_ino, now.st_mtime_ns) == (made.st_ino, made.st_mtime_ns):
+                path.unlink()
+
+
+def risks(settings: Settings) -> list[str]:
+    """Returns what other users could do to the socket, a sentence each."""
+    if not settings.listen.startswith("unix:"):
+        return []
+    folder = Path(settings.listen.removeprefix("unix:")).parent
+    risk = files.replaceable(folder, os.geteuid())
+    return [risk] if risk else []
+
+
+@contextlib.contextmanager
+def _private_umask(mode: int) -> Iterator[None]:
+    """Have sockets created with this mode, from their first moment on."""
+    before = os.umask(0o777 & ~mode)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _folder(settings: Settings, path: Path) -> Path:
+    """Returns the folder of a Unix socket. Raises ServeError: there can be none at this path."""
+    size = len(os.fsencode(settings.listen.removeprefix("unix:")))
+    if not path.name:
+        raise ServeError(f"--listen {settings.listen} names no file: say unix:bus.sock")
+    if size > LONGEST_PATH:
+        raise ServeError(
+            f"--listen: the path of a Unix socket has at most {LONGEST_PATH} bytes, and this one "
+            f"has {size}: choose a shorter one, such as one relative to the current folder"
+        )
+    folder = path.parent
+    if not folder.is_dir():
+        raise ServeError(f"{folder} is not a folder: make it, or choose another --listen")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ServeError(
+            f"{folder} is read-only: the socket needs a folder that the server can write to"
+        )
+    return folder
+
+
+def _make_room(path: Path) -> None:
+    """Remove a socket that nobody listens on any more.
+
+    Raises:
+        ServeError: a server listens there, or it is no socket.
+    """
+    try:
+        there = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(there.st_mode):
+        what = "a file" if stat.S_ISREG(there.st_mode) else files.kind_of(there)
+        raise ServeError(f"{path} is {what}, not a socket: remove it, or choose another --listen")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        code = probe.connect_ex(str(path))
+    if code != errno.ECONNREFUSED:
+        raise ServeError(
+            f"cannot listen on unix:{path}: it is taken (by another threadbus?); choose another "
+            "--listen"
+        )
+    path.unlink()
+    logger.info("removed the socket %s, which nobody listened on", path)
+
+
+def _check_free(settings: Settings) -> None:
+    """Refuse a port where a server answers. Raises ServeError.
+
+    gRPC would take of the addresses of `localhost` those that are left.
+    """
+    for family, address in _addresses(settings):
+        with socket.socket(family) as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(address) == 0:
+                raise ServeError(_taken(settings))
+
+
+def _addresses(settings: Settings) -> list[tuple[int, Any]]:
+    """Returns families and addresses of a port to listen on, none of port 0."""
+    host, _, port = settings.listen.rpartition(":")
+    if port == "0":
+        return []
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError:
+        return []  # binding it will tell
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _not_permitted(settings: Settings) -> str:
+    """Returns what to do if this user may not listen on the port, which gRPC does not tell."""
+    for family, address in _addresses(settings):
+        with socket.socket(family) as probe:
+            try:
+                probe.bind(address)
+            except PermissionError:
+                return (
+                    f"cannot listen on {settings.listen}: this user may not listen on port "
+                    f"{address[1]}; choose one from 1024 on"
+                )
+            except OSError:
+                continue  # something else is the matter
+    return ""
+
+
+def _taken(settings: Settings) -> str:
+    return (
+        f"cannot listen on {settings.listen}: it is taken (by another threadbus?) or not an "
+        "address of this machine; choose another --listen"
+    )

@@ -1,0 +1,95 @@
+"""The operator's token: kept in a file beside the database, for the server's user alone."""
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+from bus_server import files
+from bus_server.auth import new_token
+from bus_server.errors import StoreRefused
+
+#: More bytes than a token has.
+_MORE = 1024
+
+
+def token_file(db: Path) -> Path:
+    """Returns the path of the operator's token of a database."""
+    return files.beside(db, ".operator-token")
+
+
+def operator_token(db: Path) -> str:
+    """Returns the operator's token, creating its file if there is none.
+
+    Args:
+        db: the database file, as `store.file.locate` returns it.
+
+    Raises:
+        StoreRefused: somebody else may have written or read what is there.
+        OSError: it cannot be created.
+    """
+    path = token_file(db)
+    with files.alone_in(path.parent):
+        files.remove_drafts(path)
+        if not os.path.lexists(path):
+            _create(path)
+    return read(path, os.geteuid())
+
+
+def read(path: Path, uid: int) -> str:
+    """Returns the token in a file of this user. Raises StoreRefused, also if it is not there."""
+    # NONBLOCK: a named pipe would hang here. NOFOLLOW: a link would lead to another user's file.
+    how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, how)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise _no_file(path, path.lstat()) from error
+        raise StoreRefused(f"cannot read {path}: {error.strerror}") from error
+    with os.fdopen(handle, "rb") as opened:
+        _check(path, os.fstat(handle), uid)
+        secret = opened.read(_MORE).decode("utf-8", "replace").strip()
+    if not re.fullmatch(r"[A-Za-z0-9_-]{32,128}", secret):
+        raise StoreRefused(f"{path} holds no token: delete it, and the next start makes a new one")
+    return secret
+
+
+def _check(path: Path, status: os.stat_result, uid: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _no_file(path, status)
+    if status.st_uid != uid:
+        owner, we = files.user(status.st_uid), files.user(uid)
+        raise StoreRefused(
+            f"{path} belongs to {owner}, who would be operator, and the server runs as {we}: run "
+            f"it as {owner}, or delete the file for a new token"
+        )
+    if status.st_mode & 0o077:
+        raise StoreRefused(
+            f"others can read or write {path}: chmod 600 {path}, or delete it for a new token"
+        )
+    if status.st_nlink > 1:
+        raise StoreRefused(
+            f"{path} has a second name elsewhere (a hard link): delete it for a new token"
+        )
+
+
+def _no_file(path: Path, status: os.stat_result) -> StoreRefused:
+    return StoreRefused(
+        f"{path} is {files.kind_of(status)}, and the operator's token is only taken from a regular "
+        "file: remove it, and the next start makes a new one"
+    )
+
+
+def _create(path: Path) -> None:
+    """Create the file with a new token: whole or not at all, readable by its owner only."""
+    draft = files.draft_of(path)
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w") as opened:
+            opened.write(new_token() + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        path.hardlink_to(draft)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Unix sockets: for whom they are, and what may be in their place."""
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.refused_start import contents, refused_start
+from tests.serving import ServerProcess
+from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
+
+pytestmark = pytest.mark.slow
+
+
+async def answers(server: ServerProcess) -> bool:
+    async with connected(server.address) as client:
+        return bool(await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=10))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [((), 0o600), (("--socket-mode", "0660"), 0o660), (("--socket-mode", "666"), 0o666)],
+    ids=["default", "group", "anybody"],
+)
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+async def test_a_socket_is_its_owners_alone_unless_the_operator_says_otherwise(
+    start_server: StartServer, tmp_path: Path, flags: tuple[str, ...], expected: int, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        server = start_server(*flags, listen=f"unix:{tmp_path}/bus.sock")
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "bus.sock") == expected
+    assert mode(tmp_path / "bus.db") == 0o600
+    assert await answers(server)
+    assert server.stop() == 0
+    assert not (tmp_path / "bus.sock").exists()
+
+
+def test_a_socket_is_private_from_its_first_moment_on(tmp_path: Path) -> None:
+    path = tmp_path / "bus.sock"
+    before = os.umask(0)
+    server = ServerProcess(tmp_path / "bus.db", listen=f"unix:{path}")
+    try:
+        server.process = server.spawn()
+        while not path.exists():
+            assert server.process.poll() is None
+        assert mode(path) == 0o600
+    finally:
+        os.umask(before)
+        server.kill()
+
+
+@pytest.mark.parametrize("value", ["", "rw", "8", "0400", "060", "1777", "0o"])
+async def test_a_mode_that_locks_the_owner_out_is_wrong_usage(tmp_path: Path, value: str) -> None:
+    server = ServerProcess(tmp_path / "bus.db", "--socket-mode", value)
+    server.process = server.spawn()
+    assert await asyncio.to_thread(server.process.wait, 10) == 2
+    server.kill()
+    assert "--socket-mode" in "".join(server.log)
+    assert contents(tmp_path) == {}
+
+
+def a_stale_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        pytest.param(lambda path: path.write_text("notes"), "a file, not a socket", id="file"),
+        pytest.param(Path.mkdir, "a folder, not a socket", id="folder"),
+        pytest.param(os.mkfifo, "a named pipe, not a socket", id="pipe"),
+        pytest.param(lambda path: path.symlink_to("gone"), "a symbolic link", id="dangling"),
+    ],
+)
+def test_what_is_no_socket_is_not_taken_away(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    path = tmp_path / "bus.sock"
+    make(path)
+    before = path.lstat()
+    line = refused_start(tmp_path / "bus.db", listen=f"unix:{path}")
+    assert str(path) in line
+    assert said in line
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.lstat() == before
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ("unix:{}/" + "x" * 108, "at most 107 bytes"),
+        ("unix:{}/" + "ö" * 54, "at most 107 bytes"),
+        ("unix:{}/nowhere/bus.sock", "nowhere is not a folder"),
+        ("unix:", "names no file"),
+        ("unix:{}", "a folder, not a socket"),
+    ],
+    ids=["long", "long_in_bytes", "no_folder", "empty", "folder"],
+)
+def test_a_path_that_no_socket_can_have_is_refused(tmp_path: Path, listen: str, said: str) -> None:
+    assert said in refused_start(tmp_path / "bus.db", listen=listen.format(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_longest_path_that_a_socket_can_have_is_taken(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    path = tmp_path / ("x" * (106 - len(str(tmp_path))))
+    if len(path.name) < 2:
+        pytest.skip("the folder's own path is too long")
+    assert await answers(start_server(listen=f"unix:{path}"))
+
+
+async def test_a_socket_that_nobody_listens_on_is_replaced_and_the_log_says_so(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "bus.sock"
+    a_stale_socket(path)
+    server = start_server(listen=f"unix:{path}")
+    assert await answers(server)
+    assert server.stop() == 0
+    assert [line for line in server.log if str(path) in line and "nobody listened" in line]
+
+
+async def test_a_start_that_is_refused_leaves_no_socket(tmp_path: Path) -> None:
+    db = tmp_path / "bus.db"
+    db.write_text("notes")
+    refused_start(db, listen=f"unix:{tmp_path}/bus.sock")
+    assert list(tmp_path.iterdir()) == [db]
+
+
+async def test_of_servers_that_start_at_once_on_one_socket_one_has_it(tmp_path: Path) -> None:
+    for n in range(4):
+        path = tmp_path / f"{n}.sock"
+        servers = [ServerProcess(tmp_path / f"{n}-{m}.db", listen=f"unix:{path}") for m in range(3)]
+        started = []
+        try:
+            for server in servers:
+                server.process = server.spawn()
+            for server in servers:
+                assert server.process is not None
+                assert server.process.stdout is not None
+                if await asyncio.to_thread(server.process.stdout.readline):
+                    started.append(server)
+            (one,) = started
+            assert await answers(one)
+            assert one.stop() == 0
+            assert not path.exists()
+        finally:
+            for server in servers:
+                server.kill()
