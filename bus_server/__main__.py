@@ -168,7 +168,7 @@ def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
     help="What to log, on stderr. debug shows every SQL statement, with what is in the messages.",
 )
 def main(log_level: str, **flags: Any) -> None:
-    """Run a server until SIGTERM or Ctrl-C; both let running posts finish and waits end well.
+    """Run a server until SIGTERM, SIGHUP or Ctrl-C: posts under way finish and waits end well.
 
     \b
     Example:

@@ -87,7 +87,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
 
 
 async def serve(settings: Settings) -> None:
-    """Run a server until SIGTERM or SIGINT.
+    """Run a server until SIGTERM, SIGINT or SIGHUP.
 
     Raises:
         ServeError: it cannot listen there, or may not as that reaches too far.
@@ -99,6 +99,7 @@ async def serve(settings: Settings) -> None:
     server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
     with listening.at(settings, server.add_insecure_port) as port:
         await _serve(settings, server, lambda: _announce(settings, port, reach))
+    logger.info("stopped")
 
 
 async def _serve(settings: Settings, server: grpc.aio.Server, started: Callable[[], None]) -> None:
@@ -109,12 +110,20 @@ async def _serve(settings: Settings, server: grpc.aio.Server, started: Callable[
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # What nohup had ignored stays ignored: the server is to outlive its terminal.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, _stop, stop, number)
     try:
         await _run(settings, server, store, started, stop)
     finally:
         await store.close()
+
+
+def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
+    if not stop.is_set():
+        logger.info("received %s: draining", number.name)
+        stop.set()
 
 
 async def _run(

@@ -73,6 +73,11 @@ class ServerProcess:
             self.log.extend(process.stderr)
 
     @property
+    def complaints(self) -> list[str]:
+        """What it logged but for what it says of its own doing: that it drains, that it stopped."""
+        return [line for line in self.log if " INFO " not in line]
+
+    @property
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid

@@ -55,10 +55,43 @@ async def test_five_hundred_waits_end_with_draining_and_ok(
 
 
 @pytest.mark.slow
-async def test_an_idle_server_exits_without_a_word(start_server: StartServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_server_logs_what_made_it_drain_and_that_it_has_stopped(
+    start_server: StartServer, number: signal.Signals
+) -> None:
     server = start_server()
+    server.signal(number)
+    assert await exit_code(server) == 0
+    assert [line.partition(": ")[2] for line in server.log] == [
+        f"received {number.name}: draining\n",
+        "stopped\n",
+    ]
+
+
+@pytest.mark.slow
+async def test_a_terminal_that_closes_ends_waits_well(start_server: StartServer, name: str) -> None:
+    server = start_server()
+    async with connected(server.address, name) as client, open_wait(client.bus, name) as wait:
+        server.signal(signal.SIGHUP)
+        assert (await wait.ended()).reason == WaitEnding.REASON_DRAINING
+        assert await exit_code(server) == 0
+
+
+@pytest.mark.slow
+async def test_a_server_under_nohup_outlives_its_terminal(
+    start_server: StartServer, name: str
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; it is inherited
+    try:
+        server = start_server()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    server.signal(signal.SIGHUP)
+    async with connected(server.address, name) as client:
+        assert await Ledger().attempt(client.bus, name, "still here") is None
     assert server.stop() == 0
-    assert server.log == []
+    assert len(server.log) == 2
+    assert "SIGTERM" in server.log[0]
 
 
 @pytest.mark.slow

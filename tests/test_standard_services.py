@@ -31,12 +31,12 @@ def call(channel: grpc.aio.Channel, path: str, *requests: bytes) -> Any:
 
 @pytest.fixture
 async def own_channel(start_server: StartServer) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to a server whose log is empty when the test is over."""
+    """A channel to a server that has logged no complaint when the test is over."""
     server: ServerProcess = start_server()
     async with grpc.aio.insecure_channel(server.address) as opened:
         yield opened
     assert server.stop() == 0
-    assert server.log == []
+    assert server.complaints == []
 
 
 @every_method
