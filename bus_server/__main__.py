@@ -186,6 +186,7 @@ def run(settings: Settings) -> int:
 
     Ends the process with code 7 if the database was removed, replaced or damaged meanwhile.
     """
+    _open_standard_streams()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, our errors say better
     try:
         from bus_server.errors import StoreLost, StoreRefused
@@ -209,6 +210,19 @@ def run(settings: Settings) -> int:
         logging.shutdown()
         os._exit(LOST)
     return 0
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where the shell closed standard input, output or error.
+
+    Else sockets and files would get these numbers: what is printed would go there, and uvloop
+    aborts when it closes one of them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -11,10 +11,11 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 
-from bus_server import listening, memory
+from bus_server import descriptors, listening, memory
 from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
 from bus_server.bus import Bus
@@ -164,7 +165,8 @@ async def _run(
     for service_name, handlers in road.in_lines_of_their_own().items():
         server.add_registered_method_handlers(service_name, handlers)
     inspecting = asyncio.create_task(_inspect(store, standard.health))
-    tasks = [*bus.tasks(), asyncio.create_task(memory.trim_forever()), inspecting]
+    watches = (memory.trim_forever(), descriptors.watch_forever())
+    tasks = [*bus.tasks(), *(asyncio.create_task(watch) for watch in watches), inspecting]
     await server.start()
     _collect_less()
     started()
@@ -247,5 +249,13 @@ def _announce(settings: Settings, port: int, reach: str) -> None:
             f"listening on {where} · store {settings.db} (sqlite, {durability}) · "
             f"auth {settings.auth} ({reach})"
         )
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    if sys.stdout is None:  # closed by the shell
+        return
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        logger.warning("cannot announce the start on standard output: %s", error.strerror)
+        # What is left in its buffer is flushed at the end, which would fail again.
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

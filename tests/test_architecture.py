@@ -21,7 +21,7 @@ LAYERS = [
     ["bus_server.writer", "bus_server.filter", "bus_server.evidence", "bus_server.news"],
     ["bus_server.tail"],
     ["bus_server.store"],
-    ["bus_server.budget", "bus_server.memory", "bus_server.files"],
+    ["bus_server.budget", "bus_server.memory", "bus_server.files", "bus_server.descriptors"],
     ["bus_server.errors", "bus_server.settings", "bus_server.stored_frame", "bus_server.turns"],
 ]
 

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +33,12 @@ async def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 await Ledger().post(client.bus, "t", str(n))
         assert server.stop() == 0
     return db
+
+
+def listens(path: Path) -> bool:
+    """Whether a server listens on this Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 async def stored(server: ServerProcess) -> list[str]:
@@ -66,6 +75,35 @@ async def test_a_database_on_a_full_disk_is_refused_and_unharmed(
         assert contents(disk)[db] == before[db]
         ballast.unlink()
         assert await stored(start_server(db=db)) == [str(n) for n in range(10)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "redirections", ["<&-", ">&-", "2>&-", "<&- 2>&-", "<&- >&- 2>&-", ">/dev/full"]
+)
+async def test_a_server_runs_and_stops_whatever_became_of_its_standard_streams(
+    tmp_path: Path, redirections: str
+) -> None:
+    path = tmp_path / "bus.sock"
+    process = subprocess.Popen(
+        [
+            *("sh", "-c", f'exec "$@" {redirections}', "sh"),
+            *(sys.executable, "-m", "bus_server"),
+            *("--listen", f"unix:{path}", "--db", str(tmp_path / "bus.db")),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        await until(lambda: listens(path) or process.poll() is not None)
+        async with connected(f"unix:{path}", "t") as client:
+            await Ledger().post(client.bus, "t", "hello")
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 10) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow

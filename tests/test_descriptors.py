@@ -1,0 +1,37 @@
+"""A server that runs out of file descriptors says so, and goes on when there are some again."""
+
+import contextlib
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.connections import connected
+from tests.patience import until
+from tests.serving import ServerProcess
+from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
+
+
+def logged(server: ServerProcess, text: str) -> int:
+    return sum(text in line for line in server.log)
+
+
+@pytest.mark.slow
+async def test_a_server_without_descriptors_logs_it_once_and_once_that_it_has_some_again(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    used = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + 4, used + 4))
+    host, _, port = server.address.rpartition(":")
+    with contextlib.ExitStack() as connections:
+        for _ in range(8):
+            connections.enter_context(socket.create_connection((host, int(port))))
+        await until(lambda: logged(server, "no file descriptor is left") == 1)
+    await until(lambda: logged(server, "file descriptors again") == 1)
+    async with connected(server.address) as client:
+        await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=10)
+    assert server.stop() == 0
+    assert len(server.complaints) == 2
