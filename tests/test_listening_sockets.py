@@ -1,6 +1,7 @@
 """Unix sockets: for whom they are, and what may be in their place."""
 
 import asyncio
+import fcntl
 import os
 import socket
 import stat
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from bus_server import listening
+from bus_server.settings import Settings
 from tests.conftest import StartServer
 from tests.connections import connected
+from tests.patience import has_open, until
 from tests.refused_start import contents, refused_start
 from tests.serving import ServerProcess
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
@@ -49,17 +53,24 @@ async def test_a_socket_is_its_owners_alone_unless_the_operator_says_otherwise(
 
 
 def test_a_socket_is_private_from_its_first_moment_on(tmp_path: Path) -> None:
-    path = tmp_path / "bus.sock"
+    path, seen = tmp_path / "bus.sock", list[int]()
+
+    def add_port(listen: str) -> int:
+        """Listen there, as gRPC does, and look at once who may connect."""
+        bound.bind(listen.removeprefix("unix:"))
+        seen.append(mode(path))
+        return 1
+
     before = os.umask(0)
-    server = ServerProcess(tmp_path / "bus.db", listen=f"unix:{path}")
     try:
-        server.process = server.spawn()
-        while not path.exists():
-            assert server.process.poll() is None
-        assert mode(path) == 0o600
+        with (
+            socket.socket(socket.AF_UNIX) as bound,
+            listening.at(Settings(listen=f"unix:{path}"), add_port),
+        ):
+            assert os.umask(0) == 0  # it is as it was
     finally:
         os.umask(before)
-        server.kill()
+    assert seen == [0o600]
 
 
 @pytest.mark.parametrize("value", ["", "rw", "8", "0400", "060", "1777", "0o"])
@@ -142,23 +153,22 @@ async def test_a_start_that_is_refused_leaves_no_socket(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [db]
 
 
-async def test_of_servers_that_start_at_once_on_one_socket_one_has_it(tmp_path: Path) -> None:
-    for n in range(4):
-        path = tmp_path / f"{n}.sock"
-        servers = [ServerProcess(tmp_path / f"{n}-{m}.db", listen=f"unix:{path}") for m in range(3)]
-        started = []
-        try:
-            for server in servers:
-                server.process = server.spawn()
-            for server in servers:
-                assert server.process is not None
-                assert server.process.stdout is not None
-                if await asyncio.to_thread(server.process.stdout.readline):
-                    started.append(server)
-            (one,) = started
-            assert await answers(one)
-            assert one.stop() == 0
-            assert not path.exists()
-        finally:
-            for server in servers:
-                server.kill()
+async def test_a_start_waits_for_another_one_in_the_sockets_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "sockets"
+    folder.mkdir()
+    path = folder / "bus.sock"
+    a_stale_socket(path)  # or one that is bound, and not listened on yet
+    before = path.lstat()
+    server = ServerProcess(tmp_path / "bus.db", listen=f"unix:{path}")
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as a server does that starts
+        server.process = server.spawn()
+        await until(lambda: has_open(server.pid, folder))
+        assert path.lstat() == before
+        os.close(handle)
+        assert server.process.stdout is not None
+        assert str(path) in await asyncio.to_thread(server.process.stdout.readline)
+        assert await answers(server)
+    finally:
+        server.kill()

@@ -13,7 +13,7 @@ import pytest
 from tests.callers import operator, operator_token_file
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until
+from tests.patience import has_open, until
 from tests.refused_start import contents, refused_start
 from tests.serving import ServerProcess
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
@@ -285,18 +285,10 @@ async def test_drafts_of_a_start_under_way_stay(store: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)  # as a server does that makes one
         draft.touch()
-        server.process = process = server.spawn()
-        open_files = Path(f"/proc/{process.pid}/fd")
-        await until(lambda: any(is_at(fd, store.parent) for fd in open_files.iterdir()))
+        server.process = server.spawn()
+        await until(lambda: has_open(server.pid, store.parent))
         assert draft.exists()
         os.close(handle)
         await until(lambda: not draft.exists())
     finally:
         server.kill()
-
-
-def is_at(link: Path, path: Path) -> bool:
-    try:
-        return link.readlink() == path
-    except FileNotFoundError:
-        return False  # closed meanwhile

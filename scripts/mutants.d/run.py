@@ -1,6 +1,7 @@
 """Applies each sabotage to a copy of the tree and tells whether a test caught it."""
 
 import argparse
+import importlib
 import os
 import re
 import shutil
@@ -12,20 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import batches
-import budgets
-import client
-import edits
-import fairness
-import files
-import participants
-import posts
-import presence
-import roads
-import small_requests
-import standard
-import tokens
-import waits
 import wakeups
 from sabotage import Sabotage
 
@@ -33,10 +20,11 @@ ROOT = Path(__file__).parents[2]
 #: What the tests need of the tree.
 COPIED = ("bus_client", "bus_server", "protos", "scripts", "tests", "pyproject.toml", "README.md")
 
-_ROOMS = (
-    *(wakeups, posts, edits, waits, presence, participants, tokens, roads, client, batches),
-    *(budgets, fairness, files, small_requests, standard),
-)
+_ROOMS = [
+    importlib.import_module(file.stem)
+    for file in sorted(Path(__file__).parent.glob("*.py"))
+    if file.stem not in ("run", "sabotage")
+]
 SABOTAGES = [sabotage for room in _ROOMS for sabotage in room.SABOTAGES]
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)

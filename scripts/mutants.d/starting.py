@@ -1,0 +1,162 @@
+"""Broken promises about how a server starts and ends: its files, its socket, its signals."""
+
+from sabotage import Edit, Sabotage
+
+_FILES = "tests/test_starting_files.py"
+_SOCKETS = "tests/test_listening_sockets.py"
+_TOKEN = f"{_FILES}::test_an_operators_token_that_others_may_know_is_refused"
+
+SABOTAGES = [
+    Sabotage(
+        "a link to a database is not followed",
+        [
+            Edit(
+                "bus_server/server.py",
+                "replace(settings, db=file.locate(settings.db))",
+                "settings",
+            )
+        ],
+        [f"{_FILES}::test_servers_that_are_given_one_file_by_two_names_share_all_of_it"],
+    ),
+    Sabotage(
+        "a named pipe as the database is opened",
+        [
+            Edit(
+                "bus_server/store/file.py",
+                "    if not stat.S_ISREG(status.st_mode):\n        raise StoreRefused(\n"
+                '            f"{file} is {files.kind_of(status)}, not a regular',
+                "    if False:\n        raise StoreRefused(\n"
+                '            f"{file} is {files.kind_of(status)}, not a regular',
+            )
+        ],
+        [f"{_FILES}::test_what_is_no_regular_file_is_refused"],
+        timeout=15,
+    ),
+    Sabotage(
+        "a link is taken for the operator's token",
+        [Edit("bus_server/operator_token.py", "os.O_NOFOLLOW | ", "")],
+        [f"{_TOKEN}[link]"],
+    ),
+    Sabotage(
+        "somebody else's file is taken for the operator's token",
+        [Edit("bus_server/operator_token.py", "if status.st_uid != uid:", "if False:")],
+        [f"{_TOKEN}[somebody_elses]"],
+    ),
+    Sabotage(
+        "an operator's token with a second name is taken",
+        [Edit("bus_server/operator_token.py", "if status.st_nlink > 1:", "if False:")],
+        [f"{_TOKEN}[a_second_name]"],
+    ),
+    Sabotage(
+        "a store that anybody can write to is served",
+        [Edit("bus_server/store/file.py", "if status.st_mode & stat.S_IWOTH:", "if False:")],
+        [f"{_FILES}::test_files_that_others_can_write_to_are_refused"],
+    ),
+    Sabotage(
+        "somebody else's store is served",
+        [Edit("bus_server/store/file.py", "if status.st_uid not in (0, uid):", "if False:")],
+        [f"{_FILES}::test_files_that_others_can_write_to_are_refused"],
+    ),
+    Sabotage(
+        "a database with a second name is served",
+        [
+            Edit(
+                "bus_server/store/file.py",
+                "if status.st_nlink > 1 + sum(draft.samefile(file) for draft in drafts):",
+                "if False:",
+            )
+        ],
+        [f"{_FILES}::test_a_database_with_a_second_name_is_refused"],
+    ),
+    Sabotage(
+        "what killed starts left stays",
+        [Edit("bus_server/store/file.py", "            files.remove_drafts(path)\n", "")],
+        [f"{_FILES}::test_what_killed_starts_left_is_removed_and_nothing_else"],
+    ),
+    Sabotage(
+        "drafts of a start under way are removed",
+        [Edit("bus_server/store/file.py", "with files.alone_in(folder):", "if folder:")],
+        [f"{_FILES}::test_drafts_of_a_start_under_way_stay"],
+    ),
+    Sabotage(
+        "a socket is for whoever the umask lets in",
+        [
+            Edit("bus_server/listening.py", "os.umask(0o777 & ~mode)", "os.umask(0o022)"),
+            Edit("bus_server/listening.py", "path.chmod(settings.socket_mode)", "pass"),
+        ],
+        [f"{_SOCKETS}::test_a_socket_is_its_owners_alone_unless_the_operator_says_otherwise"],
+    ),
+    Sabotage(
+        "a socket is made private after it was there",
+        [Edit("bus_server/listening.py", "os.umask(0o777 & ~mode)", "os.umask(0)")],
+        [f"{_SOCKETS}::test_a_socket_is_private_from_its_first_moment_on"],
+    ),
+    Sabotage(
+        "a refused start leaves its socket",
+        [
+            Edit(
+                "bus_server/listening.py",
+                "                path.unlink()\n",
+                "                pass\n",
+            )
+        ],
+        [f"{_SOCKETS}::test_a_start_that_is_refused_leaves_no_socket"],
+    ),
+    Sabotage(
+        "servers that start at once take the socket from each other",
+        [
+            Edit(
+                "bus_server/listening.py",
+                "files.alone_in(_folder(settings, path)):",
+                "contextlib.nullcontext(_folder(settings, path)):",
+            )
+        ],
+        [f"{_SOCKETS}::test_a_start_waits_for_another_one_in_the_sockets_folder"],
+    ),
+    Sabotage(
+        "a terminal that closes kills the server",
+        [Edit("bus_server/server.py", "signal.SIGINT, signal.SIGHUP):", "signal.SIGINT):")],
+        ["tests/test_drain.py::test_a_terminal_that_closes_ends_waits_well"],
+    ),
+    Sabotage(
+        "nohup does not keep a server",
+        [
+            Edit(
+                "bus_server/server.py",
+                "if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:",
+                "if number:",
+            )
+        ],
+        ["tests/test_drain.py::test_a_server_under_nohup_outlives_its_terminal"],
+    ),
+    Sabotage(
+        "sockets get the numbers of closed standard streams",
+        [Edit("bus_server/__main__.py", "    _open_standard_streams()\n", "")],
+        [
+            "tests/test_starting.py::"
+            "test_a_server_runs_and_stops_whatever_became_of_its_standard_streams"
+        ],
+    ),
+    Sabotage(
+        "running out of file descriptors is not logged",
+        [Edit("bus_server/descriptors.py", "not in (errno.EMFILE, errno.ENFILE)", "!= 0")],
+        ["tests/test_descriptors.py"],
+        timeout=30,
+    ),
+    Sabotage(
+        "of two tokens the last one counts",
+        [
+            Edit(
+                "bus_server/services/road.py",
+                "if found is not None and value != found:",
+                "if False:",
+            )
+        ],
+        ["tests/test_identity.py::test_two_tokens_of_which_either_may_count_are_refused"],
+    ),
+    Sabotage(
+        "an unknown method is not explained",
+        [Edit("bus_server/services/road.py", " or _unimplemented(path)", "")],
+        ["tests/test_bad_input_bytes.py::test_what_is_no_rpc_is_unimplemented"],
+    ),
+]
