@@ -35,6 +35,8 @@ class FileMonitor:
         Raises OSError.
         """
         self.path = path
+        #: Why the files are not the store's any more, if they are not; set by who finds it out.
+        self.loss: StoreLost | None = None
         self.log = path.with_name(f"{path.name}-wal")
         index = path.with_name(f"{path.name}-shm")
         self._database_file, self._log_file, self._index_file = known = [

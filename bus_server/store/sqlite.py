@@ -6,14 +6,12 @@ function run there: one hop, and nothing of another call can come in between.
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import logging
-import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -40,8 +38,11 @@ from bus_server.store import (
     threads,
     writes,
 )
+from bus_server.store.committer import Committer
+from bus_server.store.damage import confirmed
 from bus_server.store.faults import Faults
-from bus_server.store.monitor import FileMonitor, is_file
+from bus_server.store.monitor import FileMonitor
+from bus_server.store.write_lock import WriteLock
 from bus_server.turns import TurnLock
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
@@ -54,9 +55,6 @@ logger = logging.getLogger(__name__)
 
 #: Reads of more rows, and those that may pass over any number of them, are heavy.
 HEAVY = 200
-
-#: Seconds between two looks whether it is our turn to write.
-TURN = 0.0005
 
 #: A log of more bytes is worth a warning: several checkpoints could not fold it in.
 LARGE_LOG = 32 * 1024 * 1024
@@ -78,28 +76,21 @@ class SqliteStore:
         writer: aiosqlite.Connection,
         quick: aiosqlite.Connection,
         heavy: aiosqlite.Connection,
-        lock: int,
+        lock: WriteLock,
         files: FileMonitor,
         epoch: str,
-        busy_timeout: float,
     ) -> None:
         self.epoch = epoch
         #: Set when the files are not the store's any more: see `give_up`.
         self.lost = asyncio.Event()
-        self._loss: StoreLost | None = None
         self._given_up = False
-        #: A commit failed half-way: it may come back when the log is recovered, until the next
-        #: commit is written over it.
-        self._unresolved = False
-        #: Whether the last commit wrote anything.
-        self._stored = False
         self._faults, self._warnings = Faults(), Faults()
         #: What could not be read last.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
-        self._busy_timeout = busy_timeout
         self._writer = writer
         self._lock = lock
         self._files = files
+        self._committer = Committer(files, lock)
         #: A thread for heavy reads, for which callers take turns, so that these delay no quick one.
         self._quick, self._heavy = quick, heavy
         self._heavy_turn = TurnLock()
@@ -127,10 +118,10 @@ class SqliteStore:
                 read_only = f"file:{file.quoted(path)}?mode=ro"
                 opened.append(await aiosqlite.connect(read_only, uri=True, isolation_level=None))
                 await _run(opened[-1], connections.set_up_reader)
-            lock = _open_lock(path)
+            lock = WriteLock(path, busy_timeout)
             _, quick, heavy = opened
             files = FileMonitor(path)
-            opened_store = cls(writer, quick, heavy, lock, files, epoch, busy_timeout)
+            opened_store = cls(writer, quick, heavy, lock, files, epoch)
             await _run(writer, opened_store._upgrade)
         except BaseException as error:
             for connection in reversed(opened):
@@ -146,15 +137,15 @@ class SqliteStore:
         Raises StoreLost, after `give_up`, when the files are not the store's any more.
         """
         await self.inspect()
-        if self._loss:
+        if self._files.loss:
             await self.give_up()
-            raise self._loss
+            raise self._files.loss
         with contextlib.suppress(sqlite3.Error, StoreBusy):
             await _run(self._writer, self._checkpoint)
         await self._close_connections()
         if not self._files.log.exists():  # nobody else has the file open
-            rescue.forget(self._lock)
-        os.close(self._lock)
+            rescue.forget(self._lock.descriptor)
+        self._lock.close()
 
     async def _close_connections(self) -> None:
         for connection in (self._quick, self._heavy, self._writer):
@@ -162,23 +153,23 @@ class SqliteStore:
         self._files.close()
 
     def _upgrade(self, db: sqlite3.Connection) -> None:
-        with self._alone():
+        with self._lock.held():
             file.upgrade(db)
-            rescue.record(self._lock, self._files.path)
+            rescue.record(self._lock.descriptor, self._files.path)
 
     # ── Faults ──────────────────────────────────────────────────────────────────────────────────
 
     @property
     def failing(self) -> bool:
         """Whether something that lasts is wrong with the disk or with the files."""
-        return bool(self._faults) or self._loss is not None
+        return bool(self._faults) or self._files.loss is not None
 
     async def inspect(self) -> None:
         """Look whether the files are still the store's, and whether what failed works again.
 
         To be called about once a second. What is found is in `lost`, `failing` and the log.
         """
-        if self._loss:
+        if self._files.loss:
             return
         try:
             await _run(self._writer, self._inspect)
@@ -207,13 +198,12 @@ class SqliteStore:
     def _inspect(self, db: sqlite3.Connection) -> None:
         try:
             self._files.check()
-            if not is_file(f"{self._files.path}-writer", os.fstat(self._lock)):
-                # SQLite's own lock still holds; ours must be everybody's.
-                os.close(self._lock)
-                self._lock = _open_lock(self._files.path)
-                rescue.record(self._lock, self._files.path)
+            if self._lock.reopen():
+                rescue.record(self._lock.descriptor, self._files.path)
             if self._faults:
-                self._confirmed(lambda: self._transact(db, lambda: connections.touch(db)))
+                confirmed(
+                    self._files, lambda: self._committer.transact(db, lambda: connections.touch(db))
+                )
         except Exception as error:
             raise self._meaning(error) from error
 
@@ -227,7 +217,7 @@ class SqliteStore:
             return
         self._given_up = True
         files, path = self._files, self._files.path
-        logger.error("%s: posts are refused from now on", self._loss)
+        logger.error("%s: posts are refused from now on", self._files.loss)
         saved, sound = None, False
         try:
             saved, sound = await _run(self._writer, rescue.save, path)
@@ -252,41 +242,20 @@ class SqliteStore:
         else:
             if files.owns_log():
                 rescue.set_aside(path)
-            rescue.record_incomplete(self._lock, path, go_on)
+            rescue.record_incomplete(self._lock.descriptor, path, go_on)
             remedy = go_on
-        logger.critical("%s. %s. End every server on it, then: %s", self._loss, told, remedy)
-
-    def _confirmed(self, run: Callable[[], T]) -> T:
-        """Run what uses a connection. Returns what it returns.
-
-        SQLite also calls the file damaged when the disk fails to read it. If the disk does not, and
-        it is damaged the second time, too, raises StoreLost.
-        """
-        try:
-            return run()
-        except sqlite3.Error as error:
-            meaning = connections.meaning(error)
-            if not isinstance(meaning, StoreLost):
-                raise
-        try:
-            self._files.read_all()
-        except OSError as error:
-            raise StoreFailed(f"it cannot be read ({error.strerror})") from error
-        try:
-            return run()
-        except sqlite3.Error as error:
-            raise connections.meaning(error) from error
+        logger.critical("%s. %s. End every server on it, then: %s", self._files.loss, told, remedy)
 
     def _meaning(self, error: Exception) -> Exception:
         """Returns an error as the store's callers are told."""
         meaning = connections.meaning(error)
         if isinstance(meaning, StoreLost):
-            self._loss = self._loss or meaning
-            meaning = StoreFailed(str(self._loss))
+            self._files.loss = self._files.loss or meaning
+            meaning = StoreFailed(str(self._files.loss))
         return meaning
 
     def _write_failed(self, error: Exception) -> None:
-        if self._loss:
+        if self._files.loss:
             self.lost.set()
         elif isinstance(error, StorageFull):
             self._faults.begin(_FULL, f"make room on the disk of {self._files.path}")
@@ -294,7 +263,7 @@ class SqliteStore:
             self._faults.begin(_WRITES, str(error.__cause__ or error))
 
     def _written(self) -> None:
-        if not self._faults or not self._stored:
+        if not self._faults or not self._committer.stored:
             return
         self._faults.end(_WRITES)
         if shutil.disk_usage(self._files.path.parent).free > NEARLY_FULL:
@@ -303,8 +272,8 @@ class SqliteStore:
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────
 
     async def commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
-        if self._loss:
-            raise self._write_meaning(self._loss)
+        if self._files.loss:
+            raise self._write_meaning(self._files.loss)
         try:
             commit = await _run(self._writer, self._commit, commands)
         except (BusError, StoreBug) as error:
@@ -317,7 +286,9 @@ class SqliteStore:
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
     ) -> store.Commit:
         try:
-            return self._confirmed(lambda: self._transact(db, lambda: _write(db, commands)))
+            return confirmed(
+                self._files, lambda: self._committer.transact(db, lambda: _write(db, commands))
+            )
         except Exception as error:
             meaning = self._write_meaning(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
@@ -341,7 +312,7 @@ class SqliteStore:
     ) -> Any:
         """What becomes of a command; what it did is added to the whole."""
         try:
-            commit = self._transact(db, lambda: _write(db, [command]))
+            commit = self._committer.transact(db, lambda: _write(db, [command]))
         except Exception as error:  # noqa: BLE001 - its caller hears of it
             meaning = self._write_meaning(error)
             return meaning.without_traceback() if isinstance(meaning, BusError) else meaning
@@ -352,74 +323,15 @@ class SqliteStore:
 
     def _write_meaning(self, error: Exception) -> Exception:
         meaning = self._meaning(error)
-        if self._unresolved and isinstance(meaning, StoreFailed | StorageFull | StoreBusy):
+        if self._committer.unresolved and isinstance(
+            meaning, StoreFailed | StorageFull | StoreBusy
+        ):
             # It may be the repetition of what is unresolved: that nothing was done is not known.
             return OutcomeUnknown(str(error))
         return meaning
 
-    def _transact(self, db: sqlite3.Connection, write: Callable[[], T]) -> T:
-        """Run a function in a transaction of its own. Returns what it returns.
-
-        Raises sqlite3.Error and StoreLost when nothing was done, OutcomeUnknown when that is not
-        known: the log may hold the whole transaction, and be recovered.
-        """
-        with self._alone():
-            if self._loss:
-                raise self._loss
-            db.execute("BEGIN IMMEDIATE")
-            before = db.total_changes
-            try:
-                # First: undoing changes would read the files.
-                self._files.check()
-                result = write()
-                self._files.check_log()
-            except BaseException:
-                _roll_back(db)
-                raise
-            try:
-                db.execute("COMMIT")
-            except sqlite3.Error as error:
-                _roll_back(db)
-                if isinstance(connections.meaning(error), StorageFull | StoreBusy):
-                    raise  # the record that makes it a transaction was not written
-                self._unresolved = True
-                raise OutcomeUnknown(str(error)) from error
-            self._stored = db.total_changes > before
-            if self._stored:
-                self._unresolved = False  # what failed before was written over
-            try:
-                self._files.check()
-            except StoreLost as error:
-                self._meaning(error)
-                self._unresolved = True
-                raise OutcomeUnknown(str(error)) from error
-            return result
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the lock of all that write to or checkpoint this file, in turn with other servers.
-
-        SQLite's own lock would do for correctness, but those who wait for it sleep for up to 0.1 s
-        at a time: with two busy servers on a file the slowest posts took twice as long. Asked for
-        again and again, and not waited for in the kernel, which knows no time limit: a server that
-        hangs with the lock in hand must not hang the others.
-        """
-        give_up = time.monotonic() + self._busy_timeout
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= give_up:
-                    raise StoreBusy("another server on this file hangs, or is slow") from None
-                time.sleep(TURN)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-
     def _checkpoint(self, db: sqlite3.Connection) -> None:
-        with self._alone():
+        with self._lock.held():
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     async def foreign_version(self) -> int:
@@ -504,7 +416,7 @@ class SqliteStore:
         **kwargs: P.kwargs,
     ) -> T:
         def run(db: sqlite3.Connection) -> T:
-            return self._confirmed(lambda: query(db, *args, **kwargs))
+            return confirmed(self._files, lambda: query(db, *args, **kwargs))
 
         if not heavy:
             return await _run(self._quick, run)
@@ -515,13 +427,13 @@ class SqliteStore:
 
     async def _readable(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Read. Raises StoreFailed, StoreBusy or StoreBug, and remembers what cannot be read."""
-        if self._loss:
-            raise StoreFailed(str(self._loss))
+        if self._files.loss:
+            raise StoreFailed(str(self._files.loss))
         try:
             return await read()
         except (sqlite3.Error, StoreFailed, StoreLost) as error:
             meaning = self._meaning(error)
-            if self._loss:
+            if self._files.loss:
                 self.lost.set()
             elif isinstance(meaning, StoreFailed):
                 self._failed_read = read
@@ -531,20 +443,8 @@ class SqliteStore:
             raise meaning from error
 
 
-def _open_lock(path: Path) -> int:
-    """Open FILE-writer, which all that write to a file lock. Raises OSError."""
-    how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(f"{path}-writer", how, 0o600)
-
-
 def _write(db: sqlite3.Connection, commands: Sequence[store.Command[Any]]) -> store.Commit:
     return writes.run(db, commands, time.time_ns() // 1000)
-
-
-def _roll_back(db: sqlite3.Connection) -> None:
-    with contextlib.suppress(sqlite3.Error):  # the error that made it necessary counts
-        if db.in_transaction:
-            db.execute("ROLLBACK")
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:

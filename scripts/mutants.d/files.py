@@ -12,7 +12,7 @@ SABOTAGES = [
         "files are not looked at before a commit",
         [
             Edit(
-                _STORE,
+                "bus_server/store/committer.py",
                 "                self._files.check()\n                result",
                 "                result",
             )
@@ -24,8 +24,8 @@ SABOTAGES = [
         [
             Edit(
                 _STORE,
-                "            self._files.check()\n            if not is_file",
-                "            if not is_file",
+                "            self._files.check()\n            if self._lock.reopen",
+                "            if self._lock.reopen",
             )
         ],
         [f"{_LOST}::test_an_idle_server_notices_that_its_file_is_gone"],
@@ -83,8 +83,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/file.py",
-                "    elif rescue.is_log_of_another(path):\n",
-                "    elif False:\n",
+                "if rescue.is_log_of_another(path):",
+                "if False:",
             )
         ],
         [f"{_LOST}::test_the_log_of_a_killed_server_is_not_replayed_into_a_backup"],
@@ -99,8 +99,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/file.py",
-                "        if (saved := rescue.rescued(path)).exists():\n",
-                "        if not (saved := path):\n",
+                "elif (saved := rescue.rescued(path)).exists():",
+                "elif not (saved := path):",
             )
         ],
         [f"{_LOST}::test_a_file_that_is_gone_is_not_made_anew_beside_what_was_saved"],
@@ -109,12 +109,11 @@ SABOTAGES = [
         "a commit that failed half-way is told as one that did nothing",
         [
             Edit(
-                _STORE,
-                "                self._unresolved = True\n"
+                "bus_server/store/committer.py",
+                "                self.unresolved = True\n"
                 "                raise OutcomeUnknown(str(error)) from error\n"
-                "            self._stored",
-                "                raise StoreFailed(str(error)) from error\n"
-                "            self._stored",
+                "            self.stored",
+                "                raise error\n            self.stored",
             )
         ],
         [
@@ -126,8 +125,8 @@ SABOTAGES = [
         [
             Edit(
                 _STORE,
-                "            if self._faults:\n                self._confirmed",
-                "            if False:\n                self._confirmed",
+                "            if self._faults:\n                confirmed",
+                "            if False:\n                confirmed",
             )
         ],
         [
@@ -149,7 +148,7 @@ SABOTAGES = [
         "a disk that cannot read is taken for a damaged file",
         [
             Edit(
-                _STORE,
+                "bus_server/store/damage.py",
                 'raise StoreFailed(f"it cannot be read ({error.strerror})") from error',
                 "pass",
             )

@@ -14,14 +14,14 @@ SABOTAGES = [
                 "        return commit\n",
             ),
             Edit(
-                "bus_server/store/sqlite.py",
+                "bus_server/store/committer.py",
                 '            db.execute("BEGIN IMMEDIATE")\n',
                 "            if db.in_transaction:\n"
                 "                db.commit()\n"
                 '            db.execute("BEGIN IMMEDIATE")\n',
             ),
             Edit(
-                "bus_server/store/sqlite.py",
+                "bus_server/store/committer.py",
                 '                db.execute("COMMIT")\n',
                 "                pass\n",
             ),
