@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
@@ -17,13 +17,15 @@ from bus_client.errors import (
     BusError,
     InternalError,
     OutcomeUnknown,
+    ProtocolError,
     Unauthenticated,
     Unavailable,
     Unreachable,
 )
 from bus_client.goodbyes import Goodbyes
 from bus_client.identity import Identity
-from bus_client.status import from_rpc_error
+from bus_client.responses import checked_token
+from bus_client.status import from_rpc_error, refused_by_proxy
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -44,6 +46,8 @@ _LEARNING = 5.0
 # Seconds without which an attempt is not begun that would only bring the outcome in doubt.
 _ENOUGH = 0.25
 _CLOSED = "The client was closed."
+# What grpc raises, beside a status, when it cannot make a call, for its metadata for one.
+_WITHIN_GRPC = (grpc.aio.BaseError, TypeError, ValueError)
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -71,6 +75,8 @@ class Page(Protocol):
 
     next_page_token: str
 
+    def SerializeToString(self) -> bytes: ...
+
 
 PagedRequest = TypeVar("PagedRequest", bound=Paged)
 PageResponse = TypeVar("PageResponse", bound=Page)
@@ -80,6 +86,24 @@ def _by_caller() -> bool:
     """Whether it is the caller who cancelled, not the client that closed or gave up a call."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _checked(response: Response | None, check: Callable[[Response], object] | None) -> Response:
+    if response is None:  # what grpc makes of bytes that it cannot parse
+        raise ProtocolError("The server sent a response that cannot be parsed.")
+    if check is not None:
+        check(response)
+    return response
+
+
+def _not_made(failure: Exception) -> BusError:
+    """What to say of a call that grpc itself did not make."""
+    # Not its text: that may hold the token.
+    name = type(failure).__name__
+    return BusError(
+        f"gRPC did not make the call ({name}): something of it, such as the token, cannot be sent.",
+        code="INTERNAL",
+    )
 
 
 def _bearer(token: str) -> Metadata:
@@ -150,16 +174,23 @@ class Calls:
         timeout: float | None = None,
         changes: bool = False,
         request_id: str = "",
+        check: Callable[[Response], object] | None = None,
     ) -> Response:
         """Calls, and calls again until there is an answer or `timeout` seconds are over.
 
         `changes` tells that doing it twice is not the same as doing it once. Without a request_id
         such a call is repeated only when the server says that nothing was done; when nobody can
-        tell, OutcomeUnknown is raised.
+        tell, OutcomeUnknown is raised. `check` raises ProtocolError for a response that breaks
+        the contract: for a call that changes something its outcome is unknown then.
         """
-        timeout = self._timeout if timeout is None else timeout
         return await self._repeat(
-            method, request, timeout, changes=changes, request_id=request_id, register=True
+            method,
+            request,
+            self._timeout if timeout is None else timeout,
+            changes=changes,
+            request_id=request_id,
+            register=True,
+            check=check,
         )
 
     async def pages(
@@ -167,13 +198,20 @@ class Calls:
         method: grpc.aio.UnaryUnaryMultiCallable[PagedRequest, PageResponse],
         request: PagedRequest,
     ) -> AsyncIterator[PageResponse]:
-        """Calls for one page after the other."""
+        """Calls for one page after the other. ProtocolError if a page leads nowhere."""
+        tokens, before = set[str](), b""
         while True:
             page = await self.call(method, request)
+            token = page.next_page_token
+            page.next_page_token = ""
+            entries = page.SerializeToString()
+            if token and (token in tokens or entries in (b"", before)):
+                raise ProtocolError("The server sent a page that leads to no next one.")
             yield page
-            if not page.next_page_token:
+            if not token:
                 return
-            request.page_token = page.next_page_token
+            tokens.add(token)
+            request.page_token, before = token, entries
 
     async def _register(self, token: str, timeout: float) -> str:
         method, request = self.agents.RegisterAgent, self._identity.registration(token)
@@ -185,6 +223,10 @@ class Calls:
                 response = await self._repeat(method, request, timeout, metadata=_bearer(token))
         except AgentExists as error:
             raise self._identity.taken(error) from error
+        if response.agent.name != self._identity.agent:
+            raise ProtocolError(
+                f"The server registered {response.agent.name!r}, not {self._identity.agent!r}."
+            )
         self._authorize(token)
         return response.agent.name
 
@@ -192,11 +234,12 @@ class Calls:
         async with self._introducing:  # who meets the end of the old one waits for the new one
             method = self.agents.RotateToken
             response = await self._repeat(method, request, self._timeout, changes=True)
+            token = checked_token(response.token)
             try:
-                await self._identity.change_token(response.token)
+                await self._identity.change_token(token)
             finally:
-                self._authorize(response.token)
-        return response.token
+                self._authorize(token)
+        return token
 
     def _authorize(self, token: str) -> None:
         self._metadata = _bearer(token)
@@ -212,11 +255,12 @@ class Calls:
         request_id: str = "",
         register: bool = False,
         metadata: Metadata | None = None,
+        check: Callable[[Response], object] | None = None,
     ) -> Response:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         enough = min(_ENOUGH, timeout / 2) if changes else 0.0
-        introduced, in_doubt, stranger = self.introduced, False, False
+        introduced, in_doubt, knows = self.introduced, False, False
         error: BusError
         for pause in backoff(0.1, 2.0):
             last_start = deadline if in_doubt else deadline - enough
@@ -227,18 +271,27 @@ class Calls:
             left = min(deadline - loop.time(), _ATTEMPT)
             try:
                 sent = self._metadata if metadata is None else metadata
-                return await method(request, timeout=left, metadata=sent)
+                response = await method(request, timeout=left, metadata=sent)
+                return _checked(response, check)
             except grpc.aio.AioRpcError as failure:
                 error = from_rpc_error(failure)
+            except ProtocolError as failure:
+                error = failure
+            except _WITHIN_GRPC as failure:
+                error = _not_made(failure)
             except asyncio.CancelledError:
                 if not self._closed or _by_caller():
                     raise
                 error = Unreachable(_CLOSED, code="CANCELLED")
             finally:
                 self._connections.leave()
-            unknown = isinstance(error, (Unreachable, InternalError))
+            unknown = isinstance(error, (Unreachable, InternalError, ProtocolError))
             in_doubt = in_doubt or unknown
-            stranger = isinstance(error, Unauthenticated)
+            # Who calls is looked at before the request_id, and a proxy does not look at it.
+            knows = not (
+                isinstance(error, (Unavailable, InternalError, ProtocolError, Unauthenticated))
+                or refused_by_proxy(error)
+            )
             if register and error.reason == "TOKEN_INVALID":
                 try:
                     if await self.introduce_again(introduced, timeout=deadline - loop.time()):
@@ -252,8 +305,7 @@ class Calls:
             if self._closed or loop.time() + pause >= (deadline if in_doubt else last_start):
                 break
             await asyncio.sleep(pause)
-        # Who calls is looked at before the request_id: such a refusal does not end the doubt.
-        if changes and in_doubt and (stranger or isinstance(error, (Unavailable, InternalError))):
+        if changes and in_doubt and not knows:  # such a refusal does not end the doubt
             raise OutcomeUnknown(
                 f"It may have been done, or not: {error.message}",
                 request_id=request_id,
@@ -309,3 +361,7 @@ class Calls:
             if self._closed:
                 raise RuntimeError(_CLOSED) from None
             raise Unreachable("It was cancelled.", code="CANCELLED") from None
+        except _WITHIN_GRPC as failure:
+            if self._closed:
+                raise RuntimeError(_CLOSED) from None
+            raise _not_made(failure) from failure

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Literal
 
 from bus_client.agents import Agents
+from bus_client.responses import checked_join, checked_thread
 from bus_client.thread import ThreadHandle
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest, Wait
 from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
@@ -74,6 +75,7 @@ class BusClient(Agents):
             start=JOIN_START_FIRST if start == "first" else JOIN_START_HEAD,
         )
         joined = await self._calls.call(self._calls.threads.JoinThread, request)
+        checked_join(joined, thread)
         return ThreadHandle(thread, self._calls, self._heartbeats, joined)
 
     def thread(self, name: str) -> ThreadHandle:
@@ -104,7 +106,7 @@ class BusClient(Agents):
         """What is known of a thread. ThreadNotFound if there is none."""
         request = GetThreadRequest(thread=name)
         response = await self._calls.call(self._calls.threads.GetThread, request)
-        return response.thread
+        return checked_thread(response.thread, name)
 
     async def list_threads(
         self,

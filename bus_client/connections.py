@@ -76,7 +76,8 @@ class Connections:
             self._ask_again = math.inf
             try:
                 limits = (await ask()).limits
-                self._most = min(limits.max_streams or _MOST_STREAMS, _MOST_STREAMS)
+                told = limits.max_streams
+                self._most = min(told, _MOST_STREAMS) if told > 0 else _MOST_STREAMS
             except BusError:
                 self._ask_again = clock() + _ASK_AGAIN
             except BaseException:

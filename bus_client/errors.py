@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -17,14 +18,15 @@ class BusError(Exception):
         reason: Name of the reason in errors.proto, such as "THREAD_NOT_FOUND"; "" if none is given.
         metadata: Particulars that go with the reason, as the server sent them.
         field_violations: (field, description) of each request field that was refused.
-        retry_delay: Seconds after which the server wants to be asked again; None if it did not say.
+        retry_delay: Seconds after which the server wants to be asked again, at most 60; None if it
+            did not say.
         retryable: Whether the same call may succeed later. (Calls that are safe to repeat were
             repeated already, until their timeout.)
         hint: What to do next; "" if there is no general advice.
     """
 
     retryable: ClassVar[bool] = False
-    hint: ClassVar[str] = ""
+    hint: str = ""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class BusError(Exception):
         metadata: Mapping[str, str] | None = None,
         field_violations: Sequence[tuple[str, str]] = (),
         retry_delay: float | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -43,9 +46,13 @@ class BusError(Exception):
         self.metadata = dict(metadata or {})
         self.field_violations = list(field_violations)
         self.retry_delay = retry_delay
+        if hint is not None:
+            self.hint = hint
 
     def _number(self, key: str) -> int:
-        return int(self.metadata.get(key, 0))
+        """A number of the metadata; 0 if it is missing, or none."""
+        digits = self.metadata.get(key, "")
+        return int(digits) if re.fullmatch("[0-9]{1,19}", digits) else 0
 
 
 class InvalidArgument(BusError):
@@ -209,6 +216,18 @@ class InternalError(BusError):
     def incident(self) -> str:
         """Id under which the server's log has it; "" if it gave none."""
         return self.metadata.get("incident", "")
+
+
+class ProtocolError(BusError):
+    """A response breaks the contract. Nothing of it was used; positions stay where they were.
+
+    The server, or a proxy in front of it, is broken or another program.
+    """
+
+    hint = "Check that a ThreadBus server has this address, and what is in between."
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="INTERNAL")
 
 
 class OutcomeUnknown(BusError):

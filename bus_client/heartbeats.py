@@ -11,6 +11,7 @@ from itertools import islice
 
 from bus_client.calls import Calls, backoff
 from bus_client.errors import BusError, InvalidArgument
+from bus_client.responses import seconds
 from threadbus.v1.agent_pb2 import PRESENCE_UNSPECIFIED, Presence
 from threadbus.v1.bus_service_pb2 import HeartbeatRequest, HeartbeatResponse
 from threadbus.v1.message_pb2 import Cursor
@@ -21,6 +22,7 @@ _ATTEMPT = 5.0  # seconds for a beat of our own accord: others wait for it
 _LAST_BEAT = 2.0  # seconds that closing may take for it
 # What the server says when it does not say how often, and for how long a beat counts.
 _INTERVAL, _AGENT_TIMEOUT = 40.0, 60.0
+_LONGEST = 3_600.0  # seconds between two beats, whatever the server says
 _FOR_EVER = 1e9  # seconds
 
 
@@ -180,10 +182,14 @@ class Heartbeats:
         self._sent |= batch
         self._wake()
         if self._timed and not self._resting:
-            interval = response.heartbeat_interval.ToTimedelta().total_seconds() or _INTERVAL
+            interval = seconds(
+                response.heartbeat_interval, least=_PAUSE, most=_LONGEST, default=_INTERVAL
+            )
             self._due = loop.time() + interval * random.uniform(0.9, 1.0)  # noqa: S311
         if response.HasField("agent_timeout"):
-            self._agent_timeout = response.agent_timeout.ToTimedelta().total_seconds()
+            self._agent_timeout = seconds(
+                response.agent_timeout, least=0.0, most=_FOR_EVER, default=_AGENT_TIMEOUT
+            )
         return response
 
     def _wake(self) -> None:

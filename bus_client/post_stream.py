@@ -15,11 +15,13 @@ from bus_client.errors import (
     BusError,
     InternalError,
     OutcomeUnknown,
+    ProtocolError,
     Unauthenticated,
     Unavailable,
     Unreachable,
 )
-from bus_client.status import from_rpc_error, from_status
+from bus_client.responses import checked_results
+from bus_client.status import from_rpc_error, from_status, refused_by_proxy
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     PostMessageResponse,
@@ -54,7 +56,8 @@ class PostStream:
         """What became of each post, in order.
 
         Raises:
-            OutcomeUnknown: For `timeout` seconds there was no answer.
+            OutcomeUnknown: For `timeout` seconds there was no answer; or it was no answer to what
+                was posted.
             BusError: The stream was refused.
         """
         feeding = asyncio.create_task(self._feed())
@@ -87,9 +90,11 @@ class PostStream:
                     introduced = self._calls.introduced
                     if strange:
                         continue
+                if isinstance(error, ProtocolError):
+                    raise self._unknown(error)
                 if not isinstance(error, (Unavailable, InternalError)):
-                    stranger = isinstance(error, Unauthenticated)  # ends no doubt
-                    raise self._unknown(error) if in_doubt and stranger else error
+                    knows = not (isinstance(error, Unauthenticated) or refused_by_proxy(error))
+                    raise error if knows or not in_doubt else self._unknown(error)
                 in_doubt = True
                 pause = max(next(pauses), error.retry_delay or 0.0)
                 if loop.time() + pause >= give_up:
@@ -146,8 +151,11 @@ class PostStream:
             raise Unreachable("No answer came.", code="DEADLINE_EXCEEDED") from None
         except grpc.aio.AioRpcError as failure:
             raise from_rpc_error(failure) from None
-        if not isinstance(answer, PostMessagesResponse):
+        if answer is grpc.aio.EOF:
             raise Unreachable("The stream ended too early.", code="UNAVAILABLE")
+        if not isinstance(answer, PostMessagesResponse):
+            raise ProtocolError("The server sent an answer that cannot be parsed.")
+        checked_results(answer, self._unanswered[0])
         self._unanswered.popleft()
         async with self._changed:
             self._changed.notify_all()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 
 from bus_client.errors import BusError
 from bus_client.post import Post
 from bus_client.post_stream import PostStream
 from bus_client.reader import Reader
+from bus_client.responses import checked_post
 from threadbus.v1 import bus_service_pb2
 from threadbus.v1.message_pb2 import PRIORITY_UNSPECIFIED, Attachment, Priority
 
@@ -87,6 +89,7 @@ class Poster(Reader):
             timeout=timeout,
             changes=True,
             request_id=request.request_id,
+            check=partial(checked_post, thread=self.name),
         )
 
     async def post_many(

@@ -11,6 +11,7 @@ from typing import Literal
 from bus_client.calls import Calls
 from bus_client.errors import ThreadClosed
 from bus_client.heartbeats import Heartbeats
+from bus_client.responses import checked_join
 from bus_client.stream import cursor_lost, cursor_of, known, wait_frames
 from threadbus.v1.bus_service_pb2 import (
     WaitEnding,
@@ -90,6 +91,9 @@ class Reader:
                 its name and is not known any more, as the store was made anew, registers again:
                 AgentExists if its name is another's now.)
             QuotaExceeded: The agent has too many open waits.
+            ProtocolError: The server sent what the contract does not allow.
+            BusError: For a minute the thread could not be read, though the server could be
+                reached; InternalError above all.
             RuntimeError: Another follow() or wait() of this handle is running.
         """
         await self._begin_reading()
@@ -139,8 +143,10 @@ class Reader:
         Raises:
             ThreadClosed: The thread is closed and all of it was returned before.
             Unreachable: There was no server within `timeout`, or 2 s if that is longer.
-            CursorLost, ThreadNotFound, Unauthenticated, QuotaExceeded, RuntimeError: As in
-                follow().
+            BusError: Nothing came in that time, and the last attempt to read failed: there may be
+                messages that cannot be read now.
+            ProtocolError, CursorLost, ThreadNotFound, Unauthenticated, QuotaExceeded,
+            RuntimeError: As in follow().
         """
         await self._begin_reading()
         try:
@@ -167,6 +173,10 @@ class Reader:
                     self._mind(frame)
                     found += known(frame.messages.messages)
                     end = cursor_of(frame) or end
+                    if max_messages and len(found) > max_messages:
+                        del found[max_messages:]
+                        end = Cursor(thread=self.name, after_seq=found[-1].seq, epoch=end.epoch)
+                        break  # the next wait has the others
                     # What a reconnect has yet to ask for.
                     request.min_messages = max(min_messages - len(found), 0)
                     request.max_messages = max(max_messages - len(found), 0)
@@ -214,7 +224,7 @@ class Reader:
         if self._position is None:
             request = JoinThreadRequest(thread=self.name)
             joined = await self._calls.call(self._calls.threads.JoinThread, request)
-            self._position = joined.cursor
+            self._position = checked_join(joined, self.name).cursor
         self._heartbeats.resume()
         self._settle()
         wanted = MessageFilter()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc.aio
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
@@ -37,6 +40,7 @@ from bus_client.errors import (
     Unavailable,
     Unreachable,
 )
+from bus_client.responses import retry_delay
 
 _BY_REASON: dict[str, type[BusError]] = {
     "VALIDATION_FAILED": InvalidArgument,
@@ -78,6 +82,34 @@ _BY_GRPC_ITSELF: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.CANCELLED: Unreachable,
     grpc.StatusCode.RESOURCE_EXHAUSTED: MessageTooLarge,
 }
+# What gRPC says of a response that is HTTP only: the server was never asked.
+_HTTP = re.compile(r"Received http2 header with status: (\d{3})")
+_ASK_THE_PROXY = "Ask whoever runs what is in front of the server."
+# Statuses of a proxy as exceptions: what happened, and what to do about it.
+_BY_HTTP_STATUS: dict[int, tuple[type[BusError], str, str]] = {
+    401: (
+        Unauthenticated,
+        "a proxy in front of the server wants to know who calls",
+        "Pass a token that it takes, or ask whoever runs it.",
+    ),
+    403: (AccessDenied, "a proxy in front of the server does not let this through", _ASK_THE_PROXY),
+    404: (
+        BusError,
+        "what answers there is no ThreadBus server, and knows of none",
+        "Check the server's address, and the routes of what is in front of it.",
+    ),
+    408: (Unreachable, "a proxy in front of the server waited too long for this", _ASK_THE_PROXY),
+    413: (
+        MessageTooLarge,
+        "a proxy in front of the server takes no request as large as this",
+        "Shorten the content, or have the proxy take 4 MiB (nginx: client_max_body_size 4m).",
+    ),
+    429: (
+        Unavailable,
+        "a proxy in front of the server takes no more calls for now",
+        "Call less often, or ask whoever runs the proxy for more.",
+    ),
+}
 
 
 def from_rpc_error(failure: grpc.aio.AioRpcError) -> BusError:
@@ -85,7 +117,8 @@ def from_rpc_error(failure: grpc.aio.AioRpcError) -> BusError:
     details: Sequence[Any] = ()
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            details = Status.FromString(value).details
+            with suppress(DecodeError):  # the code says enough
+                details = Status.FromString(value).details
     return _error(failure.code(), failure.details() or "", details)
 
 
@@ -99,8 +132,11 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> BusEr
     info, refused, retry = ErrorInfo(), BadRequest(), RetryInfo()
     for detail in details:
         for known in (info, refused, retry):
-            detail.Unpack(known)  # leaves alone what is of another type
+            with suppress(DecodeError):
+                detail.Unpack(known)  # leaves alone what is of another type
     reason = info.reason if info.domain == "threadbus" else ""
+    if not reason and (http := _HTTP.search(message)):
+        return _from_http_status(int(http[1]), code)
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, BusError)
     if not reason:
         kind = _BY_GRPC_ITSELF.get(code, kind)
@@ -110,9 +146,25 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> BusEr
         reason=reason,
         metadata=info.metadata,
         field_violations=[(v.field, v.description) for v in refused.field_violations],
-        retry_delay=(
-            retry.retry_delay.ToTimedelta().total_seconds()
-            if retry.HasField("retry_delay")
-            else None
-        ),
+        retry_delay=(retry_delay(retry.retry_delay) if retry.HasField("retry_delay") else None),
+    )
+
+
+def refused_by_proxy(error: BusError) -> bool:
+    """Whether it was not the server that refused the call: it knows nothing of the call."""
+    return "http_status" in error.metadata and not isinstance(error, (Unreachable, InternalError))
+
+
+def _from_http_status(status: int, code: grpc.StatusCode) -> BusError:
+    if status >= 500:
+        kind = _BY_GRPC_ITSELF.get(code, InternalError)
+        what, hint = "a proxy in front of the server gets no answer from it", _ASK_THE_PROXY
+    else:
+        usual = (BusError, "a proxy in front of the server refuses this", _ASK_THE_PROXY)
+        kind, what, hint = _BY_HTTP_STATUS.get(status, usual)
+    return kind(
+        f"HTTP {status}: {what}.",
+        code=code.name,
+        metadata={"http_status": str(status)},
+        hint=hint,
     )

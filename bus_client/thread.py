@@ -12,6 +12,7 @@ from contextlib import aclosing
 from bus_client.calls import Calls
 from bus_client.heartbeats import Heartbeats
 from bus_client.posting import Poster
+from bus_client.responses import checked_message, checked_page, checked_thread
 from bus_client.stream import known, wait_frames
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import Participant
@@ -80,9 +81,11 @@ class ThreadHandle(Poster):
             newest=newest,
         )
         found: list[Message] = []
+        epoch = ""
         while len(found) < limit:
             request.limit = min(limit - len(found), 1_000)  # what the server lowers it to
-            page = await self._calls.call(self._calls.bus.ListMessages, request)
+            response = await self._calls.call(self._calls.bus.ListMessages, request)
+            page = checked_page(response, request, epoch)
             if newest:
                 found[:0] = page.messages
                 request.before_seq = page.next_before_seq
@@ -91,20 +94,20 @@ class ThreadHandle(Poster):
                 request.after_seq = page.next_after_seq
             if not page.has_more:
                 break
-            request.epoch = page.epoch
+            request.epoch = epoch = page.epoch
         return known(found)
 
     async def message(self, seq: int) -> Message:
         """The message at `seq`, from 1. MessageNotFound if there is none, or not any more."""
         request = bus_service_pb2.GetMessageRequest(thread=self.name, seq=seq)
         response = await self._calls.call(self._calls.bus.GetMessage, request)
-        return response.message
+        return checked_message(response.message, self.name, seq)
 
     async def refresh(self) -> Thread:
         """The thread as it is now; `info` from then on."""
         request = thread_service_pb2.GetThreadRequest(thread=self.name)
         response = await self._calls.call(self._calls.threads.GetThread, request)
-        self.info = response.thread
+        self.info = checked_thread(response.thread, self.name)
         return self.info
 
     async def update(

@@ -34,7 +34,7 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message
 from threadbus.v1.thread_pb2 import ThreadPosition
-from threadbus.v1.thread_service_pb2 import JoinThreadResponse
+from threadbus.v1.thread_service_pb2 import JoinThreadRequest, JoinThreadResponse
 
 #: The one thread of every script, and its epoch.
 THREAD, EPOCH = "scripted", "epoch-1"
@@ -74,8 +74,8 @@ class Failure:
         return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-#: A frame or answer to send, an event to wait for first, or how to fail.
-Step: TypeAlias = AnyMessage | asyncio.Event | Failure
+#: A frame or answer to send (bytes: whatever they are), an event to wait for first, or how to fail.
+Step: TypeAlias = AnyMessage | bytes | asyncio.Event | Failure
 Asked = TypeVar("Asked", bound=AnyMessage)
 
 
@@ -115,8 +115,8 @@ class Script(grpc.GenericRpcHandler):
     def _unary(self, rpc: Rpc) -> "grpc.RpcMethodHandler[Any, Any]":
         async def handle(data: bytes, context: Any) -> bytes:
             for step in await self._begin(rpc, data, context):
-                if isinstance(step, AnyMessage):
-                    return step.SerializeToString()
+                if isinstance(step, AnyMessage | bytes):
+                    return _serialized(step)
                 await _perform(step, context)
             raise AssertionError("a unary call needs an answer")
 
@@ -125,8 +125,8 @@ class Script(grpc.GenericRpcHandler):
     def _stream(self, rpc: Rpc) -> "grpc.RpcMethodHandler[Any, Any]":
         async def handle(data: bytes, context: Any) -> None:
             for step in await self._begin(rpc, data, context):
-                if isinstance(step, AnyMessage):
-                    await context.write(step.SerializeToString())
+                if isinstance(step, AnyMessage | bytes):
+                    await context.write(_serialized(step))
                 else:
                     await _perform(step, context)
 
@@ -139,6 +139,10 @@ class Script(grpc.GenericRpcHandler):
         self._tokens.append(sent.removeprefix("Bearer "))
         turns = self._turns[str(rpc)]
         return turns.popleft() if turns else [_usual(request)]
+
+
+def _serialized(step: AnyMessage | bytes) -> bytes:
+    return step if isinstance(step, bytes) else step.SerializeToString()
 
 
 async def _perform(step: asyncio.Event | Failure, context: Any) -> None:
@@ -158,7 +162,8 @@ def _usual(request: AnyMessage) -> Step:
         case "HeartbeatRequest":
             return HeartbeatResponse()
         case "JoinThreadRequest":
-            return JoinThreadResponse(cursor=cursor(0))
+            assert isinstance(request, JoinThreadRequest)
+            return JoinThreadResponse(cursor=Cursor(thread=request.thread, epoch=EPOCH))
         case "RegisterAgentRequest":
             assert isinstance(request, RegisterAgentRequest)
             return RegisterAgentResponse(agent=Agent(name=request.agent), token=request.token)

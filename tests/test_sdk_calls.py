@@ -19,7 +19,7 @@ from bus_client import (
     Unreachable,
 )
 from tests.patience import until
-from tests.script import THREAD, Failure, scripted
+from tests.script import THREAD, Failure, cursor, scripted
 from tests.wait_frames import BOUND
 from threadbus.v1.admin_service_pb2 import ListWaitsResponse
 from threadbus.v1.agent_service_pb2 import (
@@ -35,6 +35,7 @@ from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     PostMessageResponse,
 )
+from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, Thread
 from threadbus.v1.thread_service_pb2 import (
     CreateThreadResponse,
@@ -60,11 +61,17 @@ Call = Callable[[BusClient], Awaitable[Any]]
 
 #: Calls that may be made twice, with an answer each.
 REPEATABLE: dict[str, tuple[Call, Any]] = {
-    "GetThread": (lambda bus: bus.get_thread(THREAD), GetThreadResponse(thread=Thread(name="x"))),
-    "JoinThread": (lambda bus: bus.join(THREAD), JoinThreadResponse()),
+    "GetThread": (
+        lambda bus: bus.get_thread(THREAD),
+        GetThreadResponse(thread=Thread(name=THREAD)),
+    ),
+    "JoinThread": (lambda bus: bus.join(THREAD), JoinThreadResponse(cursor=cursor(0))),
     "ListThreads": (lambda bus: anext(bus.list_threads(), None), ListThreadsResponse()),
     "ListMessages": (lambda bus: bus.thread(THREAD).messages(), ListMessagesResponse()),
-    "GetMessage": (lambda bus: bus.thread(THREAD).message(1), GetMessageResponse()),
+    "GetMessage": (
+        lambda bus: bus.thread(THREAD).message(1),
+        GetMessageResponse(message=Message(thread=THREAD, seq=1)),
+    ),
     "PostMessage": (lambda bus: bus.thread(THREAD).post("x"), PostMessageResponse(seq=1)),
     "LeaveThread": (lambda bus: bus.thread(THREAD).leave(), LeaveThreadResponse()),
     "ListParticipants": (
@@ -254,7 +261,7 @@ async def test_a_post_that_the_end_of_the_client_keeps_from_coming_again_tells_w
             posting = asyncio.create_task(bus.thread(THREAD).post("x"))
             await until(lambda: bool(script.asked(PostMessageRequest)))
             # It has its answer once another call has one.
-            script.answer("GetThread", GetThreadResponse())
+            script.answer("GetThread", GetThreadResponse(thread=Thread(name="x")))
             await bus.get_thread("x")
         with pytest.raises(expected):
             await posting

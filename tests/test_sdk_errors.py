@@ -33,7 +33,7 @@ from tests.script import Failure, scripted
 from threadbus.v1.errors_pb2 import ErrorReason
 
 _Code = grpc.StatusCode
-MUCH_LATER = 1_000.0
+MUCH_LATER = 60.0
 REASONS = [name.removeprefix("ERROR_REASON_") for name, number in ErrorReason.items() if number]
 #: The reasons whose exceptions are called otherwise.
 RENAMED = {

@@ -24,6 +24,7 @@ EXCEPTIONS = {
     "MessageTooLarge",
     "NotFound",
     "OutcomeUnknown",
+    "ProtocolError",
     "QuotaExceeded",
     "RequestIdReused",
     "SeqConflict",

@@ -87,7 +87,9 @@ def edit(seq: int, of: int) -> WaitMessagesResponse:
 
 async def test_joining_tells_who_takes_part() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
-        script.answer("JoinThread", JoinThreadResponse(participants=[CODER, REVIEWER]))
+        script.answer(
+            "JoinThread", JoinThreadResponse(cursor=cursor(0), participants=[CODER, REVIEWER])
+        )
         assert (await bus.join(THREAD)).participants == [CODER, REVIEWER]
         assert bus.thread(THREAD).participants == []
 

@@ -50,6 +50,7 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "Unavailable": (UNREACHABLE, ""),
     "Unreachable": (UNREACHABLE, "Does it run? Is --server right? threadbus serve starts one."),
     "InternalError": (FAILED, ""),
+    "ProtocolError": (FAILED, "Is --server right? threadbus doctor looks at what answers there."),
     "OutcomeUnknown": (FAILED, "Post it again with --request-id {error.request_id}: it is safe."),
 }
 
@@ -61,6 +62,8 @@ def tell(error: BusError, *, json: bool, message: str = "", hint: str = "") -> i
     """
     code, usual = next(_MEANINGS[kind.__name__] for kind in type(error).__mro__)
     usual = usual.format(error=error) if usual else error.hint
+    if error.hint != type(error).hint:  # it knows better than its class
+        usual = error.hint
     if getattr(error, "request_id", None) == "":  # not a post: repeating may not be safe
         usual = "Look whether it was done before you repeat it."
     message, hint = message or error.message, hint or usual

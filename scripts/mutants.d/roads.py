@@ -35,11 +35,11 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/stream.py",
-                "                    request.threads[0].CopyFrom(cursor)\n",
-                "                    pass\n",
+                "                request.threads[0].CopyFrom(position.cursor)\n",
+                "                pass\n",
             )
         ],
-        ["tests/test_sdk_follow_restarts.py::test_connections_that_break_again_and_again"],
+        ["tests/test_sdk_stream.py::test_a_follower_comes_again_and_resumes"],
     ),
     Sabotage(
         "a message counts as read before the next is asked for",

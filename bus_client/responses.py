@@ -1,0 +1,291 @@
+"""Checks responses against the contract: what breaks it is a ProtocolError, not data.
+
+A server can be broken, or another program, and a proxy may change what it sends. Nothing here
+trusts a number, a name or a duration of a response before it was looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from google.protobuf.duration_pb2 import Duration
+
+from bus_client.errors import ProtocolError
+from threadbus.v1.bus_service_pb2 import (
+    ListMessagesRequest,
+    ListMessagesResponse,
+    MessageBatch,
+    PostMessageResponse,
+    PostMessagesRequest,
+    PostMessagesResponse,
+    WaitMessagesRequest,
+    WaitMessagesResponse,
+    WaitResync,
+)
+from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
+from threadbus.v1.thread_pb2 import Thread, ThreadPosition
+from threadbus.v1.thread_service_pb2 import JoinThreadResponse
+
+#: The largest seq that the contract allows.
+_MAX_SEQ = 2**53 - 1
+#: Seconds to stay away at most, whatever a server asks for.
+_MAX_RETRY_DELAY = 60.0
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
+
+
+def seconds(duration: Duration, *, least: float, most: float, default: float) -> float:
+    """A duration in seconds, kept within `least` and `most`; `default` if it is not positive."""
+    # Not ToTimedelta(), which raises OverflowError for some of what can be sent.
+    number = duration.seconds + duration.nanos / 1e9
+    return min(max(number, least), most) if number > 0 else default
+
+
+def retry_delay(duration: Duration) -> float:
+    """For how many seconds a server wants to be left alone: at most a minute."""
+    return seconds(duration, least=0.0, most=_MAX_RETRY_DELAY, default=0.0)
+
+
+def checked_token(token: str) -> str:
+    """A token that the server made. ProtocolError unless it has the form of one."""
+    if not _TOKEN.fullmatch(token):
+        raise ProtocolError("The server sent no valid token: the one before is kept.")
+    return token
+
+
+def checked_join(response: JoinThreadResponse, thread: str) -> JoinThreadResponse:
+    """The response to a JoinThread of `thread`. ProtocolError unless its place is in there."""
+    if response.HasField("thread"):
+        checked_thread(response.thread, thread)
+    _check_cursor(response.cursor, thread)
+    _ascending(response.context, thread, after=0, upto=response.cursor.after_seq)
+    return response
+
+
+def checked_thread(thread: Thread, name: str) -> Thread:
+    """What the server tells of the thread `name`. ProtocolError if it is of another one."""
+    if thread.name != name:
+        raise ProtocolError(f"The server was asked for thread {name!r}, not {thread.name!r}.")
+    head = thread.head_seq
+    if not (0 <= head <= _MAX_SEQ and 0 <= thread.first_seq <= head + 1):
+        raise ProtocolError(
+            f"The server says that thread {name!r} has seqs from {thread.first_seq} to {head}."
+        )
+    return thread
+
+
+def checked_message(message: Message, thread: str, seq: int) -> Message:
+    """The message at `seq`. ProtocolError if it is another one."""
+    if (message.thread, message.seq) != (thread, seq):
+        raise ProtocolError(
+            f"The server was asked for {thread!r} #{seq}, not {message.thread!r} #{message.seq}."
+        )
+    return message
+
+
+def checked_post(response: PostMessageResponse, thread: str) -> PostMessageResponse:
+    """The response to a post to `thread`. ProtocolError unless it says where the message is."""
+    if response.thread not in ("", thread):
+        raise ProtocolError(f"The server posted to {response.thread!r}, not to {thread!r}.")
+    if not 1 <= response.seq <= _MAX_SEQ:
+        raise ProtocolError(f"The server says that a post has the seq {response.seq}.")
+    return response
+
+
+def checked_results(
+    response: PostMessagesResponse, batch: PostMessagesRequest
+) -> PostMessagesResponse:
+    """The response to a batch of posts. ProtocolError unless it has a result for each of them."""
+    if len(response.results) != len(batch.posts):
+        raise ProtocolError(
+            f"The server sent {len(response.results)} results for {len(batch.posts)} posts."
+        )
+    for result, post in zip(response.results, batch.posts, strict=True):
+        if result.HasField("response"):
+            checked_post(result.response, post.thread)
+        elif not result.status.code:
+            raise ProtocolError("The server sent a result that says neither yes nor no.")
+    return response
+
+
+def checked_page(
+    page: ListMessagesResponse, request: ListMessagesRequest, epoch: str
+) -> ListMessagesResponse:
+    """A page of messages, all of which were asked for and in order.
+
+    Args:
+        page: The response to `request`.
+        request: With a limit that the server takes; no filter = without any.
+        epoch: That of the page before; empty for the first one.
+
+    Raises:
+        ProtocolError: It has something else, leaves out something that no filter can have left
+            out, or does not lead to a next page that is nearer to the end.
+    """
+    messages = page.messages
+    before = request.before_seq or _MAX_SEQ + 1
+    _ascending(messages, request.thread, after=request.after_seq, upto=before - 1)
+    if len(messages) > request.limit:
+        raise ProtocolError(f"The server sent {len(messages)} messages for {request.limit}.")
+    if epoch and page.epoch != epoch:
+        raise ProtocolError("The server sent pages of two histories of one thread.")
+    first = messages[0].seq if messages else before
+    last = messages[-1].seq if messages else request.after_seq
+    if page.has_more:
+        if request.newest:
+            moved = request.after_seq < page.next_before_seq <= min(first, before - 1)
+        else:
+            moved = max(request.after_seq + 1, last) <= page.next_after_seq < before - 1
+        if not moved:
+            raise ProtocolError("The server sent a page that leads to no next one.")
+    if not _filters(request.filter):
+        _check_whole(page, request)
+    return page
+
+
+def _check_whole(page: ListMessagesResponse, request: ListMessagesRequest) -> None:
+    """Raises ProtocolError if a page without a filter leaves something out."""
+    low = max(request.after_seq + 1, page.first_seq)
+    high = min(request.before_seq or _MAX_SEQ + 1, page.head_seq + 1) - 1
+    if page.has_more and request.newest:
+        low = page.next_before_seq
+    elif page.has_more:
+        high = page.next_after_seq
+    if [message.seq for message in page.messages] != list(
+        range(low, high + 1)[: request.limit + 1]
+    ):
+        raise ProtocolError(
+            f"The server left out messages of {request.thread!r} between #{low} and #{high}."
+        )
+
+
+class WaitPosition:
+    """How far one wait on one thread is; decides what of a frame is to be handed out.
+
+    It outlives the streams of the wait: what was handed out once comes no second time, whatever
+    a server sends after a reconnect.
+
+    Attributes:
+        cursor: Where the wait is to be resumed. The server's own, but never behind an earlier one
+            other than by a resync.
+    """
+
+    def __init__(self, request: WaitMessagesRequest) -> None:
+        self.cursor = Cursor()
+        self.cursor.CopyFrom(request.threads[0])
+        self._filtered = _filters(request.filter)
+        self._first_seq = 0  # the oldest that is kept, as far as the server told
+
+    def advance(self, frame: WaitMessagesResponse) -> bool:
+        """Moves on past `frame`, out of which it takes the messages that came before.
+
+        Returns whether the cursor moved, other than by a resync. ProtocolError, with the cursor
+        left as it was, if the frame breaks the contract; nothing of it is to be used then.
+        """
+        before = self.cursor
+        match frame.WhichOneof("frame"):
+            case "started":
+                for position in frame.started.threads:  # take no cursor from here
+                    self._learn_first_seq(position)
+            case "messages":
+                self._advance_past(frame.messages)
+            case "caught_up":
+                self._advance_to(frame.caught_up)
+            case "keepalive":
+                self._advance_to(*frame.keepalive.threads)
+            case "ending":
+                self._advance_to(*frame.ending.threads)
+            case "resync":
+                self._resync(frame.resync)
+                return False
+            case "participants" if (thread := frame.participants.thread) != self.cursor.thread:
+                raise ProtocolError(f"The server sent participants of {thread!r}.")
+        return self.cursor.after_seq > before.after_seq
+
+    def _advance_past(self, batch: MessageBatch) -> None:
+        here = self.cursor
+        self._check(batch.cursor)
+        fresh = [message for message in batch.messages if not 1 <= message.seq <= here.after_seq]
+        for message in batch.messages:
+            _check_thread(message, here.thread)
+        _ascending(fresh, here.thread, after=here.after_seq, upto=batch.cursor.after_seq)
+        last = here.after_seq
+        for message in fresh:
+            self._check_gap(last, message.seq)
+            last = message.seq
+        self._check_gap(last, batch.cursor.after_seq + 1)
+        if len(fresh) < len(batch.messages):
+            del batch.messages[:]
+            batch.messages.extend(fresh)
+        self._move(batch.cursor)
+
+    def _advance_to(self, *positions: ThreadPosition) -> None:
+        for position in positions:
+            self._check(position.cursor)
+            self._learn_first_seq(position)
+            self._check_gap(self.cursor.after_seq, position.cursor.after_seq + 1)
+        for position in positions:
+            self._move(position.cursor)
+
+    def _resync(self, resync: WaitResync) -> None:
+        cursor = resync.position.cursor
+        _check_cursor(cursor, self.cursor.thread)
+        self.cursor = Cursor()
+        self.cursor.CopyFrom(cursor)
+        self._first_seq = 0
+        self._learn_first_seq(resync.position)
+
+    def _check(self, cursor: Cursor) -> None:
+        _check_cursor(cursor, self.cursor.thread)
+        if self.cursor.epoch and cursor.epoch != self.cursor.epoch:
+            raise ProtocolError(
+                f"The server went from epoch {self.cursor.epoch!r} of thread {cursor.thread!r} to "
+                f"{cursor.epoch!r} without a resync."
+            )
+
+    def _check_gap(self, last: int, following: int) -> None:
+        """Raises ProtocolError if there must be messages between two seqs."""
+        if not self._filtered and following > max(last + 1, self._first_seq):
+            raise ProtocolError(
+                f"The server left out messages of thread {self.cursor.thread!r} after #{last}."
+            )
+
+    def _move(self, cursor: Cursor) -> None:
+        """Takes a checked cursor; or, if it is behind, puts it where the wait is."""
+        if cursor.after_seq < self.cursor.after_seq:
+            cursor.CopyFrom(self.cursor)
+        else:
+            self.cursor = Cursor()
+            self.cursor.CopyFrom(cursor)
+
+    def _learn_first_seq(self, position: ThreadPosition) -> None:
+        self._first_seq = max(self._first_seq, position.first_seq)
+
+
+def _filters(wanted: MessageFilter) -> bool:
+    return wanted.ByteSize() > 0
+
+
+def _check_cursor(cursor: Cursor, thread: str) -> None:
+    if cursor.thread != thread:
+        raise ProtocolError(f"The server sent a cursor of {cursor.thread!r} for {thread!r}.")
+    if not 0 <= cursor.after_seq <= _MAX_SEQ:
+        raise ProtocolError(f"The server sent a cursor at seq {cursor.after_seq} of {thread!r}.")
+
+
+def _check_thread(message: Message, thread: str) -> None:
+    if message.thread != thread:
+        raise ProtocolError(f"The server sent a message of {message.thread!r} for {thread!r}.")
+
+
+def _ascending(messages: Iterable[Message], thread: str, *, after: int, upto: int) -> None:
+    """Raises ProtocolError unless after < seq <= upto for all, ascending, and of this thread."""
+    last = after
+    for message in messages:
+        _check_thread(message, thread)
+        if not last < message.seq <= upto:
+            raise ProtocolError(
+                f"The server sent #{message.seq} of {thread!r} where only #{last + 1} to #{upto} "
+                "can be."
+            )
+        last = message.seq

@@ -1,0 +1,195 @@
+"""Waits on a thread that the server cannot read: what is said, and when."""
+
+import asyncio
+import math
+from pathlib import Path
+
+import grpc
+import pytest
+
+from bus_client import (
+    BusClient,
+    BusError,
+    Draining,
+    InternalError,
+    StorageFull,
+    StoreBusy,
+    Unavailable,
+    Unreachable,
+)
+from bus_client.attempts import Attempts
+from tests.members import contents
+from tests.script import (
+    THREAD,
+    Failure,
+    Script,
+    Step,
+    batch,
+    caught_up,
+    ending,
+    keepalive,
+    scripted,
+    started,
+)
+from tests.shell import Shell
+from tests.wait_frames import BOUND
+from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesResponse, WaitStarted
+from threadbus.v1.thread_pb2 import ThreadPosition
+
+INTERNAL = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", {"incident": "c0ffee"})
+BROKEN = Failure(grpc.StatusCode.UNAVAILABLE)
+DRAINING = ending(WaitEnding.REASON_DRAINING, upto=0)
+NEWER = Failure(grpc.StatusCode.UNAVAILABLE, "NEWER_REASON")
+
+
+def always(script: Script, *steps: Step) -> None:
+    """Every wait that a test has time for ends so."""
+    for _ in range(200):
+        script.answer("WaitMessages", *steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([started(), INTERNAL], InternalError),
+        ([INTERNAL], InternalError),
+        ([started(), BROKEN], Unreachable),
+        ([started(), NEWER], Unavailable),
+        ([started()], Unreachable),
+        ([started(), DRAINING], Draining),
+        ([started(), keepalive(0), INTERNAL], InternalError),
+    ],
+    ids=["internal", "at-once", "broken", "newer", "end", "draining", "keepalive"],
+)
+async def test_a_wait_that_could_not_read_says_so(
+    steps: list[Step], expected: type[BusError]
+) -> None:
+    async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
+        always(script, *steps)
+        with pytest.raises(expected) as raised:
+            await bus.thread(THREAD).wait(timeout=0.1)
+        assert type(raised.value) is expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", [BROKEN, INTERNAL], ids=["broken", "internal"])
+async def test_one_that_knows_there_was_nothing_says_that(last: Failure) -> None:
+    async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
+        script.answer("WaitMessages", started(), caught_up(0), last)
+        always(script, last)
+        assert await bus.thread(THREAD).wait(timeout=0.2) == []
+
+
+@pytest.mark.slow
+async def test_one_that_learns_that_there_is_more_does_not_say_so() -> None:
+    newer = WaitMessagesResponse(started=WaitStarted(threads=[ThreadPosition(head_seq=1)]))
+    async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
+        script.answer("WaitMessages", started(), caught_up(0), INTERNAL)
+        always(script, newer, INTERNAL)
+        with pytest.raises(InternalError):
+            await bus.thread(THREAD).wait(timeout=0.3)
+
+
+@pytest.mark.slow
+async def test_what_came_before_is_returned() -> None:
+    async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
+        script.answer("WaitMessages", started(), batch(1), INTERNAL)
+        always(script, started(), INTERNAL)
+        assert contents(await bus.thread(THREAD).wait(timeout=0.2, min_messages=2)) == ["1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("steps", "code"),
+    [
+        ([started(), INTERNAL], 1),
+        ([started(), BROKEN], 4),
+        ([started(), caught_up(0), BROKEN], 3),
+    ],
+    ids=["internal", "broken", "caught-up"],
+)
+async def test_the_command_line_says_so_too(steps: list[Step], code: int, tmp_path: Path) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND):
+        always(script, *steps)
+        run = ("wait", THREAD, "--after", "0", "--timeout", "0")
+        done = await asyncio.to_thread(Shell(script.address, tmp_path).run, *run)
+        assert done.code == code, done
+        assert ("Nothing new" in done.err) == (code == 3)
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def fail(attempts: Attempts, error: BusError, *frames: WaitMessagesResponse) -> None:
+    """One attempt, that ends early."""
+    attempts.begin()
+    for frame in frames:
+        attempts.received(frame, moved=frame.HasField("messages"), delivered=False)
+    attempts.failed(error)
+
+
+@pytest.mark.parametrize(
+    "error", [InternalError("x"), Unavailable("x"), StorageFull("x")], ids=lambda e: str(type(e))
+)
+def test_a_follower_that_fails_for_a_minute_is_told(error: BusError) -> None:
+    clock = Clock()
+    attempts = Attempts(clock, math.inf)
+    fail(attempts, Unreachable("x"))
+    clock.now += 3_600  # not the connection's fault
+    fail(attempts, error, started(), keepalive(0))
+    clock.now += 59
+    fail(attempts, error, started(), keepalive(0))
+    clock.now += 2
+    with pytest.raises(type(error)):
+        fail(attempts, error, started(), keepalive(0))
+
+
+@pytest.mark.parametrize("frame", [batch(1), caught_up(0)], ids=["messages", "caught_up"])
+def test_progress_ends_that_minute(frame: WaitMessagesResponse) -> None:
+    clock = Clock()
+    attempts = Attempts(clock, math.inf)
+    for _ in range(10):
+        fail(attempts, InternalError("x"), started(), frame)
+        clock.now += 59
+
+
+@pytest.mark.parametrize(
+    "error", [Unreachable("x"), Draining("x"), StoreBusy("x")], ids=lambda e: str(type(e))
+)
+def test_a_server_that_is_away_or_busy_is_waited_for(error: BusError) -> None:
+    clock = Clock()
+    attempts = Attempts(clock, math.inf)
+    for _ in range(100):
+        fail(attempts, error, started())
+        clock.now += 60
+
+
+def test_a_history_that_ends_again_and_again_is_no_reason_to_hurry() -> None:
+    clock = Clock()
+    attempts = Attempts(clock, math.inf)
+    for _ in range(8):
+        fail(attempts, Unreachable("x"), started(), caught_up(0))
+        pause = attempts.pause(0.0)
+    assert pause >= 1.0
+    # A stream that lived for a while was a good one.
+    attempts.begin()
+    attempts.received(caught_up(0), moved=False, delivered=False)
+    clock.now += 15
+    attempts.failed(Unreachable("x"))
+    assert attempts.pause(0.0) <= 0.05
+
+
+@pytest.mark.soak
+async def test_a_follower_is_told_after_a_minute() -> None:
+    async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(90):
+        always(script, started(), INTERNAL)
+        with pytest.raises(InternalError) as failed:
+            await anext(bus.thread(THREAD).follow())
+        assert failed.value.incident == "c0ffee"
