@@ -25,7 +25,7 @@ from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import dumps
 
 if TYPE_CHECKING:
-    from bus_client import BusClient, Message, Thread
+    from bus_client import BusClient, Message, Thread, ThreadHandle
 
 _PAGE = 100  # messages in memory at a time
 
@@ -128,7 +128,12 @@ async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
         return [await bus.get_thread(name) for name in names]
     states = [state for state in bus_client.ThreadState.values() if state]
     found = [thread async for thread in bus.list_threads(states=states)]
-    return sorted(found, key=lambda thread: (thread.create_time.ToNanoseconds(), thread.name))
+    return sorted(found, key=_creation)
+
+
+def _creation(thread: Thread) -> tuple[int, int, str]:
+    # Not ToNanoseconds(), which raises ValueError for some of what can be sent.
+    return thread.create_time.seconds, thread.create_time.nanos, thread.name
 
 
 async def _messages(
@@ -136,7 +141,7 @@ async def _messages(
 ) -> AsyncIterator[Message]:
     """What was said in a thread, up to the head it was found with."""
     handle = bus.thread(thread.name)
-    after = thread.first_seq - 1
+    after = max(thread.first_seq - 1, 0)
     while after < thread.head_seq:
         page = await handle.messages(after_seq=after, before_seq=thread.head_seq + 1, limit=_PAGE)
         for message in page:
@@ -145,14 +150,31 @@ async def _messages(
             if message.edit_seq:
                 message.content = (await handle.message(message.edit_seq)).content
             yield message
+        if not page and not await _is_there(handle, after + 1):
+            break
         # Not only to the last: the page may have ended in kinds that are newer than this program.
         upto = min(max(after + _PAGE, page[-1].seq if page else 0), thread.head_seq)
         step(upto - after)
         after = upto
-    if (await handle.refresh()).epoch != thread.epoch:
+    now = await handle.refresh()
+    if now.epoch != thread.epoch:
         raise click.ClickException(
             f"Thread {thread.name} was deleted and made anew meanwhile: export it again."
         )
+    if after < thread.head_seq:
+        raise click.ClickException(
+            f"The server has nothing of {thread.name} after #{after}, and said that it goes on to "
+            f"#{thread.head_seq}."
+        )
+
+
+async def _is_there(handle: ThreadHandle, seq: int) -> bool:
+    """Whether there is an entry, if only of a kind that is newer than this program."""
+    try:
+        await handle.message(seq)
+    except bus_client.MessageNotFound:
+        return False
+    return True
 
 
 def _format(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC
 from typing import TYPE_CHECKING
 
 from bus_client.cli.text import safe, safe_lines
-from bus_client.cli.transcript import remarks
+from bus_client.cli.transcript import UNKNOWN_TIME, moment, remarks
 
 if TYPE_CHECKING:
     from bus_client import Message, Thread
@@ -29,8 +28,9 @@ def section(message: Message) -> Iterator[str]:
     A quotation ends all that is begun in it: a code fence that is left open, a list, a heading
     cannot reach into the next message.
     """
-    time = message.create_time.ToDatetime(tzinfo=UTC)
-    about = [f"**{message.sender}** #{message.seq}", f"{time:%Y-%m-%d %H:%M:%S} UTC"]
+    time = moment(message.create_time)
+    when = f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else UNKNOWN_TIME
+    about = [f"**{message.sender}** #{message.seq}", when]
     about += [_plain(remark) for remark in remarks(message)]
     yield " · ".join(about)
     yield ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import bus_client
 from bus_client.cli.text import safe
-from bus_client.cli.transcript import aligned, kind_name
+from bus_client.cli.transcript import UNKNOWN_TIME, aligned, kind_name, moment
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -31,8 +31,11 @@ def presence_name(presence: Presence.ValueType) -> str:
 
 
 def ago(time: Timestamp) -> str:
-    """How long that is ago: `3 min`."""
-    seconds = max((datetime.now(UTC) - time.ToDatetime(tzinfo=UTC)).total_seconds(), 0)
+    """How long that is ago: `3 min`; `unknown time` if it is no time."""
+    then = moment(time)
+    if then is None:
+        return UNKNOWN_TIME
+    seconds = max((datetime.now(UTC) - then).total_seconds(), 0)
     for length, unit in _UNITS:
         if seconds >= length:
             return f"{seconds // length:.0f} {unit}"

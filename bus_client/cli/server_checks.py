@@ -53,7 +53,7 @@ async def _quickest_answer(bus: BusClient) -> _Answer:
         began, sent = time.monotonic(), time.time()
         info = await bus.server_info()
         round_trip = time.monotonic() - began
-        server_time = info.server_time.ToMicroseconds() / 1e6
+        server_time = info.server_time.seconds + info.server_time.nanos / 1e9
         answers.append(_Answer(info, round_trip, server_time - (sent + round_trip / 2)))
     return min(answers, key=lambda answer: answer.round_trip)
 
@@ -192,7 +192,7 @@ async def _times_to_wake(bus: BusClient, name: str) -> list[float]:
     times = []
     async with aclosing(thread.follow(include_own=True, acknowledge=False)) as messages:
         await thread.post("Is anybody waiting?")
-        await anext(messages)  # from now on a wait is open
+        await _arrival(messages)  # from now on a wait is open
         for _ in range(_SAMPLES):
             arrival = asyncio.create_task(_arrival(messages))
             began = time.monotonic()
@@ -206,7 +206,8 @@ async def _times_to_wake(bus: BusClient, name: str) -> list[float]:
 
 
 async def _arrival(messages: AsyncGenerator[Message]) -> float:
-    await anext(messages)
+    if await anext(messages, None) is None:
+        raise bus_client.BusError("The server ended the wait of one who is told of posts.")
     return time.monotonic()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from bus_client.cli.transcript import Transcript
 
 if TYPE_CHECKING:
     from bus_client import ThreadHandle
+
+_PAUSE = 0.5  # seconds after a lost place: the next one may be lost at once, too
 
 
 @click.command()
@@ -65,8 +68,10 @@ class _View:
         """Prints the thread until it is closed; answers the exit code."""
         try:
             await self._go_to_start()
-            while not await self._printed():
-                pass
+            while True:
+                if await self._printed():
+                    break
+                await asyncio.sleep(_PAUSE)
         except bus_client.BusError as error:
             return failures.tell(error, json=self.out.json)
         self.out.note(f"{self.thread.name} is closed.")
@@ -76,7 +81,7 @@ class _View:
         info = await self.thread.refresh()
         after = 0
         if self.last is not None:
-            after = max(info.head_seq - self.last, info.first_seq - 1)
+            after = max(info.head_seq - self.last, info.first_seq - 1, 0)
         self.thread.position = bus_client.Cursor(
             thread=info.name, after_seq=after, epoch=info.epoch
         )

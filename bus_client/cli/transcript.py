@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from bus_client import Agent, Message, Thread
 
+#: What is said of a time that is none.
+UNKNOWN_TIME = "unknown time"
 _WIDEST = 20  # columns for names; longer ones stand out
 
 
@@ -102,9 +104,20 @@ def kind_name(agent: Agent) -> str:
     return bus_client.AgentKind.Name(agent.kind).removeprefix("AGENT_KIND_").lower()
 
 
+def moment(time: Timestamp) -> datetime | None:
+    """The time, in UTC; None if it is outside of what a Timestamp may say, years 1 to 9999."""
+    try:
+        return time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def clock(time: Timestamp) -> str:
-    """The local time; with the date unless it is today's."""
-    local = time.ToDatetime(tzinfo=UTC).astimezone()
+    """The local time; with the date unless it is today's. `unknown time` if it is none."""
+    try:
+        local = time.ToDatetime(tzinfo=UTC).astimezone()
+    except (ValueError, OverflowError):  # of the first and the last day only some zones have
+        return UNKNOWN_TIME
     today = datetime.now(UTC).astimezone().date()
     return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 

@@ -149,7 +149,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/cli/exporting.py",
-                "if (await handle.refresh()).epoch != thread.epoch:",
+                "if now.epoch != thread.epoch:",
                 "if False:",
             )
         ],

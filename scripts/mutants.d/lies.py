@@ -1,0 +1,185 @@
+"""Broken promises of the Python client to programs whose server lies, fails, or is a proxy."""
+
+from sabotage import Edit, Sabotage
+
+_ATTEMPTS = "bus_client/attempts.py"
+_CALLS = "bus_client/calls.py"
+_RESPONSES = "bus_client/responses.py"
+_STATUS = "bus_client/status.py"
+_STREAM = "bus_client/stream.py"
+_LIES = "tests/test_sdk_lies.py"
+_CALLED = "tests/test_sdk_lies_calls.py"
+_UNREADABLE = "tests/test_sdk_unreadable.py"
+_PROXIES = "tests/test_sdk_proxies.py"
+_SHELL = "tests/test_cli_lies.py"
+
+SABOTAGES = [
+    Sabotage(
+        "what a server sends twice is handed out twice",
+        [Edit(_RESPONSES, "if not 1 <= message.seq <= here.after_seq]", "]")],
+        [f"{_LIES}::test_what_comes_again_is_dropped"],
+    ),
+    Sabotage(
+        "a message of another thread is handed out",
+        [Edit(_RESPONSES, "    if message.thread != thread:\n", "    if False:\n")],
+        [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
+    ),
+    Sabotage(
+        "a cursor of another thread is taken",
+        [Edit(_RESPONSES, "    if cursor.thread != thread:\n", "    if False:\n")],
+        [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
+    ),
+    Sabotage(
+        "a negative cursor is sent back",
+        [Edit(_RESPONSES, "not 0 <= cursor.after_seq <= _MAX_SEQ", "cursor.after_seq > _MAX_SEQ")],
+        [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
+    ),
+    Sabotage(
+        "another history is taken for the same one",
+        [Edit(_RESPONSES, "if self.cursor.epoch and cursor.epoch != self.cursor.epoch:", "if 0:")],
+        [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
+    ),
+    Sabotage(
+        "a frame in disorder is handed out",
+        [Edit(_RESPONSES, "        if not last < message.seq <= upto:\n", "        if False:\n")],
+        [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
+    ),
+    Sabotage(
+        "a gap without a filter goes unseen",
+        [Edit(_RESPONSES, "if not self._filtered and following", "if False and following")],
+        [f"{_LIES}::test_without_a_filter_nothing_is_left_out"],
+    ),
+    Sabotage(
+        "a cursor that goes back is taken",
+        [Edit(_RESPONSES, "if cursor.after_seq < self.cursor.after_seq:", "if False:")],
+        [f"{_LIES}::test_a_cursor_that_goes_back_is_not_taken"],
+    ),
+    Sabotage(
+        "a follow ends for a reason that it did not ask for",
+        [
+            Edit(
+                _STREAM, "if frame.ending.reason in ends:", "if frame.ending.reason in range(1, 9):"
+            )
+        ],
+        [f"{_LIES}::test_a_follower_that_asked_for_no_end_comes_again"],
+    ),
+    Sabotage(
+        "an interval of 0 is taken for silence",
+        [
+            Edit(
+                _RESPONSES,
+                "    return min(max(number, least), most) if number > 0 else default\n",
+                "    return number\n",
+            )
+        ],
+        [f"{_LIES}::test_an_interval_that_is_none_is_not_taken_for_silence"],
+        timeout=25,
+    ),
+    Sabotage(
+        "keepalives outlast a wait",
+        [
+            Edit(_ATTEMPTS, "if self._frames > 1 and self._clock()", "if False and self._clock()"),
+            Edit(_ATTEMPTS, "        if self._idle > _MOST_IDLE:\n", "        if False:\n"),
+        ],
+        [f"{_LIES}::test_keepalives_do_not_outlast_a_wait"],
+        timeout=25,
+    ),
+    Sabotage(
+        "a started frame is taken for progress",
+        [Edit(_ATTEMPTS, "        if moved:\n", "        if True:\n")],
+        [f"{_LIES}::test_pauses_grow_until_there_is_progress"],
+        timeout=25,
+    ),
+    Sabotage(
+        "a wait that could not read says that there was nothing",
+        [Edit(_ATTEMPTS, "            raise self._failure\n", "            return\n")],
+        [
+            f"{_UNREADABLE}::test_a_wait_that_could_not_read_says_so",
+            f"{_UNREADABLE}::test_the_command_line_says_so_too",
+        ],
+        timeout=25,
+    ),
+    Sabotage(
+        "a wait forgets that there was more than it knew of",
+        [Edit(_ATTEMPTS, "            self._caught_up &= ", "            _ = ")],
+        [f"{_UNREADABLE}::test_one_that_learns_that_there_is_more_does_not_say_so"],
+        timeout=25,
+    ),
+    Sabotage(
+        "a follower of a thread that cannot be read is never told",
+        [Edit(_ATTEMPTS, ">= _MOST_FAILING:", "< 0:")],
+        [f"{_UNREADABLE}::test_a_follower_that_fails_for_a_minute_is_told"],
+    ),
+    Sabotage(
+        "a follower gives up a server that is away",
+        [Edit(_ATTEMPTS, "        if type(error) in _DISCONNECTIONS:\n", "        if False:\n")],
+        [f"{_UNREADABLE}::test_a_server_that_is_away_or_busy_is_waited_for"],
+    ),
+    Sabotage(
+        "a server may send its clients away for years",
+        [Edit(_RESPONSES, "_MAX_RETRY_DELAY = 60.0", "_MAX_RETRY_DELAY = 1e12")],
+        [f"{_CALLED}::test_numbers_that_are_none_are_zero_and_delays_are_bounded"],
+    ),
+    Sabotage(
+        "a list is read for ever",
+        [Edit(_CALLS, 'if token and (token in tokens or entries in (b"", before)):', "if False:")],
+        [f"{_CALLED}::test_a_list_that_does_not_go_on_is_an_error"],
+    ),
+    Sabotage(
+        "pages of messages are read for ever",
+        [Edit(_RESPONSES, "        if not moved:\n", "        if False:\n")],
+        [f"{_CALLED}::test_a_page_that_is_not_what_was_asked_for_is_an_error"],
+    ),
+    Sabotage(
+        "a page leaves messages out",
+        [Edit(_RESPONSES, "        _check_whole(page, request)\n", "        pass\n")],
+        [f"{_CALLED}::test_a_page_without_a_filter_leaves_nothing_out"],
+    ),
+    Sabotage(
+        "a token that is none replaces the one that is kept",
+        [Edit(_RESPONSES, "    if not _TOKEN.fullmatch(token):\n", "    if False:\n")],
+        [f"{_CALLED}::test_a_token_that_is_none_does_not_replace_the_one_that_is_kept"],
+    ),
+    Sabotage(
+        "an answer to a post that says nothing is taken for one",
+        [Edit(_RESPONSES, "    if not 1 <= response.seq <= _MAX_SEQ:\n", "    if False:\n")],
+        [
+            f"{_CALLED}::test_an_answer_to_a_post_that_says_nothing_leaves_it_in_doubt",
+            f"{_CALLED}::test_so_does_one_to_many",
+        ],
+    ),
+    Sabotage(
+        "a refusal by a proxy is taken for an unknown outcome",
+        [Edit(_STATUS, "    if status >= 500:\n", "    if status >= 400:\n")],
+        [f"{_PROXIES}::test_a_refusal_is_said_at_once"],
+    ),
+    Sabotage(
+        "a refusal by a proxy ends the doubt about an attempt before it",
+        [Edit(_CALLS, "                or refused_by_proxy(error)\n", "")],
+        [f"{_PROXIES}::test_a_refusal_ends_no_doubt_about_what_was_done_before"],
+        timeout=25,
+    ),
+    Sabotage(
+        "the command line shows a traceback for a time that is none",
+        [
+            Edit(
+                "bus_client/cli/documents.py",
+                "    except (Error, ValueError):\n",
+                "    except OSError:\n",
+            )
+        ],
+        [f"{_SHELL}::test_messages_without_a_time_are_read"],
+    ),
+    Sabotage(
+        "the doctor falls over a wait that ends",
+        [
+            Edit(
+                "bus_client/cli/server_checks.py",
+                "    if await anext(messages, None) is None:\n",
+                "    if await anext(messages) is None:\n",
+            )
+        ],
+        [f"{_SHELL}::test_doctor_looks_at_it"],
+        timeout=25,
+    ),
+]

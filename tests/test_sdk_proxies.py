@@ -1,0 +1,120 @@
+"""What the client says of a proxy that answers calls itself, with an HTTP status."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bus_client import (
+    AccessDenied,
+    BusClient,
+    BusError,
+    MessageTooLarge,
+    OutcomeUnknown,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+)
+from tests.http_proxy import Proxy, proxy_that_says
+from tests.patience import until
+from tests.script import THREAD
+from tests.shell import Shell
+from tests.wait_frames import BOUND
+from threadbus.v1.message_pb2 import Cursor
+
+#: What is final: as which exception, and what is said.
+REFUSALS: dict[int, tuple[type[BusError], str]] = {
+    302: (BusError, "refuses"),
+    400: (BusError, "refuses"),
+    401: (Unauthenticated, "who calls"),
+    403: (AccessDenied, "let this through"),
+    404: (BusError, "no ThreadBus server"),
+    405: (BusError, "refuses"),
+    413: (MessageTooLarge, "as large as this"),
+    431: (BusError, "refuses"),
+}
+#: What leaves the outcome of a call unknown.
+UNKNOWN = [408, 500, 502, 503, 504]
+
+
+@contextlib.asynccontextmanager
+async def behind(proxy: Proxy, *, timeout: float = 30.0) -> AsyncIterator[BusClient]:
+    """A client; all is bounded."""
+    async with asyncio.timeout(BOUND), BusClient(proxy.address, timeout=timeout) as bus:
+        yield bus
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_refusal_is_said_at_once(status: int) -> None:
+    expected, text = REFUSALS[status]
+    async with proxy_that_says(status) as proxy, behind(proxy) as bus:
+        for call in (bus.get_thread(THREAD), bus.thread(THREAD).post("x"), bus.create_thread("x")):
+            proxy.refused = 0
+            with pytest.raises(expected, match=f"HTTP {status}.*{text}") as refused:
+                await call
+            assert type(refused.value) is expected
+            assert refused.value.hint
+            assert not refused.value.retryable
+            assert proxy.refused == 1
+
+
+@pytest.mark.parametrize("status", [401, 404])
+async def test_a_refused_follower_is_told(status: int) -> None:
+    async with proxy_that_says(status) as proxy, behind(proxy) as bus:
+        thread = bus.thread(THREAD)
+        thread.position = Cursor(thread=THREAD)
+        with pytest.raises(REFUSALS[status][0], match=f"HTTP {status}"):
+            await anext(thread.follow())
+
+
+@pytest.mark.parametrize("status", UNKNOWN)
+async def test_what_a_proxy_may_have_passed_on_has_an_unknown_outcome(status: int) -> None:
+    async with proxy_that_says(status) as proxy, behind(proxy) as bus:
+        with pytest.raises(OutcomeUnknown, match=f"HTTP {status}"):
+            await bus.thread(THREAD).post("x", timeout=0.1)
+
+
+@pytest.mark.slow
+async def test_too_many_calls_are_made_again_later() -> None:
+    async with proxy_that_says(429) as proxy, behind(proxy) as bus:
+        with pytest.raises(Unavailable, match="no more calls") as refused:
+            await bus.thread(THREAD).post("x", timeout=1.0)
+        assert type(refused.value) is Unavailable  # and not an outcome that is unknown
+        assert proxy.refused > 1
+
+
+@pytest.mark.slow
+async def test_a_refusal_ends_no_doubt_about_what_was_done_before() -> None:
+    async with proxy_that_says(502) as proxy, behind(proxy) as bus:
+        posting = asyncio.create_task(bus.thread(THREAD).post("x", request_id="mine"))
+        await until(lambda: proxy.refused > 0)
+        proxy.status = 413
+        with pytest.raises(OutcomeUnknown, match="HTTP 413") as unknown:
+            await posting
+        assert unknown.value.request_id == "mine"
+
+
+@pytest.mark.slow
+async def test_a_server_that_a_proxy_cannot_reach_is_waited_for() -> None:
+    async with proxy_that_says(502) as proxy, behind(proxy, timeout=0.5) as bus:
+        with pytest.raises(Unreachable, match="HTTP 502"):
+            await bus.get_thread(THREAD)
+        assert proxy.refused > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("status", "code", "advice"), [(413, 6, "client_max_body_size"), (404, 1, "address")]
+)
+async def test_the_command_line_gives_no_advice_to_post_it_again(
+    status: int, code: int, advice: str, tmp_path: Path
+) -> None:
+    async with proxy_that_says(status) as proxy, asyncio.timeout(BOUND):
+        shell = Shell(proxy.address, tmp_path)
+        done = await asyncio.to_thread(shell.run, "post", THREAD, "x")
+        assert done.code == code, done
+        assert f"HTTP {status}" in done.err
+        assert advice in done.err
+        assert "again" not in done.err
