@@ -163,7 +163,7 @@ class PostStream:
 
     async def _send(self, call: _Call) -> None:
         # Whoever reads the answers meets what goes wrong here.
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        with suppress(grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
             for batch in list(self._unanswered):
                 await call.write(batch)
             while not self._all_taken:
