@@ -203,18 +203,24 @@ class WaitPosition:
         return self.cursor.after_seq > before.after_seq
 
     def _advance_past(self, batch: MessageBatch) -> None:
-        here = self.cursor
         self._check(batch.cursor)
-        fresh = [message for message in batch.messages if not 1 <= message.seq <= here.after_seq]
+        thread, here, upto = self.cursor.thread, self.cursor.after_seq, batch.cursor.after_seq
+        last, repeats = here, False
         for message in batch.messages:
-            _check_thread(message, here.thread)
-        _ascending(fresh, here.thread, after=here.after_seq, upto=batch.cursor.after_seq)
-        last = here.after_seq
-        for message in fresh:
-            self._check_gap(last, message.seq)
-            last = message.seq
-        self._check_gap(last, batch.cursor.after_seq + 1)
-        if len(fresh) < len(batch.messages):
+            seq = message.seq
+            if message.thread != thread:
+                raise _of_another_thread(message, thread)
+            if 1 <= seq <= here:
+                repeats = True
+                continue
+            if not last < seq <= upto:
+                raise _misplaced(message, last, upto)
+            if seq > last + 1:
+                self._check_gap(last, seq)
+            last = seq
+        self._check_gap(last, upto + 1)
+        if repeats:
+            fresh = [message for message in batch.messages if message.seq > here]
             del batch.messages[:]
             batch.messages.extend(fresh)
         self._move(batch.cursor)
@@ -273,19 +279,23 @@ def _check_cursor(cursor: Cursor, thread: str) -> None:
         raise ProtocolError(f"The server sent a cursor at seq {cursor.after_seq} of {thread!r}.")
 
 
-def _check_thread(message: Message, thread: str) -> None:
-    if message.thread != thread:
-        raise ProtocolError(f"The server sent a message of {message.thread!r} for {thread!r}.")
-
-
 def _ascending(messages: Iterable[Message], thread: str, *, after: int, upto: int) -> None:
     """Raises ProtocolError unless after < seq <= upto for all, ascending, and of this thread."""
     last = after
     for message in messages:
-        _check_thread(message, thread)
+        if message.thread != thread:
+            raise _of_another_thread(message, thread)
         if not last < message.seq <= upto:
-            raise ProtocolError(
-                f"The server sent #{message.seq} of {thread!r} where only #{last + 1} to #{upto} "
-                "can be."
-            )
+            raise _misplaced(message, last, upto)
         last = message.seq
+
+
+def _of_another_thread(message: Message, thread: str) -> ProtocolError:
+    return ProtocolError(f"The server sent a message of {message.thread!r} for {thread!r}.")
+
+
+def _misplaced(message: Message, last: int, upto: int) -> ProtocolError:
+    return ProtocolError(
+        f"The server sent #{message.seq} of {message.thread!r} where only #{last + 1} to #{upto} "
+        "can be."
+    )

@@ -16,12 +16,18 @@ _SHELL = "tests/test_cli_lies.py"
 SABOTAGES = [
     Sabotage(
         "what a server sends twice is handed out twice",
-        [Edit(_RESPONSES, "if not 1 <= message.seq <= here.after_seq]", "]")],
+        [Edit(_RESPONSES, "            if 1 <= seq <= here:\n", "            if False:\n")],
         [f"{_LIES}::test_what_comes_again_is_dropped"],
     ),
     Sabotage(
         "a message of another thread is handed out",
-        [Edit(_RESPONSES, "    if message.thread != thread:\n", "    if False:\n")],
+        [
+            Edit(
+                _RESPONSES,
+                "                raise _of_another_thread(message, thread)\n            if 1",
+                "                pass\n            if 1",
+            )
+        ],
         [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
     ),
     Sabotage(
@@ -41,7 +47,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a frame in disorder is handed out",
-        [Edit(_RESPONSES, "        if not last < message.seq <= upto:\n", "        if False:\n")],
+        [Edit(_RESPONSES, "            if not last < seq <= upto:\n", "            if False:\n")],
         [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
     ),
     Sabotage(
