@@ -93,6 +93,8 @@ class PostStream:
                 if isinstance(error, ProtocolError):
                     raise self._unknown(error)
                 if not isinstance(error, (Unavailable, InternalError)):
+                    if refused_by_proxy(error):  # in mid-stream: it may have passed on a part
+                        in_doubt = in_doubt or len(self._unanswered) > 1
                     knows = not (isinstance(error, Unauthenticated) or refused_by_proxy(error))
                     raise error if knows or not in_doubt else self._unknown(error)
                 in_doubt = True
