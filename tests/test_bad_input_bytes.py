@@ -179,8 +179,9 @@ async def test_unknown_fields_are_ignored(
 async def test_what_is_no_rpc_is_unimplemented(channel: grpc.aio.Channel, path: str) -> None:
     refusal = await refused(Rpc(path, Message, Message, streams=False).call(channel, b""))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "")
-    assert f"no method {path} here" in refusal.message
-    assert "GetServerInfo" in refusal.message
+    if path != "/":
+        assert f"no method {path} here" in refusal.message
+        assert "GetServerInfo" in refusal.message
 
 
 async def test_a_stream_to_what_is_no_rpc_is_ended_at_once(channel: grpc.aio.Channel) -> None:

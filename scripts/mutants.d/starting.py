@@ -156,7 +156,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "an unknown method is not explained",
-        [Edit("bus_server/services/road.py", " or _unimplemented(path)", "")],
+        [Edit("bus_server/services/road.py", "return _unimplemented(path)", "return None")],
         ["tests/test_bad_input_bytes.py::test_what_is_no_rpc_is_unimplemented"],
     ),
 ]
