@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import grpc.aio
 
+from bus_client.forks import opening_channel
+
 _MIB = 1024 * 1024
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
@@ -24,7 +26,9 @@ def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
     """A channel to `server`, `host:port` or `unix:PATH`. Call it inside the running loop.
 
     Channels of this process to one server share a connection if their `connection` is the same.
+    RuntimeError in a process that was forked after the first channel.
     """
+    opening_channel()
     # gRPC knows no such option: channels whose options differ share nothing.
     options = [*_OPTIONS, ("threadbus.connection", connection)]
     if server.startswith(_LOOPBACK):

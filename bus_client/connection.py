@@ -8,6 +8,7 @@ from typing import Self
 from bus_client.calls import Calls
 from bus_client.connections import Connections
 from bus_client.credentials import default_path
+from bus_client.forks import forked, refuse_fork
 from bus_client.heartbeats import Heartbeats
 from bus_client.identity import Identity
 from threadbus.v1.agent_pb2 import (
@@ -70,7 +71,10 @@ class Connection:
             Unreachable: No server answered within `timeout`.
             AgentExists: The agent's name belongs to another token.
             Unauthenticated: The token is unknown, or belongs to another agent.
+            RuntimeError: The process was forked from one in which a client had connected: gRPC
+                cannot be forked. Start it with the method `spawn`.
         """
+        refuse_fork()
         if self._opened is not None:
             return
         connections = Connections(self._identity.server)
@@ -89,7 +93,7 @@ class Connection:
         It says no goodbye: others see the agent until its lease ends; see end_session().
         """
         opened, self._opened = self._opened, None
-        if opened is None:
+        if opened is None or forked():  # another process's: it goes on with it
             return
         calls, heartbeats = opened
         try:

@@ -15,6 +15,7 @@ import grpc.aio
 
 from bus_client.channel import open_channel
 from bus_client.errors import BusError
+from bus_client.forks import refuse_fork
 from threadbus.v1.bus_service_pb2 import GetServerInfoResponse
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 
@@ -89,6 +90,7 @@ class Connections:
 
         False: it cannot by `deadline`, on the loop's clock, or this is closed.
         """
+        refuse_fork()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._places.acquire()
@@ -107,6 +109,7 @@ class Connections:
 
     def open(self, start: Callable[[BusServiceAsyncStub], Stream]) -> Stream:
         """Starts a stream on a connection that has room for it; counted there until it ends."""
+        refuse_fork()
         with _lock:
             number = next(
                 number

@@ -20,14 +20,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
+from bus_client.forks import FORKED
+
 _PATIENCE = 2.0  # seconds for a cancelled call to end, and for the loop to do so at exit
 _LOOK = 0.5  # seconds between two looks for an interrupt that was missed
 _GATHER, _GATHERED = 0.005, 100  # seconds and items that are taken at a time
 _END: Final = object()
-_FORKED = (
-    "This process was forked from one with a BusClient, and gRPC cannot be forked: start it with "
-    "the method `spawn`, or fork before the first client connects."
-)
 _EXITING = "The process is exiting."
 _INSIDE = "A sync client cannot be used from within its own event loop."
 
@@ -80,7 +78,7 @@ class Background:
     def refusal(self) -> str | None:
         """Why the caller cannot wait for the loop, if so."""
         if os.getpid() != self._process:
-            return _FORKED
+            return FORKED
         if self._exiting:
             return _EXITING
         if threading.get_ident() == self._thread.ident:  # as in a finaliser
