@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 from bus_client import credentials as stored
 from bus_client.connection import ANONYMOUS, Connection
+from bus_client.requests import build, seconds
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent, AgentKind, Presence
 from threadbus.v1.agent_service_pb2 import (
     EndSessionRequest,
@@ -48,21 +49,21 @@ class Agents(Connection):
         Raises:
             AgentExists: The name is registered with another token.
         """
-        token = token or stored.new_token()
-        request = RegisterAgentRequest(
+        request = build(
+            RegisterAgentRequest,
             agent=name,
             kind=kind,
             display_name=display_name,
             description=description,
             labels=labels,
-            token=token,
+            token=stored.new_token() if token in (None, "") else token,
         )
         response = await self._calls.call(self._calls.agents.RegisterAgent, request)
         return response.agent, response.token
 
     async def get_agent(self, name: str = "") -> Agent:
         """What is known of an agent, the caller by default. AgentNotFound if there is none."""
-        request = GetAgentRequest(agent=name)
+        request = build(GetAgentRequest, agent=name)
         response = await self._calls.call(self._calls.agents.GetAgent, request)
         return response.agent
 
@@ -75,7 +76,7 @@ class Agents(Connection):
             presences: Only those with one of these; PRESENCE_UNSPECIFIED are those that were never
                 seen. Empty = all.
         """
-        request = ListAgentsRequest(presences=presences)
+        request = build(ListAgentsRequest, presences=presences)
         async for page in self._calls.pages(self._calls.agents.ListAgents, request):
             for agent in page.agents:
                 yield agent
@@ -99,14 +100,9 @@ class Agents(Connection):
         Raises:
             AgentNotFound: There is none of this name.
         """
-        request = UpdateAgentRequest(
-            agent=name,
-            display_name=display_name or "",
-            description=description or "",
-            labels=labels,
-        )
-        given = {"display_name": display_name, "description": description, "labels": labels}
-        request.update_mask.paths.extend(key for key, value in given.items() if value is not None)
+        changes = {"display_name": display_name, "description": description, "labels": labels}
+        given = {field: value for field, value in changes.items() if value is not None}
+        request = build(UpdateAgentRequest, agent=name, update_mask={"paths": list(given)}, **given)
         response = await self._calls.call(self._calls.agents.UpdateAgent, request)
         return response.agent
 
@@ -123,7 +119,7 @@ class Agents(Connection):
             AgentNotFound: There is none of this name.
             OutcomeUnknown: The answer was lost.
         """
-        request = UnregisterAgentRequest(agent=name)
+        request = build(UnregisterAgentRequest, agent=name)
         itself = name in ("", self.agent)
         async with self._heartbeats.goodbye() if itself else nullcontext():
             await self._calls.call(self._calls.agents.UnregisterAgent, request, changes=True)
@@ -146,7 +142,7 @@ class Agents(Connection):
             OutcomeUnknown: The answer was lost. Within `grace`, call it again.
         """
         request = RotateTokenRequest()
-        request.grace.FromMicroseconds(int(grace * 1e6))
+        request.grace.FromMicroseconds(int(seconds("grace", grace) * 1e6))
         return await self._calls.rotate_token(request)
 
     async def end_session(self) -> None:

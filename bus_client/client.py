@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Literal
 
 from bus_client.agents import Agents
+from bus_client.requests import build, choice, text
 from bus_client.responses import checked_join, checked_thread
 from bus_client.thread import ThreadHandle
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest, Wait
@@ -32,11 +33,14 @@ class BusClient(Agents):
     While it is connected, others see that the agent is there; see heartbeat().
 
     Every call may raise Unreachable, Draining, Unauthenticated, AccessDenied, InvalidArgument and
-    InternalError; see bus_client.BusError. An agent that registered by its name, and that the
-    server does not know any more, is registered again: AgentExists if that is impossible.
+    InternalError; see bus_client.BusError. What cannot be put into a request, such as half a
+    character or a number out of range, is InvalidArgument before anything is sent.
+
+    An agent that registered by its name, and that the server does not know any more, is registered
+    again: AgentExists if that is impossible.
 
     Args:
-        server: `host:port` or `unix:PATH`.
+        server: `host`, `host:port` or `unix:PATH`. The port is 7420 unless it is given.
         agent: Name to register, or resume, at the server. Its token is made here and kept in the
             credentials file. None without a token = anonymous, where the server allows it.
         token: A token given out by the server or its operator; nothing is registered then.
@@ -44,6 +48,8 @@ class BusClient(Agents):
         display_name: A name for people, up to 128 bytes.
         description: What it does, up to 1,024 bytes.
         timeout: Seconds that a call may take, with repetitions. Waiting has limits of its own.
+            Here and wherever else seconds are given: infinity, or more than 31 years, is no limit;
+            what is negative or not a number is refused with InvalidArgument.
         credentials: Another credentials file than `credentials.json` in the user's data directory.
         heartbeats: Tell the server by itself, as often as it wants, that the agent is alive; False
             for tools that come and go. What was read is told anyhow, and heartbeat() can be called.
@@ -67,7 +73,9 @@ class BusClient(Agents):
             context_limit: How many messages before that place to return as `context`, up to 100.
             start: Where an agent that was never here begins: at the head, or at the first message.
         """
-        request = JoinThreadRequest(
+        choice("start", start, ("head", "first"))
+        request = build(
+            JoinThreadRequest,
             thread=thread,
             create=create,
             topic=topic,
@@ -80,7 +88,7 @@ class BusClient(Agents):
 
     def thread(self, name: str) -> ThreadHandle:
         """A thread to post to or read from without joining it. Makes no call."""
-        return ThreadHandle(name, self._calls, self._heartbeats)
+        return ThreadHandle(text("thread", name), self._calls, self._heartbeats)
 
     async def create_thread(
         self,
@@ -98,13 +106,15 @@ class BusClient(Agents):
             labels: At most 32; keys up to 63 and values up to 256 bytes.
             sync_mode: SYNC_MODE_STRICT: posts must say what they expect; see ThreadHandle.post().
         """
-        request = CreateThreadRequest(thread=name, topic=topic, labels=labels, sync_mode=sync_mode)
+        request = build(
+            CreateThreadRequest, thread=name, topic=topic, labels=labels, sync_mode=sync_mode
+        )
         response = await self._calls.call(self._calls.threads.CreateThread, request, changes=True)
         return response.thread
 
     async def get_thread(self, name: str) -> Thread:
         """What is known of a thread. ThreadNotFound if there is none."""
-        request = GetThreadRequest(thread=name)
+        request = build(GetThreadRequest, thread=name)
         response = await self._calls.call(self._calls.threads.GetThread, request)
         return checked_thread(response.thread, name)
 
@@ -122,7 +132,7 @@ class BusClient(Agents):
             states: Only these. Empty = open and closed ones, not archived.
             participant: Only those that this agent takes part in.
         """
-        request = ListThreadsRequest(prefix=prefix, states=states, participant=participant)
+        request = build(ListThreadsRequest, prefix=prefix, states=states, participant=participant)
         async for page in self._calls.pages(self._calls.threads.ListThreads, request):
             for thread in page.threads:
                 yield thread
@@ -134,7 +144,7 @@ class BusClient(Agents):
             agent: Only this agent's. Empty = all.
             thread: Only those on this thread. Empty = all.
         """
-        request = ListWaitsRequest(agent=agent, thread=thread)
+        request = build(ListWaitsRequest, agent=agent, thread=thread)
         async for page in self._calls.pages(self._calls.admin.ListWaits, request):
             for wait in page.waits:
                 yield wait

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Self
 
+from bus_client.address import whole_address
 from bus_client.calls import Calls
 from bus_client.connections import Connections
 from bus_client.credentials import default_path
 from bus_client.forks import forked, refuse_fork
 from bus_client.heartbeats import Heartbeats
 from bus_client.identity import Identity
+from bus_client.requests import build, refuse, seconds, text
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
     PRESENCE_UNSPECIFIED,
@@ -20,6 +23,7 @@ from threadbus.v1.agent_pb2 import (
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoRequest,
     GetServerInfoResponse,
+    HeartbeatRequest,
     HeartbeatResponse,
 )
 
@@ -43,16 +47,16 @@ class Connection:
         credentials: Path | None = None,
         heartbeats: bool = True,
     ) -> None:
+        self._timeout = seconds("timeout", timeout)
         self._identity = Identity(
-            server=server,
+            server=_address(server),
             agent=agent,
-            token=token,
+            token=_token(token),
             kind=kind,
             display_name=display_name,
             description=description,
             credentials=credentials or default_path(),
         )
-        self._timeout = timeout
         self._timed = heartbeats
         self._agent = agent or ANONYMOUS
         self._opened: tuple[Calls, Heartbeats] | None = None
@@ -135,6 +139,8 @@ class Connection:
                 turn that blocks the event loop; the server may lower it (to 1 h). 0 = no more than
                 its agent_timeout, as without any; None = leave it as it is.
         """
+        build(HeartbeatRequest, state=state, status_text="" if status_text is None else status_text)
+        lease = None if lease is None else seconds("lease", lease)
         self._heartbeats.resume()
         return await self._heartbeats.beat(state, status_text=status_text, lease=lease)
 
@@ -151,3 +157,16 @@ class Connection:
         if self._opened is None:
             raise RuntimeError("Not connected: use it as a context manager, or call connect().")
         return self._opened
+
+
+def _address(server: str) -> str:
+    try:
+        return whole_address(text("server", server))
+    except ValueError as error:
+        refuse("server", str(error))
+
+
+def _token(token: str | None) -> str | None:
+    if token is not None and not re.fullmatch("[!-~]+", text("token", token)):
+        refuse("token", "must be printable ASCII without blanks")  # it goes into a header
+    return token

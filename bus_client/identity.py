@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bus_client import credentials as stored
 from bus_client.errors import AgentExists, Unauthenticated
+from bus_client.requests import build
 from threadbus.v1.agent_pb2 import AgentKind
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 
@@ -54,7 +55,8 @@ class Identity:
 
     def registration(self, token: str) -> RegisterAgentRequest:
         """The request that registers the agent, or finds it registered."""
-        return RegisterAgentRequest(
+        return build(
+            RegisterAgentRequest,
             agent=self.agent or "",
             kind=self.kind,
             display_name=self.display_name,

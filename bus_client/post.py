@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 
+from bus_client.requests import build
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.message_pb2 import PRIORITY_UNSPECIFIED, Attachment, Priority
 
@@ -40,12 +41,16 @@ class Post:
     request_id: str | None = None
 
     def request(self, thread: str, epoch: str) -> PostMessageRequest:
-        """The post as it is sent; `epoch` is the history that its seqs count in."""
+        """The post as it is sent; `epoch` is the history that its seqs count in.
+
+        InvalidArgument if a field cannot be put into it.
+        """
         given = (self.expected_last_seq, self.based_on_seq) != (None, None)
-        return PostMessageRequest(
+        return build(
+            PostMessageRequest,
             thread=thread,
             content=self.content,
-            request_id=self.request_id or new_request_id(),
+            request_id=new_request_id() if self.request_id in (None, "") else self.request_id,
             expected_last_seq=self.expected_last_seq,
             reply_to=self.reply_to,
             edit_of=self.edit_of,

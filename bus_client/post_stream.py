@@ -40,14 +40,20 @@ class PostStream:
     """One post_many(): the posts that are not answered yet, over as many streams as it takes."""
 
     def __init__(
-        self, calls: Calls, posts: AsyncIterator[PostMessageRequest], *, timeout: float
+        self,
+        calls: Calls,
+        posts: AsyncIterator[PostMessageRequest | BusError],
+        *,
+        timeout: float,
     ) -> None:
         self._calls = calls
         self._posts = posts
         self._timeout = timeout
         #: Taken from `posts` and in no batch yet. None: there are no more.
-        self._ready: asyncio.Queue[PostMessageRequest | None] = asyncio.Queue(_BATCH_POSTS)
-        self._unanswered: deque[PostMessagesRequest] = deque()
+        self._ready: asyncio.Queue[PostMessageRequest | BusError | None] = asyncio.Queue(
+            _BATCH_POSTS
+        )
+        self._unanswered: deque[_Batch] = deque()
         #: Something of the above, or what is sent, changed.
         self._changed = asyncio.Condition()
         self._all_taken = False
@@ -71,13 +77,10 @@ class PostStream:
                 error: BusError | None = None
                 stream = self._attempt()
                 try:
-                    async for answer in stream:
+                    async for results in stream:
                         give_up, pauses, strange = math.inf, backoff(0.05, 2.0), False
-                        for result in answer.results:
-                            if result.HasField("response"):
-                                yield result.response
-                            else:
-                                yield from_status(result.status)
+                        for result in results:
+                            yield result
                 except BusError as failure:
                     error = failure
                 finally:
@@ -109,11 +112,12 @@ class PostStream:
                 await feeding
 
     def _unknown(self, error: BusError) -> BusError:
-        if not self._unanswered:
+        in_doubt = [post for batch in self._unanswered for post in batch.request.posts]
+        if not in_doubt:
             return error
         return OutcomeUnknown(
             f"It may have been posted, or not: {error.message}",
-            request_id=self._unanswered[0].posts[0].request_id,
+            request_id=in_doubt[0].request_id,
             code=error.code,
             reason=error.reason,
         )
@@ -128,8 +132,8 @@ class PostStream:
             raise
         await self._ready.put(None)
 
-    async def _attempt(self) -> AsyncGenerator[PostMessagesResponse]:
-        """One stream, from the first unanswered batch on: its answers. Raises BusError."""
+    async def _attempt(self) -> AsyncGenerator[list[PostMessageResponse | BusError]]:
+        """One stream, from the first unanswered batch on: their results. Raises BusError."""
         with self._calls.usable():
             call = self._calls.post_messages()
         sending = asyncio.create_task(self._send(call))
@@ -144,7 +148,16 @@ class PostStream:
             sending.cancel()
             call.cancel()
 
-    async def _read(self, call: _Call) -> PostMessagesResponse:
+    async def _read(self, call: _Call) -> list[PostMessageResponse | BusError]:
+        """The results of the first unanswered batch."""
+        batch = self._unanswered[0]
+        results = batch.results(await self._answer(call) if batch.request.posts else None)
+        self._unanswered.popleft()
+        async with self._changed:
+            self._changed.notify_all()
+        return results
+
+    async def _answer(self, call: _Call) -> PostMessagesResponse:
         try:
             async with asyncio.timeout(self._timeout):
                 with self._calls.usable():
@@ -157,39 +170,75 @@ class PostStream:
             raise Unreachable("The stream ended too early.", code="UNAVAILABLE")
         if not isinstance(answer, PostMessagesResponse):
             raise ProtocolError("The server sent an answer that cannot be parsed.")
-        checked_results(answer, self._unanswered[0])
-        self._unanswered.popleft()
-        async with self._changed:
-            self._changed.notify_all()
+        checked_results(answer, self._unanswered[0].request)
         return answer
 
     async def _send(self, call: _Call) -> None:
         # Whoever reads the answers meets what goes wrong here.
         with suppress(grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
             for batch in list(self._unanswered):
-                await call.write(batch)
+                if batch.request.posts:
+                    await call.write(batch.request)
             while not self._all_taken:
                 async with self._changed:
                     await self._changed.wait_for(lambda: len(self._unanswered) < _BATCHES)
                 batch = await self._batch()
-                if batch.posts:
+                if batch.places:
                     self._unanswered.append(batch)
                 async with self._changed:
                     self._changed.notify_all()
-                if batch.posts:
-                    await call.write(batch)
+                if batch.request.posts:
+                    await call.write(batch.request)
             await call.done_writing()
 
-    async def _batch(self) -> PostMessagesRequest:
+    async def _batch(self) -> _Batch:
         """The next posts, as many as are there, once there is one."""
-        batch = PostMessagesRequest()
+        batch = _Batch()
         post = await self._ready.get()
         size = 0
         while post is not None:
-            batch.posts.append(post)
-            size += post.ByteSize()
-            if len(batch.posts) >= _BATCH_POSTS or size >= _BATCH_BYTES or self._ready.empty():
+            size += batch.add(post)
+            if len(batch.places) >= _BATCH_POSTS or size >= _BATCH_BYTES or self._ready.empty():
                 return batch
             post = self._ready.get_nowait()
         self._all_taken = True
         return batch
+
+
+class _Batch:
+    """Posts that are sent and answered together, and among them those that could not be sent."""
+
+    def __init__(self) -> None:
+        self.request = PostMessagesRequest()
+        #: One for each post: why it is not sent, or None.
+        self.places: list[BusError | None] = []
+
+    def add(self, post: PostMessageRequest | BusError) -> int:
+        """Adds a post, or what stands in its place. Returns how many bytes are sent for it."""
+        if isinstance(post, BusError):
+            self.places.append(post)
+            return 0
+        self.places.append(None)
+        self.request.posts.append(post)
+        return post.ByteSize()
+
+    def results(self, answer: PostMessagesResponse | None) -> list[PostMessageResponse | BusError]:
+        """What became of each post, in order. InternalError if the answer is not one to these."""
+        answers = list(answer.results) if answer is not None else []
+        if len(answers) != len(self.request.posts):
+            raise InternalError(
+                f"The server told of {len(answers)} posts, of {len(self.request.posts)} sent.",
+                code="INTERNAL",
+            )
+        found: list[PostMessageResponse | BusError] = []
+        told = iter(answers)
+        for refused in self.places:
+            if refused is not None:
+                found.append(refused)
+                continue
+            result = next(told)
+            if result.HasField("response"):
+                found.append(result.response)
+            else:
+                found.append(from_status(result.status))
+        return found

@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
 
-from bus_client.errors import BusError
+from bus_client.errors import BusError, InvalidArgument
 from bus_client.post import Post
 from bus_client.post_stream import PostStream
 from bus_client.reader import Reader
+from bus_client.requests import refuse, seconds
 from bus_client.responses import checked_post
 from threadbus.v1 import bus_service_pb2
 from threadbus.v1.message_pb2 import PRIORITY_UNSPECIFIED, Attachment, Priority
@@ -49,7 +50,7 @@ class Poster(Reader):
             handoff_to: The agent whose turn it is now.
             priority: How urgent. Unspecified = normal.
             labels: At most 32; keys up to 63 and values up to 256 bytes.
-            attachments: At most 16; the whole message at most 3 MiB.
+            attachments: At most 16, or mappings of their fields; the whole message at most 3 MiB.
             expected_last_seq: Post only if this is the thread's newest seq. None = always.
             based_on_seq: Seq up to which the author had read.
             on_behalf_of: Operators only: the agent to post as.
@@ -57,9 +58,11 @@ class Poster(Reader):
                 works or is gone, and how far each has read. At most 100.
             request_id: 1–128 printable ASCII characters, to be able to repeat the post even after
                 OutcomeUnknown or a crash. None = a new one.
-            timeout: Seconds to try. None = the client's.
+            timeout: Seconds to try. None = the client's; infinity = no limit.
 
         Raises:
+            InvalidArgument: A field is wrong. What cannot be sent at all – half a character, a
+                number that is too large, another type – is told without asking the server.
             CursorInvalid: A seq was given, and the thread was made anew since it was joined.
             ExpectedSeqRequired: The thread is strict: say what expected_last_seq is.
             AccessDenied: Also when edit_of is the message of another.
@@ -68,6 +71,7 @@ class Poster(Reader):
             OutcomeUnknown: The time is up, or the client was closed, and nobody knows. Repeat with
                 its request_id.
         """
+        limit = None if timeout is None else seconds("timeout", timeout)
         request = Post(
             content,
             mentions=mentions,
@@ -86,7 +90,7 @@ class Poster(Reader):
         return await self._calls.call(
             self._calls.bus.PostMessage,
             request,
-            timeout=timeout,
+            timeout=limit,
             changes=True,
             request_id=request.request_id,
             check=partial(checked_post, thread=self.name),
@@ -106,25 +110,40 @@ class Poster(Reader):
         What is under way then may be posted, or not.
 
         Args:
-            posts: Texts, or Posts for more than a text. May be an async iterable, such as what
+            posts: Texts, or Posts for more than a text. One that cannot be sent is given as its
+                InvalidArgument, in its place. May be an async iterable, such as what
                 another follow() makes.
-            timeout: Seconds to try while nothing at all is answered.
+            timeout: Seconds to try while nothing at all is answered; infinity = no limit.
 
         Raises:
+            InvalidArgument: `posts` is a single text, or `timeout` is wrong.
             OutcomeUnknown: The time is up; its request_id is that of the first post in doubt.
         """
+        limit = seconds("timeout", timeout)
+        if isinstance(posts, str | bytes | Post):
+            refuse("posts", f"must be several, not a single {type(posts).__name__}")
         requests = _requests(posts, self.name, self.position.epoch)
-        async with aclosing(PostStream(self._calls, requests, timeout=timeout).results()) as found:
+        async with aclosing(PostStream(self._calls, requests, timeout=limit).results()) as found:
             async for result in found:
                 yield result
 
 
 async def _requests(
     posts: Iterable[str | Post] | AsyncIterable[str | Post], thread: str, epoch: str
-) -> AsyncGenerator[bus_service_pb2.PostMessageRequest]:
+) -> AsyncGenerator[bus_service_pb2.PostMessageRequest | InvalidArgument]:
     if isinstance(posts, AsyncIterable):
         async for post in posts:
-            yield (Post(post) if isinstance(post, str) else post).request(thread, epoch)
+            yield _request(post, thread, epoch)
     else:
         for post in posts:
-            yield (Post(post) if isinstance(post, str) else post).request(thread, epoch)
+            yield _request(post, thread, epoch)
+
+
+def _request(
+    post: str | Post, thread: str, epoch: str
+) -> bus_service_pb2.PostMessageRequest | InvalidArgument:
+    """The request, or why there is none: it is to be given in the post's place."""
+    try:
+        return (post if isinstance(post, Post) else Post(post)).request(thread, epoch)
+    except InvalidArgument as refused:
+        return refused.with_traceback(None)

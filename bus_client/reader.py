@@ -11,6 +11,7 @@ from typing import Literal
 from bus_client.calls import Calls
 from bus_client.errors import ThreadClosed
 from bus_client.heartbeats import Heartbeats
+from bus_client.requests import NO_LIMIT, build, choice, seconds, whole
 from bus_client.responses import checked_join
 from bus_client.stream import cursor_lost, cursor_of, known, wait_frames
 from threadbus.v1.bus_service_pb2 import (
@@ -20,6 +21,8 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
+
+_MOST = 2**31 - 1  # messages of one wait
 
 
 class Reader:
@@ -50,7 +53,7 @@ class Reader:
 
     @position.setter
     def position(self, cursor: Cursor) -> None:
-        self._position = cursor
+        self._position = build(WaitMessagesRequest, threads=[cursor]).threads[0]
         self._waited = None
 
     async def follow(
@@ -96,6 +99,7 @@ class Reader:
                 reached; InternalError above all.
             RuntimeError: Another follow() or wait() of this handle is running.
         """
+        choice("on_resync", on_resync, ("raise", "continue"))
         await self._begin_reading()
         try:
             request = await self._wait_request(filter, include_own=include_own)
@@ -134,7 +138,7 @@ class Reader:
         What it returns counts as read when wait() or follow() is called again, or acknowledge().
 
         Args:
-            timeout: Seconds to wait. 0 = only what is there.
+            timeout: Seconds to wait. 0 = only what is there; infinity = until something comes.
             min_messages: Return once there are so many. 0 = only at the timeout.
             max_messages: Return at most so many. 0 = no such limit.
             filter: Which messages to return. None = all.
@@ -148,6 +152,9 @@ class Reader:
             ProtocolError, CursorLost, ThreadNotFound, Unauthenticated, QuotaExceeded,
             RuntimeError: As in follow().
         """
+        limit = seconds("timeout", timeout)
+        min_messages = whole("min_messages", min_messages, most=_MOST)
+        max_messages = whole("max_messages", max_messages, most=_MOST)
         await self._begin_reading()
         try:
             request = await self._wait_request(filter, include_own=include_own)
@@ -155,7 +162,8 @@ class Reader:
             found: list[Message] = []
             end = self.position
             request.min_messages, request.max_messages = min_messages, max_messages
-            async with aclosing(wait_frames(self._calls, request, timeout=timeout)) as frames:
+            left = None if limit == NO_LIMIT else limit
+            async with aclosing(wait_frames(self._calls, request, timeout=left)) as frames:
                 async for frame in frames:
                     if frame.HasField("started") and len(found) >= enough:
                         break  # all had come when the connection broke
@@ -195,7 +203,7 @@ class Reader:
         """
         if seq is None:
             self._settle()
-        elif seq > self.position.after_seq:
+        elif whole("seq", seq) > self.position.after_seq:
             self._position = Cursor(thread=self.name, after_seq=seq, epoch=self.position.epoch)
         if self._position is not None:
             self._heartbeats.resume()
@@ -221,18 +229,17 @@ class Reader:
         *,
         include_own: bool,
     ) -> WaitMessagesRequest:
+        request = build(WaitMessagesRequest, filter=filter)
+        if not include_own:
+            request.filter.exclude_own = True
         if self._position is None:
-            request = JoinThreadRequest(thread=self.name)
-            joined = await self._calls.call(self._calls.threads.JoinThread, request)
+            join = JoinThreadRequest(thread=self.name)
+            joined = await self._calls.call(self._calls.threads.JoinThread, join)
             self._position = checked_join(joined, self.name).cursor
         self._heartbeats.resume()
         self._settle()
-        wanted = MessageFilter()
-        if filter is not None:
-            wanted.CopyFrom(filter)
-        if not include_own:
-            wanted.exclude_own = True
-        return WaitMessagesRequest(threads=[self._position], filter=wanted)
+        request.threads.append(self._position)
+        return request
 
     def _mind(self, frame: WaitMessagesResponse) -> None:
         """Has the heartbeats fit what the server takes the agent for after `frame`."""

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from bus_client.calls import Calls
 from bus_client.heartbeats import Heartbeats
 from bus_client.posting import Poster
+from bus_client.requests import build, whole
 from bus_client.responses import checked_message, checked_page, checked_thread
 from bus_client.stream import known, wait_frames
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
@@ -21,7 +22,7 @@ from threadbus.v1.message_pb2 import (
     Message,
     MessageFilter,
 )
-from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
+from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 _NOBODY = "none"  # a reserved name: nobody has it, nobody's messages are delivered
 
@@ -73,13 +74,15 @@ class ThreadHandle(Poster):
             newest: The last `limit` of them instead of the first.
             filter: Which messages to return. None = all.
         """
-        request = bus_service_pb2.ListMessagesRequest(
+        request = build(
+            bus_service_pb2.ListMessagesRequest,
             thread=self.name,
             after_seq=after_seq,
             before_seq=before_seq,
             filter=filter,
             newest=newest,
         )
+        limit = whole("limit", limit)
         found: list[Message] = []
         epoch = ""
         while len(found) < limit:
@@ -99,13 +102,13 @@ class ThreadHandle(Poster):
 
     async def message(self, seq: int) -> Message:
         """The message at `seq`, from 1. MessageNotFound if there is none, or not any more."""
-        request = bus_service_pb2.GetMessageRequest(thread=self.name, seq=seq)
+        request = build(bus_service_pb2.GetMessageRequest, thread=self.name, seq=seq)
         response = await self._calls.call(self._calls.bus.GetMessage, request)
         return checked_message(response.message, self.name, seq)
 
     async def refresh(self) -> Thread:
         """The thread as it is now; `info` from then on."""
-        request = thread_service_pb2.GetThreadRequest(thread=self.name)
+        request = build(thread_service_pb2.GetThreadRequest, thread=self.name)
         response = await self._calls.call(self._calls.threads.GetThread, request)
         self.info = checked_thread(response.thread, self.name)
         return self.info
@@ -129,29 +132,28 @@ class ThreadHandle(Poster):
         Raises:
             OutcomeUnknown: The answer was lost.
         """
-        request = thread_service_pb2.UpdateThreadRequest(
+        changes = {"topic": topic, "stage": stage, "labels": labels, "sync_mode": sync_mode}
+        given = {field: value for field, value in changes.items() if value is not None}
+        request = build(
+            thread_service_pb2.UpdateThreadRequest,
             thread=self.name,
-            topic=topic or "",
-            stage=stage or "",
-            labels=labels,
-            sync_mode=sync_mode or SYNC_MODE_UNSPECIFIED,
+            update_mask={"paths": list(given)},
+            **given,
         )
-        given = {"topic": topic, "stage": stage, "labels": labels, "sync_mode": sync_mode}
-        request.update_mask.paths.extend(key for key, value in given.items() if value is not None)
         response = await self._calls.call(self._calls.threads.UpdateThread, request, changes=True)
         self.info = response.thread
         return self.info
 
     async def set_state(self, state: ThreadState.ValueType) -> Thread:
         """Opens, closes or archives the thread. OutcomeUnknown if the answer was lost."""
-        request = thread_service_pb2.SetThreadStateRequest(thread=self.name, state=state)
+        request = build(thread_service_pb2.SetThreadStateRequest, thread=self.name, state=state)
         response = await self._calls.call(self._calls.threads.SetThreadState, request, changes=True)
         self.info = response.thread
         return self.info
 
     async def delete(self) -> None:
         """Deletes the thread and all it holds. OutcomeUnknown if the answer was lost."""
-        request = thread_service_pb2.DeleteThreadRequest(thread=self.name)
+        request = build(thread_service_pb2.DeleteThreadRequest, thread=self.name)
         await self._calls.call(self._calls.threads.DeleteThread, request, changes=True)
 
     async def leave(self) -> None:
@@ -159,13 +161,13 @@ class ThreadHandle(Poster):
 
         Posting, or being mentioned, makes it a participant again; join() lets it begin anew.
         """
-        request = thread_service_pb2.LeaveThreadRequest(thread=self.name)
+        request = build(thread_service_pb2.LeaveThreadRequest, thread=self.name)
         await self._calls.call(self._calls.threads.LeaveThread, request)
         self._heartbeats.forget(self.name)
 
     async def list_participants(self) -> AsyncIterator[Participant]:
         """Who takes part, by name, and what each was handed and has read."""
-        request = thread_service_pb2.ListParticipantsRequest(thread=self.name)
+        request = build(thread_service_pb2.ListParticipantsRequest, thread=self.name)
         async for page in self._calls.pages(self._calls.threads.ListParticipants, request):
             for participant in page.participants:
                 yield participant
@@ -182,7 +184,8 @@ class ThreadHandle(Poster):
         """
         thread = await self.refresh()
         self._heartbeats.resume()
-        request = bus_service_pb2.WaitMessagesRequest(
+        request = build(
+            bus_service_pb2.WaitMessagesRequest,
             threads=[Cursor(thread=self.name, after_seq=thread.head_seq, epoch=thread.epoch)],
             filter=MessageFilter(senders=[_NOBODY]),
             include_participants=True,

@@ -1,0 +1,209 @@
+"""Requests made of what a program hands in, and what to say when that does not fit into one."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from numbers import Real
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from bus_client.errors import InvalidArgument
+
+#: Seconds, 31 years: a longer time is none.
+NO_LIMIT = 1e9
+
+_RANGES = {
+    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_ENUM: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
+}
+
+# FieldDescriptor, value, path; protobuf types what a field may have as if each might lack it.
+_Convert: TypeAlias = Callable[[Any, Any, str], Any]
+M = TypeVar("M", bound=Message)
+
+
+def build(kind: type[M], /, **fields: Any) -> M:
+    """A message with these fields. None leaves out an optional one, a message or a map.
+
+    Messages in it may be given as mappings of their fields.
+
+    Raises:
+        InvalidArgument: The first value that cannot be put into the message, by its path. Stricter
+            than protobuf, which takes bytes for a text, None for "" and a text for a list of texts.
+    """
+    descriptor: Any = kind.DESCRIPTOR
+    return kind(**_fields(descriptor, fields, ""))
+
+
+def seconds(field: str, value: float) -> float:
+    """A time that a program hands in. Infinity, or more than 31 years, is NO_LIMIT.
+
+    Raises:
+        InvalidArgument: It is not a number, or negative.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        refuse(field, f"must be a number of seconds, not {_type(value)}")
+    if value < 0:
+        refuse(field, "must not be negative")
+    if value > NO_LIMIT:
+        return NO_LIMIT  # some are too large for a float
+    if math.isnan(value):
+        refuse(field, "must be a number of seconds, not nan")
+    return float(value)
+
+
+def whole(field: str, value: int, least: int = 0, most: int = 2**63 - 1) -> int:
+    """A whole number that a program hands in. InvalidArgument if it is not, or out of range."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        refuse(field, f"must be a whole number, not {_type(value)}")
+    if not least <= number <= most:
+        refuse(field, f"must be within {least} and {most}")
+    return number
+
+
+def choice(field: str, value: str, choices: Iterable[str]) -> None:
+    """Raises InvalidArgument if the value is none of the choices."""
+    if value not in choices:
+        refuse(field, f"one of {', '.join(choices)}")
+
+
+def text(field: str, value: str) -> str:
+    """A text that a program hands in. InvalidArgument if it is none, or not valid Unicode."""
+    if not isinstance(value, str):
+        refuse(field, f"must be a text, not {_type(value)}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(value[error.start]):04x}"
+            refuse(field, f"has half a character ({half}); mend or remove it")
+    return value
+
+
+def refuse(field: str, description: str) -> NoReturn:
+    """Raises InvalidArgument as if the server had refused the field."""
+    raise InvalidArgument(
+        f"{field}: {description}",
+        code="INVALID_ARGUMENT",
+        reason="VALIDATION_FAILED",
+        field_violations=[(field, description)],
+    )
+
+
+def _fields(descriptor: Descriptor, values: Mapping[Any, Any], path: str) -> dict[str, Any]:
+    found = {}
+    known = _known(descriptor)
+    for name, value in values.items():
+        here = f"{path}.{_visible(name)}" if path else name
+        if name not in known:
+            refuse(here, f"{descriptor.name} has no such field, only {', '.join(known)}")
+        field, optional, convert = known[name]
+        if value is not None or not optional:
+            found[name] = convert(field, value, here)
+    return found
+
+
+@cache
+def _known(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, bool, _Convert]]:
+    """A message's fields by name: whether None leaves it out, and what checks a value."""
+    known: dict[str, tuple[FieldDescriptor, bool, _Convert]] = {}
+    for field in descriptor.fields:
+        kind = field.message_type
+        if kind is not None and kind.GetOptions().map_entry:
+            known[field.name] = field, True, _map
+        elif field.is_repeated:
+            known[field.name] = field, False, _list
+        else:
+            known[field.name] = field, field.has_presence, _CONVERT.get(field.type, _integer)
+    return known
+
+
+def _map(field: Any, value: Any, path: str) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        refuse(path, f"must be a mapping, not {_type(value)}")
+    (of_key, _, convert_key), (of_item, _, convert_item) = _known(field.message_type).values()
+    found = {}
+    for key, item in value.items():
+        here = f'{path}["{_visible(key)}"]'
+        found[convert_key(of_key, key, here)] = convert_item(of_item, item, here)
+    return found
+
+
+def _list(field: Any, value: Any, path: str) -> Sequence[Any]:
+    if isinstance(value, tuple) and not value:
+        return ()  # most are
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        refuse(path, f"must be a list, not {_type(value)}")
+    convert: _Convert = _CONVERT.get(field.type, _integer)
+    items: Iterable[Any] = value
+    return [convert(field, item, f"{path}[{at}]") for at, item in enumerate(items)]
+
+
+def _text(_: Any, value: Any, path: str) -> str:
+    return text(path, value)
+
+
+def _bytes(_: Any, value: Any, path: str) -> bytes:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        refuse(path, f"must be bytes, not {_type(value)}")
+    return bytes(value)
+
+
+def _bool(_: Any, value: Any, path: str) -> bool:
+    if not isinstance(value, bool):
+        refuse(path, f"must be True or False, not {_type(value)}")
+    return value
+
+
+def _enum(field: Any, value: Any, path: str) -> int:
+    if isinstance(value, str) and value in field.enum_type.values_by_name:
+        return int(field.enum_type.values_by_name[value].number)
+    return _integer(field, value, path)
+
+
+def _integer(field: Any, value: Any, path: str) -> int:
+    least, most = _RANGES[field.type]
+    return whole(path, value, least, most)
+
+
+def _message(field: Any, value: Any, path: str) -> Message | dict[str, Any]:
+    kind = field.message_type
+    if isinstance(value, Mapping):
+        return _fields(kind, value, path)
+    if not isinstance(value, Message) or kind != value.DESCRIPTOR:
+        refuse(path, f"must be {_a(kind.name)}, not {_type(value)}")
+    return value
+
+
+_CONVERT: Mapping[int, _Convert] = {
+    FieldDescriptor.TYPE_STRING: _text,
+    FieldDescriptor.TYPE_BYTES: _bytes,
+    FieldDescriptor.TYPE_BOOL: _bool,
+    FieldDescriptor.TYPE_ENUM: _enum,
+    FieldDescriptor.TYPE_MESSAGE: _message,
+}
+
+
+def _visible(name: object) -> str:
+    """A key as part of a path, which has to be printable."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
+def _type(value: object) -> str:
+    return "None" if value is None else type(value).__name__
