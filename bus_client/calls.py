@@ -16,6 +16,7 @@ from bus_client.errors import (
     AgentExists,
     BusError,
     InternalError,
+    InvalidArgument,
     OutcomeUnknown,
     ProtocolError,
     Unauthenticated,
@@ -222,7 +223,11 @@ class Calls:
                 # Tokens are required here: an agent that is registered may repeat it, with its own.
                 response = await self._repeat(method, request, timeout, metadata=_bearer(token))
         except AgentExists as error:
+            await self._identity.refused(error)
             raise self._identity.taken(error) from error
+        except InvalidArgument as error:
+            await self._identity.refused(error)
+            raise
         if response.agent.name != self._identity.agent:
             raise ProtocolError(
                 f"The server registered {response.agent.name!r}, not {self._identity.agent!r}."

@@ -50,7 +50,9 @@ class BusClient(Agents):
         timeout: Seconds that a call may take, with repetitions. Waiting has limits of its own.
             Here and wherever else seconds are given: infinity, or more than 31 years, is no limit;
             what is negative or not a number is refused with InvalidArgument.
-        credentials: Another credentials file than `credentials.json` in the user's data directory.
+        credentials: Another credentials file than the one that THREADBUS_CREDENTIALS names, or
+            `credentials.json` in the user's data directory. Looked for only when `agent` is given
+            without a `token`. One of the user's own that others can read is refused.
         heartbeats: Tell the server by itself, as often as it wants, that the agent is alive; False
             for tools that come and go. What was read is told anyhow, and heartbeat() can be called.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Self
@@ -9,7 +10,6 @@ from typing import Self
 from bus_client.address import whole_address
 from bus_client.calls import Calls
 from bus_client.connections import Connections
-from bus_client.credentials import default_path
 from bus_client.forks import forked, refuse_fork
 from bus_client.heartbeats import Heartbeats
 from bus_client.identity import Identity
@@ -44,7 +44,7 @@ class Connection:
         display_name: str = "",
         description: str = "",
         timeout: float = 30.0,
-        credentials: Path | None = None,
+        credentials: str | os.PathLike[str] | None = None,
         heartbeats: bool = True,
     ) -> None:
         self._timeout = seconds("timeout", timeout)
@@ -55,7 +55,7 @@ class Connection:
             kind=kind,
             display_name=display_name,
             description=description,
-            credentials=credentials or default_path(),
+            credentials=_path(credentials),
         )
         self._timed = heartbeats
         self._agent = agent or ANONYMOUS
@@ -75,6 +75,7 @@ class Connection:
             Unreachable: No server answered within `timeout`.
             AgentExists: The agent's name belongs to another token.
             Unauthenticated: The token is unknown, or belongs to another agent.
+            CredentialsError: The agent's token cannot be read or kept in the credentials file.
             RuntimeError: The process was forked from one in which a client had connected: gRPC
                 cannot be forked. Start it with the method `spawn`.
         """
@@ -170,3 +171,12 @@ def _token(token: str | None) -> str | None:
     if token is not None and not re.fullmatch("[!-~]+", text("token", token)):
         refuse("token", "must be printable ASCII without blanks")  # it goes into a header
     return token
+
+
+def _path(credentials: str | os.PathLike[str] | None) -> Path | None:
+    if credentials is None:
+        return None
+    try:
+        return Path(credentials)
+    except TypeError:
+        refuse("credentials", f"must be a path, not {type(credentials).__name__}")

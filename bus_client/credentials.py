@@ -2,51 +2,107 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import secrets
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 
+from bus_client.errors import CredentialsError
+
+_PATIENCE = 10.0  # seconds to wait for another process that has the file locked
+_LOOK = 0.05  # seconds between two looks whether it still has
+
+#: The lock that this process waits for at this moment; see awaited().
+_awaited: Path | None = None
+
 
 def default_path() -> Path:
-    """`credentials.json` in the user's data directory (XDG_DATA_HOME counts)."""
-    return platformdirs.user_data_path("threadbus") / "credentials.json"
+    """THREADBUS_CREDENTIALS, else `credentials.json` in the user's data directory.
+
+    Raises:
+        CredentialsError: HOME and XDG_DATA_HOME do not tell where that is.
+    """
+    if named := os.environ.get("THREADBUS_CREDENTIALS"):
+        return Path(named)
+    variable = "XDG_DATA_HOME" if os.environ.get("XDG_DATA_HOME") else "HOME"
+    folder = os.environ.get(variable)
+    if folder is not None and not Path(folder).is_absolute():
+        raise CredentialsError(
+            f"There is no telling where the agent's token is kept: {variable} is {folder!r}, "
+            "which is not an absolute path."
+        )
+    with suppress(RuntimeError):
+        path = platformdirs.user_data_path("threadbus") / "credentials.json"
+        if path.is_absolute():
+            return path
+    raise CredentialsError(
+        "There is no place to keep the agent's token: neither HOME nor XDG_DATA_HOME is set."
+    )
 
 
 def agent_token(path: Path, server: str, agent: str) -> str:
     """The token kept for `agent` at `server`; a new one, already saved, when there is none.
 
-    Safe for several processes at once: they get the same token. It blocks for a few file writes.
+    Safe for several processes at once: they get the same token. It blocks for a few file writes,
+    and for up to 10 s while another process has the file locked.
+
+    Raises:
+        CredentialsError: The file cannot be read or written, or is not safe.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path.with_name(f"{path.name}.lock")):
-        tokens = _load(path)
-        token = tokens.get(server, {}).get(agent)
-        if token is None:
-            token = new_token()
-            tokens.setdefault(server, {})[agent] = token
-            _save(path, tokens)
-    return token
+    return obtain_token(path, server, agent)[0]
+
+
+def obtain_token(path: Path, server: str, agent: str) -> tuple[str, bool]:
+    """As agent_token(); and whether the token was made by this call."""
+    kept = kept_token(path, server, agent)  # nothing need be writable for that
+    if kept is not None:
+        return kept, False
+    with _open(path) as file:
+        token = file.tokens.get(server, {}).get(agent)
+        if token is not None:
+            return token, False
+        token = new_token()
+        file.tokens.setdefault(server, {})[agent] = token
+        file.save()
+    return token, True
 
 
 def keep_token(path: Path, server: str, agent: str, token: str) -> None:
     """Keeps `token` for `agent` at `server` in place of the one before. It blocks as above."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path.with_name(f"{path.name}.lock")):
-        tokens = _load(path)
-        tokens.setdefault(server, {})[agent] = token
-        _save(path, tokens)
+    with _open(path) as file:
+        file.tokens.setdefault(server, {})[agent] = token
+        file.save()
+
+
+def forget_token(path: Path, server: str, agent: str, token: str) -> None:
+    """Forgets the token kept for `agent` at `server` if it is this one. It blocks as above."""
+    with _open(path) as file:
+        kept = file.tokens.get(server, {})
+        if kept.get(agent) != token:
+            return
+        del kept[agent]
+        if not kept:
+            del file.tokens[server]
+        file.save()
 
 
 def kept_token(path: Path, server: str, agent: str) -> str | None:
-    """The token kept for `agent` at `server`, if there is one. ValueError if the file is broken."""
-    return _load(path).get(server, {}).get(agent)
+    """The token kept for `agent` at `server`, if there is one. Makes and locks nothing.
+
+    Raises:
+        CredentialsError: The file cannot be read, or is not safe.
+    """
+    with _told(path):
+        return _load(_real(path)).get(server, {}).get(agent)
 
 
 def new_token() -> str:
@@ -54,38 +110,127 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def awaited() -> Path | None:
+    """The lock that this process waits for at this moment, as another one holds it."""
+    return _awaited
+
+
+class _File:
+    """The credentials file, locked. Its tokens may be changed, and then saved."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.tokens = _load(path)
+
+    def save(self) -> None:
+        """Replaces the file, so that whoever reads it meanwhile has the old one or the new one."""
+        path = self._path
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(self.tokens, file, indent=2, sort_keys=True)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(name).unlink()
+            raise
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the rename, too, has to outlive a crash
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_File]:
+    with _told(path):
+        path = _real(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(path.with_name(f"{path.name}.lock")):
+            yield _File(path)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Says of which file it is that something went wrong with it."""
+    try:
+        yield
+    except OSError as error:
+        raise CredentialsError(
+            f"The agent's token cannot be kept in {path}: {error.strerror or error}."
+        ) from error
+    except ValueError as error:  # a NUL in the path
+        raise CredentialsError(f"{str(path)!r} is not a path: {error}.") from None
+
+
+def _real(path: Path) -> Path:
+    """Where the file is that a symbolic link names, as those of dotfile managers do."""
+    if path.is_symlink() and os.geteuid() not in (path.lstat().st_uid, 0):
+        raise CredentialsError(f"{path} is a symbolic link that another user made. Remove it.")
+    try:
+        return path.resolve()
+    except RuntimeError:  # an OSError from Python 3.13 on
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    global _awaited
     # A file of its own: a lock on the credentials themselves would be lost when they are replaced.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise CredentialsError(
+                        f"Another process has held {path} locked for {_PATIENCE:g} s."
+                    ) from None
+            _awaited = path
+            time.sleep(_LOOK)
+        _awaited = None
         yield
     finally:
+        _awaited = None
         os.close(descriptor)
 
 
 def _load(path: Path) -> dict[str, dict[str, str]]:
     try:
-        tokens = json.loads(path.read_text(encoding="utf-8"))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # nor wait at a FIFO
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}). Mend it, or move it away.") from error
-    if not isinstance(tokens, dict) or not all(isinstance(kept, dict) for kept in tokens.values()):
-        raise ValueError(f"{path} is not server → agent → token. Mend it, or move it away.")
+    with os.fdopen(descriptor, "rb") as file:
+        _check_status(path, os.fstat(descriptor))
+        content = file.read()
+    try:
+        tokens = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise CredentialsError(f"{path} is not JSON ({why}). Mend it, or move it away.") from error
+    if not isinstance(tokens, dict) or not all(
+        isinstance(kept, dict) and all(isinstance(token, str) for token in kept.values())
+        for kept in tokens.values()
+    ):
+        raise CredentialsError(f"{path} is not server → agent → token. Mend it, or move it away.")
     return tokens
 
 
-def _save(path: Path, tokens: dict[str, dict[str, str]]) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(tokens, file, indent=2, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the rename, too, has to outlive a crash
-    finally:
-        os.close(directory)
+def _check_status(path: Path, status: os.stat_result) -> None:
+    """Refuses a file that others can read or have made, as ssh does with its keys."""
+    user, mode = os.geteuid(), stat.S_IMODE(status.st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        raise CredentialsError(f"{path} is not a regular file.")
+    if user not in (status.st_uid, 0) and status.st_uid != 0:
+        raise CredentialsError(f"{path} belongs to another user. Move it away.")
+    # The mode of what is root's, such as a secret that is mounted, its readers cannot change.
+    if status.st_uid == user and mode & 0o077:
+        raise CredentialsError(
+            f"Others may read or write the tokens in {path} (mode {mode:04o}): chmod 600 {path}"
+        )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from threadbus.v1.message_pb2 import Cursor
+if TYPE_CHECKING:
+    from threadbus.v1.message_pb2 import Cursor
 
 
 class BusError(Exception):
@@ -59,6 +60,18 @@ class InvalidArgument(BusError):
     """A field of the request is missing or wrong; `field_violations` says which."""
 
     hint = "Correct the named fields."
+
+
+class CredentialsError(BusError):
+    """The file with the agents' tokens cannot be found, read or written, or is not safe."""
+
+    hint = (
+        "Name a file of your own: credentials=, or THREADBUS_CREDENTIALS, XDG_DATA_HOME or HOME "
+        "in the environment; or pass token=."
+    )
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="FAILED_PRECONDITION")
 
 
 class MessageTooLarge(BusError):

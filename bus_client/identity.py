@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bus_client import credentials as stored
-from bus_client.errors import AgentExists, Unauthenticated
+from bus_client.errors import (
+    AgentExists,
+    BusError,
+    CredentialsError,
+    InvalidArgument,
+    Unauthenticated,
+)
 from bus_client.requests import build
 from threadbus.v1.agent_pb2 import AgentKind
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
@@ -22,7 +29,7 @@ class Identity:
         agent: The name. With a token it is only checked.
         token: A token that was given out. Without one, the credentials file has the agent's.
         kind, display_name, description: What to register the agent with.
-        credentials: The credentials file.
+        credentials: The credentials file. None: where credentials.default_path() says.
     """
 
     server: str
@@ -31,27 +38,55 @@ class Identity:
     kind: AgentKind.ValueType
     display_name: str
     description: str
-    credentials: Path
+    credentials: Path | None
+    _made: str | None = None
+
+    @property
+    def file(self) -> Path:
+        """The credentials file. CredentialsError if it has no place."""
+        return self.credentials or stored.default_path()
 
     async def own_token(self) -> str | None:
         """The agent's token in the credentials file. None if it is not kept there.
 
         It is saved before the server hears of it: a lost answer cannot lose the name.
+
+        Raises:
+            CredentialsError: It can neither be read nor kept there.
+            InvalidArgument: The agent could not be registered with it.
         """
         if self.agent is None or self.token is not None:
             return None
-        return await asyncio.to_thread(
-            stored.agent_token, self.credentials, self.server, self.agent
+        self.registration("")  # else a token would be made for nothing
+        token, made = await asyncio.to_thread(
+            stored.obtain_token, self.file, self.server, self.agent
         )
+        self._made = token if made else None
+        return token
+
+    async def refused(self, error: BusError) -> None:
+        """The server did not register the agent: forgets a token that was made for it just now.
+
+        Only if no server can have taken it: the name is another's, or no name at all. A token that
+        was there before may be right for the store that was here before.
+        """
+        names = [field for field, _ in error.field_violations]
+        if self._made is None or self.agent is None:
+            return
+        if isinstance(error, AgentExists) or (
+            isinstance(error, InvalidArgument) and names == ["agent"]
+        ):
+            with suppress(CredentialsError):
+                await asyncio.to_thread(
+                    stored.forget_token, self.file, self.server, self.agent, self._made
+                )
 
     async def change_token(self, token: str) -> None:
         """Takes the new token for the agent's from now on, and keeps it where the old one was."""
         if self.token is not None:
             self.token = token
         elif self.agent is not None:
-            await asyncio.to_thread(
-                stored.keep_token, self.credentials, self.server, self.agent, token
-            )
+            await asyncio.to_thread(stored.keep_token, self.file, self.server, self.agent, token)
 
     def registration(self, token: str) -> RegisterAgentRequest:
         """The request that registers the agent, or finds it registered."""
@@ -68,7 +103,7 @@ class Identity:
         """What to say when the server has given the name to another token."""
         return AgentExists(
             f"At {self.server} the name {self.agent!r} belongs to another token than the one in "
-            f"{self.credentials}. Pass the token it was registered with, or take another "
+            f"{self.file}. Pass the token it was registered with, or take another "
             "name. (Tokens are kept by address: `localhost` and `127.0.0.1` are two.)",
             code=error.code,
             reason=error.reason,

@@ -1,5 +1,6 @@
 """`threadbus register`, `threadbus agents`, and the tokens kept for them."""
 
+import fcntl
 import json
 import stat
 from pathlib import Path
@@ -101,6 +102,7 @@ def test_the_token_of_another_agent_is_denied(shell: Shell, name: str) -> None:
 def test_a_broken_credentials_file_is_told_without_a_traceback(shell: Shell, name: str) -> None:
     _credentials(shell).parent.mkdir(parents=True)
     _credentials(shell).write_text("{")
+    _credentials(shell).chmod(0o600)
     done = shell.run("register", name)
     assert done.code == 1
     assert "credentials.json" in done.err
@@ -119,3 +121,59 @@ def test_where_tokens_are_required_an_operator_registers(
     assert shell.run("register", "coder", env=token).code == 0
     assert shell.ok("post", "design", "hello", "--as", "coder").out == "design #1\n"
     assert shell.ok("register", "coder").out == "coder\n"
+
+
+def test_a_refused_registration_leaves_no_token(shell: Shell, name: str, tmp_path: Path) -> None:
+    shell.ok("register", name)
+    kept = _credentials(shell).read_text("utf-8")
+    other = Shell(shell.server, tmp_path / "other")
+    assert other.run("register", name).code == 5
+    assert json.loads(_credentials(other).read_text("utf-8")) == {}
+    assert _credentials(shell).read_text("utf-8") == kept
+
+
+def test_an_operators_refused_registration_leaves_no_token(
+    server: ServerProcess, shell: Shell, name: str, tmp_path: Path
+) -> None:
+    shell.ok("register", name)
+    other = Shell(shell.server, tmp_path / "other")
+    done = other.run("register", name, env={"THREADBUS_TOKEN": operator(server).token})
+    assert done.code == 5
+    assert json.loads(_credentials(other).read_text("utf-8")) == {}
+
+
+def test_the_environment_names_the_file_with_the_tokens(
+    shell: Shell, name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens.json"
+    environment = {"THREADBUS_CREDENTIALS": str(file), "XDG_DATA_HOME": "relative"}
+    assert shell.run("register", name, env=environment).code == 0
+    assert name in json.loads(file.read_text("utf-8"))[shell.server]
+    assert shell.run("agents", "goodbye", "--as", name, env=environment).code == 0
+
+
+@pytest.mark.parametrize("environment", [{"XDG_DATA_HOME": "elsewhere"}, {"HOME": ""}], ids=str)
+def test_without_a_place_for_tokens_what_to_set_is_told(
+    shell: Shell, name: str, environment: dict[str, str]
+) -> None:
+    environment = {"XDG_DATA_HOME": ""} | environment
+    done = shell.run("post", name, "hello", "--as", name, env=environment)
+    assert (done.code, len(done.err.splitlines())) == (1, 2)
+    assert "not an absolute path" in done.err
+    for variable in ("THREADBUS_TOKEN", "THREADBUS_CREDENTIALS", "XDG_DATA_HOME", "HOME"):
+        assert variable in done.err.splitlines()[1]
+    assert shell.run("post", name, "hello", env=environment).code == 0  # nobody's needs none
+    checks = shell.run("doctor", "--json", env=environment).json["checks"]
+    assert {"warning"} == {one["status"] for one in checks if one["name"] == "credentials"}
+
+
+def test_a_lock_that_is_waited_for_is_told(shell: Shell, name: str) -> None:
+    folder = _credentials(shell).parent
+    folder.mkdir(parents=True)
+    with (folder / "credentials.json.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with shell.start("register", name) as running:
+            assert running.stderr is not None
+            assert "credentials.json.lock, which another process" in running.stderr.readline()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert running.communicate(timeout=20) == (f"{name}\n", "")

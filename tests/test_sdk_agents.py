@@ -11,6 +11,7 @@ from bus_client import (
     AccessDenied,
     Agent,
     BusClient,
+    CredentialsError,
     InternalError,
     Presence,
     SyncMode,
@@ -306,7 +307,7 @@ async def test_a_new_token_that_cannot_be_kept_is_used_all_the_same(tmp_path: Pa
     async with scripted() as script, agent(script, tmp_path) as bus:
         (tmp_path / "credentials.json").write_text("{", "utf-8")
         script.answer("RotateToken", RotateTokenResponse(token=NEW_TOKEN))
-        with pytest.raises(ValueError, match="not JSON"):
+        with pytest.raises(CredentialsError, match="not JSON"):
             await bus.rotate_token()
         await bus.join(THREAD)
         assert script.tokens(JoinThreadRequest) == [NEW_TOKEN]

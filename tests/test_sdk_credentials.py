@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from bus_client import BusClient, Unauthenticated, Unreachable
+from bus_client import BusClient, CredentialsError, Unauthenticated, Unreachable
 from tests.agent_process import agent_process
 from tests.callers import operator
 from tests.serving import AgentStub, ServerProcess
@@ -82,19 +82,25 @@ async def test_what_others_wrote_into_the_file_stays(
 ) -> None:
     credentials.parent.mkdir()
     credentials.write_text('{"elsewhere:1": {"someone": "their-token"}}', "utf-8")
+    credentials.chmod(0o600)
     async with BusClient(server.address, agent=name, credentials=credentials):
         pass
     assert kept(credentials)["elsewhere:1"] == {"someone": "their-token"}
     assert credentials.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '"text"', '{"127.0.0.1:1": []}', "\0"])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '"text"', '{"127.0.0.1:1": []}', '{"127.0.0.1:1": {"a": 5}}', "\0", "[" * 99_999],
+    ids=lambda content: content[:40],
+)
 async def test_a_file_that_is_none_of_ours_is_left_alone_and_named(
     server: ServerProcess, credentials: Path, name: str, content: str
 ) -> None:
     credentials.parent.mkdir()
     credentials.write_text(content.replace("127.0.0.1:1", server.address), "utf-8")
-    with pytest.raises(ValueError, match=str(credentials)):
+    credentials.chmod(0o600)
+    with pytest.raises(CredentialsError, match=str(credentials)):
         await BusClient(server.address, agent=name, credentials=credentials).connect()
     assert credentials.read_text("utf-8") == content.replace("127.0.0.1:1", server.address)
 

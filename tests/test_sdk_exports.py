@@ -14,6 +14,7 @@ EXCEPTIONS = {
     "AgentNotFound",
     "AlreadyExists",
     "BusError",
+    "CredentialsError",
     "CursorInvalid",
     "CursorLost",
     "Draining",

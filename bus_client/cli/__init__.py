@@ -82,11 +82,12 @@ def _threadbus() -> None:
 
     \b
     Environment:
-      THREADBUS_SERVER   the server, HOST:PORT or unix:PATH (127.0.0.1:7420)
-      THREADBUS_AGENT    who you are; --as
-      THREADBUS_TOKEN    your token, instead of the one that is kept for you
-      THREADBUS_THREAD   the thread, where none is named
-      NO_COLOR           any value: no colours
+      THREADBUS_SERVER       the server, HOST, HOST:PORT or unix:PATH (127.0.0.1:7420)
+      THREADBUS_AGENT        who you are; --as
+      THREADBUS_TOKEN        your token, instead of the one that is kept for you
+      THREADBUS_CREDENTIALS  the file your tokens are kept in
+      THREADBUS_THREAD       the thread, where none is named
+      NO_COLOR               any value: no colours
 
     \b
     Exit codes:

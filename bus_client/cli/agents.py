@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,9 @@ from bus_client.cli.people import agent_lines
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import safe
 from bus_client.cli.transcript import aligned, clock
+
+if TYPE_CHECKING:
+    from bus_client import Agent, BusClient
 
 
 @click.command()
@@ -38,9 +42,10 @@ async def register(
 ) -> None:
     """Register an agent, or find it registered; prints its name.
 
-    Its token is kept in your data directory (threadbus/credentials.json) and used wherever you
-    say --as NAME. The options count when it is first registered. Where tokens are required, an
-    operator registers: THREADBUS_TOKEN or --token-file.
+    Its token is kept in your data directory (threadbus/credentials.json), or in the file that
+    THREADBUS_CREDENTIALS names, and used wherever you say --as NAME. The options count when it is
+    first registered. Where tokens are required, an operator registers: THREADBUS_TOKEN or
+    --token-file.
 
     \b
     Example:
@@ -54,23 +59,33 @@ async def register(
     }
     if session.token is None:
         async with dataclasses.replace(session, agent=name).connect(**what) as bus:
-            agent, token = await bus.get_agent(), _kept_token(session, name)
+            agent = await bus.get_agent()
+            token = await asyncio.to_thread(
+                credentials.agent_token, credentials.default_path(), bus.server, name
+            )
     else:
         async with session.connect() as bus:
             if bus.agent == name:
                 agent, token = await bus.get_agent(), session.token
             else:
-                agent, token = await bus.register_agent(
-                    name, token=_kept_token(session, name), **what
-                )
+                agent, token = await _register_other(bus, name, what)
     shown = document(agent, whole=True)
     if show_token:
         shown["token"] = token
     session.out.show(shown, [name, token] if show_token else [name])
 
 
-def _kept_token(session: Session, name: str) -> str:
-    return credentials.agent_token(credentials.default_path(), session.server, name)
+async def _register_other(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
+    """Registers an agent with the token kept for it here, or with a new one that is kept then."""
+    path = credentials.default_path()
+    kept = path, bus.server, name
+    token, made = await asyncio.to_thread(credentials.obtain_token, *kept)
+    try:
+        return await bus.register_agent(name, token=token, **what)
+    except bus_client.AgentExists:
+        if made:  # no server took it
+            await asyncio.to_thread(credentials.forget_token, *kept, token)
+        raise
 
 
 _PRESENCES = ["waiting", "working", "idle", "awaiting-human", "lapsed", "offline"]

@@ -18,6 +18,11 @@ FAILED, USAGE, NOTHING_NEW, UNREACHABLE, CONFLICT, DENIED = range(1, 7)
 _MEANINGS: dict[str, tuple[int, str]] = {
     "BusError": (FAILED, ""),
     "InvalidArgument": (USAGE, ""),
+    "CredentialsError": (
+        FAILED,
+        "Set THREADBUS_TOKEN to a token; or THREADBUS_CREDENTIALS, XDG_DATA_HOME or HOME to where "
+        "your tokens can be kept.",
+    ),
     "MessageTooLarge": (DENIED, "Shorten it, or put it where others can fetch it."),
     "Unauthenticated": (DENIED, "Pass the right token: THREADBUS_TOKEN or --token-file."),
     "TokenExpired": (DENIED, "Get a new one from the server's operator."),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bus_client import credentials
 from bus_client.cli.checks import Check
+from bus_client.errors import CredentialsError
 
 _OPEN_FILES = 4_096
 
@@ -15,9 +16,8 @@ _OPEN_FILES = 4_096
 def machine_checks() -> Iterator[Check]:
     """Looks at what counts for a server and for agents that are started from here."""
     yield _open_files()
-    kept = credentials.default_path()
-    if kept.exists():
-        yield _credentials(kept)
+    if check := _credentials():
+        yield check
 
 
 def others_may_read(path: Path) -> bool:
@@ -42,12 +42,19 @@ def _open_files() -> Check:
     )
 
 
-def _credentials(path: Path) -> Check:
-    if others_may_read(path):
-        return Check(
-            "credentials",
-            "failure",
-            f"others may read the tokens in {path}",
-            f"chmod 600 {path}",
-        )
+def _credentials() -> Check | None:
+    """The user's tokens, if any are kept."""
+    try:
+        path = credentials.default_path()
+    except CredentialsError as error:
+        return Check("credentials", "warning", error.message, "Set it, or THREADBUS_CREDENTIALS.")
+    try:
+        if not path.exists():
+            return None
+        if others_may_read(path):
+            finding = f"others may read the tokens in {path}"
+            return Check("credentials", "failure", finding, f"chmod 600 {path}")
+        credentials.kept_token(path, "", "")
+    except (CredentialsError, OSError) as error:
+        return Check("credentials", "failure", str(error), "Mend it, or move it away.")
     return Check("credentials", "ok", f"{path} is readable by its owner only")

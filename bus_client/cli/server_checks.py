@@ -129,10 +129,10 @@ async def _identity(
     """Who the caller is; and its connection, if it has a token that works."""
     token = session.token
     if token is None and session.agent is not None:
-        path = credentials.default_path()
         try:
+            path = credentials.default_path()
             token = credentials.kept_token(path, session.server, session.agent)
-        except (OSError, ValueError) as error:
+        except bus_client.CredentialsError as error:
             return Check("identity", "failure", str(error), "Mend it, or move it away."), None
         if token is None:
             finding = f"no token is kept here for {session.agent} at {session.server}"

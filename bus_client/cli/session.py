@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import bus_client
+from bus_client import credentials
 from bus_client.cli import failures
 from bus_client.cli.options import CALL_TIMEOUT, connection_options
 from bus_client.cli.output import Output, discard_stdout
@@ -48,8 +49,6 @@ class Session:
         patience = asyncio.get_running_loop().call_later(1.0, self._note_silence)
         try:
             await client.connect()
-        except ValueError as error:  # the credentials file is not what it should be
-            raise click.ClickException(str(error)) from None
         finally:
             patience.cancel()
         try:
@@ -58,6 +57,9 @@ class Session:
             await client.close()
 
     def _note_silence(self) -> None:
+        if lock := credentials.awaited():
+            self.out.note(f"Waiting for {lock}, which another process has locked.")
+            return
         self.out.note(
             f"{self.server} does not answer yet; trying for {self.timeout:g} s. "
             "(threadbus serve starts a server.)"

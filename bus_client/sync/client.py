@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Literal, Self
 
 from bus_client.client import BusClient as AsyncBusClient
@@ -42,7 +42,7 @@ class BusClient:
         display_name: str = "",
         description: str = "",
         timeout: float = 30.0,
-        credentials: Path | None = None,
+        credentials: str | os.PathLike[str] | None = None,
         heartbeats: bool = True,
     ) -> None:
         self._client = AsyncBusClient(
