@@ -21,12 +21,20 @@ _DEFAULTS = Settings()
 LOST = 7
 
 
-class _Seconds(click.FloatRange):
-    """A finite number of seconds."""
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
-    name = "seconds"
+
+class _Seconds(click.FloatRange):
+    """A finite number of seconds, or a time with its unit, such as 10m."""
+
+    name = "time"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, str) and value[-1:] in _UNITS:
+            try:
+                value = float(value[:-1]) * _UNITS[value[-1]]
+            except ValueError:
+                self.fail(f"{value!r} is not a time, such as 90, 10m or 36h.", param, ctx)
         seconds = super().convert(value, param, ctx)
         if not math.isfinite(seconds):
             self.fail(f"{value} is no number of seconds.", param, ctx)

@@ -136,7 +136,9 @@ def test_a_closed_stdout_is_told(shell: Shell) -> None:
     assert shell.script("threadbus thread list >&-; echo $?") == "1\n"
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:7420", "127.0.0.1", ":", "unix:"])
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:7420", "127.0.0.1:99999", "a:b", ":", "unix:", ""]
+)
 def test_what_is_no_address_is_wrong_usage(shell: Shell, address: str) -> None:
     done = shell.run("agents", "--server", address)
     assert done.code == 2

@@ -78,7 +78,8 @@ def _threadbus() -> None:
         my-model <<<"$news" | threadbus post design - --as reviewer
       done
 
-    `threadbus VERB --help` has an example of each. Data goes to stdout, all else to stderr.
+    `threadbus VERB --help` has an example of each. Data goes to stdout, all else to stderr. A TIME
+    is in seconds, or has a unit: 90, 10m, 36h, 30d.
 
     \b
     Environment:

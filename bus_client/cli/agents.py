@@ -12,7 +12,13 @@ import click
 import bus_client
 from bus_client import credentials
 from bus_client.cli.documents import document
-from bus_client.cli.options import as_option, seconds_option, timeout_option, yes_option
+from bus_client.cli.options import (
+    agent_argument,
+    as_option,
+    seconds_option,
+    timeout_option,
+    yes_option,
+)
 from bus_client.cli.people import agent_lines
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import safe
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", envvar="THREADBUS_AGENT")
+@agent_argument
 @click.option("--human", is_flag=True, help="A person, not a program.")
 @click.option(
     "--display-name", metavar="TEXT", default="", show_default=False, help="A name for people."

@@ -14,7 +14,7 @@ from bus_client import credentials
 from bus_client.cli.bench_replay import replay
 from bus_client.cli.bench_runs import Bench, Load, fan_out, post, wake
 from bus_client.cli.failures import FAILED
-from bus_client.cli.options import as_option, timeout_option
+from bus_client.cli.options import Duration, as_option, timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server
 
@@ -43,8 +43,8 @@ def _parse_names(_: click.Context, __: click.Parameter, names: str) -> Sequence[
 )
 @click.option(
     "--seconds",
-    metavar="SECONDS",
-    type=click.FloatRange(0.01, 3_600),
+    metavar="TIME",
+    type=Duration(0.01, 3_600),
     default=3.0,
     help="How long each of them posts.",
 )

@@ -13,7 +13,7 @@ from bus_client.cli.checks import Check
 from bus_client.cli.failures import FAILED, UNREACHABLE
 from bus_client.cli.file_checks import file_checks, integrity_check
 from bus_client.cli.machine_checks import machine_checks
-from bus_client.cli.options import seconds_option
+from bus_client.cli.options import check_agent, seconds_option
 from bus_client.cli.server_checks import server_checks
 from bus_client.cli.session import Session, on_server
 
@@ -39,6 +39,7 @@ _DEFAULT_DB = Path("threadbus.db")
     metavar="NAME",
     envvar="THREADBUS_AGENT",
     show_envvar=True,
+    callback=check_agent,
     help="Check the token that is kept for NAME, too.",
 )
 @on_server

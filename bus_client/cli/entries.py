@@ -6,12 +6,14 @@ import codecs
 import json
 import os
 import re
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import bus_client
+from bus_client.cli.names import AGENT, AGENT_RULE, RESERVED, such_as
 
 if TYPE_CHECKING:
     from bus_client import Message
@@ -19,11 +21,8 @@ if TYPE_CHECKING:
 #: Bytes: more than the largest message takes, with every character of it escaped.
 _LONGEST_LINE = 32 * 1024 * 1024
 
-# The contract's rules for names.
+# The contract's rule.
 _THREAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_AGENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-# Nobody can be posted for under these; an operator's own messages it posts as itself.
-_RESERVED = ("anonymous", "system", "me", "all", "everyone", "here", "none")
 
 # What a line may have besides thread, sender and content. `seq` and `kind` say what it was.
 _DETAILS = (
@@ -187,12 +186,11 @@ def _entry(line: bytes) -> Message:
             f'"thread" is {thread!r}: names have 1–128 of A-Z a-z 0-9 . _ -, first a letter or '
             "digit; rename it"
         )
-    if not _AGENT.fullmatch(sender):
+    if not AGENT.fullmatch(sender):
         raise ValueError(
-            f'"sender" is {sender!r}: names have 1–63 of a-z 0-9 . _ -, first a letter or digit; '
-            f"rename it{_such_as(sender)}"
+            f'"sender" is {sender!r}: names have {AGENT_RULE}; rename it{such_as(sender)}'
         )
-    if sender in _RESERVED:
+    if sender in RESERVED:
         raise ValueError(f'"sender" is {sender}, which nobody can be posted for; rename it')
     if not content and not found.get("attachments"):
         raise ValueError('"content" is empty: it must not be, unless there are "attachments"')
@@ -216,6 +214,9 @@ def _object(line: bytes) -> dict[str, Any]:
         raise ValueError(f"it is not JSON ({why}); it should be like {_EXAMPLE}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError:  # Python reads no number of more digits
+        most = f"{sys.get_int_max_str_digits():,}"
+        raise ValueError(f"it has a number of more than {most} digits") from None
     if not isinstance(found, dict):
         raise ValueError(f"it is no JSON object; it should be like {_EXAMPLE}")  # noqa: TRY004
     return found
@@ -236,8 +237,3 @@ def _text(found: dict[str, Any], name: str, *, needed: bool = True) -> str:
         half = f"\\u{ord(value[error.start]):04x}"
         raise ValueError(f'"{name}" has half a character ({half}); mend or remove it') from None
     return value
-
-
-def _such_as(sender: str) -> str:
-    name = re.sub("[^a-z0-9._-]+", "-", sender.lower()).strip("._-")[:63]
-    return f", such as {name}" if _AGENT.fullmatch(name) and name not in _RESERVED else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,11 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
+from bus_client.address import whole_address
+from bus_client.cli.names import AGENT, AGENT_RULE, such_as
 from bus_client.cli.text import safe
 
 F = TypeVar("F", bound=Callable[..., Any])
 CALL_TIMEOUT = 10.0  # seconds
 _YEAR = 366 * 86_400
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def _check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | None:
@@ -37,22 +39,47 @@ def seq_option(*names: str, help: str, default: int | None = None) -> Callable[[
 
 
 def _check_address(_: click.Context, __: click.Parameter, address: str) -> str:
-    if not re.fullmatch(r"unix:.+|[^/]+:\d{1,5}", address):
-        raise click.BadParameter(f"{address} is neither HOST:PORT nor unix:PATH.")
-    return address
+    try:
+        return whole_address(address)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
 
 
-def _check_seconds(_: click.Context, __: click.Parameter, seconds: float) -> float:
-    if not 0 <= seconds <= _YEAR:  # nan is not, either
-        raise click.BadParameter(f"{seconds} is not within 0 and a year.")
-    return seconds
+class Duration(click.ParamType[float]):
+    """A time: in seconds, or with its unit, such as 5s, 10m, 36h, 30d; its value is in seconds."""
+
+    name = "time"
+
+    def __init__(self, least: float = 0.0, most: float = _YEAR) -> None:
+        self._least = least
+        self._most = most
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number, unit = str(value).strip(), 1
+        if number[-1:] in _UNITS:
+            number, unit = number[:-1], _UNITS[number[-1]]
+        try:
+            seconds = float(number) * unit
+        except ValueError:
+            self.fail(f"{value!r} is not a time, such as 90, 10m, 36h or 30d.", param, ctx)
+        if not self._least <= seconds <= self._most:  # nan is not, either
+            most = "a year" if self._most == _YEAR else f"{self._most:,g} s"
+            self.fail(f"{value} is not within {self._least:g} and {most}.", param, ctx)
+        return seconds
 
 
 def seconds_option(*names: str, help: str, default: float) -> Callable[[F], F]:
-    """An option that takes a time in seconds."""
-    return click.option(
-        *names, metavar="SECONDS", type=float, callback=_check_seconds, default=default, help=help
-    )
+    """An option that takes a time; its value is in seconds."""
+    return click.option(*names, metavar="TIME", type=Duration(), default=default, help=help)
+
+
+def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    """A callback for what takes an agent's name; a capital is told before anything is sent."""
+    if name is not None and not AGENT.fullmatch(name):
+        raise click.BadParameter(f"{name!r} is not a name: {AGENT_RULE}{such_as(name)}.")
+    return name
 
 
 def yes_option(question: str) -> Callable[[F], F]:
@@ -81,6 +108,7 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON; errors too, on stderr."
 )
 thread_argument = click.argument("thread", envvar="THREADBUS_THREAD")
+agent_argument = click.argument("name", envvar="THREADBUS_AGENT", callback=check_agent)
 timeout_option = seconds_option("--timeout", default=CALL_TIMEOUT, help="How long to try.")
 connection_options = [
     click.option(
@@ -90,7 +118,7 @@ connection_options = [
         show_envvar=True,
         default="127.0.0.1:7420",
         callback=_check_address,
-        help="HOST:PORT or unix:PATH.",
+        help="HOST, HOST:PORT or unix:PATH. The port is 7420 unless you name one.",
     ),
     click.option(
         "--token-file",
@@ -106,6 +134,7 @@ as_option = click.option(
     metavar="NAME",
     envvar="THREADBUS_AGENT",
     show_envvar=True,
+    callback=check_agent,
     help="Who you are: registered at need, resumed otherwise. Nobody: anonymous.",
 )
 
