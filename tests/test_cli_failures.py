@@ -1,9 +1,11 @@
 """Exit codes, errors as JSON, signals and pipes."""
 
+import json
 import os
 import re
 import signal
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from tests.blocking import until
 from tests.conftest import StartServer
 from tests.serving import ServerProcess
 from tests.shell import Shell
+
+ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.slow
 
@@ -156,3 +160,65 @@ def test_a_wait_tries_no_longer_than_it_was_to_wait(tmp_path: Path) -> None:
     done = Shell("127.0.0.1:1", tmp_path).run("wait", "t", "--as", "a", "--timeout", "2")
     assert done.code == 4
     assert "trying for 2 s" in done.err
+
+
+@pytest.mark.parametrize("verb", [["--help"], ["post", "--help"], ["--version"]], ids=str)
+def test_help_that_cannot_be_written_is_told(shell: Shell, verb: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = shell.run_process(*verb, stdout=full)
+    assert (done.code, done.err) == (1, "threadbus: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("verb", "code"),
+    [("thread list", 0), ("read nothing-here", 1), ("post", 2), ("agents --server 127.0.0.1:1", 4)],
+)
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&-", "<&- 2>&-"])
+def test_the_exit_code_holds_whatever_streams_are_closed(
+    shell: Shell, verb: str, code: int, redirection: str
+) -> None:
+    timeout = "--timeout 1s" if verb != "post" else ""
+    script = f"threadbus {verb} {timeout} {redirection} >/dev/null; echo $?"
+    assert shell.script(script) == f"{code}\n"
+
+
+def test_a_closed_stdin_is_an_empty_one(shell: Shell, name: str) -> None:
+    script = f"threadbus post {name} - <&- 2>&1; echo $?"
+    assert "content: required" in shell.script(script)
+    script = f"threadbus thread delete {name} <&- 2>&1; echo $?"
+    assert "Say --yes" in shell.script(script)
+
+
+def test_what_is_opened_later_takes_no_closed_streams_number(shell: Shell, name: str) -> None:
+    shell.script(f"threadbus register {name} >/dev/null 2>&- <&-")
+    credentials = shell.home / "data/threadbus/credentials.json"
+    assert name in json.loads(credentials.read_text("utf-8"))[shell.server]
+
+
+def test_without_a_home_it_says_what_to_set_and_needs_none_otherwise(shell: Shell) -> None:
+    command = f"env -i PATH=$PATH {sys.executable} -m bus_client.cli thread list"
+    server = f"--server {shell.server}"
+    assert shell.script(f"cd {ROOT} && {command} {server} 2>&1; echo $?").endswith("0\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["people", "json"])
+def test_a_bug_is_told_as_one_and_its_words_are_made_safe(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise LookupError("a\u202eb")
+
+    monkeypatch.setattr("bus_client.cli.threads.thread_lines", broken)
+    monkeypatch.setattr("bus_client.cli.threads.document", broken)
+    shell.ok("post", "log", "hello")
+    done = shell.run("thread", "list", *(["--json"] if as_json else []))
+    assert (done.code, done.out) == (1, "")
+    assert "\u202e" not in done.err
+    if as_json:
+        assert done.error["code"] == "INTERNAL"
+        assert "LookupError" in done.error["message"]
+    else:
+        *traceback, said, hint = done.err.splitlines()
+        assert traceback[0].startswith("Traceback")
+        assert said.startswith("threadbus: LookupError")
+        assert "report it" in hint

@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 
 import click
 
-from bus_client.cli.text import dumps, safe
+from bus_client.cli.streams import complain, discard_stdout, open_standard_streams
+from bus_client.cli.text import dumps, safe, safe_lines
 
 # Verb → (module, name of its click command, what it does in a line).
 _VERBS = {
@@ -99,12 +100,13 @@ def _threadbus() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; answers its exit code."""
+    open_standard_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if sys.stdout is None:  # closed by the shell
-        click.echo("threadbus: standard output is closed.", err=True)
+        complain("threadbus: standard output is closed.")
         return 1
     try:
         _check_encoding(arguments)
@@ -114,6 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         _tell(error, as_json="--json" in arguments)
         return error.exit_code
+    except OSError as error:  # the help or the version could not be written
+        discard_stdout()
+        complain(f"threadbus: {error}")
+        return 1
+    except Exception as error:  # noqa: BLE001 - what nobody has thought of
+        _tell_bug(error, as_json="--json" in arguments)
+        return 1
     return code if isinstance(code, int) else 0
 
 
@@ -137,8 +146,36 @@ def _tell(error: click.ClickException, *, as_json: bool) -> None:
             "hint": f"See {path} --help." if usage else "",
             "retryable": False,
         }
-        click.echo(dumps(document), err=True)
+        complain(dumps(document))
     elif usage:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        _echo_lines(shown.getvalue())
     else:
-        click.echo(f"threadbus: {safe(error.format_message())}", err=True)
+        complain(f"threadbus: {safe(error.format_message())}")
+
+
+def _tell_bug(error: Exception, *, as_json: bool) -> None:
+    """Says what happened. The traceback may hold what a peer wrote, and is made safe, too."""
+    what = f"{type(error).__name__}: {error}"
+    hint = "This is a bug in threadbus. Please report it, with what stands above."
+    if as_json:
+        document = {
+            "code": "INTERNAL",
+            "reason": "",
+            "message": what,
+            "hint": "This is a bug in threadbus. Please report it; without --json it says more.",
+            "retryable": False,
+        }
+        complain(dumps(document))
+        return
+    import traceback  # nothing that --help should pay for
+
+    _echo_lines("".join(traceback.format_exception(error)))
+    complain(f"threadbus: {safe(what)}")
+    complain(f"  {hint}")
+
+
+def _echo_lines(text: str) -> None:
+    for line in safe_lines(text.rstrip("\n")):
+        complain(line)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
+from bus_client.cli.streams import complain
 from bus_client.cli.text import dumps, safe
 
 if TYPE_CHECKING:
@@ -80,9 +79,9 @@ def tell(error: BusError, *, json: bool, message: str = "", hint: str = "") -> i
             "hint": hint,
             "retryable": error.retryable,
         }
-        click.echo(dumps(document), err=True)
+        complain(dumps(document))
     else:
-        click.echo(f"threadbus: {safe(message)}", err=True)
+        complain(f"threadbus: {safe(message)}")
         if hint:
-            click.echo(f"  {safe(hint)}", err=True)
+            complain(f"  {safe(hint)}")
     return code

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import click
-
-from bus_client.cli.text import dumps
+from bus_client.cli.streams import complain
+from bus_client.cli.text import dumps, safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +33,9 @@ class Output:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Says something that is not data, to people only."""
+        """Says something in a line that is not data, to people only."""
         if not self.json:
-            click.echo(text, err=True)
+            complain(safe(text))
 
 
 @contextmanager
@@ -69,10 +68,3 @@ def while_read() -> Iterator[None]:
         raise BrokenPipeError from None
     finally:
         loop.remove_reader(descriptor)
-
-
-def discard_stdout() -> None:
-    """Sends what is still buffered nowhere: it cannot be written, and Python would complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

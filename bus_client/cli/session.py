@@ -19,7 +19,8 @@ import bus_client
 from bus_client import credentials
 from bus_client.cli import failures
 from bus_client.cli.options import CALL_TIMEOUT, connection_options
-from bus_client.cli.output import Output, discard_stdout
+from bus_client.cli.output import Output
+from bus_client.cli.streams import discard_stdout
 
 if TYPE_CHECKING:
     from bus_client import BusClient
