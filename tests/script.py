@@ -50,6 +50,7 @@ class Failure:
     retry_delay: float | None = None
     fields: Sequence[str] = ()
     domain: str = "threadbus"
+    message: str = "as scripted"
 
     def trailers(self) -> tuple[tuple[str, bytes], ...]:
         """The details, as they travel."""
@@ -66,7 +67,7 @@ class Failure:
             details.append(BadRequest(field_violations=violations))
         if not details:
             return ()
-        status = Status(code=self.code.value[0], message="as scripted")
+        status = Status(code=self.code.value[0], message=self.message)
         for detail in details:
             packed = any_pb2.Any()
             packed.Pack(detail)
@@ -149,7 +150,7 @@ async def _perform(step: asyncio.Event | Failure, context: Any) -> None:
     if isinstance(step, asyncio.Event):
         await step.wait()
     else:
-        await context.abort(step.code, "as scripted", step.trailers())
+        await context.abort(step.code, step.message, step.trailers())
 
 
 def _usual(request: AnyMessage) -> Step:

@@ -12,12 +12,14 @@ from tests.shell import Shell
 pytestmark = pytest.mark.slow
 
 #: Clears the screen, retitles the window, goes back over the line, 8-bit CSI, turns text around,
-#: ends the line for some, erases.
-HOSTILE = "a\x1b[2Jb\x1b]0;owned\x07c\rd\x9b31me\u202ef\u2066g\u2028h\x7f\x08"
-VISIBLE = r"a\x1b[2Jb\x1b]0;owned\x07c\rd\x9b31me\u202ef\u2066g\u2028h\x7f\x08".replace(
-    r"\r", r"\x0d"
+#: ends the line for some, erases, hides.
+HOSTILE = "a\x1b[2Jb\x1b]0;owned\x07c\rd\x9b31me\u202ef\u2066g\u2028h\x7f\x08\u200b\xad\u2060"
+VISIBLE = (
+    r"a\x1b[2Jb\x1b]0;owned\x07c\rd\x9b31me\u202ef\u2066g\u2028h\x7f\x08\u200b\xad\u2060".replace(
+        r"\r", r"\x0d"
+    )
 )
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069]")
 
 
 @pytest.fixture
@@ -37,6 +39,23 @@ def log(shell: Shell, name: str) -> str:
     post = ["post", name, f"{HOSTILE}\nsecond\tline", "--label", f"{HOSTILE}={HOSTILE}"]
     shell.ok(*post)
     return name
+
+
+EXPORTS = {"jsonl": r"\u001b[2J", "markdown": r"\x1b[2J"}
+
+
+@pytest.mark.parametrize("form", EXPORTS)
+def test_an_export_is_safe_on_a_terminal(shell: Shell, log: str, form: str) -> None:
+    code, shown = shell.on_terminal("export", log, "--format", form)
+    assert code == 0
+    assert EXPORTS[form] in shown
+    assert not UNSAFE.search(_plain(shown))
+
+
+def test_exported_lines_are_exact_in_a_pipe(shell: Shell, log: str) -> None:
+    line = shell.run_process("export", log).out
+    assert json.loads(line)["content"] == f"{HOSTILE}\nsecond\tline"
+    assert "\u202ef\u2066g\u2028h" in line
 
 
 VERBS = {

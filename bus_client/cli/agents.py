@@ -78,7 +78,7 @@ async def register(
     shown = document(agent, whole=True)
     if show_token:
         shown["token"] = token
-    session.out.show(shown, [name, token] if show_token else [name])
+    session.out.show(shown, [name, safe(token)] if show_token else [name])
 
 
 async def _register_other(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
@@ -248,7 +248,7 @@ async def rotate_token(session: Session, grace: float) -> None:
         token = await bus.rotate_token(grace=grace)
         name = bus.agent
     shown = {"agent": name} | ({"token": token} if session.token else {})
-    session.out.show(shown, [token if session.token else f"{safe(name)} has a new token"])
+    session.out.show(shown, [safe(token) if session.token else f"{safe(name)} has a new token"])
 
 
 @agents.command()

@@ -22,7 +22,7 @@ from bus_client.cli.failures import NOTHING_NEW
 from bus_client.cli.options import as_option, timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server
-from bus_client.cli.text import dumps
+from bus_client.cli.text import dumps, safe
 
 if TYPE_CHECKING:
     from bus_client import BusClient, Message, Thread, ThreadHandle
@@ -70,7 +70,7 @@ async def export(
     themselves and changes of a thread's state are left out. `threadbus import` reads the lines.
 
     Lines are UTF-8, and only what JSON demands is escaped; on a terminal also what could harm it.
-    Markdown shows control characters as \\x1b, everywhere.
+    Markdown shows control and invisible characters as \\x1b, everywhere.
 
     Exit code 3: there is nothing.
 
@@ -108,7 +108,7 @@ async def export(
         return NOTHING_NEW
     if file is not None:
         told = f"{counts['messages']:,} messages of {counts['threads']:,} threads are in {file}"
-        session.out.show({"file": str(file), **counts}, [told])
+        session.out.show({"file": str(file), **counts}, [safe(told)])
     return None
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def heading(thread: Thread) -> Iterator[str]:
     """A thread's name and topic."""
-    yield f"# {thread.name}"
+    yield f"# {safe(thread.name)}"
     yield ""
     if thread.topic:
         yield _plain(thread.topic)
@@ -30,7 +30,7 @@ def section(message: Message) -> Iterator[str]:
     """
     time = moment(message.create_time)
     when = f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else UNKNOWN_TIME
-    about = [f"**{message.sender}** #{message.seq}", when]
+    about = [f"**{_plain(message.sender)}** #{message.seq}", when]
     about += [_plain(remark) for remark in remarks(message)]
     yield " · ".join(about)
     yield ""

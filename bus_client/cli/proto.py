@@ -12,6 +12,7 @@ import click
 from bus_client.cli.options import json_option
 from bus_client.cli.output import Output
 from bus_client.cli.session import guarded
+from bus_client.cli.text import safe
 
 
 @click.command()
@@ -48,7 +49,7 @@ def _write(folder: Path | None, out: Output) -> int:
             paths.append(str(target))
         else:
             paths.append(path)
-    out.show({"files": paths}, paths)
+    out.show({"files": paths}, map(safe, paths))
     return 0
 
 
