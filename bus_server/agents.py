@@ -56,9 +56,13 @@ class Agents:
         """Change what an agent says of itself."""
         return self.now(await self._writer.submit(change))
 
-    async def rotate_token(self, rotation: store.RotateToken) -> None:
-        """Put a new token in the old ones' place; waits opened with those end with them."""
-        ends = await self._writer.submit(rotation)
+    async def rotate_token(self, old_hash: bytes, new_hash: bytes, *, grace: float) -> None:
+        """Put a new token in the old ones' place, which end `grace` seconds from now at the latest.
+
+        Waits opened with those end with them.
+        """
+        expire_time = self._store.clock.now() + round(grace * 1e6)
+        ends = await self._writer.submit(store.RotateToken(old_hash, new_hash, expire_time))
         await self._waits.expire(dict(ends))
 
     async def unregister(self, name: str) -> None:

@@ -28,7 +28,7 @@ class Caller:
     scopes: tuple[str, ...]
     #: Hash of the token that it calls with; empty: none.
     token: bytes = b""
-    #: When that ends, in microseconds since the epoch; 0: never.
+    #: When that ends, on the store's clock; 0: never.
     expire_time: int = 0
     #: Which connection it calls through; only known of one without a name of its own.
     connection: str = ""
@@ -90,7 +90,7 @@ class Auth:
         if scheme.lower() != "bearer" or not token:
             raise TokenInvalid("the authorization metadata must read `Bearer …`")
         caller = await self._caller(token_hash(token.strip()))
-        if caller.expire_time and caller.expire_time <= time.time_ns() // 1000:
+        if caller.expire_time and caller.expire_time <= self._store.clock.now():
             raise TokenExpired
         return caller
 

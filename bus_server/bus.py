@@ -69,6 +69,7 @@ class Bus:
         news = News()
         self.presence = Presence(
             news,
+            store.clock,
             agent_timeout=settings.agent_timeout,
             working_timeout=settings.working_timeout,
         )

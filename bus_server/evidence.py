@@ -45,7 +45,7 @@ class Evidence:
         #: What it said of itself, until there is newer evidence.
         self.said: State.ValueType = PRESENCE_UNSPECIFIED
         self.status_text: str | None = None  # None: nothing new
-        self.last_seen_time = 0  # microseconds since the epoch
+        self.last_seen_time = 0  # on the store's clock
         self.lease_end = -math.inf
         #: What it was handed and has not read yet: thread → seq. Counts until `working_end`.
         self.owed: dict[str, int] = {}

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
@@ -63,7 +62,7 @@ class Fallback:
         tokens = self._waits.tokens()
         ends = await self._store.expire_times(tokens) if tokens else {}
         await self._waits.expire({token: ends.get(token) for token in tokens})
-        since = round((time.time() - CHECKPOINT_DELAY) * 1e6)
+        since = self._store.clock.now() - round(CHECKPOINT_DELAY * 1e6)
         for agent in self._presence.merge(await self._store.sightings(since)):
             await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
         waited = self._tails.heads

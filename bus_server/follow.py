@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import random
-import time
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
@@ -306,7 +305,7 @@ class Follow:
         """When its token ends, on the loop's clock."""
         if not self._open.expire_time:
             return None
-        return self._clock() + self._open.expire_time / 1e6 - time.time()
+        return self._clock() + (self._open.expire_time - self._store.clock.now()) / 1e6
 
     @property
     def _full(self) -> bool:

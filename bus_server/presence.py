@@ -1,16 +1,19 @@
 """Who is there: what is known of each agent now, by the newest evidence (the rules: agent.proto).
 
-Leases run on the event loop's clock; what is written to the store says when they end on the wall's.
+Leases run on the event loop's clock; what is written to the store says when they end on its own.
+Which of two signs of life is newer is told by the store's clock. The wall clock is only told to
+callers: it may be set, and then nobody must be taken for gone, or for there.
 """
 
 import asyncio
 import math
-import time
 from collections.abc import Iterable, Sequence
 
 from bus_server.evidence import SETTABLE, SOMEWHERE, Evidence, Heartbeat
 from bus_server.news import News
+from bus_server.settings import MAX_LEASE
 from bus_server.store import Sighting
+from bus_server.store.clock import StoreClock
 from threadbus.v1.agent_pb2 import (
     PRESENCE_AWAITING_HUMAN,
     PRESENCE_LAPSED,
@@ -25,8 +28,11 @@ from threadbus.v1.agent_pb2 import Presence as State
 class Presence:
     """What is known of agents. Those who are not there are forgotten once that is written."""
 
-    def __init__(self, news: News, *, agent_timeout: float, working_timeout: float) -> None:
+    def __init__(
+        self, news: News, clock: StoreClock, *, agent_timeout: float, working_timeout: float
+    ) -> None:
         self._news = news
+        self._clock = clock
         self._agent_timeout = agent_timeout
         self._working_timeout = working_timeout
         self._known: dict[str, Evidence] = {}
@@ -52,7 +58,7 @@ class Presence:
             known.said = beat.state
             known.owed.clear()
         self._settle(agent, known, now)
-        return self._wall(known.lease_end, now)
+        return self._clock.wall(self._moment(known.lease_end, now))
 
     def wait_opened(self, agent: str, threads: Iterable[str]) -> None:
         """It waits: what it was handed of these threads is dealt with."""
@@ -74,7 +80,7 @@ class Presence:
         if not known.gone:
             if now >= known.lease_end:
                 known.said = PRESENCE_UNSPECIFIED
-            known.last_seen_time = time.time_ns() // 1000
+            known.last_seen_time = self._clock.now()
             known.lease_end = max(known.lease_end, now + self._agent_timeout)
         self._settle(agent, known, now)
 
@@ -128,16 +134,16 @@ class Presence:
         return stored if known is None else known.state(self._loop.time())
 
     def tell(self, agent: Agent) -> None:
-        """Bring what the store said of an agent up to date."""
-        known = self._known.get(agent.name)
-        if known is None:
-            return
-        agent.presence = known.state(self._loop.time())
-        if known.status_text is not None:
-            agent.status_text = known.status_text
-        waiting = known.waits and not known.gone
-        seen = time.time_ns() // 1000 if waiting else known.last_seen_time
-        agent.last_seen_time.FromMicroseconds(seen)
+        """Bring what the store said of an agent up to date, its times in wall-clock time."""
+        now, known = self._clock.now(), self._known.get(agent.name)
+        seen = agent.last_seen_time.ToMicroseconds()
+        if known is not None:
+            agent.presence = known.state(self._loop.time())
+            if known.status_text is not None:
+                agent.status_text = known.status_text
+            seen = now if known.waits and not known.gone else known.last_seen_time
+        if seen:
+            agent.last_seen_time.FromMicroseconds(self._clock.wall(min(seen, now)))
 
     # ── Remembering ─────────────────────────────────────────────────────────────────────────────
 
@@ -151,28 +157,29 @@ class Presence:
             if sighting.state not in SETTABLE:
                 continue  # not there: the store knows
             known = self._known[sighting.agent] = self._of(sighting, now)
-            known.own = True
+            written, known.own = not known.own, True
             known.lease_end = max(known.lease_end, now + self._agent_timeout)
             if sighting.state == PRESENCE_WORKING:
                 known.owed[SOMEWHERE], known.working_end = 0, known.lease_end
             elif sighting.state == PRESENCE_AWAITING_HUMAN:
                 known.said = sighting.state
             self._settle(sighting.agent, known, now)
-            self._unsaved.discard(sighting.agent)
+            if written:
+                self._unsaved.discard(sighting.agent)
 
     def merge(self, sightings: Iterable[Sighting]) -> list[str]:
         """Take over what another server on the same store learned later than we did.
 
         Answers who said goodbye there and has waits here, which are to end.
         """
-        now, ended = self._loop.time(), []
+        now, moment, ended = self._loop.time(), self._clock.now(), []
         for sighting in sightings:
-            ours = self._known.get(sighting.agent)
-            if ours is not None and ours.last_seen_time >= sighting.last_seen_time:
+            ours, seen = self._known.get(sighting.agent), sighting.last_seen_time
+            if ours is not None and (seen <= ours.last_seen_time or seen > moment):
                 continue
             if ours is not None and ours.waits:
                 if sighting.state == PRESENCE_OFFLINE:
-                    ours.last_seen_time = sighting.last_seen_time  # what came later outdoes it
+                    ours.last_seen_time = seen  # what came later outdoes it
                     self._part(sighting.agent, ours, now)
                     ended.append(sighting.agent)
                 continue
@@ -188,6 +195,7 @@ class Presence:
             self._settle(sighting.agent, known, now)
             if known.shown in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
                 del self._known[sighting.agent]  # the store says so itself
+                self._unsaved.discard(sighting.agent)
         return ended
 
     def unsaved(self) -> list[Sighting]:
@@ -200,7 +208,7 @@ class Presence:
                 state=known.state(now),
                 status_text=known.status_text,
                 last_seen_time=known.last_seen_time,
-                lease_end_time=self._wall(known.lease_end, now),
+                lease_end_time=self._moment(known.lease_end, now),
             )
             for name, known in ((name, self._known[name]) for name in names)
         ]
@@ -231,7 +239,7 @@ class Presence:
         elif now >= known.lease_end:  # a new lease must not revive what it said in the old one
             known.said = PRESENCE_UNSPECIFIED
         known.own = True
-        known.last_seen_time = time.time_ns() // 1000
+        known.last_seen_time = self._clock.now()
         return known
 
     def _part(self, agent: str, known: Evidence, now: float) -> None:
@@ -240,10 +248,18 @@ class Presence:
         self._settle(agent, known, now)
 
     def _of(self, sighting: Sighting, now: float) -> Evidence:
-        known = Evidence()
+        """What the store knows of an agent, with no lease longer than one can be when it begins.
+
+        What lies in the future cannot be compared with anything: it is taken for what is known
+        here and now, which is to be written in its place.
+        """
+        known, moment = Evidence(), self._clock.now()
         known.status_text = sighting.status_text
-        known.last_seen_time = sighting.last_seen_time
-        known.lease_end = now + (sighting.lease_end_time - time.time_ns() // 1000) / 1e6
+        known.own = sighting.last_seen_time > moment
+        known.last_seen_time = min(sighting.last_seen_time, moment)
+        rest = (sighting.lease_end_time - max(sighting.last_seen_time, moment)) / 1e6
+        longest = max(self._agent_timeout, self._working_timeout, MAX_LEASE)
+        known.lease_end = now + min(rest, longest)
         return known
 
     def _settle(self, agent: str, known: Evidence, now: float) -> None:
@@ -273,6 +289,6 @@ class Presence:
             if due < math.inf:
                 known.timer, known.timer_at = self._loop.call_at(due, self._ring, agent, known), due
 
-    def _wall(self, moment: float, now: float) -> int:
-        """A moment of the loop's clock in microseconds since the epoch."""
-        return time.time_ns() // 1000 + round(max(moment - now, -1e9) * 1e6)
+    def _moment(self, moment: float, now: float) -> int:
+        """A moment of the loop's clock on the store's."""
+        return self._clock.now() + round(max(moment - now, -1e9) * 1e6)

@@ -27,7 +27,7 @@ class Wait:
     #: Who waits, and by which token: both empty for somebody without a name of its own.
     agent: str = ""
     token: bytes = b""
-    expire_time: int = 0  # of the token, in microseconds since the epoch; 0: never
+    expire_time: int = 0  # of the token, on the store's clock; 0: never
     include_participants: bool = False
 
 
@@ -55,7 +55,7 @@ class OpenWait:
         self.agent = agent
         #: Hash of the token it was opened with; empty: none.
         self.token = token
-        #: When that token ends, in microseconds since the epoch; 0: never.
+        #: When that token ends, on the store's clock; 0: never.
         self.expire_time = expire_time
         self.threads = threads
         self.number = 0

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -70,14 +70,19 @@ StartServer = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers for one test alone: `start_server(*flags, db=…, listen=…)`."""
+    """Starts servers for one test alone: `start_server(*flags, db=…, listen=…, environment=…)`."""
     with contextlib.ExitStack() as running:
 
         def start(
-            *flags: str, db: Path | None = None, listen: str = "127.0.0.1:0"
+            *flags: str,
+            db: Path | None = None,
+            listen: str = "127.0.0.1:0",
+            environment: Mapping[str, str] | None = None,
         ) -> ServerProcess:
             return running.enter_context(
-                ServerProcess(db or tmp_path / "bus.db", *flags, listen=listen)
+                ServerProcess(
+                    db or tmp_path / "bus.db", *flags, listen=listen, environment=environment
+                )
             )
 
         yield start

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -29,9 +30,16 @@ class ServerProcess:
     """A server process. `start` returns once it listens; a restart keeps port and file."""
 
     def __init__(
-        self, db: Path, *flags: str, listen: str = "127.0.0.1:0", tree: Path | None = None
+        self,
+        db: Path,
+        *flags: str,
+        listen: str = "127.0.0.1:0",
+        tree: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.db = db
+        #: Variables that only it has.
+        self.environment = environment or {}
         #: Where its code is, when it is not this tree's.
         self.tree = tree
         self.flags = flags
@@ -61,7 +69,10 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.tree,
-            env={key: value for key, value in os.environ.items() if "THREADBUS" not in key},
+            env={
+                **{key: value for key, value in os.environ.items() if "THREADBUS" not in key},
+                **self.environment,
+            },
         )
         self._log_reader = threading.Thread(target=self._read_log, args=(process,), daemon=True)
         self._log_reader.start()

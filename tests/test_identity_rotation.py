@@ -18,11 +18,11 @@ from tests.own_bus import opened
 from tests.patience import until_known
 from tests.peers import Peer
 from tests.refusals import refused
+from tests.rotation import expired, rotate, who
 from tests.rpcs import RPCS, good_request, nothing_stored
 from tests.serving import AgentStub, BusStub, ServerProcess
 from tests.wait_frames import seconds
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest, RotateTokenRequest
-from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
 #: Seconds.
 GRACE = 0.3
@@ -32,30 +32,6 @@ GRACE = 0.3
 async def agent(agents: AgentStub, name: str) -> Caller:
     """A fresh agent."""
     return await register(agents, name)
-
-
-async def rotate(agents: AgentStub, old: Caller, grace: Duration | None = None) -> Caller:
-    """The agent with its new token."""
-    request = RotateTokenRequest(grace=grace)
-    answer = await agents.RotateToken(request, metadata=old.metadata)
-    return Caller(old.name, answer.token)
-
-
-async def who(bus: BusStub, caller: Caller) -> str:
-    """Who the server takes a caller for."""
-    request = GetServerInfoRequest()
-    return (await bus.GetServerInfo(request, metadata=caller.metadata, wait_for_ready=True)).agent
-
-
-async def expired(bus: BusStub, caller: Caller) -> bool:
-    """Whether a caller's token ended for having been rotated."""
-    try:
-        await who(bus, caller)
-    except grpc.aio.AioRpcError as error:
-        assert error.code() == grpc.StatusCode.UNAUTHENTICATED
-        assert (await refused(who(bus, caller))).reason == "TOKEN_EXPIRED"
-        return True
-    return False
 
 
 async def test_the_new_token_works_and_the_old_one_ends_at_once(

@@ -33,7 +33,7 @@ from threadbus.v1.thread_service_pb2 import (
     ListThreadsRequest,
 )
 
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 4)
 AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")
 
 

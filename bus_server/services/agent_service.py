@@ -1,14 +1,12 @@
 """AgentService: registration and sessions."""
 
-import time
-
 from bus_server.agents import Agents
 from bus_server.auth import Auth, Caller, need, new_token, token_hash
 from bus_server.errors import AccessDenied, TokenInvalid, ValidationFailed
 from bus_server.services import validation as valid
 from bus_server.services.pages import fitting
 from bus_server.settings import MAX_GRACE
-from bus_server.store import RegisterAgent, RotateToken, UpdateAgent
+from bus_server.store import RegisterAgent, UpdateAgent
 from threadbus.v1 import agent_service_pb2 as pb
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
@@ -127,8 +125,7 @@ class AgentService:
             )
         grace = min(valid.duration("grace", request.grace), MAX_GRACE)
         token = new_token()
-        expire_time = time.time_ns() // 1000 + round(grace * 1e6)
-        await self._agents.rotate_token(RotateToken(caller.token, token_hash(token), expire_time))
+        await self._agents.rotate_token(caller.token, token_hash(token), grace=grace)
         self._auth.forget()
         return pb.RotateTokenResponse(token=token)
 

@@ -198,12 +198,12 @@ class RotateToken(Command[dict[bytes, int]]):
 
     old_hash: bytes
     new_hash: bytes
-    expire_time: int  # microseconds since the epoch
+    expire_time: int  # on the store's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """What was last known of an agent. Times are microseconds since the epoch."""
+    """What was last known of an agent. Times are on the store's clock."""
 
     agent: str
     state: Presence.ValueType
@@ -307,4 +307,4 @@ class Owner(NamedTuple):
 
     agent: str  # empty: an operator
     kind: int
-    expire_time: int  # microseconds since the epoch; 0: never
+    expire_time: int  # on the store's clock; 0: never

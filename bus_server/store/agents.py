@@ -95,7 +95,7 @@ def _registered(tx: Transaction, name: str) -> Agent:
 
 def _check_expiry(tx: Transaction, owner: store.Owner | None) -> None:
     """Refuse a token that ended."""
-    if owner is not None and 0 < owner.expire_time <= tx.now:
+    if owner is not None and 0 < owner.expire_time <= tx.store_now:
         raise TokenExpired
 
 
@@ -122,6 +122,6 @@ def rotate_token(tx: Transaction, command: store.RotateToken) -> dict[bytes, int
     # Those that ended before are of no more use than to say so.
     tx.db.execute(
         "DELETE FROM token WHERE agent = ? AND expire_time BETWEEN 1 AND ? AND hash <> ?",
-        (owner.agent, tx.now, command.old_hash),
+        (owner.agent, tx.store_now, command.old_hash),
     )
     return dict(ends)

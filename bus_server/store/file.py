@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 #: By the version that they came with.
-_LATER_TABLES = {2: "presence", 4: "entry"}
+_LATER_TABLES = {2: "presence", 4: "entry", 5: "clock"}
 
 
 #: The files of a store: the database, and what SQLite and servers keep beside it.

@@ -15,6 +15,7 @@ from bus_server.store import (
     Place,
     Sighting,
 )
+from bus_server.store.clock import StoreClock
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread
@@ -24,6 +25,8 @@ class Store(Protocol):
     """A store. Reads see what was committed before they began."""
 
     epoch: str
+    #: What the times of sightings and the ends of tokens are told by.
+    clock: StoreClock
 
     async def commit(self, commands: Sequence[Command[Any]]) -> Commit:
         """Run the commands as one transaction, durable when this returns.

@@ -28,8 +28,12 @@ def participants(
     first: Sequence[str] = (),
     after: str = "",
     limit: int,
+    now: int = 0,
 ) -> tuple[store.Head, list[Participant]]:
-    """Those named first, whoever they are, then the thread's participants by name."""
+    """Those named first, whoever they are, then the thread's participants by name.
+
+    `now` is on the store's clock: those whose leases ended before are LAPSED.
+    """
     head = reads.head(db, name)
     if head is None:
         raise ThreadNotFound([name])
@@ -39,7 +43,13 @@ def participants(
         " WHERE thread_id = :thread AND agent > :after"
         " AND agent NOT IN (SELECT value FROM json_each(:first)) ORDER BY agent LIMIT :limit))"
         f" SELECT {_PARTICIPANT} ORDER BY n.place, n.name LIMIT :limit",
-        {"first": json.dumps(first), "thread": head.thread_id, "after": after, "limit": limit},
+        {
+            "first": json.dumps(first),
+            "thread": head.thread_id,
+            "after": after,
+            "limit": limit,
+            "now": now,
+        },
     )
     return head, [_participant(row) for row in rows]
 
@@ -115,7 +125,7 @@ def _save_sightings(tx: Transaction, found: Sequence[store.Sighting]) -> None:
         " (SELECT status_text FROM presence WHERE agent = :agent), ''), :seen, :lease)"
         " ON CONFLICT DO UPDATE SET state = excluded.state, status_text = excluded.status_text,"
         " last_seen_time = excluded.last_seen_time, lease_end_time = excluded.lease_end_time"
-        " WHERE excluded.last_seen_time >= last_seen_time",
+        " WHERE excluded.last_seen_time >= last_seen_time OR last_seen_time > :now",
         [
             {
                 "agent": sighting.agent,
@@ -123,6 +133,7 @@ def _save_sightings(tx: Transaction, found: Sequence[store.Sighting]) -> None:
                 "text": sighting.status_text,
                 "seen": sighting.last_seen_time,
                 "lease": sighting.lease_end_time,
+                "now": tx.store_now,
             }
             for sighting in found
         ],

@@ -177,26 +177,24 @@ def _thread(row: tuple[str, str, int, int, str, str, str, int, str, int, int]) -
     return thread
 
 
-def agent(db: sqlite3.Connection, name: str) -> Agent | None:
-    """An agent by name."""
-    row = db.execute(f"SELECT {_AGENT} AND a.name = ?", (name,)).fetchone()
+def agent(db: sqlite3.Connection, name: str, now: int = 0) -> Agent | None:
+    """An agent by name; `now` as for STATE."""
+    row = db.execute(f"SELECT {_AGENT} AND a.name = :name", {"name": name, "now": now}).fetchone()
     return None if row is None else _agent(row)
 
 
-def list_agents(db: sqlite3.Connection, limit: int, after: str) -> list[Agent]:
-    """Agents by name."""
+def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) -> list[Agent]:
+    """Agents by name; `now` as for STATE."""
     rows = db.execute(
-        f"SELECT {_AGENT} AND a.name > ? ORDER BY a.name LIMIT ?",
-        (after, limit),
+        f"SELECT {_AGENT} AND a.name > :after ORDER BY a.name LIMIT :limit",
+        {"after": after, "limit": limit, "now": now},
     )
     return [_agent(row) for row in rows]
 
 
-#: A presence p whose lease is over is LAPSED (5), if it was any of those that have a lease.
-STATE = (
-    "CASE WHEN p.state < 5 AND p.lease_end_time < strftime('%s') * 1000000"
-    " THEN 5 ELSE coalesce(p.state, 0) END"
-)
+#: A presence p whose lease is over is LAPSED (5), if it was any of those that have a lease. :now is
+#: on the store's clock.
+STATE = "CASE WHEN p.state < 5 AND p.lease_end_time <= :now THEN 5 ELSE coalesce(p.state, 0) END"
 _AGENT = (
     f"a.name, a.kind, a.display_name, a.description, a.labels, a.create_time, {STATE},"
     " coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"

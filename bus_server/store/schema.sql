@@ -1,7 +1,14 @@
--- The embedded store. Times are integers, microseconds since the epoch.
+-- The embedded store. Times are integers, microseconds since the epoch; those of presence and
+-- token.expire_time are on the store's own clock (clock.py), which nobody sets.
 
 -- Who made this file; one row.
 CREATE TABLE store (epoch TEXT NOT NULL) STRICT;
+
+-- What the store's clock is ahead of the system's monotonic clock; one row.
+CREATE TABLE clock (
+    boot TEXT NOT NULL, -- of the machine; with another one the base is chosen anew
+    base INTEGER NOT NULL
+) STRICT;
 
 -- Ids are never used again: what a deleted thread left behind can be cleared later.
 CREATE TABLE thread (

@@ -38,6 +38,7 @@ from bus_server.store import (
     threads,
     writes,
 )
+from bus_server.store.clock import StoreClock, boot_id
 from bus_server.store.committer import Committer
 from bus_server.store.damage import confirmed
 from bus_server.store.faults import Faults
@@ -70,6 +71,8 @@ _LARGE = "the log is large"
 
 class SqliteStore:
     """A store in one file. Made by `open`; close it last."""
+
+    clock: StoreClock
 
     def __init__(
         self,
@@ -156,6 +159,7 @@ class SqliteStore:
         with self._lock.held():
             file.upgrade(db)
             rescue.record(self._lock.descriptor, self._files.path)
+            self.clock = StoreClock.of(db, boot_id())
 
     # ── Faults ──────────────────────────────────────────────────────────────────────────────────
 
@@ -287,7 +291,7 @@ class SqliteStore:
     ) -> store.Commit:
         try:
             return confirmed(
-                self._files, lambda: self._committer.transact(db, lambda: _write(db, commands))
+                self._files, lambda: self._committer.transact(db, lambda: self._write(db, commands))
             )
         except Exception as error:
             meaning = self._write_meaning(error)
@@ -312,7 +316,7 @@ class SqliteStore:
     ) -> Any:
         """What becomes of a command; what it did is added to the whole."""
         try:
-            commit = self._committer.transact(db, lambda: _write(db, [command]))
+            commit = self._committer.transact(db, lambda: self._write(db, [command]))
         except Exception as error:  # noqa: BLE001 - its caller hears of it
             meaning = self._write_meaning(error)
             return meaning.without_traceback() if isinstance(meaning, BusError) else meaning
@@ -320,6 +324,11 @@ class SqliteStore:
         commit.outcomes.clear()
         whole.add(commit)
         return outcome
+
+    def _write(
+        self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
+    ) -> store.Commit:
+        return writes.run(db, commands, time.time_ns() // 1000, self.clock.now())
 
     def _write_meaning(self, error: Exception) -> Exception:
         meaning = self._meaning(error)
@@ -375,11 +384,17 @@ class SqliteStore:
         self, name: str, *, first: Sequence[str] = (), after: str = "", limit: int
     ) -> tuple[store.Head, list[Participant]]:
         return await self._read(
-            limit > HEAVY, participants.participants, name, first=first, after=after, limit=limit
+            limit > HEAVY,
+            participants.participants,
+            name,
+            first=first,
+            after=after,
+            limit=limit,
+            now=self.clock.now(),
         )
 
     async def entrance(self, join: store.JoinThread, joined: store.Joined) -> store.Entrance | None:
-        return await self._read(True, threads.entrance, join, joined)
+        return await self._read(True, threads.entrance, join, joined, self.clock.now())
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
         return await self._read(True, participants.unread, agent, limit)
@@ -388,10 +403,11 @@ class SqliteStore:
         return await self._read(True, participants.sightings, since)
 
     async def agent(self, name: str) -> Agent | None:
-        return await self._read(False, reads.agent, name)
+        return await self._read(False, reads.agent, name, self.clock.now())
 
     async def list_agents(self, limit: int, after: str) -> list[Agent]:
-        return await self._read(limit > HEAVY, reads.list_agents, limit, after)
+        now = self.clock.now()
+        return await self._read(limit > HEAVY, reads.list_agents, limit, after, now)
 
     async def owner(self, token_hash: bytes) -> store.Owner | None:
         return await self._read(False, reads.owner, token_hash)
@@ -441,10 +457,6 @@ class SqliteStore:
             if meaning is error:
                 raise
             raise meaning from error
-
-
-def _write(db: sqlite3.Connection, commands: Sequence[store.Command[Any]]) -> store.Commit:
-    return writes.run(db, commands, time.time_ns() // 1000)
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -73,7 +73,7 @@ def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
 
 
 def entrance(
-    db: sqlite3.Connection, join: store.JoinThread, joined: store.Joined
+    db: sqlite3.Connection, join: store.JoinThread, joined: store.Joined, now: int = 0
 ) -> store.Entrance | None:
     """What is found in the thread that was joined; None if that was deleted since."""
     name, context = join.thread.name, []
@@ -83,7 +83,9 @@ def entrance(
             return None
         thread = reads.threads(db, [name])[0]
         own = [] if join.agent is None else [join.agent]  # not left out of a crowd
-        _, present = participants.participants(db, name, first=own, limit=join.participant_limit)
+        _, present = participants.participants(
+            db, name, first=own, limit=join.participant_limit, now=now
+        )
         if join.context_limit:
             before = joined.after_seq + 1
             page = reads.page(db, name, 0, before, join.context_limit, join.context_bytes, True)

@@ -45,9 +45,10 @@ class Entry(NamedTuple):
 class Transaction:
     """One batch: what it reads of threads, and what it did that others must learn."""
 
-    def __init__(self, db: sqlite3.Connection, now: int) -> None:
+    def __init__(self, db: sqlite3.Connection, now: int, store_now: int) -> None:
         self.db = db
         self.now = now  # microseconds since the epoch
+        self.store_now = store_now  # on the store's clock
         self.commit = store.Commit()
         self._heads: dict[str, store.Head] = {}
         self.create_time = Timestamp()  # as a message has it

@@ -30,9 +30,17 @@ _COMMANDS: dict[type[store.Command[Any]], Callable[[Transaction, Any], Any]] = {
 _APPENDS = (store.Append, store.AppendMany)
 
 
-def run(db: sqlite3.Connection, commands: Iterable[store.Command[Any]], now: int) -> store.Commit:
-    """Run commands in order; each one's outcome is its answer or its BusError."""
-    tx = Transaction(db, now)
+def run(
+    db: sqlite3.Connection,
+    commands: Iterable[store.Command[Any]],
+    now: int,
+    store_now: int | None = None,
+) -> store.Commit:
+    """Run commands in order; each one's outcome is its answer or its BusError.
+
+    `now` is the wall clock's, `store_now` the store's clock's (None: the same), in microseconds.
+    """
+    tx = Transaction(db, now, now if store_now is None else store_now)
     for command in commands:
         outcome: Any
         try:

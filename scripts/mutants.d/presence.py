@@ -69,8 +69,7 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            known.last_seen_time = time.time_ns() // 1000\n            "
-                + _RENEWED,
+                "            known.last_seen_time = self._clock.now()\n            " + _RENEWED,
                 "            pass\n",
             )
         ],
@@ -123,8 +122,9 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            known.own = True\n            " + _RENEWED,
-                "            known.own = True\n            known.lease_end = now\n",
+                "            written, known.own = not known.own, True\n            " + _RENEWED,
+                "            written, known.own = not known.own, True\n"
+                "            known.lease_end = now\n",
             )
         ],
         ["tests/test_presence_restarts.py::test_a_restart_tells_the_truth"],

@@ -1,0 +1,154 @@
+"""Promises broken when a wall clock is set."""
+
+from sabotage import Edit, Sabotage
+
+_CLOCK = "bus_server/store/clock.py"
+_PRESENCE = "bus_server/presence.py"
+_PRESENCE_TESTS = "tests/test_clock_presence.py::test_"
+_GRACES = "tests/test_clock_tokens.py::test_"
+_FUTURE = f"{_PRESENCE_TESTS}what_lies_in_the_future_is_from_now_and_stops_nothing_newer"
+
+SABOTAGES = [
+    Sabotage(
+        "the store's clock is the wall clock",
+        [
+            Edit(
+                _CLOCK,
+                "        return self._base + _monotonic()\n",
+                "        return _wall()\n",
+            )
+        ],
+        [
+            f"{_GRACES}the_grace_ends_when_it_was_to_whatever_the_clock_does",
+            f"{_PRESENCE_TESTS}a_goodbye_is_kept_though_the_clock_was_set_before_it",
+        ],
+        timeout=30,
+    ),
+    Sabotage(
+        "each start takes its clock from the wall clock",
+        [Edit(_CLOCK, "        if known is not None and boot:\n", "        if (known := None):\n")],
+        [
+            f"{_GRACES}the_grace_goes_on_over_a_restart_though_the_clock_was_set",
+            f"{_PRESENCE_TESTS}who_was_killed_lapses_after_a_restart_though_the_clock_was_set",
+        ],
+        timeout=30,
+    ),
+    Sabotage(
+        "the clock of a new boot may begin before what is stored",
+        [Edit(_CLOCK, "max(_wall(), newest) - _monotonic()", "_wall() - _monotonic()")],
+        [
+            f"{_GRACES}when_the_machine_boots_with_a_clock_that_went_back_no_grace_begins_anew",
+        ],
+        timeout=30,
+    ),
+    Sabotage(
+        "the clock of a new boot takes no notice of tokens",
+        [Edit(_CLOCK, "SELECT max(expire_time) FROM token", "SELECT 0 * :grace")],
+        [
+            f"{_GRACES}when_the_machine_boots_with_a_clock_that_went_back_a_day"
+            "_a_grace_is_an_hour_at_most",
+        ],
+        timeout=30,
+    ),
+    Sabotage(
+        "the clock of an earlier boot goes on",
+        [Edit(_CLOCK, "FROM clock WHERE boot = ?", "FROM clock WHERE boot > '' OR boot = ?")],
+        ["tests/test_store_clock.py"],
+        timeout=30,
+    ),
+    Sabotage(
+        "times are told by the store's clock",
+        [Edit(_CLOCK, "        return moment + self._ahead\n", "        return moment\n")],
+        [f"{_PRESENCE_TESTS}times_are_told_as_the_clock_stands"],
+    ),
+    Sabotage(
+        "a wait ends with its token by the wall clock",
+        [
+            Edit(
+                "bus_server/follow.py",
+                "(self._open.expire_time - self._store.clock.now()) / 1e6",
+                "self._open.expire_time / 1e6 - __import__('time').time()",
+            )
+        ],
+        [f"{_GRACES}the_grace_ends_when_it_was_to_whatever_the_clock_does"],
+        timeout=30,
+    ),
+    Sabotage(
+        "a token that is registered again ends by the wall clock",
+        [
+            Edit(
+                "bus_server/store/agents.py",
+                "0 < owner.expire_time <= tx.store_now:",
+                "0 < owner.expire_time <= tx.now:",
+            )
+        ],
+        [f"{_GRACES}what_a_token_may_do_within_its_grace_it_may_whatever_the_clock_does"],
+        timeout=30,
+    ),
+    Sabotage(
+        "tokens within their grace are cleared away by the wall clock",
+        [
+            Edit(
+                "bus_server/store/agents.py",
+                "(owner.agent, tx.store_now, command.old_hash)",
+                "(owner.agent, tx.now, command.old_hash)",
+            )
+        ],
+        [f"{_GRACES}what_a_token_may_do_within_its_grace_it_may_whatever_the_clock_does"],
+        timeout=30,
+    ),
+    Sabotage(
+        "what lies in the future stops what is newer",
+        [
+            Edit(
+                "bus_server/store/participants.py",
+                " OR last_seen_time > :now",
+                " OR 0 > :now",
+            )
+        ],
+        [_FUTURE],
+        timeout=30,
+    ),
+    Sabotage(
+        "what lies in the future stays in the file",
+        [
+            Edit(
+                _PRESENCE,
+                "        known.own = sighting.last_seen_time > moment\n",
+                "",
+            )
+        ],
+        [_FUTURE],
+        timeout=30,
+    ),
+    Sabotage(
+        "an agent is told to have been seen in the future",
+        [Edit(_PRESENCE, "self._clock.wall(min(seen, now))", "self._clock.wall(seen)")],
+        [_FUTURE],
+        timeout=30,
+    ),
+    Sabotage(
+        "a lease in the file may be of any length",
+        [
+            Edit(
+                _PRESENCE,
+                "known.lease_end = now + min(rest, longest)",
+                "known.lease_end = now + rest",
+            )
+        ],
+        [f"{_PRESENCE_TESTS}a_lease_in_the_file_is_cut_to_the_longest_there_can_be"],
+        timeout=30,
+    ),
+    Sabotage(
+        "who lapsed is told by the wall clock",
+        [
+            Edit(
+                "bus_server/store/reads.py",
+                "p.lease_end_time <= :now THEN",
+                "p.lease_end_time + 0 * :now < strftime('%s') * 1000000 THEN",
+            )
+        ],
+        [f"{_PRESENCE_TESTS}who_was_seen_at_another_server_only_lapses_though_the_clock_was_set"],
+        timeout=30,
+    ),
+]

@@ -1,0 +1,36 @@
+"""Putting a new token in an old one's place, and whether that still works."""
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from tests.callers import Caller
+from tests.refusals import refused
+from tests.serving import AgentStub, BusStub
+from threadbus.v1.agent_service_pb2 import RotateTokenRequest
+from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
+
+__all__ = ["expired", "rotate", "who"]
+
+
+async def rotate(agents: AgentStub, old: Caller, grace: Duration | None = None) -> Caller:
+    """The agent with its new token."""
+    request = RotateTokenRequest(grace=grace)
+    answer = await agents.RotateToken(request, metadata=old.metadata)
+    return Caller(old.name, answer.token)
+
+
+async def who(bus: BusStub, caller: Caller) -> str:
+    """Who the server takes a caller for."""
+    request = GetServerInfoRequest()
+    return (await bus.GetServerInfo(request, metadata=caller.metadata, wait_for_ready=True)).agent
+
+
+async def expired(bus: BusStub, caller: Caller) -> bool:
+    """Whether a caller's token ended for having been rotated."""
+    try:
+        await who(bus, caller)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert (await refused(who(bus, caller))).reason == "TOKEN_EXPIRED"
+        return True
+    return False

@@ -1,0 +1,85 @@
+"""The clock that a store keeps: one for all servers on the file, on and on."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus_server.store.clock import StoreClock
+
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/schema.sql"
+DAY = 86_400_000_000  # microseconds
+BOOTS = ["first-boot", ""]
+
+
+@pytest.fixture
+def db() -> Iterator[sqlite3.Connection]:
+    """A store in which nothing ever happened."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
+        opened.executescript(SCHEMA.read_text("utf-8"))
+        yield opened
+
+
+def wall() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def seen(db: sqlite3.Connection, moment: int) -> None:
+    """An agent was seen at this moment."""
+    values = (f"agent-{moment}", moment)
+    db.execute("INSERT INTO presence VALUES (?, 3, '', ?, 0)", values)
+
+
+@pytest.mark.parametrize("boot", BOOTS)
+def test_it_begins_as_the_wall_clock_and_each_start_finds_it_as_it_is(
+    db: sqlite3.Connection, boot: str
+) -> None:
+    first, second = StoreClock.of(db, boot), StoreClock.of(db, boot)
+    before = wall()
+    times = [first.now(), second.now(), first.now(), second.now()]
+    assert times == sorted(times)
+    assert before - 1_000_000 < times[0] < wall() + 1_000_000
+    assert abs(first.wall(times[0]) - times[0]) < 1_000_000
+
+
+@pytest.mark.parametrize("boot", BOOTS)
+def test_after_another_boot_it_goes_on_from_the_wall_clock(
+    db: sqlite3.Connection, boot: str
+) -> None:
+    before = StoreClock.of(db, boot)
+    seen(db, before.now())
+    # What the monotonic clock had come to begins anew with a boot.
+    db.execute("UPDATE clock SET base = base - ?", (DAY,))
+    after = StoreClock.of(db, "second-boot" if boot else "")
+    assert abs(after.now() - wall()) < 1_000_000
+    assert db.execute("SELECT count(*) FROM clock").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("boot", BOOTS)
+def test_where_the_wall_clock_is_behind_what_is_stored_it_goes_on_from_that(
+    db: sqlite3.Connection, boot: str
+) -> None:
+    StoreClock.of(db, boot)
+    newest = wall() + DAY
+    seen(db, newest - 1)
+    seen(db, newest)
+    after = StoreClock.of(db, "second-boot" if boot else "")
+    assert newest <= after.now() < newest + 10_000_000
+    told = after.wall(newest)
+    assert abs(told - wall()) < 10_000_000
+
+
+def test_within_a_boot_it_is_moved_by_nothing(db: sqlite3.Connection) -> None:
+    StoreClock.of(db, "first-boot")
+    seen(db, wall() + DAY)
+    assert abs(StoreClock.of(db, "first-boot").now() - wall()) < 1_000_000
+
+
+def test_an_end_of_a_token_is_an_hour_ahead_of_it_at_most(db: sqlite3.Connection) -> None:
+    end = wall() + DAY
+    db.execute("INSERT INTO token VALUES (x'00', 'agent', 0, ?)", (end,))
+    assert 0 <= end - StoreClock.of(db, "first-boot").now() <= 3_600_000_000
