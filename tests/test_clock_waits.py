@@ -17,7 +17,7 @@ LENGTH = 1.0
 
 pytestmark = pytest.mark.slow
 
-steps = pytest.mark.parametrize("step", [-DAY, -MINUTES, MINUTES, 2 * DAY])
+steps = pytest.mark.parametrize("step", [-DAY, -MINUTES, 2 * DAY])
 
 
 @pytest.fixture

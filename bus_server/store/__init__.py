@@ -297,7 +297,7 @@ class Place(NamedTuple):
     pages through the list is neither left out nor listed twice.
     """
 
-    as_of: int  # microseconds since the epoch, as the next
+    as_of: int  # an order time (order.py), as the next
     active: int  # its last activity until then
     thread_id: int
 

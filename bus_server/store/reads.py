@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
+from bus_server.store.order import WALL
 from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
@@ -19,8 +20,8 @@ HEAD = (
 #: What _thread makes a Thread of.
 _THREAD = (
     f"t.name, t.epoch, {HEAD}, t.state, t.topic, t.stage, t.labels, t.sync_mode, t.creator,"  # noqa: S608
-    " t.create_time,"
-    f" coalesce((SELECT time FROM message WHERE id = t.id << 32 | {HEAD}), t.create_time)"
+    f" t.create_time & {WALL},"
+    f" coalesce((SELECT time FROM message WHERE id = t.id << 32 | {HEAD}), t.create_time) & {WALL}"
 )
 
 

@@ -1,5 +1,6 @@
 -- The embedded store. Times are integers, microseconds since the epoch; those of presence and
--- token.expire_time are on the store's own clock (clock.py), which nobody sets.
+-- token.expire_time are on the store's own clock (clock.py), which nobody sets; those of thread and
+-- message are order times (order.py), which hold how often the wall clock went back before.
 
 -- Who made this file; one row.
 CREATE TABLE store (epoch TEXT NOT NULL) STRICT;

@@ -43,6 +43,7 @@ from bus_server.store.committer import Committer
 from bus_server.store.damage import confirmed
 from bus_server.store.faults import Faults
 from bus_server.store.monitor import FileMonitor
+from bus_server.store.order import Order
 from bus_server.store.write_lock import WriteLock
 from bus_server.turns import TurnLock
 from threadbus.v1.agent_pb2 import Agent, Participant
@@ -91,6 +92,8 @@ class SqliteStore:
         #: What could not be read last.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._writer = writer
+        self._order = Order()
+        self._foreign_version: int | None = None
         self._lock = lock
         self._files = files
         self._committer = Committer(files, lock)
@@ -328,7 +331,9 @@ class SqliteStore:
     def _write(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
     ) -> store.Commit:
-        return writes.run(db, commands, time.time_ns() // 1000, self.clock.now())
+        now = time.time_ns() // 1000
+        order = self._order.next(db, now)
+        return writes.run(db, commands, now, self.clock.now(), order)
 
     def _write_meaning(self, error: Exception) -> Exception:
         meaning = self._meaning(error)
@@ -345,7 +350,11 @@ class SqliteStore:
 
     async def foreign_version(self) -> int:
         # On the writer's connection: on any other our own commits would look foreign.
-        return await self._readable(functools.partial(_run, self._writer, connections.data_version))
+        read = functools.partial(_run, self._writer, connections.data_version)
+        version = await self._readable(read)
+        if version != self._foreign_version:
+            self._foreign_version, self._order.unsure = version, True
+        return version
 
     async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
         return await self._read(len(names) > HEAVY, reads.heads, names)

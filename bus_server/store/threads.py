@@ -43,8 +43,8 @@ def _create(tx: Transaction, thread: Thread) -> None:
             thread.topic,
             json.dumps(dict(thread.labels)),
             thread.creator,
-            tx.now,
-            tx.now,
+            tx.order,
+            tx.order,
             thread.sync_mode or SYNC_MODE_OFF,
         ),
     )

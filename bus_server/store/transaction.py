@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from bus_server import store
 from bus_server.errors import QuotaExceeded, ThreadNotFound
 from bus_server.store import reads
+from bus_server.store.order import WALL
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 
 #: Rows that are inserted by one statement, where there are many: a third less of the time, and
@@ -45,10 +46,11 @@ class Entry(NamedTuple):
 class Transaction:
     """One batch: what it reads of threads, and what it did that others must learn."""
 
-    def __init__(self, db: sqlite3.Connection, now: int, store_now: int) -> None:
+    def __init__(self, db: sqlite3.Connection, now: int, store_now: int, order: int) -> None:
         self.db = db
         self.now = now  # microseconds since the epoch
         self.store_now = store_now  # on the store's clock
+        self.order = order  # an order time
         self.commit = store.Commit()
         self._heads: dict[str, store.Head] = {}
         self.create_time = Timestamp()  # as a message has it
@@ -88,7 +90,7 @@ class Transaction:
         message.seq = seq
         message.create_time.CopyFrom(self.create_time)
         sender, body = message.sender, message.SerializeToString()
-        self._messages.append((thread_id << 32 | seq, self.now, sender, body))
+        self._messages.append((thread_id << 32 | seq, self.order, sender, body))
         if len(body) > LARGE and message.kind != MESSAGE_KIND_THREAD:
             self.keep_edit_of(thread_id << 32 | seq, message.edit_of)
         if message.request_id:
@@ -108,7 +110,10 @@ class Transaction:
             " FROM request WHERE thread_id = ? AND sender = ? AND request_id = ?",
             key,
         ).fetchone()
-        return None if row is None else Request(*row)
+        if row is None:
+            return None
+        seq, time, body_hash = row
+        return Request(seq, time & WALL, body_hash)
 
     def keep_hash(self, thread_id: int, message: Message, body_hash: bytes) -> None:
         """The hash of what a request_id made is known now."""

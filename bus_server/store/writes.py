@@ -35,12 +35,16 @@ def run(
     commands: Iterable[store.Command[Any]],
     now: int,
     store_now: int | None = None,
+    order: int | None = None,
 ) -> store.Commit:
     """Run commands in order; each one's outcome is its answer or its BusError.
 
-    `now` is the wall clock's, `store_now` the store's clock's (None: the same), in microseconds.
+    `now` is in microseconds since the epoch, `store_now` is the same moment on the store's clock,
+    and `order` as an order time; None: as `now`.
     """
-    tx = Transaction(db, now, now if store_now is None else store_now)
+    tx = Transaction(
+        db, now, now if store_now is None else store_now, now if order is None else order
+    )
     for command in commands:
         outcome: Any
         try:
@@ -51,5 +55,5 @@ def run(
             outcome = refusal.without_traceback()
         tx.commit.outcomes.append(outcome)
     tx.flush()
-    activity.touch(db, [head.thread_id for head in tx.commit.heads.values()], now)
+    activity.touch(db, [head.thread_id for head in tx.commit.heads.values()], tx.order)
     return tx.commit

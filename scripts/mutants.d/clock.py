@@ -151,4 +151,66 @@ SABOTAGES = [
         [f"{_PRESENCE_TESTS}who_was_seen_at_another_server_only_lapses_though_the_clock_was_set"],
         timeout=30,
     ),
+    Sabotage(
+        "what was active after the clock went back is listed below",
+        [
+            Edit(
+                "bus_server/store/order.py",
+                "            back += BACK\n",
+                "            pass\n",
+            )
+        ],
+        ["tests/test_clock_listing.py"],
+        timeout=30,
+    ),
+    Sabotage(
+        "a server that starts does not know how often the clock went back",
+        [
+            Edit(
+                "bus_server/store/order.py",
+                "        self.unsure = True\n",
+                "        self.unsure = False\n",
+            )
+        ],
+        ["tests/test_clock_listing.py::test_threads_are_listed_last_active_first_and_once"],
+        timeout=30,
+    ),
+    Sabotage(
+        "a server does not learn that the clock went back for another",
+        [
+            Edit(
+                "bus_server/store/sqlite.py",
+                "self._foreign_version, self._order.unsure = version, True",
+                "self._foreign_version = version",
+            )
+        ],
+        ["tests/test_clock_listing.py::test_servers_on_a_file_agree_on_the_order"],
+        timeout=30,
+    ),
+    Sabotage(
+        "a repeated post is told an order time for its create_time",
+        [
+            Edit(
+                "bus_server/store/transaction.py",
+                "return Request(seq, time & WALL, body_hash)",
+                "return Request(seq, time & ~0, body_hash)",
+            )
+        ],
+        [
+            "tests/test_clock_waits.py::test_posts_follow_each_other_and_bear_the_time_at_which_they_came"
+        ],
+        timeout=30,
+    ),
+    Sabotage(
+        "a thread is told an order time for its update_time",
+        [
+            Edit(
+                "bus_server/store/reads.py",
+                "t.create_time) & {WALL}",
+                "t.create_time) & {-1}",
+            )
+        ],
+        ["tests/test_clock_listing.py::test_times_are_told_as_the_clock_stood"],
+        timeout=30,
+    ),
 ]

@@ -1,0 +1,70 @@
+"""Order times: what came later has a greater one, and each still tells the wall clock's time."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from bus_server.store.order import BACK, MOST, WALL, Order
+
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/schema.sql"
+SECOND = 1_000_000  # microseconds
+
+
+@pytest.fixture
+def db() -> Iterator[sqlite3.Connection]:
+    """A store without threads."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
+        opened.executescript(SCHEMA.read_text("utf-8"))
+        yield opened
+
+
+def active(db: sqlite3.Connection, state: int, time: int) -> None:
+    """A thread in a state was active at an order time."""
+    db.execute(
+        "INSERT INTO thread (name, epoch, state, topic, labels, creator, create_time, active_time)"
+        " VALUES (?, 'e', ?, '', '{}', '', 0, ?)",
+        (f"t{time}", state, time),
+    )
+
+
+def test_it_grows_whatever_the_wall_clock_does_and_tells_what_that_said(
+    db: sqlite3.Connection,
+) -> None:
+    random, order = Random(1), Order()  # noqa: S311
+    walls = [random.randrange(10**15) for _ in range(MOST)]
+    times = [order.next(db, wall) for wall in walls]
+    assert times == sorted(set(times))
+    assert [time & WALL for time in times] == walls
+
+
+def test_it_is_the_wall_clocks_time_while_that_does_not_go_back(db: sqlite3.Connection) -> None:
+    order = Order()
+    assert [order.next(db, wall) for wall in (5, 5, 6, 600)] == [5, 5, 6, 600]
+
+
+@pytest.mark.parametrize("state", [1, 2, 3])
+def test_another_server_goes_on_from_what_is_stored(db: sqlite3.Connection, state: int) -> None:
+    active(db, state, 3 * BACK + 10 * SECOND)
+    assert Order().next(db, 11 * SECOND) == 3 * BACK + 11 * SECOND
+    order = Order()
+    assert order.next(db, 9 * SECOND) == 4 * BACK + 9 * SECOND
+    active(db, state, 6 * BACK)
+    assert order.next(db, 10 * SECOND) == 4 * BACK + 10 * SECOND
+    order.unsure = True
+    assert order.next(db, 11 * SECOND) == 6 * BACK + 11 * SECOND
+
+
+def test_a_clock_that_never_stops_going_back_breaks_nothing(db: sqlite3.Connection) -> None:
+    order = Order()
+    times = [order.next(db, wall) for wall in range(2 * MOST, 0, -1)]
+    assert max(times) < 1 << 62
+    assert [time & WALL for time in times] == list(range(2 * MOST, 0, -1))
+
+
+@pytest.mark.parametrize("wall", [-5, 1 << 60])
+def test_times_that_no_clock_tells_do_no_harm(db: sqlite3.Connection, wall: int) -> None:
+    assert 0 <= Order().next(db, wall) < BACK
