@@ -5,6 +5,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from bus_server import store
 from bus_server.agents import Agents
@@ -96,6 +97,7 @@ class Bus:
 
     async def post(self, post: store.Append) -> store.Appended:
         """Append a message to a thread."""
+        post.position = self._positions.unwritten(post.message.sender, post.message.thread)
         done = await self._writer.submit(post)
         self._participants.posted(post.message)
         return done
@@ -109,6 +111,8 @@ class Bus:
         """
         command = store.AppendMany(posts)
         await self._writer.room(command.size)
+        for post in posts:
+            post.position = self._positions.unwritten(post.message.sender, post.message.thread)
         answers = self._writer.take(command)
         answers.add_done_callback(functools.partial(self._posted_many, posts))
         return answers
@@ -246,7 +250,10 @@ class Bus:
 
     async def change_thread(self, change: store.SetThreadState | store.UpdateThread) -> Thread:
         """Open, close or archive a thread, or change its settings."""
-        return await self._writer.submit(change)
+        position = self._positions.unwritten(change.entry.sender, change.name)
+        thread = await self._writer.submit(replace(change, position=position))
+        self._participants.changed(change.name)
+        return thread
 
     async def leave_thread(self, leave: store.LeaveThread) -> None:
         """Take part in a thread no more."""

@@ -43,17 +43,18 @@ class Participants:
         self._waits.add(wait)
         if wait.agent:
             self._presence.wait_opened(wait.agent, wait.threads)
-            self._changed(wait)
+            self.changed(*wait.threads)
 
     def wait_closed(self, wait: OpenWait) -> None:
         """It is over; until now it was a sign of life."""
         self._waits.remove(wait)
         if wait.agent:
             self._presence.wait_closed(wait.agent)
-            self._changed(wait)
+            self.changed(*wait.threads)
 
-    def _changed(self, wait: OpenWait) -> None:
-        for thread in wait.threads:
+    def changed(self, *threads: str) -> None:
+        """How somebody stands in these threads may have changed."""
+        for thread in threads:
             self._news.thread(thread)
 
     def delivered(

@@ -87,7 +87,7 @@ async def test_each_is_told_as_it_stands(
     }
     assert told == {
         "c": (PRESENCE_WAITING, True, 2, 2),
-        "a": (PRESENCE_OFFLINE, False, 0, 0),
+        "a": (PRESENCE_OFFLINE, False, 0, 2),  # its own
         "b": (PRESENCE_WORKING, False, 2, 0),
     }
 

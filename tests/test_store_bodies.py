@@ -166,7 +166,7 @@ def test_edits_are_the_same_however_small_their_message(db: sqlite3.Connection, 
 
 
 def test_joining_reads_no_message(db: sqlite3.Connection) -> None:
-    assert outcomes(db, join()) == [store.Joined(1, False, 0)]
+    assert outcomes(db, join()) == [store.Joined(1, False, 1)]
 
 
 def from_before_version_4(db: sqlite3.Connection) -> None:

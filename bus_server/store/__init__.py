@@ -48,6 +48,8 @@ class Append(Command["Appended"]):
     #: Register the sender at need: the post is an operator's on its behalf.
     register_sender: bool = False
     size: int = 256
+    #: How far the sender is in the thread, as far as the store does not know yet.
+    position: "Position | None" = None
 
 
 @dataclass(slots=True)
@@ -119,6 +121,7 @@ class SetThreadState(Command[Thread]):
     name: str
     state: ThreadState.ValueType
     entry: Message  # sender and sender_kind
+    position: "Position | None" = None  # as in Append
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ class UpdateThread(Command[Thread]):
     stage: str | None = None
     labels: Mapping[str, str] | None = None
     sync_mode: SyncMode.ValueType | None = None
+    position: "Position | None" = None  # as in Append
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +226,11 @@ class Position(NamedTuple):
     def up_to(self, delivered: int, read: int) -> "Position":
         """This one, or further where these are."""
         return Position(self.epoch, max(self.delivered, delivered), max(self.read, read))
+
+
+def read_in(position: Position | None, epoch: str) -> int:
+    """How far it says that an agent has read in the history of this epoch."""
+    return position.read if position is not None and position.epoch == epoch else 0
 
 
 @dataclass(frozen=True, slots=True)

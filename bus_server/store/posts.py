@@ -22,7 +22,7 @@ from bus_server.errors import (
 from bus_server.store import reads
 from bus_server.store.agents import register
 from bus_server.store.body_hash import body_hash
-from bus_server.store.transaction import Transaction
+from bus_server.store.transaction import Transaction, with_own
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN
@@ -51,10 +51,18 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
     if message.edit_of:
         tx.edit(message)
     if message.sender != "anonymous":
-        tx.participate(head.thread_id, message.sender, message.based_on_seq)
+        _take_part(tx, head, command)
     for name in addressed:
         tx.participate(head.thread_id, name)
     return store.Appended(head.seq + 1, tx.create_time, False, head.seq + 1, head.epoch)
+
+
+def _take_part(tx: Transaction, head: store.Head, command: store.Append) -> None:
+    """The sender is a participant from then on, and has read what it is known to have read."""
+    message, thread_id = command.message, head.thread_id
+    read = max(message.based_on_seq, store.read_in(command.position, head.epoch))
+    if not tx.wrote(thread_id, message.sender, message.seq, read):
+        tx.participate(thread_id, message.sender, with_own(read, message.seq))
 
 
 def append_many(tx: Transaction, command: store.AppendMany) -> list[store.Appended | Exception]:

@@ -151,6 +151,8 @@ def _record(
     entry.priority = PRIORITY_NORMAL
     entry.content = f"{entry.sender} set the thread's {change}"
     tx.insert(entry)
+    read = store.read_in(command.position, head.epoch)
+    tx.wrote(head.thread_id, entry.sender, entry.seq, read)
     tx.flush()  # the thread is read next, and its head with it
     tx.move(command.name, head._replace(seq=entry.seq))
 

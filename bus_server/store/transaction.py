@@ -59,6 +59,9 @@ class Transaction:
         self._messages: list[tuple[int, int, str, bytes]] = []
         self._requests: dict[tuple[int, str, str], tuple[int, bytes | None]] = {}
         self._participants: set[tuple[int, str]] = set()
+        #: How far writers have read (None: it is no participant), and of whom that is not stored.
+        self._read: dict[tuple[int, str], int | None] = {}
+        self._raised: set[tuple[int, str]] = set()
 
     def head(self, name: str) -> store.Head:
         """Where a thread ends, as of this moment in the transaction."""
@@ -131,7 +134,15 @@ class Transaction:
             requests = [(*key, *made) for key, made in self._requests.items()]
             self._requests = {}
             self._insert(requests, _REQUEST_ROW, _REQUEST_ROWS)
-        self._participants.clear()  # what is asked next may take somebody out
+        if self._raised:
+            self.db.executemany(
+                "UPDATE participant SET read_seq = ? WHERE thread_id = ? AND agent = ?",
+                [(self._read[key], *key) for key in self._raised],
+            )
+            self._raised.clear()
+        # What is asked next may take somebody out, or raise what somebody has read.
+        self._participants.clear()
+        self._read.clear()
 
     def _insert(self, rows: Sequence[tuple[object, ...]], one: str, many: str) -> None:
         """Insert rows by statements for one of them and for ROWS."""
@@ -182,16 +193,47 @@ class Transaction:
         self.commit.entries.pop(name, None)
         self.commit.edited.pop(name, None)
 
+    def wrote(self, thread_id: int, agent: str, seq: int, known: int) -> bool:
+        """Record that an agent wrote an entry. Returns False if it is no participant.
+
+        Who has read all that is before an entry of its own has read that, too; anything else would
+        hide what others wrote.
+
+        Args:
+            seq: of the entry.
+            known: the seq up to which it is known to have read; the store may know of more.
+        """
+        key = thread_id, agent
+        if key not in self._read:
+            row = self.db.execute(
+                "SELECT read_seq FROM participant WHERE thread_id = ? AND agent = ?", key
+            ).fetchone()
+            self._read[key] = None if row is None else row[0]
+        before = self._read[key]
+        if before is None:
+            return False
+        read = with_own(max(before, known), seq)
+        if read > before:
+            self._read[key] = read
+            self._raised.add(key)
+        return True
+
     def participate(self, thread_id: int, agent: str, read_seq: int = 0) -> None:
-        """Make an agent a participant and raise what it has read; none that was unregistered."""
-        if not read_seq and (thread_id, agent) in self._participants:
+        """Make an agent a participant, unless it is one or was unregistered."""
+        if (thread_id, agent) in self._participants:
             return
         self._participants.add((thread_id, agent))
-        self.db.execute(
+        added = self.db.execute(
             "INSERT INTO participant (thread_id, agent, read_seq, join_time)"
             " SELECT :thread, :agent, :read, :now WHERE NOT EXISTS"
             " (SELECT 1 FROM agent WHERE name = :agent AND unregister_time > 0)"
-            " ON CONFLICT DO UPDATE SET read_seq = excluded.read_seq"
-            " WHERE excluded.read_seq > read_seq",
+            " ON CONFLICT DO NOTHING",
             {"thread": thread_id, "agent": agent, "read": read_seq, "now": self.now},
         )
+        if added.rowcount:
+            self._read[thread_id, agent] = read_seq
+
+
+def with_own(read: int, seq: int) -> int:
+    """How far one has read who had read up to `read` and wrote entry `seq`."""
+    return max(read, seq) if read >= seq - 1 else read

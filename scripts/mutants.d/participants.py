@@ -3,6 +3,7 @@
 from sabotage import Edit, Sabotage
 
 _PARTICIPANTS = "bus_server/participants.py"
+_TRANSACTION = "bus_server/store/transaction.py"
 
 SABOTAGES = [
     Sabotage(
@@ -105,5 +106,52 @@ SABOTAGES = [
         [
             "tests/test_threads_joining.py::test_a_heartbeat_raises_what_was_read_and_never_lowers_it"
         ],
+    ),
+    Sabotage(
+        "own messages are unread",
+        [Edit(_TRANSACTION, "return max(read, seq) if read >= seq - 1 else read", "return read")],
+        ["tests/test_own_entries.py::test_own_messages_are_read"],
+    ),
+    Sabotage(
+        "writing counts as reading all that is before",
+        [Edit(_TRANSACTION, "return max(read, seq) if read >= seq - 1 else read", "return seq")],
+        ["tests/test_own_entries.py::test_what_others_wrote_stays_unread"],
+    ),
+    Sabotage(
+        "what an agent has just reported as read does not count when it posts",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "        post.position = self._positions.unwritten("
+                "post.message.sender, post.message.thread)\n"
+                "        done =",
+                "        done =",
+            )
+        ],
+        ["tests/test_own_entries.py::test_what_was_just_said_to_be_read_counts"],
+    ),
+    Sabotage(
+        "what an agent has just reported as read does not count in a batch",
+        [
+            Edit(
+                "bus_server/bus.py",
+                "            post.position = self._positions.unwritten("
+                "post.message.sender, post.message.thread)\n"
+                "        answers",
+                "            pass\n        answers",
+            )
+        ],
+        ["tests/test_own_entries.py::test_posts_of_a_batch_are_read_up_to_the_first_of_another"],
+    ),
+    Sabotage(
+        "entries about a thread are unread to whoever made them",
+        [
+            Edit(
+                "bus_server/store/threads.py",
+                "    tx.wrote(head.thread_id, entry.sender, entry.seq, read)\n",
+                "",
+            )
+        ],
+        ["tests/test_own_entries.py::test_entries_about_the_thread_are_read_by_whoever_made_them"],
     ),
 ]

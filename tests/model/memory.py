@@ -68,6 +68,14 @@ class Memory:
                 history.thread.epoch, max(was.delivered, delivered), max(was.read, read)
             )
 
+    def wrote(self, history: History, message: Message) -> None:
+        """An entry was appended: a participant who had read all before it has read it, too."""
+        agent = message.sender
+        if agent in history.members:
+            member, unsaved = history.members[agent], self._unsaved(agent, history)
+            if max(member.read, unsaved.read) >= message.seq - 1:
+                history.participate(agent, message.create_time, read=message.seq)
+
     def delivered(self, agent: str, history: History, messages: Sequence[Message]) -> None:
         """A wait handed these to an agent."""
         if messages and agent != ANONYMOUS:

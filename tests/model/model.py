@@ -82,6 +82,7 @@ class Model(ThreadAnswers):
             history.edit(message)
         if message.sender != ANONYMOUS:
             history.participate(message.sender, message.create_time, read=message.based_on_seq)
+            self.wrote(history, message)
         for name in addressed(message):
             history.participate(name, message.create_time)
 

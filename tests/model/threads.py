@@ -166,6 +166,7 @@ class ThreadAnswers(Memory):
             create_time=actual.update_time,
         )
         history.append(entry)
+        self.wrote(history, entry)
 
     def DeleteThread(
         self, request: DeleteThreadRequest, caller: str, actual: object

@@ -204,8 +204,8 @@ class Participant(_message.Message):
     """Highest seq of this thread written to a wait or list answer of the agent."""
     read_seq: _builtins.int
     """Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-    PostMessage.based_on_seq), or where it began when it joined. Never above head_seq, never falls
-    within an epoch.
+    PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
+    after it counts as read. Never above head_seq, never falls within an epoch.
     """
     @_builtins.property
     def join_time(self) -> _timestamp_pb2.Timestamp:

@@ -726,7 +726,9 @@ class HeartbeatResponse(_message.Message):
 
     @_builtins.property
     def unread(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadUnread]:
-        """Threads the caller takes part in with head_seq > read_seq, newest first. At most 100."""
+        """Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. What it
+        wrote itself after having read all before it is read.
+        """
 
     def __init__(
         self,

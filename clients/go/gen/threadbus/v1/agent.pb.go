@@ -291,8 +291,8 @@ type Participant struct {
 	// Highest seq of this thread written to a wait or list answer of the agent.
 	DeliveredSeq int64 `protobuf:"varint,5,opt,name=delivered_seq,json=deliveredSeq,proto3" json:"delivered_seq,omitempty"`
 	// Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-	// PostMessage.based_on_seq), or where it began when it joined. Never above head_seq, never falls
-	// within an epoch.
+	// PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
+	// after it counts as read. Never above head_seq, never falls within an epoch.
 	ReadSeq int64 `protobuf:"varint,6,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
 	// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
 	JoinTime      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=join_time,json=joinTime,proto3" json:"join_time,omitempty"`

@@ -1322,7 +1322,8 @@ type HeartbeatResponse struct {
 	AgentTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=agent_timeout,json=agentTimeout,proto3" json:"agent_timeout,omitempty"`
 	// When this lease ends, server time.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Threads the caller takes part in with head_seq > read_seq, newest first. At most 100.
+	// Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. What it
+	// wrote itself after having read all before it is read.
 	Unread        []*ThreadUnread `protobuf:"bytes,5,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

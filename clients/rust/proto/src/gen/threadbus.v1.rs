@@ -63,8 +63,8 @@ pub struct Participant {
     #[prost(int64, tag = "5")]
     pub delivered_seq: i64,
     /// Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-    /// PostMessage.based_on_seq), or where it began when it joined. Never above head_seq, never falls
-    /// within an epoch.
+    /// PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
+    /// after it counts as read. Never above head_seq, never falls within an epoch.
     #[prost(int64, tag = "6")]
     pub read_seq: i64,
     /// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
@@ -1832,7 +1832,8 @@ pub struct HeartbeatResponse {
     /// When this lease ends, server time.
     #[prost(message, optional, tag = "3")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Threads the caller takes part in with head_seq > read_seq, newest first. At most 100.
+    /// Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. What it
+    /// wrote itself after having read all before it is read.
     #[prost(message, repeated, tag = "5")]
     pub unread: ::prost::alloc::vec::Vec<ThreadUnread>,
 }

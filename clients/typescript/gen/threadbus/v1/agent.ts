@@ -194,8 +194,8 @@ export interface Participant {
   deliveredSeq: number;
   /**
    * Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or where it began when it joined. Never above head_seq, never falls
-   * within an epoch.
+   * PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
+   * after it counts as read. Never above head_seq, never falls within an epoch.
    */
   readSeq: number;
   /** When it became a participant: by JoinThread, by posting, or by being mentioned or handed to. */

@@ -422,7 +422,10 @@ export interface HeartbeatResponse {
   expireTime:
     | Timestamp
     | undefined;
-  /** Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. */
+  /**
+   * Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
+   */
   unread: ThreadUnread[];
 }
 

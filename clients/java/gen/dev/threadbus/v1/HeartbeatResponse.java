@@ -168,7 +168,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadUnread> unread_;
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -179,7 +180,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -191,7 +193,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -202,7 +205,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -213,7 +217,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1177,7 +1182,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1191,7 +1197,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1205,7 +1212,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1219,7 +1227,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1240,7 +1249,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1258,7 +1268,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1278,7 +1289,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1299,7 +1311,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1317,7 +1330,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1335,7 +1349,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1354,7 +1369,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1371,7 +1387,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1388,7 +1405,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1399,7 +1417,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1413,7 +1432,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1428,7 +1448,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1439,7 +1460,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1451,7 +1473,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+     * wrote itself after having read all before it is read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

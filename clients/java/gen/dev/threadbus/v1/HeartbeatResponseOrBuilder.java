@@ -93,7 +93,8 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -102,7 +103,8 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadList();
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -110,7 +112,8 @@ public interface HeartbeatResponseOrBuilder extends
   dev.threadbus.v1.ThreadUnread getUnread(int index);
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -118,7 +121,8 @@ public interface HeartbeatResponseOrBuilder extends
   int getUnreadCount();
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -127,7 +131,8 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadOrBuilderList();
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100.
+   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
+   * wrote itself after having read all before it is read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

@@ -91,8 +91,8 @@ public interface ParticipantOrBuilder extends
   /**
    * <pre>
    * Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or where it began when it joined. Never above head_seq, never falls
-   * within an epoch.
+   * PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
+   * after it counts as read. Never above head_seq, never falls within an epoch.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>

@@ -1,0 +1,138 @@
+"""What an agent writes itself is not unread: entry n, when it had read all that is before it."""
+
+import pytest
+
+from tests.callers import operator
+from tests.participation import has_read, join, position
+from tests.peers import Peer, registered, set_state
+from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
+from tests.sightings import beat
+from threadbus.v1.bus_service_pb2 import PostMessageRequest, PostMessagesRequest
+from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED
+from threadbus.v1.thread_service_pb2 import UpdateThreadRequest
+
+
+@pytest.fixture
+async def agent(bus: BusStub, agents: AgentStub) -> Peer:
+    return await registered(agents, bus, "agent")
+
+
+async def read_seq(threads: ThreadStub, thread: str, agent: Peer) -> int:
+    """How far an agent has read, as others are told."""
+    return (await position(threads, thread, agent))[1]
+
+
+async def unread(bus: BusStub, agent: Peer) -> list[tuple[str, int, int]]:
+    """What the agent itself is told."""
+    assert agent.caller
+    told = (await beat(bus, agent.caller)).unread
+    return [(found.thread, found.head_seq, found.read_seq) for found in told]
+
+
+async def test_own_messages_are_read(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await agent.post_all(thread, "1", "2", "3")
+    assert await read_seq(threads, thread, agent) == 3
+    assert await unread(bus, agent) == []
+
+
+async def test_one_who_joined_at_the_head_has_read_what_it_writes_next(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await Peer(bus).post_all(thread, "1", "2")
+    await join(threads, thread, agent)
+    await agent.post(thread)
+    assert await read_seq(threads, thread, agent) == 3
+
+
+async def test_what_others_wrote_stays_unread(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await join(threads, thread, agent)
+    await Peer(bus).post(thread)
+    await agent.post_all(thread, "2", "3")
+    assert await read_seq(threads, thread, agent) == 0
+    assert await unread(bus, agent) == [(thread, 3, 0)]
+
+
+async def test_one_who_was_only_mentioned_has_not_read_that(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await Peer(bus).post(thread, mentions=[agent.name])
+    await agent.post(thread)
+    assert await read_seq(threads, thread, agent) == 0
+
+
+@pytest.mark.parametrize("how", ["reported", "with the post"])
+async def test_what_was_just_said_to_be_read_counts(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str, how: str
+) -> None:
+    await Peer(bus).post_all(thread, "1", "2")
+    await join(threads, thread, agent, start="JOIN_START_FIRST")
+    if how == "reported":  # and not written to the store yet
+        await has_read(bus, agent, thread, 2)
+        await agent.post(thread)
+    else:
+        await agent.post(thread, based_on_seq=2)
+    assert await read_seq(threads, thread, agent) == 3
+    assert (await join(threads, thread, agent)).cursor.after_seq == 3
+
+
+async def test_posts_of_a_batch_are_read_up_to_the_first_of_another(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await Peer(bus).post(thread)
+    await join(threads, thread, agent, start="JOIN_START_FIRST")
+    await has_read(bus, agent, thread, 1)
+    posts = [PostMessageRequest(thread=thread, content=str(n)) for n in range(30)]
+    batch = PostMessagesRequest(posts=[*posts, PostMessageRequest(thread=thread), *posts])
+    stream = bus.PostMessages(iter([batch]), metadata=agent.metadata)
+    (answer,) = [answer async for answer in stream]
+    assert answer.results[-1].response.seq == 61
+    assert await read_seq(threads, thread, agent) == 61
+
+
+async def test_edits_are_entries_too(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await agent.post(thread, "teh")
+    await agent.post(thread, "the", edit_of=1)
+    assert await read_seq(threads, thread, agent) == 2
+
+
+async def test_entries_about_the_thread_are_read_by_whoever_made_them(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await Peer(bus).post(thread)
+    await join(threads, thread, agent, start="JOIN_START_FIRST")
+    await has_read(bus, agent, thread, 1)
+    update = UpdateThreadRequest(thread=thread, topic="x")
+    update.update_mask.paths.append("topic")
+    await threads.UpdateThread(update, metadata=agent.metadata)
+    assert await read_seq(threads, thread, agent) == 2
+    await set_state(threads, thread, THREAD_STATE_CLOSED, by=agent)
+    assert await read_seq(threads, thread, agent) == 3
+    assert await unread(bus, agent) == []
+
+
+async def test_changing_a_thread_makes_no_participant(
+    bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
+) -> None:
+    await set_state(threads, thread, THREAD_STATE_CLOSED, by=agent)
+    assert await unread(bus, agent) == []
+    assert (await join(threads, thread, agent, start="JOIN_START_FIRST")).cursor.after_seq == 0
+
+
+async def test_what_is_posted_on_behalf_of_an_agent_is_its_own(
+    bus: BusStub,
+    threads: ThreadStub,
+    agents: AgentStub,
+    thread: str,
+    server: ServerProcess,
+) -> None:
+    """It is never delivered to it as another's: unread, it would stay so."""
+    agent, boss = await registered(agents, bus, "away"), Peer(bus, operator(server))
+    await join(threads, thread, agent)
+    await boss.post(thread, on_behalf_of=agent.name)
+    assert await read_seq(threads, thread, agent) == 1
