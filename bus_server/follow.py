@@ -96,7 +96,9 @@ class Follow:
         self._positions: list[WaitPosition] = []
         self._delivered = 0
         names = tuple(cursor.thread for cursor in wait.cursors)
-        self._open = OpenWait(wait.agent, wait.token, wait.expire_time, names, wait.filter)
+        self._open = OpenWait(
+            wait.agent, wait.token, wait.expire_time, names, wait.filter, wait.peer
+        )
         clock = asyncio.get_running_loop().time
         self._clock = clock
         self._max_wait_at = None if wait.max_wait is None else clock() + wait.max_wait

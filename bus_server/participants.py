@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from bus_server.errors import BusError, StoreBug, ThreadNotFound
@@ -104,8 +105,12 @@ class Participants:
         head, found = await self._news.undisturbed(
             self._store.participants, thread, after=after, limit=limit
         )
-        waiting = {wait.agent for wait in self._waits.on(thread)}
+        waiting = self._waiting(thread)
         return [self._now(participant, thread, head.epoch, waiting) for participant in found]
+
+    def _waiting(self, thread: str) -> Mapping[str, int]:
+        """The agents that have an open wait on a thread, and how many."""
+        return Counter(wait.agent for wait in self._waits.on(thread))
 
     def waiting_on(self, thread: str) -> dict[str, State.ValueType]:
         """The agents that have an open wait on a thread, and their states."""
@@ -135,9 +140,11 @@ class Participants:
         thread = message.thread
         addressed = list(dict.fromkeys([*message.mentions, message.handoff_to]))
         answered = await self._answered(message)
-        waiting = {w.agent for w in self._waits.on(thread) if w.filter.wants(message, answered)}
+        waiting = Counter(
+            wait.agent for wait in self._waits.on(thread) if wait.filter.wants(message, answered)
+        )
         first = [name for name in addressed if name and name != message.sender]
-        first += sorted(waiting - {*addressed, message.sender})
+        first += sorted(waiting.keys() - {*addressed, message.sender})
         head, found = await self._news.undisturbed(
             self._store.participants, thread, first=first[:RECIPIENTS], limit=RECIPIENTS + 1
         )
@@ -159,11 +166,12 @@ class Participants:
         )
 
     def _now(
-        self, participant: Participant, thread: str, epoch: str, waiting: set[str]
+        self, participant: Participant, thread: str, epoch: str, waiting: Mapping[str, int]
     ) -> Participant:
-        """A participant as it stands now."""
+        """A participant as it stands now; `waiting`: how many waits who has open."""
         name = participant.agent
         participant.presence = self._presence.state(name, participant.presence)
+        participant.wait_count = waiting.get(name, 0)
         participant.waiting = name in waiting
         position = self._positions.of(name, thread, epoch)
         participant.delivered_seq = max(participant.delivered_seq, position.delivered)
@@ -176,7 +184,7 @@ class Participants:
         self._news.thread(thread)
         entrance = await self._news.undisturbed(self._store.entrance, join, joined)
         if entrance is not None:
-            waiting = {wait.agent for wait in self._waits.on(thread)}
+            waiting = self._waiting(thread)
             for participant in entrance.participants:
                 self._now(participant, thread, entrance.thread.epoch, waiting)
         return entrance

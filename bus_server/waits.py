@@ -29,6 +29,8 @@ class Wait:
     token: bytes = b""
     expire_time: int = 0  # of the token, on the store's clock; 0: never
     include_participants: bool = False
+    #: Where its connection comes from.
+    peer: str = ""
 
 
 class Placed(Protocol):
@@ -44,12 +46,18 @@ class OpenWait:
     """One call of WaitMessages."""
 
     __slots__ = (
-        *("agent", "ended", "expire_time", "filter", "number", "positions", "start_time"),
+        *("agent", "ended", "expire_time", "filter", "number", "peer", "positions", "start_time"),
         *("threads", "token", "watch"),
     )
 
     def __init__(
-        self, agent: str, token: bytes, expire_time: int, threads: Sequence[str], wanted: Filter
+        self,
+        agent: str,
+        token: bytes,
+        expire_time: int,
+        threads: Sequence[str],
+        wanted: Filter,
+        peer: str,
     ) -> None:
         #: Who waits; empty: somebody without a name of its own.
         self.agent = agent
@@ -60,6 +68,8 @@ class OpenWait:
         self.threads = threads
         self.number = 0
         self.filter = wanted
+        #: Where its connection comes from.
+        self.peer = peer
         self.start_time = time.time_ns() // 1000
         #: Where it is in each thread; none before it began.
         self.positions: Sequence[Placed] = ()

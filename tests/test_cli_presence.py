@@ -172,6 +172,19 @@ def test_an_operator_sees_who_waits_where(shell: Shell, server: ServerProcess, n
         while not any(wait.get("threads") for wait in found):
             found = shell.ok(*waits, "--json").json["waits"]
         assert [(w["agent"], w["threads"][0]["after_seq"]) for w in found] == [(a, 1)]
-        assert f"{name} after #1" in shell.ok(*waits).out
+        assert re.search(rf"^{a} .+ 127\.0\.0\.1:\d+ +{name} after #1$", shell.ok(*waits).out)
         assert shell.ok(*waits, "--of", "somebody").out == ""
     assert shell.run("agents", "waits").code == 6
+
+
+def test_an_agent_that_waits_twice_is_told_so(shell: Shell, name: str) -> None:
+    a, b = f"{name}-a", f"{name}-b"
+    shell.ok("join", name, "--as", b)
+    wait = ["wait", name, "--as", b, "--timeout", "20"]
+    with shell.start(*wait), shell.start(*wait):
+        while shell.ok("thread", "show", name, "--json").json["participants"][0]["wait_count"] < 2:
+            pass
+        shown = line(shell, b, "thread", "show", name)
+        posted = shell.ok("post", name, "hello", "--as", a).out
+    assert re.fullmatch(rf"  {b} +waiting \(2\) +waits here +has read all", shown)
+    assert posted == f"{name} #1 · {b} waiting (2)\n"

@@ -12,8 +12,12 @@ from tests.sightings import beat
 from tests.wait_frames import BOUND, Frames, waiting
 from threadbus.v1.agent_pb2 import PRESENCE_IDLE, PRESENCE_WORKING, Participant, Presence
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, UnregisterAgentRequest
-from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_service_pb2 import JoinThreadRequest, LeaveThreadRequest
+from threadbus.v1.message_pb2 import Cursor, MessageFilter
+from threadbus.v1.thread_service_pb2 import (
+    JoinThreadRequest,
+    LeaveThreadRequest,
+    ListParticipantsRequest,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +105,27 @@ async def test_an_agent_is_seen_to_wait_to_work_to_read_and_to_lapse(
             assert found.read_seq == 1
         found = await room.until(agent.name, "LAPSED")
         assert not found.waiting
+
+
+async def test_it_is_told_how_many_waits_an_agent_has_open(
+    bus: BusStub, threads: ThreadStub, thread: str, agent: Caller
+) -> None:
+    async def counts() -> list[int]:
+        joined = await threads.JoinThread(JoinThreadRequest(thread=thread))
+        listed = await threads.ListParticipants(ListParticipantsRequest(thread=thread))
+        posted = await Peer(bus).post(thread, include_recipients=True)
+        told = (*joined.participants, *listed.participants, *posted.recipients)
+        return [found.wait_count for found in told if found.agent == agent.name]
+
+    assert await counts() == [0, 0, 0]
+    filtered = MessageFilter(addressed_to_me=True)
+    async with (
+        waiting(bus, thread, metadata=agent.metadata) as one,
+        waiting(bus, thread, metadata=agent.metadata, filter=filtered) as another,
+    ):
+        await one.until("caught_up")
+        await another.until("caught_up")
+        assert await counts() == [2, 2, 1], "only one of them will see the post"
 
 
 async def test_a_wait_that_is_cut_off_is_told_though_the_agent_works_on(

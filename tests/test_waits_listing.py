@@ -1,22 +1,28 @@
 """ListWaits: who waits where, since when, for operators only."""
 
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from tests.callers import Caller, operator
+from tests.conftest import StartServer
 from tests.patience import until_known
 from tests.peers import Peer, registered
 from tests.refusals import refused
 from tests.serving import AdminStub, AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import Frames
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest, ListWaitsResponse, Wait
+from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
+from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_service_pb2 import CreateThreadRequest, DeleteThreadRequest
+from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 
 @pytest.fixture
@@ -229,3 +235,29 @@ async def test_pages_of_waits_on_a_thousand_threads_fit_every_client(
                     return found == 30
 
         await until_known(all_open)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("listen", "pattern"),
+    [
+        ("127.0.0.1:0", r"127\.0\.0\.1:\d+"),
+        ("[::1]:0", r"\[::1\]:\d+"),
+        ("unix:{}/bus.sock", "unix"),
+    ],
+    ids=["tcp", "ipv6", "unix"],
+)
+async def test_where_they_come_from_is_listed(
+    start_server: StartServer, tmp_path: Path, listen: str, pattern: str
+) -> None:
+    server = start_server(listen=listen.format(tmp_path))
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        bus: BusStub = BusServiceStub(channel)
+        admin: AdminStub = AdminServiceStub(channel)
+        threads: ThreadStub = ThreadServiceStub(channel)
+        await threads.CreateThread(CreateThreadRequest(thread="design"))
+        async with open_wait(Peer(bus), "design"), open_wait(Peer(bus), "design"):
+            found = await listed(admin, operator(server))
+    assert len(found) == 2
+    assert len({wait.peer for wait in found}) == 1, "they share a connection"
+    assert re.fullmatch(pattern, found[0].peer)

@@ -155,7 +155,11 @@ async def list_agents(session: Session, presences: Sequence[str]) -> None:
 @timeout_option
 @on_server
 async def waits(session: Session, agent_name: str, thread: str) -> None:
-    """List the open waits, longest first: who waits where, since when. For operators.
+    """List the open waits, longest first: who waits where, since when, from which address.
+
+    For operators. An agent with more waits than it should have is run twice: what one process
+    takes the other never gets. On the machine itself `ss -tnp` or `lsof -i` tells the process
+    behind an address.
 
     \b
     Example:
@@ -167,6 +171,7 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
         (
             safe(wait.agent),
             clock(wait.start_time),
+            safe(wait.peer),
             ", ".join(
                 f"{safe(cursor.thread)} after #{cursor.after_seq}" for cursor in wait.threads
             ),

@@ -63,8 +63,7 @@ def participant_lines(participants: Iterable[Participant], thread: Thread) -> It
         (
             "",
             safe(participant.agent),
-            presence_name(participant.presence),
-            "waits here" if participant.waiting else "",
+            *_waits(participant),
             _read(participant, thread),
         )
         for participant in participants
@@ -95,7 +94,7 @@ async def _agent(bus: BusClient, name: str) -> Agent | None:
 def _recipient(found: Participant, agent: Agent | None) -> str:
     if found.presence == bus_client.Presence.PRESENCE_WAITING and not found.waiting:
         return "waiting (not for it)"  # elsewhere, or for other messages
-    return _standing(found.presence, agent)
+    return _standing(found.presence, agent) + _times(found)
 
 
 def _standing(presence: Presence.ValueType, agent: Agent | None) -> str:
@@ -103,6 +102,18 @@ def _standing(presence: Presence.ValueType, agent: Agent | None) -> str:
     if presence in gone and agent is not None and agent.HasField("last_seen_time"):
         return f"{presence_name(presence)} {ago(agent.last_seen_time)}"
     return presence_name(presence)
+
+
+def _waits(participant: Participant) -> tuple[str, str]:
+    """Whether it is there, and whether it waits here; how often, if that is more than once."""
+    name, here = presence_name(participant.presence), "waits here" if participant.waiting else ""
+    if participant.presence == bus_client.Presence.PRESENCE_WAITING:
+        return name + _times(participant), here
+    return name, here + _times(participant)
+
+
+def _times(participant: Participant) -> str:
+    return f" ({participant.wait_count})" if participant.wait_count > 1 else ""
 
 
 def _read(participant: Participant, thread: Thread) -> str:

@@ -34,7 +34,7 @@ class AdminService:
 
 def _told(wait: OpenWait) -> pb.Wait:
     cursors = [p.cursor for p in wait.positions if not p.tail.gone]
-    told = pb.Wait(agent=wait.agent or "anonymous", threads=cursors)
+    told = pb.Wait(agent=wait.agent or "anonymous", threads=cursors, peer=wait.peer)
     told.start_time.FromMicroseconds(wait.start_time)
     return told
 

@@ -61,6 +61,7 @@ class BusService:
         caller: Caller,
         time_remaining: float | None,
         outlet: Outlet,
+        peer: str,
     ) -> Awaitable[None]:
         need(caller, "read")
         cursors = valid.cursors("threads", request.threads, MAX_WAIT_THREADS)
@@ -84,6 +85,7 @@ class BusService:
             token=caller.token,
             expire_time=caller.expire_time,
             include_participants=request.include_participants,
+            peer=peer,
         )
         return self._bus.follow(wait, outlet)  # and keep nothing of the request meanwhile
 

@@ -3,6 +3,7 @@
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
 import functools
+import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
@@ -169,7 +170,9 @@ class Road(grpc.GenericRpcHandler):
                     request = parse(await arrival.receive())
                 finally:
                     arrival.close()  # the call keeps little of it
-                waiting = call(request, caller, context.time_remaining(), outlet)
+                waiting = call(
+                    request, caller, context.time_remaining(), outlet, _address(context.peer())
+                )
                 del arrival, request
                 await waiting
                 return
@@ -313,6 +316,12 @@ class Requests:
     def handled_last(self) -> Callable[[], None]:
         """Returns a function to call once the request received last is handled."""
         return functools.partial(self._arrival.handled, self._size)
+
+
+def _address(peer: str) -> str:
+    """Where a connection comes from, as people write it: gRPC says `ipv6:%5B::1%5D:40312`."""
+    kind, _, address = urllib.parse.unquote(peer).partition(":")
+    return kind if kind == "unix" else address
 
 
 def _parser(method: MethodDescriptor) -> Callable[[bytes | None], Message]:

@@ -154,4 +154,20 @@ SABOTAGES = [
         ],
         ["tests/test_own_entries.py::test_entries_about_the_thread_are_read_by_whoever_made_them"],
     ),
+    Sabotage(
+        "an agent that waits twice looks like one that waits once",
+        [
+            Edit(
+                _PARTICIPANTS,
+                "participant.wait_count = waiting.get(name, 0)",
+                "participant.wait_count = min(waiting.get(name, 0), 1)",
+            )
+        ],
+        ["tests/test_waiting_participants.py::test_it_is_told_how_many_waits_an_agent_has_open"],
+    ),
+    Sabotage(
+        "where a wait comes from is not told",
+        [Edit("bus_server/services/bus_service.py", "            peer=peer,\n", "")],
+        ["tests/test_waits_listing.py::test_where_they_come_from_is_listed"],
+    ),
 ]

@@ -89,9 +89,8 @@ class Checked(RuleBasedStateMachine):
     def stands(self, found: Participant, thread: str) -> None:
         """Hold a participant against the model: whether it waits, and what it does."""
         if found.agent not in self.parted:
-            assert found.waiting == any(
-                f.caller == found.agent and f.waits_on(thread) for f in self.followers
-            )
+            count = sum(f.caller == found.agent and f.waits_on(thread) for f in self.followers)
+            assert (found.waiting, found.wait_count) == (count > 0, count)
         self.does(found, self.model)
 
     def does(self, found: Participant, model: Model) -> None:

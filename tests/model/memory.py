@@ -114,6 +114,7 @@ class Memory:
             kind=AGENT_KIND_UNSPECIFIED if name == OPERATOR else self.agents[name],
             presence=actual.presence,
             waiting=actual.waiting,
+            wait_count=actual.wait_count,
             delivered_seq=max(member.delivered, unsaved.delivered),
             read_seq=max(member.read, unsaved.read),
             join_time=member.join_time,

@@ -91,8 +91,13 @@ class Wait(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     THREADS_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Who waits."""
+    peer: _builtins.str
+    """Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+    may share a connection, and what a proxy passes on comes from the proxy.
+    """
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
         """Where, and how far it is."""
@@ -107,10 +112,11 @@ class Wait(_message.Message):
         agent: _builtins.str = ...,
         threads: _abc.Iterable[_message_pb2.Cursor] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        peer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "start_time", b"start_time", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "peer", b"peer", "start_time", b"start_time", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,6 +192,7 @@ class Participant(_message.Message):
     DELIVERED_SEQ_FIELD_NUMBER: _builtins.int
     READ_SEQ_FIELD_NUMBER: _builtins.int
     JOIN_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_COUNT_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Its name."""
     kind: Global___AgentKind.ValueType
@@ -207,6 +208,10 @@ class Participant(_message.Message):
     PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
     after it counts as read. Never above head_seq, never falls within an epoch.
     """
+    wait_count: _builtins.int
+    """How many waits it has open on this thread, counted as `waiting` is. More than one: several
+    processes are this agent, or one of them waits twice. ListWaits tells where from.
+    """
     @_builtins.property
     def join_time(self) -> _timestamp_pb2.Timestamp:
         """When it became a participant: by JoinThread, by posting, or by being mentioned or handed to."""
@@ -221,10 +226,11 @@ class Participant(_message.Message):
         delivered_seq: _builtins.int = ...,
         read_seq: _builtins.int = ...,
         join_time: _timestamp_pb2.Timestamp | None = ...,
+        wait_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["join_time", b"join_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "delivered_seq", b"delivered_seq", "join_time", b"join_time", "kind", b"kind", "presence", b"presence", "read_seq", b"read_seq", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "delivered_seq", b"delivered_seq", "join_time", b"join_time", "kind", b"kind", "presence", b"presence", "read_seq", b"read_seq", "wait_count", b"wait_count", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -160,7 +160,10 @@ type Wait struct {
 	// Where, and how far it is.
 	Threads []*Cursor `protobuf:"bytes,2,rep,name=threads,proto3" json:"threads,omitempty"`
 	// Since when.
-	StartTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+	// may share a connection, and what a proxy passes on comes from the proxy.
+	Peer          string `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,6 +219,13 @@ func (x *Wait) GetStartTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Wait) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
 var File_threadbus_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_admin_service_proto_rawDesc = "" +
@@ -229,12 +239,13 @@ const file_threadbus_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"e\n" +
 	"\x11ListWaitsResponse\x12(\n" +
 	"\x05waits\x18\x01 \x03(\v2\x12.threadbus.v1.WaitR\x05waits\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x87\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9b\x01\n" +
 	"\x04Wait\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12.\n" +
 	"\athreads\x18\x02 \x03(\v2\x14.threadbus.v1.CursorR\athreads\x129\n" +
 	"\n" +
-	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime2\\\n" +
+	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x12\n" +
+	"\x04peer\x18\x04 \x01(\tR\x04peer2\\\n" +
 	"\fAdminService\x12L\n" +
 	"\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponseBe\n" +
 	"\x10dev.threadbus.v1B\x11AdminServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"

@@ -295,7 +295,10 @@ type Participant struct {
 	// after it counts as read. Never above head_seq, never falls within an epoch.
 	ReadSeq int64 `protobuf:"varint,6,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
 	// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
-	JoinTime      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=join_time,json=joinTime,proto3" json:"join_time,omitempty"`
+	JoinTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=join_time,json=joinTime,proto3" json:"join_time,omitempty"`
+	// How many waits it has open on this thread, counted as `waiting` is. More than one: several
+	// processes are this agent, or one of them waits twice. ListWaits tells where from.
+	WaitCount     int32 `protobuf:"varint,8,opt,name=wait_count,json=waitCount,proto3" json:"wait_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -379,6 +382,13 @@ func (x *Participant) GetJoinTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Participant) GetWaitCount() int32 {
+	if x != nil {
+		return x.WaitCount
+	}
+	return 0
+}
+
 var File_threadbus_v1_agent_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_agent_proto_rawDesc = "" +
@@ -398,7 +408,7 @@ const file_threadbus_v1_agent_proto_rawDesc = "" +
 	"createTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x02\n" +
 	"\vParticipant\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.threadbus.v1.AgentKindR\x04kind\x122\n" +
@@ -406,7 +416,9 @@ const file_threadbus_v1_agent_proto_rawDesc = "" +
 	"\awaiting\x18\x04 \x01(\bR\awaiting\x12#\n" +
 	"\rdelivered_seq\x18\x05 \x01(\x03R\fdeliveredSeq\x12\x19\n" +
 	"\bread_seq\x18\x06 \x01(\x03R\areadSeq\x127\n" +
-	"\tjoin_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bjoinTime*\x84\x01\n" +
+	"\tjoin_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bjoinTime\x12\x1d\n" +
+	"\n" +
+	"wait_count\x18\b \x01(\x05R\twaitCount*\x84\x01\n" +
 	"\tAgentKind\x12\x1a\n" +
 	"\x16AGENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10AGENT_KIND_AGENT\x10\x01\x12\x14\n" +

@@ -70,6 +70,10 @@ pub struct Participant {
     /// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
     #[prost(message, optional, tag = "7")]
     pub join_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many waits it has open on this thread, counted as `waiting` is. More than one: several
+    /// processes are this agent, or one of them waits twice. ListWaits tells where from.
+    #[prost(int32, tag = "8")]
+    pub wait_count: i32,
 }
 impl ::prost::Name for Participant {
     const NAME: &'static str = "Participant";
@@ -472,6 +476,10 @@ pub struct Wait {
     /// Since when.
     #[prost(message, optional, tag = "3")]
     pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Where its connection comes from: `127.0.0.1:40312`, `\[::1\]:40312`, or `unix`. A client's waits
+    /// may share a connection, and what a proxy passes on comes from the proxy.
+    #[prost(string, tag = "4")]
+    pub peer: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Wait {
     const NAME: &'static str = "Wait";

@@ -54,7 +54,14 @@ export interface Wait {
   /** Where, and how far it is. */
   threads: Cursor[];
   /** Since when. */
-  startTime: Timestamp | undefined;
+  startTime:
+    | Timestamp
+    | undefined;
+  /**
+   * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+   * may share a connection, and what a proxy passes on comes from the proxy.
+   */
+  peer: string;
 }
 
 function createBaseListWaitsRequest(): ListWaitsRequest {
@@ -272,7 +279,7 @@ export const ListWaitsResponse: MessageFns<ListWaitsResponse> = {
 };
 
 function createBaseWait(): Wait {
-  return { agent: "", threads: [], startTime: undefined };
+  return { agent: "", threads: [], startTime: undefined, peer: "" };
 }
 
 export const Wait: MessageFns<Wait> = {
@@ -285,6 +292,9 @@ export const Wait: MessageFns<Wait> = {
     }
     if (message.startTime !== undefined) {
       Timestamp.encode(message.startTime, writer.uint32(26).fork()).join();
+    }
+    if (message.peer !== "") {
+      writer.uint32(34).string(message.peer);
     }
     return writer;
   },
@@ -326,6 +336,14 @@ export const Wait: MessageFns<Wait> = {
             message.startTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.peer = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -347,6 +365,7 @@ export const Wait: MessageFns<Wait> = {
         : isSet(object.start_time)
         ? fromJsonTimestamp(object.start_time)
         : undefined,
+      peer: isSet(object.peer) ? globalThis.String(object.peer) : "",
     };
   },
 
@@ -361,6 +380,9 @@ export const Wait: MessageFns<Wait> = {
     if (message.startTime !== undefined) {
       obj.startTime = fromTimestamp(message.startTime).toISOString();
     }
+    if (message.peer !== "") {
+      obj.peer = message.peer;
+    }
     return obj;
   },
 
@@ -374,6 +396,7 @@ export const Wait: MessageFns<Wait> = {
     message.startTime = (object.startTime !== undefined && object.startTime !== null)
       ? Timestamp.fromPartial(object.startTime)
       : undefined;
+    message.peer = object.peer ?? "";
     return message;
   },
 };

@@ -199,7 +199,14 @@ export interface Participant {
    */
   readSeq: number;
   /** When it became a participant: by JoinThread, by posting, or by being mentioned or handed to. */
-  joinTime: Timestamp | undefined;
+  joinTime:
+    | Timestamp
+    | undefined;
+  /**
+   * How many waits it has open on this thread, counted as `waiting` is. More than one: several
+   * processes are this agent, or one of them waits twice. ListWaits tells where from.
+   */
+  waitCount: number;
 }
 
 function createBaseAgent(): Agent {
@@ -545,7 +552,16 @@ export const Agent_LabelsEntry: MessageFns<Agent_LabelsEntry> = {
 };
 
 function createBaseParticipant(): Participant {
-  return { agent: "", kind: 0, presence: 0, waiting: false, deliveredSeq: 0, readSeq: 0, joinTime: undefined };
+  return {
+    agent: "",
+    kind: 0,
+    presence: 0,
+    waiting: false,
+    deliveredSeq: 0,
+    readSeq: 0,
+    joinTime: undefined,
+    waitCount: 0,
+  };
 }
 
 export const Participant: MessageFns<Participant> = {
@@ -570,6 +586,9 @@ export const Participant: MessageFns<Participant> = {
     }
     if (message.joinTime !== undefined) {
       Timestamp.encode(message.joinTime, writer.uint32(58).fork()).join();
+    }
+    if (message.waitCount !== 0) {
+      writer.uint32(64).int32(message.waitCount);
     }
     return writer;
   },
@@ -643,6 +662,14 @@ export const Participant: MessageFns<Participant> = {
             message.joinTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.waitCount = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -676,6 +703,11 @@ export const Participant: MessageFns<Participant> = {
         : isSet(object.join_time)
         ? fromJsonTimestamp(object.join_time)
         : undefined,
+      waitCount: isSet(object.waitCount)
+        ? globalThis.Number(object.waitCount)
+        : isSet(object.wait_count)
+        ? globalThis.Number(object.wait_count)
+        : 0,
     };
   },
 
@@ -702,6 +734,9 @@ export const Participant: MessageFns<Participant> = {
     if (message.joinTime !== undefined) {
       obj.joinTime = fromTimestamp(message.joinTime).toISOString();
     }
+    if (message.waitCount !== 0) {
+      obj.waitCount = Math.round(message.waitCount);
+    }
     return obj;
   },
 
@@ -719,6 +754,7 @@ export const Participant: MessageFns<Participant> = {
     message.joinTime = (object.joinTime !== undefined && object.joinTime !== null)
       ? Timestamp.fromPartial(object.joinTime)
       : undefined;
+    message.waitCount = object.waitCount ?? 0;
     return message;
   },
 };

@@ -57,14 +57,15 @@ public final class AdminServiceProto {
       "\022\021\n\tpage_size\030\003 \001(\005\022\022\n\npage_token\030\004 \001(\t\"" +
       "O\n\021ListWaitsResponse\022!\n\005waits\030\001 \003(\0132\022.th" +
       "readbus.v1.Wait\022\027\n\017next_page_token\030\002 \001(\t" +
-      "\"l\n\004Wait\022\r\n\005agent\030\001 \001(\t\022%\n\007threads\030\002 \003(\013" +
+      "\"z\n\004Wait\022\r\n\005agent\030\001 \001(\t\022%\n\007threads\030\002 \003(\013" +
       "2\024.threadbus.v1.Cursor\022.\n\nstart_time\030\003 \001" +
-      "(\0132\032.google.protobuf.Timestamp2\\\n\014AdminS" +
-      "ervice\022L\n\tListWaits\022\036.threadbus.v1.ListW" +
-      "aitsRequest\032\037.threadbus.v1.ListWaitsResp" +
-      "onseBe\n\020dev.threadbus.v1B\021AdminServicePr" +
-      "otoP\001Z-threadbus.dev/gen/go/threadbus/v1" +
-      ";threadbusv1\252\002\014ThreadBus.V1b\006proto3"
+      "(\0132\032.google.protobuf.Timestamp\022\014\n\004peer\030\004" +
+      " \001(\t2\\\n\014AdminService\022L\n\tListWaits\022\036.thre" +
+      "adbus.v1.ListWaitsRequest\032\037.threadbus.v1" +
+      ".ListWaitsResponseBe\n\020dev.threadbus.v1B\021" +
+      "AdminServiceProtoP\001Z-threadbus.dev/gen/g" +
+      "o/threadbus/v1;threadbusv1\252\002\014ThreadBus.V" +
+      "1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -89,7 +90,7 @@ public final class AdminServiceProto {
     internal_static_threadbus_v1_Wait_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_Wait_descriptor,
-        new java.lang.String[] { "Agent", "Threads", "StartTime", });
+        new java.lang.String[] { "Agent", "Threads", "StartTime", "Peer", });
     descriptor.resolveAllFeaturesImmutable();
     com.google.protobuf.TimestampProto.getDescriptor();
     dev.threadbus.v1.MessageProto.getDescriptor();

@@ -235,6 +235,22 @@ private static final long serialVersionUID = 0L;
     return joinTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : joinTime_;
   }
 
+  public static final int WAIT_COUNT_FIELD_NUMBER = 8;
+  private int waitCount_ = 0;
+  /**
+   * <pre>
+   * How many waits it has open on this thread, counted as `waiting` is. More than one: several
+   * processes are this agent, or one of them waits twice. ListWaits tells where from.
+   * </pre>
+   *
+   * <code>int32 wait_count = 8;</code>
+   * @return The waitCount.
+   */
+  @java.lang.Override
+  public int getWaitCount() {
+    return waitCount_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -269,6 +285,9 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000001) != 0)) {
       output.writeMessage(7, getJoinTime());
+    }
+    if (waitCount_ != 0) {
+      output.writeInt32(8, waitCount_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -306,6 +325,10 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(7, getJoinTime());
     }
+    if (waitCount_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt32Size(8, waitCount_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -336,6 +359,8 @@ private static final long serialVersionUID = 0L;
       if (!getJoinTime()
           .equals(other.getJoinTime())) return false;
     }
+    if (getWaitCount()
+        != other.getWaitCount()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -366,6 +391,8 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + JOIN_TIME_FIELD_NUMBER;
       hash = (53 * hash) + getJoinTime().hashCode();
     }
+    hash = (37 * hash) + WAIT_COUNT_FIELD_NUMBER;
+    hash = (53 * hash) + getWaitCount();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -518,6 +545,7 @@ private static final long serialVersionUID = 0L;
         joinTimeBuilder_.dispose();
         joinTimeBuilder_ = null;
       }
+      waitCount_ = 0;
       return this;
     }
 
@@ -576,6 +604,9 @@ private static final long serialVersionUID = 0L;
             : joinTimeBuilder_.build();
         to_bitField0_ |= 0x00000001;
       }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.waitCount_ = waitCount_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -613,6 +644,9 @@ private static final long serialVersionUID = 0L;
       }
       if (other.hasJoinTime()) {
         mergeJoinTime(other.getJoinTime());
+      }
+      if (other.getWaitCount() != 0) {
+        setWaitCount(other.getWaitCount());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -677,6 +711,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000040;
               break;
             } // case 58
+            case 64: {
+              waitCount_ = input.readInt32();
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 64
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1221,6 +1260,53 @@ private static final long serialVersionUID = 0L;
         joinTime_ = null;
       }
       return joinTimeBuilder_;
+    }
+
+    private int waitCount_ ;
+    /**
+     * <pre>
+     * How many waits it has open on this thread, counted as `waiting` is. More than one: several
+     * processes are this agent, or one of them waits twice. ListWaits tells where from.
+     * </pre>
+     *
+     * <code>int32 wait_count = 8;</code>
+     * @return The waitCount.
+     */
+    @java.lang.Override
+    public int getWaitCount() {
+      return waitCount_;
+    }
+    /**
+     * <pre>
+     * How many waits it has open on this thread, counted as `waiting` is. More than one: several
+     * processes are this agent, or one of them waits twice. ListWaits tells where from.
+     * </pre>
+     *
+     * <code>int32 wait_count = 8;</code>
+     * @param value The waitCount to set.
+     * @return This builder for chaining.
+     */
+    public Builder setWaitCount(int value) {
+
+      waitCount_ = value;
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * How many waits it has open on this thread, counted as `waiting` is. More than one: several
+     * processes are this agent, or one of them waits twice. ListWaits tells where from.
+     * </pre>
+     *
+     * <code>int32 wait_count = 8;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearWaitCount() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      waitCount_ = 0;
+      onChanged();
+      return this;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.Participant)

@@ -126,4 +126,15 @@ public interface ParticipantOrBuilder extends
    * <code>.google.protobuf.Timestamp join_time = 7;</code>
    */
   com.google.protobuf.TimestampOrBuilder getJoinTimeOrBuilder();
+
+  /**
+   * <pre>
+   * How many waits it has open on this thread, counted as `waiting` is. More than one: several
+   * processes are this agent, or one of them waits twice. ListWaits tells where from.
+   * </pre>
+   *
+   * <code>int32 wait_count = 8;</code>
+   * @return The waitCount.
+   */
+  int getWaitCount();
 }

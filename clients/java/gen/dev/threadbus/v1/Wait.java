@@ -34,6 +34,7 @@ private static final long serialVersionUID = 0L;
   private Wait() {
     agent_ = "";
     threads_ = java.util.Collections.emptyList();
+    peer_ = "";
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -196,6 +197,55 @@ private static final long serialVersionUID = 0L;
     return startTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : startTime_;
   }
 
+  public static final int PEER_FIELD_NUMBER = 4;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object peer_ = "";
+  /**
+   * <pre>
+   * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+   * may share a connection, and what a proxy passes on comes from the proxy.
+   * </pre>
+   *
+   * <code>string peer = 4;</code>
+   * @return The peer.
+   */
+  @java.lang.Override
+  public java.lang.String getPeer() {
+    java.lang.Object ref = peer_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      peer_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+   * may share a connection, and what a proxy passes on comes from the proxy.
+   * </pre>
+   *
+   * <code>string peer = 4;</code>
+   * @return The bytes for peer.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getPeerBytes() {
+    java.lang.Object ref = peer_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      peer_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -219,6 +269,9 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000001) != 0)) {
       output.writeMessage(3, getStartTime());
     }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(peer_)) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 4, peer_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -238,6 +291,9 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(3, getStartTime());
+    }
+    if (!com.google.protobuf.GeneratedMessage.isStringEmpty(peer_)) {
+      size += com.google.protobuf.GeneratedMessage.computeStringSize(4, peer_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -263,6 +319,8 @@ private static final long serialVersionUID = 0L;
       if (!getStartTime()
           .equals(other.getStartTime())) return false;
     }
+    if (!getPeer()
+        .equals(other.getPeer())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -284,6 +342,8 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + START_TIME_FIELD_NUMBER;
       hash = (53 * hash) + getStartTime().hashCode();
     }
+    hash = (37 * hash) + PEER_FIELD_NUMBER;
+    hash = (53 * hash) + getPeer().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -439,6 +499,7 @@ private static final long serialVersionUID = 0L;
         startTimeBuilder_.dispose();
         startTimeBuilder_ = null;
       }
+      peer_ = "";
       return this;
     }
 
@@ -495,6 +556,9 @@ private static final long serialVersionUID = 0L;
             : startTimeBuilder_.build();
         to_bitField0_ |= 0x00000001;
       }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.peer_ = peer_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -543,6 +607,11 @@ private static final long serialVersionUID = 0L;
       }
       if (other.hasStartTime()) {
         mergeStartTime(other.getStartTime());
+      }
+      if (!other.getPeer().isEmpty()) {
+        peer_ = other.peer_;
+        bitField0_ |= 0x00000008;
+        onChanged();
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -595,6 +664,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000004;
               break;
             } // case 26
+            case 34: {
+              peer_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 34
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1171,6 +1245,103 @@ private static final long serialVersionUID = 0L;
         startTime_ = null;
       }
       return startTimeBuilder_;
+    }
+
+    private java.lang.Object peer_ = "";
+    /**
+     * <pre>
+     * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+     * may share a connection, and what a proxy passes on comes from the proxy.
+     * </pre>
+     *
+     * <code>string peer = 4;</code>
+     * @return The peer.
+     */
+    public java.lang.String getPeer() {
+      java.lang.Object ref = peer_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        peer_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+     * may share a connection, and what a proxy passes on comes from the proxy.
+     * </pre>
+     *
+     * <code>string peer = 4;</code>
+     * @return The bytes for peer.
+     */
+    public com.google.protobuf.ByteString
+        getPeerBytes() {
+      java.lang.Object ref = peer_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        peer_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+     * may share a connection, and what a proxy passes on comes from the proxy.
+     * </pre>
+     *
+     * <code>string peer = 4;</code>
+     * @param value The peer to set.
+     * @return This builder for chaining.
+     */
+    public Builder setPeer(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      peer_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+     * may share a connection, and what a proxy passes on comes from the proxy.
+     * </pre>
+     *
+     * <code>string peer = 4;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearPeer() {
+      peer_ = getDefaultInstance().getPeer();
+      bitField0_ = (bitField0_ & ~0x00000008);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+     * may share a connection, and what a proxy passes on comes from the proxy.
+     * </pre>
+     *
+     * <code>string peer = 4;</code>
+     * @param value The bytes for peer to set.
+     * @return This builder for chaining.
+     */
+    public Builder setPeerBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      peer_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.Wait)

@@ -100,4 +100,26 @@ public interface WaitOrBuilder extends
    * <code>.google.protobuf.Timestamp start_time = 3;</code>
    */
   com.google.protobuf.TimestampOrBuilder getStartTimeOrBuilder();
+
+  /**
+   * <pre>
+   * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+   * may share a connection, and what a proxy passes on comes from the proxy.
+   * </pre>
+   *
+   * <code>string peer = 4;</code>
+   * @return The peer.
+   */
+  java.lang.String getPeer();
+  /**
+   * <pre>
+   * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
+   * may share a connection, and what a proxy passes on comes from the proxy.
+   * </pre>
+   *
+   * <code>string peer = 4;</code>
+   * @return The bytes for peer.
+   */
+  com.google.protobuf.ByteString
+      getPeerBytes();
 }
