@@ -122,6 +122,8 @@ class Calls:
         self.threads = ThreadServiceStub(channel)
         #: How often the server was told who calls; see introduce_again().
         self.introduced = 0
+        #: Saying so registered the agent.
+        self.created = False
         self._connections = connections
         self._identity = identity
         self._timeout = timeout
@@ -233,6 +235,7 @@ class Calls:
                 f"The server registered {response.agent.name!r}, not {self._identity.agent!r}."
             )
         self._authorize(token)
+        self.created = response.created
         return response.agent.name
 
     async def _rotate_token(self, request: RotateTokenRequest) -> str:

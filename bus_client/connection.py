@@ -59,6 +59,7 @@ class Connection:
         )
         self._timed = heartbeats
         self._agent = agent or ANONYMOUS
+        self._created = False
         self._opened: tuple[Calls, Heartbeats] | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,6 +87,7 @@ class Connection:
         calls = Calls(connections, identity=self._identity, timeout=self._timeout)
         try:
             self._agent = await calls.introduce()
+            self._created = calls.created
         except BaseException:
             await calls.close()
             raise
@@ -110,6 +112,11 @@ class Connection:
     def agent(self) -> str:
         """The caller as the server sees it; "anonymous" without an agent."""
         return self._agent
+
+    @property
+    def created(self) -> bool:
+        """Connecting registered the agent: nobody had its name before. Is it misspelt?"""
+        return self._created
 
     @property
     def server(self) -> str:

@@ -103,7 +103,7 @@ class NotFound(BusError):
 
 
 class ThreadNotFound(NotFound):
-    """No such thread."""
+    """No such thread. The message names those that differ from it only by case."""
 
     hint = "Check its name, or create it with join()."
 

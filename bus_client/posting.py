@@ -44,7 +44,8 @@ class Poster(Reader):
 
         Args:
             content: The text, at most 1 MiB by default. May be empty if there is an attachment.
-            mentions: Registered agents, at most 32.
+            mentions: Registered agents, at most 32. The text is not searched for @names, as
+                `threadbus post` does: who is not named here is not mentioned.
             reply_to: Seq of the message answered. 0 = none.
             edit_of: Seq of an own message whose content this one replaces. 0 = none.
             handoff_to: The agent whose turn it is now.

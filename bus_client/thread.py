@@ -36,6 +36,7 @@ class ThreadHandle(Poster):
     Attributes:
         name: The thread's name.
         created: Joining created it.
+        similar: If so, threads whose names differ from its name only by case.
         context: The messages before the read position that join() was asked for, ascending.
         participants: Who took part when join() was called, the caller included; at most 100.
         info: The thread as it was at joining, or at the last refresh(), update() or set_state();
@@ -51,6 +52,7 @@ class ThreadHandle(Poster):
     ) -> None:
         super().__init__(name, calls, heartbeats, joined.cursor if joined is not None else None)
         self.created = joined is not None and joined.created
+        self.similar = list(joined.similar) if joined is not None else []
         self.context = known(joined.context) if joined is not None else []
         self.participants = list(joined.participants) if joined is not None else []
         self.info = joined.thread if joined is not None else Thread(name=name)

@@ -28,9 +28,11 @@ class Agents:
         self._presence = presence
         self._waits = waits
 
-    async def register(self, registration: store.RegisterAgent) -> Agent:
+    async def register(self, registration: store.RegisterAgent) -> store.Registered:
         """Register an agent, or find it registered."""
-        return self.now(await self._writer.submit(registration))
+        registered = await self._writer.submit(registration)
+        self.now(registered.agent)
+        return registered
 
     async def get(self, name: str) -> Agent:
         """Read an agent."""

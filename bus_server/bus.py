@@ -220,7 +220,7 @@ class Bus:
         """Read a thread."""
         threads = await self._store.threads([name])
         if not threads:
-            raise ThreadNotFound([name])
+            raise ThreadNotFound([name], await self._store.similar([name]))
         return threads[0]
 
     async def list_threads(

@@ -78,10 +78,13 @@ class AccessDenied(BusError):
 class ThreadNotFound(BusError):
     """No such thread."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], similar: Sequence[str] = ()) -> None:
+        """`similar`: threads whose names differ from these only by case."""
         names = list(names)
         listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-        super().__init__(f"no thread {listed}; create it first, or check the name")
+        there = f"there is {', '.join(similar)}" if similar else ""
+        super().__init__(f"no thread {listed}; {there or 'create it first, or check the name'}")
+        self.similar = similar
         self.resources = [("thread", name) for name in names[:20]]
 
 

@@ -137,7 +137,7 @@ class Follow:
         heads = await self._store.heads(watch.names)
         missing = [name for name in watch.names if name not in heads]
         if missing:
-            raise ThreadNotFound(missing)
+            raise ThreadNotFound(missing, await self._store.similar(missing))
         for name, head in heads.items():
             await tails.advance(name, head)
         for name, tail in zip(watch.names, watch.tails, strict=True):

@@ -188,10 +188,25 @@ def test_an_operators_post_mentions_only_registered_agents(
     assert _only_message(shell, name)["mentions"] == [f"{name}-a"]
 
 
+@pytest.mark.slow
+def test_names_in_the_text_are_found_whatever_their_case(shell: Shell, name: str) -> None:
+    shell.ok("register", name)
+    capital = name.capitalize()
+    posted = shell.run("post", f"{name}-x", f"@{capital}: look. @{name.upper()} @{name}? @{name}.")
+    assert posted.out == f"{name}-x #1 · {name} idle\n"
+    assert "no registered agent" not in posted.err
+    shown = shell.ok("read", f"{name}-x", "--json").json["messages"][0]
+    assert shown["mentions"] == [name]
+    assert "(" not in shell.ok("read", f"{name}-x").out, "the text says it already"
+    done = shell.run("post", f"{name}-x", "@Nobody-At-All, @nobody-at-all")
+    assert done.err == "@Nobody-At-All is no registered agent: nobody is mentioned by that.\n"
+
+
 def test_a_name_that_is_no_agents_is_told(shell: Shell, name: str) -> None:
     done = shell.run("post", name, f"hello @{name}-nobody, and mail me@example.org")
     assert (done.code, done.out) == (0, f"{name} #1\n")
-    assert done.err == f"@{name}-nobody is no registered agent: nobody is mentioned by that.\n"
+    told, *_ = done.err.splitlines()
+    assert told == f"@{name}-nobody is no registered agent: nobody is mentioned by that."
 
 
 def test_one_interrupt_ends_the_reading_of_a_terminal(shell: Shell, name: str) -> None:

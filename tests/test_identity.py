@@ -144,6 +144,8 @@ async def test_a_token_is_looked_at_before_the_bytes(channel: grpc.aio.Channel) 
 async def test_registering_again_with_the_same_token_is_safe(agents: AgentStub, name: str) -> None:
     request = RegisterAgentRequest(agent=name, description="first", token=secrets.token_hex(16))
     first = await agents.RegisterAgent(request)
+    assert first.created
+    first.created = False  # what follows finds it registered
     assert await agents.RegisterAgent(request) == first
     request.description = "second"
     assert await agents.RegisterAgent(request) == first
@@ -154,7 +156,8 @@ async def test_registering_again_with_the_token_that_the_server_made_is_safe(
 ) -> None:
     first = await agents.RegisterAgent(RegisterAgentRequest(agent=name))
     again = await agents.RegisterAgent(RegisterAgentRequest(agent=name, token=first.token))
-    assert again == first
+    assert (first.created, again.created) == (True, False)
+    assert (again.agent, again.token) == (first.agent, first.token)
 
 
 @pytest.mark.parametrize("token", ["", "x" * 32])

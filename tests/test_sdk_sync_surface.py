@@ -96,7 +96,7 @@ def test_the_client_is_made_with_the_same_arguments() -> None:
 
 def test_the_attributes_of_a_handle_are_told_of_in_the_same_words() -> None:
     told = attributes(bus_client.ThreadHandle)
-    assert {"name", "created", "context", "participants", "info"} == set(told)
+    assert {"name", "created", "similar", "context", "participants", "info"} == set(told)
     for name, text in told.items():
         said = inspect.getdoc(getattr(sync.ThreadHandle, name)) or ""
         assert " ".join(said.split()) == text

@@ -21,12 +21,14 @@ from bus_client.cli.documents import document
 from bus_client.cli.options import as_option, label_option, seq_option, timeout_option
 from bus_client.cli.people import recipient_words
 from bus_client.cli.session import Session, on_server
+from bus_client.cli.transcript import new_thread
 
 if TYPE_CHECKING:
     from bus_client import Attachment, BusClient
 
-# `@name`, but not in an address such as me@example.org.
-_NAMED = re.compile(r"(?<![\w.@-])@([a-z0-9][a-z0-9._-]{0,62})(?!\w)")
+# `@name`, but not in an address such as me@example.org. Names are lower case, but whoever begins a
+# sentence with one, or whose keyboard does, writes a capital.
+_NAMED = re.compile(r"(?<![\w.@-])@([A-Za-z0-9][A-Za-z0-9._-]{0,62})(?!\w)")
 _MOST_MENTIONS = 32
 _MOST_LOOKUPS = 100
 
@@ -92,9 +94,10 @@ async def post(
 ) -> None:
     """Post a message to a thread; prints where it is, and who will see it.
 
-    The thread is created when it is not there. Registered agents that the text names as @name
-    are mentioned. CONTENT `-` is standard input: UTF-8, without one newline at its end. With
-    THREADBUS_THREAD set, a single argument is the content.
+    The thread is created when it is not there. Registered agents that the text names as @name, or
+    @Name, are mentioned; only this command looks for names, the SDK and the RPCs do not. CONTENT
+    `-` is standard input: UTF-8, without one newline at its end. With THREADBUS_THREAD set, a
+    single argument is the content.
 
     \b
     Examples:
@@ -130,13 +133,16 @@ async def post(
         except bus_client.ThreadNotFound:
             if reply_to or edit or expect or based_on:
                 raise  # not the thread that was meant
-            await bus.join(thread, create=True)
+            handle = await bus.join(thread, create=True)
             posted = await send()
         who = [] if session.out.json else await recipient_words(bus, posted.recipients)
+    if handle.created:
+        session.out.note(new_thread(handle, seen=bool(posted.recipients)))
     if posted.deduplicated:
         session.out.note("It was posted before, with this --request-id.")
-    line = " · ".join((f"{thread} #{posted.seq}", *who))
-    session.out.show(document(posted, whole=True), [line])
+    shown = document(posted, whole=True)
+    shown |= {"created": handle.created, "similar": handle.similar, "registered": bus.created}
+    session.out.show(shown, [" · ".join((f"{thread} #{posted.seq}", *who))])
 
 
 def _where_and_what(thread: str | None, content: str | None) -> tuple[str, str | None]:
@@ -182,7 +188,10 @@ async def _registered(
 ) -> list[str]:
     """The agents that a text names beside those mentioned; says which names are nobody's."""
     found: list[str] = []
-    for name in list(dict.fromkeys(_NAMED.findall(text)))[:_MOST_LOOKUPS]:
+    typed: dict[str, str] = {}
+    for as_typed in _NAMED.findall(text):
+        typed.setdefault(as_typed.lower(), as_typed)
+    for name, as_typed in list(typed.items())[:_MOST_LOOKUPS]:
         # A name may end in what ends a sentence, too.
         for candidate in (name, name.rstrip("._-")):
             if len(found) + len(mentions) >= _MOST_MENTIONS or candidate in (*mentions, *found):
@@ -191,7 +200,7 @@ async def _registered(
                 found.append(candidate)
                 break
         else:
-            session.out.note(f"@{name} is no registered agent: nobody is mentioned by that.")
+            session.out.note(f"@{as_typed} is no registered agent: nobody is mentioned by that.")
     return found
 
 

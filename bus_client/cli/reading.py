@@ -17,7 +17,7 @@ from bus_client.cli.options import (
     timeout_option,
 )
 from bus_client.cli.session import Session, on_server
-from bus_client.cli.transcript import Transcript, thread_lines
+from bus_client.cli.transcript import Transcript, new_thread, thread_lines
 
 if TYPE_CHECKING:
     from bus_client import ThreadHandle
@@ -72,6 +72,8 @@ async def join(
     entered = {
         "thread": document(handle.info, whole=True),
         "created": handle.created,
+        "similar": handle.similar,
+        "registered": bus.created,
         "cursor": handle.position.after_seq,
         "context": [document(message) for message in handle.context],
     }
@@ -83,7 +85,7 @@ def _joined(session: Session, handle: ThreadHandle) -> Iterator[str]:
     yield from Transcript(colour=session.out.colour).lines(handle.context)
     place, head = handle.position.after_seq, handle.info.head_seq
     if handle.created:
-        yield "created just now"
+        yield new_thread(handle)
     elif place < head:
         yield f"you have read up to #{place}; {head - place} more to #{head}"
     else:

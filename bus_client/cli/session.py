@@ -19,8 +19,7 @@ import bus_client
 from bus_client import credentials
 from bus_client.cli import failures
 from bus_client.cli.options import CALL_TIMEOUT, connection_options
-from bus_client.cli.output import Output
-from bus_client.cli.streams import discard_stdout
+from bus_client.cli.text import safe
 
 if TYPE_CHECKING:
     from bus_client import BusClient
@@ -52,6 +51,8 @@ class Session:
             await client.connect()
         finally:
             patience.cancel()
+        if client.created and not registration:
+            self.out.note(f"registered {safe(client.agent)}")
         try:
             yield client
         finally:

@@ -14,7 +14,7 @@ from bus_client.cli.text import safe, safe_lines
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from bus_client import Agent, Message, Thread
+    from bus_client import Agent, Message, Thread, ThreadHandle
 
 #: What is said of a time that is none.
 UNKNOWN_TIME = "unknown time"
@@ -82,6 +82,16 @@ def thread_lines(threads: Iterable[Thread]) -> Iterator[str]:
     return aligned(rows)
 
 
+def new_thread(thread: ThreadHandle, *, seen: bool = True) -> str:
+    """What to say of a thread that joining created: `new thread Design; there is also design`.
+
+    `seen`: somebody will see what is posted there.
+    """
+    name = "" if not (seen or thread.similar) else f" {safe(thread.name)}"
+    also = f"; there is also {', '.join(map(safe, thread.similar))}" if thread.similar else ""
+    return f"new thread{name}{also}" + ("" if seen else "; nobody will see this yet")
+
+
 def _settings(thread: Thread) -> Iterator[str]:
     """What is out of the ordinary: `[review]`, `[strict]`."""
     if thread.stage:
@@ -144,7 +154,8 @@ def remarks(message: Message) -> list[str]:
         found.append(f"re #{message.reply_to}")
     if message.handoff_to:
         found.append(f"→ {message.handoff_to}")
-    unseen = [name for name in message.mentions if f"@{name}" not in message.content]
+    text = message.content.lower()
+    unseen = [name for name in message.mentions if f"@{name}" not in text]
     found += [f"@{name}" for name in unseen]
     found += [f"{key}={value}" for key, value in sorted(message.labels.items())]
     found += [f"file {file.filename or file.url or '?'}" for file in message.attachments]

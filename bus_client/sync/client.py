@@ -84,6 +84,11 @@ class BusClient:
         return self._client.agent
 
     @property
+    def created(self) -> bool:
+        """Connecting registered the agent: nobody had its name before. Is it misspelt?"""
+        return self._client.created
+
+    @property
     def server(self) -> str:
         """The server's address."""
         return self._client.server

@@ -43,6 +43,11 @@ class ThreadHandle:
         return self._thread.created
 
     @property
+    def similar(self) -> list[str]:
+        """If so, threads whose names differ from its name only by case."""
+        return self._thread.similar
+
+    @property
     def context(self) -> list[Message]:
         """The messages before the read position that join() was asked for, ascending."""
         return self._thread.context

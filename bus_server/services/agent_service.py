@@ -47,10 +47,10 @@ class AgentService:
             labels=valid.labels("labels", request.labels),
         )
         token = valid.token("token", request.token) if request.token else new_token()
-        agent = await self._agents.register(
+        agent, created = await self._agents.register(
             RegisterAgent(agent, token_hash(token), claim=caller.operator)
         )
-        return pb.RegisterAgentResponse(agent=agent, token=token)
+        return pb.RegisterAgentResponse(agent=agent, token=token, created=created)
 
     async def GetAgent(self, request: pb.GetAgentRequest, caller: Caller) -> pb.GetAgentResponse:
         need(caller, "read")

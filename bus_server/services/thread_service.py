@@ -106,6 +106,7 @@ class ThreadService:
         return pb.JoinThreadResponse(
             thread=thread,
             created=joined.created,
+            similar=joined.similar,
             cursor=Cursor(thread=thread.name, after_seq=joined.after_seq, epoch=thread.epoch),
             context=entrance.context,
             participants=entrance.participants,

@@ -103,6 +103,8 @@ class Joined(NamedTuple):
     thread_id: int
     created: bool
     after_seq: int
+    #: Threads whose names differ from its name only by case, if it was created.
+    similar: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,15 @@ class Purge(Command[bool]):
     """Clear a part of what deleted threads held. Answers whether there is more."""
 
 
+class Registered(NamedTuple):
+    """An agent, and whether it was registered just now."""
+
+    agent: Agent
+    created: bool
+
+
 @dataclass(frozen=True, slots=True)
-class RegisterAgent(Command[Agent]):
+class RegisterAgent(Command[Registered]):
     """Register an agent with its token's hash, or find it registered with the same.
 
     `claim`: one that has no token yet, because an operator posted on its behalf, may be given one.

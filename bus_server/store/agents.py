@@ -15,13 +15,14 @@ from bus_server.store.transaction import Transaction
 from threadbus.v1.agent_pb2 import Agent
 
 
-def register_agent(tx: Transaction, command: store.RegisterAgent) -> Agent:
+def register_agent(tx: Transaction, command: store.RegisterAgent) -> store.Registered:
     agent = command.agent
     owner = reads.owner(tx.db, command.token_hash)
     if owner is not None and owner.agent != agent.name:
         raise ValidationFailed(("token", "in use for another name; make a fresh one"))
     _check_expiry(tx, owner)
-    if owner is None and reads.agent(tx.db, agent.name) is not None:
+    created = reads.agent(tx.db, agent.name) is None
+    if owner is None and not created:
         taken = "SELECT 1 FROM token WHERE agent = ?"
         if not command.claim or tx.db.execute(taken, (agent.name,)).fetchone():
             raise AgentExists(agent.name)
@@ -31,7 +32,7 @@ def register_agent(tx: Transaction, command: store.RegisterAgent) -> Agent:
             "INSERT INTO token (hash, agent, create_time) VALUES (?, ?, ?)",
             (command.token_hash, agent.name, tx.now),
         )
-    return agent
+    return store.Registered(agent, created)
 
 
 def register(tx: Transaction, agent: Agent) -> Agent:

@@ -41,6 +41,9 @@ class Store(Protocol):
     async def heads(self, names: Sequence[str]) -> dict[str, Head]:
         """Where these threads end; those that do not exist are left out."""
 
+    async def similar(self, names: Sequence[str]) -> list[str]:
+        """Threads whose names differ from one of these only by case; a few at most."""
+
     async def read(
         self, thread_id: int, after: int, upto: int, max_bytes: int
     ) -> list[tuple[str, bytes]]:

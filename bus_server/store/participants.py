@@ -36,7 +36,7 @@ def participants(
     """
     head = reads.head(db, name)
     if head is None:
-        raise ThreadNotFound([name])
+        raise ThreadNotFound([name], reads.similar(db, [name]))
     rows = db.execute(
         "WITH names AS (SELECT value AS name, key AS place FROM json_each(:first)"  # noqa: S608
         " UNION ALL SELECT agent, 1000000 FROM (SELECT agent FROM participant"

@@ -1,6 +1,7 @@
 """Queries. Each is one function over a connection, run on that connection's thread."""
 
 import contextlib
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ HEAD = (
     "coalesce((SELECT max(id) FROM message WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295)"
     " & 4294967295, 0)"
 )
+#: So many names that differ only by case are told, and those of so many names looked for.
+SIMILAR, LOOKED_AT = 5, 20
 #: What _thread makes a Thread of.
 _THREAD = (
     f"t.name, t.epoch, {HEAD}, t.state, t.topic, t.stage, t.labels, t.sync_mode, t.creator,"  # noqa: S608
@@ -45,6 +48,22 @@ def heads(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, store.Head]
 
 def _head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.Head:
     return store.Head(thread_id, epoch, seq, ThreadState.ValueType(state), SyncMode.ValueType(mode))
+
+
+def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
+    """Threads whose names differ from one of these only by case, at most SIMILAR.
+
+    Names are ASCII, all that NOCASE knows of case.
+    """
+    found: dict[str, None] = {}
+    for name in itertools.islice(names, LOOKED_AT):
+        rows = db.execute(
+            "SELECT name FROM thread WHERE name = ? COLLATE NOCASE AND name <> ?"
+            " ORDER BY name LIMIT ?",
+            (name, name, SIMILAR),
+        )
+        found |= dict.fromkeys(name for (name,) in rows)
+    return list(found)[:SIMILAR]
 
 
 def read(
@@ -91,7 +110,7 @@ def page(
     with snapshot(db):
         end = head(db, name)
         if end is None:
-            raise ThreadNotFound([name])
+            raise ThreadNotFound([name], similar(db, [name]))
         last = min(before - 1, end.seq) if before else end.seq
         rows = db.execute(
             f"SELECT {_BODY} WHERE m.id > ? AND m.id <= ? ORDER BY m.id DESC LIMIT ?"

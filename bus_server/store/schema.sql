@@ -26,6 +26,8 @@ CREATE TABLE thread (
     active_time INTEGER NOT NULL DEFAULT 0 -- when it was last active, to the second: activity.py
 ) STRICT;
 CREATE INDEX thread_active ON thread (state, active_time);
+-- Names that differ only by case.
+CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);
 
 -- id = thread.id << 32 | seq, so that a thread's log is one run of one B-tree, its head is the
 -- newest id of the run, and a commit of one message touches one page.

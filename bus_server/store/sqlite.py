@@ -359,6 +359,9 @@ class SqliteStore:
     async def heads(self, names: Sequence[str]) -> dict[str, store.Head]:
         return await self._read(len(names) > HEAVY, reads.heads, names)
 
+    async def similar(self, names: Sequence[str]) -> list[str]:
+        return await self._read(False, reads.similar, names)
+
     async def read(
         self, thread_id: int, after: int, upto: int, max_bytes: int
     ) -> list[tuple[str, bytes]]:

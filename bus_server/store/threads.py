@@ -3,6 +3,7 @@
 import json
 import secrets
 import sqlite3
+from collections.abc import Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadExists, ThreadNotFound
@@ -52,13 +53,14 @@ def _create(tx: Transaction, thread: Thread) -> None:
 
 def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
     name, created = command.thread.name, False
+    similar: Sequence[str] = ()
     try:
         head = tx.head(name)
-    except ThreadNotFound:
+    except ThreadNotFound as missing:
         if not command.create:
             raise
         _create(tx, command.thread)
-        head, created = tx.head(name), True
+        head, created, similar = tx.head(name), True, missing.similar
     after = 0 if command.from_first else head.seq
     if command.agent is not None:
         row = tx.db.execute(
@@ -69,7 +71,7 @@ def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
             after = row[0]
         else:
             tx.participate(head.thread_id, command.agent, after)
-    return store.Joined(head.thread_id, created, after)
+    return store.Joined(head.thread_id, created, after, similar)
 
 
 def entrance(

@@ -69,7 +69,7 @@ class Transaction:
         if head is None:
             head = reads.head(self.db, name)
             if head is None:
-                raise ThreadNotFound([name])
+                raise ThreadNotFound([name], reads.similar(self.db, [name]))
             self._heads[name] = head
         return head
 

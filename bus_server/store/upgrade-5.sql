@@ -1,5 +1,7 @@
--- From schema version 4 to 5: a clock that nobody sets.
+-- From schema version 4 to 5: a clock that nobody sets, and an index by which names are found that
+-- differ only by case.
 CREATE TABLE clock (
     boot TEXT NOT NULL,
     base INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);

@@ -177,4 +177,33 @@ SABOTAGES = [
         ],
         ["tests/test_sdk_connections.py::test_any_number_of_calls_may_be_made_at_once"],
     ),
+    Sabotage(
+        "a capital in a typed name mentions nobody",
+        [
+            Edit(
+                "bus_client/cli/posting.py",
+                "typed.setdefault(as_typed.lower(), as_typed)",
+                "typed.setdefault(as_typed, as_typed)",
+            )
+        ],
+        ["tests/test_cli_posting.py::test_names_in_the_text_are_found_whatever_their_case"],
+    ),
+    Sabotage(
+        "nobody is told that a thread is new",
+        [
+            Edit(
+                "bus_client/cli/posting.py",
+                "        session.out.note(new_thread(handle, seen=bool(posted.recipients)))\n",
+                "        pass\n",
+            )
+        ],
+        ["tests/test_names_by_case.py::test_post_and_join_say_that_a_thread_is_new"],
+    ),
+    Sabotage(
+        "nobody is told that an agent is new",
+        [Edit("bus_client/connection.py", "self._created = calls.created", "pass")],
+        [
+            "tests/test_names_by_case.py::test_registering_says_whether_it_was_done_just_now",
+        ],
+    ),
 ]

@@ -188,4 +188,34 @@ SABOTAGES = [
         [Edit("bus_server/server.py", "    road.refusal = Draining\n", "")],
         ["tests/test_drain.py::test_posts_under_way_are_answered_and_what_is_new_is_refused"],
     ),
+    Sabotage(
+        "threads whose names differ by case are told to nobody",
+        [
+            Edit(
+                "bus_server/store/reads.py",
+                "name = ? COLLATE NOCASE AND name <> ?",
+                "name = ? AND name <> ?",
+            )
+        ],
+        [
+            "tests/test_names_by_case.py::"
+            "test_who_creates_a_thread_is_told_of_those_that_differ_by_case",
+            "tests/test_names_by_case.py::"
+            "test_a_thread_that_is_not_there_is_told_with_those_that_differ_by_case",
+        ],
+    ),
+    Sabotage(
+        "names that differ by case are found by looking at all threads",
+        [
+            Edit(
+                "bus_server/store/schema.sql",
+                "CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_store_plans.py::test_a_query_goes_through_no_table",
+            "tests/test_store_plans.py::test_a_command_goes_through_no_table",
+        ],
+    ),
 ]

@@ -27,7 +27,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from threadbus.v1 import agent_pb2 as threadbus_dot_v1_dot_agent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n threadbus/v1/agent_service.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x18threadbus/v1/agent.proto\"\xf5\x01\n\x14RegisterAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.threadbus.v1.AgentKind\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12>\n\x06labels\x18\x05 \x03(\x0b\x32..threadbus.v1.RegisterAgentRequest.LabelsEntry\x12\r\n\x05token\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x15RegisterAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Agent\x12\r\n\x05token\x18\x02 \x01(\t\" \n\x0fGetAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"6\n\x10GetAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Agent\"e\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\tpresences\x18\x03 \x03(\x0e\x32\x16.threadbus.v1.Presence\"R\n\x12ListAgentsResponse\x12#\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x13.threadbus.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xec\x01\n\x12UpdateAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12<\n\x06labels\x18\x04 \x03(\x0b\x32,.threadbus.v1.UpdateAgentRequest.LabelsEntry\x12/\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"9\n\x13UpdateAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Agent\"\x13\n\x11\x45ndSessionRequest\"\x14\n\x12\x45ndSessionResponse\"\'\n\x16UnregisterAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"\x19\n\x17UnregisterAgentResponse\">\n\x12RotateTokenRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"$\n\x13RotateTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xdd\x04\n\x0c\x41gentService\x12X\n\rRegisterAgent\x12\".threadbus.v1.RegisterAgentRequest\x1a#.threadbus.v1.RegisterAgentResponse\x12I\n\x08GetAgent\x12\x1d.threadbus.v1.GetAgentRequest\x1a\x1e.threadbus.v1.GetAgentResponse\x12O\n\nListAgents\x12\x1f.threadbus.v1.ListAgentsRequest\x1a .threadbus.v1.ListAgentsResponse\x12R\n\x0bUpdateAgent\x12 .threadbus.v1.UpdateAgentRequest\x1a!.threadbus.v1.UpdateAgentResponse\x12O\n\nEndSession\x12\x1f.threadbus.v1.EndSessionRequest\x1a .threadbus.v1.EndSessionResponse\x12^\n\x0fUnregisterAgent\x12$.threadbus.v1.UnregisterAgentRequest\x1a%.threadbus.v1.UnregisterAgentResponse\x12R\n\x0bRotateToken\x12 .threadbus.v1.RotateTokenRequest\x1a!.threadbus.v1.RotateTokenResponseBe\n\x10\x64\x65v.threadbus.v1B\x11\x41gentServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n threadbus/v1/agent_service.proto\x12\x0cthreadbus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x18threadbus/v1/agent.proto\"\xf5\x01\n\x14RegisterAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.threadbus.v1.AgentKind\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12>\n\x06labels\x18\x05 \x03(\x0b\x32..threadbus.v1.RegisterAgentRequest.LabelsEntry\x12\r\n\x05token\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"[\n\x15RegisterAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Agent\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x08\" \n\x0fGetAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"6\n\x10GetAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Agent\"e\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\tpresences\x18\x03 \x03(\x0e\x32\x16.threadbus.v1.Presence\"R\n\x12ListAgentsResponse\x12#\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x13.threadbus.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xec\x01\n\x12UpdateAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12<\n\x06labels\x18\x04 \x03(\x0b\x32,.threadbus.v1.UpdateAgentRequest.LabelsEntry\x12/\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"9\n\x13UpdateAgentResponse\x12\"\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x13.threadbus.v1.Agent\"\x13\n\x11\x45ndSessionRequest\"\x14\n\x12\x45ndSessionResponse\"\'\n\x16UnregisterAgentRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\"\x19\n\x17UnregisterAgentResponse\">\n\x12RotateTokenRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"$\n\x13RotateTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xdd\x04\n\x0c\x41gentService\x12X\n\rRegisterAgent\x12\".threadbus.v1.RegisterAgentRequest\x1a#.threadbus.v1.RegisterAgentResponse\x12I\n\x08GetAgent\x12\x1d.threadbus.v1.GetAgentRequest\x1a\x1e.threadbus.v1.GetAgentResponse\x12O\n\nListAgents\x12\x1f.threadbus.v1.ListAgentsRequest\x1a .threadbus.v1.ListAgentsResponse\x12R\n\x0bUpdateAgent\x12 .threadbus.v1.UpdateAgentRequest\x1a!.threadbus.v1.UpdateAgentResponse\x12O\n\nEndSession\x12\x1f.threadbus.v1.EndSessionRequest\x1a .threadbus.v1.EndSessionResponse\x12^\n\x0fUnregisterAgent\x12$.threadbus.v1.UnregisterAgentRequest\x1a%.threadbus.v1.UnregisterAgentResponse\x12R\n\x0bRotateToken\x12 .threadbus.v1.RotateTokenRequest\x1a!.threadbus.v1.RotateTokenResponseBe\n\x10\x64\x65v.threadbus.v1B\x11\x41gentServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,33 +44,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERAGENTREQUEST_LABELSENTRY']._serialized_start=343
   _globals['_REGISTERAGENTREQUEST_LABELSENTRY']._serialized_end=388
   _globals['_REGISTERAGENTRESPONSE']._serialized_start=390
-  _globals['_REGISTERAGENTRESPONSE']._serialized_end=464
-  _globals['_GETAGENTREQUEST']._serialized_start=466
-  _globals['_GETAGENTREQUEST']._serialized_end=498
-  _globals['_GETAGENTRESPONSE']._serialized_start=500
-  _globals['_GETAGENTRESPONSE']._serialized_end=554
-  _globals['_LISTAGENTSREQUEST']._serialized_start=556
-  _globals['_LISTAGENTSREQUEST']._serialized_end=657
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=659
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=741
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=744
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=980
+  _globals['_REGISTERAGENTRESPONSE']._serialized_end=481
+  _globals['_GETAGENTREQUEST']._serialized_start=483
+  _globals['_GETAGENTREQUEST']._serialized_end=515
+  _globals['_GETAGENTRESPONSE']._serialized_start=517
+  _globals['_GETAGENTRESPONSE']._serialized_end=571
+  _globals['_LISTAGENTSREQUEST']._serialized_start=573
+  _globals['_LISTAGENTSREQUEST']._serialized_end=674
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=676
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=758
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=761
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=997
   _globals['_UPDATEAGENTREQUEST_LABELSENTRY']._serialized_start=343
   _globals['_UPDATEAGENTREQUEST_LABELSENTRY']._serialized_end=388
-  _globals['_UPDATEAGENTRESPONSE']._serialized_start=982
-  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1039
-  _globals['_ENDSESSIONREQUEST']._serialized_start=1041
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1060
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1062
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1082
-  _globals['_UNREGISTERAGENTREQUEST']._serialized_start=1084
-  _globals['_UNREGISTERAGENTREQUEST']._serialized_end=1123
-  _globals['_UNREGISTERAGENTRESPONSE']._serialized_start=1125
-  _globals['_UNREGISTERAGENTRESPONSE']._serialized_end=1150
-  _globals['_ROTATETOKENREQUEST']._serialized_start=1152
-  _globals['_ROTATETOKENREQUEST']._serialized_end=1214
-  _globals['_ROTATETOKENRESPONSE']._serialized_start=1216
-  _globals['_ROTATETOKENRESPONSE']._serialized_end=1252
-  _globals['_AGENTSERVICE']._serialized_start=1255
-  _globals['_AGENTSERVICE']._serialized_end=1860
+  _globals['_UPDATEAGENTRESPONSE']._serialized_start=999
+  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1056
+  _globals['_ENDSESSIONREQUEST']._serialized_start=1058
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1077
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1079
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1099
+  _globals['_UNREGISTERAGENTREQUEST']._serialized_start=1101
+  _globals['_UNREGISTERAGENTREQUEST']._serialized_end=1140
+  _globals['_UNREGISTERAGENTRESPONSE']._serialized_start=1142
+  _globals['_UNREGISTERAGENTRESPONSE']._serialized_end=1167
+  _globals['_ROTATETOKENREQUEST']._serialized_start=1169
+  _globals['_ROTATETOKENREQUEST']._serialized_end=1231
+  _globals['_ROTATETOKENRESPONSE']._serialized_start=1233
+  _globals['_ROTATETOKENRESPONSE']._serialized_end=1269
+  _globals['_AGENTSERVICE']._serialized_start=1272
+  _globals['_AGENTSERVICE']._serialized_end=1877
 # @@protoc_insertion_point(module_scope)

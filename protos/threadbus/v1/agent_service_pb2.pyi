@@ -95,8 +95,11 @@ class RegisterAgentResponse(_message.Message):
 
     AGENT_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """Its token. Shown only here; the server keeps a hash."""
+    created: _builtins.bool
+    """This call registered it: nobody had its name before."""
     @_builtins.property
     def agent(self) -> _agent_pb2.Agent:
         """The agent."""
@@ -106,10 +109,11 @@ class RegisterAgentResponse(_message.Message):
         *,
         agent: _agent_pb2.Agent | None = ...,
         token: _builtins.str = ...,
+        created: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "created", b"created", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,7 +103,9 @@ class PostMessageRequest(_message.Message):
     """Operators only: the agent to post as. Registered at need. Message.posted_by tells."""
     @_builtins.property
     def mentions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND."""
+        """Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+        content is not searched for @names; `threadbus post` does that, and lists here whom it found.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -43,7 +43,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ACCESS_DENIED: _ErrorReason.ValueType  # 6
     """[PERMISSION_DENIED] The token does not allow this."""
     ERROR_REASON_THREAD_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """[NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most."""
+    """[NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 8
     """[NOT_FOUND] No such message, or no longer kept."""
     ERROR_REASON_AGENT_NOT_FOUND: _ErrorReason.ValueType  # 9
@@ -91,7 +91,7 @@ ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 5
 ERROR_REASON_ACCESS_DENIED: ErrorReason.ValueType  # 6
 """[PERMISSION_DENIED] The token does not allow this."""
 ERROR_REASON_THREAD_NOT_FOUND: ErrorReason.ValueType  # 7
-"""[NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most."""
+"""[NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 8
 """[NOT_FOUND] No such message, or no longer kept."""
 ERROR_REASON_AGENT_NOT_FOUND: ErrorReason.ValueType  # 9

@@ -292,6 +292,7 @@ class JoinThreadResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
+    SIMILAR_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """This call created it."""
     @_builtins.property
@@ -310,6 +311,10 @@ class JoinThreadResponse(_message.Message):
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
         """Who takes part, the caller included. At most 100."""
 
+    @_builtins.property
+    def similar(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """When this call created it: threads whose names differ from its name only by case. At most 5."""
+
     def __init__(
         self,
         *,
@@ -318,10 +323,11 @@ class JoinThreadResponse(_message.Message):
         cursor: _message_pb2.Cursor | None = ...,
         context: _abc.Iterable[_message_pb2.Message] | None = ...,
         participants: _abc.Iterable[_agent_pb2.Participant] | None = ...,
+        similar: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "thread", b"thread"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "created", b"created", "cursor", b"cursor", "participants", b"participants", "thread", b"thread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "created", b"created", "cursor", b"cursor", "participants", b"participants", "similar", b"similar", "thread", b"thread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -123,7 +123,9 @@ type RegisterAgentResponse struct {
 	// The agent.
 	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// Its token. Shown only here; the server keeps a hash.
-	Token         string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Token string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// This call registered it: nobody had its name before.
+	Created       bool `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -170,6 +172,13 @@ func (x *RegisterAgentResponse) GetToken() string {
 		return x.Token
 	}
 	return ""
+}
+
+func (x *RegisterAgentResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
 }
 
 // An agent to read.
@@ -775,10 +784,11 @@ const file_threadbus_v1_agent_service_proto_rawDesc = "" +
 	"\x05token\x18\x06 \x01(\tR\x05token\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"X\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
 	"\x15RegisterAgentResponse\x12)\n" +
 	"\x05agent\x18\x01 \x01(\v2\x13.threadbus.v1.AgentR\x05agent\x12\x14\n" +
-	"\x05token\x18\x02 \x01(\tR\x05token\"'\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\bR\acreated\"'\n" +
 	"\x0fGetAgentRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\"=\n" +
 	"\x10GetAgentResponse\x12)\n" +

@@ -170,7 +170,8 @@ type PostMessageRequest struct {
 	ExpectedLastSeq *int64 `protobuf:"varint,4,opt,name=expected_last_seq,json=expectedLastSeq,proto3,oneof" json:"expected_last_seq,omitempty"`
 	// Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
 	ReplyTo int64 `protobuf:"varint,5,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
-	// Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+	// Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+	// content is not searched for @names; `threadbus post` does that, and lists here whom it found.
 	Mentions []string `protobuf:"bytes,6,rep,name=mentions,proto3" json:"mentions,omitempty"`
 	// The agent whose turn it is now; as a mention, and shown as such. Must be registered.
 	HandoffTo string `protobuf:"bytes,7,opt,name=handoff_to,json=handoffTo,proto3" json:"handoff_to,omitempty"`

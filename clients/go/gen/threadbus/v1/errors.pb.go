@@ -46,7 +46,7 @@ const (
 	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 5
 	// [PERMISSION_DENIED] The token does not allow this.
 	ErrorReason_ERROR_REASON_ACCESS_DENIED ErrorReason = 6
-	// [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most.
+	// [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case.
 	ErrorReason_ERROR_REASON_THREAD_NOT_FOUND ErrorReason = 7
 	// [NOT_FOUND] No such message, or no longer kept.
 	ErrorReason_ERROR_REASON_MESSAGE_NOT_FOUND ErrorReason = 8

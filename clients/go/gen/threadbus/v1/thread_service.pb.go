@@ -520,7 +520,9 @@ type JoinThreadResponse struct {
 	// The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
 	Context []*Message `protobuf:"bytes,4,rep,name=context,proto3" json:"context,omitempty"`
 	// Who takes part, the caller included. At most 100.
-	Participants  []*Participant `protobuf:"bytes,5,rep,name=participants,proto3" json:"participants,omitempty"`
+	Participants []*Participant `protobuf:"bytes,5,rep,name=participants,proto3" json:"participants,omitempty"`
+	// When this call created it: threads whose names differ from its name only by case. At most 5.
+	Similar       []string `protobuf:"bytes,6,rep,name=similar,proto3" json:"similar,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -586,6 +588,13 @@ func (x *JoinThreadResponse) GetContext() []*Message {
 func (x *JoinThreadResponse) GetParticipants() []*Participant {
 	if x != nil {
 		return x.Participants
+	}
+	return nil
+}
+
+func (x *JoinThreadResponse) GetSimilar() []string {
+	if x != nil {
+		return x.Similar
 	}
 	return nil
 }
@@ -1147,13 +1156,14 @@ const file_threadbus_v1_thread_service_proto_rawDesc = "" +
 	"\x06create\x18\x02 \x01(\bR\x06create\x12\x14\n" +
 	"\x05topic\x18\x03 \x01(\tR\x05topic\x12#\n" +
 	"\rcontext_limit\x18\x04 \x01(\x05R\fcontextLimit\x12-\n" +
-	"\x05start\x18\x05 \x01(\x0e2\x17.threadbus.v1.JoinStartR\x05start\"\xfa\x01\n" +
+	"\x05start\x18\x05 \x01(\x0e2\x17.threadbus.v1.JoinStartR\x05start\"\x94\x02\n" +
 	"\x12JoinThreadResponse\x12,\n" +
 	"\x06thread\x18\x01 \x01(\v2\x14.threadbus.v1.ThreadR\x06thread\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\x12,\n" +
 	"\x06cursor\x18\x03 \x01(\v2\x14.threadbus.v1.CursorR\x06cursor\x12/\n" +
 	"\acontext\x18\x04 \x03(\v2\x15.threadbus.v1.MessageR\acontext\x12=\n" +
-	"\fparticipants\x18\x05 \x03(\v2\x19.threadbus.v1.ParticipantR\fparticipants\",\n" +
+	"\fparticipants\x18\x05 \x03(\v2\x19.threadbus.v1.ParticipantR\fparticipants\x12\x18\n" +
+	"\asimilar\x18\x06 \x03(\tR\asimilar\",\n" +
 	"\x12LeaveThreadRequest\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\"\x15\n" +
 	"\x13LeaveThreadResponse\"m\n" +

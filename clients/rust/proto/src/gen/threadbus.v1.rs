@@ -655,6 +655,9 @@ pub struct RegisterAgentResponse {
     /// Its token. Shown only here; the server keeps a hash.
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
+    /// This call registered it: nobody had its name before.
+    #[prost(bool, tag = "3")]
+    pub created: bool,
 }
 impl ::prost::Name for RegisterAgentResponse {
     const NAME: &'static str = "RegisterAgentResponse";
@@ -1329,7 +1332,8 @@ pub struct PostMessageRequest {
     /// Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
     #[prost(int64, tag = "5")]
     pub reply_to: i64,
-    /// Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+    /// Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+    /// content is not searched for @names; `threadbus post` does that, and lists here whom it found.
     #[prost(string, repeated, tag = "6")]
     pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The agent whose turn it is now; as a mention, and shown as such. Must be registered.
@@ -2392,7 +2396,7 @@ pub enum ErrorReason {
     TokenExpired = 5,
     /// \[PERMISSION_DENIED\] The token does not allow this.
     AccessDenied = 6,
-    /// \[NOT_FOUND\] No such thread; a ResourceInfo for each, 20 at most.
+    /// \[NOT_FOUND\] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case.
     ThreadNotFound = 7,
     /// \[NOT_FOUND\] No such message, or no longer kept.
     MessageNotFound = 8,
@@ -2662,6 +2666,9 @@ pub struct JoinThreadResponse {
     /// Who takes part, the caller included. At most 100.
     #[prost(message, repeated, tag = "5")]
     pub participants: ::prost::alloc::vec::Vec<Participant>,
+    /// When this call created it: threads whose names differ from its name only by case. At most 5.
+    #[prost(string, repeated, tag = "6")]
+    pub similar: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for JoinThreadResponse {
     const NAME: &'static str = "JoinThreadResponse";

@@ -68,6 +68,8 @@ export interface RegisterAgentResponse {
     | undefined;
   /** Its token. Shown only here; the server keeps a hash. */
   token: string;
+  /** This call registered it: nobody had its name before. */
+  created: boolean;
 }
 
 /** An agent to read. */
@@ -431,7 +433,7 @@ export const RegisterAgentRequest_LabelsEntry: MessageFns<RegisterAgentRequest_L
 };
 
 function createBaseRegisterAgentResponse(): RegisterAgentResponse {
-  return { agent: undefined, token: "" };
+  return { agent: undefined, token: "", created: false };
 }
 
 export const RegisterAgentResponse: MessageFns<RegisterAgentResponse> = {
@@ -441,6 +443,9 @@ export const RegisterAgentResponse: MessageFns<RegisterAgentResponse> = {
     }
     if (message.token !== "") {
       writer.uint32(18).string(message.token);
+    }
+    if (message.created !== false) {
+      writer.uint32(24).bool(message.created);
     }
     return writer;
   },
@@ -474,6 +479,14 @@ export const RegisterAgentResponse: MessageFns<RegisterAgentResponse> = {
             message.token = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.created = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -490,6 +503,7 @@ export const RegisterAgentResponse: MessageFns<RegisterAgentResponse> = {
     return {
       agent: isSet(object.agent) ? Agent.fromJSON(object.agent) : undefined,
       token: isSet(object.token) ? globalThis.String(object.token) : "",
+      created: isSet(object.created) ? globalThis.Boolean(object.created) : false,
     };
   },
 
@@ -501,6 +515,9 @@ export const RegisterAgentResponse: MessageFns<RegisterAgentResponse> = {
     if (message.token !== "") {
       obj.token = message.token;
     }
+    if (message.created !== false) {
+      obj.created = message.created;
+    }
     return obj;
   },
 
@@ -511,6 +528,7 @@ export const RegisterAgentResponse: MessageFns<RegisterAgentResponse> = {
     const message = createBaseRegisterAgentResponse();
     message.agent = (object.agent !== undefined && object.agent !== null) ? Agent.fromPartial(object.agent) : undefined;
     message.token = object.token ?? "";
+    message.created = object.created ?? false;
     return message;
   },
 };

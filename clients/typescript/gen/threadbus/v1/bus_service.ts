@@ -58,7 +58,10 @@ export interface PostMessageRequest {
     | undefined;
   /** Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted. */
   replyTo: number;
-  /** Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. */
+  /**
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for @names; `threadbus post` does that, and lists here whom it found.
+   */
   mentions: string[];
   /** The agent whose turn it is now; as a mention, and shown as such. Must be registered. */
   handoffTo: string;

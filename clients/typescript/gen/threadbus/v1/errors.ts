@@ -35,7 +35,7 @@ export enum ErrorReason {
   ERROR_REASON_TOKEN_EXPIRED = 5,
   /** ERROR_REASON_ACCESS_DENIED - [PERMISSION_DENIED] The token does not allow this. */
   ERROR_REASON_ACCESS_DENIED = 6,
-  /** ERROR_REASON_THREAD_NOT_FOUND - [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. */
+  /** ERROR_REASON_THREAD_NOT_FOUND - [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case. */
   ERROR_REASON_THREAD_NOT_FOUND = 7,
   /** ERROR_REASON_MESSAGE_NOT_FOUND - [NOT_FOUND] No such message, or no longer kept. */
   ERROR_REASON_MESSAGE_NOT_FOUND = 8,

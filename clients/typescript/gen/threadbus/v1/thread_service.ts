@@ -170,6 +170,8 @@ export interface JoinThreadResponse {
   context: Message[];
   /** Who takes part, the caller included. At most 100. */
   participants: Participant[];
+  /** When this call created it: threads whose names differ from its name only by case. At most 5. */
+  similar: string[];
 }
 
 /** A thread to leave. */
@@ -1076,7 +1078,7 @@ export const JoinThreadRequest: MessageFns<JoinThreadRequest> = {
 };
 
 function createBaseJoinThreadResponse(): JoinThreadResponse {
-  return { thread: undefined, created: false, cursor: undefined, context: [], participants: [] };
+  return { thread: undefined, created: false, cursor: undefined, context: [], participants: [], similar: [] };
 }
 
 export const JoinThreadResponse: MessageFns<JoinThreadResponse> = {
@@ -1095,6 +1097,9 @@ export const JoinThreadResponse: MessageFns<JoinThreadResponse> = {
     }
     for (const v of message.participants) {
       Participant.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.similar) {
+      writer.uint32(50).string(v!);
     }
     return writer;
   },
@@ -1152,6 +1157,14 @@ export const JoinThreadResponse: MessageFns<JoinThreadResponse> = {
             message.participants.push(Participant.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.similar.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1173,6 +1186,7 @@ export const JoinThreadResponse: MessageFns<JoinThreadResponse> = {
       participants: globalThis.Array.isArray(object?.participants)
         ? object.participants.map((e: any) => Participant.fromJSON(e))
         : [],
+      similar: globalThis.Array.isArray(object?.similar) ? object.similar.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -1193,6 +1207,9 @@ export const JoinThreadResponse: MessageFns<JoinThreadResponse> = {
     if (message.participants?.length) {
       obj.participants = message.participants.map((e) => Participant.toJSON(e));
     }
+    if (message.similar?.length) {
+      obj.similar = message.similar;
+    }
     return obj;
   },
 
@@ -1210,6 +1227,7 @@ export const JoinThreadResponse: MessageFns<JoinThreadResponse> = {
       : undefined;
     message.context = object.context?.map((e) => Message.fromPartial(e)) || [];
     message.participants = object.participants?.map((e) => Participant.fromPartial(e)) || [];
+    message.similar = object.similar?.map((e) => e) || [];
     return message;
   },
 };

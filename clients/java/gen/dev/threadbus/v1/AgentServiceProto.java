@@ -124,47 +124,47 @@ public final class AgentServiceProto {
       "\t\022\023\n\013description\030\004 \001(\t\022>\n\006labels\030\005 \003(\0132." +
       ".threadbus.v1.RegisterAgentRequest.Label" +
       "sEntry\022\r\n\005token\030\006 \001(\t\032-\n\013LabelsEntry\022\013\n\003" +
-      "key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"J\n\025Register" +
+      "key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"[\n\025Register" +
       "AgentResponse\022\"\n\005agent\030\001 \001(\0132\023.threadbus" +
-      ".v1.Agent\022\r\n\005token\030\002 \001(\t\" \n\017GetAgentRequ" +
-      "est\022\r\n\005agent\030\001 \001(\t\"6\n\020GetAgentResponse\022\"" +
-      "\n\005agent\030\001 \001(\0132\023.threadbus.v1.Agent\"e\n\021Li" +
-      "stAgentsRequest\022\021\n\tpage_size\030\001 \001(\005\022\022\n\npa" +
-      "ge_token\030\002 \001(\t\022)\n\tpresences\030\003 \003(\0162\026.thre" +
-      "adbus.v1.Presence\"R\n\022ListAgentsResponse\022" +
-      "#\n\006agents\030\001 \003(\0132\023.threadbus.v1.Agent\022\027\n\017" +
-      "next_page_token\030\002 \001(\t\"\354\001\n\022UpdateAgentReq" +
-      "uest\022\r\n\005agent\030\001 \001(\t\022\024\n\014display_name\030\002 \001(" +
-      "\t\022\023\n\013description\030\003 \001(\t\022<\n\006labels\030\004 \003(\0132," +
-      ".threadbus.v1.UpdateAgentRequest.LabelsE" +
-      "ntry\022/\n\013update_mask\030\005 \001(\0132\032.google.proto" +
-      "buf.FieldMask\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(" +
-      "\t\022\r\n\005value\030\002 \001(\t:\0028\001\"9\n\023UpdateAgentRespo" +
-      "nse\022\"\n\005agent\030\001 \001(\0132\023.threadbus.v1.Agent\"" +
-      "\023\n\021EndSessionRequest\"\024\n\022EndSessionRespon" +
-      "se\"\'\n\026UnregisterAgentRequest\022\r\n\005agent\030\001 " +
-      "\001(\t\"\031\n\027UnregisterAgentResponse\">\n\022Rotate" +
-      "TokenRequest\022(\n\005grace\030\001 \001(\0132\031.google.pro" +
-      "tobuf.Duration\"$\n\023RotateTokenResponse\022\r\n" +
-      "\005token\030\001 \001(\t2\335\004\n\014AgentService\022X\n\rRegiste" +
-      "rAgent\022\".threadbus.v1.RegisterAgentReque" +
-      "st\032#.threadbus.v1.RegisterAgentResponse\022" +
-      "I\n\010GetAgent\022\035.threadbus.v1.GetAgentReque" +
-      "st\032\036.threadbus.v1.GetAgentResponse\022O\n\nLi" +
-      "stAgents\022\037.threadbus.v1.ListAgentsReques" +
-      "t\032 .threadbus.v1.ListAgentsResponse\022R\n\013U" +
-      "pdateAgent\022 .threadbus.v1.UpdateAgentReq" +
-      "uest\032!.threadbus.v1.UpdateAgentResponse\022" +
-      "O\n\nEndSession\022\037.threadbus.v1.EndSessionR" +
-      "equest\032 .threadbus.v1.EndSessionResponse" +
-      "\022^\n\017UnregisterAgent\022$.threadbus.v1.Unreg" +
-      "isterAgentRequest\032%.threadbus.v1.Unregis" +
-      "terAgentResponse\022R\n\013RotateToken\022 .thread" +
-      "bus.v1.RotateTokenRequest\032!.threadbus.v1" +
-      ".RotateTokenResponseBe\n\020dev.threadbus.v1" +
-      "B\021AgentServiceProtoP\001Z-threadbus.dev/gen" +
-      "/go/threadbus/v1;threadbusv1\252\002\014ThreadBus" +
-      ".V1b\006proto3"
+      ".v1.Agent\022\r\n\005token\030\002 \001(\t\022\017\n\007created\030\003 \001(" +
+      "\010\" \n\017GetAgentRequest\022\r\n\005agent\030\001 \001(\t\"6\n\020G" +
+      "etAgentResponse\022\"\n\005agent\030\001 \001(\0132\023.threadb" +
+      "us.v1.Agent\"e\n\021ListAgentsRequest\022\021\n\tpage" +
+      "_size\030\001 \001(\005\022\022\n\npage_token\030\002 \001(\t\022)\n\tprese" +
+      "nces\030\003 \003(\0162\026.threadbus.v1.Presence\"R\n\022Li" +
+      "stAgentsResponse\022#\n\006agents\030\001 \003(\0132\023.threa" +
+      "dbus.v1.Agent\022\027\n\017next_page_token\030\002 \001(\t\"\354" +
+      "\001\n\022UpdateAgentRequest\022\r\n\005agent\030\001 \001(\t\022\024\n\014" +
+      "display_name\030\002 \001(\t\022\023\n\013description\030\003 \001(\t\022" +
+      "<\n\006labels\030\004 \003(\0132,.threadbus.v1.UpdateAge" +
+      "ntRequest.LabelsEntry\022/\n\013update_mask\030\005 \001" +
+      "(\0132\032.google.protobuf.FieldMask\032-\n\013Labels" +
+      "Entry\022\013\n\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"9\n" +
+      "\023UpdateAgentResponse\022\"\n\005agent\030\001 \001(\0132\023.th" +
+      "readbus.v1.Agent\"\023\n\021EndSessionRequest\"\024\n" +
+      "\022EndSessionResponse\"\'\n\026UnregisterAgentRe" +
+      "quest\022\r\n\005agent\030\001 \001(\t\"\031\n\027UnregisterAgentR" +
+      "esponse\">\n\022RotateTokenRequest\022(\n\005grace\030\001" +
+      " \001(\0132\031.google.protobuf.Duration\"$\n\023Rotat" +
+      "eTokenResponse\022\r\n\005token\030\001 \001(\t2\335\004\n\014AgentS" +
+      "ervice\022X\n\rRegisterAgent\022\".threadbus.v1.R" +
+      "egisterAgentRequest\032#.threadbus.v1.Regis" +
+      "terAgentResponse\022I\n\010GetAgent\022\035.threadbus" +
+      ".v1.GetAgentRequest\032\036.threadbus.v1.GetAg" +
+      "entResponse\022O\n\nListAgents\022\037.threadbus.v1" +
+      ".ListAgentsRequest\032 .threadbus.v1.ListAg" +
+      "entsResponse\022R\n\013UpdateAgent\022 .threadbus." +
+      "v1.UpdateAgentRequest\032!.threadbus.v1.Upd" +
+      "ateAgentResponse\022O\n\nEndSession\022\037.threadb" +
+      "us.v1.EndSessionRequest\032 .threadbus.v1.E" +
+      "ndSessionResponse\022^\n\017UnregisterAgent\022$.t" +
+      "hreadbus.v1.UnregisterAgentRequest\032%.thr" +
+      "eadbus.v1.UnregisterAgentResponse\022R\n\013Rot" +
+      "ateToken\022 .threadbus.v1.RotateTokenReque" +
+      "st\032!.threadbus.v1.RotateTokenResponseBe\n" +
+      "\020dev.threadbus.v1B\021AgentServiceProtoP\001Z-" +
+      "threadbus.dev/gen/go/threadbus/v1;thread" +
+      "busv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -190,7 +190,7 @@ public final class AgentServiceProto {
     internal_static_threadbus_v1_RegisterAgentResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_RegisterAgentResponse_descriptor,
-        new java.lang.String[] { "Agent", "Token", });
+        new java.lang.String[] { "Agent", "Token", "Created", });
     internal_static_threadbus_v1_GetAgentRequest_descriptor =
       getDescriptor().getMessageTypes().get(2);
     internal_static_threadbus_v1_GetAgentRequest_fieldAccessorTable = new

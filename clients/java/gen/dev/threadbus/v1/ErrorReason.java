@@ -65,7 +65,7 @@ public enum ErrorReason
   ERROR_REASON_ACCESS_DENIED(6),
   /**
    * <pre>
-   * [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most.
+   * [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case.
    * </pre>
    *
    * <code>ERROR_REASON_THREAD_NOT_FOUND = 7;</code>
@@ -253,7 +253,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_ACCESS_DENIED_VALUE = 6;
   /**
    * <pre>
-   * [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most.
+   * [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case.
    * </pre>
    *
    * <code>ERROR_REASON_THREAD_NOT_FOUND = 7;</code>

@@ -34,6 +34,8 @@ private static final long serialVersionUID = 0L;
   private JoinThreadResponse() {
     context_ = java.util.Collections.emptyList();
     participants_ = java.util.Collections.emptyList();
+    similar_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
   }
 
   public static final com.google.protobuf.Descriptors.Descriptor
@@ -263,6 +265,59 @@ private static final long serialVersionUID = 0L;
     return participants_.get(index);
   }
 
+  public static final int SIMILAR_FIELD_NUMBER = 6;
+  @SuppressWarnings("serial")
+  private com.google.protobuf.LazyStringArrayList similar_ =
+      com.google.protobuf.LazyStringArrayList.emptyList();
+  /**
+   * <pre>
+   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * </pre>
+   *
+   * <code>repeated string similar = 6;</code>
+   * @return A list containing the similar.
+   */
+  public com.google.protobuf.ProtocolStringList
+      getSimilarList() {
+    return similar_;
+  }
+  /**
+   * <pre>
+   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * </pre>
+   *
+   * <code>repeated string similar = 6;</code>
+   * @return The count of similar.
+   */
+  public int getSimilarCount() {
+    return similar_.size();
+  }
+  /**
+   * <pre>
+   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * </pre>
+   *
+   * <code>repeated string similar = 6;</code>
+   * @param index The index of the element to return.
+   * @return The similar at the given index.
+   */
+  public java.lang.String getSimilar(int index) {
+    return similar_.get(index);
+  }
+  /**
+   * <pre>
+   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * </pre>
+   *
+   * <code>repeated string similar = 6;</code>
+   * @param index The index of the value to return.
+   * @return The bytes of the similar at the given index.
+   */
+  public com.google.protobuf.ByteString
+      getSimilarBytes(int index) {
+    return similar_.getByteString(index);
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -292,6 +347,9 @@ private static final long serialVersionUID = 0L;
     for (int i = 0; i < participants_.size(); i++) {
       output.writeMessage(5, participants_.get(i));
     }
+    for (int i = 0; i < similar_.size(); i++) {
+      com.google.protobuf.GeneratedMessage.writeString(output, 6, similar_.getRaw(i));
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -320,6 +378,14 @@ private static final long serialVersionUID = 0L;
     for (int i = 0; i < participants_.size(); i++) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(5, participants_.get(i));
+    }
+    {
+      int dataSize = 0;
+      for (int i = 0; i < similar_.size(); i++) {
+        dataSize += computeStringSizeNoTag(similar_.getRaw(i));
+      }
+      size += dataSize;
+      size += 1 * getSimilarList().size();
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -352,6 +418,8 @@ private static final long serialVersionUID = 0L;
         .equals(other.getContextList())) return false;
     if (!getParticipantsList()
         .equals(other.getParticipantsList())) return false;
+    if (!getSimilarList()
+        .equals(other.getSimilarList())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -381,6 +449,10 @@ private static final long serialVersionUID = 0L;
     if (getParticipantsCount() > 0) {
       hash = (37 * hash) + PARTICIPANTS_FIELD_NUMBER;
       hash = (53 * hash) + getParticipantsList().hashCode();
+    }
+    if (getSimilarCount() > 0) {
+      hash = (37 * hash) + SIMILAR_FIELD_NUMBER;
+      hash = (53 * hash) + getSimilarList().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -551,6 +623,8 @@ private static final long serialVersionUID = 0L;
         participantsBuilder_.clear();
       }
       bitField0_ = (bitField0_ & ~0x00000010);
+      similar_ =
+          com.google.protobuf.LazyStringArrayList.emptyList();
       return this;
     }
 
@@ -621,6 +695,10 @@ private static final long serialVersionUID = 0L;
             ? cursor_
             : cursorBuilder_.build();
         to_bitField0_ |= 0x00000002;
+      }
+      if (((from_bitField0_ & 0x00000020) != 0)) {
+        similar_.makeImmutable();
+        result.similar_ = similar_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -698,6 +776,16 @@ private static final long serialVersionUID = 0L;
           }
         }
       }
+      if (!other.similar_.isEmpty()) {
+        if (similar_.isEmpty()) {
+          similar_ = other.similar_;
+          bitField0_ |= 0x00000020;
+        } else {
+          ensureSimilarIsMutable();
+          similar_.addAll(other.similar_);
+        }
+        onChanged();
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -769,6 +857,12 @@ private static final long serialVersionUID = 0L;
               }
               break;
             } // case 42
+            case 50: {
+              java.lang.String s = input.readStringRequireUtf8();
+              ensureSimilarIsMutable();
+              similar_.add(s);
+              break;
+            } // case 50
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1766,6 +1860,153 @@ private static final long serialVersionUID = 0L;
         participants_ = null;
       }
       return participantsBuilder_;
+    }
+
+    private com.google.protobuf.LazyStringArrayList similar_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
+    private void ensureSimilarIsMutable() {
+      if (!similar_.isModifiable()) {
+        similar_ = new com.google.protobuf.LazyStringArrayList(similar_);
+      }
+      bitField0_ |= 0x00000020;
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @return A list containing the similar.
+     */
+    public com.google.protobuf.ProtocolStringList
+        getSimilarList() {
+      similar_.makeImmutable();
+      return similar_;
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @return The count of similar.
+     */
+    public int getSimilarCount() {
+      return similar_.size();
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @param index The index of the element to return.
+     * @return The similar at the given index.
+     */
+    public java.lang.String getSimilar(int index) {
+      return similar_.get(index);
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @param index The index of the value to return.
+     * @return The bytes of the similar at the given index.
+     */
+    public com.google.protobuf.ByteString
+        getSimilarBytes(int index) {
+      return similar_.getByteString(index);
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @param index The index to set the value at.
+     * @param value The similar to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSimilar(
+        int index, java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      ensureSimilarIsMutable();
+      similar_.set(index, value);
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @param value The similar to add.
+     * @return This builder for chaining.
+     */
+    public Builder addSimilar(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      ensureSimilarIsMutable();
+      similar_.add(value);
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @param values The similar to add.
+     * @return This builder for chaining.
+     */
+    public Builder addAllSimilar(
+        java.lang.Iterable<java.lang.String> values) {
+      ensureSimilarIsMutable();
+      com.google.protobuf.AbstractMessageLite.Builder.addAll(
+          values, similar_);
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearSimilar() {
+      similar_ =
+        com.google.protobuf.LazyStringArrayList.emptyList();
+      bitField0_ = (bitField0_ & ~0x00000020);;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * </pre>
+     *
+     * <code>repeated string similar = 6;</code>
+     * @param value The bytes of the similar to add.
+     * @return This builder for chaining.
+     */
+    public Builder addSimilarBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      ensureSimilarIsMutable();
+      similar_.add(value);
+      bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
     }
 
     // @@protoc_insertion_point(builder_scope:threadbus.v1.JoinThreadResponse)

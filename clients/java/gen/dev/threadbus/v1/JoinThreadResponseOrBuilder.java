@@ -161,4 +161,45 @@ public interface JoinThreadResponseOrBuilder extends
    */
   dev.threadbus.v1.ParticipantOrBuilder getParticipantsOrBuilder(
       int index);
+
+  /**
+   * <pre>
+   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * </pre>
+   *
+   * <code>repeated string similar = 6;</code>
+   * @return A list containing the similar.
+   */
+  java.util.List<java.lang.String>
+      getSimilarList();
+  /**
+   * <pre>
+   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * </pre>
+   *
+   * <code>repeated string similar = 6;</code>
+   * @return The count of similar.
+   */
+  int getSimilarCount();
+  /**
+   * <pre>
+   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * </pre>
+   *
+   * <code>repeated string similar = 6;</code>
+   * @param index The index of the element to return.
+   * @return The similar at the given index.
+   */
+  java.lang.String getSimilar(int index);
+  /**
+   * <pre>
+   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * </pre>
+   *
+   * <code>repeated string similar = 6;</code>
+   * @param index The index of the value to return.
+   * @return The bytes of the similar at the given index.
+   */
+  com.google.protobuf.ByteString
+      getSimilarBytes(int index);
 }

@@ -269,7 +269,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -281,7 +282,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -292,7 +294,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -304,7 +307,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -1855,7 +1859,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1868,7 +1873,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1879,7 +1885,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1891,7 +1898,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1904,7 +1912,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1923,7 +1932,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1941,7 +1951,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1959,7 +1970,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1974,7 +1986,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>

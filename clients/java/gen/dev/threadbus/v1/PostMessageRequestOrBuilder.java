@@ -111,7 +111,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -121,7 +122,8 @@ public interface PostMessageRequestOrBuilder extends
       getMentionsList();
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -130,7 +132,8 @@ public interface PostMessageRequestOrBuilder extends
   int getMentionsCount();
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -140,7 +143,8 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getMentions(int index);
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND.
+   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
+   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>

@@ -134,6 +134,21 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int CREATED_FIELD_NUMBER = 3;
+  private boolean created_ = false;
+  /**
+   * <pre>
+   * This call registered it: nobody had its name before.
+   * </pre>
+   *
+   * <code>bool created = 3;</code>
+   * @return The created.
+   */
+  @java.lang.Override
+  public boolean getCreated() {
+    return created_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -154,6 +169,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(token_)) {
       com.google.protobuf.GeneratedMessage.writeString(output, 2, token_);
     }
+    if (created_ != false) {
+      output.writeBool(3, created_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -169,6 +187,10 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessage.isStringEmpty(token_)) {
       size += com.google.protobuf.GeneratedMessage.computeStringSize(2, token_);
+    }
+    if (created_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(3, created_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -192,6 +214,8 @@ private static final long serialVersionUID = 0L;
     }
     if (!getToken()
         .equals(other.getToken())) return false;
+    if (getCreated()
+        != other.getCreated()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -209,6 +233,9 @@ private static final long serialVersionUID = 0L;
     }
     hash = (37 * hash) + TOKEN_FIELD_NUMBER;
     hash = (53 * hash) + getToken().hashCode();
+    hash = (37 * hash) + CREATED_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getCreated());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -356,6 +383,7 @@ private static final long serialVersionUID = 0L;
         agentBuilder_ = null;
       }
       token_ = "";
+      created_ = false;
       return this;
     }
 
@@ -399,6 +427,9 @@ private static final long serialVersionUID = 0L;
       if (((from_bitField0_ & 0x00000002) != 0)) {
         result.token_ = token_;
       }
+      if (((from_bitField0_ & 0x00000004) != 0)) {
+        result.created_ = created_;
+      }
       result.bitField0_ |= to_bitField0_;
     }
 
@@ -421,6 +452,9 @@ private static final long serialVersionUID = 0L;
         token_ = other.token_;
         bitField0_ |= 0x00000002;
         onChanged();
+      }
+      if (other.getCreated() != false) {
+        setCreated(other.getCreated());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -460,6 +494,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000002;
               break;
             } // case 18
+            case 24: {
+              created_ = input.readBool();
+              bitField0_ |= 0x00000004;
+              break;
+            } // case 24
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -722,6 +761,50 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       token_ = value;
       bitField0_ |= 0x00000002;
+      onChanged();
+      return this;
+    }
+
+    private boolean created_ ;
+    /**
+     * <pre>
+     * This call registered it: nobody had its name before.
+     * </pre>
+     *
+     * <code>bool created = 3;</code>
+     * @return The created.
+     */
+    @java.lang.Override
+    public boolean getCreated() {
+      return created_;
+    }
+    /**
+     * <pre>
+     * This call registered it: nobody had its name before.
+     * </pre>
+     *
+     * <code>bool created = 3;</code>
+     * @param value The created to set.
+     * @return This builder for chaining.
+     */
+    public Builder setCreated(boolean value) {
+
+      created_ = value;
+      bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * This call registered it: nobody had its name before.
+     * </pre>
+     *
+     * <code>bool created = 3;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearCreated() {
+      bitField0_ = (bitField0_ & ~0x00000004);
+      created_ = false;
       onChanged();
       return this;
     }

@@ -56,4 +56,14 @@ public interface RegisterAgentResponseOrBuilder extends
    */
   com.google.protobuf.ByteString
       getTokenBytes();
+
+  /**
+   * <pre>
+   * This call registered it: nobody had its name before.
+   * </pre>
+   *
+   * <code>bool created = 3;</code>
+   * @return The created.
+   */
+  boolean getCreated();
 }

@@ -157,56 +157,57 @@ public final class ThreadServiceProto {
       "\001\n\021JoinThreadRequest\022\016\n\006thread\030\001 \001(\t\022\016\n\006" +
       "create\030\002 \001(\010\022\r\n\005topic\030\003 \001(\t\022\025\n\rcontext_l" +
       "imit\030\004 \001(\005\022&\n\005start\030\005 \001(\0162\027.threadbus.v1" +
-      ".JoinStart\"\312\001\n\022JoinThreadResponse\022$\n\006thr" +
+      ".JoinStart\"\333\001\n\022JoinThreadResponse\022$\n\006thr" +
       "ead\030\001 \001(\0132\024.threadbus.v1.Thread\022\017\n\007creat" +
       "ed\030\002 \001(\010\022$\n\006cursor\030\003 \001(\0132\024.threadbus.v1." +
       "Cursor\022&\n\007context\030\004 \003(\0132\025.threadbus.v1.M" +
       "essage\022/\n\014participants\030\005 \003(\0132\031.threadbus" +
-      ".v1.Participant\"$\n\022LeaveThreadRequest\022\016\n" +
-      "\006thread\030\001 \001(\t\"\025\n\023LeaveThreadResponse\"P\n\027" +
-      "ListParticipantsRequest\022\016\n\006thread\030\001 \001(\t\022" +
-      "\021\n\tpage_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\"d" +
-      "\n\030ListParticipantsResponse\022/\n\014participan" +
-      "ts\030\001 \003(\0132\031.threadbus.v1.Participant\022\027\n\017n" +
-      "ext_page_token\030\002 \001(\t\"\215\002\n\023UpdateThreadReq" +
-      "uest\022\016\n\006thread\030\001 \001(\t\022\r\n\005topic\030\002 \001(\t\022\r\n\005s" +
-      "tage\030\003 \001(\t\022=\n\006labels\030\004 \003(\0132-.threadbus.v" +
-      "1.UpdateThreadRequest.LabelsEntry\022)\n\tsyn" +
-      "c_mode\030\005 \001(\0162\026.threadbus.v1.SyncMode\022/\n\013" +
-      "update_mask\030\006 \001(\0132\032.google.protobuf.Fiel" +
-      "dMask\032-\n\013LabelsEntry\022\013\n\003key\030\001 \001(\t\022\r\n\005val" +
-      "ue\030\002 \001(\t:\0028\001\"<\n\024UpdateThreadResponse\022$\n\006" +
-      "thread\030\001 \001(\0132\024.threadbus.v1.Thread\"Q\n\025Se" +
-      "tThreadStateRequest\022\016\n\006thread\030\001 \001(\t\022(\n\005s" +
-      "tate\030\002 \001(\0162\031.threadbus.v1.ThreadState\">\n" +
-      "\026SetThreadStateResponse\022$\n\006thread\030\001 \001(\0132" +
-      "\024.threadbus.v1.Thread\"%\n\023DeleteThreadReq" +
-      "uest\022\016\n\006thread\030\001 \001(\t\"\026\n\024DeleteThreadResp" +
-      "onse*R\n\tJoinStart\022\032\n\026JOIN_START_UNSPECIF" +
-      "IED\020\000\022\023\n\017JOIN_START_HEAD\020\001\022\024\n\020JOIN_START" +
-      "_FIRST\020\0022\233\006\n\rThreadService\022U\n\014CreateThre" +
-      "ad\022!.threadbus.v1.CreateThreadRequest\032\"." +
-      "threadbus.v1.CreateThreadResponse\022L\n\tGet" +
-      "Thread\022\036.threadbus.v1.GetThreadRequest\032\037" +
-      ".threadbus.v1.GetThreadResponse\022R\n\013ListT" +
-      "hreads\022 .threadbus.v1.ListThreadsRequest" +
-      "\032!.threadbus.v1.ListThreadsResponse\022O\n\nJ" +
-      "oinThread\022\037.threadbus.v1.JoinThreadReque" +
-      "st\032 .threadbus.v1.JoinThreadResponse\022R\n\013" +
-      "LeaveThread\022 .threadbus.v1.LeaveThreadRe" +
-      "quest\032!.threadbus.v1.LeaveThreadResponse" +
-      "\022a\n\020ListParticipants\022%.threadbus.v1.List" +
-      "ParticipantsRequest\032&.threadbus.v1.ListP" +
-      "articipantsResponse\022U\n\014UpdateThread\022!.th" +
-      "readbus.v1.UpdateThreadRequest\032\".threadb" +
-      "us.v1.UpdateThreadResponse\022[\n\016SetThreadS" +
-      "tate\022#.threadbus.v1.SetThreadStateReques" +
-      "t\032$.threadbus.v1.SetThreadStateResponse\022" +
-      "U\n\014DeleteThread\022!.threadbus.v1.DeleteThr" +
-      "eadRequest\032\".threadbus.v1.DeleteThreadRe" +
-      "sponseBf\n\020dev.threadbus.v1B\022ThreadServic" +
-      "eProtoP\001Z-threadbus.dev/gen/go/threadbus" +
-      "/v1;threadbusv1\252\002\014ThreadBus.V1b\006proto3"
+      ".v1.Participant\022\017\n\007similar\030\006 \003(\t\"$\n\022Leav" +
+      "eThreadRequest\022\016\n\006thread\030\001 \001(\t\"\025\n\023LeaveT" +
+      "hreadResponse\"P\n\027ListParticipantsRequest" +
+      "\022\016\n\006thread\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\np" +
+      "age_token\030\003 \001(\t\"d\n\030ListParticipantsRespo" +
+      "nse\022/\n\014participants\030\001 \003(\0132\031.threadbus.v1" +
+      ".Participant\022\027\n\017next_page_token\030\002 \001(\t\"\215\002" +
+      "\n\023UpdateThreadRequest\022\016\n\006thread\030\001 \001(\t\022\r\n" +
+      "\005topic\030\002 \001(\t\022\r\n\005stage\030\003 \001(\t\022=\n\006labels\030\004 " +
+      "\003(\0132-.threadbus.v1.UpdateThreadRequest.L" +
+      "abelsEntry\022)\n\tsync_mode\030\005 \001(\0162\026.threadbu" +
+      "s.v1.SyncMode\022/\n\013update_mask\030\006 \001(\0132\032.goo" +
+      "gle.protobuf.FieldMask\032-\n\013LabelsEntry\022\013\n" +
+      "\003key\030\001 \001(\t\022\r\n\005value\030\002 \001(\t:\0028\001\"<\n\024UpdateT" +
+      "hreadResponse\022$\n\006thread\030\001 \001(\0132\024.threadbu" +
+      "s.v1.Thread\"Q\n\025SetThreadStateRequest\022\016\n\006" +
+      "thread\030\001 \001(\t\022(\n\005state\030\002 \001(\0162\031.threadbus." +
+      "v1.ThreadState\">\n\026SetThreadStateResponse" +
+      "\022$\n\006thread\030\001 \001(\0132\024.threadbus.v1.Thread\"%" +
+      "\n\023DeleteThreadRequest\022\016\n\006thread\030\001 \001(\t\"\026\n" +
+      "\024DeleteThreadResponse*R\n\tJoinStart\022\032\n\026JO" +
+      "IN_START_UNSPECIFIED\020\000\022\023\n\017JOIN_START_HEA" +
+      "D\020\001\022\024\n\020JOIN_START_FIRST\020\0022\233\006\n\rThreadServ" +
+      "ice\022U\n\014CreateThread\022!.threadbus.v1.Creat" +
+      "eThreadRequest\032\".threadbus.v1.CreateThre" +
+      "adResponse\022L\n\tGetThread\022\036.threadbus.v1.G" +
+      "etThreadRequest\032\037.threadbus.v1.GetThread" +
+      "Response\022R\n\013ListThreads\022 .threadbus.v1.L" +
+      "istThreadsRequest\032!.threadbus.v1.ListThr" +
+      "eadsResponse\022O\n\nJoinThread\022\037.threadbus.v" +
+      "1.JoinThreadRequest\032 .threadbus.v1.JoinT" +
+      "hreadResponse\022R\n\013LeaveThread\022 .threadbus" +
+      ".v1.LeaveThreadRequest\032!.threadbus.v1.Le" +
+      "aveThreadResponse\022a\n\020ListParticipants\022%." +
+      "threadbus.v1.ListParticipantsRequest\032&.t" +
+      "hreadbus.v1.ListParticipantsResponse\022U\n\014" +
+      "UpdateThread\022!.threadbus.v1.UpdateThread" +
+      "Request\032\".threadbus.v1.UpdateThreadRespo" +
+      "nse\022[\n\016SetThreadState\022#.threadbus.v1.Set" +
+      "ThreadStateRequest\032$.threadbus.v1.SetThr" +
+      "eadStateResponse\022U\n\014DeleteThread\022!.threa" +
+      "dbus.v1.DeleteThreadRequest\032\".threadbus." +
+      "v1.DeleteThreadResponseBf\n\020dev.threadbus" +
+      ".v1B\022ThreadServiceProtoP\001Z-threadbus.dev" +
+      "/gen/go/threadbus/v1;threadbusv1\252\002\014Threa" +
+      "dBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -269,7 +270,7 @@ public final class ThreadServiceProto {
     internal_static_threadbus_v1_JoinThreadResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessage.FieldAccessorTable(
         internal_static_threadbus_v1_JoinThreadResponse_descriptor,
-        new java.lang.String[] { "Thread", "Created", "Cursor", "Context", "Participants", });
+        new java.lang.String[] { "Thread", "Created", "Cursor", "Context", "Participants", "Similar", });
     internal_static_threadbus_v1_LeaveThreadRequest_descriptor =
       getDescriptor().getMessageTypes().get(8);
     internal_static_threadbus_v1_LeaveThreadRequest_fieldAccessorTable = new
