@@ -57,6 +57,7 @@ def test_true_repeats_are_kept_and_a_second_run_posts_nothing(
     assert done.json == {
         "posted": 9,
         "already_there": 0,
+        "out_of_place": 0,
         "threads": 2,
         "left_out": 0,
         "replies_unlinked": 0,
@@ -75,6 +76,63 @@ def test_what_was_added_to_a_file_is_posted_by_the_next_run(
     done = shell.ok("import", "-", token, "--json", stdin=begun + line(name, "a", "yes"))
     assert summary(done) == {"posted": 1, "already_there": 2, "threads": 1}
     assert [content for _, content in said(shell, name)] == ["yes", "no", "yes"]
+
+
+def of_one(thread: str, *contents: str) -> str:
+    """A file of what one sender said in a thread."""
+    return "".join(line(thread, "a", content) for content in contents)
+
+
+def test_the_same_lines_of_another_source_are_other_messages(
+    shell: Shell, token: str, name: str
+) -> None:
+    days = {"mon": of_one(name, "hi", "+1", "ok"), "tue": of_one(name, "new day", "+1", "ok")}
+    for day, text in days.items():
+        done = shell.ok("import", "-", token, "--source", day, "--json", stdin=text)
+        assert summary(done) == {"posted": 3, "threads": 1}
+    again = shell.ok("import", "-", token, "--source", "tue", "--json", stdin=days["tue"])
+    assert summary(again) == {"already_there": 3, "threads": 1}
+    assert [content for _, content in said(shell, name)] == [
+        "hi",
+        "+1",
+        "ok",
+        "new day",
+        "+1",
+        "ok",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "out_of_place"),
+    [
+        (["new day", "+1", "ok"], 2),
+        (["+1", "new day", "ok"], 1),
+        (["ok", "+1"], 1),
+        (["hi", "ok"], 1),
+        (["hi", "+1", "ok", "new"], 0),
+        (["hi", "+1"], 0),
+        (["hi", "+1", "ok"], 0),
+        (["other", "day"], 0),
+    ],
+)
+def test_lines_that_another_file_had_are_told(
+    shell: Shell, token: str, name: str, second: list[str], out_of_place: int
+) -> None:
+    shell.ok("import", "-", token, stdin=of_one(name, "hi", "+1", "ok"))
+    done = shell.run("import", "-", token, stdin=of_one(name, *second))
+    assert (f"{out_of_place} of those that were there already" in done.err) is bool(out_of_place)
+    assert bool(done.err) is bool(out_of_place)
+
+
+def test_a_file_that_grows_between_what_agents_post_is_one_file(
+    shell: Shell, token: str, name: str
+) -> None:
+    text = ""
+    for content in ("hi", "+1", "ok"):
+        text += of_one(name, content)
+        shell.ok("import", "-", token, stdin=text)
+        shell.ok("post", name, "+1")
+    assert shell.ok("import", "-", token, stdin=text).out.startswith("0 posted, 3 were there")
 
 
 def test_interleaved_threads_keep_their_order_and_are_created_in_the_files(

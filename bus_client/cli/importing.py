@@ -25,8 +25,11 @@ from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server, side_by_side
 
 if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from bus_client import BusClient, Message, ThreadHandle
 
+_REQUEST_ID = "import-"
 _THREADS_AT_ONCE = 32
 _LINES_BETWEEN_BREATHS = 200  # some milliseconds, after which a signal should be heard
 
@@ -46,9 +49,16 @@ def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[byt
 
 @click.command("import")
 @click.argument("file", metavar="FILE|-", type=click.File("rb"), callback=_seekable)
+@click.option(
+    "--source",
+    metavar="NAME",
+    default="",
+    show_default=False,
+    help="Where the file comes from: the same lines of other sources are other messages.",
+)
 @timeout_option
 @on_server
-async def import_(session: Session, file: IO[bytes]) -> int:
+async def import_(session: Session, file: IO[bytes], source: str) -> int:
     """Post the messages in a file of JSON lines, each in the name of its sender.
 
     Needs the operator's token: THREADBUS_TOKEN or --token-file. Each line is an object with
@@ -56,9 +66,10 @@ async def import_(session: Session, file: IO[bytes]) -> int:
     line is checked before the first is posted. Each thread's messages keep their order.
 
     Run it again after whatever stopped it: what was posted is not posted twice. A line is known
-    by its thread, sender and content, and by how many like it came before it in the file: the
-    same line in another file is the same message. If it is not meant to be, import the files as
-    one: cat a b | threadbus import -
+    by its thread, sender and content, and by how many like it came before it in the file. So the
+    second "ok" of a file is a message of its own, but the first "ok" of another file is the same
+    message, unless the files have sources: give each file of a series, such as one for each day,
+    its own --source, from the first time on and each time again.
 
     Of what `threadbus export` writes, mentions, handoff_to, priority, labels and attachments are
     kept, and reply_to where its message is in the file, too; the agents named are registered at
@@ -66,8 +77,9 @@ async def import_(session: Session, file: IO[bytes]) -> int:
     and so is all else.
 
     \b
-    Example:
+    Examples:
       threadbus import talk.jsonl --token-file threadbus.db.operator-token
+      for day in 2026-*.jsonl; do threadbus import "$day" --source "$day"; done
     """
     async with session.connect() as bus:
         info = await bus.server_info()
@@ -78,7 +90,7 @@ async def import_(session: Session, file: IO[bytes]) -> int:
                 reason="ACCESS_DENIED",
             )
         entries = Entries(file, max_content_bytes=info.limits.max_content_bytes)
-        work = _Import(bus, entries)
+        work = _Import(bus, entries, source, info.server_time)
         try:
             await _check(session, entries)
             with progress(session.out, "Posting", length=entries.count) as step:
@@ -108,6 +120,7 @@ class _Done:
 
     posted: int = 0
     already_there: int = 0
+    out_of_place: int = 0
     left_out: int = 0
     replies_unlinked: int = 0
 
@@ -124,9 +137,11 @@ class _Stopped(Exception):
 class _Import:
     """Posts what a file holds: threads side by side, each one's messages in order."""
 
-    def __init__(self, bus: BusClient, entries: Entries) -> None:
+    def __init__(self, bus: BusClient, entries: Entries, source: str, began: Timestamp) -> None:
         self._bus = bus
         self._entries = entries
+        self._source = source
+        self._began = began
         self._registered: set[str] = set()
         self.done = _Done()
 
@@ -160,14 +175,19 @@ class _Import:
         # Some 100 bytes a line, of the threads under way only. If two digests were ever the same,
         # one of the lines would be counted on from the other's: no harm.
         likes: Counter[bytes] = Counter()
-        seqs = Seqs()
+        seqs, places = Seqs(), _Places(thread)
         for number, entry in self._entries.of(thread.name):
             with _at_line(number):
-                await self._post(thread, entry, likes, seqs)
+                await self._post(thread, entry, likes, seqs, places)
             step(1)
 
     async def _post(
-        self, thread: ThreadHandle, entry: Message, likes: Counter[bytes], seqs: Seqs
+        self,
+        thread: ThreadHandle,
+        entry: Message,
+        likes: Counter[bytes],
+        seqs: Seqs,
+        places: _Places,
     ) -> None:
         if entry.kind not in (
             bus_client.MessageKind.MESSAGE_KIND_UNSPECIFIED,
@@ -181,7 +201,8 @@ class _Import:
         for name in (*entry.mentions, entry.handoff_to):
             await self._register(name)
         # No name holds a NUL, so that nothing else gives the same bytes.
-        said = f"{entry.thread}\0{entry.sender}\0{entry.content}".encode()
+        source = f"{self._source}\0" if self._source else ""
+        said = f"{source}{entry.thread}\0{entry.sender}\0{entry.content}".encode()
         digest = hashlib.blake2b(said, digest_size=16)
         likes[digest.digest()] += 1
         posted = await thread.post(
@@ -193,13 +214,17 @@ class _Import:
             labels=entry.labels,
             attachments=entry.attachments,
             on_behalf_of="" if entry.sender == self._bus.agent else entry.sender,
-            request_id=f"import-{digest.hexdigest()}-{likes[digest.digest()]}",
+            request_id=f"{_REQUEST_ID}{digest.hexdigest()}-{likes[digest.digest()]}",
         )
         seqs.add(entry.seq, posted.seq)
         if posted.deduplicated:
             self.done.already_there += 1
+            # One of now was posted by this run, and its answer was lost.
+            if posted.create_time.ToNanoseconds() < self._began.ToNanoseconds():
+                self.done.out_of_place += not await places.fits(posted.seq)
         else:
             self.done.posted += 1
+            places.posted()
 
     async def _register(self, name: str) -> None:
         """Registers an agent that a message names, as it may do so before it has one of its own.
@@ -216,6 +241,33 @@ class _Import:
             with suppress(bus_client.AgentExists):  # meanwhile, by another thread's message
                 await self._bus.register_agent(name, token=token)
         self._registered.add(name)
+
+
+class _Places:
+    """Where lines of one thread were that were there already: where this file has them, or not.
+
+    A run that goes on meets what the last one posted, and from there on nothing. Lines of another
+    file show when the file has more before or between them.
+    """
+
+    def __init__(self, thread: ThreadHandle) -> None:
+        self._thread = thread
+        self._last = 0
+        self._posted = False
+
+    def posted(self) -> None:
+        """A line was not there."""
+        self._posted = True
+
+    async def fits(self, seq: int) -> bool:
+        """Whether this can be where an earlier run posted the next line."""
+        last, self._last = self._last, seq
+        if self._posted or seq <= last:
+            return False
+        if not last or seq == last + 1:
+            return True
+        between = await self._thread.message(last + 1)  # an agent's, unless it was imported, too
+        return not between.request_id.startswith(_REQUEST_ID)
 
 
 @contextmanager
@@ -245,6 +297,7 @@ def _show(session: Session, done: _Done, *, threads: int) -> None:
     document = {
         "posted": done.posted,
         "already_there": done.already_there,
+        "out_of_place": done.out_of_place,
         "threads": threads,
         "left_out": done.left_out,
         "replies_unlinked": done.replies_unlinked,
@@ -257,3 +310,9 @@ def _show(session: Session, done: _Done, *, threads: int) -> None:
     if done.replies_unlinked:
         lines.append(f"{done.replies_unlinked:,} answer messages that are not in the file before")
     session.out.show(document, lines)
+    if done.out_of_place:
+        session.out.note(
+            f"{done.out_of_place:,} of those that were there already do not stand where this file "
+            "has them: another file with the same lines was imported before. If they are messages "
+            "of their own, they were not posted. Give each file a --source of its own."
+        )

@@ -206,4 +206,26 @@ SABOTAGES = [
             "tests/test_names_by_case.py::test_registering_says_whether_it_was_done_just_now",
         ],
     ),
+    Sabotage(
+        "the same lines of two sources are one message",
+        [
+            Edit(
+                "bus_client/cli/importing.py",
+                'source = f"{self._source}\\0" if self._source else ""',
+                'source = ""',
+            )
+        ],
+        ["tests/test_cli_import.py::test_the_same_lines_of_another_source_are_other_messages"],
+    ),
+    Sabotage(
+        "lines that another file had are left out in silence",
+        [
+            Edit(
+                "bus_client/cli/importing.py",
+                "if self._posted or seq <= last:",
+                "if seq <= last:",
+            )
+        ],
+        ["tests/test_cli_import.py::test_lines_that_another_file_had_are_told"],
+    ),
 ]
