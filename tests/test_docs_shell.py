@@ -1,7 +1,6 @@
 """The agent of docs/shell.md: its lines run as they stand, and others see what the page says."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,13 +11,9 @@ from tests.members import take
 from tests.patience import until_known
 from tests.serving import ServerProcess
 from tests.shell import Shell
+from tests.shown import MODEL, blocks, page
 
-PAGE = (Path(__file__).parent.parent / "docs/shell.md").read_text("utf-8")
-LINES, LOOP = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-#: Answers the last message's content in capitals.
-MODEL = """#!/bin/sh
-tr a-z A-Z | sed 's/.*"CONTENT": "\\([^"]*\\)".*/\\1/'
-"""
+LINES, LOOP, _ = blocks(page("docs/shell.md"), "sh")
 
 pytestmark = pytest.mark.slow
 

@@ -157,9 +157,9 @@ async def list_agents(session: Session, presences: Sequence[str]) -> None:
 async def waits(session: Session, agent_name: str, thread: str) -> None:
     """List the open waits, longest first: who waits where, since when, from which address.
 
-    For operators. An agent with more waits than it should have is run twice: what one process
-    takes the other never gets. On the machine itself `ss -tnp` or `lsof -i` tells the process
-    behind an address.
+    For operators. An agent with more waits than it should have may be run twice: its processes
+    share its place in a thread, and what one reads another never gets. On the machine itself
+    `ss -tnp` or `lsof -i` tells the process behind an address.
 
     \b
     Example:
