@@ -19,6 +19,8 @@ import bus_client
 from bus_client import credentials
 from bus_client.cli import failures
 from bus_client.cli.options import CALL_TIMEOUT, connection_options
+from bus_client.cli.output import Output
+from bus_client.cli.streams import discard_stdout
 from bus_client.cli.text import safe
 
 if TYPE_CHECKING:

@@ -102,7 +102,8 @@ SABOTAGES = [
             Edit(
                 "bus_client/post_stream.py",
                 "            for batch in list(self._unanswered):\n"
-                "                await call.write(batch)\n",
+                "                if batch.request.posts:\n"
+                "                    await call.write(batch.request)\n",
                 "            self._unanswered.clear()\n",
             )
         ],
