@@ -31,7 +31,8 @@ def test_the_wheel_holds_stubs_protos_and_types(wheel: zipfile.ZipFile) -> None:
         if stem.endswith("_service"):
             assert {f"{stem}_pb2_grpc.py", f"{stem}_pb2_grpc.pyi"} <= names
     assert {f"{package}/py.typed" for package in ("threadbus", "bus_client")} <= names
-    assert "threadbus/third_party/google/rpc/error_details.proto" in names
+    for proto in (ROOT / "third_party/google").rglob("*.proto"):
+        assert f"threadbus/third_party/{proto.relative_to(ROOT / 'third_party')}" in names
     scripts = ("schema", "upgrade-2", "upgrade-3", "upgrade-4")
     assert {f"bus_server/store/{script}.sql" for script in scripts} <= names
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
@@ -44,4 +45,5 @@ def test_the_descriptor_set_describes_every_service(wheel: zipfile.ZipFile) -> N
         wheel.read("threadbus/v1/descriptor_set.binpb")
     )
     services = {service.name for file in described.file for service in file.service}
-    assert services == {"BusService", "ThreadService", "AgentService", "AdminService"}
+    ours = {"BusService", "ThreadService", "AgentService", "AdminService"}
+    assert services == ours | {"Health", "ServerReflection"}

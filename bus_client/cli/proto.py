@@ -27,13 +27,16 @@ from bus_client.cli.text import safe
 def proto(folder: Path | None, as_json: bool) -> int:
     """Write the .proto files that a client in another language is generated from.
 
-    All but google/protobuf/*.proto, which come with every protoc; and descriptor_set.binpb, the
-    same compiled, for tools that want no .proto.
+    With all that they import, so that any protoc will do; and descriptor_set.binpb, the same
+    compiled, with gRPC's health and reflection, for tools that want no .proto.
 
     \b
-    Example:
+    Example, for Go, into ./gen:
       threadbus proto --out protos
-      protoc -I protos --go_out=. protos/threadbus/v1/*.proto
+      mkdir -p gen
+      module=threadbus.dev/gen/go/threadbus
+      protoc -I protos --go_out=gen --go_opt=module=$module \\
+        --go-grpc_out=gen --go-grpc_opt=module=$module protos/threadbus/v1/*.proto
     """
     out = Output(as_json)
     return guarded(out, lambda: _write(folder, out))
@@ -60,15 +63,16 @@ def _sources() -> Iterator[tuple[str, Traversable]]:
         if file.name.endswith(".proto"):
             yield f"threadbus/v1/{file.name}", file
     yield "descriptor_set.binpb", ours / "descriptor_set.binpb"
-    for file in _google_rpc().iterdir():
-        if file.name.endswith(".proto"):
-            yield f"google/rpc/{file.name}", file
+    for package in _google().iterdir():
+        for file in package.iterdir():
+            if file.name.endswith(".proto"):
+                yield f"google/{package.name}/{file.name}", file
 
 
-def _google_rpc() -> Traversable:
-    """The folder with Google's error protos: in the package, or beside it in a source tree."""
+def _google() -> Traversable:
+    """The folder with Google's protos: in the package, or beside it in a source tree."""
     package = files("threadbus")
-    shipped = package / "third_party/google/rpc"
+    shipped = package / "third_party/google"
     if shipped.is_dir():
         return shipped
-    return Path(str(package)).parent.parent / "third_party/google/rpc"
+    return Path(str(package)).parent.parent / "third_party/google"
