@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.conftest import StartServer
@@ -17,10 +17,13 @@ from tests.raw_connection import RawConnection
 from tests.refusals import refused
 from tests.serving import ServerProcess
 
-CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
-REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+CHECK, LIST, WATCH = (f"/grpc.health.v1.Health/{method}" for method in ("Check", "List", "Watch"))
+REFLECTION, OLD_REFLECTION = (
+    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    for version in ("v1", "v1alpha")
+)
 
-every_method = pytest.mark.parametrize("path", [CHECK, WATCH, REFLECTION])
+every_method = pytest.mark.parametrize("path", [CHECK, LIST, WATCH, REFLECTION, OLD_REFLECTION])
 
 
 def call(channel: grpc.aio.Channel, path: str, *requests: bytes) -> Any:
@@ -45,8 +48,10 @@ async def own_channel(start_server: StartServer) -> AsyncIterator[grpc.aio.Chann
 async def test_bytes_that_do_not_parse_are_refused_and_not_logged(
     own_channel: grpc.aio.Channel, path: str, data: bytes
 ) -> None:
-    if path == REFLECTION and data != b"\xff":
+    if path in (REFLECTION, OLD_REFLECTION) and data != b"\xff":
         data = b"\x1a\x01\xff"  # file_by_filename
+    if path == LIST:
+        data = b"\xff"  # its request has no text
     refusal = await refused(call(own_channel, path, data))
     assert (refusal.code, refusal.reason) == (
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -55,14 +60,23 @@ async def test_bytes_that_do_not_parse_are_refused_and_not_logged(
 
 
 @pytest.mark.slow
-async def test_what_grpcs_servicer_lacks_is_unimplemented_and_not_logged(
+async def test_a_method_that_is_not_there_is_unimplemented_and_not_logged(
     own_channel: grpc.aio.Channel,
 ) -> None:
-    refusal = await refused(call(own_channel, "/grpc.health.v1.Health/List", b""))
+    refusal = await refused(call(own_channel, "/grpc.health.v1.Health/Cure", b""))
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("path", [CHECK, WATCH])
+async def test_health_lists_every_service(channel: grpc.aio.Channel) -> None:
+    request = health_pb2.HealthListRequest()
+    response = await health_pb2_grpc.HealthStub(channel).List(request)
+    services = (f"threadbus.v1.{name}Service" for name in ("Bus", "Thread", "Agent", "Admin"))
+    assert {name: each.status for name, each in response.statuses.items()} == dict.fromkeys(
+        ["", *services], health_pb2.HealthCheckResponse.SERVING
+    )
+
+
+@pytest.mark.parametrize("path", [CHECK, LIST, WATCH])
 async def test_a_call_without_a_request_is_refused(channel: grpc.aio.Channel, path: str) -> None:
     refusal = await refused(call(channel, path))
     assert refusal.reason == "VALIDATION_FAILED"

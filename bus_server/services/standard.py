@@ -12,16 +12,18 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_reflection.v1alpha import reflection
-from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
 from bus_server.budget import Budget
 from bus_server.errors import BusError, QuotaExceeded, ValidationFailed
+from bus_server.services import reflection
 from bus_server.services.arrivals import Arrival, Arrivals, Context
+from bus_server.services.descriptors import Descriptors
 from bus_server.services.outlet import Outlet
 from bus_server.status import abort
+
+_HEALTH = "grpc.health.v1.Health"
+#: HealthCheckResponse.ServingStatus.
+_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 
 #: Open streams of these services, over all callers. Each costs about 30 KB.
 MAX_STREAMS = 2_000
@@ -51,22 +53,24 @@ class Health:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def status(self, service: str) -> HealthCheckResponse.ServingStatus.ValueType | None:
-        """Returns the status of a service, None if it is unknown."""
+    def status(self, service: str) -> int | None:
+        """Returns the ServingStatus of a service, None if it is unknown."""
         serving = self._serving.get(service)
         if serving is None:
             return None
-        return HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
+        return _SERVING if serving else _NOT_SERVING
 
-    async def statuses(
-        self, service: str
-    ) -> AsyncIterator[HealthCheckResponse.ServingStatus.ValueType]:
-        """Yields the status of a service, and each new status until closed."""
+    def all(self) -> Mapping[str, int]:
+        """Returns the ServingStatus of each service."""
+        return {name: _SERVING if on else _NOT_SERVING for name, on in self._serving.items()}
+
+    async def statuses(self, service: str) -> AsyncIterator[int]:
+        """Yields the ServingStatus of a service, and each new one until closed."""
         told = None
         while True:
             changed, status = self._changed, self.status(service)
             if status is None:
-                status = HealthCheckResponse.SERVICE_UNKNOWN
+                status = _SERVICE_UNKNOWN
             if status != told:
                 yield status
             told = status
@@ -82,38 +86,59 @@ class Standard:
         self._unread = unread
         self._streams = 0
         self.health = Health(["", *services])
-        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        self._reflection = reflection.aio.ReflectionServicer(names)
+        descriptors = Descriptors.shipped()
+        names = [*services, _HEALTH, *reflection.SERVICES]
+        self._reflection = reflection.Reflection(descriptors, names)
+        self._check_request = descriptors.message_class("grpc.health.v1.HealthCheckRequest")
+        self._check_response = descriptors.message_class("grpc.health.v1.HealthCheckResponse")
+        self._list_request = descriptors.message_class("grpc.health.v1.HealthListRequest")
+        self._list_response = descriptors.message_class("grpc.health.v1.HealthListResponse")
 
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """By the method's path."""
-        return {
-            f"/{health.SERVICE_NAME}/Check": grpc.stream_unary_rpc_method_handler(self._check),
-            f"/{health.SERVICE_NAME}/Watch": grpc.stream_stream_rpc_method_handler(self._watch),
-            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": (
-                grpc.stream_stream_rpc_method_handler(self._reflect)
-            ),
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            f"/{_HEALTH}/Check": grpc.stream_unary_rpc_method_handler(self._check),
+            f"/{_HEALTH}/List": grpc.stream_unary_rpc_method_handler(self._list),
+            f"/{_HEALTH}/Watch": grpc.stream_stream_rpc_method_handler(self._watch),
         }
+        for service in reflection.SERVICES:
+            handlers[f"/{service}/ServerReflectionInfo"] = grpc.stream_stream_rpc_method_handler(
+                self._reflect
+            )
+        return handlers
 
     async def _check(self, _: object, context: Context) -> bytes:
         try:
-            request = await self._only(HealthCheckRequest, context)
+            request = await self._only(self._check_request, context)
         except BusError as refusal:
             error = refusal.without_traceback()
         else:
             status = self.health.status(request.service)
             if status is not None:
-                answer: bytes = HealthCheckResponse(status=status).SerializeToString()
+                answer: bytes = self._check_response(status=status).SerializeToString()
                 return answer
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service}")
+        return await abort(context, error)
+
+    async def _list(self, _: object, context: Context) -> bytes:
+        try:
+            await self._only(self._list_request, context)
+        except BusError as refusal:
+            error = refusal.without_traceback()
+        else:
+            response = self._list_response()
+            for service, status in self.health.all().items():
+                response.statuses[service].status = status
+            answer: bytes = response.SerializeToString()
+            return answer
         return await abort(context, error)
 
     async def _watch(self, _: object, context: Context) -> None:
         try:
             with self._open_stream():
-                request = await self._only(HealthCheckRequest, context)
+                request = await self._only(self._check_request, context)
                 async for status in self.health.statuses(request.service):
-                    response = HealthCheckResponse(status=status)
+                    response = self._check_response(status=status)
                     await context.write(response.SerializeToString())
         except BusError as refusal:
             error = refusal.without_traceback()
@@ -124,8 +149,9 @@ class Standard:
         outlet = Outlet(self._unread, context.peer(), context.write)
         try:
             with self._open_stream():
-                requests = self._each(ServerReflectionRequest, arrival)
-                async for response in self._reflection.ServerReflectionInfo(requests, context):
+                sent = set[str]()
+                async for request in self._each(self._reflection.request_class, arrival):
+                    response = self._reflection.respond(request, sent)
                     await outlet.send(response.SerializeToString())
             return
         except BusError as refusal:

@@ -1,7 +1,7 @@
 """The RPCs to call: all of the contract, and gRPC's health and reflection."""
 
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 from google.protobuf import message_factory
@@ -63,7 +63,12 @@ def all_methods() -> list[Method]:
     for file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
         for service in file.services_by_name.values():
             found += [_method(method, own=False) for method in service.methods]
-    return found
+    # Both versions of reflection look the same on the wire.
+    return found + [
+        replace(method, path=method.path.replace(".v1alpha.", ".v1."))
+        for method in found
+        if ".v1alpha." in method.path
+    ]
 
 
 def _method(method: MethodDescriptor, *, own: bool) -> Method:

@@ -4,6 +4,9 @@ from sabotage import Edit, Sabotage
 
 _FILE = "bus_server/services/standard.py"
 _TESTS = "tests/test_standard_services.py"
+_DESCRIPTORS = "bus_server/services/descriptors.py"
+_REFLECTION = "bus_server/services/reflection.py"
+_REFLECTION_TESTS = "tests/test_reflection.py"
 _BROKEN = [Edit(_FILE, "    except DecodeError:\n", "    except LookupError:\n")]
 
 SABOTAGES = [
@@ -44,5 +47,53 @@ SABOTAGES = [
             )
         ],
         ["tests/test_standard_services.py::test_the_open_streams_of_all_callers_are_counted"],
+    ),
+    Sabotage(
+        "reflection knows no methods",
+        [
+            Edit(
+                _DESCRIPTORS,
+                '        yield from (f"{name}.{method.name}" for method in service.method)\n',
+                "",
+            )
+        ],
+        [f"{_REFLECTION_TESTS}::test_every_symbol_is_found_in_its_file"],
+    ),
+    Sabotage(
+        "reflection looks for the values of an enum in the enum",
+        [
+            Edit(
+                _DESCRIPTORS,
+                "(_join(scope, value.name) for",
+                "(_join(_join(scope, enum.name), value.name) for",
+            )
+        ],
+        [f"{_REFLECTION_TESTS}::test_every_symbol_is_found_in_its_file"],
+    ),
+    Sabotage(
+        "reflection leaves out extensions that are declared in messages",
+        [
+            Edit(
+                _DESCRIPTORS,
+                "        yield from _extensions(message.extension, message.nested_type)\n",
+                "        yield from _extensions(message.extension, ())\n",
+            )
+        ],
+        [f"{_REFLECTION_TESTS}::test_extensions_are_found_wherever_they_are_declared"],
+    ),
+    Sabotage(
+        "reflection sends a file without what its imports import",
+        [Edit(_DESCRIPTORS, "            queue += new\n", "")],
+        [f"{_REFLECTION_TESTS}::test_files_are_found_by_their_names_with_what_they_import"],
+    ),
+    Sabotage(
+        "reflection sends a stream the same files again and again",
+        [Edit(_REFLECTION, "            sent.add(each)\n", "")],
+        [f"{_REFLECTION_TESTS}::test_a_stream_is_sent_what_files_import_once"],
+    ),
+    Sabotage(
+        "reflection speaks the old version only",
+        [Edit(_REFLECTION, '    "grpc.reflection.v1.ServerReflection",\n', "")],
+        [f"{_REFLECTION_TESTS}::test_every_listed_service_is_served_with_all_its_methods"],
     ),
 ]
