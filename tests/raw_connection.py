@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 #: Of HTTP/2 as much as is needed.
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM = _ACK = 1
 _END_HEADERS = 4
 _CANCEL = 8
@@ -55,6 +55,9 @@ class RawConnection:
         self.sent = 0
         #: Calls that the server lets a connection have open.
         self.max_streams = 0
+        #: Pings sent, pings answered, and the error code with which the server says goodbye.
+        self.pings = self.pongs = 0
+        self.farewell: int | None = None
 
     async def __aenter__(self) -> Self:
         host, _, port = self._address.rpartition(":")
@@ -98,6 +101,16 @@ class RawConnection:
         self.open.discard(stream)
         self._bodies.pop(stream, None)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the server has closed it."""
+        return self._reading.done()
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self.pings += 1
+        self._writer.write(_frame(_PING, 0, 0, bytes(8)))
+
     async def reset_many(self, path: str, count: int) -> None:
         """Begin calls and reset each at once."""
         for _ in range(0, count, 100):
@@ -135,7 +148,11 @@ class RawConnection:
                         self.max_streams = value
                 self._writer.write(_frame(_SETTINGS, _ACK, 0))
                 self._settled.set()
-            elif kind == _PING and not flags & _ACK:
+            elif kind == _PING and flags & _ACK:
+                self.pongs += 1
+            elif kind == _GOAWAY:
+                self.farewell = int.from_bytes(payload[4:8], "big")
+            elif kind == _PING:
                 self._writer.write(_frame(_PING, _ACK, 0, payload))
             elif kind == _WINDOW_UPDATE and not stream:
                 self._window += struct.unpack(">I", payload)[0]

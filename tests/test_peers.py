@@ -1,5 +1,6 @@
 """Peers that die or hang are found out, and cost others nothing."""
 
+import asyncio
 import signal
 
 import grpc
@@ -12,9 +13,10 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.ledger import history
 from tests.open_wait import open_wait, wait_request
-from tests.patience import until_known
+from tests.patience import until, until_known
+from tests.raw_connection import RawConnection
 from tests.refusals import refused
-from tests.serving import BusStub
+from tests.serving import BusStub, ServerProcess
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 
 #: Find out within about two seconds; that both sides' keys are the right ones is half the test.
@@ -26,6 +28,9 @@ CLIENT_KEEPALIVE = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
+
+#: HTTP/2's error code.
+ENHANCE_YOUR_CALM = 11
 
 
 async def admitted(bus: BusStub, agent: Caller, thread: str) -> bool:
@@ -87,6 +92,25 @@ async def test_a_live_client_is_not_taken_for_dead_by_keepalive_pings(
     ):
         # A server that is pinged by nobody, and pings a client that says nothing.
         await wait.until(lambda: wait.kinds().count("keepalive") == 4)
+
+
+@pytest.mark.slow
+async def test_a_peer_may_ping_every_few_seconds(server: ServerProcess) -> None:
+    async with RawConnection(server.address) as connection:
+        for _ in range(4):  # the third that comes too soon ends a connection
+            connection.ping()
+            await until(lambda: connection.pongs == connection.pings)
+            await asyncio.sleep(1.2)  # not a state: how often it pings
+        assert not connection.closed
+
+
+async def test_a_peer_that_floods_with_pings_is_sent_away(server: ServerProcess) -> None:
+    async with RawConnection(server.address) as connection:
+        for _ in range(50):
+            connection.ping()
+        await until(lambda: connection.closed)
+        # The closing can overtake the word.
+        assert connection.farewell in (ENHANCE_YOUR_CALM, None)
 
 
 @pytest.mark.slow

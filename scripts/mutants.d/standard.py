@@ -96,4 +96,16 @@ SABOTAGES = [
         [Edit(_REFLECTION, '    "grpc.reflection.v1.ServerReflection",\n', "")],
         [f"{_REFLECTION_TESTS}::test_every_listed_service_is_served_with_all_its_methods"],
     ),
+    Sabotage(
+        "a proxy that pings every 5 s is sent away",
+        [Edit("bus_server/server.py", "MIN_PING_INTERVAL = 1_000", "MIN_PING_INTERVAL = 10_000")],
+        ["tests/test_peers.py::test_a_peer_may_ping_every_few_seconds"],
+        timeout=30,
+    ),
+    Sabotage(
+        "who floods with pings is not sent away",
+        [Edit("bus_server/server.py", "MIN_PING_INTERVAL = 1_000", "MIN_PING_INTERVAL = 0")],
+        ["tests/test_peers.py::test_a_peer_that_floods_with_pings_is_sent_away"],
+        timeout=30,
+    ),
 ]
