@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import grpc
 
+from tests.callers import Caller
 from tests.serving import BusStub
 from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest, WaitMessagesResponse
 from threadbus.v1.message_pb2 import Cursor, Message
@@ -109,3 +110,14 @@ async def open_wait(
     request = wait_request(threads, keepalive=keepalive)
     async with open_waits(bus, [request], metadata=metadata) as waits:
         yield waits[0]
+
+
+async def admitted(bus: BusStub, agent: Caller, thread: str) -> bool:
+    """Whether the server lets this agent open a wait."""
+    call = bus.WaitMessages(wait_request([thread]), metadata=agent.metadata)
+    try:
+        return await call.read() is not grpc.aio.EOF
+    except grpc.aio.AioRpcError:
+        return False
+    finally:
+        call.cancel()

@@ -7,16 +7,16 @@ import grpc
 import pytest
 
 from bus_client import BusClient, OutcomeUnknown
-from tests.callers import Caller, register
+from tests.callers import register
 from tests.client_process import waiting_client
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.ledger import history
-from tests.open_wait import open_wait, wait_request
+from tests.open_wait import admitted, open_wait, wait_request
 from tests.patience import until, until_known
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
-from tests.serving import BusStub, ServerProcess
+from tests.serving import ServerProcess
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 
 #: Find out within about two seconds; that both sides' keys are the right ones is half the test.
@@ -31,17 +31,6 @@ CLIENT_KEEPALIVE = [
 
 #: HTTP/2's error code.
 ENHANCE_YOUR_CALM = 11
-
-
-async def admitted(bus: BusStub, agent: Caller, thread: str) -> bool:
-    """Whether the server lets this agent open a wait."""
-    call = bus.WaitMessages(wait_request([thread]), metadata=agent.metadata)
-    try:
-        return await call.read() is not grpc.aio.EOF
-    except grpc.aio.AioRpcError:
-        return False
-    finally:
-        call.cancel()
 
 
 @pytest.mark.slow

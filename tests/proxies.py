@@ -1,0 +1,94 @@
+"""nginx and Envoy in front of a server, configured as docs/proxies.md has it."""
+
+import contextlib
+import re
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import grpc
+
+from tests.programs import program
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs/proxies.md").read_text("utf-8")
+SERVER, LISTEN = "7420", "7430"
+
+_NGINX = """\
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    scgi_temp_path {folder}/scgi;
+    uwsgi_temp_path {folder}/uwsgi;
+{snippet}}}
+"""
+
+
+def snippet(language: str) -> str:
+    """The page's block of a language."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+@contextlib.contextmanager
+def nginx(server: str, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Yields the address of an nginx. `changes`: texts of the page's block, and what to put there.
+
+    Skips the test where there is no nginx.
+    """
+    path, port = program("nginx"), _free_port()
+    config = folder / "nginx.conf"
+    text = _changed(snippet("nginx"), server, port, changes)
+    config.write_text(_NGINX.format(folder=folder, snippet=text), "utf-8")
+    command = [str(path), "-e", "stderr", "-p", str(folder), "-c", str(config)]
+    with _running(command, folder, port) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def envoy(server: str, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[str]:
+    """As `nginx`."""
+    path, port = program("envoy"), _free_port()
+    config = folder / "envoy.yaml"
+    shipped = ROOT / "protos/threadbus/v1/descriptor_set.binpb"
+    changes = {"protos/descriptor_set.binpb": str(shipped)} | dict(changes or {})
+    config.write_text(_changed(snippet("yaml"), server, port, changes), "utf-8")
+    command = [str(path), "-c", str(config), "--concurrency", "1", "--disable-hot-restart"]
+    with _running([*command, "--log-level", "warn"], folder, port) as address:
+        yield address
+
+
+def _changed(text: str, server: str, port: int, changes: Mapping[str, str] | None) -> str:
+    ports = {SERVER: server.rpartition(":")[2], LISTEN: str(port)}
+    for old, new in {**ports, **(changes or {})}.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _running(command: list[str], folder: Path, port: int) -> Iterator[str]:
+    address, log = f"127.0.0.1:{port}", folder / "log"
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as proxy:
+        try:
+            with grpc.insecure_channel(address) as channel:
+                try:
+                    grpc.channel_ready_future(channel).result(timeout=20)
+                except grpc.FutureTimeoutError:
+                    raise AssertionError(log.read_text("utf-8")) from None
+            yield address
+        finally:
+            proxy.terminate()
