@@ -15,6 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    #: Of the package `threadbus`.
+    __version__: str
+
     from bus_client.client import BusClient
     from bus_client.errors import (
         AccessDenied,
@@ -140,6 +143,8 @@ _HOMES = {
 if not TYPE_CHECKING:  # a checker that saw this would take every name for one of ours
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return _version()
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(_HOMES.get(name, "bus_client.errors")), name)
@@ -147,3 +152,12 @@ if not TYPE_CHECKING:  # a checker that saw this would take every name for one o
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _version() -> str:
+    from importlib import metadata  # its import takes longer than all else here
+
+    try:
+        return metadata.version("threadbus")
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+unknown"

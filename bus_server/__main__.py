@@ -201,8 +201,8 @@ def run(settings: Settings) -> int:
         from bus_server.server import ServeError, serve
     except ModuleNotFoundError as error:
         click.echo(
-            f"the server needs {error.name}: install the extra `server`, as in "
-            "pip install '.[server]'",
+            f"the server needs {error.name}, which comes with the extra `server`: "
+            "pip install 'threadbus[server]'",
             file=sys.stderr,
         )
         return 1

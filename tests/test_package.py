@@ -1,5 +1,7 @@
 """What the wheel ships."""
 
+import email
+import re
 import subprocess
 import sys
 import zipfile
@@ -47,3 +49,27 @@ def test_the_descriptor_set_describes_every_service(wheel: zipfile.ZipFile) -> N
     services = {service.name for file in described.file for service in file.service}
     ours = {"BusService", "ThreadService", "AgentService", "AdminService"}
     assert services == ours | {"Health", "ServerReflection"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(320)
+def test_its_metadata_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    told = email.message_from_bytes(wheel.read(path))
+    assert told["Author"] == "The ThreadBus authors"
+    versions = [each.rpartition(" :: ")[2] for each in told.get_all("Classifier", [])]
+    assert told["Requires-Python"].removeprefix(">=") in versions
+    needed = {re.split(r"[<>=; ]", each)[0] for each in told.get_all("Requires-Dist", [])}
+    assert {"grpcio", "protobuf", "aiosqlite"} <= needed
+
+
+@pytest.mark.slow
+def test_without_the_extra_the_server_says_what_to_install() -> None:
+    without = "import sys; sys.modules['aiosqlite'] = None; "
+    program = without + "from bus_server.__main__ import main; main([])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "aiosqlite" in done.stderr
+    assert "pip install 'threadbus[server]'" in done.stderr

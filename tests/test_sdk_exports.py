@@ -1,12 +1,14 @@
-"""The public namespace of bus_client."""
+"""The public namespaces of bus_client and threadbus."""
 
 import inspect
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
 import bus_client
+import threadbus
 
 EXCEPTIONS = {
     "AccessDenied",
@@ -67,6 +69,18 @@ def test_these_names_are_public_and_no_others() -> None:
     assert set(dir(bus_client)) == set(bus_client.__all__)
 
 
+def test_the_package_that_is_installed_has_the_same_names() -> None:
+    assert set(dir(threadbus)) == set(bus_client.__all__)
+    assert all(getattr(threadbus, name) is getattr(bus_client, name) for name in dir(threadbus))
+    misspelt = "Bus_Client"
+    with pytest.raises(AttributeError, match=misspelt):
+        getattr(threadbus, misspelt)
+
+
+def test_it_tells_its_version() -> None:
+    assert bus_client.__version__ == threadbus.__version__ == metadata.version("threadbus")
+
+
 @pytest.mark.parametrize("name", bus_client.__all__)
 def test_every_public_name_can_be_imported_and_is_called_so(name: str) -> None:
     exported = getattr(bus_client, name)
@@ -120,8 +134,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 @pytest.mark.slow
 def test_importing_it_loads_neither_grpc_nor_protobuf() -> None:
     program = (
-        "import sys, bus_client; dir(bus_client); "
-        "print(*(m for m in ('grpc', 'google.protobuf', 'threadbus') if m in sys.modules))"
+        "import sys, bus_client, threadbus; dir(bus_client); dir(threadbus); "
+        "print(*(m for m in ('grpc', 'google.protobuf', 'threadbus.v1') if m in sys.modules))"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60

@@ -228,4 +228,9 @@ SABOTAGES = [
         ],
         ["tests/test_cli_import.py::test_lines_that_another_file_had_are_told"],
     ),
+    Sabotage(
+        "importing the contract loads the SDK",
+        [Edit("protos/threadbus/__init__.py", "else:\n", "else:\n    import bus_client.client\n")],
+        ["tests/test_sdk_exports.py::test_importing_it_loads_neither_grpc_nor_protobuf"],
+    ),
 ]
