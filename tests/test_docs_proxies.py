@@ -18,7 +18,7 @@ from tests.callers import register
 from tests.client_process import waiting_client
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.open_wait import admitted, open_wait
+from tests.open_wait import admitted, open_wait, wait_request
 from tests.patience import until_known
 from tests.post_stream import post_stream, seqs
 from tests.proxies import PAGE, envoy, nginx
@@ -116,6 +116,19 @@ async def test_waits_outlive_the_time_that_envoy_gives_other_calls(
             await wait.until(lambda: wait.kinds().count("keepalive") == 2)
             await there.bus.PostMessage(PostMessageRequest(thread=name, content="at last"))
             await wait.until(lambda: wait.seqs(name) == [1])
+
+
+async def test_envoy_takes_as_many_calls_as_it_is_told(
+    server: ServerProcess, tmp_path: Path, name: str
+) -> None:
+    with envoy(server.address, tmp_path, {"max_requests: 100000": "max_requests: 2"}) as address:
+        async with (
+            connected(address, name) as there,
+            open_wait(there.bus, name),
+            open_wait(there.bus, name),
+        ):
+            refusal = await refused(there.bus.WaitMessages(wait_request([name])))
+            assert refusal.code is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_envoy_finds_dead_clients(
