@@ -195,6 +195,7 @@ def run(settings: Settings) -> int:
     Ends the process with code 7 if the database was removed, replaced or damaged meanwhile.
     """
     _open_standard_streams()
+    os.umask(0o077)  # what the server makes is its user's alone, and usable by it
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, our errors say better
     try:
         from bus_server.errors import StoreLost, StoreRefused

@@ -1,7 +1,9 @@
 """Where a server listens: never twice in one place, and not beyond this machine unasked."""
 
 import asyncio
+import os
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -69,6 +71,21 @@ async def test_a_port_that_another_program_has_is_refused(tmp_path: Path) -> Non
             refused_start, tmp_path / "bus.db", listen=f"127.0.0.1:{port}"
         )
         assert f"127.0.0.1:{port}" in line
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.slow
+def test_a_port_that_this_user_may_not_have_is_refused_as_that(tmp_path: Path) -> None:
+    prefix: list[str] = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may have any port, and there is no `setpriv` here")
+        prefix = ["setpriv", "--bounding-set", "-net_bind_service"]
+    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if first.exists() and int(first.read_text("ascii")) <= 7:
+        pytest.skip("anybody may have any port here")
+    line = refused_start(tmp_path / "bus.db", listen="127.0.0.1:7", prefix=prefix)
+    assert "may not listen on port 7" in line
     assert contents(tmp_path) == {}
 
 

@@ -225,10 +225,11 @@ async def test_a_database_with_a_second_name_is_refused(
     start_server(db=store)
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o777])
 async def test_a_new_store_is_its_users_alone_whatever_the_umask(
-    start_server: StartServer, tmp_path: Path
+    start_server: StartServer, tmp_path: Path, umask: int
 ) -> None:
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         server = start_server()
     finally:
