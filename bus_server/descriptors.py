@@ -1,6 +1,7 @@
-"""File descriptors, of which each connection takes one: whether there are any left."""
+"""File descriptors, of which each connection takes one: how many there are, and if any is left."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -13,6 +14,21 @@ logger = logging.getLogger(__name__)
 INTERVAL = 1.0
 #: Seconds between two times that it is logged: callers who come and go must not fill the log.
 QUIET = 60.0
+#: Descriptors that are enough for anybody; a few systems take no more.
+PLENTY = 65_536
+
+
+def raise_limit() -> None:
+    """Raise the soft limit of this process to the hard one, or to PLENTY if that is less.
+
+    The usual soft limit, 1,024, is for programs that use select(). For a server it is a limit of a
+    thousand agents that nobody has set on purpose.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = PLENTY if hard == resource.RLIM_INFINITY else min(hard, PLENTY)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # the system knows a lower one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def watch_forever() -> None:

@@ -100,6 +100,7 @@ async def serve(settings: Settings) -> None:
         StoreLost: the database was removed, replaced or damaged; what could be saved is saved.
     """
     settings, reach = listening.resolve(replace(settings, db=file.locate(settings.db)))
+    descriptors.raise_limit()
     logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
     server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
     with listening.at(settings, server.add_insecure_port) as port:

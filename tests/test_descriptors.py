@@ -1,4 +1,4 @@
-"""A server that runs out of file descriptors says so, and goes on when there are some again."""
+"""File descriptors: a server takes what it may have, and says so when there is none left."""
 
 import contextlib
 import resource
@@ -35,3 +35,16 @@ async def test_a_server_without_descriptors_logs_it_once_and_once_that_it_has_so
         await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=10)
     assert server.stop() == 0
     assert len(server.complaints) == 2
+
+
+@pytest.mark.slow
+async def test_a_server_raises_its_soft_limit_to_the_hard_one(start_server: StartServer) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
+    try:
+        server = start_server()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    assert soft == min(hard, 65_536)
+    assert hard == before[1]

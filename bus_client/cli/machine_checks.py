@@ -28,17 +28,16 @@ def others_may_read(path: Path) -> bool:
 def _open_files() -> Check:
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # servers raise the soft one to it
+    if limit == resource.RLIM_INFINITY:
         return Check("open files", "ok", "no limit")
-    if soft >= _OPEN_FILES:
-        return Check("open files", "ok", f"up to {soft:,} in a process")
-    most = "" if hard == resource.RLIM_INFINITY else f", the hard limit {hard:,}"
+    if limit >= _OPEN_FILES:
+        return Check("open files", "ok", f"up to {limit:,} in a process")
     return Check(
         "open files",
         "warning",
-        f"up to {soft:,} in a process{most}: a server needs one for each agent that is connected",
-        "ulimit -n 65536 before threadbus serve, or LimitNOFILE=65536 in its systemd unit.",
+        f"up to {limit:,} in a process: a server needs one for each agent that is connected",
+        "ulimit -Hn 65536 before threadbus serve, or LimitNOFILE=65536 in its systemd unit.",
     )
 
 

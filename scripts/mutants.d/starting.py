@@ -138,6 +138,11 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
+        "a server is content with the soft limit of descriptors",
+        [Edit("bus_server/server.py", "    descriptors.raise_limit()\n", "")],
+        ["tests/test_descriptors.py::test_a_server_raises_its_soft_limit_to_the_hard_one"],
+    ),
+    Sabotage(
         "running out of file descriptors is not logged",
         [Edit("bus_server/descriptors.py", "not in (errno.EMFILE, errno.ENFILE)", "!= 0")],
         ["tests/test_descriptors.py"],
