@@ -20,6 +20,16 @@ from threadbus.v1.agent_pb2 import AgentKind
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 
 
+def took_no_token(error: BusError) -> bool:
+    """Whether a registration was refused so that no server can have the token: the name is
+    another's, or no name at all. Where another field is wrong, another process may be registered.
+    """
+    names = [field for field, _ in error.field_violations]
+    return isinstance(error, AgentExists) or (
+        isinstance(error, InvalidArgument) and names == ["agent"]
+    )
+
+
 @dataclass(slots=True, kw_only=True)
 class Identity:
     """A name to register, a token, both, or neither: anonymous.
@@ -67,15 +77,9 @@ class Identity:
     async def refused(self, error: BusError) -> None:
         """The server did not register the agent: forgets a token that was made for it just now.
 
-        Only if no server can have taken it: the name is another's, or no name at all. A token that
-        was there before may be right for the store that was here before.
+        A token that was there before may be right for the store that was here before.
         """
-        names = [field for field, _ in error.field_violations]
-        if self._made is None or self.agent is None:
-            return
-        if isinstance(error, AgentExists) or (
-            isinstance(error, InvalidArgument) and names == ["agent"]
-        ):
+        if self._made is not None and self.agent is not None and took_no_token(error):
             with suppress(CredentialsError):
                 await asyncio.to_thread(
                     stored.forget_token, self.file, self.server, self.agent, self._made

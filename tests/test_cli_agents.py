@@ -139,6 +139,8 @@ def test_an_operators_refused_registration_leaves_no_token(
     other = Shell(shell.server, tmp_path / "other")
     done = other.run("register", name, env={"THREADBUS_TOKEN": operator(server).token})
     assert done.code == 5
+    done = other.run("register", "everyone", env={"THREADBUS_TOKEN": operator(server).token})
+    assert (done.code, "reserved" in done.err) == (2, True)
     assert json.loads(_credentials(other).read_text("utf-8")) == {}
 
 

@@ -83,13 +83,15 @@ async def register(
 
 async def _register_other(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
     """Registers an agent with the token kept for it here, or with a new one that is kept then."""
+    from bus_client.identity import took_no_token  # nothing that --help should pay for
+
     path = credentials.default_path()
     kept = path, bus.server, name
     token, made = await asyncio.to_thread(credentials.obtain_token, *kept)
     try:
         return await bus.register_agent(name, token=token, **what)
-    except bus_client.AgentExists:
-        if made:  # no server took it
+    except bus_client.BusError as error:
+        if made and took_no_token(error):
             await asyncio.to_thread(credentials.forget_token, *kept, token)
         raise
 
