@@ -1,10 +1,10 @@
 """Exit codes, errors as JSON, signals and pipes."""
 
-import json
 import os
 import re
 import signal
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -189,10 +189,18 @@ def test_a_closed_stdin_is_an_empty_one(shell: Shell, name: str) -> None:
     assert "Say --yes" in shell.script(script)
 
 
-def test_what_is_opened_later_takes_no_closed_streams_number(shell: Shell, name: str) -> None:
-    shell.script(f"threadbus register {name} >/dev/null 2>&- <&-")
-    credentials = shell.home / "data/threadbus/credentials.json"
-    assert name in json.loads(credentials.read_text("utf-8"))[shell.server]
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_descriptor_is_opened_before_anything_else(tmp_path: Path, closed: str) -> None:
+    """Else the next file would take its number, and what gRPC says on stderr be written into it."""
+    told = tmp_path / "told"
+    program = (
+        "import os, pathlib; from bus_client.cli.streams import open_standard_streams;"
+        "open_standard_streams(); number = os.open(os.devnull, os.O_RDONLY);"
+        f"pathlib.Path({str(told)!r}).write_text(str(number > 2))"
+    )
+    script = f'{sys.executable} -c "$0" {closed}'
+    subprocess.run(["sh", "-c", script, program], check=True, timeout=30)
+    assert told.read_text() == "True"
 
 
 def test_without_a_home_it_says_what_to_set_and_needs_none_otherwise(shell: Shell) -> None:

@@ -1,0 +1,202 @@
+"""Broken promises about what users hand in, and about what is shown to them."""
+
+from sabotage import Edit, Sabotage
+
+_REQUESTS = "bus_client/requests.py"
+_CREDENTIALS = "bus_client/credentials.py"
+_IDENTITY = "bus_client/identity.py"
+_TEXT = "bus_client/cli/text.py"
+_INPUT = "tests/test_sdk_input.py"
+_FILE = "tests/test_sdk_credentials_file.py"
+
+SABOTAGES = [
+    Sabotage(
+        "half a character is left to protobuf",
+        [Edit(_REQUESTS, "    if not value.isascii():\n", "    if False:\n")],
+        [
+            f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field",
+            f"{_INPUT}::test_every_call_names_the_field_that_it_cannot_send",
+        ],
+    ),
+    Sabotage(
+        "a text is taken for a list of its letters",
+        [Edit(_REQUESTS, "    if isinstance(value, str | bytes) or not", "    if not")],
+        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
+    ),
+    Sabotage(
+        "None is left out of a field that needs a value",
+        [Edit(_REQUESTS, "if value is not None or not optional:", "if value is not None:")],
+        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
+    ),
+    Sabotage(
+        "a number out of range is left to protobuf",
+        [Edit(_REQUESTS, "    if not least <= number <= most:\n", "    if False:\n")],
+        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
+    ),
+    Sabotage(
+        "a timeout that is not a number is none",
+        [Edit(_REQUESTS, "    if math.isnan(value):\n", "    if False:\n")],
+        [f"{_INPUT}::test_every_call_names_the_field_that_it_cannot_send"],
+        timeout=60,
+    ),
+    Sabotage(
+        "a post that cannot be sent ends the others",
+        [
+            Edit(
+                "bus_client/posting.py",
+                "        return refused.with_traceback(None)\n",
+                "        raise\n",
+            )
+        ],
+        [f"{_INPUT}::test_what_cannot_be_sent_stops_nothing_of_many"],
+    ),
+    Sabotage(
+        "posts that cannot be sent are given before all others of their batch",
+        [
+            Edit(
+                "bus_client/post_stream.py",
+                "        self.places.append(None)\n",
+                "        self.places.insert(0, None)\n",
+            )
+        ],
+        [f"{_INPUT}::test_what_cannot_be_sent_stops_nothing_of_many"],
+    ),
+    Sabotage(
+        "a batch of nothing to send waits for an answer",
+        [
+            Edit(
+                "bus_client/post_stream.py",
+                "await self._answer(call) if batch.request.posts else None",
+                "await self._answer(call)",
+            )
+        ],
+        [f"{_INPUT}::test_where_nothing_can_be_sent_each_is_told_and_no_server_is_needed"],
+        timeout=60,
+    ),
+    Sabotage(
+        "a forked process opens a channel",
+        [
+            Edit(
+                "bus_client/forks.py",
+                "    return _process not in (None, os.getpid())\n",
+                "    return False\n",
+            )
+        ],
+        [
+            "tests/test_sdk_forks.py::test_a_client_does_not_connect_though_all_were_closed_before_the_fork"
+        ],
+        timeout=120,
+    ),
+    Sabotage(
+        "a client that was inherited over a fork calls",
+        [
+            Edit(
+                "bus_client/connections.py",
+                "        refuse_fork()\n        try:\n",
+                "        try:\n",
+            )
+        ],
+        [
+            "tests/test_sdk_forks.py::test_a_client_that_was_inherited_makes_no_call_and_closing_it_disturbs_nobody"
+        ],
+        timeout=120,
+    ),
+    Sabotage(
+        "the credentials file is looked for though no token of it is needed",
+        [
+            Edit(
+                "bus_client/connection.py",
+                "    if credentials is None:\n        return None\n",
+                "    if credentials is None:\n"
+                "        from bus_client.credentials import default_path\n\n"
+                "        return default_path()\n",
+            )
+        ],
+        [f"{_FILE}::test_without_a_home_only_a_kept_token_is_missed"],
+    ),
+    Sabotage(
+        "tokens that others can read are used",
+        [Edit(_CREDENTIALS, "if status.st_uid == user and mode & 0o077:", "if False:")],
+        [f"{_FILE}::test_a_file_that_others_may_read_is_refused_as_ssh_does"],
+    ),
+    Sabotage(
+        "the lock of the credentials follows a link",
+        [Edit(_CREDENTIALS, "os.O_CREAT | os.O_NOFOLLOW", "os.O_CREAT")],
+        [f"{_FILE}::test_the_lock_is_not_taken_on_what_a_link_points_at"],
+    ),
+    Sabotage(
+        "a link to the credentials is replaced by a file",
+        [Edit(_CREDENTIALS, "        return path.resolve()\n", "        return path\n")],
+        [f"{_FILE}::test_a_link_to_the_file_stays_one"],
+    ),
+    Sabotage(
+        "the lock of the credentials is waited for without end",
+        [Edit(_CREDENTIALS, "if time.monotonic() > end:", "if False:")],
+        [f"{_FILE}::test_a_lock_that_stays_is_an_error_that_names_it"],
+        timeout=60,
+    ),
+    Sabotage(
+        "a refused registration leaves its token",
+        [Edit(_IDENTITY, "self._made = token if made else None", "self._made = None")],
+        [f"{_FILE}::test_a_token_that_was_made_for_a_taken_name_is_not_kept"],
+    ),
+    Sabotage(
+        "a refused registration loses a token that was there before",
+        [Edit(_IDENTITY, "self._made = token if made else None", "self._made = token")],
+        [f"{_FILE}::test_a_token_that_was_there_before_stays_though_the_name_is_anothers_here"],
+    ),
+    Sabotage(
+        "any refusal of a field loses the token",
+        [Edit(_IDENTITY, ' and names == ["agent"]\n', "\n")],
+        [f"{_FILE}::test_a_token_that_may_be_or_become_the_agents_stays"],
+    ),
+    Sabotage(
+        "a token that another process replaced is forgotten",
+        [Edit(_CREDENTIALS, "if kept.get(agent) != token:", "if agent not in kept:")],
+        [f"{_FILE}::test_a_token_that_another_replaced_meanwhile_stays"],
+    ),
+    Sabotage(
+        "zero-width characters reach the terminal",
+        [Edit(_TEXT, "\\u200b-\\u200f", "\\u200e\\u200f")],
+        ["tests/test_cli_text.py::test_what_hides_or_harms_is_made_visible_and_lost_in_no_json"],
+    ),
+    Sabotage(
+        "joiners are harmless anywhere",
+        [Edit(_TEXT, '(?<=[{_JOINED}])[\\u200c\\u200d])"', '[\\u200c\\u200d])"')],
+        ["tests/test_cli_text.py::test_what_hides_or_harms_is_made_visible_and_lost_in_no_json"],
+    ),
+    Sabotage(
+        "emoji are taken apart",
+        [Edit(_TEXT, '    f"|(?<=[{_SYMBOL}])[\\ufe0e\\ufe0f]"\n', "")],
+        ["tests/test_cli_text.py::test_what_people_write_with_stays_as_it_is"],
+    ),
+    Sabotage(
+        "notes are printed as they come",
+        [Edit("bus_client/cli/output.py", "complain(safe(text))", "complain(text)")],
+        ["tests/test_cli_hostile_server.py::test_what_a_server_tells_is_made_visible"],
+        timeout=120,
+    ),
+    Sabotage(
+        "an export prints its lines raw on a terminal",
+        [Edit("bus_client/cli/exporting.py", "dumps if on_terminal else functools", "functools")],
+        ["tests/test_cli_terminal.py::test_an_export_is_safe_on_a_terminal"],
+    ),
+    Sabotage(
+        "the number of a closed stream is given to the next file",
+        [Edit("bus_client/cli/streams.py", "for descriptor in range(3):", "for descriptor in ():")],
+        ["tests/test_cli_failures.py::test_a_closed_descriptor_is_opened_before_anything_else"],
+    ),
+    Sabotage(
+        "a stderr that cannot be written changes the exit code",
+        [Edit("bus_client/cli/streams.py", "        _discard(sys.stderr)\n", "        raise\n")],
+        [
+            "tests/test_cli_failures.py::test_the_exit_code_holds_whatever_streams_are_closed",
+        ],
+        timeout=120,
+    ),
+    Sabotage(
+        "minutes count as seconds",
+        [Edit("bus_client/cli/options.py", '"m": 60', '"m": 1')],
+        ["tests/test_cli_input.py::test_a_unit_is_what_it_says"],
+    ),
+]
