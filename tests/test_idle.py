@@ -14,6 +14,7 @@ from tests.refusals import Refusal, refused
 from tests.serving import ServerProcess
 from tests.statements import statements
 from tests.vitals import memory
+from threadbus.v1.agent_service_pb2 import GetAgentRequest
 from threadbus.v1.bus_service_pb2 import (
     GetMessageRequest,
     HeartbeatRequest,
@@ -22,14 +23,13 @@ from threadbus.v1.bus_service_pb2 import (
     WaitMessagesRequest,
 )
 from threadbus.v1.message_pb2 import Cursor
-from threadbus.v1.thread_service_pb2 import GetThreadRequest
 
 DEBUG = ("--log-level", "debug")
 
 
 async def mark(server: ServerProcess, client: Connection, name: str) -> int:
     """Where in the statements a question that names `name` has just been."""
-    await refused(client.threads.GetThread(GetThreadRequest(thread=name)))
+    await refused(client.agents.GetAgent(GetAgentRequest(agent=name)))
     await until(lambda: any(name in statement for statement in statements(server)))
     return next(at for at, statement in enumerate(statements(server)) if name in statement)
 
