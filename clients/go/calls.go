@@ -9,20 +9,23 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
 
 const (
 	oneAttempt  = 10 * time.Second // for one try of a call
 	allAttempts = 30 * time.Second // for a call whose context has no deadline
+
+	longestDelay = time.Minute // that a server may ask for
 )
 
 // Invoke makes a unary call for a stub, once.
 func (c *Client) Invoke(
 	ctx context.Context, method string, request, response any, options ...grpc.CallOption,
 ) error {
+	if err := sendable(request); err != nil {
+		return err
+	}
 	ctx, conn := c.current(ctx)
 	return conn.Invoke(ctx, method, request, response, options...)
 }
@@ -32,7 +35,11 @@ func (c *Client) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	ctx, conn := c.current(ctx)
-	return conn.NewStream(ctx, desc, method, options...)
+	stream, err := conn.NewStream(ctx, desc, method, options...)
+	if err != nil {
+		return nil, err
+	}
+	return sendableStream{stream}, nil
 }
 
 // repeating is a Client whose unary calls are repeated while that is safe, as long as life lasts.
@@ -64,12 +71,12 @@ func (c repeating) Invoke(
 		if failure == nil {
 			return nil
 		}
-		// A refusal settles what became of the attempts before, unless it is that of the token.
+		// The server's refusal settles what became of the attempts before, but that of the token.
 		doubt = doubt || failure.OutcomeUnknown
-		unsettled := failure.Retryable || failure.Code == codes.Unauthenticated
+		unsettled := failure.Retryable || failure.Reason == "" || failure.Code == codes.Unauthenticated
 		failure.OutcomeUnknown = failure.OutcomeUnknown || doubt && unsettled
 		again := failure.Retryable && (failure.Reason != "" || twice(method, request))
-		if !again || !sleep(ctx, max(backoff(failures), failure.RetryDelay)) {
+		if !again || !sleep(ctx, max(backoff(failures), asked(failure.RetryDelay))) {
 			return failure
 		}
 		if failure.Code == codes.DeadlineExceeded {
@@ -88,14 +95,6 @@ func twice(method string, request any) bool {
 		pb.ThreadService_SetThreadState_FullMethodName, pb.AgentService_RotateToken_FullMethodName,
 		pb.AgentService_UnregisterAgent_FullMethodName,
 	}, method)
-}
-
-// sendable refuses text that is not UTF-8: gRPC calls it INTERNAL, as if a repeat could help.
-func sendable(request any) error {
-	if _, err := proto.Marshal(request.(proto.Message)); err != nil {
-		return ErrorOf(status.Error(codes.InvalidArgument, err.Error()))
-	}
-	return nil
 }
 
 // current is ctx with the token of now, and the connection of now.
@@ -134,6 +133,9 @@ func backoff(failures int) time.Duration {
 	pause := min(2*time.Second, 50*time.Millisecond<<min(failures, 10))
 	return time.Duration(float64(pause) * (0.5 + rand.Float64()/2))
 }
+
+// asked is the pause that a server asks for, as far as it is heeded.
+func asked(delay time.Duration) time.Duration { return min(delay, longestDelay) }
 
 // sleep tells whether the time passed before ctx was done.
 func sleep(ctx context.Context, pause time.Duration) bool {

@@ -94,10 +94,15 @@ func (c *Client) Register(ctx context.Context, agent, token string) error {
 // keepAlive sends a heartbeat now, and then whenever the server wants one.
 func (c *Client) keepAlive() {
 	for pause := time.Duration(0); sleep(c.session, pause); {
-		response, _ := c.Bus.Heartbeat(c.session, &pb.HeartbeatRequest{})
-		if pause = response.GetHeartbeatInterval().AsDuration(); pause == 0 {
-			pause = oneAttempt // it failed, though it was repeated
+		response, err := c.Bus.Heartbeat(c.session, &pb.HeartbeatRequest{})
+		pause = response.GetHeartbeatInterval().AsDuration()
+		switch {
+		case err != nil:
+			pause = oneAttempt // though it was repeated
+		case pause <= 0:
+			pause = 40 * time.Second
 		}
+		pause = min(max(pause, time.Second/2), time.Hour)
 	}
 }
 
@@ -107,7 +112,11 @@ func (c *Client) Join(
 	ctx context.Context, thread string, start pb.JoinStart,
 ) (*pb.JoinThreadResponse, error) {
 	request := &pb.JoinThreadRequest{Thread: thread, Create: true, Start: start}
-	return c.Threads.JoinThread(ctx, request)
+	response, err := c.Threads.JoinThread(ctx, request)
+	if err == nil {
+		err = check(response.Cursor, thread, "")
+	}
+	return response, err
 }
 
 // Post posts once, however often it has to be sent: the request gets an id if it has none. After an
@@ -120,6 +129,11 @@ func (c *Client) Post(
 		request.RequestId = fmt.Sprintf("%012x-%s", time.Now().UnixMilli(), rand.Text())
 	}
 	response, err := c.Bus.PostMessage(ctx, request)
+	if err == nil && (response.Seq < 1 || response.Seq > maxSeq) {
+		failure := broken("the seq %d of a post", response.Seq)
+		failure.OutcomeUnknown = true
+		err = failure
+	}
 	if err != nil {
 		failure := ErrorOf(err)
 		failure.RequestID = request.RequestId

@@ -3,6 +3,7 @@ package threadbus
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -11,6 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
+
+const domain = "threadbus" // of the server's own ErrorInfo
 
 // Error is a refusal, whose Reason errors.proto explains; or no answer, and Reason is empty.
 type Error struct {
@@ -43,7 +46,7 @@ func ErrorOf(err error) *Error {
 	for _, detail := range e.Details {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if detail.Domain == "threadbus" {
+			if detail.Domain == domain {
 				e.Reason, e.Metadata = detail.Reason, detail.Metadata
 			}
 		case *errdetails.RetryInfo:
@@ -54,11 +57,37 @@ func ErrorOf(err error) *Error {
 		e.Retryable, e.OutcomeUnknown = e.Code == codes.Unavailable, e.Code == codes.Internal
 		return e
 	}
+	if refused := refusedInHTTP(from); refused != nil {
+		e.Code, e.status = refused.Code(), refused
+		e.Retryable = e.Code == codes.Unavailable // 429: too many calls
+		return e
+	}
 	switch e.Code { // the connection broke, or the time was up
 	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Internal, codes.Unavailable:
 		e.Retryable, e.OutcomeUnknown = true, true
 	}
 	return e
+}
+
+// inHTTP finds what a proxy answered instead of the server, as grpc-go words it.
+var inHTTP = regexp.MustCompile(`^unexpected HTTP status code received from server: (\d{3})`)
+
+// refusedInHTTP is the status of what a proxy refused, 3xx or 4xx: it did not reach the server.
+// gRPC has INTERNAL or UNKNOWN for most of these, as if it might have been done. Nil for all else;
+// a proxy that waited too long (408) leaves open what became of it.
+func refusedInHTTP(from *status.Status) *status.Status {
+	found := inHTTP.FindStringSubmatch(from.Message())
+	if found == nil || found[1] < "300" || found[1] >= "500" || found[1] == "408" {
+		return nil
+	}
+	code := from.Code()
+	switch {
+	case found[1] == "413": // Content Too Large
+		code = codes.ResourceExhausted
+	case code == codes.Unknown || code == codes.Internal:
+		code = codes.FailedPrecondition
+	}
+	return status.New(code, from.Message())
 }
 
 // CodeName is the code as the contract writes it, such as NOT_FOUND.

@@ -1,17 +1,26 @@
 package threadbus
 
 import (
-	"cmp"
 	"context"
+	"errors"
+	"io"
 	"iter"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
 
-const firstFrame = 20 * time.Second // for a wait to connect and to say `started`
+const (
+	firstFrame     = 20 * time.Second      // for a wait to connect and to say `started`
+	longestFailing = time.Minute           // for waits to fail, not only to be cut off, without progress
+	settled        = time.Second           // for a wait to live that is not just cut off each time
+	idlePause      = 20 * time.Millisecond // after a frame that is no progress: they may be many
+)
 
 // Message is a message that was followed, with the history that its seq counts in.
 type Message struct {
@@ -33,9 +42,9 @@ type FollowOptions struct {
 }
 
 // Follow gives what comes after the cursor, then what is posted, as it is posted: each message
-// once, in order, across reconnects. It ends when the thread is closed, the session has ended, ctx
-// is done (ctx.Err tells) or the client is closed. Or an error comes last: *CursorLost, or *Error
-// for what coming again does not cure.
+// once, in order, across reconnects, whatever the server sends. It ends when the thread is closed,
+// the session has ended, ctx is done (ctx.Err tells) or the client is closed. Or an error comes
+// last: *CursorLost, or *Error for what coming again does not cure, or has not in a minute.
 func (c *Client) Follow(
 	ctx context.Context, cursor *pb.Cursor, options FollowOptions,
 ) iter.Seq2[*Message, error] {
@@ -49,51 +58,70 @@ func (c *Client) Follow(
 		tell := func(message *Message, err error) bool {
 			return ctx.Err() == nil && yield(message, err)
 		}
+		at := position{cursor: cursor, filtered: proto.Size(filter) > 0}
 		request := &pb.WaitMessagesRequest{Threads: []*pb.Cursor{cursor}, Filter: filter}
 		if err := sendable(request); err != nil {
 			tell(nil, err)
 			return
 		}
-		for failures := 0; ctx.Err() == nil; failures++ { // in a row
-			pause := backoff(failures)
+		var failing time.Time                             // since when; zero = it is not
+		for failures := 0; ctx.Err() == nil; failures++ { // without progress
+			delay := time.Duration(0) // that the server asks for
+			opened, caughtUp := time.Now(), false
+			request.Threads[0] = at.cursor
 			for frame, err := range c.wait(ctx, request) {
 				if failure := ErrorOf(err); failure != nil {
-					if final(failure) {
-						tell(nil, failure)
-						return
+					if !disconnection(failure) {
+						if failing.IsZero() {
+							failing = time.Now()
+						}
+						if final(failure) || time.Since(failing) >= longestFailing {
+							tell(nil, failure)
+							return
+						}
 					}
-					pause = max(pause, failure.RetryDelay)
+					delay = failure.RetryDelay
 					break
 				}
-				if frame.GetStarted() == nil {
-					failures, pause = 0, backoff(0)
+				before, resync := at.cursor.GetAfterSeq(), frame.GetResync()
+				messages, err := at.take(frame)
+				if err == nil && resync != nil && !options.ContinueOnResync {
+					err = &CursorLost{resync}
 				}
-				if resync := frame.GetResync(); resync != nil && !options.ContinueOnResync {
-					tell(nil, &CursorLost{resync})
+				if err != nil {
+					tell(nil, err)
 					return
 				}
-				after := cursorAfter(frame)
-				for _, message := range frame.GetMessages().GetMessages() {
-					if _, known := pb.MessageKind_name[int32(message.Kind)]; !known {
-						continue // a kind of tomorrow
-					}
-					if !tell(&Message{message, after.GetEpoch()}, nil) {
+				for _, message := range messages {
+					if !tell(message, nil) {
 						return
 					}
 				}
-				if after != nil { // not before its messages are handed out
-					request.Threads[0] = after
+				moved := resync == nil && at.cursor.GetAfterSeq() > before
+				progress := moved || !caughtUp && frame.GetCaughtUp() != nil
+				caughtUp = caughtUp || frame.GetCaughtUp() != nil
+				if moved {
+					failures = 0
+				}
+				if progress {
+					failing = time.Time{}
 				}
 				if ending := frame.GetEnding(); ending != nil { // whatever the status after it
 					switch ending.Reason {
 					case pb.WaitEnding_REASON_THREADS_CLOSED, pb.WaitEnding_REASON_SESSION_ENDED:
 						return
 					}
-					pause = max(pause, ending.RetryDelay.AsDuration())
+					delay = ending.RetryDelay.AsDuration()
 					break
 				}
+				if !progress && frame.GetStarted() == nil {
+					sleep(ctx, idlePause)
+				}
 			}
-			sleep(ctx, pause)
+			if caughtUp && time.Since(opened) >= settled {
+				failures = 0
+			}
+			sleep(ctx, max(backoff(failures), asked(delay)))
 		}
 	}
 }
@@ -119,8 +147,11 @@ func (c *Client) wait(
 				frame, err = stream.Recv()
 			}
 			watchdog.Stop() // the time that the caller takes is its own
-			if granted := frame.GetStarted().GetKeepaliveInterval().AsDuration(); granted > 0 {
-				patience = granted * 5 / 2
+			if started := frame.GetStarted(); started != nil {
+				patience = silence(started.KeepaliveInterval)
+			}
+			if errors.Is(err, io.EOF) {
+				err = status.Error(codes.Unavailable, "the stream ended without an ending")
 			}
 			if !yield(frame, err) || err != nil {
 				return
@@ -130,22 +161,23 @@ func (c *Client) wait(
 	}
 }
 
-// cursorAfter is where to go on after a frame, which is one of these. Nil if it does not say.
-func cursorAfter(frame *pb.WaitMessagesResponse) *pb.Cursor {
-	return cmp.Or(
-		frame.GetMessages().GetCursor(),
-		frame.GetCaughtUp().GetCursor(),
-		frame.GetResync().GetPosition().GetCursor(),
-		first(frame.GetKeepalive().GetThreads()),
-		first(frame.GetEnding().GetThreads()),
-	)
+// silence is how long to wait for a frame when so much was granted: what the contract allows.
+func silence(granted *durationpb.Duration) time.Duration {
+	interval := granted.AsDuration()
+	if interval <= 0 {
+		interval = 45 * time.Second // as if none was asked for
+	}
+	return min(max(interval, time.Second), 5*time.Minute) * 5 / 2
 }
 
-func first(positions []*pb.ThreadPosition) *pb.Cursor {
-	if len(positions) == 0 {
-		return nil
+// disconnection tells whether a failure says no more than that the server is away, or busy.
+func disconnection(failure *Error) bool {
+	switch failure.Code {
+	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
+	default:
+		return false
 	}
-	return positions[0].Cursor
+	return failure.Reason == "DRAINING" || failure.Reason == "STORE_BUSY" || failure.OutcomeUnknown
 }
 
 // final tells whether a wait is refused for a reason that coming again does not cure.

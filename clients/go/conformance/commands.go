@@ -163,10 +163,10 @@ func (d *driver) follow(ctx context.Context, bus *threadbus.Client, c command) e
 
 // parse refuses fields that the message does not have.
 func parse(text []byte, message proto.Message) error {
-	if err := protojson.Unmarshal(text, message); err != nil {
+	if err := protojson.Unmarshal(escape.ReplaceAllFunc(text, marked), message); err != nil {
 		return invalid(err)
 	}
-	return nil
+	return unmark(message)
 }
 
 func answer(response proto.Message, err error) (any, error) {
