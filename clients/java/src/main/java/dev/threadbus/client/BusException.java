@@ -12,6 +12,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /** A refusal, whose {@link #reason} errors.proto explains; or no answer, and it is empty. */
 public final class BusException extends RuntimeException {
@@ -19,23 +21,34 @@ public final class BusException extends RuntimeException {
       Status.Code.UNKNOWN, Status.Code.DEADLINE_EXCEEDED, Status.Code.INTERNAL,
       Status.Code.UNAVAILABLE);
 
+  private static final Set<Status.Code> AWAY = EnumSet.of(Status.Code.CANCELLED,
+      Status.Code.DEADLINE_EXCEEDED, Status.Code.UNAVAILABLE);
+  private static final Set<String> BUSY = Set.of("DRAINING", "STORE_BUSY");
+  /** How grpc-java words what a proxy answered in HTTP. */
+  private static final Pattern IN_HTTP = Pattern.compile("HTTP status code ([34]\\d\\d)\\b");
+
   private final Status.Code code;
   private final List<Any> details;
+  private final boolean retryable;
   private final boolean outcomeUnknown;
   private ErrorInfo info = ErrorInfo.getDefaultInstance();
   private RetryInfo retry = RetryInfo.getDefaultInstance();
 
   /** What the StatusException or StatusRuntimeException of a generated stub means. */
   public BusException(Throwable failure) {
-    this(failure, false);
+    this(failure, false, false);
   }
 
   /** With {@code inDoubt} an earlier try of the same call had no answer. */
   BusException(Throwable failure, boolean inDoubt) {
+    this(failure, inDoubt, false);
+  }
+
+  private BusException(Throwable failure, boolean inDoubt, boolean certain) {
     super(describe(Status.fromThrowable(failure)), failure);
-    code = Status.fromThrowable(failure).getCode();
-    com.google.rpc.Status status = StatusProto.fromThrowable(failure);
-    details = status == null ? List.of() : status.getDetailsList();
+    Status.Code refusal = refusedInHttp(Status.fromThrowable(failure));
+    code = refusal == null ? Status.fromThrowable(failure).getCode() : refusal;
+    details = detailsOf(failure);
     try {
       for (Any detail : details) {
         if (detail.is(RetryInfo.class)) {
@@ -48,9 +61,55 @@ public final class BusException extends RuntimeException {
     } catch (InvalidProtocolBufferException ignored) {
       // Not from this server, then: what could be read stands.
     }
-    boolean noWord = reason().isEmpty() ? retryable() : code == Status.Code.INTERNAL;
-    // A refusal ends the doubt, unless it is the token's, which is looked at first.
-    outcomeUnknown = noWord || inDoubt && (retryable() || code == Status.Code.UNAUTHENTICATED);
+    boolean answered = !reason().isEmpty();
+    boolean sure = answered || refusal != null || certain;
+    retryable = sure ? !certain && code == Status.Code.UNAVAILABLE // 429: too many calls
+        : NO_ANSWER.contains(code);
+    boolean noWord = sure ? answered && code == Status.Code.INTERNAL : retryable;
+    // The server's refusal ends the doubt, but for the token's, which is looked at first.
+    boolean refused = answered && !retryable && code != Status.Code.UNAUTHENTICATED;
+    outcomeUnknown = noWord || inDoubt && !refused;
+  }
+
+  /** What the server sent and the contract rules out. */
+  static BusException broken(String sent) {
+    return new BusException(status(sent), false, true);
+  }
+
+  /** What the server sent for an answer and the contract rules out: perhaps it was done. */
+  static BusException brokenAnswer(String sent) {
+    return new BusException(status(sent), true, true);
+  }
+
+  private static RuntimeException status(String sent) {
+    return Status.INTERNAL.withDescription("the server sent " + sent).asRuntimeException();
+  }
+
+  /**
+   * The code of what a proxy refused in HTTP, 3xx or 4xx: the call did not reach the server. gRPC
+   * has INTERNAL or UNKNOWN for most of these, as if it might have been done. Null for all else; a
+   * proxy that waited too long (408) leaves open what became of it.
+   */
+  private static Status.Code refusedInHttp(Status status) {
+    Matcher http = IN_HTTP.matcher(Objects.requireNonNullElse(status.getDescription(), ""));
+    if (!http.lookingAt() || http.group(1).equals("408")) {
+      return null;
+    }
+    if (http.group(1).equals("413")) {
+      return Status.Code.RESOURCE_EXHAUSTED;
+    }
+    Status.Code code = status.getCode();
+    boolean meant = code != Status.Code.UNKNOWN && code != Status.Code.INTERNAL;
+    return meant ? code : Status.Code.FAILED_PRECONDITION;
+  }
+
+  private static List<Any> detailsOf(Throwable failure) {
+    try {
+      com.google.rpc.Status status = StatusProto.fromThrowable(failure);
+      return status == null ? List.of() : status.getDetailsList();
+    } catch (IllegalArgumentException unreadable) {
+      return List.of();
+    }
   }
 
   private static String describe(Status status) {
@@ -84,9 +143,14 @@ public final class BusException extends RuntimeException {
     return Duration.ofMillis(ThreadBus.milliseconds(retry.getRetryDelay()));
   }
 
+  /** Whether it says no more than that the server is away, or busy. */
+  boolean isDisconnection() {
+    return BUSY.contains(reason()) || AWAY.contains(code) && outcomeUnknown;
+  }
+
   /** Whether the same call may go well later. */
   public boolean retryable() {
-    return reason().isEmpty() ? NO_ANSWER.contains(code) : code == Status.Code.UNAVAILABLE;
+    return retryable;
   }
 
   /** Perhaps it was done: repeat a post with the same request_id, or not at all. */

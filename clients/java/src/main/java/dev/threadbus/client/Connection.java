@@ -52,6 +52,7 @@ final class Connection {
 
   /** Calls until there is an answer; again only if that is safe, or nothing was done. */
   <Q, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout, boolean safe) {
+    Text.check(request);
     long until = System.nanoTime() + timeout.toNanos();
     boolean inDoubt = false;
     for (int failures = 0;; failures++) {
@@ -66,7 +67,7 @@ final class Connection {
       }
       inDoubt = error.outcomeUnknown();
       boolean again = error.retryable() && (safe || !error.reason().isEmpty());
-      long pause = Math.max(backoff(failures), error.retryDelay().toMillis());
+      long pause = Math.max(backoff(failures), heeded(error.retryDelay().toMillis()));
       if (!again || System.nanoTime() + pause * 1_000_000 >= until || !pause(pause)) {
         throw error;
       }
@@ -81,13 +82,13 @@ final class Connection {
     return channel;
   }
 
-  /** The channel, with the token as it is now in each call's metadata. */
+  /** The channel, with the token as it is now in each call's metadata; it checks texts. */
   Channel authorized(ManagedChannel channel) {
     Metadata headers = new Metadata();
     if (!token.isEmpty()) {
       headers.put(AUTHORIZATION, "Bearer " + token);
     }
-    return ClientInterceptors.intercept(channel,
+    return ClientInterceptors.intercept(channel, Text.CHECKED,
         MetadataUtils.newAttachHeadersInterceptor(headers));
   }
 
@@ -125,6 +126,11 @@ final class Connection {
   static long backoff(int failures) {
     double longest = Math.min(2_000, 50 * Math.pow(2, failures));
     return (long) (longest * ThreadLocalRandom.current().nextDouble(0.5, 1));
+  }
+
+  /** Milliseconds to pause when the server asks for so long: a minute at most. */
+  static long heeded(long asked) {
+    return Math.min(asked, 60_000);
   }
 
   /** Whether to come again: not when the client is closed or the thread interrupted. */

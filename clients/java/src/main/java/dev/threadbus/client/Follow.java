@@ -1,11 +1,10 @@
 package dev.threadbus.client;
 
+import com.google.protobuf.Duration;
 import dev.threadbus.v1.BusServiceGrpc;
 import dev.threadbus.v1.Cursor;
 import dev.threadbus.v1.Message;
 import dev.threadbus.v1.MessageFilter;
-import dev.threadbus.v1.MessageKind;
-import dev.threadbus.v1.ThreadPosition;
 import dev.threadbus.v1.WaitEnding.Reason;
 import dev.threadbus.v1.WaitMessagesRequest;
 import dev.threadbus.v1.WaitMessagesResponse;
@@ -22,15 +21,21 @@ import java.util.concurrent.TimeoutException;
 
 /**
  * What comes after a cursor, then what is posted, as it is posted: each message once, in order,
- * across reconnects. Made by {@link ThreadBus#follow}; docs/clients.md explains the loop.
+ * across reconnects, whatever the server sends. Made by {@link ThreadBus#follow}; docs/clients.md
+ * explains the loop.
  *
  * <p>A loop over it blocks for the next message, and ends when the thread is closed, the agent said
  * goodbye, {@link #close} was called (from any thread), or its own thread was interrupted. Throws
- * {@link CursorLostException}, and {@link BusException} for what coming again does not cure. One
- * thread iterates; close it when leaving early.
+ * {@link CursorLostException}, and {@link BusException} for what coming again does not cure, or has
+ * not in a minute. One thread iterates; close it when leaving early.
  */
 public final class Follow implements Iterable<Message>, Iterator<Message>, AutoCloseable {
   private static final long FIRST_FRAME = 20_000; // milliseconds, to connect, too
+  private static final long IDLE_PAUSE = 20; // after a frame that is no progress: they may be many
+  /** Nanoseconds for calls to fail, not only to be cut off, without progress. */
+  private static final long LONGEST_FAILING = TimeUnit.MINUTES.toNanos(1);
+  /** Nanoseconds for a call to live that is not just cut off each time. */
+  private static final long SETTLED = TimeUnit.SECONDS.toNanos(1);
   private static final long STATUS = 1_000; // for the call to end after `ending`
 
   private final Set<Follow> follows; // of the client, that are not closed
@@ -38,22 +43,26 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
   private final MessageFilter filter;
   private volatile boolean closed;
   private Cursor cursor; // after what was handed out
-  private Cursor end; // after the batch
+  private final Place place; // after the batch
   private Iterator<Message> batch = Collections.emptyIterator();
 
   private BlockingClientCall<?, WaitMessagesResponse> call; // null = to be opened
   private ManagedChannel channel; // that it is on
+  private long opened; // on System.nanoTime()
+  private boolean caughtUp;
   private long patience; // milliseconds for the next frame
   private Reason ending; // null = it has not been announced
   private long retryDelay; // milliseconds that the server asks for
-  private int failures;
+  private int failures; // without progress
+  private boolean failing;
+  private long failingSince; // on System.nanoTime()
 
   Follow(Set<Follow> follows, Connection connection, Cursor cursor, MessageFilter filter) {
     this.follows = follows;
     this.connection = connection;
     this.filter = filter;
     this.cursor = cursor;
-    this.end = cursor;
+    place = new Place(cursor, filter);
     follows.add(this);
   }
 
@@ -84,7 +93,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
       throw new NoSuchElementException();
     }
     Message message = batch.next();
-    cursor = end.toBuilder().setAfterSeq(message.getSeq()).build();
+    cursor = place.cursor().toBuilder().setAfterSeq(message.getSeq()).build();
     return message;
   }
 
@@ -111,17 +120,21 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
 
   /** Whether there is a call to read, made at need; the batch before was handed out. */
   private synchronized boolean open() {
-    cursor = end;
+    cursor = place.cursor();
     if (closed || connection.isClosed()) {
       return false;
     }
     if (call == null) {
       patience = FIRST_FRAME;
+      opened = System.nanoTime();
+      caughtUp = false;
       ending = null;
       retryDelay = 0;
+      WaitMessagesRequest request =
+          WaitMessagesRequest.newBuilder().addThreads(cursor).setFilter(filter).build();
+      Text.check(request);
       channel = connection.channel();
-      call = BusServiceGrpc.newBlockingV2Stub(connection.authorized(channel)).waitMessages(
-          WaitMessagesRequest.newBuilder().addThreads(cursor).setFilter(filter).build());
+      call = BusServiceGrpc.newBlockingV2Stub(connection.authorized(channel)).waitMessages(request);
     }
     return true;
   }
@@ -136,8 +149,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
       }
     } catch (StatusException failure) {
       BusException error = new BusException(failure);
-      boolean mayPass = error.retryable() || error.code() == Status.Code.INTERNAL;
-      if (!mayPass && ending == null && !closed) { // after `ending` nothing is a failure
+      if (!mayPass(error) && ending == null && !closed) { // after `ending` nothing is a failure
         throw error;
       }
       retryDelay = Math.max(retryDelay, error.retryDelay().toMillis());
@@ -145,31 +157,45 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return null;
   }
 
-  private void take(WaitMessagesResponse frame) {
-    failures = frame.hasStarted() ? failures : 0;
-    switch (frame.getFrameCase()) {
-      case STARTED -> // its cursors are those that were asked for
-          patience = ThreadBus.milliseconds(frame.getStarted().getKeepaliveInterval()) * 5 / 2;
-      case MESSAGES -> {
-        end = frame.getMessages().getCursor();
-        batch = frame.getMessages().getMessagesList().stream()
-            .filter(message -> message.getKind() != MessageKind.UNRECOGNIZED).iterator();
-      }
-      case CAUGHT_UP -> moveTo(frame.getCaughtUp());
-      case KEEPALIVE -> frame.getKeepalive().getThreadsList().forEach(this::moveTo);
-      case RESYNC -> throw new CursorLostException(frame.getResync());
-      case ENDING -> {
-        ending = frame.getEnding().getReason();
-        retryDelay = ThreadBus.milliseconds(frame.getEnding().getRetryDelay());
-        patience = STATUS; // cancelling would cost the server more than a call that ends by itself
-        frame.getEnding().getThreadsList().forEach(this::moveTo);
-      }
-      default -> { } // a frame of tomorrow
+  /** Whether to come again after an error; no error but a disconnection may last for a minute. */
+  private boolean mayPass(BusException error) {
+    if (error.isDisconnection()) {
+      return true;
+    }
+    if (!failing) {
+      failing = true;
+      failingSince = System.nanoTime();
+    }
+    boolean bug = error.code() == Status.Code.INTERNAL && !error.reason().isEmpty();
+    return (error.retryable() || bug) && System.nanoTime() - failingSince < LONGEST_FAILING;
+  }
+
+  private void take(WaitMessagesResponse frame) throws InterruptedException {
+    long before = place.cursor().getAfterSeq();
+    batch = place.take(frame).iterator();
+    if (frame.hasResync()) {
+      throw new CursorLostException(frame.getResync());
+    }
+    boolean moved = place.cursor().getAfterSeq() > before;
+    boolean progress = moved || !caughtUp && frame.hasCaughtUp();
+    caughtUp |= frame.hasCaughtUp();
+    failures = moved ? 0 : failures;
+    failing &= !progress;
+    if (frame.hasStarted()) {
+      patience = silence(frame.getStarted().getKeepaliveInterval());
+    } else if (frame.hasEnding()) {
+      ending = frame.getEnding().getReason();
+      retryDelay = ThreadBus.milliseconds(frame.getEnding().getRetryDelay());
+      patience = STATUS; // cancelling would cost the server more than a call that ends by itself
+    } else if (!progress) {
+      Thread.sleep(IDLE_PAUSE);
     }
   }
 
-  private void moveTo(ThreadPosition position) { // of the one thread that was asked for
-    end = position.getCursor();
+  /** Milliseconds to wait for a frame when so much was granted: what the contract allows. */
+  private static long silence(Duration granted) {
+    long interval = ThreadBus.milliseconds(granted);
+    return (interval > 0 ? Math.max(1_000, Math.min(interval, 300_000)) : 45_000) * 5 / 2;
   }
 
   /** Ends the call; pauses before there is another one, if there is to be one. */
@@ -179,8 +205,11 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     if (ending == Reason.REASON_THREADS_CLOSED || ending == Reason.REASON_SESSION_ENDED) {
       close();
     }
+    if (caughtUp && System.nanoTime() - opened >= SETTLED) {
+      failures = 0;
+    }
     if (!closed) {
-      wait(Math.max(Connection.backoff(failures++), retryDelay));
+      wait(Math.max(Connection.backoff(failures++), Connection.heeded(retryDelay)));
       connection.connectNow(); // it, too, has paused by now
     }
   }

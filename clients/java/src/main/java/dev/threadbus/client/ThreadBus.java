@@ -86,12 +86,13 @@ public final class ThreadBus implements AutoCloseable {
       while (heartbeats == Thread.currentThread()) {
         long pause = 1_000; // after a failure; what is wrong, the program's next call tells
         try {
-          pause = milliseconds(connection.call(BusServiceGrpc.getHeartbeatMethod(),
+          long interval = milliseconds(connection.call(BusServiceGrpc.getHeartbeatMethod(),
               HeartbeatRequest.getDefaultInstance(), BEAT, true).getHeartbeatInterval());
+          pause = interval > 0 ? interval : 40_000;
         } catch (BusException again) {
           // Soon.
         }
-        wait(Math.max(1, pause)); // 0 would be for ever
+        wait(Math.max(500, Math.min(pause, 3_600_000)));
       }
     } catch (InterruptedException end) {
       // Nobody interrupts this thread but to end it.
@@ -110,8 +111,10 @@ public final class ThreadBus implements AutoCloseable {
 
   /** Enters the thread, made at need; a newcomer begins where {@code start} says. */
   public JoinThreadResponse join(String thread, JoinStart start) {
-    return call(ThreadServiceGrpc.getJoinThreadMethod(), JoinThreadRequest.newBuilder()
-        .setThread(thread).setCreate(true).setStart(start).build());
+    JoinThreadResponse response = call(ThreadServiceGrpc.getJoinThreadMethod(), JoinThreadRequest
+        .newBuilder().setThread(thread).setCreate(true).setStart(start).build());
+    Place.checked(response.getCursor(), thread, "");
+    return response;
   }
 
   /** Posts once, however often it has to be sent. */
@@ -128,7 +131,12 @@ public final class ThreadBus implements AutoCloseable {
   public PostMessageResponse post(PostMessageRequest request, Duration timeout) {
     PostMessageRequest once = request.getRequestId().isEmpty()
         ? request.toBuilder().setRequestId(UUID.randomUUID().toString()).build() : request;
-    return connection.call(BusServiceGrpc.getPostMessageMethod(), once, timeout, true);
+    PostMessageResponse response =
+        connection.call(BusServiceGrpc.getPostMessageMethod(), once, timeout, true);
+    if (!Place.isSeq(response.getSeq())) {
+      throw BusException.brokenAnswer("the seq " + response.getSeq() + " of a post");
+    }
+    return response;
   }
 
   /** The messages of others after {@code cursor}, then what they post. */
@@ -176,7 +184,10 @@ public final class ThreadBus implements AutoCloseable {
     endHeartbeats();
   }
 
+  /** How long that is; the longest is that of protobuf's JSON, 10,000 years. */
   static long milliseconds(com.google.protobuf.Duration duration) {
-    return duration.getSeconds() * 1_000 + duration.getNanos() / 1_000_000;
+    long longest = 315_576_000_000L;
+    long seconds = Math.max(-longest, Math.min(duration.getSeconds(), longest));
+    return seconds * 1_000 + duration.getNanos() / 1_000_000;
   }
 }

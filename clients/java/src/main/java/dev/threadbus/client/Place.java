@@ -1,0 +1,125 @@
+package dev.threadbus.client;
+
+import dev.threadbus.v1.Cursor;
+import dev.threadbus.v1.Message;
+import dev.threadbus.v1.MessageBatch;
+import dev.threadbus.v1.MessageFilter;
+import dev.threadbus.v1.MessageKind;
+import dev.threadbus.v1.ThreadPosition;
+import dev.threadbus.v1.WaitMessagesResponse;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * How far a follow of one thread is. Whatever a server sends, {@link #take} gives each message of
+ * the thread once and in order, or throws.
+ */
+final class Place {
+  private static final long MAX_SEQ = (1L << 53) - 1;
+
+  private final boolean filtered; // so that seqs may be left out
+  private Cursor cursor; // the server's, but never behind an earlier one, other than by a resync
+  private long firstSeq; // of what is kept, as far as the server told
+
+  Place(Cursor cursor, MessageFilter filter) {
+    this.cursor = cursor;
+    filtered = filter.getSerializedSize() > 0;
+  }
+
+  /** After all that was taken. */
+  Cursor cursor() {
+    return cursor;
+  }
+
+  /** Moves past a frame; its messages that are new. BusException if the contract rules it out. */
+  List<Message> take(WaitMessagesResponse frame) {
+    if (frame.hasResync()) { // anywhere in the thread, in any history
+      ThreadPosition there = frame.getResync().getPosition();
+      cursor = checked(there.getCursor(), cursor.getThread(), "");
+      firstSeq = there.getFirstSeq();
+      return List.of();
+    }
+    positions(frame).forEach(there -> firstSeq = Math.max(firstSeq, there.getFirstSeq()));
+    List<Cursor> ends = ends(frame);
+    ends.forEach(end -> checked(end, cursor.getThread(), cursor.getEpoch()));
+    List<Message> fresh = new ArrayList<>();
+    long last = take(frame.getMessages(), fresh);
+    for (Cursor end : ends) {
+      if (isGap(last, end.getAfterSeq() + 1)) {
+        throw BusException.broken("the cursor " + end.getAfterSeq() + " after " + last);
+      }
+      last = Math.max(last, end.getAfterSeq());
+    }
+    for (Cursor end : ends) {
+      cursor = end.toBuilder().setAfterSeq(last).build();
+    }
+    return fresh;
+  }
+
+  /** Adds the messages of a batch that are new; the seq of the last. */
+  private long take(MessageBatch batch, List<Message> fresh) {
+    long last = cursor.getAfterSeq();
+    for (Message message : batch.getMessagesList()) {
+      long seq = message.getSeq();
+      if (!message.getThread().equals(cursor.getThread())) {
+        throw BusException.broken(
+            "a message of " + message.getThread() + ", not " + cursor.getThread());
+      }
+      if (seq >= 1 && seq <= cursor.getAfterSeq()) {
+        continue; // it came before
+      }
+      if (seq <= last || seq > batch.getCursor().getAfterSeq() || isGap(last, seq)) {
+        throw BusException.broken("the seq " + seq + " after " + last);
+      }
+      last = seq;
+      if (message.getKind() != MessageKind.UNRECOGNIZED) { // else one of tomorrow
+        fresh.add(message);
+      }
+    }
+    return last;
+  }
+
+  /** Whether there must be messages between the two seqs. */
+  private boolean isGap(long last, long next) {
+    return !filtered && next > Math.max(last + 1, firstSeq);
+  }
+
+  /** The cursor, if it is one of the thread, and of the epoch unless that is empty. */
+  static Cursor checked(Cursor cursor, String thread, String epoch) {
+    if (!cursor.getThread().equals(thread)) {
+      throw BusException.broken("a cursor of " + cursor.getThread() + ", not " + thread);
+    }
+    if (cursor.getAfterSeq() != 0 && !isSeq(cursor.getAfterSeq())) {
+      throw BusException.broken("a cursor at " + cursor.getAfterSeq());
+    }
+    if (!epoch.isEmpty() && !cursor.getEpoch().equals(epoch)) {
+      throw BusException.broken(
+          "the epoch " + cursor.getEpoch() + " of " + thread + ", not " + epoch);
+    }
+    return cursor;
+  }
+
+  static boolean isSeq(long seq) {
+    return seq >= 1 && seq <= MAX_SEQ;
+  }
+
+  /** Where to go on after a frame; empty if it does not say. */
+  private static List<Cursor> ends(WaitMessagesResponse frame) {
+    if (frame.hasMessages()) {
+      return List.of(frame.getMessages().getCursor());
+    }
+    return frame.hasStarted() ? List.of() // names those that were asked for
+        : positions(frame).stream().map(ThreadPosition::getCursor).toList();
+  }
+
+  /** The positions that a frame tells of. */
+  private static List<ThreadPosition> positions(WaitMessagesResponse frame) {
+    return switch (frame.getFrameCase()) {
+      case STARTED -> frame.getStarted().getThreadsList();
+      case CAUGHT_UP -> List.of(frame.getCaughtUp());
+      case KEEPALIVE -> frame.getKeepalive().getThreadsList();
+      case ENDING -> frame.getEnding().getThreadsList();
+      default -> List.of();
+    };
+  }
+}
