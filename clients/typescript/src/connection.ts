@@ -1,5 +1,6 @@
 /** The connection to a server, and what every call over it has in common. */
 import * as grpc from '@grpc/grpc-js';
+import type { Duration } from '../gen/google/protobuf/duration.js';
 import { BusServiceService, type WaitMessagesRequest, type WaitMessagesResponse }
   from '../gen/threadbus/v1/bus_service.js';
 import { BusError, milliseconds } from './errors.js';
@@ -79,7 +80,7 @@ export class Connection {
         const watchdog = setTimeout(lost, patience);
         const { value: frame, done } = await frames.next().finally(() => clearTimeout(watchdog));
         if (done) return;
-        if (frame.started) patience = 2.5 * milliseconds(frame.started.keepaliveInterval);
+        if (frame.started) patience = silence(frame.started.keepaliveInterval);
         yield frame;
       }
     } catch (failure) {
@@ -101,6 +102,13 @@ export class Connection {
     silent.close();
     this.#client = this.#open();
   }
+}
+
+/** How long to wait for a frame when so much was granted: what the contract allows. */
+function silence(granted: Duration | undefined): number {
+  const interval = milliseconds(granted);
+  const allowed = interval > 0 ? Math.min(Math.max(interval, 1_000), 300_000) : 45_000;
+  return 2.5 * allowed;
 }
 
 function metadata(token: string, options?: grpc.MetadataOptions): grpc.Metadata {

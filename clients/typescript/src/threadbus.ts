@@ -13,14 +13,16 @@ import {
   BusServiceService, type DeepPartial, HeartbeatRequest, PostMessageRequest,
   type PostMessageResponse, WaitEnding_Reason, WaitMessagesRequest,
 } from '../gen/threadbus/v1/bus_service.js';
-import { Cursor, type Message, type MessageFilter, MessageKind }
-  from '../gen/threadbus/v1/message.js';
+import { Cursor, type Message, type MessageFilter } from '../gen/threadbus/v1/message.js';
 import { JoinThreadRequest, type JoinThreadResponse, ThreadServiceService }
   from '../gen/threadbus/v1/thread_service.js';
 import { Connection, type Method } from './connection.js';
-import { BusError, CursorLost, milliseconds } from './errors.js';
+import { BusError, CursorLost, heeded, milliseconds } from './errors.js';
+import { broken, checked, isSeq, Place } from './place.js';
+import { checkText } from './text.js';
 
 export { BusError, CursorLost, unpack, type Code, type Detail } from './errors.js';
+export { checkText } from './text.js';
 export { clientOptions, type Method } from './connection.js';
 
 /** A place in a thread; without an epoch it is not checked that the history is still that one. */
@@ -42,6 +44,9 @@ export interface FollowOptions {
 }
 
 const ATTEMPT = 10_000; // ms for one try of a call
+const SETTLED = 1_000; // ms for a wait to live that is not just cut off each time
+const IDLE_PAUSE = 20; // ms after a frame that is no progress: they may be many
+const LONGEST_FAILING = 60_000; // ms for waits to fail, not only to be cut off, without progress
 const HEARTBEAT_INTERVAL = 40_000; // ms, when the server does not say
 const { REASON_SESSION_ENDED, REASON_THREADS_CLOSED } = WaitEnding_Reason;
 const { createThread, deleteThread, setThreadState } = ThreadServiceService;
@@ -86,7 +91,7 @@ export class ThreadBus {
   ): Promise<JoinThreadResponse & { cursor: Cursor }> {
     const request = JoinThreadRequest.create({ create: true, ...fields, thread });
     const response = await this.call(ThreadServiceService.joinThread, request, options);
-    return { ...response, cursor: response.cursor! };
+    return { ...response, cursor: checked(response.cursor, thread) };
   }
 
   /** Posts once, however often it is sent. */
@@ -97,7 +102,11 @@ export class ThreadBus {
     const request = PostMessageRequest.create({ ...fields, thread, content });
     request.requestId ||= randomUUID();
     try {
-      return await this.call(BusServiceService.postMessage, request, options);
+      const response = await this.call(BusServiceService.postMessage, request, options);
+      if (isSeq(response.seq)) return response;
+      const error = broken(`the seq ${response.seq} of a post`);
+      error.outcomeUnknown = true;
+      throw error;
     } catch (error) {
       if (error instanceof BusError) error.requestId = request.requestId;
       throw error;
@@ -146,6 +155,7 @@ export class ThreadBus {
     const once = NOT_TWICE.includes(method.path) || requestId === '';
     const open = this.#open.signal;
     const token = this.#token; // of all attempts: request ids are an agent's own
+    checkText(request);
     const [bytes, until] = [method.requestSerialize(request), Date.now() + timeout];
     for (let failures = 0, doubt = false; ; failures++) {
       open.throwIfAborted();
@@ -156,9 +166,10 @@ export class ThreadBus {
         open.throwIfAborted();
         if (!(error instanceof BusError)) throw error;
         doubt ||= error.outcomeUnknown;
-        // A refusal ends the doubt, unless it is the token's, which is looked at first.
-        error.outcomeUnknown ||= doubt && (error.retryable || error.code === 'UNAUTHENTICATED');
-        const pause = Math.max(backoff(failures), error.retryDelay);
+        // The server's refusal ends the doubt, but for the token's, which is looked at first.
+        const refused = error.reason && error.code !== 'UNAUTHENTICATED' && !error.retryable;
+        error.outcomeUnknown ||= doubt && !refused;
+        const pause = Math.max(backoff(failures), heeded(error.retryDelay));
         const again = error.retryable && (!once || error.reason);
         if (!again || Date.now() + pause >= until) throw error;
         await rest(pause, open);
@@ -168,8 +179,9 @@ export class ThreadBus {
 
   /**
    * What comes after `cursor`, then what is posted, as it is posted: each message once, in order,
-   * across reconnects. Ends when the thread is closed or the agent said goodbye; leave the loop or
-   * abort `signal` to stop. Throws CursorLost, and BusError for what coming again does not cure.
+   * across reconnects, whatever the server sends. Ends when the thread is closed or the agent said
+   * goodbye; leave the loop or abort `signal` to stop. Throws CursorLost, and BusError for what
+   * coming again does not cure, or has not in a minute.
    */
   async *follow(
     cursor: Position, { filter, onResync = 'throw', signal }: FollowOptions = {},
@@ -177,35 +189,50 @@ export class ThreadBus {
     const session = this.#session.signal;
     const stop = AbortSignal.any(signal ? [signal, session] : [session]);
     const request = WaitMessagesRequest.create({ filter: { excludeOwn: true, ...filter } });
-    for (let failures = 0; !stop.aborted; failures++) {
-      request.threads = [Cursor.create(cursor)];
-      let pause = 0;
+    request.threads = [Cursor.create(cursor)];
+    checkText(request);
+    const place = new Place(request);
+    let failing: number | undefined; // since when; undefined = it is not
+    for (let failures = 0; !stop.aborted; failures++) { // without progress
+      request.threads = [place.cursor];
+      const opened = performance.now();
+      let delay = 0; // that the server asks for
+      let caughtUp = false;
       try {
         for await (const frame of this.#connection.wait(request, this.#token, stop)) {
-          if (!frame.started) failures = 0;
+          const before = place.cursor.afterSeq;
+          const messages = place.take(frame);
           if (frame.resync && onResync === 'throw') throw new CursorLost(frame.resync);
-          const moved = frame.messages ?? frame.caughtUp ?? frame.keepalive?.threads[0]
-            ?? frame.resync?.position ?? frame.ending?.threads[0]; // a frame is one of these
-          for (const message of frame.messages?.messages ?? []) {
+          for (const message of messages) {
             if (stop.aborted) break;
-            if (!(message.kind in MessageKind)) continue; // a kind of tomorrow
-            yield { ...message, epoch: moved?.cursor?.epoch ?? '' };
+            yield { ...message, epoch: place.cursor.epoch };
           }
-          cursor = moved?.cursor ?? cursor;
+          const moved = !frame.resync && place.cursor.afterSeq > before;
+          const progress = moved || !caughtUp && frame.caughtUp;
+          caughtUp ||= frame.caughtUp !== undefined;
+          if (moved) failures = 0;
+          if (progress) failing = undefined;
           if (frame.ending) {
             const { reason, retryDelay } = frame.ending;
             if (reason === REASON_THREADS_CLOSED || reason === REASON_SESSION_ENDED) return;
-            pause = milliseconds(retryDelay);
+            delay = milliseconds(retryDelay);
             break; // whatever the status says
           }
+          if (!progress && !frame.started) await rest(IDLE_PAUSE, stop);
         }
       } catch (error) {
         if (stop.aborted) break;
         if (!(error instanceof BusError)) throw error;
-        if (!error.retryable && error.code !== 'INTERNAL') throw error;
-        pause = error.retryDelay;
+        if (!error.isDisconnection) {
+          const final = !error.retryable && !(error.reason && error.code === 'INTERNAL');
+          if (final) error.outcomeUnknown = false; // it was only to read
+          failing ??= performance.now();
+          if (final || performance.now() - failing >= LONGEST_FAILING) throw error;
+        }
+        delay = error.retryDelay;
       }
-      await rest(Math.max(backoff(failures), pause), stop);
+      if (caughtUp && performance.now() - opened >= SETTLED) failures = 0;
+      await rest(Math.max(backoff(failures), heeded(delay)), stop);
     }
     signal?.throwIfAborted();
   }
@@ -217,7 +244,8 @@ export class ThreadBus {
       try {
         const beat = HeartbeatRequest.create();
         const response = await this.call(BusServiceService.heartbeat, beat, { timeout: ATTEMPT });
-        pause = milliseconds(response.heartbeatInterval) || HEARTBEAT_INTERVAL;
+        const interval = milliseconds(response.heartbeatInterval);
+        pause = interval > 0 ? Math.min(Math.max(interval, 500), 3_600_000) : HEARTBEAT_INTERVAL;
         failures = 0;
       } catch {
         pause = 10 * backoff(failures++); // 0.25 s at least, up to 20 s

@@ -1,0 +1,90 @@
+/** How far a follow of one thread is. */
+import { status } from '@grpc/grpc-js';
+import type { WaitMessagesRequest, WaitMessagesResponse }
+  from '../gen/threadbus/v1/bus_service.js';
+import { Cursor, type Message, MessageFilter, MessageKind }
+  from '../gen/threadbus/v1/message.js';
+import type { ThreadPosition } from '../gen/threadbus/v1/thread.js';
+import { BusError } from './errors.js';
+
+/** Whatever a server sends, take() gives each message of the thread once, in order, or throws. */
+export class Place {
+  /** The server's, but never behind an earlier one, other than by a resync. */
+  cursor: Cursor;
+  readonly #filtered: boolean; // so that seqs may be left out
+  #firstSeq = 0; // of what is kept, as far as the server told
+
+  constructor({ threads, filter }: WaitMessagesRequest) {
+    this.cursor = threads[0]!;
+    this.#filtered = filter !== undefined && MessageFilter.encode(filter).finish().length > 0;
+  }
+
+  /** Moves past a frame; its messages that are new. BusError if the contract rules it out. */
+  take(frame: WaitMessagesResponse): Message[] {
+    const { thread, afterSeq: here, epoch } = this.cursor;
+    if (frame.resync) { // anywhere in the thread, in any history
+      const { position } = frame.resync;
+      this.cursor = checked(position?.cursor, thread);
+      this.#firstSeq = position!.firstSeq;
+      return [];
+    }
+    for (const { firstSeq } of positions(frame)) {
+      this.#firstSeq = Math.max(this.#firstSeq, firstSeq);
+    }
+    const ends = cursors(frame).map((cursor) => checked(cursor, thread, epoch));
+    const fresh: Message[] = [];
+    let last = here;
+    for (const message of frame.messages?.messages ?? []) {
+      const { seq } = message;
+      if (message.thread !== thread) throw broken(`a message of ${message.thread}, not ${thread}`);
+      if (seq >= 1 && seq <= here) continue; // it came before
+      if (seq <= last || seq > ends[0]!.afterSeq || this.#gap(last, seq)) {
+        throw broken(`the seq ${seq} after ${last}`);
+      }
+      last = seq;
+      if (message.kind in MessageKind) fresh.push(message); // else one of tomorrow
+    }
+    for (const { afterSeq } of ends) {
+      if (this.#gap(last, afterSeq + 1)) throw broken(`the cursor ${afterSeq} after ${last}`);
+      last = Math.max(last, afterSeq);
+    }
+    for (const end of ends) this.cursor = { ...end, afterSeq: last };
+    return fresh;
+  }
+
+  /** Whether there must be messages between the two seqs. */
+  #gap(last: number, next: number): boolean {
+    return !this.#filtered && next > Math.max(last + 1, this.#firstSeq);
+  }
+}
+
+/** The cursor, if it is one of the thread, and of the epoch unless that is empty. */
+export function checked(cursor: Cursor | undefined, thread: string, epoch = ''): Cursor {
+  if (cursor?.thread !== thread) throw broken(`a cursor of ${cursor?.thread}, not ${thread}`);
+  if (!isSeq(cursor.afterSeq) && cursor.afterSeq !== 0) {
+    throw broken(`a cursor at ${cursor.afterSeq}`);
+  }
+  if (epoch && cursor.epoch !== epoch) {
+    throw broken(`the epoch ${cursor.epoch} of ${thread}, not ${epoch}`);
+  }
+  return cursor;
+}
+
+export const isSeq = (seq: number) => seq >= 1 && seq <= Number.MAX_SAFE_INTEGER;
+
+/** For what the contract rules out. */
+export function broken(sent: string): BusError {
+  return BusError.certain(status.INTERNAL, `the server sent ${sent}`);
+}
+
+/** Where to go on after a frame; none if it does not say. */
+function cursors(frame: WaitMessagesResponse): (Cursor | undefined)[] {
+  if (frame.messages) return [frame.messages.cursor];
+  return frame.started ? [] : positions(frame).map(({ cursor }) => cursor);
+}
+
+/** The positions that a frame tells of. */
+function positions(frame: WaitMessagesResponse): ThreadPosition[] {
+  const { started, caughtUp, keepalive, ending } = frame;
+  return caughtUp ? [caughtUp] : (started ?? keepalive ?? ending)?.threads ?? [];
+}
