@@ -18,12 +18,15 @@ use tonic::{Code, Response, Status};
 use crate::{
     Error, Stubs,
     connection::{Connection, bearer},
+    position::{checked, is_seq},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30); // for a call with its repetitions
 const ATTEMPT: Duration = Duration::from_secs(10); // for one try of it
 const AFTER_FAILURE: Duration = Duration::from_secs(5); // to the next heartbeat
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100); // between heartbeats
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500); // between heartbeats
+const USUAL_PAUSE: Duration = Duration::from_secs(40); // when the server does not say
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// A client of one server. Clones share its connection, its token and its heartbeats.
 #[derive(Debug, Clone)]
@@ -80,7 +83,10 @@ impl ThreadBus {
             start: start.into(),
             ..Default::default()
         };
-        self.call(request, async |mut stubs, it| stubs.threads.join_thread(it).await).await
+        let joined =
+            self.call(request, async |mut stubs, it| stubs.threads.join_thread(it).await).await?;
+        checked(joined.cursor.clone(), thread, "")?;
+        Ok(joined)
     }
 
     /// Posts once, however often it has to be sent: under the request's `request_id`, made when
@@ -92,7 +98,13 @@ impl ThreadBus {
         if request.request_id.is_empty() {
             request.request_id = new_request_id();
         }
-        self.call(request, async |mut stubs, it| stubs.bus.post_message(it).await).await
+        let posted =
+            self.call(request, async |mut stubs, it| stubs.bus.post_message(it).await).await?;
+        if !is_seq(posted.seq) {
+            let error = Error::broken(format!("the seq {} of a post", posted.seq));
+            return Err(Error { outcome_unknown: true, ..error });
+        }
+        Ok(posted)
     }
 
     /// Tells what was read: the next `join` goes on from there.
@@ -134,10 +146,10 @@ impl ThreadBus {
                 Err(status) => Error::from(status),
             };
             doubt |= error.outcome_unknown;
-            // A refusal ends the doubt, unless it is the token's, which is looked at first.
-            let unsettled = error.retryable || error.code() == Code::Unauthenticated;
-            error.outcome_unknown |= doubt && unsettled;
-            let pause = backoff(failures).max(error.retry_delay);
+            // The server's refusal ends the doubt, but for the token's, which is looked at first.
+            let refused = !error.reason.is_empty() && error.code() != Code::Unauthenticated;
+            error.outcome_unknown |= doubt && (error.retryable || !refused);
+            let pause = backoff(failures).max(heeded(error.retry_delay));
             if !error.retryable || began.elapsed() + pause >= self.timeout {
                 return Err(error);
             }
@@ -182,7 +194,9 @@ impl ThreadBus {
     async fn heartbeat(&self, read_cursors: Vec<Cursor>) -> Result<Duration, Error> {
         let request = HeartbeatRequest { read_cursors, ..Default::default() };
         let beat = self.call(request, async |mut stubs, it| stubs.bus.heartbeat(it).await).await?;
-        Ok(duration(beat.heartbeat_interval).max(SHORTEST_PAUSE))
+        let asked = duration(beat.heartbeat_interval);
+        let interval = if asked.is_zero() { USUAL_PAUSE } else { asked };
+        Ok(interval.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
     }
 }
 
@@ -192,7 +206,12 @@ pub(crate) fn backoff(failures: u32) -> Duration {
     Duration::from_millis(longest / 2 + random() % (longest / 2))
 }
 
-/// As the server sends them: never negative.
+/// The pause that a server asks for, as far as it is heeded.
+pub(crate) fn heeded(delay: Duration) -> Duration {
+    delay.min(Duration::from_secs(60))
+}
+
+/// As the server sends them; 0 when negative.
 pub(crate) fn duration(duration: Option<prost_types::Duration>) -> Duration {
     duration.unwrap_or_default().try_into().unwrap_or_default()
 }

@@ -1,14 +1,20 @@
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use threadbus_proto::v1::{
     agent_service_client::AgentServiceClient, bus_service_client::BusServiceClient,
     thread_service_client::ThreadServiceClient,
 };
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
+    body::Body,
+    codegen::{Service, http},
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{self, Channel, Endpoint},
 };
 
 const MAX_RECEIVE: usize = 16 * 1024 * 1024; // by default 4 MiB
@@ -26,7 +32,50 @@ pub struct Stubs {
 }
 
 /// A channel whose calls carry the token and a deadline.
-pub type Transport = InterceptedService<Channel, Headers>;
+pub type Transport = InterceptedService<GrpcChannel, Headers>;
+
+/// A channel which tells of what a proxy answers in HTTP as gRPC has a status for it. tonic alone
+/// takes the proxy's page for messages, and says INTERNAL.
+#[derive(Debug, Clone)]
+pub struct GrpcChannel(Channel);
+
+impl Service<http::Request<Body>> for GrpcChannel {
+    type Response = http::Response<Body>;
+    type Error = transport::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let answer = self.0.call(request);
+        Box::pin(async {
+            let response = answer.await?;
+            let Some(code) = code(response.status().as_u16()) else { return Ok(response) };
+            let status = Status::new(code, format!("{HTTP}{}", response.status()));
+            Ok(status.into_http())
+        })
+    }
+}
+
+/// How the message begins when a proxy answered.
+pub(crate) const HTTP: &str = "HTTP status ";
+
+/// The code for a status of HTTP's; none for OK. It is as gRPC has it, but for most of 3xx and 4xx
+/// gRPC has INTERNAL or UNKNOWN, as if the call might have been done.
+fn code(http: u16) -> Option<Code> {
+    Some(match http {
+        200 => return None,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        408 | 429 | 502..=504 => Code::Unavailable,
+        413 => Code::ResourceExhausted,
+        300..=499 => Code::FailedPrecondition,
+        _ => Code::Unknown,
+    })
+}
 
 /// What every call carries.
 #[derive(Debug, Clone)]
@@ -81,7 +130,7 @@ impl Connection {
 
     pub fn stubs(&self, timeout: Option<Duration>) -> Stubs {
         let headers = Headers { token: self.token.clone(), timeout };
-        let transport = InterceptedService::new(self.channel.clone(), headers);
+        let transport = InterceptedService::new(GrpcChannel(self.channel.clone()), headers);
         Stubs {
             agents: AgentServiceClient::new(transport.clone())
                 .max_decoding_message_size(MAX_RECEIVE),

@@ -4,6 +4,8 @@ use threadbus_proto::v1::WaitResync;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::connection::HTTP;
+
 /// A refusal, whose `reason` errors.proto explains; or no answer, and `reason` is empty.
 #[derive(Debug, Clone)]
 pub struct Error {
@@ -58,10 +60,23 @@ impl Error {
         self.status.message()
     }
 
+    /// Whether it says no more than that the server is away, or busy.
+    pub(crate) fn is_disconnection(&self) -> bool {
+        let away =
+            matches!(self.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded);
+        matches!(&*self.reason, "DRAINING" | "STORE_BUSY") || away && self.outcome_unknown
+    }
+
     pub(crate) fn cursor_lost(resync: WaitResync) -> Self {
         let thread = resync.requested.as_ref().map_or("", |cursor| &cursor.thread);
         let message = format!("{}: the cursor of {thread} is lost", resync.reason().as_str_name());
         Self { resync: Some(Box::new(resync)), ..Status::out_of_range(message).into() }
+    }
+
+    /// For what the contract rules out.
+    pub(crate) fn broken(sent: String) -> Self {
+        let error: Self = Status::internal(format!("the server sent {sent}")).into();
+        Self { retryable: false, outcome_unknown: false, ..error }
     }
 }
 
@@ -74,7 +89,8 @@ impl From<Status> for Error {
             (Some(_), Code::Unavailable) => (true, false),
             (Some(_), Code::Internal) => (false, true),
             (None, Code::Cancelled | Code::Unknown | Code::DeadlineExceeded) => (true, true),
-            (None, Code::Internal | Code::Unavailable) => (true, true),
+            (None, Code::Unavailable) => (true, !too_many_calls(&status)),
+            (None, Code::Internal) => (true, true),
             _ => (false, false),
         };
         let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
@@ -82,6 +98,11 @@ impl From<Status> for Error {
             details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
         Self { status, reason, metadata, retry_delay, retryable, outcome_unknown, resync: None }
     }
+}
+
+/// A proxy takes no more calls for now: nothing was done.
+fn too_many_calls(status: &Status) -> bool {
+    status.message().strip_prefix(HTTP).is_some_and(|http| http.starts_with("429"))
 }
 
 /// A status that has a source is not the server's: the connection failed. tonic then says UNKNOWN

@@ -2,8 +2,8 @@ use std::{pin::pin, time::Duration};
 
 use async_stream::{stream, try_stream};
 use threadbus_proto::v1::{
-    Cursor, Message, MessageFilter, MessageKind, ThreadPosition, WaitMessagesRequest,
-    wait_ending::Reason, wait_messages_response::Frame,
+    Cursor, Message, MessageFilter, WaitMessagesRequest, wait_ending::Reason,
+    wait_messages_response::Frame,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::{Stream, StreamExt};
@@ -11,10 +11,15 @@ use tonic::{Code, Status};
 
 use crate::{
     Error, ThreadBus,
-    bus::{backoff, duration},
+    bus::{backoff, duration, heeded},
+    position::Position,
 };
 
 const FIRST_FRAME: Duration = Duration::from_secs(20); // to connect and to say `started`
+const SETTLED: Duration = Duration::from_secs(1); // a wait that is not just cut off each time
+const IDLE_PAUSE: Duration = Duration::from_millis(20); // after a frame that is no progress
+/// For waits to fail, not only to be cut off, without progress.
+const LONGEST_FAILING: Duration = Duration::from_secs(60);
 
 /// How to follow.
 #[derive(Debug, Clone)]
@@ -52,8 +57,9 @@ pub struct Received {
 
 impl ThreadBus {
     /// What comes after `cursor`, then what is posted, as it is posted: each message once, in
-    /// order, across reconnects. Ends when the thread is closed or the agent said goodbye; fails
-    /// with what coming again does not cure, and when the cursor is lost. Drop it to stop.
+    /// order, across reconnects, whatever the server sends. Ends when the thread is closed or the
+    /// agent said goodbye; fails with what coming again does not cure, or has not in a minute, and
+    /// when the cursor is lost. Drop it to stop.
     pub fn follow(
         &self,
         cursor: Cursor,
@@ -79,55 +85,70 @@ fn messages(
     cursor: Cursor,
     options: FollowOptions,
 ) -> impl Stream<Item = Result<Received, Error>> {
-    let (threads, filter) = (vec![cursor], Some(options.filter));
-    let mut request = WaitMessagesRequest { threads, filter, ..Default::default() };
+    let mut at = Position::new(cursor, &options.filter);
     try_stream! {
-        let mut failures = 0;
+        let mut failures = 0; // without progress
+        let mut failing = None; // since when
         loop {
-            let mut frames = Box::pin(wait(bus.clone(), request.clone()));
-            let mut pause = None;
-            while pause.is_none() && let Some(next) = frames.next().await {
+            let (threads, filter) = (vec![at.cursor.clone()], Some(options.filter.clone()));
+            let request = WaitMessagesRequest { threads, filter, ..Default::default() };
+            let mut frames = Box::pin(wait(bus.clone(), request));
+            let (opened, mut caught_up) = (Instant::now(), false);
+            let mut delay = None; // that the server asks for, once the wait is over
+            while delay.is_none() && let Some(next) = frames.next().await {
                 let frame = match next {
-                    Ok(frame) => frame,
-                    Err(error) if error.retryable || error.code() == Code::Internal => {
-                        pause = Some(error.retry_delay);
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => { // of tomorrow
+                        sleep(IDLE_PAUSE).await;
                         continue;
                     }
-                    Err(error) => Err(error)?,
-                };
-                if !matches!(frame, Some(Frame::Started(_))) {
-                    failures = 0;
-                }
-                let cursor = match frame {
-                    Some(Frame::Messages(batch)) => {
-                        let behind = batch.cursor.unwrap_or_default();
-                        for message in batch.messages {
-                            if MessageKind::try_from(message.kind).is_ok() {
-                                let cursor = Cursor { after_seq: message.seq, ..behind.clone() };
-                                yield Received { message, cursor };
-                            } // else a kind of tomorrow
+                    Err(error) => {
+                        if !error.is_disconnection() {
+                            let since = *failing.get_or_insert_with(Instant::now);
+                            let bug = error.code() == Code::Internal && !error.reason.is_empty();
+                            if !(error.retryable || bug) || since.elapsed() >= LONGEST_FAILING {
+                                Err(error.clone())?;
+                            }
                         }
-                        Some(behind)
+                        delay = Some(error.retry_delay);
+                        continue;
                     }
-                    Some(Frame::CaughtUp(position)) => position.cursor,
-                    Some(Frame::Keepalive(keepalive)) => only(keepalive.threads),
-                    Some(Frame::Resync(resync)) => match options.on_resync {
+                };
+                let before = at.cursor.after_seq;
+                let messages = at.take(frame.clone())?;
+                for received in messages {
+                    yield received;
+                }
+                let mut moved = at.cursor.after_seq > before;
+                let mut progress = moved;
+                match frame {
+                    Frame::Resync(resync) => match options.on_resync {
                         OnResync::Fail => Err(Error::cursor_lost(resync))?,
-                        OnResync::Continue => resync.position.and_then(|position| position.cursor),
+                        OnResync::Continue => (moved, progress) = (false, false),
                     },
-                    Some(Frame::Ending(ending)) => {
+                    Frame::Ending(ending) => {
                         if let Reason::ThreadsClosed | Reason::SessionEnded = ending.reason() {
                             return;
                         }
-                        pause = Some(duration(ending.retry_delay)); // no matter what status follows
-                        only(ending.threads)
+                        delay = Some(duration(ending.retry_delay)); // no matter what status follows
                     }
-                    _ => None, // `started`, or a frame of tomorrow
-                };
-                request.threads = cursor.map_or(request.threads, |cursor| vec![cursor]);
+                    Frame::CaughtUp(_) if !caught_up => (caught_up, progress) = (true, true),
+                    Frame::Started(_) => {}
+                    _ if !progress => sleep(IDLE_PAUSE).await,
+                    _ => {}
+                }
+                if moved {
+                    failures = 0;
+                }
+                if progress {
+                    failing = None;
+                }
             }
             drop(frames);
-            sleep(pause.unwrap_or_default().max(backoff(failures))).await;
+            if caught_up && opened.elapsed() >= SETTLED {
+                failures = 0;
+            }
+            sleep(heeded(delay.unwrap_or_default()).max(backoff(failures))).await;
             failures += 1;
         }
     }
@@ -150,7 +171,7 @@ fn wait(
         let mut frames = opened?.into_inner();
         while let Some(response) = timeout_at(until, frames.message()).await.map_err(dead)?? {
             if let Some(Frame::Started(started)) = &response.frame {
-                patience = duration(started.keepalive_interval).mul_f64(2.5);
+                patience = silence(started.keepalive_interval);
             }
             yield response.frame;
             until = Instant::now() + patience; // the time that the caller took is its own
@@ -158,7 +179,11 @@ fn wait(
     }
 }
 
-/// There is but one thread in a wait of ours.
-fn only(positions: Vec<ThreadPosition>) -> Option<Cursor> {
-    positions.into_iter().next()?.cursor
+/// How long to wait for a frame when so much was granted: what the contract allows.
+fn silence(granted: Option<prost_types::Duration>) -> Duration {
+    let interval = match duration(granted) {
+        Duration::ZERO => Duration::from_secs(45), // as if none was asked for
+        interval => interval,
+    };
+    interval.clamp(Duration::from_secs(1), Duration::from_secs(300)) * 5 / 2
 }

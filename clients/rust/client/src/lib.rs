@@ -31,9 +31,10 @@ mod bus;
 mod connection;
 mod error;
 mod follow;
+mod position;
 
 pub use bus::ThreadBus;
-pub use connection::{Headers, Stubs, Transport};
+pub use connection::{GrpcChannel, Headers, Stubs, Transport};
 pub use error::Error;
 pub use follow::{FollowOptions, OnResync, Received};
 pub use threadbus_proto::v1;
