@@ -49,6 +49,7 @@ async def conform(
 ) -> list[Cell]:
     """What became of each case in a language; a server of another tree than this one, if given."""
     cells = []
+    cases = [case for case in cases if language.name not in case.without]
     click.echo(f"{language.name}: {len(cases)} cases", err=True)
     async with own_server(tree=tree) as server, SharedDriver(language.name) as shared:
         for case in cases:

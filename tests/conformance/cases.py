@@ -23,6 +23,10 @@ class Case:
     relay: bool = False
     #: A server that plays a part, in place of a real one.
     script: str = ""
+    #: It takes a minute.
+    soak: bool = False
+    #: Languages in which it cannot happen.
+    without: Sequence[str] = ()
 
 
 class _Loader(yaml.SafeLoader):

@@ -32,14 +32,14 @@ class Command:
         """Take in a line of the driver."""
         self._lines.put_nowait(line)
 
-    async def next(self) -> dict[str, Any]:
+    async def next(self, within: float = BOUND) -> dict[str, Any]:
         """The next line: a frame, a message, or the last one (`ok` or `error`)."""
         assert not self.done, "the command is over"
         try:
-            async with asyncio.timeout(BOUND):
+            async with asyncio.timeout(within):
                 line = await self._lines.get()
         except TimeoutError:
-            raise AssertionError(f"nothing came for {BOUND:g} s") from None
+            raise AssertionError(f"nothing came for {within:g} s") from None
         assert "gone" not in line, _ENDED
         self.done = "ok" in line or "error" in line
         return line

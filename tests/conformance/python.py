@@ -5,7 +5,7 @@ import threading
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.rpc.status_pb2 import Status
 
 from bus_client import BusError, CursorLost, OutcomeUnknown
@@ -22,6 +22,7 @@ Fields: TypeAlias = dict[str, Any]
 #: The codes that without a reason leave open whether it was done: no answer came.
 _IN_DOUBT = ("CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE")
 
+_BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 _one_line_at_a_time = threading.Lock()
 
 
@@ -56,8 +57,11 @@ def cursor(fields: Fields) -> Cursor:
 
 def post_keywords(fields: Fields) -> Fields:
     """The arguments of ThreadHandle.post() for a PostMessageRequest."""
-    asked = ParseDict(fields["request"], PostMessageRequest())
-    given = {field.name: value for field, value in asked.ListFields()}
+    try:
+        asked = ParseDict(fields["request"], PostMessageRequest())
+        given = {field.name: value for field, value in asked.ListFields()}
+    except ParseError:  # text that no message can hold: as a program would give it
+        given = dict(fields["request"])
     del given["thread"]
     return given | {"timeout": fields.get("timeout")}
 
@@ -89,6 +93,9 @@ def error_of(error: Exception) -> Fields:
         "metadata": dict(error.metadata),
         "outcome_unknown": isinstance(error, OutcomeUnknown),
     }
+    if error.field_violations:
+        violations = [{"field": name, "description": why} for name, why in error.field_violations]
+        told["details"] = [{"@type": _BAD_REQUEST, "fieldViolations": violations}]
     if isinstance(error, CursorLost):
         told["resync"] = {
             "reason": f"REASON_{error.reason}",

@@ -8,6 +8,16 @@ from contextlib import AbstractAsyncContextManager
 
 import grpc
 
+from tests.conformance.lying import (
+    failing,
+    false_answers,
+    false_frames,
+    leaving_out,
+    never_moving,
+    odd_intervals,
+    repeating,
+)
+from tests.conformance.proxy import proxy
 from tests.newer_server import LAST_SEQ, newer_server
 from tests.script import (
     Failure,
@@ -38,6 +48,7 @@ _INTERVAL = 0.5  # seconds between two frames
 _BREAK = Failure(grpc.StatusCode.UNAVAILABLE)
 _DELAY = 0.4  # seconds after which to come again
 _BUSY = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_BUSY", retry_delay=_DELAY)
+_DAMAGED = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_FAILED")
 _BUG = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", metadata={"incident": "7"})
 
 
@@ -92,30 +103,32 @@ async def _breaking() -> AsyncIterator[str]:
         script.answer("WaitMessages", started(), batch(6, 7, upto=8), _BREAK)
         script.answer("WaitMessages", started(), drained)
         script.answer("WaitMessages", _BUSY)
+        script.answer("WaitMessages", _DAMAGED)
         script.answer("WaitMessages", _BUG)
         script.answer("WaitMessages", *last_batch(10))
         yield script.address
     asked = asked_from(script)
-    assert asked == [0, 0, 3, 5, 8, 9, 9, 9], f"it asked from {asked}"
+    assert asked == [0, 0, 3, 5, 8, 9, 9, 9, 9], f"it asked from {asked}"
     times = _times(script, WaitMessagesRequest)
     pauses = [after - before for before, after in itertools.pairwise(times)]
-    shortest = [0.02, 0.02, 0.02, 0.02, _DELAY, _DELAY, 0.02]
+    shortest = [0.02, 0.02, 0.02, 0.02, _DELAY, _DELAY, 0.02, 0.02]
     early = [pause < least for pause, least in zip(pauses, shortest, strict=True)]
     assert not any(early), f"it came again after {pauses}"
 
 
 @contextlib.asynccontextmanager
 async def _refusing() -> AsyncIterator[str]:
-    """Refuses the first post for now, and has a bug with the second."""
+    """Refuses the first post twice, for now, and has a bug with the second."""
     async with scripted() as script:
         script.answer("PostMessage", _BUSY)
+        script.answer("PostMessage", _DAMAGED)
         script.answer("PostMessage", PostMessageResponse(seq=1))
         script.answer("PostMessage", _BUG)
         yield script.address
     posts = script.asked(PostMessageRequest)
-    assert [post.content for post in posts] == ["one", "one", "two"]
-    assert posts[0].request_id == posts[1].request_id != ""
-    first, second, _ = _times(script, PostMessageRequest)
+    assert [post.content for post in posts] == ["one", "one", "one", "two"]
+    assert posts[0].request_id == posts[1].request_id == posts[2].request_id != ""
+    first, second, *_ = _times(script, PostMessageRequest)
     assert second - first >= _DELAY, f"it came again after {second - first:.2f} s"
 
 
@@ -129,4 +142,12 @@ SCRIPTS: dict[str, Server] = {
     "silent": _silent,
     "breaking": _breaking,
     "refusing": _refusing,
+    "repeating": repeating,
+    "false frames": false_frames,
+    "leaving out": leaving_out,
+    "false answers": false_answers,
+    "never moving": never_moving,
+    "odd intervals": odd_intervals,
+    "failing": failing,
+    "proxy": proxy,
 }

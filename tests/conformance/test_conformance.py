@@ -32,10 +32,15 @@ async def shared_driver(language: Language) -> AsyncIterator[SharedDriver]:
         yield shared
 
 
-@pytest.mark.parametrize("case", load(), ids=lambda case: case.name)
+CASES = [pytest.param(case, id=case.name, marks=[pytest.mark.soak] * case.soak) for case in load()]
+
+
+@pytest.mark.parametrize("case", CASES)
 async def test_a_client_sees_what_the_case_says(
-    shared_driver: SharedDriver, case: Case, server: ServerProcess
+    language: Language, shared_driver: SharedDriver, case: Case, server: ServerProcess
 ) -> None:
+    if language.name in case.without:
+        pytest.skip("it cannot happen there")
     async with shared_driver.case() as running, stage(case, running, server) as ready:
         await play(ready, case.steps)
 
@@ -63,8 +68,10 @@ def test_the_page_has_every_case_in_every_language_and_all_is_well() -> None:
     table = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("|")]
     titles = [TITLES[language.name] for language in languages()]
     assert table[0] == f"| | | {' | '.join(titles)} |"
-    marks = " | ".join("✓" for _ in titles)
-    assert table[2:] == [f"| `{name}` | {title} | {marks} |" for name, title in rows(load())]
+    without = {case.name: case.without for case in load()}
+    for line, (name, title) in zip(table[2:], rows(load()), strict=True):
+        marks = ["–" if each.name in without.get(name, ()) else "✓" for each in languages()]
+        assert line == f"| `{name}` | {title} | {' | '.join(marks)} |"
 
 
 def test_the_rules_that_can_be_broken_are_found_in_the_server(tmp_path: Path) -> None:
