@@ -12,13 +12,13 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
 _END_STREAM = _ACK = 1
 _END_HEADERS = 4
-_ASKED_FOR = re.compile(rb"http(?:-\d{3})+")
+_ASKED_FOR = re.compile(rb"(http|h2)(?:-\d{3})+")
 _PAGE = b"<html><head><title>No</title></head><body>no</body></html>"
 
 
 class Proxy:
     """Answers a call whose request has `http-503-413` in its bytes with these statuses, one after
-    the other, and then well, as it does all others.
+    the other, and then well, as it does all others. `h2-413`: without a page of HTML.
 
     Good answers are empty messages, which every method's response may be; and that of a post.
     """
@@ -49,16 +49,16 @@ class Proxy:
         statuses = asked[0].split(b"-")[1:] if asked else []
         number = self._answered[body]
         self._answered[body] += 1
-        if number < len(statuses):
-            return _refused(stream, statuses[number])
+        if asked and number < len(statuses):
+            return _refused(stream, statuses[number], b"" if asked[1] == b"h2" else _PAGE)
         return _passed(stream, PostMessageResponse(seq=1) if asked else PostMessageResponse())
 
 
-def _refused(stream: int, status: bytes) -> bytes:
+def _refused(stream: int, status: bytes, page: bytes) -> bytes:
     head = _header(b":status", status) + _header(b"content-type", b"text/html")
-    if status == b"431":  # some proxies have no page for it
+    if not page:
         return _frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, head)
-    return _frame(_HEADERS, _END_HEADERS, stream, head) + _frame(_DATA, _END_STREAM, stream, _PAGE)
+    return _frame(_HEADERS, _END_HEADERS, stream, head) + _frame(_DATA, _END_STREAM, stream, page)
 
 
 def _passed(stream: int, response: PostMessageResponse) -> bytes:
