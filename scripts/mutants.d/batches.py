@@ -89,10 +89,14 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/bus.py",
-                "        await self._writer.room(command.size)\n"
+                "        await self._writer.room(command.size)\n",
+                "",
+            ),
+            Edit(
+                "bus_server/bus.py",
                 "        answers = self._writer.take(command)\n",
                 "        answers = asyncio.ensure_future(self._writer.submit(command))\n",
-            )
+            ),
         ],
         ["tests/test_posting_many.py::test_a_full_queue_holds_a_stream_up_and_refuses_nothing"],
     ),

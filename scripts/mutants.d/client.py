@@ -130,7 +130,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "an import run again posts again",
-        [Edit("bus_client/cli/importing.py", 'request_id=f"import-', 'request_id=f"{id(entry)}-')],
+        [
+            Edit(
+                "bus_client/cli/importing.py",
+                'request_id=f"{_REQUEST_ID}',
+                'request_id=f"{id(entry)}-',
+            )
+        ],
         ["tests/test_cli_import.py::test_true_repeats_are_kept_and_a_second_run_posts_nothing"],
     ),
     Sabotage(

@@ -22,7 +22,7 @@ SABOTAGES = [
         [
             Edit(
                 _PARTICIPANTS,
-                "        first += sorted(waiting - {*addressed, message.sender})\n",
+                "        first += sorted(waiting.keys() - {*addressed, message.sender})\n",
                 "",
             )
         ],
@@ -30,7 +30,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "recipients wait whatever their filters say",
-        [Edit(_PARTICIPANTS, " if w.filter.wants(message, answered)}", "}")],
+        [Edit(_PARTICIPANTS, " if wait.filter.wants(message, answered)", "")],
         ["tests/test_posting_recipients.py::test_waiting_means_that_the_filter_lets_it_through"],
     ),
     Sabotage(

@@ -150,8 +150,8 @@ SABOTAGES = [
         [
             Edit(
                 _THREADS,
-                "    return store.Joined(head.thread_id, created, after)\n",
-                "    joined = store.Joined(head.thread_id, created, after)\n"
+                "    return store.Joined(head.thread_id, created, after, similar)\n",
+                "    joined = store.Joined(head.thread_id, created, after, similar)\n"
                 "    entrance(tx.db, command, joined)\n"
                 "    return joined\n",
             )
