@@ -113,6 +113,7 @@ class FileMonitor:
         # The header first: files that grow meanwhile are not too short.
         index = os.pread(self._index, _INDEX.size, 0)
         size, log_size = self._found(self._database_file), self._found(self._log_file)
+        self._log_size = log_size
         if len(index) < _INDEX.size or index[:_HEADER] != index[_HEADER : 2 * _HEADER]:
             return ""  # it is being written
         page_size, frames, pages, checkpointed = _INDEX.unpack(index)
@@ -126,7 +127,7 @@ class FileMonitor:
             needed = whole if frames == checkpointed else min(needed, whole)
         if size < needed:
             return str(self.path)
-        self._size, self._log_size = size, log_size
+        self._size = size
         return ""
 
     def _found(self, file: tuple[str, os.stat_result]) -> int:
