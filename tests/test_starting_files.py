@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bus_server.errors import StoreRefused
+from bus_server.store.file import check
 from tests.callers import operator, operator_token_file
 from tests.conftest import StartServer
 from tests.connections import connected
@@ -22,6 +24,8 @@ pytestmark = pytest.mark.slow
 
 #: A user that is neither we nor root.
 SOMEBODY = 12345
+#: Endings of the files beside a database.
+BESIDE = ("-wal", "-shm", "-journal", "-writer")
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +189,15 @@ async def test_an_operators_token_that_others_may_know_is_refused(
     assert operator_token_file(store).lstat().st_mode == 0o100600
 
 
-@pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-journal", "-writer"])
+def let_others_write(path: Path) -> None:
+    path.chmod(0o602)
+
+
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("ending", "spoil", "said"),
     [
-        pytest.param(lambda path: path.chmod(0o602), "chmod 600", id="others_write"),
-        pytest.param(give_away, "belongs to", id="somebody_elses"),
+        *((ending, let_others_write, "chmod 600") for ending in ("", *BESIDE)),
+        *((ending, give_away, "belongs to") for ending in BESIDE),
     ],
 )
 def test_files_that_others_can_write_to_are_refused(
@@ -206,7 +213,20 @@ def test_files_that_others_can_write_to_are_refused(
     assert contents(store.parent) == before
 
 
-@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal", "-writer"])
+async def test_a_store_of_somebody_else_is_served_by_root_only(
+    start_server: StartServer, store: Path
+) -> None:
+    for file in (store, *(store.with_name(f"{store.name}{ending}") for ending in BESIDE)):
+        if file.exists():
+            give_away(file)
+    server = start_server(db=store)
+    await until(lambda: any(f"{store} belongs to" in line for line in server.log))
+    server.stop()
+    with pytest.raises(StoreRefused, match="belongs to"):
+        check(store, SOMEBODY + 1)
+
+
+@pytest.mark.parametrize("ending", BESIDE)
 def test_links_beside_a_database_are_refused(store: Path, ending: str) -> None:
     file = store.with_name(f"{store.name}{ending}")
     file.unlink(missing_ok=True)

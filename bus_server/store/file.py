@@ -146,6 +146,9 @@ def risks(path: Path, uid: int) -> list[str]:
             f"other users can open {' and '.join(loose)}, so that they can read messages or hold "
             f"up posts: chmod 600 {' '.join(loose)} unless that is meant"
         )
+    owner = path.stat().st_uid
+    if owner not in (0, uid):
+        found.append(f"{path} belongs to {files.user(owner)}, who can change all that is in it")
     if folder := files.replaceable(path.parent, uid):
         found.append(folder)
     return found
@@ -172,6 +175,10 @@ def _check_owners(path: Path, uid: int) -> None:
 
     SQLite takes over what it finds in a log or a journal: who can write to one can change all.
     """
+    trusted = {0, uid}
+    if uid == 0:  # as in a container: root serves what a user of the host owns
+        with contextlib.suppress(FileNotFoundError):
+            trusted.add(path.stat().st_uid)
     for file in (files.beside(path, ending) for ending in _ENDINGS):
         try:
             status = file.lstat()
@@ -182,7 +189,7 @@ def _check_owners(path: Path, uid: int) -> None:
                 f"{file} is {files.kind_of(status)}, not a file of a server: remove it, or choose "
                 "another --db"
             )
-        if status.st_uid not in (0, uid):
+        if status.st_uid not in trusted:
             owner, we = files.user(status.st_uid), files.user(uid)
             raise StoreRefused(
                 f"{file} belongs to {owner}, and the server runs as {we}: run it as {owner}, or "

@@ -54,7 +54,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "somebody else's store is served",
-        [Edit("bus_server/store/file.py", "if status.st_uid not in (0, uid):", "if False:")],
+        [Edit("bus_server/store/file.py", "if status.st_uid not in trusted:", "if False:")],
         [f"{_FILES}::test_files_that_others_can_write_to_are_refused"],
     ),
     Sabotage(
