@@ -4,7 +4,7 @@ A wall clock is set: by NTP, by hand, when a virtual machine resumes. Leases, th
 token and the order of signs of life must not depend on that. They are kept in microseconds of this
 clock: the system's monotonic clock, which all processes of a machine share, plus a base. The base
 is in the store, and holds until the machine boots again. Then the clock goes on from the wall
-clock, or from the newest time in the store where the wall clock is behind that.
+clock, or from the last sign of life in the store where the wall clock is behind that.
 """
 
 import sqlite3
@@ -19,11 +19,10 @@ STEP = 100_000
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-#: Nothing in the store is from later than this.
-_NEWEST = (
-    "SELECT max(coalesce((SELECT max(last_seen_time) FROM presence), 0),"
-    " coalesce((SELECT max(expire_time) FROM token), 0) - :grace)"
-)
+#: The last sign of life in the store.
+_NEWEST = "SELECT coalesce(max(last_seen_time), 0) FROM presence"
+#: No rotated token works for longer than it can be granted.
+_CUT = "UPDATE token SET expire_time = :latest WHERE expire_time > :latest"
 
 
 class StoreClock:
@@ -36,17 +35,20 @@ class StoreClock:
 
     @classmethod
     def of(cls, db: sqlite3.Connection, boot: str) -> "StoreClock":
-        """The clock of a store; expects the caller to keep other servers out meanwhile."""
+        """The clock of a store, by which no token in it works for longer than the longest grace.
+
+        Expects the caller to keep other servers out meanwhile.
+        """
         known = db.execute("SELECT base FROM clock WHERE boot = ?", (boot,)).fetchone()
-        if known is not None and boot:
-            return cls(*known)
-        (newest,) = db.execute(_NEWEST, {"grace": round(MAX_GRACE * 1e6)}).fetchone()
+        (newest,) = db.execute(_NEWEST).fetchone()
         # Where the system does not tell one boot from another, a clock that went back tells it.
-        if known is None or known[0] + _monotonic() < newest:
+        if known is None or (not boot and known[0] + _monotonic() < newest):
             known = (max(_wall(), newest) - _monotonic(),)
             db.execute("DELETE FROM clock")
             db.execute("INSERT INTO clock (boot, base) VALUES (?, ?)", (boot, *known))
-        return cls(*known)
+        clock = cls(*known)
+        db.execute(_CUT, {"latest": clock.now() + round(MAX_GRACE * 1e6)})
+        return clock
 
     def now(self) -> int:
         """This moment. Safe to call from any thread."""

@@ -26,7 +26,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "each start takes its clock from the wall clock",
-        [Edit(_CLOCK, "        if known is not None and boot:\n", "        if (known := None):\n")],
+        [Edit(_CLOCK, "if known is None or (not boot and", "if boot or (not boot and")],
         [
             f"{_GRACES}the_grace_goes_on_over_a_restart_though_the_clock_was_set",
             f"{_PRESENCE_TESTS}who_was_killed_lapses_after_a_restart_though_the_clock_was_set",
@@ -42,12 +42,9 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "the clock of a new boot takes no notice of tokens",
-        [Edit(_CLOCK, "SELECT max(expire_time) FROM token", "SELECT 0 * :grace")],
-        [
-            f"{_GRACES}when_the_machine_boots_with_a_clock_that_went_back_a_day"
-            "_a_grace_is_an_hour_at_most",
-        ],
+        "a token in the file may end at any time",
+        [Edit(_CLOCK, "WHERE expire_time > :latest", "WHERE expire_time < 0 * :latest")],
+        [f"{_GRACES}a_token_in_the_file_ends_within_an_hour"],
         timeout=30,
     ),
     Sabotage(
