@@ -34,6 +34,7 @@ from threadbus.v1.bus_service_pb2 import (
     PostMessageResponse,
     WaitEnding,
     WaitMessagesRequest,
+    WaitMessagesResponse,
 )
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
 from threadbus.v1.thread_pb2 import Thread
@@ -231,6 +232,11 @@ async def test_tail_does_not_spin_when_each_place_is_lost(script: Script, tmp_pa
     assert times[3] - times[0] >= 1.5
 
 
+def bare_ending(reason: WaitEnding.Reason.ValueType) -> WaitMessagesResponse:
+    """The last frame of a wait on any thread."""
+    return WaitMessagesResponse(ending=WaitEnding(reason=reason))
+
+
 INFOS: dict[str, GetServerInfoResponse] = {
     "nothing": GetServerInfoResponse(),
     "no time": GetServerInfoResponse(server_time=NO_TIMES[0]),
@@ -246,12 +252,12 @@ INFOS: dict[str, GetServerInfoResponse] = {
 @pytest.mark.parametrize(
     "steps",
     [
+        [started(), bare_ending(WaitEnding.REASON_THREADS_CLOSED)],
+        [started(), bare_ending(WaitEnding.REASON_SESSION_ENDED)],
         last_batch(1),
-        [started(), ending(WaitEnding.REASON_SESSION_ENDED, upto=0)],
-        [started(), batch(5, upto=1)],
         [b"\xff\xff"],
     ],
-    ids=["closed", "ended", "lie", "bytes"],
+    ids=["closed", "ended", "of-another-thread", "bytes"],
 )
 async def test_doctor_looks_at_it(
     script: Script, tmp_path: Path, what: str, steps: list[Step]

@@ -202,6 +202,16 @@ async def test_the_server_says_when_to_ask_again() -> None:
         assert second - first >= 0.5
 
 
+@pytest.mark.parametrize("token", ["two\nlines", "nul\0"])
+async def test_what_grpc_cannot_send_is_an_error_without_the_secret(token: str) -> None:
+    async with scripted() as script, asyncio.timeout(BOUND):
+        client = BusClient(script.address, token=token)
+        with pytest.raises(BusError) as failed:
+            await client.connect()
+        assert token not in repr(failed.value)
+        assert script.requests == []
+
+
 @pytest.mark.slow
 async def test_a_call_takes_no_longer_than_the_clients_timeout() -> None:
     async with scripted() as script, BusClient(script.address, timeout=0.5) as bus:

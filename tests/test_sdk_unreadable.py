@@ -187,6 +187,7 @@ def test_a_history_that_ends_again_and_again_is_no_reason_to_hurry() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(100)
 async def test_a_follower_is_told_after_a_minute() -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(90):
         always(script, started(), INTERNAL)
