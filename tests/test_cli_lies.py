@@ -45,6 +45,8 @@ from threadbus.v1.thread_service_pb2 import (
     ListThreadsResponse,
 )
 
+pytestmark = pytest.mark.slow
+
 #: Times that are none.
 NO_TIMES = [
     Timestamp(seconds=2**62),
@@ -220,7 +222,6 @@ async def test_tail_asks_for_no_place_that_is_none(script: Script, tmp_path: Pat
     assert not script.asked(WaitMessagesRequest)
 
 
-@pytest.mark.slow
 async def test_tail_does_not_spin_when_each_place_is_lost(script: Script, tmp_path: Path) -> None:
     script.answer("GetThread", thread(0))
     for _ in range(3):
@@ -247,7 +248,6 @@ INFOS: dict[str, GetServerInfoResponse] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", INFOS)
 @pytest.mark.parametrize(
     "steps",
