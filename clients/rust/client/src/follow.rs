@@ -96,9 +96,10 @@ fn messages(
             let (opened, mut caught_up) = (Instant::now(), false);
             let mut delay = None; // that the server asks for, once the wait is over
             while delay.is_none() && let Some(next) = frames.next().await {
-                let frame = match next {
+                let mut frame = match next {
                     Ok(Some(frame)) => frame,
-                    Ok(None) => { // of tomorrow
+                    Ok(None) => {
+                        // One of tomorrow.
                         sleep(IDLE_PAUSE).await;
                         continue;
                     }
@@ -115,8 +116,7 @@ fn messages(
                     }
                 };
                 let before = at.cursor.after_seq;
-                let messages = at.take(frame.clone())?;
-                for received in messages {
+                for received in at.take(&mut frame)? {
                     yield received;
                 }
                 let mut moved = at.cursor.after_seq > before;

@@ -1,3 +1,5 @@
+use std::mem;
+
 use threadbus_proto::v1::{
     Cursor, Message, MessageFilter, MessageKind, ThreadPosition, wait_messages_response::Frame,
 };
@@ -20,18 +22,19 @@ impl Position {
         Self { cursor, filtered: *filter != MessageFilter::default(), first_seq: 0 }
     }
 
-    /// Moves past a frame; its messages that are new. An error if the contract rules it out.
-    pub fn take(&mut self, frame: Frame) -> Result<Vec<Received>, Error> {
+    /// Moves past a frame, and takes its messages out: those that are new. An error if the contract
+    /// rules it out.
+    pub fn take(&mut self, frame: &mut Frame) -> Result<Vec<Received>, Error> {
         let here = self.cursor.after_seq;
         let mut messages = Vec::new();
         let positions = match frame {
             Frame::Messages(batch) => {
-                messages = batch.messages;
-                vec![ThreadPosition { cursor: batch.cursor, ..Default::default() }]
+                messages = mem::take(&mut batch.messages);
+                vec![ThreadPosition { cursor: batch.cursor.clone(), ..Default::default() }]
             }
             Frame::Resync(resync) => {
                 // Anywhere in the thread, in any history.
-                let there = resync.position.unwrap_or_default();
+                let there = resync.position.clone().unwrap_or_default();
                 self.cursor = checked(there.cursor, &self.cursor.thread, "")?;
                 self.first_seq = there.first_seq;
                 return Ok(Vec::new());
@@ -42,9 +45,9 @@ impl Position {
                 self.first_seq = self.first_seq.max(told.unwrap_or_default());
                 return Ok(Vec::new());
             }
-            Frame::CaughtUp(position) => vec![position],
-            Frame::Keepalive(keepalive) => keepalive.threads,
-            Frame::Ending(ending) => ending.threads,
+            Frame::CaughtUp(position) => vec![position.clone()],
+            Frame::Keepalive(keepalive) => keepalive.threads.clone(),
+            Frame::Ending(ending) => ending.threads.clone(),
             _ => return Ok(Vec::new()),
         };
         let mut ends = Vec::new();
