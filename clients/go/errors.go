@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -62,6 +63,10 @@ func ErrorOf(err error) *Error {
 		e.Retryable = e.Code == codes.Unavailable // 429: too many calls
 		return e
 	}
+	if unparsed(from) { // it was answered, but nobody knows how
+		e.OutcomeUnknown = true
+		return e
+	}
 	switch e.Code { // the connection broke, or the time was up
 	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Internal, codes.Unavailable:
 		e.Retryable, e.OutcomeUnknown = true, true
@@ -88,6 +93,11 @@ func refusedInHTTP(from *status.Status) *status.Status {
 		code = codes.FailedPrecondition
 	}
 	return status.New(code, from.Message())
+}
+
+// unparsed tells whether what the server sent cannot be parsed, its text for want of UTF-8.
+func unparsed(from *status.Status) bool {
+	return strings.HasPrefix(from.Message(), "grpc: failed to unmarshal the received message")
 }
 
 // CodeName is the code as the contract writes it, such as NOT_FOUND.

@@ -150,8 +150,11 @@ func (c *Client) wait(
 			if started := frame.GetStarted(); started != nil {
 				patience = silence(started.KeepaliveInterval)
 			}
-			if errors.Is(err, io.EOF) {
+			switch {
+			case errors.Is(err, io.EOF):
 				err = status.Error(codes.Unavailable, "the stream ended without an ending")
+			case err != nil && unparsed(status.Convert(err)):
+				err = broken("a frame that cannot be parsed")
 			}
 			if !yield(frame, err) || err != nil {
 				return
@@ -182,5 +185,6 @@ func disconnection(failure *Error) bool {
 
 // final tells whether a wait is refused for a reason that coming again does not cure.
 func final(failure *Error) bool {
-	return !failure.Retryable && failure.Code != codes.Internal
+	bug := failure.Code == codes.Internal && failure.Reason != ""
+	return !failure.Retryable && !bug
 }

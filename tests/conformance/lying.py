@@ -228,14 +228,35 @@ async def failing() -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
+async def garbled() -> AsyncIterator[str]:
+    """Sends a name that is not UTF-8, and then bytes that are no message at all."""
+    frames = [batch(2).SerializeToString().replace(b"someone", b"some\xffne"), b"\xff\xff"]
+    asked = []
+
+    async def wait(request: WaitMessagesRequest, context: Any) -> None:
+        asked.append(request)
+        await context.write(started())
+        await context.write(batch(1))
+        await context.write(frames[len(asked) - 1])
+        await asyncio.Event().wait()
+
+    async with _server_of(wait) as address:
+        yield address
+    assert len(asked) == len(frames), f"it asked {len(asked)} times"
+
+
+@contextlib.asynccontextmanager
 async def _server_of(wait: Any) -> AsyncIterator[str]:
     """The address of a server whose WaitMessages is this."""
 
     async def info(_: GetServerInfoRequest, __: Any) -> GetServerInfoResponse:
         return GetServerInfoResponse(agent="anonymous")
 
+    def serialized(frame: WaitMessagesResponse | bytes) -> bytes:
+        return frame if isinstance(frame, bytes) else frame.SerializeToString()
+
     waits: Any = grpc.unary_stream_rpc_method_handler(
-        wait, WaitMessagesRequest.FromString, WaitMessagesResponse.SerializeToString
+        wait, WaitMessagesRequest.FromString, serialized
     )
     infos: Any = grpc.unary_unary_rpc_method_handler(
         info, GetServerInfoRequest.FromString, GetServerInfoResponse.SerializeToString

@@ -1,9 +1,11 @@
 /** The connection to a server, and what every call over it has in common. */
+import { BinaryReader } from '@bufbuild/protobuf/wire';
 import * as grpc from '@grpc/grpc-js';
 import type { Duration } from '../gen/google/protobuf/duration.js';
 import { BusServiceService, type WaitMessagesRequest, type WaitMessagesResponse }
   from '../gen/threadbus/v1/bus_service.js';
 import { BusError, milliseconds } from './errors.js';
+import { broken } from './place.js';
 
 const OPTIONS: grpc.ClientOptions = {
   'grpc.keepalive_time_ms': 30_000, // by default never; the server allows a ping every 10 s
@@ -45,7 +47,7 @@ export class Connection {
     try {
       return await new Promise((resolve, reject) => {
         const call = client.makeUnaryRequest(
-          path, asIs, responseDeserialize, request, metadata(token), { deadline },
+          path, asIs, strictly(responseDeserialize), request, metadata(token), { deadline },
           (failure, response) => (failure ? reject(failure) : resolve(response!)),
         );
         cancel = () => call.cancel();
@@ -66,7 +68,7 @@ export class Connection {
   ): AsyncGenerator<WaitMessagesResponse, void, undefined> {
     const client = this.#client;
     const { path, requestSerialize, responseDeserialize } = BusServiceService.waitMessages;
-    const call = client.makeServerStreamRequest(path, asIs, responseDeserialize,
+    const call = client.makeServerStreamRequest(path, asIs, strictly(responseDeserialize),
       requestSerialize(request),
       metadata(token, { waitForReady: true })); // unary calls tell why there is no connection
     call.on('error', () => {}); // else one that nobody reads any more would end the process
@@ -84,7 +86,8 @@ export class Connection {
         yield frame;
       }
     } catch (failure) {
-      throw new BusError(failure as grpc.ServiceError);
+      const error = new BusError(failure as grpc.ServiceError);
+      throw error.unparsed ? broken('a frame that cannot be parsed') : error;
     } finally {
       stop.removeEventListener('abort', cancel);
       cancel(); // leaving the iterator alone would leave the call open
@@ -119,3 +122,11 @@ function metadata(token: string, options?: grpc.MetadataOptions): grpc.Metadata 
 
 /** Requests come serialised: one that cannot be is the caller's mistake, not a call that failed. */
 const asIs = (bytes: Buffer): Buffer => bytes;
+
+/** Refuses text that is not UTF-8, which protobuf-es alone would alter. */
+function strictly<Response>(parse: (bytes: Buffer) => Response): (bytes: Buffer) => Response {
+  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }); // U+FEFF is text, too
+  const decode = (text: Uint8Array) => utf8.decode(text);
+  // ts-proto's decode() takes a reader as well as bytes.
+  return (bytes) => parse(new BinaryReader(bytes, decode) as unknown as Buffer);
+}

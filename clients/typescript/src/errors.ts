@@ -67,6 +67,8 @@ export class BusError extends Error {
   readonly details: Detail[];
   /** Milliseconds that the server wants the caller to wait before coming again. */
   readonly retryDelay: number;
+  /** What the server sent cannot be parsed. */
+  readonly unparsed: boolean;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
   /** Perhaps it was done: repeat a post with its `requestId`, or not at all. */
@@ -97,11 +99,12 @@ export class BusError extends Error {
     this.metadata = answered ? info.metadata : {};
     const retry = this.details.find(({ type }) => type === 'RetryInfo') as RetryInfo | undefined;
     this.retryDelay = milliseconds(retry?.retryDelay);
+    this.unparsed = /^Response message parsing error/.test(failure.details); // grpc-js's words
     const sure = answered || refused !== undefined || certain;
     const inDoubt = sure ? answered && this.code === 'INTERNAL' : NO_ANSWER.includes(this.code);
     this.outcomeUnknown = inDoubt;
     this.retryable = sure ? !certain && this.code === 'UNAVAILABLE' // 429, too: too many calls
-      : inDoubt && !/^Response message parsing error/.test(failure.details); // grpc-js's words
+      : inDoubt && !this.unparsed;
   }
 }
 

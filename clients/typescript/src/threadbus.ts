@@ -225,7 +225,6 @@ export class ThreadBus {
         if (!(error instanceof BusError)) throw error;
         if (!error.isDisconnection) {
           const final = !error.retryable && !(error.reason && error.code === 'INTERNAL');
-          if (final) error.outcomeUnknown = false; // it was only to read
           failing ??= performance.now();
           if (final || performance.now() - failing >= LONGEST_FAILING) throw error;
         }

@@ -90,7 +90,7 @@ impl From<Status> for Error {
             (Some(_), Code::Internal) => (false, true),
             (None, Code::Cancelled | Code::Unknown | Code::DeadlineExceeded) => (true, true),
             (None, Code::Unavailable) => (true, !too_many_calls(&status)),
-            (None, Code::Internal) => (true, true),
+            (None, Code::Internal) => (!unparsed(&status), true),
             _ => (false, false),
         };
         let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
@@ -103,6 +103,11 @@ impl From<Status> for Error {
 /// A proxy takes no more calls for now: nothing was done.
 fn too_many_calls(status: &Status) -> bool {
     status.message().strip_prefix(HTTP).is_some_and(|http| http.starts_with("429"))
+}
+
+/// What the server sent cannot be parsed, its text for want of UTF-8.
+pub(crate) fn unparsed(status: &Status) -> bool {
+    status.message().starts_with("failed to decode Protobuf message") // tonic's words
 }
 
 /// A status that has a source is not the server's: the connection failed. tonic then says UNKNOWN

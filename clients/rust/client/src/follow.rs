@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use crate::{
     Error, ThreadBus,
     bus::{backoff, duration, heeded},
+    error::unparsed,
     position::Position,
 };
 
@@ -169,7 +170,15 @@ fn wait(
         let mut until = Instant::now() + patience;
         let opened = timeout_at(until, stubs.bus.wait_messages(request)).await.map_err(dead)?;
         let mut frames = opened?.into_inner();
-        while let Some(response) = timeout_at(until, frames.message()).await.map_err(dead)?? {
+        loop {
+            let response = match timeout_at(until, frames.message()).await.map_err(dead)? {
+                Ok(Some(response)) => response,
+                Ok(None) => break,
+                Err(status) if unparsed(&status) => {
+                    Err(Error::broken("a frame that cannot be parsed".to_owned()))?
+                }
+                Err(status) => Err(status)?,
+            };
             if let Some(Frame::Started(started)) = &response.frame {
                 patience = silence(started.keepalive_interval);
             }

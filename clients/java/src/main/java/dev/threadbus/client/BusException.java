@@ -47,7 +47,9 @@ public final class BusException extends RuntimeException {
   private BusException(Throwable failure, boolean inDoubt, boolean certain) {
     super(describe(Status.fromThrowable(failure)), failure);
     Status.Code refusal = refusedInHttp(Status.fromThrowable(failure));
-    code = refusal == null ? Status.fromThrowable(failure).getCode() : refusal;
+    boolean unparsed = isUnparsed(failure);
+    code = refusal != null ? refusal
+        : unparsed ? Status.Code.INTERNAL : Status.fromThrowable(failure).getCode();
     details = detailsOf(failure);
     try {
       for (Any detail : details) {
@@ -64,8 +66,8 @@ public final class BusException extends RuntimeException {
     boolean answered = !reason().isEmpty();
     boolean sure = answered || refusal != null || certain;
     retryable = sure ? !certain && code == Status.Code.UNAVAILABLE // 429: too many calls
-        : NO_ANSWER.contains(code);
-    boolean noWord = sure ? answered && code == Status.Code.INTERNAL : retryable;
+        : NO_ANSWER.contains(code) && !unparsed;
+    boolean noWord = sure ? answered && code == Status.Code.INTERNAL : retryable || unparsed;
     // The server's refusal ends the doubt, but for the token's, which is looked at first.
     boolean refused = answered && !retryable && code != Status.Code.UNAUTHENTICATED;
     outcomeUnknown = noWord || inDoubt && !refused;
@@ -101,6 +103,15 @@ public final class BusException extends RuntimeException {
     Status.Code code = status.getCode();
     boolean meant = code != Status.Code.UNKNOWN && code != Status.Code.INTERNAL;
     return meant ? code : Status.Code.FAILED_PRECONDITION;
+  }
+
+  /** Whether what the server sent cannot be parsed; grpc-java says CANCELLED then. */
+  static boolean isUnparsed(Throwable failure) {
+    Throwable cause = failure;
+    while (cause != null && !(cause instanceof InvalidProtocolBufferException)) {
+      cause = cause.getCause();
+    }
+    return cause != null;
   }
 
   private static List<Any> detailsOf(Throwable failure) {

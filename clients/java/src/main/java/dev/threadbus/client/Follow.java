@@ -148,6 +148,9 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
         connection.renew(channel); // the connection is dead
       }
     } catch (StatusException failure) {
+      if (BusException.isUnparsed(failure)) {
+        throw BusException.broken("a frame that cannot be parsed");
+      }
       BusException error = new BusException(failure);
       if (!mayPass(error) && ending == null && !closed) { // after `ending` nothing is a failure
         throw error;
