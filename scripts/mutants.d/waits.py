@@ -101,12 +101,12 @@ SABOTAGES = [
         "read positions go back",
         [
             Edit(
-                "bus_server/store/participants.py",
-                '" read_seq = max(participant.read_seq, new.read_seq) FROM new"',
-                '" read_seq = new.read_seq FROM new"',
+                "bus_server/store/transaction.py",
+                "read = with_own(max(before, known), seq)\n        if read > before:",
+                "read = with_own(known, seq)\n        if read != before:",
             )
         ],
-        ["tests/test_threads_participants.py", "tests/test_threads_joining.py"],
+        ["tests/test_threads_joining.py"],
     ),
     Sabotage(
         "frames are not split",
