@@ -38,7 +38,7 @@ killed, frozen, drained and cut off. `scripts/conformance` runs it all on your m
 which languages it leaves out for want of a toolchain; this page is what \
 `scripts/conformance --write` wrote.
 
-✓ as the case says · **✗** not · – not tried
+✓ as the case says · **✗** not · – not tried, or cannot happen there
 """
 
 _FOOT = """
