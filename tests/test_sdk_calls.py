@@ -205,9 +205,8 @@ async def test_the_server_says_when_to_ask_again() -> None:
 @pytest.mark.parametrize("token", ["two\nlines", "nul\0"])
 async def test_what_grpc_cannot_send_is_an_error_without_the_secret(token: str) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
-        client = BusClient(script.address, token=token)
         with pytest.raises(BusError) as failed:
-            await client.connect()
+            await BusClient(script.address, token=token).connect()
         assert token not in repr(failed.value)
         assert script.requests == []
 

@@ -238,7 +238,6 @@ async def test_a_token_that_is_none_does_not_replace_the_one_that_is_kept(
 
 
 async def test_an_agent_that_was_registered_under_another_name_is_not_ours(tmp_path: Path) -> None:
-    client = BusClient("", agent="worker", credentials=tmp_path / "credentials.json")
     async with scripted() as script, asyncio.timeout(BOUND):
         client = BusClient(script.address, agent="worker", credentials=tmp_path / "c.json")
         script.answer("RegisterAgent", RegisterAgentResponse(agent=Agent(name="someone")))
