@@ -227,7 +227,7 @@ async def test_a_strict_thread_wants_to_be_told_what_is_expected() -> None:
 @pytest.mark.parametrize("by", ["follow", "wait"])
 async def test_edits_are_delivered_like_other_messages(by: str) -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
-        over = ending(WaitEnding.REASON_MIN_MESSAGES, upto=2)
+        over = ending(WaitEnding.REASON_THREADS_CLOSED, upto=2)
         script.answer("WaitMessages", started(), batch(1), edit(2, of=1), over)
         messages = await gathered(bus, by)
         assert [(m.seq, m.edit_of) for m in messages] == [(1, 0), (2, 1)]
