@@ -178,9 +178,10 @@ async def _run(
 
     stopping = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in ended - {stopping, inspecting}:
-        logger.critical("a task of the server's ended: stopping", exc_info=task.exception())
-    inspecting.cancel()
+    for task in ended - {stopping}:
+        if task is not inspecting or not store.lost.is_set():
+            logger.critical("a task of the server's ended: stopping", exc_info=task.exception())
+    inspecting.cancel()  # or it would say that the server is serving
 
     # Order matters: no new calls, then every wait ends, then what was posted is answered.
     standard.health.set_serving(False)
