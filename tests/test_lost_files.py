@@ -326,6 +326,30 @@ async def test_a_server_that_is_stopped_before_it_noticed_saves_what_it_has_too(
 
 
 @pytest.mark.slow
+async def test_a_file_that_shrinks_and_grows_between_two_looks_is_no_loss(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    fill = "INSERT INTO other VALUES (zeroblob(3000000))"
+    with contextlib.closing(sqlite3.connect(server.db, isolation_level=None)) as other:
+        other.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+        other.execute("CREATE TABLE other (content)")
+        other.execute(fill)
+        other.execute("DELETE FROM other")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        await post_all(server, name, ledger, "before")
+        server.signal(signal.SIGSTOP)
+        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)", fill):
+            other.execute(statement).fetchall()
+        server.signal(signal.SIGCONT)
+        await post_all(server, name, ledger, "after")
+    async with connected(server.address) as client:
+        ledger.check(name, await history(client.bus, name))
+    assert server.stop() == 0
+    assert server.complaints == []
+
+
+@pytest.mark.slow
 async def test_a_lock_file_that_is_removed_harms_nothing(
     start_server: StartServer, name: str
 ) -> None:

@@ -1,5 +1,7 @@
 """Whether the files at a store's path still are the ones that it has open, and whole."""
 
+import contextlib
+import fcntl
 import os
 import struct
 from pathlib import Path
@@ -7,10 +9,12 @@ from pathlib import Path
 from bus_server.errors import StoreLost
 
 #: The header of SQLite's wal-index, the -shm file, which is there twice (size of a page, committed
-#: frames of the log, pages of the database), and how many of the frames are in the database.
-#: https://sqlite.org/walformat.html#the_wal_index_file_format
+#: frames of the log, pages of the database, salt of the log), and how many of the frames are in the
+#: database. https://sqlite.org/walformat.html#the_wal_index_file_format
 _HEADER = 48
-_INDEX = struct.Struct("=48x14xHII24xI")
+_INDEX = struct.Struct("=48x14xHII8xQ8xI")
+#: The byte of that file which SQLite locks while it checkpoints.
+_CHECKPOINT_LOCK = 121
 #: Bytes of the log's header, and of each frame's.
 _LOG_HEADER, _FRAME_HEADER = 32, 24
 
@@ -39,10 +43,12 @@ class FileMonitor:
         self.loss: StoreLost | None = None
         self.log = path.with_name(f"{path.name}-wal")
         index = path.with_name(f"{path.name}-shm")
-        self._database_file, self._log_file, self._index_file = known = [
+        self._database_file, self._log_file, self._index_file = [
             (str(file), file.stat()) for file in (path, self.log, index)
         ]
-        self._size = known[0][1].st_size
+        #: Of the database, at the last `check`; and which checkpoint was the last one then.
+        self._size = 0
+        self._checkpoint: tuple[int, int] | None = None
         self._log_size = 0
         #: Where the disk failed last: which file, and at which byte.
         self._unreadable: tuple[int, int] | None = None
@@ -63,9 +69,17 @@ class FileMonitor:
     def check(self) -> None:
         """Raises StoreLost if a file is gone, another one, or shorter than it must be. 12 µs."""
         self._found(self._index_file)
-        # Twice: others may have checkpointed or vacuumed while we looked.
-        if self._cut() and (cut := self._cut()):
-            raise StoreLost(f"{cut} was cut")
+        if not self._cut():
+            return
+        # A checkpoint may be cutting the database: it says so in the index when it is done. To be
+        # sure, hold the lock that it takes. Our own ones are made by the thread that is here.
+        with contextlib.suppress(BlockingIOError):  # if somebody has it: at the next look
+            fcntl.lockf(self._index, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _CHECKPOINT_LOCK)
+            try:
+                if cut := self._cut():
+                    raise StoreLost(f"{cut} was cut")
+            finally:
+                fcntl.lockf(self._index, fcntl.LOCK_UN, 1, _CHECKPOINT_LOCK)
 
     def check_log(self) -> None:
         """Raises StoreLost if the log is shorter than at the last `check`. 1 µs.
@@ -116,18 +130,23 @@ class FileMonitor:
         self._log_size = log_size
         if len(index) < _INDEX.size or index[:_HEADER] != index[_HEADER : 2 * _HEADER]:
             return ""  # it is being written
-        page_size, frames, pages, checkpointed = _INDEX.unpack(index)
+        page_size, frames, pages, salt, checkpointed = _INDEX.unpack(index)
         page_size = page_size if page_size > 1 else 65_536
+        needed = 0
+        if frames == checkpointed and pages:
+            needed = pages * page_size
+        elif (salt, checkpointed) == self._checkpoint:
+            # Only a checkpoint changes the size, and there was none.
+            needed = min(self._size, pages * page_size) if pages else self._size
+        cut = ""
         if frames and log_size < _LOG_HEADER + frames * (page_size + _FRAME_HEADER):
-            return str(self.log)
-        needed = self._size
-        if pages:
-            # It grows by checkpoints; one may also shrink it, but only to the pages that are left.
-            whole = pages * page_size
-            needed = whole if frames == checkpointed else min(needed, whole)
-        if size < needed:
-            return str(self.path)
-        self._size = size
+            cut = str(self.log)
+        elif size < needed:
+            cut = str(self.path)
+        if cut and os.pread(self._index, _INDEX.size, 0) == index:
+            return cut  # and nobody has begun the log anew meanwhile
+        if not cut:
+            self._size, self._checkpoint = size, (salt, checkpointed)
         return ""
 
     def _found(self, file: tuple[str, os.stat_result]) -> int:

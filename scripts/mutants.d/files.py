@@ -44,16 +44,27 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/monitor.py",
-                "            return str(self.log)\n        needed",
-                "            pass\n        needed",
+                "            cut = str(self.log)\n",
+                "            pass\n",
             )
         ],
         [_STOPS],
     ),
     Sabotage(
         "a database that was cut is not noticed",
-        [Edit("bus_server/store/monitor.py", "        if size < needed:\n", "        if False:\n")],
+        [Edit("bus_server/store/monitor.py", "elif size < needed:", "elif False:")],
         [f"{_LOST}::test_a_file_that_is_cut_stops_the_server"],
+    ),
+    Sabotage(
+        "a checkpoint of another program that shrinks the database is taken for a cut",
+        [
+            Edit(
+                "bus_server/store/monitor.py",
+                "elif (salt, checkpointed) == self._checkpoint:",
+                "else:",
+            )
+        ],
+        [f"{_LOST}::test_a_file_that_shrinks_and_grows_between_two_looks_is_no_loss"],
     ),
     Sabotage(
         "a lost store saves nothing",
