@@ -123,17 +123,11 @@ def _known(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, bool, 
         kind = field.message_type
         if kind is not None and kind.GetOptions().map_entry:
             known[field.name] = field, True, _map
-        elif _is_repeated(field):
+        elif isinstance(field.default_value, list):  # is_repeated is newer than protobuf 5.29
             known[field.name] = field, False, _list
         else:
             known[field.name] = field, field.has_presence, _CONVERT.get(field.type, _integer)
     return known
-
-
-def _is_repeated(field: Any) -> bool:
-    # protobuf 5 lacks the first, and later versions warn of the second.
-    found: bool | None = getattr(field, "is_repeated", None)
-    return field.label == field.LABEL_REPEATED if found is None else found
 
 
 def _map(field: Any, value: Any, path: str) -> dict[Any, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 #: Posting, waiting, the SDK and JSON; none of them needs a generated module of others.
-TESTS = ("posting", "posting_bodies", "waiting", "sdk_wait", "cli_import_lines")
+TESTS = ("posting", "posting_bodies", "waiting", "sdk_wait", "sdk_input", "cli_import_lines")
 
 
 @pytest.mark.slow
