@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from bus_client.calls import backoff
-from bus_client.errors import BusError, Draining, StoreBusy, Unreachable
+from bus_client.errors import BusError, Draining, StoreBusy, Unreachable, bare
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 
 _CONNECT = 2.0  # seconds that a finite wait may take to reach the server, however short it is
@@ -87,12 +87,12 @@ class Attempts:
             await asyncio.sleep(end - now)
 
     def failed(self, error: BusError) -> None:
-        """To be called when a stream ended early.
+        """To be called when a stream ended early. Keeps the error, without its traceback.
 
         Raises `error` if a wait without a deadline has failed for a minute without progress, and
         not only for want of a connection.
         """
-        self._failure = error
+        self._failure = bare(error)
         now = self._clock()
         if self._told_caught_up and now - self._began >= _SETTLED:
             self._pauses = backoff(_PAUSE, _LONGEST_PAUSE)
@@ -101,7 +101,11 @@ class Attempts:
         if self._failing_since is None:
             self._failing_since = now
         if self._deadline == math.inf and now - self._failing_since >= _MOST_FAILING:
-            raise error
+            self._failure = None
+            try:
+                raise error
+            finally:
+                del error  # see bare()
 
     def pause(self, delay: float) -> float:
         """Seconds until the next attempt: `delay`, which the server asked for, or longer."""
@@ -113,8 +117,12 @@ class Attempts:
         Raises the last failure if nothing was delivered and the end of history was not reached:
         then nobody knows whether there is something to read.
         """
-        if self._failure is not None and not (self._delivered or self._caught_up):
-            raise self._failure
+        failure, self._failure = self._failure, None
+        try:
+            if failure is not None and not (self._delivered or self._caught_up):
+                raise failure
+        finally:
+            del failure  # see bare()
 
 
 def no_answer() -> Unreachable:

@@ -22,6 +22,7 @@ from bus_client.errors import (
     Unauthenticated,
     Unavailable,
     Unreachable,
+    bare,
 )
 from bus_client.goodbyes import Goodbyes
 from bus_client.identity import Identity
@@ -363,13 +364,15 @@ class Calls:
             raise RuntimeError(_CLOSED)
         try:
             yield
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if _by_caller():
                 raise
+            bare(cancelled)  # contextlib keeps it
             if self._closed:
                 raise RuntimeError(_CLOSED) from None
             raise Unreachable("It was cancelled.", code="CANCELLED") from None
         except _WITHIN_GRPC as failure:
+            bare(failure)
             if self._closed:
                 raise RuntimeError(_CLOSED) from None
             raise _not_made(failure) from failure

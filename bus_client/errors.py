@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from threadbus.v1.message_pb2 import Cursor
+
+E = TypeVar("E", bound=BaseException)
+
+
+def bare(error: E) -> E:
+    """The error without where it came from, to be kept in a variable of whoever caught it.
+
+    The frames of a traceback keep their variables: a stream, and so its connection, as well as the
+    error itself. Python would free such a cycle only at its next collection of garbage.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 class BusError(Exception):

@@ -19,6 +19,7 @@ from bus_client.errors import (
     Unauthenticated,
     Unavailable,
     Unreachable,
+    bare,
 )
 from bus_client.responses import checked_results
 from bus_client.status import from_rpc_error, from_status, refused_by_proxy
@@ -82,7 +83,7 @@ class PostStream:
                         for result in results:
                             yield result
                 except BusError as failure:
-                    error = failure
+                    error = bare(failure)
                 finally:
                     await stream.aclose()
                 if error is None:

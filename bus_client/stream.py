@@ -115,6 +115,7 @@ async def wait_frames(
             if error.reason == "TOKEN_INVALID" and strange is None:
                 strange = error
             elif not _worth_coming_again(error):
+                strange = None  # see bare()
                 raise
             delay = error.retry_delay or 0.0
             attempts.failed(error)

@@ -2,19 +2,21 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 
-from bus_client import BusClient, Cursor, Message
+from bus_client import BusClient, BusError, Cursor, Message, ThreadHandle
 from bus_client import sync as blocking
 from tests.conftest import StartServer
 from tests.members import member, take
 from tests.patience import until
 from tests.relay import Relay, relay_to
-from tests.script import THREAD, scripted
+from tests.script import THREAD, Failure, Step, batch, cursor, scripted, started
 from tests.serving import ServerProcess
 from tests.shell import Shell
 from tests.wait_frames import BOUND
@@ -105,6 +107,69 @@ async def test_a_client_that_is_closed_over_a_heartbeat_leaves_no_connection(
         await bus.close()
         await until(lambda: relay.open == 0)
         assert handle.name == THREAD  # it is kept, and the client with it
+
+
+async def follow(thread: ThreadHandle) -> None:
+    async for _ in thread.follow(include_own=True):
+        pass
+
+
+async def wait_shortly(thread: ThreadHandle) -> None:
+    await thread.wait(timeout=0.2, include_own=True)
+
+
+async def post_two(thread: ThreadHandle) -> None:
+    async for _ in thread.post_many(["one", "two"], timeout=0.2):
+        pass
+
+
+BROKEN = Failure(grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Only what has no reference left is freed, and not what refers to itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize(
+    ("read_or_write", "rpc", "steps"),
+    [
+        (follow, "WaitMessages", [started(), batch(7)]),
+        (follow, "WaitMessages", [Failure(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND")]),
+        (follow, "WaitMessages", [Failure(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")]),
+        (wait_shortly, "WaitMessages", [started(), BROKEN]),
+        (wait_shortly, "WaitMessages", [started()]),
+        (post_two, "PostMessages", [Failure(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND")]),
+        (post_two, "PostMessages", [BROKEN]),
+        (post_two, "PostMessages", [asyncio.Event()]),
+    ],
+)
+async def test_an_error_keeps_no_connection_of_a_client_that_is_closed(
+    read_or_write: Callable[[ThreadHandle], Awaitable[None]],
+    rpc: str,
+    steps: Sequence[Step],
+    tmp_path: Path,
+) -> None:
+    async with scripted() as script, relay_to(script.address) as relay:
+        for _ in range(30):
+            script.answer(rpc, *steps)
+        credentials = tmp_path / "credentials.json"
+        async with BusClient(relay.address, agent="worker", credentials=credentials) as bus:
+            thread = bus.thread(THREAD)
+            thread.position = cursor(0)
+            failed = False
+            try:
+                await read_or_write(thread)
+            except BusError:
+                failed = True
+            assert failed
+        await until(lambda: relay.open == 0)
 
 
 async def test_clients_of_one_process_share_connections(
