@@ -98,7 +98,7 @@ async def wait_frames(
                 request.threads[0].CopyFrom(position.cursor)
                 if frame.HasField("started"):
                     patience = _SILENCE * _keepalive_interval(frame)
-                delivered = bool(known(frame.messages.messages))
+                delivered = any(message.kind in _KINDS for message in frame.messages.messages)
                 idle = attempts.received(frame, moved=moved, delivered=delivered)
                 yield frame
                 if frame.HasField("ending"):
