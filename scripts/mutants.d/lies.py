@@ -98,7 +98,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a wait that could not read says that there was nothing",
-        [Edit(_ATTEMPTS, "            raise self._failure\n", "            return\n")],
+        [Edit(_ATTEMPTS, "                raise failure\n", "                return\n")],
         [
             f"{_UNREADABLE}::test_a_wait_that_could_not_read_says_so",
             f"{_UNREADABLE}::test_the_command_line_says_so_too",
