@@ -64,7 +64,7 @@ async def test_a_method_that_is_not_there_is_unimplemented_and_not_logged(
     own_channel: grpc.aio.Channel,
 ) -> None:
     # Unary: of a stream that is over before its request was written grpc.aio says INTERNAL.
-    cure = own_channel.unary_unary("/grpc.health.v1.Health/Cure")
+    cure: Any = own_channel.unary_unary("/grpc.health.v1.Health/Cure")
     refusal = await refused(cure(b""))
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
 
