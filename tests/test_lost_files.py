@@ -202,6 +202,22 @@ async def test_the_log_of_a_killed_server_is_not_replayed_into_a_backup(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("remains", ["nothing", "an_empty_file"])
+async def test_a_killed_servers_log_without_its_file_is_kept_and_nothing_made_anew(
+    start_server: StartServer, name: str, remains: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    server.kill()
+    move_away(server.db)
+    if remains == "an_empty_file":
+        server.db.touch(0o600)
+    assert "put the database back" in await asyncio.to_thread(refused_start, server.db)
+    beside(server.db, "-elsewhere").replace(server.db)  # as it says
+    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+
+
+@pytest.mark.slow
 async def test_a_copy_of_a_killed_servers_files_is_served_with_its_log(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:

@@ -235,6 +235,28 @@ def test_links_beside_a_database_are_refused(store: Path, ending: str) -> None:
     assert not store.with_name("elsewhere").exists()
 
 
+@pytest.mark.parametrize("ending", BESIDE)
+def test_pipes_beside_a_database_are_refused(store: Path, ending: str) -> None:
+    file = store.with_name(f"{store.name}{ending}")
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    assert str(file) in refused_start(store)
+
+
+async def test_what_somebody_else_says_of_a_log_moves_it_nowhere(
+    start_server: StartServer, store: Path
+) -> None:
+    server = start_server(db=store)
+    lock = store.with_name(f"{store.name}-writer")
+    kind, log, _ = lock.read_text().splitlines()
+    server.kill()
+    lock.write_text(f"{kind}\n{log}\nanother database\n")
+    give_away(lock)
+    before = contents(store.parent)
+    assert "belongs to" in await asyncio.to_thread(refused_start, store)
+    assert contents(store.parent) == before
+
+
 async def test_a_database_with_a_second_name_is_refused(
     start_server: StartServer, store: Path
 ) -> None:

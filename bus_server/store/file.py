@@ -89,6 +89,7 @@ def prepare(path: Path) -> None:
     try:
         _check_folder(folder)
         with files.alone_in(folder):
+            _check_files(path, os.geteuid())  # so that what is moved, and what says so, is ours
             if rescue.is_log_of_another(path):
                 # SQLite would replay it into this one, and destroy it.
                 log, aside = files.beside(path, "-wal"), rescue.set_aside(path)
@@ -112,12 +113,7 @@ def check(path: Path, uid: int) -> None:
     _check_folder(path.parent)
     log = files.beside(path, "-wal")
     left_over = log.exists()  # looked at first: another server makes its log after its file
-    version = None
-    if path.exists():
-        _check_kind(path, path.stat())
-        if path.stat().st_size > 0:
-            version = _version(path)
-    _check_owners(path, uid)  # of a file that is not another program's
+    version = _check_files(path, uid)
     if version is not None:
         rescue.check_complete(path)
         _check_tables(path, log, version)
@@ -159,6 +155,20 @@ def _check_folder(folder: Path) -> None:
         raise StoreRefused(f"{folder} is not a folder: make it, or choose another --db")
     if not os.access(folder, os.W_OK):
         raise StoreRefused(f"{folder} is read-only: the database needs a folder it can write to")
+
+
+def _check_files(path: Path, uid: int) -> int | None:
+    """Check what the files are, and whose. Returns the schema version; None without a database.
+
+    An empty file is none. Raises StoreRefused or OSError, as `check`.
+    """
+    version = None
+    if path.exists():
+        _check_kind(path, path.stat())
+        if path.stat().st_size > 0:
+            version = _version(path)
+    _check_owners(path, uid)  # of a file that is not another program's
+    return version
 
 
 def _check_kind(file: Path, status: os.stat_result) -> None:

@@ -12,6 +12,8 @@ from bus_server.errors import StoreRefused
 # database, each as DEVICE:INODE, or that a database (DEVICE:INODE:MODIFIED) must not be served, and
 # what to do.
 _BELONGS, _INCOMPLETE = "log", "incomplete"
+#: More bytes than it says it in.
+_MORE = 16 * 1024
 
 
 def rescued(path: Path) -> Path:
@@ -76,19 +78,29 @@ def check_complete(path: Path) -> None:
 
 
 def is_log_of_another(path: Path) -> bool:
-    """Whether the log beside a database was left of another one that was at its path."""
+    """Whether the log beside a database was left of another one that was at its path.
+
+    False where there is no database, or an empty one: then the log may be all that is left.
+    """
     kind, log, database = _record_of(path)
+    try:
+        there = path.stat().st_size > 0
+    except OSError:
+        return False
     return (
-        kind == _BELONGS
+        there
+        and kind == _BELONGS
         and log == _identity(path.with_name(f"{path.name}-wal"))
         and database != _identity(path)
     )
 
 
 def _record_of(path: Path) -> tuple[str, str, str]:
+    # NONBLOCK: a named pipe would hang here.
+    how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        lines = path.with_name(f"{path.name}-writer").read_text("utf-8").splitlines()
-        kind, first, second = lines
+        with os.fdopen(os.open(path.with_name(f"{path.name}-writer"), how), "rb") as opened:
+            kind, first, second = opened.read(_MORE).decode().splitlines()
     except (OSError, ValueError):
         return "", "", ""  # nothing is known
     return kind, first, second

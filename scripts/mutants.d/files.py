@@ -101,6 +101,29 @@ SABOTAGES = [
         [f"{_LOST}::test_the_log_of_a_killed_server_is_not_replayed_into_a_backup"],
     ),
     Sabotage(
+        "a log whose database is gone is taken for another's, and a store made anew",
+        [
+            Edit("bus_server/store/rescue.py", "        there\n        and kind", "        kind"),
+            Edit(
+                "bus_server/store/rescue.py",
+                "    except OSError:\n        return False\n    return (",
+                "    except OSError:\n        pass\n    return (",
+            ),
+        ],
+        [f"{_LOST}::test_a_killed_servers_log_without_its_file_is_kept_and_nothing_made_anew"],
+    ),
+    Sabotage(
+        "a log is moved because somebody else says so",
+        [
+            Edit(
+                "bus_server/store/file.py",
+                "            _check_files(path, os.geteuid())  # so",
+                "            # so",
+            )
+        ],
+        ["tests/test_starting_files.py::test_what_somebody_else_says_of_a_log_moves_it_nowhere"],
+    ),
+    Sabotage(
         "a file that lacks messages is served",
         [Edit("bus_server/store/file.py", "    rescue.check_complete(path)\n", "")],
         [f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were"],
