@@ -179,7 +179,7 @@ async def _run(
     stopping = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in ended - {stopping}:
-        if task is not inspecting or not store.lost.is_set():
+        if task is not inspecting or task.exception():  # it ends by itself when the store is lost
             logger.critical("a task of the server's ended: stopping", exc_info=task.exception())
     inspecting.cancel()  # or it would say that the server is serving
 

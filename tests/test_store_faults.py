@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bus_server.store.write_lock import WriteLock
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.disks import fill, small_disk
@@ -56,6 +57,45 @@ async def test_a_full_disk_refuses_posts_until_there_is_space_again(
         assert server.stop() == 0
         with contextlib.closing(sqlite3.connect(server.db)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+# ── A folder that cannot be looked into ─────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+async def test_files_that_cannot_be_looked_at_refuse_posts_until_they_can(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    server, ledger = start_server(db=folder / "bus.db"), Ledger()
+    async with connected(server.address, name) as client:
+        assert await ledger.attempt(client.bus, name, "before") is None
+        folder.rename(elsewhere)
+        folder.symlink_to(folder)  # what stat says of it is not that nothing is there
+        await until(lambda: any("cannot be written" in line for line in server.log))
+        refusal = await ledger.attempt(client.bus, name, "meanwhile")
+        assert refusal is not None
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_FAILED")
+        folder.unlink()
+        elsewhere.rename(folder)
+        await until(lambda: any("over, after" in line for line in server.log))
+        assert await ledger.attempt(client.bus, name, "after") is None
+        ledger.check(name, await history(client.bus, name))
+    assert server.stop() == 0
+    assert not any("Traceback" in line for line in server.log)
+
+
+def test_a_lock_file_that_cannot_be_opened_anew_leaves_the_old_one_open(tmp_path: Path) -> None:
+    lock = WriteLock(tmp_path / "bus.db", patience=1.0)
+    lock.path.unlink()
+    lock.path.mkdir()
+    assert not lock.reopen()
+    with lock.held():
+        lock.path.rmdir()
+    assert lock.reopen()
+    assert lock.path.is_file()
+    lock.close()
 
 
 # ── A locked file ───────────────────────────────────────────────────────────────────────────────

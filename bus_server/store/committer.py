@@ -28,8 +28,8 @@ class Committer:
     def transact(self, db: sqlite3.Connection, write: Callable[[], T]) -> T:
         """Run a function in a transaction. Returns what it returns.
 
-        Raises sqlite3.Error, StoreBusy and StoreLost when nothing was done, OutcomeUnknown when
-        that is not known: the log may hold the whole transaction, and be recovered.
+        Raises sqlite3.Error, OSError, StoreBusy and StoreLost when nothing was done, OutcomeUnknown
+        when that is not known: the log may hold the whole transaction, and be recovered.
         """
         with self._lock.held():
             db.execute("BEGIN IMMEDIATE")
@@ -55,7 +55,7 @@ class Committer:
                 self.unresolved = False  # what failed before was written over
             try:
                 self._files.check()
-            except StoreLost as error:
+            except (StoreLost, OSError) as error:
                 self.unresolved = True
                 raise OutcomeUnknown(str(error)) from error
             return result

@@ -67,7 +67,10 @@ class FileMonitor:
         return os.lseek(self._log, 0, os.SEEK_END)
 
     def check(self) -> None:
-        """Raises StoreLost if a file is gone, another one, or shorter than it must be. 12 µs."""
+        """Raises StoreLost if a file is gone, another one, or shorter than it must be. 12 µs.
+
+        Raises OSError if that cannot be found out.
+        """
         self._found(self._index_file)
         if not self._cut():
             return
@@ -119,11 +122,11 @@ class FileMonitor:
         """Whether the log at its path is the one that is open, and has all that was written."""
         try:
             return self.owns_log() and self._cut() != str(self.log)
-        except StoreLost:
+        except (StoreLost, OSError):
             return True  # something else is amiss
 
     def _cut(self) -> str:
-        """Which file is shorter than it must be, if one is. Raises StoreLost as `check`."""
+        """Which file is shorter than it must be, if one is. Raises as `check`."""
         # The header first: files that grow meanwhile are not too short.
         index = os.pread(self._index, _INDEX.size, 0)
         size, log_size = self._found(self._database_file), self._found(self._log_file)
@@ -150,11 +153,11 @@ class FileMonitor:
         return ""
 
     def _found(self, file: tuple[str, os.stat_result]) -> int:
-        """The size of a file that is there. Raises StoreLost if it is gone, or another one."""
+        """The size of a file that is there. Raises as `check`."""
         path, known = file
         try:
             found = os.stat(path)  # noqa: PTH116 - half the time
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise StoreLost(f"{path} was removed") from None
         if not os.path.samestat(found, known):
             raise StoreLost(f"{path} was replaced by another file")

@@ -62,9 +62,13 @@ def record_incomplete(lock: int, path: Path, remedy: str) -> None:
     _write(lock, f"{_INCOMPLETE}\n{_state(path)}\n{remedy}\n")
 
 
-def forget(lock: int) -> None:
-    """There is no log any more."""
-    _write(lock, "")
+def forget(lock: int, path: Path) -> None:
+    """Clear FILE-writer if there is no log any more.
+
+    Expects the caller to hold the lock: who starts makes the log, and then writes down whose it is.
+    """
+    if not path.with_name(f"{path.name}-wal").exists():
+        _write(lock, "")
 
 
 def check_complete(path: Path) -> None:

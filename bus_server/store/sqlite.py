@@ -149,8 +149,8 @@ class SqliteStore:
         with contextlib.suppress(sqlite3.Error, StoreBusy):
             await _run(self._writer, self._checkpoint)
         await self._close_connections()
-        if not self._files.log.exists():  # nobody else has the file open
-            rescue.forget(self._lock.descriptor)
+        with contextlib.suppress(OSError, StoreBusy), self._lock.held():
+            rescue.forget(self._lock.descriptor, self._files.path)
         self._lock.close()
 
     async def _close_connections(self) -> None:
@@ -177,6 +177,7 @@ class SqliteStore:
         To be called about once a second. What is found is in `lost`, `failing` and the log.
         """
         if self._files.loss:
+            self.lost.set()
             return
         try:
             await _run(self._writer, self._inspect)
@@ -208,9 +209,8 @@ class SqliteStore:
             if self._lock.reopen():
                 rescue.record(self._lock.descriptor, self._files.path)
             if self._faults:
-                confirmed(
-                    self._files, lambda: self._committer.transact(db, lambda: connections.touch(db))
-                )
+                touch = functools.partial(connections.touch, db)
+                confirmed(self._files, lambda: self._committer.transact(db, touch))
         except Exception as error:
             raise self._meaning(error) from error
 
@@ -256,6 +256,8 @@ class SqliteStore:
     def _meaning(self, error: Exception) -> Exception:
         """Returns an error as the store's callers are told."""
         meaning = connections.meaning(error)
+        if isinstance(meaning, OSError):
+            meaning = StoreFailed(f"its files cannot be looked at ({meaning.strerror})")
         if isinstance(meaning, StoreLost):
             self._files.loss = self._files.loss or meaning
             meaning = StoreFailed(str(self._files.loss))
@@ -292,10 +294,9 @@ class SqliteStore:
     def _commit(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
     ) -> store.Commit:
+        write = functools.partial(self._write, db, commands)
         try:
-            return confirmed(
-                self._files, lambda: self._committer.transact(db, lambda: self._write(db, commands))
-            )
+            return confirmed(self._files, lambda: self._committer.transact(db, write))
         except Exception as error:
             meaning = self._write_meaning(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)

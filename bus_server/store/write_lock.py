@@ -54,13 +54,18 @@ class WriteLock:
     def reopen(self) -> bool:
         """Open the file anew if another one, or none, is at its path. Returns whether it did.
 
-        Until then SQLite's own lock holds; this one must be everybody's. Raises OSError.
+        Until then SQLite's own lock holds; this one must be everybody's. Call it again from time to
+        time: what is there may be none that can be opened.
         """
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(self.path.stat(), os.fstat(self.descriptor)):
-                return False
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self.path.stat(), os.fstat(self.descriptor)):
+                    return False
+            opened = self._open()
+        except OSError:
+            return False
         self.close()
-        self.descriptor = self._open()
+        self.descriptor = opened
         return True
 
     def close(self) -> None:

@@ -124,6 +124,26 @@ SABOTAGES = [
         ["tests/test_starting_files.py::test_what_somebody_else_says_of_a_log_moves_it_nowhere"],
     ),
     Sabotage(
+        "files that cannot be looked at end the server",
+        [Edit(_STORE, "if isinstance(meaning, OSError):", "if False:")],
+        [
+            "tests/test_store_faults.py::test_files_that_cannot_be_looked_at_refuse_posts_until_they_can"
+        ],
+    ),
+    Sabotage(
+        "a lock file is closed before another one is open",
+        [
+            Edit(
+                "bus_server/store/write_lock.py",
+                "            opened = self._open()\n",
+                "            self.close()\n            opened = self._open()\n",
+            )
+        ],
+        [
+            "tests/test_store_faults.py::test_a_lock_file_that_cannot_be_opened_anew_leaves_the_old_one_open"
+        ],
+    ),
+    Sabotage(
         "a file that lacks messages is served",
         [Edit("bus_server/store/file.py", "    rescue.check_complete(path)\n", "")],
         [f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were"],
