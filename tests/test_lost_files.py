@@ -5,6 +5,7 @@ Nothing is acknowledged that the next start would not have; all that was acknowl
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from bus_server.store import rescue
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.ledger import Ledger, history
@@ -285,6 +287,39 @@ async def test_a_file_that_is_gone_is_not_made_anew_beside_what_was_saved(
     assert await asyncio.to_thread(exit_code, server) == 7
     assert f"mv {beside(server.db, '.rescued')} {server.db}" in refused_start(server.db)
     assert not server.db.exists()
+
+
+@pytest.mark.slow
+def test_of_several_that_were_saved_the_newest_is_named(tmp_path: Path) -> None:
+    db = tmp_path / "bus.db"
+    endings = [".rescued-2", ".rescued", ".rescued-10", ".rescued-draft-0123abcd"]
+    for age, ending in enumerate(endings):
+        beside(db, ending).touch(0o600)
+        os.utime(beside(db, ending), (age, age))
+    assert f"mv {beside(db, '.rescued-10')} {db}" in refused_start(db)
+
+
+def test_what_is_being_saved_is_not_taken_for_what_was(tmp_path: Path) -> None:
+    db = tmp_path / "bus.db"
+    seen: list[Path | None] = []
+
+    class Watched(sqlite3.Connection):
+        def backup(self, target: sqlite3.Connection, **_: object) -> None:
+            seen.append(rescue.rescued(db))
+            super().backup(target)
+
+    with contextlib.closing(sqlite3.connect(db, factory=Watched)) as source:
+        source.execute("CREATE TABLE t (x)")
+        first = rescue.save(source, db)
+        second = rescue.save(source, db)
+    assert seen == [None, beside(db, ".rescued")]
+    assert (first, second) == (
+        (beside(db, ".rescued"), True),
+        (beside(db, ".rescued-2"), True),
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("bus.db", "bus.db.rescued", "bus.db.rescued-2")
+    }
 
 
 @pytest.mark.slow

@@ -27,8 +27,8 @@ _LATER_TABLES = {2: "presence", 4: "entry", 5: "clock"}
 
 #: The files of a store: the database, and what SQLite and servers keep beside it.
 _ENDINGS = ("", "-wal", "-shm", "-journal", "-writer")
-#: Bytes of the longest ending, that of a draft of the operator's token.
-_LONGEST_ENDING = 30
+#: Bytes of the longest ending, that of the journal of a draft of what is rescued.
+_LONGEST_ENDING = 31
 _LONGEST_NAME = 255
 
 
@@ -122,7 +122,7 @@ def check(path: Path, uid: int) -> None:
             f"{log} is left of a database that is gone, and may hold its newest messages: put the "
             "database back beside it, or move the log elsewhere"
         )
-    elif (saved := rescue.rescued(path)).exists():
+    elif saved := rescue.rescued(path):
         raise StoreRefused(
             f"{path} was lost under a running server, which saved what it held. To go on with "
             f"that: mv {saved} {path}. To begin anew, move {saved} elsewhere"

@@ -3,22 +3,29 @@
 import contextlib
 import itertools
 import os
+import re
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
+from bus_server import files
 from bus_server.errors import StoreRefused
 
 # FILE-writer, which all servers on a file lock, says in three lines which log belongs to which
 # database, each as DEVICE:INODE, or that a database (DEVICE:INODE:MODIFIED) must not be served, and
 # what to do.
 _BELONGS, _INCOMPLETE = "log", "incomplete"
-#: More bytes than it says it in.
+#: Ends the name of what a lost store held.
+_RESCUED = ".rescued"
+#: More bytes than FILE-writer has.
 _MORE = 16 * 1024
 
 
-def rescued(path: Path) -> Path:
-    """Where `save` puts what a store held, at first."""
-    return path.with_name(f"{path.name}.rescued")
+def rescued(path: Path) -> Path | None:
+    """Returns the newest file that `save` made for this store, None if there is none."""
+    name = re.compile(re.escape(f"{path.name}{_RESCUED}") + r"(-\d+)?")
+    found = [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
+    return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 
 def save(db: sqlite3.Connection, path: Path) -> tuple[Path, bool]:
@@ -27,15 +34,21 @@ def save(db: sqlite3.Connection, path: Path) -> tuple[Path, bool]:
     Returns the file's path, and whether the file is sound. Raises sqlite3.Error or OSError; then
     there is no such file.
     """
-    target = _unused(rescued(path))
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    # It may take minutes, and the process may be killed: a part must not be taken for the whole.
+    draft = files.draft_of(files.beside(path, _RESCUED))
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
-        with contextlib.closing(sqlite3.connect(target)) as copy:
+        with contextlib.closing(sqlite3.connect(draft)) as copy:
             db.backup(copy)
-            return target, _is_sound(copy)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+            sound = _is_sound(copy)
+        names = _numbered(files.beside(path, _RESCUED))
+        while True:
+            target = next(names)
+            with contextlib.suppress(FileExistsError):  # another server's, or an older one
+                target.hardlink_to(draft)
+                return target, sound
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path:
@@ -44,7 +57,8 @@ def set_aside(path: Path) -> Path:
     SQLite would replay it into that database, and destroy it.
     """
     log = path.with_name(f"{path.name}-wal")
-    aside = _unused(log.with_name(f"{log.name}.set-aside"))
+    names = _numbered(log.with_name(f"{log.name}.set-aside"))
+    aside = next(name for name in names if not name.exists())
     log.rename(aside)
     # Its index describes it.
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
@@ -117,9 +131,9 @@ def _is_sound(db: sqlite3.Connection) -> bool:
         return False
 
 
-def _unused(path: Path) -> Path:
-    names = (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
-    return next(name for name in itertools.chain((path,), names) if not name.exists())
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    yield from (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
 
 
 def _identity(path: Path) -> str:

@@ -144,6 +144,22 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
+        "the oldest of what was saved is named",
+        [Edit("bus_server/store/rescue.py", "return max(found", "return min(found")],
+        [f"{_LOST}::test_of_several_that_were_saved_the_newest_is_named"],
+    ),
+    Sabotage(
+        "what is being saved has the name of what was",
+        [
+            Edit(
+                "bus_server/store/rescue.py",
+                "    draft = files.draft_of(files.beside(path, _RESCUED))\n",
+                "    draft = files.beside(path, _RESCUED)\n",
+            )
+        ],
+        [f"{_LOST}::test_what_is_being_saved_is_not_taken_for_what_was"],
+    ),
+    Sabotage(
         "a file that lacks messages is served",
         [Edit("bus_server/store/file.py", "    rescue.check_complete(path)\n", "")],
         [f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were"],
@@ -153,7 +169,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/file.py",
-                "elif (saved := rescue.rescued(path)).exists():",
+                "elif saved := rescue.rescued(path):",
                 "elif not (saved := path):",
             )
         ],
