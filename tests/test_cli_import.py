@@ -238,6 +238,22 @@ def test_agents_that_messages_name_are_registered_and_can_be_resumed(
     assert shell.ok("post", name, "mine", "--as", f"{name}-c").out.startswith(f"{name} #3 · ")
 
 
+def test_a_name_that_is_not_given_again_leaves_no_token(
+    server: ServerProcess,
+    shell: Shell,
+    token: str,
+    name: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    other = Shell(server.address, tmp_path_factory.mktemp("other"))
+    other.ok("register", f"{name}-gone")
+    other.ok("agents", "unregister", f"{name}-gone", "--as", f"{name}-gone", "--yes")
+    text = line(name, f"{name}-a", "hello", mentions=[f"{name}-gone"])
+    assert f"no agent {name}-gone" in shell.run("import", "-", token, stdin=text).err
+    (kept,) = shell.home.rglob("credentials.json")
+    assert f"{name}-gone" not in kept.read_text("utf-8")
+
+
 def test_what_tail_printed_can_be_imported(shell: Shell, token: str, name: str) -> None:
     shell.ok("post", name, "hello", "--as", f"{name}-a")
     shell.ok("thread", "close", name)

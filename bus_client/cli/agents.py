@@ -74,15 +74,19 @@ async def register(
             if bus.agent == name:
                 agent, token = await bus.get_agent(), session.token
             else:
-                agent, token = await _register_other(bus, name, what)
+                agent, token = await register_other(bus, name, what)
     shown = document(agent, whole=True)
     if show_token:
         shown["token"] = token
     session.out.show(shown, [name, safe(token)] if show_token else [name])
 
 
-async def _register_other(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
-    """Registers an agent with the token kept for it here, or with a new one that is kept then."""
+async def register_other(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
+    """Registers an agent with the token kept for it here, or with a new one that is kept then.
+
+    A new one is not kept if the name is another's, or none. Whoever is given the token can be
+    that agent.
+    """
     from bus_client.identity import took_no_token  # nothing that --help should pay for
 
     path = credentials.default_path()

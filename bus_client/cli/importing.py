@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 import bus_client
-from bus_client import credentials
 from bus_client.cli import failures
+from bus_client.cli.agents import register_other
 from bus_client.cli.entries import BadLine, Entries, Seqs
 from bus_client.cli.options import timeout_option
 from bus_client.cli.progress import progress
@@ -227,19 +227,14 @@ class _Import:
             places.posted()
 
     async def _register(self, name: str) -> None:
-        """Registers an agent that a message names, as it may do so before it has one of its own.
-
-        Its token is kept, as `threadbus register` does: whoever is given it can be that agent.
-        """
+        """Registers an agent that a message names, as it may do so before it has one of its own."""
         if not name or name in self._registered:
             return
         try:
             await self._bus.get_agent(name)
         except bus_client.AgentNotFound:
-            path = credentials.default_path()
-            token = await asyncio.to_thread(credentials.agent_token, path, self._bus.server, name)
-            with suppress(bus_client.AgentExists):  # meanwhile, by another thread's message
-                await self._bus.register_agent(name, token=token)
+            with suppress(bus_client.AgentExists):  # meanwhile, or it was unregistered for ever
+                await register_other(self._bus, name, {})
         self._registered.add(name)
 
 
