@@ -1,5 +1,6 @@
 """Exit codes, errors as JSON, signals and pipes."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,10 +10,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.blocking import until
 from tests.conftest import StartServer
+from tests.script import Failure, scripted
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -45,6 +48,16 @@ def test_no_server_is_exit_code_4(tmp_path: Path, verb: list[str]) -> None:
     assert done.error["code"] == "UNAVAILABLE"
     assert done.error["retryable"] is True
     assert "threadbus serve" in done.error["hint"]
+
+
+@pytest.mark.parametrize("reason", ["DRAINING", "STORE_BUSY", "STORE_FAILED", "ONE_OF_TOMORROW"])
+async def test_a_server_that_cannot_serve_now_is_exit_code_4(tmp_path: Path, reason: str) -> None:
+    async with scripted() as script:
+        for _ in range(20):
+            script.answer("ListAgents", Failure(grpc.StatusCode.UNAVAILABLE, reason))
+        shell = Shell(script.address, tmp_path)
+        done = await asyncio.to_thread(shell.run, "agents", "--timeout", "0.2", "--json")
+    assert (done.code, done.error["reason"], done.error["retryable"]) == (4, reason, True)
 
 
 def test_an_error_has_five_fields(shell: Shell, name: str) -> None:

@@ -64,7 +64,8 @@ def tell(error: BusError, *, json: bool, message: str = "", hint: str = "") -> i
 
     `message` and `hint` are said instead of the error's own, by verbs that know better.
     """
-    code, usual = next(_MEANINGS[kind.__name__] for kind in type(error).__mro__)
+    family = (kind.__name__ for kind in type(error).__mro__)
+    code, usual = next(_MEANINGS[name] for name in family if name in _MEANINGS)
     usual = usual.format(error=error) if usual else error.hint
     if error.hint != type(error).hint:  # it knows better than its class
         usual = error.hint
