@@ -11,7 +11,7 @@ from typing import Literal
 from bus_client.calls import Calls
 from bus_client.errors import ThreadClosed
 from bus_client.heartbeats import Heartbeats
-from bus_client.requests import NO_LIMIT, build, choice, seconds, whole
+from bus_client.requests import NO_LIMIT, build, choice, refuse, seconds, whole
 from bus_client.responses import checked_join
 from bus_client.stream import cursor_lost, cursor_of, known, wait_frames
 from threadbus.v1.bus_service_pb2 import (
@@ -46,14 +46,18 @@ class Reader:
     def position(self) -> Cursor:
         """The read position: everything up to it counts as read, and is reported to the server.
 
-        Set it to read from elsewhere; `Cursor(thread=…, after_seq=0)` is the beginning. Without
-        joining it is unknown, and looks so, until the first follow() or wait() asks the server.
+        Set it to read from elsewhere; `Cursor(thread=…, after_seq=0)` is the beginning, and
+        InvalidArgument is raised for one of another thread. Without joining it is unknown, and
+        looks so, until the first follow() or wait() asks the server.
         """
         return self._position or Cursor(thread=self.name)
 
     @position.setter
     def position(self, cursor: Cursor) -> None:
-        self._position = build(WaitMessagesRequest, threads=[cursor]).threads[0]
+        position = build(WaitMessagesRequest, threads=[cursor]).threads[0]
+        if position.thread != self.name:
+            refuse("position.thread", f"must be {self.name!r}, not {position.thread!r}")
+        self._position = position
         self._waited = None
 
     async def follow(

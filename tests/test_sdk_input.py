@@ -173,6 +173,8 @@ def test_a_handle_is_refused_a_name_and_a_position_that_are_none(tmp_path: Path)
                 bus.thread(untyped(None))
             with pytest.raises(InvalidArgument, match="threads"):
                 bus.thread("t").position = untyped(5)
+            with pytest.raises(InvalidArgument, match=r"position\.thread: must be 't'"):
+                bus.thread("t").position = Cursor(thread="other")
 
     asyncio.run(handles())
 
