@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
+from typing import TypeVar
 
 from bus_client.errors import BusError, InvalidArgument
 from bus_client.post import Post
@@ -117,16 +118,25 @@ class Poster(Reader):
             timeout: Seconds to try while nothing at all is answered; infinity = no limit.
 
         Raises:
-            InvalidArgument: `posts` is a single text, or `timeout` is wrong.
+            InvalidArgument: `posts` is a single one, or `timeout` is wrong.
             OutcomeUnknown: The time is up; its request_id is that of the first post in doubt.
         """
         limit = seconds("timeout", timeout)
-        if isinstance(posts, str | bytes | Post):
-            refuse("posts", f"must be several, not a single {type(posts).__name__}")
-        requests = _requests(posts, self.name, self.position.epoch)
+        requests = _requests(several(posts), self.name, self.position.epoch)
         async with aclosing(PostStream(self._calls, requests, timeout=limit).results()) as found:
             async for result in found:
                 yield result
+
+
+T = TypeVar("T")
+
+
+def several(posts: T) -> T:
+    """What is given to post_many(). InvalidArgument if it is a single post, or none at all."""
+    single = isinstance(posts, str | bytes | Post)
+    if single or not isinstance(posts, Iterable | AsyncIterable):
+        refuse("posts", f"must be several, not a single {type(posts).__name__}")
+    return posts
 
 
 async def _requests(

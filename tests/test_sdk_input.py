@@ -214,6 +214,8 @@ def test_calls_without_asyncio_are_refused_alike(server: ServerProcess, name: st
             lambda: thread.post("x", timeout=math.nan),
             lambda: thread.wait(timeout=math.nan),
             lambda: next(thread.follow(filter=untyped(5))),
+            lambda: next(thread.post_many("one text")),
+            lambda: next(thread.post_many(untyped(5))),
             lambda: bus.join(untyped(None)),
             lambda: next(bus.list_threads(prefix=HALF)),
         ):

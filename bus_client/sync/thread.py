@@ -7,6 +7,7 @@ from typing import Literal
 
 from bus_client.errors import BusError
 from bus_client.post import Post
+from bus_client.posting import several
 from bus_client.sync.background import apart, iterate, run
 from bus_client.thread import ThreadHandle as AsyncThreadHandle
 from threadbus.v1 import bus_service_pb2
@@ -180,7 +181,7 @@ class ThreadHandle:
 
         See bus_client.ThreadHandle.post_many.
         """
-        return iterate(self._thread.post_many, apart(posts), timeout=timeout)
+        return iterate(self._thread.post_many, apart(several(posts)), timeout=timeout)
 
     def messages(
         self,
