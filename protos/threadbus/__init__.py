@@ -15,7 +15,7 @@ else:
     def __getattr__(name):
         import bus_client
 
-        if name == "__version__" or name in bus_client.__all__:
+        if name in ("__all__", "__version__") or name in bus_client.__all__:
             return getattr(bus_client, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
