@@ -117,7 +117,7 @@ class Heartbeats:
                 self._lease_end = asyncio.get_running_loop().time() + lease
             try:
                 return await self._beat(state, lease=lease)
-            except (InvalidArgument, TypeError, ValueError):
+            except InvalidArgument:
                 self._status_text, self._lease_end = kept  # all beats to come would be refused
                 raise
 
@@ -148,7 +148,7 @@ class Heartbeats:
                     try:
                         await self._beat(timeout=_ATTEMPT)
                         pauses = backoff(_PAUSE, 10.0)
-                    except (BusError, OSError, ValueError):  # the latter: no credentials to be had
+                    except BusError:
                         pause += next(pauses)
             await asyncio.sleep(pause)
             self._wake()

@@ -224,15 +224,9 @@ class _Batch:
         return post.ByteSize()
 
     def results(self, answer: PostMessagesResponse | None) -> list[PostMessageResponse | BusError]:
-        """What became of each post, in order. InternalError if the answer is not one to these."""
-        answers = list(answer.results) if answer is not None else []
-        if len(answers) != len(self.request.posts):
-            raise InternalError(
-                f"The server told of {len(answers)} posts, of {len(self.request.posts)} sent.",
-                code="INTERNAL",
-            )
+        """What became of each post, in order. None: none was sent. Else it is one to these."""
         found: list[PostMessageResponse | BusError] = []
-        told = iter(answers)
+        told = iter(answer.results if answer is not None else ())
         for refused in self.places:
             if refused is not None:
                 found.append(refused)
