@@ -195,8 +195,8 @@ SABOTAGES = [
         [
             Edit(
                 _STORE,
-                "            if self._faults:\n                confirmed",
-                "            if False:\n                confirmed",
+                "            if self._faults:\n                touch",
+                "            if False:\n                touch",
             )
         ],
         [
