@@ -199,4 +199,20 @@ SABOTAGES = [
         [Edit("bus_client/cli/options.py", '"m": 60', '"m": 1')],
         ["tests/test_cli_input.py::test_a_unit_is_what_it_says"],
     ),
+    Sabotage(
+        "without asyncio a text is taken for many posts",
+        [Edit("bus_client/sync/thread.py", "apart(several(posts))", "apart(posts)")],
+        [f"{_INPUT}::test_calls_without_asyncio_are_refused_alike"],
+    ),
+    Sabotage(
+        "a handle reads another thread",
+        [Edit("bus_client/reader.py", "if position.thread != self.name:", "if False:")],
+        [f"{_INPUT}::test_a_handle_is_refused_a_name_and_a_position_that_are_none"],
+    ),
+    Sabotage(
+        "an exception means nothing to the shell unless it is in the table itself",
+        [Edit("bus_client/cli/failures.py", " if name in _MEANINGS)", ")")],
+        ["tests/test_cli_failures.py::test_a_server_that_cannot_serve_now_is_exit_code_4"],
+        timeout=60,
+    ),
 ]

@@ -67,4 +67,19 @@ SABOTAGES = [
         ],
         ["tests/test_sdk_post_outcome.py"],
     ),
+    Sabotage(
+        "errors that are kept keep the stream",
+        [
+            Edit(
+                "bus_client/errors.py",
+                "    error.__traceback__ = error.__context__ = error.__cause__ = None\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_sdk_connections.py"
+            "::test_an_error_keeps_no_connection_of_a_client_that_is_closed"
+        ],
+        timeout=60,
+    ),
 ]
