@@ -109,24 +109,25 @@ def _fields(descriptor: Descriptor, values: Mapping[Any, Any], path: str) -> dic
         here = f"{path}.{_visible(name)}" if path else name
         if name not in known:
             refuse(here, f"{descriptor.name} has no such field, only {', '.join(known)}")
-        field, optional, convert = known[name]
-        if value is not None or not optional:
+        field, unset, convert = known[name]
+        if value is not unset:  # most are: it need not be looked at
             found[name] = convert(field, value, here)
     return found
 
 
 @cache
-def _known(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, bool, _Convert]]:
-    """A message's fields by name: whether None leaves it out, and what checks a value."""
-    known: dict[str, tuple[FieldDescriptor, bool, _Convert]] = {}
+def _known(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, Any, _Convert]]:
+    """A message's fields by name: the value that leaves it out, and what checks any other."""
+    known: dict[str, tuple[FieldDescriptor, Any, _Convert]] = {}
     for field in descriptor.fields:
         kind = field.message_type
         if kind is not None and kind.GetOptions().map_entry:
-            known[field.name] = field, True, _map
+            known[field.name] = field, None, _map
         elif isinstance(field.default_value, list):  # is_repeated is newer than protobuf 5.29
-            known[field.name] = field, False, _list
+            known[field.name] = field, (), _list
         else:
-            known[field.name] = field, field.has_presence, _CONVERT.get(field.type, _integer)
+            unset = None if field.has_presence else field.default_value
+            known[field.name] = field, unset, _CONVERT.get(field.type, _integer)
     return known
 
 
@@ -142,8 +143,6 @@ def _map(field: Any, value: Any, path: str) -> dict[Any, Any]:
 
 
 def _list(field: Any, value: Any, path: str) -> Sequence[Any]:
-    if isinstance(value, tuple) and not value:
-        return ()  # most are
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         refuse(path, f"must be a list, not {_type(value)}")
     convert: _Convert = _CONVERT.get(field.type, _integer)

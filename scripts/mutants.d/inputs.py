@@ -25,7 +25,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "None is left out of a field that needs a value",
-        [Edit(_REQUESTS, "if value is not None or not optional:", "if value is not None:")],
+        [Edit(_REQUESTS, "if value is not unset:", "if value is not unset and value is not None:")],
         [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
     ),
     Sabotage(
