@@ -139,16 +139,16 @@ async def _run(
     started: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
+    auth = Auth(store, required=settings.auth == "required")
+    bus = Bus(store, settings, auth.forget)
     try:
         token = operator_token(settings.db)
         await store.commit([SetOperatorToken(token_hash(token))])
+        await bus.restore()
     except (BusError, StoreBug, OSError) as error:
         raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
     for risk in dict.fromkeys([*file.risks(settings.db, os.geteuid()), *listening.risks(settings)]):
         logger.warning("%s", risk)
-    auth = Auth(store, required=settings.auth == "required")
-    bus = Bus(store, settings, auth.forget)
-    await bus.restore()
     services = {
         bus_service.SERVICE: bus_service.BusService(bus, settings, store.epoch),
         thread_service.SERVICE: thread_service.ThreadService(bus),

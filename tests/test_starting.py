@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,20 @@ async def stored(server: ServerProcess) -> list[str]:
     """The contents of the thread t."""
     async with connected(server.address) as client:
         return [message.content for message in await history(client.bus, "t")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "column"), [("token", "create_time"), ("presence", "state")])
+async def test_a_store_that_cannot_be_set_up_is_refused_in_a_sentence(
+    database: Path, tmp_path: Path, table: str, column: str
+) -> None:
+    db = tmp_path / "bus.db"
+    shutil.copy(database, db)
+    with contextlib.closing(sqlite3.connect(db)) as connection:
+        connection.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO other")
+    line = await asyncio.to_thread(refused_start, db)
+    assert str(db) in line
+    assert column in line
 
 
 @pytest.mark.slow

@@ -8,6 +8,18 @@ _TOKEN = f"{_FILES}::test_an_operators_token_that_others_may_know_is_refused"
 
 SABOTAGES = [
     Sabotage(
+        "what cannot be restored is told with a traceback",
+        [
+            Edit("bus_server/server.py", "        await bus.restore()\n    except", "    except"),
+            Edit(
+                "bus_server/server.py",
+                "    services = {\n",
+                "    await bus.restore()\n    services = {\n",
+            ),
+        ],
+        ["tests/test_starting.py::test_a_store_that_cannot_be_set_up_is_refused_in_a_sentence"],
+    ),
+    Sabotage(
         "a link to a database is not followed",
         [
             Edit(
