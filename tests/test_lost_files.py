@@ -204,6 +204,24 @@ async def test_the_log_of_a_killed_server_is_not_replayed_into_a_backup(
 
 
 @pytest.mark.slow
+async def test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_logs(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    # As after a server was killed, its files were removed, and their numbers used again.
+    lock = beside(server.db, "-writer")
+    kind, log, _ = lock.read_text().splitlines()
+    lock.write_text(f"{kind}\n{log}\nanother database\n")
+    other = start_server(db=server.db)
+    await post_all(server, name, ledger, "through the one")
+    await post_all(other, name, ledger, "through the other")
+    async with connected(server.address) as client:
+        ledger.check(name, await history(client.bus, name))
+    assert [server.stop(), other.stop()] == [0, 0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("remains", ["nothing", "an_empty_file"])
 async def test_a_killed_servers_log_without_its_file_is_kept_and_nothing_made_anew(
     start_server: StartServer, name: str, remains: str

@@ -1,6 +1,7 @@
 """What becomes of a store whose files were removed, replaced or damaged while it was open."""
 
 import contextlib
+import fcntl
 import itertools
 import os
 import re
@@ -17,6 +18,8 @@ from bus_server.errors import StoreRefused
 _BELONGS, _INCOMPLETE = "log", "incomplete"
 #: Ends the name of what a lost store held.
 _RESCUED = ".rescued"
+#: Where, and for how many bytes, SQLite locks a database that it has open to read.
+_SHARED_LOCK = 0x40000002, 510
 #: More bytes than FILE-writer has.
 _MORE = 16 * 1024
 
@@ -98,7 +101,10 @@ def check_complete(path: Path) -> None:
 def is_log_of_another(path: Path) -> bool:
     """Whether the log beside a database was left of another one that was at its path.
 
-    False where there is no database, or an empty one: then the log may be all that is left.
+    False where there is no database, or an empty one: then the log may be all that is left. False,
+    too, while a program has this one open: its log may have the number of one that was removed.
+
+    Not to be called while this process has the database open: its locks on it would end.
     """
     kind, log, database = _record_of(path)
     try:
@@ -110,6 +116,7 @@ def is_log_of_another(path: Path) -> bool:
         and kind == _BELONGS
         and log == _identity(path.with_name(f"{path.name}-wal"))
         and database != _identity(path)
+        and not _is_open(path)
     )
 
 
@@ -122,6 +129,20 @@ def _record_of(path: Path) -> tuple[str, str, str]:
     except (OSError, ValueError):
         return "", "", ""  # nothing is known
     return kind, first, second
+
+
+def _is_open(path: Path) -> bool:
+    """Whether another process has a database open: in WAL mode it has it locked as long.
+
+    True, too, if that cannot be found out.
+    """
+    start, size = _SHARED_LOCK
+    try:
+        with path.open("r+b") as opened:
+            fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB, size, start)
+    except OSError:
+        return True
+    return False
 
 
 def _is_sound(db: sqlite3.Connection) -> bool:

@@ -160,6 +160,11 @@ SABOTAGES = [
         [f"{_LOST}::test_what_is_being_saved_is_not_taken_for_what_was"],
     ),
     Sabotage(
+        "a log that is in use is moved",
+        [Edit("bus_server/store/rescue.py", "        and not _is_open(path)\n", "")],
+        [f"{_LOST}::test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_logs"],
+    ),
+    Sabotage(
         "a file that lacks messages is served",
         [Edit("bus_server/store/file.py", "    rescue.check_complete(path)\n", "")],
         [f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were"],
