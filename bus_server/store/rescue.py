@@ -48,7 +48,8 @@ def save(db: sqlite3.Connection, path: Path) -> tuple[Path, bool]:
         while True:
             target = next(names)
             with contextlib.suppress(FileExistsError):  # another server's, or an older one
-                target.hardlink_to(draft)
+                target.touch(0o600, exist_ok=False)
+                draft.replace(target)
                 return target, sound
     finally:
         draft.unlink(missing_ok=True)
