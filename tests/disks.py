@@ -24,6 +24,17 @@ def make_read_only(disk: Path) -> None:
     _mount("-o", "remount,ro", str(disk))
 
 
+@contextlib.contextmanager
+def unchangeable(folder: Path) -> Iterator[None]:
+    """Nothing can be made, renamed or removed in a folder, not even by root. May skip the test."""
+    if subprocess.run(["chattr", "+i", str(folder)], capture_output=True, check=False).returncode:
+        pytest.skip("this file system has no immutable folders")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", str(folder)], check=True)
+
+
 def _mount(*options: str) -> None:
     try:
         done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)

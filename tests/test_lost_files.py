@@ -20,6 +20,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from bus_server.store import rescue
 from tests.conftest import StartServer
 from tests.connections import connected
+from tests.disks import unchangeable
 from tests.ledger import Ledger, history
 from tests.open_wait import open_wait
 from tests.patience import until
@@ -416,6 +417,21 @@ async def test_a_file_that_shrinks_and_grows_between_two_looks_is_no_loss(
         ledger.check(name, await history(client.bus, name))
     assert server.stop() == 0
     assert server.complaints == []
+
+
+@pytest.mark.slow
+async def test_a_server_that_can_save_nothing_says_so(start_server: StartServer, name: str) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    server.signal(signal.SIGSTOP)
+    cut("-wal", 0)(server.db)
+    with unchangeable(server.db.parent):
+        server.signal(signal.SIGCONT)
+        assert await asyncio.to_thread(exit_code, server) == 7
+    (critical,) = [line for line in server.log if " CRITICAL " in line]
+    assert "could not be saved" in critical
+    assert "restore a backup" in critical
+    assert "restore a backup" in refused_start(server.db)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bus_server.errors import StoreLost
+from bus_server.store.monitor import FileMonitor
 from bus_server.store.write_lock import WriteLock
 from tests.conftest import StartServer
 from tests.connections import connected
@@ -200,3 +203,35 @@ def do(db: Path, statement: str) -> None:
     """Run a statement in another program's stead."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None, timeout=10)) as other:
         other.execute(statement).fetchall()
+
+
+def test_a_file_that_shrank_by_a_vacuum_is_not_taken_for_one_that_was_cut(tmp_path: Path) -> None:
+    db = tmp_path / "bus.db"
+    with contextlib.ExitStack() as last, contextlib.closing(sqlite3.connect(db)) as program:
+        program.isolation_level = None
+        program.executescript("PRAGMA journal_mode = WAL; CREATE TABLE t (x)")
+
+        def grow(kilobytes: int) -> None:
+            program.execute("INSERT INTO t VALUES (zeroblob(?))", (kilobytes * 1024,))
+
+        def checkpoint() -> None:
+            program.execute("PRAGMA wal_checkpoint").fetchall()
+
+        grow(4_096)
+        checkpoint()
+        monitor = FileMonitor(db)
+        last.callback(monitor.close)  # after the connection, as it says
+        monitor.check()
+        for _ in range(2):
+            program.execute("DELETE FROM t")
+            program.execute("VACUUM")
+            checkpoint()
+            grow(64)
+            monitor.check()
+        checkpoint()
+        monitor.check()
+        grow(64)
+        monitor.check()
+        os.truncate(db, db.stat().st_size // 2)
+        with pytest.raises(StoreLost, match="was cut"):
+            monitor.check()

@@ -69,6 +69,12 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def try_to_set_aside(path: Path) -> None:
+    """As `set_aside`; does nothing where that fails, as on a disk that became read-only."""
+    with contextlib.suppress(OSError):
+        set_aside(path)
+
+
 def record(lock: int, path: Path) -> None:
     """Write down in FILE-writer which database the log belongs to."""
     log = path.with_name(f"{path.name}-wal")

@@ -236,7 +236,7 @@ class SqliteStore:
             remedy = f"put {path.parent} back, with all that was in it"
         elif files.is_moved():
             if files.owns_log():
-                rescue.set_aside(path)
+                rescue.try_to_set_aside(path)
             remedy = "start again: that serves the other file"
             if not path.exists():
                 remedy = go_on
@@ -248,7 +248,7 @@ class SqliteStore:
             remedy = "start again"
         else:
             if files.owns_log():
-                rescue.set_aside(path)
+                rescue.try_to_set_aside(path)
             rescue.record_incomplete(self._lock.descriptor, path, go_on)
             remedy = go_on
         logger.critical("%s. %s. End every server on it, then: %s", self._files.loss, told, remedy)

@@ -82,7 +82,7 @@ SABOTAGES = [
         [
             Edit(
                 _STORE,
-                "            if files.owns_log():\n                rescue.set_aside(path)\n"
+                "            if files.owns_log():\n                rescue.try_to_set_aside(path)\n"
                 "            remedy",
                 "            remedy",
             )
@@ -163,6 +163,17 @@ SABOTAGES = [
         "a log that is in use is moved",
         [Edit("bus_server/store/rescue.py", "        and not _is_open(path)\n", "")],
         [f"{_LOST}::test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_logs"],
+    ),
+    Sabotage(
+        "a lost store whose log cannot be moved is not told of",
+        [
+            Edit(
+                "bus_server/store/rescue.py",
+                "    with contextlib.suppress(OSError):\n        set_aside(path)",
+                "    set_aside(path)",
+            )
+        ],
+        [f"{_LOST}::test_a_server_that_can_save_nothing_says_so"],
     ),
     Sabotage(
         "a file that lacks messages is served",
