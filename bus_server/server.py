@@ -187,8 +187,8 @@ async def _run(
     standard.health.set_serving(False)
     road.refusal = Draining
     if store.lost.is_set():
-        road.refusal = functools.partial(StoreFailed, "its file is lost")
-        await bus.waits.end_all(road.refusal)
+        road.refusal = store.refusal
+        await bus.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
     await _drain(bus, settings)
     # Callers who were just answered are calling again. Until they have heard of the draining they

@@ -18,6 +18,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from bus_server.store import rescue
+from bus_server.store.monitor import FileMonitor
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.disks import unchangeable
@@ -328,16 +329,18 @@ def test_what_is_being_saved_is_not_taken_for_what_was(tmp_path: Path) -> None:
             super().backup(target)
 
     with contextlib.closing(sqlite3.connect(db, factory=Watched)) as source:
+        source.execute("PRAGMA journal_mode = WAL").fetchall()
         source.execute("CREATE TABLE t (x)")
-        first = rescue.save(source, db)
-        second = rescue.save(source, db)
+        with contextlib.closing(FileMonitor(db)) as files:
+            first = rescue.save(source, files)
+            second = rescue.save(source, files)
     assert seen == [None, beside(db, ".rescued")]
     assert (first, second) == (
         (beside(db, ".rescued"), True),
         (beside(db, ".rescued-2"), True),
     )
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *("bus.db", "bus.db.rescued", "bus.db.rescued-2")
+    assert {path.name for path in tmp_path.glob("bus.db.*")} == {
+        *("bus.db.rescued", "bus.db.rescued-2")
     }
 
 
@@ -448,3 +451,97 @@ async def test_a_lock_file_that_is_removed_harms_nothing(
     async with connected(server.address) as client:
         ledger.check(name, await history(client.bus, name))
     assert server.stop() == 0
+
+
+def make_a_file_of_the_folder(db: Path) -> None:
+    db.parent.rename(beside(db.parent, "-moved"))
+    db.parent.touch()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault",
+    [lambda db: db.parent.rename(beside(db.parent, "-moved")), make_a_file_of_the_folder],
+    ids=["moved", "replaced"],
+)
+async def test_a_server_whose_folder_is_moved_stops_and_leaves_what_it_has_there(
+    start_server: StartServer, tmp_path: Path, name: str, fault: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    server, ledger = start_server(db=folder / "bus.db"), Ledger()
+    await post_all(server, name, ledger, "before")
+    fault(server.db)
+    assert await asyncio.to_thread(exit_code, server) == 7
+    critical = [line for line in server.log if " CRITICAL " in line]
+    assert len(critical) == 1
+    assert f"put {folder} back" in critical[0]
+    assert "Traceback" not in "".join(server.log)
+    server.db = beside(folder, "-moved") / "bus.db"
+    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+
+
+@pytest.mark.slow
+async def test_what_a_server_held_is_saved_though_its_folder_is_removed(
+    start_server: StartServer, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    server, ledger = start_server(db=folder / "bus.db"), Ledger()
+    await post_all(server, name, ledger, "before")
+    shutil.rmtree(folder)
+    assert await asyncio.to_thread(exit_code, server) == 7
+    assert f"mv {beside(server.db, '.rescued')} {server.db}" in refused_start(server.db)
+    beside(server.db, ".rescued").replace(server.db)
+    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+
+
+@pytest.mark.slow
+async def test_what_is_saved_last_is_told_though_there_are_others(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    await post_all(server, name, ledger, "before")
+    back_up(server.db)
+    beside(server.db, "-backup").replace(beside(server.db, ".rescued"))
+    beside(server.db, ".rescued-2").symlink_to("nowhere")
+    await post_all(server, name, ledger, "after")
+    remove("", "-wal", "-shm")(server.db)
+    assert await asyncio.to_thread(exit_code, server) == 7
+    newest = beside(server.db, ".rescued-3")
+    assert f"mv {newest} {server.db}" in refused_start(server.db)
+    newest.replace(server.db)
+    async with connected(server.start().address) as client:
+        ledger.check(name, await history(client.bus, name))
+
+
+@pytest.mark.slow
+async def test_a_lock_file_that_cannot_be_used_is_told_and_holds_up_nothing(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    lock = beside(server.db, "-writer")
+    await post_all(server, name, ledger, "before")
+    lock.unlink()
+    lock.mkdir()
+    await until(lambda: any(f"remove {lock}" in line for line in server.log))
+    await post_all(server, name, ledger, "meanwhile")
+    lock.rmdir()
+    await until(lambda: any("cannot take turns: over" in line for line in server.log))
+    await post_all(server, name, ledger, "after")
+    async with connected(server.address) as client:
+        ledger.check(name, await history(client.bus, name))
+    assert server.stop() == 0
+    assert len(server.complaints) == 2
+
+
+@pytest.mark.slow
+async def test_a_pipe_in_place_of_the_lock_is_refused_at_the_start(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    assert server.stop() == 0
+    lock = beside(server.db, "-writer")
+    lock.unlink()
+    os.mkfifo(lock)
+    assert f"{lock} is a named pipe" in refused_start(server.db)

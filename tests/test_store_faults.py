@@ -93,7 +93,8 @@ def test_a_lock_file_that_cannot_be_opened_anew_leaves_the_old_one_open(tmp_path
     lock = WriteLock(tmp_path / "bus.db", patience=1.0)
     lock.path.unlink()
     lock.path.mkdir()
-    assert not lock.reopen()
+    with pytest.raises(OSError, match="Is a directory"):
+        lock.reopen()
     with lock.held():
         lock.path.rmdir()
     assert lock.reopen()

@@ -56,6 +56,8 @@ class Committer:
             try:
                 self._files.check()
             except (StoreLost, OSError) as error:
+                if isinstance(error, StoreLost):
+                    self._files.loss = error  # though it may look whole at the next look
                 self.unresolved = True
                 raise OutcomeUnknown(str(error)) from error
             return result

@@ -114,6 +114,15 @@ class FileMonitor:
         """Whether another file, or none, is at the database's path."""
         return not is_file(*self._database_file)
 
+    def folder_is_moved(self) -> bool:
+        """Whether the folder is not at its path, and the database still has a name elsewhere."""
+        here = os.path.isdir(self.path.parent)  # noqa: PTH112 - that one may raise OSError
+        return not here and os.fstat(self._database).st_nlink > 0
+
+    def log_is_gone(self) -> bool:
+        """Whether nothing is at the log's path."""
+        return not os.path.lexists(self.log)
+
     def owns_log(self) -> bool:
         """Whether the log at its path is the one that is open."""
         return is_file(*self._log_file)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bus_server import files
 from bus_server.errors import StoreRefused
+from bus_server.store.monitor import FileMonitor
 
 # FILE-writer, which all servers on a file lock, says in three lines which log belongs to which
 # database, each as DEVICE:INODE, or that a database (DEVICE:INODE:MODIFIED) must not be served, and
@@ -27,16 +28,20 @@ _MORE = 16 * 1024
 def rescued(path: Path) -> Path | None:
     """Returns the newest file that `save` made for this store, None if there is none."""
     name = re.compile(re.escape(f"{path.name}{_RESCUED}") + r"(-\d+)?")
-    found = [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
+    found = [file for file in path.parent.iterdir() if name.fullmatch(file.name) and file.is_file()]
     return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 
-def save(db: sqlite3.Connection, path: Path) -> tuple[Path, bool]:
+def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
     """Write all that a connection still reads to a new file beside its own.
 
-    Returns the file's path, and whether the file is sound. Raises sqlite3.Error or OSError; then
-    there is no such file.
+    Returns the file's path, and whether the file is sound. The folder is made anew if it was
+    removed. Raises sqlite3.Error or OSError; then there is no such file.
     """
+    path = monitor.path
+    if monitor.folder_is_moved():
+        raise FileNotFoundError(f"{path.parent} was moved")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # It may take minutes, and the process may be killed: a part must not be taken for the whole.
     draft = files.draft_of(files.beside(path, _RESCUED))
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -55,6 +60,32 @@ def save(db: sqlite3.Connection, path: Path) -> tuple[Path, bool]:
         draft.unlink(missing_ok=True)
 
 
+def leave(monitor: FileMonitor, lock: int, saved: Path | None) -> str:
+    """Leave nothing behind that could be replayed. Returns what to do now.
+
+    `saved`: where all is that the store held, if it could be saved.
+    """
+    path = monitor.path
+    go_on = f"mv {saved} {path}" if saved else "restore a backup"
+    if not os.path.isdir(path.parent):  # noqa: PTH112 - that one may raise OSError
+        return f"put {path.parent} back, with all that was in it"
+    if monitor.is_moved():
+        # When nothing is there, and nothing was saved, the log has the next start refused.
+        if monitor.owns_log() and (saved or os.path.lexists(path)):
+            _try_to_set_aside(path)
+        if not os.path.lexists(path):
+            return go_on
+        return f"start again, for the file at {path} now; or move that elsewhere, and {go_on}"
+    if monitor.log_is_gone():
+        return f"start again, or {go_on} should {path} lack messages"
+    if saved and monitor.log_is_whole():
+        return "start again"
+    if monitor.owns_log():
+        _try_to_set_aside(path)
+    record_incomplete(lock, path, go_on)
+    return go_on
+
+
 def set_aside(path: Path) -> Path:
     """Rename the log beside a database that it does not belong to. Returns its new path.
 
@@ -62,14 +93,14 @@ def set_aside(path: Path) -> Path:
     """
     log = path.with_name(f"{path.name}-wal")
     names = _numbered(log.with_name(f"{log.name}.set-aside"))
-    aside = next(name for name in names if not name.exists())
+    aside = next(name for name in names if not os.path.lexists(name))
     log.rename(aside)
     # Its index describes it.
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     return aside
 
 
-def try_to_set_aside(path: Path) -> None:
+def _try_to_set_aside(path: Path) -> None:
     """As `set_aside`; does nothing where that fails, as on a disk that became read-only."""
     with contextlib.suppress(OSError):
         set_aside(path)

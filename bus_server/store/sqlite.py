@@ -68,6 +68,7 @@ _FULL = "the disk is full, posts are refused"
 _WRITES = "the database cannot be written, posts fail"
 _READS = "a part of the database cannot be read"
 _LARGE = "the log is large"
+_LOCK = "servers on the database cannot take turns"
 
 
 class SqliteStore:
@@ -146,7 +147,7 @@ class SqliteStore:
         if self._files.loss:
             await self.give_up()
             raise self._files.loss
-        with contextlib.suppress(sqlite3.Error, StoreBusy):
+        with contextlib.suppress(sqlite3.Error, OSError, StoreBusy):
             await _run(self._writer, self._checkpoint)
         await self._close_connections()
         with contextlib.suppress(OSError, StoreBusy), self._lock.held():
@@ -206,13 +207,25 @@ class SqliteStore:
     def _inspect(self, db: sqlite3.Connection) -> None:
         try:
             self._files.check()
-            if self._lock.reopen():
-                rescue.record(self._lock.descriptor, self._files.path)
+            self._reopen_lock()
             if self._faults:
                 touch = functools.partial(connections.touch, db)
                 confirmed(self._files, lambda: self._committer.transact(db, touch))
         except Exception as error:
             raise self._meaning(error) from error
+
+    def refusal(self) -> BusError:
+        """What callers are told once the store is lost."""
+        refusal = OutcomeUnknown if self._committer.unresolved else StoreFailed
+        return refusal("its file is lost")
+
+    def _reopen_lock(self) -> None:
+        try:
+            if self._lock.reopen():
+                rescue.record(self._lock.descriptor, self._files.path)
+            self._warnings.end(_LOCK)
+        except OSError as error:  # SQLite's own lock holds
+            self._warnings.begin(_LOCK, f"remove {self._lock.path} ({error.strerror})")
 
     async def give_up(self) -> None:
         """Save what a lost store still holds, and leave nothing behind that could be replayed.
@@ -223,35 +236,20 @@ class SqliteStore:
         if self._given_up:
             return
         self._given_up = True
-        files, path = self._files, self._files.path
-        logger.error("%s: posts are refused from now on", self._files.loss)
+        files = self._files
+        logger.error("%s: posts are refused from now on", files.loss)
         saved, sound = None, False
         try:
-            saved, sound = await _run(self._writer, rescue.save, path)
+            saved, sound = await _run(self._writer, rescue.save, files)
             told = f"What it held is in {saved}{'' if sound else ', which is damaged'}"
         except (sqlite3.Error, OSError) as error:
             told = f"What it held could not be saved ({error})"
-        go_on = f"mv {saved} {path}" if sound else "restore a backup"
-        if not path.parent.is_dir():
-            remedy = f"put {path.parent} back, with all that was in it"
-        elif files.is_moved():
-            if files.owns_log():
-                rescue.try_to_set_aside(path)
-            remedy = "start again: that serves the other file"
-            if not path.exists():
-                remedy = go_on
-        elif not files.log.exists():
-            # The last connection folds the log into the database, unless another server has it.
-            await self._close_connections()
-            remedy = f"start again, or {go_on} should {path} lack messages"
-        elif sound and files.log_is_whole():
-            remedy = "start again"
-        else:
-            if files.owns_log():
-                rescue.try_to_set_aside(path)
-            rescue.record_incomplete(self._lock.descriptor, path, go_on)
-            remedy = go_on
-        logger.critical("%s. %s. End every server on it, then: %s", self._files.loss, told, remedy)
+        if files.log_is_gone() and not files.is_moved():
+            # The last one folds the log into the database, unless another server has it.
+            with contextlib.suppress(sqlite3.Error):
+                await self._close_connections()
+        remedy = rescue.leave(files, self._lock.descriptor, saved if sound else None)
+        logger.critical("%s. %s. End every server on it, then: %s", files.loss, told, remedy)
 
     def _meaning(self, error: Exception) -> Exception:
         """Returns an error as the store's callers are told."""

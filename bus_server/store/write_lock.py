@@ -54,16 +54,13 @@ class WriteLock:
     def reopen(self) -> bool:
         """Open the file anew if another one, or none, is at its path. Returns whether it did.
 
-        Until then SQLite's own lock holds; this one must be everybody's. Call it again from time to
-        time: what is there may be none that can be opened.
+        Until then SQLite's own lock holds; this one must be everybody's. Raises OSError if what is
+        there cannot be opened.
         """
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(self.path.stat(), os.fstat(self.descriptor)):
-                    return False
-            opened = self._open()
-        except OSError:
-            return False
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(self.path.lstat(), os.fstat(self.descriptor)):
+                return False
+        opened = self._open()
         self.close()
         self.descriptor = opened
         return True

@@ -24,8 +24,8 @@ SABOTAGES = [
         [
             Edit(
                 _STORE,
-                "            self._files.check()\n            if self._lock.reopen",
-                "            if self._lock.reopen",
+                "            self._files.check()\n            self._reopen",
+                "            self._reopen",
             )
         ],
         [f"{_LOST}::test_an_idle_server_notices_that_its_file_is_gone"],
@@ -67,11 +67,38 @@ SABOTAGES = [
         [f"{_LOST}::test_a_file_that_shrinks_and_grows_between_two_looks_is_no_loss"],
     ),
     Sabotage(
+        "what was saved before is told in place of what was saved last",
+        [Edit("bus_server/store/rescue.py", "return max(found, key", "return min(found, key")],
+        [f"{_LOST}::test_what_is_saved_last_is_told_though_there_are_others"],
+    ),
+    Sabotage(
+        "nothing is saved once the folder is removed",
+        [
+            Edit(
+                "bus_server/store/rescue.py",
+                "    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)\n",
+                "",
+            )
+        ],
+        [f"{_LOST}::test_what_a_server_held_is_saved_though_its_folder_is_removed"],
+    ),
+    Sabotage(
+        "a lock file that cannot be used is an error of the store's",
+        [
+            Edit(
+                _STORE,
+                "except OSError as error:  # SQLite's own lock",
+                "except KeyError as error:  #",
+            )
+        ],
+        [f"{_LOST}::test_a_lock_file_that_cannot_be_used_is_told_and_holds_up_nothing"],
+    ),
+    Sabotage(
         "a lost store saves nothing",
         [
             Edit(
                 _STORE,
-                "saved, sound = await _run(self._writer, rescue.save, path)",
+                "saved, sound = await _run(self._writer, rescue.save, files)",
                 "saved, sound = None, False",
             )
         ],
@@ -81,10 +108,10 @@ SABOTAGES = [
         "the log of a lost store is left where it is",
         [
             Edit(
-                _STORE,
-                "            if files.owns_log():\n                rescue.try_to_set_aside(path)\n"
-                "            remedy",
-                "            remedy",
+                "bus_server/store/rescue.py",
+                "        if monitor.owns_log() and (saved or os.path.lexists(path)):\n"
+                "            _try_to_set_aside(path)\n",
+                "",
             )
         ],
         [f"{_LOST}::test_a_backup_moved_over_the_file_is_what_the_next_start_serves"],
@@ -135,8 +162,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/write_lock.py",
-                "            opened = self._open()\n",
-                "            self.close()\n            opened = self._open()\n",
+                "        opened = self._open()\n",
+                "        self.close()\n        opened = self._open()\n",
             )
         ],
         [
