@@ -5,6 +5,7 @@ The faults are injected into the server's system calls.
 
 import asyncio
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -174,6 +175,54 @@ async def test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can(
         await ledger.post(client.bus, name, "after")
     assert server.stop() == 0
     check_told_once(server, "cannot be read")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ending", "fault"),
+    [
+        ("-wal", "lseek:error=EIO"),
+        ("-wal", "newfstatat,statx:error=EACCES"),
+        ("", "newfstatat,statx:error=ESTALE"),
+        ("-shm", "pread64:error=EIO"),
+        ("-writer", "flock:error=ENOLCK"),
+    ],
+    ids=["size", "log", "file", "index", "lock"],
+)
+async def test_a_server_that_cannot_tell_how_its_files_are_goes_on_once_it_can(
+    start_server: StartServer, tmp_path: Path, name: str, ending: str, fault: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    file, calls = Path(f"{server.db}{ending}"), tmp_path / "calls"
+    async with connected(server.address, name) as client:
+        await ledger.post(client.bus, name, "before")
+        with traced(server, "-P", str(file), "-e", f"inject={fault}", "-o", str(calls)):
+            post = PostMessageRequest(thread=name, content="meanwhile", request_id="the-same")
+            while calls.read_text().count("(INJECTED)") < 2:
+                told = await outcome(client.bus.PostMessage(post))
+                assert not isinstance(told, Refusal) or kind(told) == FAILED
+        await until_known(lambda: is_serving(client))
+        ledger.ack(name, "meanwhile", await client.bus.PostMessage(post))
+        await ledger.post(client.bus, name, "after")
+        ledger.check(name, await history(client.bus, name))
+    assert server.stop() == 0
+    assert len(server.complaints) in (0, 2)  # that it began, and that it ended
+
+
+@pytest.mark.slow
+async def test_a_fault_that_comes_and_goes_is_told_once(
+    start_server: StartServer, name: str
+) -> None:
+    server, ledger = start_server(), Ledger()
+    kinds: list[bool] = []
+    async with connected(server.address, name) as client:
+        async with failing(server, log_of(server), "pwrite64:error=ENOSPC:when=2+3"):
+            while sum(a and not b for a, b in itertools.pairwise(kinds)) < 5:
+                kinds.append(bool(await ledger.attempt(client.bus, name, str(len(kinds)))))
+        await ledger.post(client.bus, name, "after")
+        await until_known(lambda: is_serving(client))
+    assert server.stop() == 0
+    check_told_once(server, "the disk is full")
 
 
 @pytest.mark.slow

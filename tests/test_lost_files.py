@@ -524,7 +524,7 @@ async def test_a_lock_file_that_cannot_be_used_is_told_and_holds_up_nothing(
     await post_all(server, name, ledger, "before")
     lock.unlink()
     lock.mkdir()
-    await until(lambda: any(f"remove {lock}" in line for line in server.log))
+    await until(lambda: any(f"cannot use {lock}" in line for line in server.log))
     await post_all(server, name, ledger, "meanwhile")
     lock.rmdir()
     await until(lambda: any("cannot take turns: over" in line for line in server.log))

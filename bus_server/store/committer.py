@@ -54,10 +54,11 @@ class Committer:
             if self.stored:
                 self.unresolved = False  # what failed before was written over
             try:
-                self._files.check()
-            except (StoreLost, OSError) as error:
-                if isinstance(error, StoreLost):
-                    self._files.loss = error  # though it may look whole at the next look
+                # What cannot be told was right a moment ago, and is asked for again next time.
+                with contextlib.suppress(OSError):
+                    self._files.check()
+            except StoreLost as error:
+                self._files.loss = error  # though it may look whole at the next look
                 self.unresolved = True
                 raise OutcomeUnknown(str(error)) from error
             return result

@@ -1,9 +1,15 @@
 """Storage faults that last: told in the log when they begin and when they end, not in between."""
 
 import logging
+import math
 import time
 
 logger = logging.getLogger(__name__)
+
+#: Seconds in which a fault that comes and goes is told once.
+QUIET = 60.0
+#: One that lasts so many seconds is told at any rate.
+LASTING = 5.0
 
 
 class Faults:
@@ -11,17 +17,26 @@ class Faults:
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
+        #: When each was last told; and those whose end is to be told, too.
+        self._told: dict[str, float] = {}
+        self._open: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._since)
 
     def begin(self, fault: str, details: str) -> None:
-        """Log that something is wrong from now on, unless it was already."""
-        if fault not in self._since:
-            self._since[fault] = time.monotonic()
+        """Log that something is wrong from now on. To be called as long as it is wrong."""
+        now = time.monotonic()
+        since = self._since.setdefault(fault, now)
+        quiet = now - self._told.get(fault, -math.inf) < QUIET and now - since < LASTING
+        if fault not in self._open and not quiet:
+            self._open.add(fault)
+            self._told[fault] = now
             logger.error("%s: %s", fault, details)
 
     def end(self, fault: str) -> None:
-        """Log that it is right again, if it was wrong."""
-        if (since := self._since.pop(fault, None)) is not None:
+        """Log that it is right again, if it was told that it was wrong."""
+        since = self._since.pop(fault, None)
+        if since is not None and fault in self._open:
+            self._open.remove(fault)
             logger.warning("%s: over, after %.0f s", fault, time.monotonic() - since)

@@ -63,8 +63,10 @@ class FileMonitor:
 
     @property
     def log_size(self) -> int:
-        """Bytes of the log that is open."""
-        return os.lseek(self._log, 0, os.SEEK_END)
+        """Bytes of the log that is open, or as many as it had when that could last be told."""
+        with contextlib.suppress(OSError):
+            return os.lseek(self._log, 0, os.SEEK_END)
+        return self._log_size
 
     def check(self) -> None:
         """Raises StoreLost if a file is gone, another one, or shorter than it must be. 12 µs.

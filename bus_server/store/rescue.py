@@ -130,9 +130,12 @@ def check_complete(path: Path) -> None:
     """Raises StoreRefused when the database must not be served, as it lacks what its log held."""
     kind, state, remedy = _record_of(path)
     if kind == _INCOMPLETE and state == _state(path):
+        # Another server on the file may have saved what the one that wrote this could not.
+        newest = rescued(path)
+        also = f" (there is {newest}, too)" if newest and str(newest) not in remedy else ""
         raise StoreRefused(
             f"{path} is not what it was: it or its log was damaged under a running server. To go "
-            f"on: {remedy}; or, to serve it as it is, rm {path}-writer"
+            f"on: {remedy}{also}; or, to serve it as it is, rm {path}-writer"
         )
 
 

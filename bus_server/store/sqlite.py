@@ -225,7 +225,7 @@ class SqliteStore:
                 rescue.record(self._lock.descriptor, self._files.path)
             self._warnings.end(_LOCK)
         except OSError as error:  # SQLite's own lock holds
-            self._warnings.begin(_LOCK, f"remove {self._lock.path} ({error.strerror})")
+            self._warnings.begin(_LOCK, f"cannot use {self._lock.path}: {error.strerror}")
 
     async def give_up(self) -> None:
         """Save what a lost store still holds, and leave nothing behind that could be replayed.

@@ -94,6 +94,24 @@ SABOTAGES = [
         [f"{_LOST}::test_a_lock_file_that_cannot_be_used_is_told_and_holds_up_nothing"],
     ),
     Sabotage(
+        "a fault that comes and goes is told each time",
+        [Edit("bus_server/store/faults.py", "QUIET = 60.0", "QUIET = 0.0")],
+        [f"{_DISK}::test_a_fault_that_comes_and_goes_is_told_once"],
+    ),
+    Sabotage(
+        "a size that cannot be told ends what looks after the files",
+        [
+            Edit(
+                "bus_server/store/monitor.py",
+                "        with contextlib.suppress(OSError):\n            return os.lseek",
+                "        with contextlib.suppress(KeyError):\n            return os.lseek",
+            )
+        ],
+        [
+            f"{_DISK}::test_a_server_that_cannot_tell_how_its_files_are_goes_on_once_it_can",
+        ],
+    ),
+    Sabotage(
         "a lost store saves nothing",
         [
             Edit(
