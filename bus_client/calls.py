@@ -285,7 +285,7 @@ class Calls:
             except grpc.aio.AioRpcError as failure:
                 error = from_rpc_error(failure)
             except ProtocolError as failure:
-                error = failure
+                error = bare(failure)
             except _WITHIN_GRPC as failure:
                 error = _not_made(failure)
             except asyncio.CancelledError:
@@ -307,7 +307,7 @@ class Calls:
                         register = False
                         continue
                 except BusError as failure:
-                    error = failure
+                    error = bare(failure)
             if not isinstance(error, Unavailable) or (unknown and changes and not request_id):
                 break
             pause = max(pause, error.retry_delay or 0.0)
@@ -323,7 +323,10 @@ class Calls:
             ) from error
         if self._closed and isinstance(error, Unavailable):
             raise RuntimeError(_CLOSED)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # see bare()
 
     async def learn_limits(self) -> None:
         """To be awaited before a stream is opened: how many the server takes on a connection."""

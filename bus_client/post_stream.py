@@ -72,10 +72,11 @@ class PostStream:
         loop = asyncio.get_running_loop()
         give_up = math.inf  # while nothing is unanswered
         introduced = self._calls.introduced
+        error: BusError | None = None
         try:
             await self._calls.learn_limits()
             while not (self._all_taken and not self._unanswered):
-                error: BusError | None = None
+                error = None
                 stream = self._attempt()
                 try:
                     async for results in stream:
@@ -108,6 +109,7 @@ class PostStream:
                 await asyncio.sleep(pause)
             await feeding
         finally:
+            error = None  # see bare()
             feeding.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await feeding

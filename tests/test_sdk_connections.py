@@ -143,6 +143,7 @@ def no_collection() -> Iterator[None]:
         (follow, "WaitMessages", [started(), batch(7)]),
         (follow, "WaitMessages", [Failure(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND")]),
         (follow, "WaitMessages", [Failure(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")]),
+        (follow, "GetServerInfo", [Failure(grpc.StatusCode.UNAUTHENTICATED)]),
         (wait_shortly, "WaitMessages", [started(), BROKEN]),
         (wait_shortly, "WaitMessages", [started()]),
         (post_two, "PostMessages", [Failure(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND")]),
