@@ -76,7 +76,7 @@ def leave(monitor: FileMonitor, lock: int, saved: Path | None) -> str:
         if not os.path.lexists(path):
             return go_on
         return f"start again, for the file at {path} now; or move that elsewhere, and {go_on}"
-    if monitor.log_is_gone():
+    if saved and monitor.log_is_gone():
         return f"start again, or {go_on} should {path} lack messages"
     if saved and monitor.log_is_whole():
         return "start again"

@@ -244,8 +244,9 @@ class SqliteStore:
             told = f"What it held is in {saved}{'' if sound else ', which is damaged'}"
         except (sqlite3.Error, OSError) as error:
             told = f"What it held could not be saved ({error})"
-        if files.log_is_gone() and not files.is_moved():
-            # The last one folds the log into the database, unless another server has it.
+        if sound and files.log_is_gone() and not files.is_moved():
+            # The last one folds the log into the database, unless another server has it. Not
+            # without a copy: on a full disk that could end half-way.
             with contextlib.suppress(sqlite3.Error):
                 await self._close_connections()
         remedy = rescue.leave(files, self._lock.descriptor, saved if sound else None)
