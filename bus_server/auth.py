@@ -114,7 +114,8 @@ class Auth:
         if owner is None:
             await self._pause()
             raise TokenInvalid(
-                "the token is unknown here; where tokens are required, an operator registers it"
+                "the token is unknown here; where tokens are required, an operator registers "
+                "agents: threadbus register NAME --token-file DB.operator-token"
             )
         if owner.agent:
             kind = AgentKind.ValueType(owner.kind)

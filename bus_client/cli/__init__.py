@@ -73,7 +73,7 @@ def _threadbus() -> None:
       threadbus wait design --as reviewer
 
     \b
-    An agent's whole loop, for what is said to it:
+    An agent's whole loop, for what is said to it, until an hour passes in silence:
       threadbus register reviewer; threadbus join design --as reviewer
       while news=$(threadbus wait design --as reviewer --mine --timeout 3600 --json); do
         my-model <<<"$news" | threadbus post design - --as reviewer

@@ -34,8 +34,9 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "ThreadExists": (CONFLICT, "Use it as it is, or take another name."),
     "AgentExists": (
         CONFLICT,
-        "Take another name, or pass its token: THREADBUS_TOKEN. One that was only imported an "
-        "operator gives you: threadbus register NAME --token-file FILE.",
+        "Take another name, or pass its token: THREADBUS_TOKEN. At an address where it is kept, "
+        "threadbus register NAME --show-token prints it. An operator can register a name that was "
+        "only imported: threadbus register NAME --token-file FILE.",
     ),
     "RequestIdReused": (CONFLICT, "It is message #{error.seq}; a new message needs a new one."),
     "SeqConflict": (

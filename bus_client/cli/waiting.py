@@ -72,7 +72,8 @@ async def wait(
     now on. With messages in hand you are seen working, until you wait again or --lease is over.
 
     Exit code 3: nothing came in time. 5: the thread is closed, nothing will come. 1 or 4: it could
-    not be read, or the server not be reached; so nobody knows whether there is something.
+    not be read, or the server could not be reached, for 2 s at least; so nobody knows whether there
+    is something.
 
     \b
     Examples:

@@ -155,7 +155,10 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise StoreRefused(f"{folder} is not a folder: make it, or choose another --db")
     if not os.access(folder, os.W_OK):
-        raise StoreRefused(f"{folder} is read-only: the database needs a folder it can write to")
+        raise StoreRefused(
+            f"{folder.absolute()} is read-only: the database needs a folder that the server can "
+            "write to; choose another --db"
+        )
 
 
 def _check_files(path: Path, uid: int) -> int | None:
