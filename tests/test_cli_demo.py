@@ -163,5 +163,5 @@ def test_a_tester_that_wakes_at_every_word_is_found_out(shell: Shell, temporary:
     done = shell.run_process("demo", "--pace", "0", env=env, within=PATIENCE)
     assert done.code == 1
     assert "not so: the tester was woken once" in done.err
-    assert "it was handed [1, 2, 3, 4, 5, 6, 8, 9]" in done.err
+    assert "it was handed [1, 2, 3, 4, 5, 6, 8" in done.err  # and 9, if that was in time
     assert "Now yours" not in done.out

@@ -124,8 +124,8 @@ async def test_the_wait_that_a_stop_ended_is_the_last_sign_of_life(
 
 async def until_written(server: ServerProcess, client: Connection, agent: Caller) -> None:
     """Return once what is known of all agents by now is written: a checkpoint has this lease."""
-    await beat(client.bus, agent, lease=600)
-    lease_end_time = (time.time() + 500) * 1e6
+    await beat(client.bus, agent, lease=3_000)  # longer than the working timeout, 900 s
+    lease_end_time = (time.time() + 2_000) * 1e6
 
     def written() -> bool:
         with contextlib.closing(sqlite3.connect(server.db)) as db:
