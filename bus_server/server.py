@@ -206,7 +206,7 @@ async def _run(
 
 
 async def _inspect(store: SqliteStore, health: Health) -> None:
-    """Look after the store until it is lost."""
+    """Inspect the store every INSPECTION seconds until it is lost, and report its health."""
     while not store.lost.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INSPECTION):

@@ -104,7 +104,7 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, path: Path, *, full_durability: bool, busy_timeout: float) -> "SqliteStore":
-        """Open the store, made anew when there is no file.
+        """Open the store. Creates it if there is no file.
 
         Args:
             path: the database file.
@@ -169,7 +169,7 @@ class SqliteStore:
 
     @property
     def failing(self) -> bool:
-        """Whether something that lasts is wrong with the disk or with the files."""
+        """Whether the disk fails, or is full, or the store is lost."""
         return bool(self._faults) or self._files.loss is not None
 
     async def inspect(self) -> None:

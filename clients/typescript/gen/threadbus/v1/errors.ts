@@ -18,8 +18,8 @@ export const protobufFileName = "threadbus/v1/errors.proto";
  * of a post unknown, and so does an error without ErrorInfo that is DEADLINE_EXCEEDED, UNAVAILABLE,
  * CANCELLED or UNKNOWN (the connection broke, or the disk failed while the post was being committed):
  * repeat it with the same request_id, or not at all. A refusal of the repetition ends the doubt, but
- * not UNAUTHENTICATED: tokens are looked at before the request_id. A request over 4 MiB is refused by
- * gRPC itself: RESOURCE_EXHAUSTED without ErrorInfo.
+ * neither UNAUTHENTICATED nor UNAVAILABLE does: these come before the request_id is looked at. A
+ * request over 4 MiB is refused by gRPC itself: RESOURCE_EXHAUSTED without ErrorInfo.
  */
 
 /** Reasons; in brackets the status code, in braces the keys of ErrorInfo.metadata. */
