@@ -182,8 +182,8 @@ async def test_a_backup_moved_over_the_file_is_what_the_next_start_serves(
     move_a_backup_over(server.db)
     assert await asyncio.to_thread(exit_code, server) == 7
 
-    assert await served(server, name) == [f"in the backup {n}" for n in range(POSTS)]
     assert beside(server.db, "-wal.set-aside").exists()
+    assert await served(server, name) == [f"in the backup {n}" for n in range(POSTS)]
     assert server.stop() == 0
     with contextlib.closing(sqlite3.connect(server.db)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
