@@ -12,6 +12,7 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 
 _CONNECT = 2.0  # seconds that a finite wait may take to reach the server, however short it is
 _PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts
+_SHORTEST = 0.02  # seconds for an attempt: a shorter one only hides why those before it failed
 _SETTLED = 1.0  # seconds that a stream lives which is not just cut off each time
 _MOST_IDLE = 50  # frames without progress that are read in a second
 _MOST_FAILING = 60.0  # seconds that an endless wait may fail without progress
@@ -108,8 +109,16 @@ class Attempts:
                 del error  # see bare()
 
     def pause(self, delay: float) -> float:
-        """Seconds until the next attempt: `delay`, which the server asked for, or longer."""
-        return min(max(next(self._pauses), delay), max(self.give_up - self._clock(), 0.0))
+        """Seconds until the next attempt: `delay`, which the server asked for, or longer.
+
+        Until the end, if too little time would be left for that attempt.
+        """
+        wanted, left = max(next(self._pauses), delay), max(self.give_up - self._clock(), 0.0)
+        return wanted if wanted <= left - _SHORTEST else left
+
+    def is_over(self) -> bool:
+        """Whether there is no time left for another attempt."""
+        return self._clock() > self.give_up - _SHORTEST
 
     def end(self) -> None:
         """To be called when the time is over.

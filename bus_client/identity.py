@@ -107,8 +107,9 @@ class Identity:
         """What to say when the server has given the name to another token."""
         return AgentExists(
             f"At {self.server} the name {self.agent!r} belongs to another token than the one in "
-            f"{self.file}, if there is one. (Tokens are kept by the server's address: another "
-            "port, a proxy, `localhost` and `127.0.0.1` are others.)",
+            f"{self.file}. Pass the token it was registered with, or take another name. (Tokens "
+            "are kept by the server's address: another port, or `localhost` for `127.0.0.1`, is "
+            "another one.)",
             code=error.code,
             reason=error.reason,
             metadata=error.metadata,

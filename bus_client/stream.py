@@ -128,7 +128,7 @@ async def wait_frames(
             until = attempts.give_up if timeout is not None else None
             if goodbyes != await calls.goodbyes.count(until):
                 return  # coming again would take the goodbye back
-        if loop.time() >= attempts.give_up:
+        if attempts.is_over():
             attempts.end()
             return
 
