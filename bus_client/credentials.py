@@ -123,7 +123,7 @@ class _File:
         self.tokens = _load(path)
 
     def save(self) -> None:
-        """Replaces the file, so that whoever reads it meanwhile has the old one or the new one."""
+        """Replaces the file atomically: readers see either the old or the new content."""
         path = self._path
         descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
         try:

@@ -13,7 +13,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 def bare(error: E) -> E:
-    """The error without where it came from, to be kept in a variable of whoever caught it.
+    """Returns the error without traceback, cause and context, so that it can be kept.
 
     The frames of a traceback keep their variables: a stream, and so its connection, as well as the
     error itself. Python would free such a cycle only at its next collection of garbage.

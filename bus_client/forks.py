@@ -1,4 +1,4 @@
-"""gRPC cannot be forked: a process that was, is told so, instead of hanging or crashing."""
+"""gRPC does not survive fork(): calls in a forked process raise instead of hanging or crashing."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def main(log_level: str, **flags: Any) -> None:
 def run(settings: Settings) -> int:
     """Serve. Returns the exit code: 1 if it could not start.
 
-    Ends the process with code 7 if the database was removed, replaced or damaged meanwhile.
+    Ends the process with code 7 if the database is removed, replaced or damaged while it serves.
     """
     _open_standard_streams()
     os.umask(0o077)  # what the server makes is its user's alone, and usable by it

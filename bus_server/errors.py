@@ -235,7 +235,7 @@ class StoreFailed(BusError):
 class OutcomeUnknown(BusError):
     """The store failed while it committed. Whether the command was stored is unknown.
 
-    The client is told as if the connection had broken: it repeats a post with the same request_id.
+    Sent as if the connection had broken: clients retry a post with the same request_id.
     """
 
     def __init__(self, why: str) -> None:

@@ -233,7 +233,8 @@ class _Import:
         try:
             await self._bus.get_agent(name)
         except bus_client.AgentNotFound:
-            with suppress(bus_client.AgentExists):  # meanwhile, or it was unregistered for ever
+            # Registered in between, or unregistered for good.
+            with suppress(bus_client.AgentExists):
                 await register_other(self._bus, name, {})
         self._registered.add(name)
 

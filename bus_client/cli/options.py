@@ -76,7 +76,7 @@ def seconds_option(*names: str, help: str, default: float) -> Callable[[F], F]:
 
 
 def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    """A callback for what takes an agent's name; a capital is told before anything is sent."""
+    """Validate an agent name; names with capital letters are refused before anything is sent."""
     if name is not None and not AGENT.fullmatch(name):
         raise click.BadParameter(f"{name!r} is not a name: {AGENT_RULE}{such_as(name)}.")
     return name

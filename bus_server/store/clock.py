@@ -37,7 +37,7 @@ class StoreClock:
     def of(cls, db: sqlite3.Connection, boot: str) -> "StoreClock":
         """The clock of a store, by which no token in it works for longer than the longest grace.
 
-        Expects the caller to keep other servers out meanwhile.
+        The caller must hold the write lock.
         """
         known = db.execute("SELECT base FROM clock WHERE boot = ?", (boot,)).fetchone()
         (newest,) = db.execute(_NEWEST).fetchone()

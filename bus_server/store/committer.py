@@ -1,4 +1,4 @@
-"""Transactions of a store's own: all of it or nothing, or it is unknown which."""
+"""Runs a store's write transactions, and tells when the outcome of one is unknown."""
 
 import contextlib
 import sqlite3

@@ -1,4 +1,4 @@
-"""What is set on each connection to the file, and what its errors mean."""
+"""Connection settings, and SQLite's errors in the store's terms."""
 
 import logging
 import sqlite3
@@ -7,7 +7,7 @@ from bus_server.errors import StorageFull, StoreBug, StoreBusy, StoreFailed, Sto
 
 logger = logging.getLogger(__name__)
 
-#: What the disk, or whoever took the file away, makes of a statement; the other codes are our bugs.
+#: Primary result codes of disk and file errors. Any other unexpected code is a bug of ours.
 _FAILED = (
     *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM),
     *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH),
@@ -17,7 +17,7 @@ _FAILED = (
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _CUT = (sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
-#: Bytes to which SQLite cuts the log once it begins to write it anew. It takes some 4 MiB while
+#: Bytes to which SQLite truncates the log when it restarts it. It takes some 4 MiB while
 #: nobody holds a read transaction open, and writing over it syncs in half the time of extending it.
 LOG_LIMIT = 16 * 1024 * 1024
 
@@ -55,7 +55,7 @@ def data_version(db: sqlite3.Connection) -> int:
 
 
 def touch(db: sqlite3.Connection) -> None:
-    """Change a page, in a transaction. Content that is the same SQLite would not write."""
+    """Write a page, within a transaction. SQLite skips updates that change nothing."""
     db.execute("INSERT INTO purge VALUES (0)")
     db.execute("DELETE FROM purge WHERE thread_id = 0")
 

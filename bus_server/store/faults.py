@@ -1,4 +1,4 @@
-"""Storage faults that last: told in the log when they begin and when they end, not in between."""
+"""Lasting storage faults, logged once when they begin and once when they end."""
 
 import logging
 import math
@@ -6,9 +6,9 @@ import time
 
 logger = logging.getLogger(__name__)
 
-#: Seconds in which a fault that comes and goes is told once.
+#: Seconds in which an intermittent fault is logged once.
 QUIET = 60.0
-#: One that lasts so many seconds is told at any rate.
+#: A fault that lasts this many seconds is always logged.
 LASTING = 5.0
 
 

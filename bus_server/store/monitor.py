@@ -6,6 +6,7 @@ import os
 import struct
 from pathlib import Path
 
+from bus_server import files
 from bus_server.errors import StoreLost
 
 #: The header of SQLite's wal-index, the -shm file, which is there twice (size of a page, committed
@@ -41,8 +42,8 @@ class FileMonitor:
         self.path = path
         #: Why the files are not the store's any more, if they are not; set by who finds it out.
         self.loss: StoreLost | None = None
-        self.log = path.with_name(f"{path.name}-wal")
-        index = path.with_name(f"{path.name}-shm")
+        self.log = files.beside(path, "-wal")
+        index = files.beside(path, "-shm")
         self._database_file, self._log_file, self._index_file = [
             (str(file), file.stat()) for file in (path, self.log, index)
         ]
@@ -89,7 +90,7 @@ class FileMonitor:
     def check_log(self) -> None:
         """Raises StoreLost if the log is shorter than at the last `check`. 1 µs.
 
-        For one who has the lock to write, so that nobody may have cut it but by accident.
+        The caller must hold the write lock, so that no server or checkpoint can have truncated it.
         """
         if self.log_size < self._log_size:
             raise StoreLost(f"{self.log} was cut")
@@ -138,7 +139,7 @@ class FileMonitor:
 
     def _cut(self) -> str:
         """Which file is shorter than it must be, if one is. Raises as `check`."""
-        # The header first: files that grow meanwhile are not too short.
+        # The header first: files that grow after it was read are not too short.
         index = os.pread(self._index, _INDEX.size, 0)
         size, log_size = self._found(self._database_file), self._found(self._log_file)
         self._log_size = log_size
@@ -158,7 +159,7 @@ class FileMonitor:
         elif size < needed:
             cut = str(self.path)
         if cut and os.pread(self._index, _INDEX.size, 0) == index:
-            return cut  # and nobody has begun the log anew meanwhile
+            return cut  # and the log was not restarted in between
         if not cut:
             self._size, self._checkpoint = size, (salt, checkpointed)
         return ""

@@ -27,7 +27,7 @@ _MORE = 16 * 1024
 
 def rescued(path: Path) -> Path | None:
     """Returns the newest file that `save` made for this store, None if there is none."""
-    name = re.compile(re.escape(f"{path.name}{_RESCUED}") + r"(-\d+)?")
+    name = re.compile(re.escape(files.beside(path, _RESCUED).name) + r"(-\d+)?")
     found = [file for file in path.parent.iterdir() if name.fullmatch(file.name) and file.is_file()]
     return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
 
@@ -91,12 +91,12 @@ def set_aside(path: Path) -> Path:
 
     SQLite would replay it into that database, and destroy it.
     """
-    log = path.with_name(f"{path.name}-wal")
-    names = _numbered(log.with_name(f"{log.name}.set-aside"))
+    log = files.beside(path, "-wal")
+    names = _numbered(files.beside(log, ".set-aside"))
     aside = next(name for name in names if not os.path.lexists(name))
     log.rename(aside)
     # Its index describes it.
-    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    files.beside(path, "-shm").unlink(missing_ok=True)
     return aside
 
 
@@ -108,7 +108,7 @@ def _try_to_set_aside(path: Path) -> None:
 
 def record(lock: int, path: Path) -> None:
     """Write down in FILE-writer which database the log belongs to."""
-    log = path.with_name(f"{path.name}-wal")
+    log = files.beside(path, "-wal")
     _write(lock, f"{_BELONGS}\n{_identity(log)}\n{_identity(path)}\n")
 
 
@@ -122,7 +122,7 @@ def forget(lock: int, path: Path) -> None:
 
     Expects the caller to hold the lock: who starts makes the log, and then writes down whose it is.
     """
-    if not path.with_name(f"{path.name}-wal").exists():
+    if not files.beside(path, "-wal").exists():
         _write(lock, "")
 
 
@@ -155,7 +155,7 @@ def is_log_of_another(path: Path) -> bool:
     return (
         there
         and kind == _BELONGS
-        and log == _identity(path.with_name(f"{path.name}-wal"))
+        and log == _identity(files.beside(path, "-wal"))
         and database != _identity(path)
         and not _is_open(path)
     )
@@ -165,7 +165,7 @@ def _record_of(path: Path) -> tuple[str, str, str]:
     # NONBLOCK: a named pipe would hang here.
     how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path.with_name(f"{path.name}-writer"), how), "rb") as opened:
+        with os.fdopen(os.open(files.beside(path, "-writer"), how), "rb") as opened:
             kind, first, second = opened.read(_MORE).decode().splitlines()
     except (OSError, ValueError):
         return "", "", ""  # nothing is known
@@ -195,7 +195,7 @@ def _is_sound(db: sqlite3.Connection) -> bool:
 
 def _numbered(path: Path) -> Iterator[Path]:
     yield path
-    yield from (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
+    yield from (files.beside(path, f"-{n}") for n in itertools.count(2))
 
 
 def _identity(path: Path) -> str:

@@ -215,7 +215,7 @@ class SqliteStore:
             raise self._meaning(error) from error
 
     def refusal(self) -> BusError:
-        """What callers are told once the store is lost."""
+        """Returns the error for calls to a lost store."""
         refusal = OutcomeUnknown if self._committer.unresolved else StoreFailed
         return refusal("its file is lost")
 
@@ -253,7 +253,7 @@ class SqliteStore:
         logger.critical("%s. %s. End every server on it, then: %s", files.loss, told, remedy)
 
     def _meaning(self, error: Exception) -> Exception:
-        """Returns an error as the store's callers are told."""
+        """Returns the error to raise to the store's callers."""
         meaning = connections.meaning(error)
         if isinstance(meaning, OSError):
             meaning = StoreFailed(f"its files cannot be looked at ({meaning.strerror})")
