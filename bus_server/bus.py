@@ -10,6 +10,7 @@ from dataclasses import replace
 from bus_server import store
 from bus_server.agents import Agents
 from bus_server.checkpoints import Checkpoints
+from bus_server.encoding import BatchEncoder
 from bus_server.errors import (
     BusError,
     MessageNotFound,
@@ -27,10 +28,11 @@ from bus_server.news import News
 from bus_server.participants import Participants
 from bus_server.positions import Positions
 from bus_server.presence import Presence
+from bus_server.recent import Recent
 from bus_server.roster import Rosters
 from bus_server.settings import RECENT_BYTES, Settings
 from bus_server.store.interface import Store
-from bus_server.tail import Recent, Tails
+from bus_server.tail import Tails
 from bus_server.waits import Wait, Waits
 from bus_server.writer import Writer
 from threadbus.v1.agent_pb2 import Participant
@@ -60,6 +62,7 @@ class Bus:
         self._settings = settings
         self._tails = Tails()
         self._recent = Recent(RECENT_BYTES)
+        self._encoder = BatchEncoder()
         self._writer = Writer(
             store,
             self._tails,
@@ -161,7 +164,15 @@ class Bus:
 
         No coroutine of its own, which would stay as long as the wait: there may be thousands.
         """
-        follow = Follow(wait, self._store, self._recent, self._participants, self._rosters, outlet)
+        follow = Follow(
+            wait,
+            self._store,
+            self._recent,
+            self._encoder,
+            self._participants,
+            self._rosters,
+            outlet,
+        )
         return follow.run(self._tails)
 
     async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
@@ -199,16 +210,16 @@ class Bus:
             epoch=epoch,
             wanted=wanted,
         )
-        if page.messages:
-            self._participants.listed(reader, thread, page.head, page.messages[-1].seq)
+        if page.bodies:
+            self._participants.listed(reader, thread, page.head, page.last_seq)
         return page
 
-    async def message(self, thread: str, seq: int) -> Message:
-        """Read one message."""
+    async def message(self, thread: str, seq: int) -> bytes:
+        """Return one message, serialised. Raises ThreadNotFound and MessageNotFound."""
         page = await self._store.page(thread, seq - 1, seq + 1, 1, PAGE_BYTES, newest=False)
-        if not page.messages:
+        if not page.rows:
             raise MessageNotFound(thread, seq, page.head.seq)
-        return page.messages[0]
+        return page.rows[0][1]
 
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 

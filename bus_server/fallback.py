@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
 from bus_server.presence import Presence
+from bus_server.recent import Recent
 from bus_server.roster import Rosters
 from bus_server.store.interface import Store
-from bus_server.tail import Recent, Tails
+from bus_server.tail import Tails
 from bus_server.waits import Waits
 from threadbus.v1.bus_service_pb2 import WaitEnding
 
@@ -71,7 +72,7 @@ class Fallback:
             if name in heads:
                 await self._tails.advance(name, heads[name])
             elif known is not None:
-                await self._tails.end(name, known.thread_id)
+                await self._tails.end(name, known.epoch)
         self._rosters.changed()
         # A thread that is not there, but is being read for a wait, was perhaps deleted after that
         # reading: look again.

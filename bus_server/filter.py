@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 
+from bus_server.store import Row
 from bus_server.store.interface import Store
 from threadbus.v1.message_pb2 import Message, MessageFilter
 
 
 class Filter:
-    """A MessageFilter as one caller meant it. `caller` is empty for one without a name."""
+    """A MessageFilter of one caller. `caller` is empty for one without a name.
 
-    __slots__ = (*("_addressee", "_kinds", "_min_priority", "_not_from", "_senders", "everything"),)
+    Messages are parsed only where their sender does not decide.
+    """
+
+    __slots__ = (
+        *("_addressee", "_kinds", "_min_priority", "_not_from", "_senders"),
+        *("everything", "parses"),
+    )
 
     def __init__(self, wanted: MessageFilter, caller: str) -> None:
         self._senders = frozenset(wanted.senders)
@@ -19,25 +26,33 @@ class Filter:
         self._addressee = caller if wanted.addressed_to_me else ""
         #: It leaves nothing out.
         self.everything = wanted == MessageFilter()
+        #: It has to parse messages.
+        self.parses = bool(self._kinds or self._min_priority or self._addressee)
 
-    async def select(
-        self, store: Store, thread_id: int, messages: Sequence[Message]
-    ) -> Sequence[Message]:
-        """Those of the messages, a run of one thread's, that are wanted."""
+    async def select(self, store: Store, thread_id: int, rows: Sequence[Row]) -> Sequence[int]:
+        """Return the indices of the rows that are wanted, ascending. `rows` are of one thread."""
         if self.everything:
-            return messages
+            return range(len(rows))
+        indices = [
+            index
+            for index, (sender, _) in enumerate(rows)
+            if sender != self._not_from and (not self._senders or sender in self._senders)
+        ]
+        if not self.parses:
+            return indices
+        messages = [Message.FromString(rows[index][1]) for index in indices]
         senders: dict[int, str] = {}
         if self._addressee:
             answered = [message.reply_to for message in messages if message.reply_to]
             senders = await store.senders(thread_id, answered) if answered else {}
         return [
-            message
-            for message in messages
+            index
+            for index, message in zip(indices, messages, strict=True)
             if self.wants(message, senders.get(message.reply_to, ""))
         ]
 
     def wants(self, message: Message, answered: str) -> bool:
-        """Whether a message is wanted; `answered` is whose message it answers."""
+        """Return whether a message is wanted. `answered` is the sender of what it replies to."""
         return (
             (not self._senders or message.sender in self._senders)
             and (not self._kinds or message.kind in self._kinds)

@@ -9,13 +9,15 @@ from typing import Protocol
 from google.protobuf.duration_pb2 import Duration
 
 from bus_server.budget import SMALL
+from bus_server.encoding import BatchEncoder
 from bus_server.errors import BusError, StoreBusy, ThreadNotFound, TokenExpired
 from bus_server.participants import Participants
+from bus_server.recent import Recent
 from bus_server.roster import Rosters
 from bus_server.settings import MAX_MESSAGE_BYTES
+from bus_server.store import Row
 from bus_server.store.interface import Store
-from bus_server.stored_frame import stored_frame
-from bus_server.tail import Recent, Tails, Watch
+from bus_server.tail import Tails, Watch
 from bus_server.wait_position import WaitPosition
 from bus_server.waits import OpenWait, Wait
 from threadbus.v1.bus_service_pb2 import (
@@ -25,12 +27,12 @@ from threadbus.v1.bus_service_pb2 import (
     WaitResync,
     WaitStarted,
 )
-from threadbus.v1.message_pb2 import Cursor, Message
+from threadbus.v1.message_pb2 import Cursor
 
 #: A frame holds at most so much, but always one message.
 FRAME_BYTES = 1024 * 1024
 FRAME_MESSAGES = 1_000
-#: A filter looks at so many messages at a time: half a millisecond of the event loop's.
+#: A filter parses so many messages at a time: half a millisecond of the event loop's.
 FILTER_MESSAGES = 250
 
 #: Seconds to wait for room for a frame before looking whether the wait is over.
@@ -66,7 +68,7 @@ class Follow:
 
     __slots__ = (
         *("_clock", "_cramped_since", "_cursors", "_cut", "_deadline", "_delivered"),
-        *("_expire_time", "_filter"),
+        *("_encoder", "_expire_time", "_filter"),
         *("_include_participants", "_keepalive_at", "_keepalive_interval", "_last_pass"),
         *("_limited", "_max_messages", "_max_wait", "_max_wait_at", "_min_messages", "_open"),
         *("_outlet", "_participants", "_positions", "_recent", "_rosters", "_store"),
@@ -77,6 +79,7 @@ class Follow:
         wait: Wait,
         store: Store,
         recent: Recent,
+        encoder: BatchEncoder,
         participants: Participants,
         rosters: Rosters,
         outlet: Outlet,
@@ -90,6 +93,7 @@ class Follow:
         self._cursors: Sequence[Cursor] = wait.cursors
         self._store = store
         self._recent = recent
+        self._encoder = encoder
         self._participants = participants
         self._rosters = rosters
         self._outlet = outlet
@@ -141,7 +145,7 @@ class Follow:
         for name, head in heads.items():
             await tails.advance(name, head)
         for name, tail in zip(watch.names, watch.tails, strict=True):
-            if tail.gone or tail.head is None or tail.head.thread_id != heads[name].thread_id:
+            if tail.gone or tail.head is None or tail.head.epoch != heads[name].epoch:
                 return False
         self._open.positions = self._positions = [
             WaitPosition(name, cursor, tail, heads[name])
@@ -223,24 +227,22 @@ class Follow:
         return moved
 
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
-        """The next frame of a thread, if any of its messages is wanted."""
-        most = FRAME_MESSAGES if self._filter.everything else FILTER_MESSAGES
-        thread_id, upto = p.head.thread_id, min(p.target, p.after + most)
-        messages, size = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
-        size = size if messages else MAX_MESSAGE_BYTES
+        """Return the next frame of a thread, None if none of its messages is wanted."""
+        most = FILTER_MESSAGES if self._filter.parses else FRAME_MESSAGES
+        head, upto = p.head, min(p.target, p.after + most)
+        rows, size = self._recent.read(head.epoch, p.after, upto, FRAME_BYTES)
+        size = size if rows else MAX_MESSAGE_BYTES
         if size > SMALL:
             # First the room: a wait that nobody reads must not fill the memory.
             if not await self._has_room(size):
                 return None
-            messages, _ = self._recent.read(thread_id, p.after, upto, FRAME_BYTES)
-        if not messages:
-            rows = await self._store.read(thread_id, p.after, upto, FRAME_BYTES)
+            rows, _ = self._recent.read(head.epoch, p.after, upto, FRAME_BYTES)
+        if not rows:
+            rows = await self._store.read(head.thread_id, p.after, upto, FRAME_BYTES)
             if not rows:
-                raise ThreadNotFound([p.name])  # deleted meanwhile
-            if self._filter.everything:
-                return self._stored_frame(p, rows)
-            messages = [Message.FromString(body) for _, body in rows]
-        frame = await self._frame(p, thread_id, messages)
+                raise ThreadNotFound([p.name])  # deleted since
+        wanted = await self._filter.select(self._store, head.thread_id, rows)
+        frame = self._frame(p, rows, wanted)
         if frame is None:
             self._outlet.close()
         return frame
@@ -262,35 +264,22 @@ class Follow:
         self._cramped_since = 0.0
         return True
 
-    async def _frame(
-        self, p: WaitPosition, thread_id: int, messages: Sequence[Message]
-    ) -> bytes | None:
-        wanted = await self._filter.select(self._store, thread_id, messages)
+    def _frame(self, p: WaitPosition, rows: Sequence[Row], wanted: Sequence[int]) -> bytes | None:
+        """Move past these rows, of which `wanted` has indices. Return a frame of those, if any."""
         if self._max_messages:
             wanted = wanted[: self._max_messages - self._delivered]
         self._delivered += len(wanted)
+        start = p.after + 1
         # When the last wanted one was delivered, what comes after it was not looked at.
-        p.after = wanted[-1].seq if self._full else messages[-1].seq
+        p.after = start + wanted[-1] if self._full else p.after + len(rows)
         if not wanted:
             return None
-        self._handed_out(p, wanted[-1].seq, [message.sender for message in wanted])
-        frame = WaitMessagesResponse()
-        p.move(frame.messages.cursor)
-        frame.messages.messages.extend(wanted)
-        return frame.SerializeToString()
-
-    def _stored_frame(self, p: WaitPosition, rows: Sequence[tuple[str, bytes]]) -> bytes:
-        if self._max_messages:
-            rows = rows[: self._max_messages - self._delivered]
-        self._delivered += len(rows)
-        p.after += len(rows)
-        self._handed_out(p, p.after, [sender for sender, _ in rows])
-        return stored_frame(p.cursor, [body for _, body in rows]).SerializeToString()
-
-    def _handed_out(self, p: WaitPosition, upto: int, senders: Sequence[str]) -> None:
         # Before the write: the agent may have read it, and said so, before that returns.
         p.told = p.after
-        self._participants.delivered(self._open.agent, p.name, p.head, upto, senders)
+        senders = (rows[index][0] for index in wanted)
+        self._participants.delivered(self._open.agent, p.name, p.head, start + wanted[-1], senders)
+        bodies = [rows[index][1] for index in wanted]
+        return self._encoder.encode(p.name, p.after, p.head.epoch, bodies)
 
     async def _tell_participants(self) -> None:
         """Send what changed of those who take part, thread by thread."""

@@ -7,7 +7,6 @@ from bus_server.errors import CursorInvalid, ThreadNotFound
 from bus_server.filter import Filter
 from bus_server.store import Head
 from bus_server.store.interface import Store
-from threadbus.v1.message_pb2 import Message
 
 #: A page of a thread: bytes of messages, rows a filter reads at a time, and how many rows and bytes
 #: it passes over at most.
@@ -21,7 +20,9 @@ PAGE_SCAN_BYTES = 64 * 1024 * 1024
 class Page:
     """Messages of a thread, ascending, and from where to read on in either direction."""
 
-    messages: Sequence[Message]
+    bodies: Sequence[bytes]  # each a serialised Message
+    #: Seq of the last one; 0 without any.
+    last_seq: int
     head: Head
     next_after: int
     next_before: int
@@ -51,29 +52,32 @@ async def read_page(
         raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=not other)
     last = min(before - 1, head.seq) if before else head.seq
     low, high = after, last + 1  # what is not read yet: low < seq < high
-    messages: list[Message] = []
-    size = scanned = scanned_bytes = 0
-    while part.messages:
-        if part.head.thread_id != head.thread_id:
-            raise ThreadNotFound([thread])  # deleted and made anew meanwhile
-        left = limit - len(messages)
-        found = list(await wanted.select(store, head.thread_id, part.messages))
-        found = found[-left:] if newest else found[:left]
+    bodies: list[bytes] = []
+    size = scanned = scanned_bytes = last_seq = 0
+    while part.rows:
+        if part.head.epoch != head.epoch:
+            raise ThreadNotFound([thread])  # deleted and created again since the first read
+        left = limit - len(bodies)
+        indices = await wanted.select(store, head.thread_id, part.rows)
+        indices = indices[-left:] if newest else indices[:left]
         # When the page is full, what lies beyond its last message was not looked at.
-        seen = found if len(found) == left else part.messages
+        seen = indices if len(indices) == left else range(len(part.rows))
+        found = [part.rows[index][1] for index in indices]
         if newest:
-            messages, high = found + messages, seen[0].seq
+            bodies, high = found + bodies, part.start + seen[0]
         else:
-            messages, low = messages + found, seen[-1].seq
-        size += sum(message.ByteSize() for message in found)
-        scanned += len(part.messages)
-        scanned_bytes += sum(message.ByteSize() for message in part.messages)
-        # One more message of the largest kind must still fit into an answer of 4 MiB.
-        full = len(messages) == limit or size > PAGE_BYTES // 4
+            bodies, low = bodies + found, part.start + seen[-1]
+        if indices:
+            last_seq = max(last_seq, part.start + indices[-1])
+        size += sum(map(len, found))
+        scanned += len(part.rows)
+        scanned_bytes += sum(len(body) for _, body in part.rows)
+        # One more message of the largest kind must still fit into a response of 4 MiB.
+        full = len(bodies) == limit or size > PAGE_BYTES // 4
         full = full or scanned >= PAGE_SCAN or scanned_bytes >= PAGE_SCAN_BYTES
         if full or high - low <= 1:
             break
         part = await store.page(thread, low, high, rows, PAGE_BYTES - size, newest)
     if newest:
-        return Page(messages, head, last, high, more=high - low > 1)
-    return Page(messages, head, low, after + 1, more=high - low > 1)
+        return Page(bodies, last_seq, head, last, high, more=high - low > 1)
+    return Page(bodies, last_seq, head, low, after + 1, more=high - low > 1)

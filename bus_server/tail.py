@@ -5,11 +5,9 @@ ever cleared, so no wake-up can be lost between looking and waiting.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from bus_server.store import Head
-from threadbus.v1.message_pb2 import Message
 
 
 class Tail:
@@ -102,27 +100,28 @@ class Tails:
                 del self._tails[name]
 
     async def advance(self, name: str, head: Head) -> None:
-        """A thread's log is known to reach `head`: wake everyone who waits for that.
+        """Raise a thread's known head and wake the waits on it.
 
-        What was read a while ago may come late: a lower seq, or an older thread of the name, says
-        nothing new. A newer thread of the name says that the one waited for is gone.
+        A head that was read a while ago may come late: a lower seq, or an older thread of the name,
+        is ignored. Another epoch ends the waits on the one known so far: the thread was deleted, or
+        its history replaced.
         """
         tail = self._tails.get(name)
         if tail is None:
             return
-        if tail.head is not None and tail.head.thread_id < head.thread_id:
-            await self.end(name, tail.head.thread_id)
-        elif tail.head is None or (
-            tail.head.thread_id == head.thread_id and tail.head.seq < head.seq
-        ):
+        known = tail.head
+        if known is not None and known.epoch != head.epoch:
+            if known.thread_id <= head.thread_id:
+                await self.end(name, known.epoch)
+        elif known is None or known.seq < head.seq:
             tail.head = head
             await tail.notify()
 
-    async def end(self, name: str, thread_id: int) -> None:
-        """This thread was deleted: whoever waits on it must learn it."""
+    async def end(self, name: str, epoch: str) -> None:
+        """End the waits on a thread that was deleted."""
         tail = self._tails.get(name)
         # A head that is not known yet may be this thread's: who is reading it must look again.
-        if tail is not None and (tail.head is None or tail.head.thread_id == thread_id):
+        if tail is not None and (tail.head is None or tail.head.epoch == epoch):
             del self._tails[name]
             tail.gone = True
             await tail.notify()
@@ -132,72 +131,3 @@ class Tails:
         self.draining = True
         for tail in list(self._tails.values()):
             await tail.notify()
-
-
-#: About what a small message that came alone takes up in memory beside its own bytes; measured.
-OVERHEAD = 1_500
-
-
-class Recent:
-    """The newest messages of all threads together, so that those who follow closely read no store.
-
-    Thread ids are never used again and an edit is noted in the message, so nothing in here can be
-    wrong; what is missing is in the store.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        #: By thread_id << 32 | seq, as the store has them, each with its size.
-        self._messages: dict[int, tuple[Message, int]] = {}
-        #: What was kept at once: its first key and its last one, its bytes.
-        self._runs: deque[tuple[int, int, int]] = deque()
-
-    def add(self, thread_id: int, messages: Sequence[Message]) -> None:
-        """Keep what was just committed, ascending; let the oldest go."""
-        if not messages:
-            return
-        first = last = thread_id << 32 | messages[0].seq
-        size = 0
-        for message in messages:
-            last = thread_id << 32 | message.seq  # another server's may be between ours
-            one = message.ByteSize()
-            self._messages[last] = message, one
-            size += one + OVERHEAD
-        self._runs.append((first, last, size))
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            first, last, size = self._runs.popleft()
-            for key in range(first, last + 1):
-                self._messages.pop(key, None)
-            self._bytes -= size
-
-    def edit(self, thread_id: int, edits: Mapping[int, int]) -> None:
-        """Messages, by seq, have a newest edit now: note its seq where they are kept."""
-        for seq, edit_seq in edits.items():
-            kept = self._messages.get(thread_id << 32 | seq)
-            if kept is not None:
-                kept[0].edit_seq = edit_seq
-
-    def clear(self) -> None:
-        """Forget everything: others may have edited any of it."""
-        self._messages.clear()
-        self._runs.clear()
-        self._bytes = 0
-
-    def read(
-        self, thread_id: int, after: int, upto: int, max_bytes: int
-    ) -> tuple[list[Message], int]:
-        """Messages after < seq <= upto, as far as they are kept without a hole, until max_bytes.
-
-        And how many bytes they are together; always the first one, if it is kept.
-        """
-        run: list[Message] = []
-        size = 0
-        for seq in range(after + 1, upto + 1):
-            kept = self._messages.get(thread_id << 32 | seq)
-            if kept is None or (run and size + kept[1] > max_bytes):
-                break
-            run.append(kept[0])
-            size += kept[1]
-        return run, size

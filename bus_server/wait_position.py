@@ -42,7 +42,7 @@ class WaitPosition:
         elif requested.after_seq > head.seq:
             self.resync = WaitResync.REASON_CURSOR_AHEAD
         if self.resync is not None:
-            self.after = 0
+            self.after = head.first_seq - 1
 
     @property
     def requested(self) -> Cursor:
@@ -75,13 +75,7 @@ class WaitPosition:
 
     @property
     def cursor(self) -> Cursor:
-        cursor = Cursor()
-        self.move(cursor)
-        return cursor
-
-    def move(self, cursor: Cursor) -> None:
-        """Move a cursor here."""
-        cursor.thread, cursor.after_seq, cursor.epoch = self.name, self.after, self.head.epoch
+        return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
 
     def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
         """The position, for a frame that is sent now."""
@@ -89,6 +83,6 @@ class WaitPosition:
         return ThreadPosition(
             cursor=cursor or self.cursor,
             head_seq=self.head.seq,
-            first_seq=1,
+            first_seq=self.head.first_seq,
             state=self.head.state,
         )

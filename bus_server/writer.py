@@ -6,10 +6,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from bus_server import turns
 from bus_server.errors import BusError, StoreBusy
+from bus_server.recent import Recent
 from bus_server.settings import MAX_CALL_BYTES
 from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import Store
-from bus_server.tail import Recent, Tails
+from bus_server.tail import Tails
 from bus_server.turns import Turns
 
 R = TypeVar("R")
@@ -185,8 +186,8 @@ class Writer:
     async def _tell(self, commit: Commit) -> None:
         """Commit, then tell: the one place that raises heads after a write of ours."""
         for name, head in commit.heads.items():
-            self._recent.add(head.thread_id, commit.entries.get(name, ()))
-            self._recent.edit(head.thread_id, commit.edited.get(name, {}))
+            self._recent.add(head.epoch, commit.entries.get(name, {}))
+            self._recent.edit(head.epoch, commit.edited.get(name, {}))
             await self._tails.advance(name, head)
-        for name, thread_id in commit.deleted:
-            await self._tails.end(name, thread_id)
+        for name, epoch in commit.deleted:
+            await self._tails.end(name, epoch)

@@ -23,10 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # Children inherit an ignored SIGINT (a shell's background job has one), and tests interrupt
-    # them. They do not inherit a handler.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: None)
+    # Children inherit a signal that is ignored, as SIGINT in a shell's background job and SIGHUP
+    # under nohup are, and tests send both. They do not inherit a handler.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,10 +19,10 @@ LAYERS = [
     ["bus_server.participants"],
     ["bus_server.presence", "bus_server.positions", "bus_server.waits"],
     ["bus_server.writer", "bus_server.filter", "bus_server.evidence", "bus_server.news"],
-    ["bus_server.tail"],
+    ["bus_server.tail", "bus_server.recent", "bus_server.encoding"],
     ["bus_server.store"],
     ["bus_server.budget", "bus_server.memory", "bus_server.files", "bus_server.descriptors"],
-    ["bus_server.errors", "bus_server.settings", "bus_server.stored_frame", "bus_server.turns"],
+    ["bus_server.errors", "bus_server.settings", "bus_server.turns"],
 ]
 
 

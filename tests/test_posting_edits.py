@@ -122,7 +122,8 @@ async def test_two_edits_of_one_transaction_count_both(tmp_path: Path) -> None:
         batch = [post("frist"), post("first", 1), post("First", 1)]
         await store.commit([CreateThread(Thread(name="t")), *batch])
         page = await store.page("t", 0, 0, 10, 1_000_000, newest=False)
-    assert [(m.content, m.edit_of, m.edit_seq) for m in page.messages] == [
+    messages = [Message.FromString(body) for _, body in page.rows]
+    assert [(m.content, m.edit_of, m.edit_seq) for m in messages] == [
         ("frist", 0, 3),
         ("first", 1, 0),
         ("First", 1, 0),

@@ -153,4 +153,4 @@ async def test_a_post_of_the_same_transaction_meets_it_too(tmp_path: Path) -> No
         Thread,
         ExpectedSeqRequired,
     ]
-    assert [message.seq for message in commit.entries["t"]] == [1, 2]
+    assert list(commit.entries["t"]) == [1, 2]

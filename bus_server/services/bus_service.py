@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 
 from google.protobuf.duration_pb2 import Duration
 
-from bus_server import __version__
+from bus_server import __version__, encoding
 from bus_server.auth import Caller, need
 from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
@@ -127,15 +127,16 @@ class BusService:
             epoch=valid.text("epoch", request.epoch, 32),
             wanted=valid.message_filter("filter", request.filter, caller.own_name),
         )
-        return pb.ListMessagesResponse(
-            messages=page.messages,
+        response: pb.ListMessagesResponse = encoding.ListMessagesResponse(
+            messages=page.bodies,
             head_seq=page.head.seq,
-            first_seq=1,
+            first_seq=page.head.first_seq,
             next_after_seq=page.next_after,
             next_before_seq=page.next_before,
             has_more=page.more,
             epoch=page.head.epoch,
         )
+        return response
 
     async def GetMessage(
         self, request: pb.GetMessageRequest, caller: Caller
@@ -144,7 +145,9 @@ class BusService:
         thread = valid.thread_name("thread", request.thread)
         if request.seq < 1:
             raise ValidationFailed(("seq", "seqs begin at 1"))
-        return pb.GetMessageResponse(message=await self._bus.message(thread, request.seq))
+        message = await self._bus.message(thread, request.seq)
+        response: pb.GetMessageResponse = encoding.GetMessageResponse(message=message)
+        return response
 
     async def GetServerInfo(
         self, request: pb.GetServerInfoRequest, caller: Caller

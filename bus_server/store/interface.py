@@ -13,6 +13,7 @@ from bus_server.store import (
     Owner,
     Page,
     Place,
+    Row,
     Sighting,
 )
 from bus_server.store.clock import StoreClock
@@ -44,18 +45,20 @@ class Store(Protocol):
     async def similar(self, names: Sequence[str]) -> list[str]:
         """Threads whose names differ from one of these only by case; a few at most."""
 
-    async def read(
-        self, thread_id: int, after: int, upto: int, max_bytes: int
-    ) -> list[tuple[str, bytes]]:
-        """Messages after < seq <= upto of a thread, ascending, until max_bytes; [] if deleted.
+    async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Row]:
+        """Return messages after < seq <= upto of a thread, ascending; none if it was deleted.
 
-        Each as its sender and its bytes. None is left out: the seqs follow from `after`.
+        At most `max_bytes` of them, but always the first one. No seq is left out.
         """
 
     async def page(
         self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
     ) -> Page:
-        """Messages after < seq < before (0: no bound). Raises ThreadNotFound."""
+        """Return messages after < seq < before (0: no bound). Raises ThreadNotFound.
+
+        At most `limit` and `max_bytes` of them, the newest or the oldest, but always one if there
+        is one.
+        """
 
     async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
         """Who sent these messages of a thread."""

@@ -10,7 +10,6 @@ from bus_server import store
 from bus_server.errors import ThreadNotFound
 from bus_server.store.order import WALL
 from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
-from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 #: Seq of the newest entry of the thread t; one look-up in the message tree.
@@ -68,8 +67,8 @@ def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
 
 def read(
     db: sqlite3.Connection, thread_id: int, after: int, upto: int, max_bytes: int
-) -> list[tuple[str, bytes]]:
-    """A run of a thread's log, senders and bodies; empty when it is deleted.
+) -> list[store.Row]:
+    """Return a run of a thread's log; empty when it is deleted.
 
     Until max_bytes, but always the first one.
     """
@@ -78,23 +77,23 @@ def read(
         " AND EXISTS (SELECT 1 FROM thread WHERE id = ?) ORDER BY m.id",
         (thread_id << 32 | after, thread_id << 32 | upto, thread_id),
     )
-    run: list[tuple[str, bytes]] = []
+    return _until_full(rows, max_bytes)
+
+
+#: What _until_full makes rows of.
+_BODY = "m.body, e.edit_seq FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
+
+
+def _until_full(rows: Iterable[tuple[str, bytes, int | None]], max_bytes: int) -> list[store.Row]:
+    """Return rows until they fill max_bytes; always the first one."""
+    run: list[store.Row] = []
     size = 0
     for sender, body, edit_seq in rows:
         size += len(body)
         if run and size > max_bytes:
             break
-        run.append((sender, _whole(body, edit_seq)))
+        run.append((sender, store.with_edit_seq(body, edit_seq) if edit_seq else body))
     return run
-
-
-#: What _whole makes a message of.
-_BODY = "m.body, e.edit_seq FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
-
-
-def _whole(body: bytes, edit_seq: int | None) -> bytes:
-    """A serialised message as it is now: with its edit_seq, of which the last in it counts."""
-    return body + Message(edit_seq=edit_seq).SerializeToString() if edit_seq else body
 
 
 def page(
@@ -113,15 +112,15 @@ def page(
             raise ThreadNotFound([name], similar(db, [name]))
         last = min(before - 1, end.seq) if before else end.seq
         rows = db.execute(
-            f"SELECT {_BODY} WHERE m.id > ? AND m.id <= ? ORDER BY m.id DESC LIMIT ?"
+            f"SELECT m.sender, {_BODY} WHERE m.id > ? AND m.id <= ? ORDER BY m.id DESC LIMIT ?"
             if newest
-            else f"SELECT {_BODY} WHERE m.id > ? AND m.id <= ? ORDER BY m.id LIMIT ?",
+            else f"SELECT m.sender, {_BODY} WHERE m.id > ? AND m.id <= ? ORDER BY m.id LIMIT ?",
             (end.thread_id << 32 | min(after, end.seq), end.thread_id << 32 | last, limit),
         )
-        messages = list(_until_full(rows, max_bytes))
+        run = _until_full(rows, max_bytes)
     if newest:
-        messages.reverse()
-    return store.Page(end, messages)
+        run.reverse()
+    return store.Page(end, last - len(run) + 1 if newest else after + 1, run)
 
 
 def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
@@ -131,16 +130,6 @@ def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict
         (json.dumps([thread_id << 32 | seq for seq in seqs]),),
     )
     return dict(rows)
-
-
-def _until_full(rows: Iterable[tuple[bytes, int | None]], max_bytes: int) -> Iterator[Message]:
-    """Messages until they fill max_bytes; always the first one."""
-    size = 0
-    for body, edit_seq in rows:
-        size += len(body)
-        if size > max_bytes and size > len(body):
-            return
-        yield Message.FromString(_whole(body, edit_seq))
 
 
 @contextlib.contextmanager

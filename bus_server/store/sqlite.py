@@ -362,9 +362,7 @@ class SqliteStore:
     async def similar(self, names: Sequence[str]) -> list[str]:
         return await self._read(False, reads.similar, names)
 
-    async def read(
-        self, thread_id: int, after: int, upto: int, max_bytes: int
-    ) -> list[tuple[str, bytes]]:
+    async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[store.Row]:
         heavy = upto - after > HEAVY
         return await self._read(heavy, reads.read, thread_id, after, upto, max_bytes)
 

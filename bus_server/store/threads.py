@@ -91,7 +91,7 @@ def entrance(
         if join.context_limit:
             before = joined.after_seq + 1
             page = reads.page(db, name, 0, before, join.context_limit, join.context_bytes, True)
-            context = page.messages
+            context = [Message.FromString(body) for _, body in page.rows]
     present.sort(key=lambda participant: participant.agent)
     return store.Entrance(thread, context, present)
 

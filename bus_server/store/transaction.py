@@ -86,7 +86,7 @@ class Transaction:
         is kept for its request_id, if it has one.
         """
         name = message.thread
-        thread_id, epoch, seq, state, sync_mode = self.head(name)
+        thread_id, epoch, seq, state, sync_mode, first_seq = self.head(name)
         seq += 1
         if seq > store.MAX_SEQ:
             raise QuotaExceeded("entries of a thread", store.MAX_SEQ, "go on in a new one")
@@ -99,8 +99,8 @@ class Transaction:
         if message.request_id:
             key = (thread_id, sender, message.request_id)
             self._requests[key] = seq, body_hash
-        self.move(name, store.Head(thread_id, epoch, seq, state, sync_mode))
-        self.commit.entries.setdefault(name, []).append(message)
+        self.move(name, store.Head(thread_id, epoch, seq, state, sync_mode, first_seq))
+        self.commit.entries.setdefault(name, {})[seq] = sender, body
 
     def request(self, thread_id: int, sender: str, request_id: str) -> Request | None:
         """What a request_id made in a thread."""
@@ -188,7 +188,7 @@ class Transaction:
 
     def forget(self, name: str) -> None:
         """A thread is gone."""
-        self.commit.deleted.append((name, self._heads.pop(name).thread_id))
+        self.commit.deleted.append((name, self._heads.pop(name).epoch))
         self.commit.heads.pop(name, None)
         self.commit.entries.pop(name, None)
         self.commit.edited.pop(name, None)

@@ -37,7 +37,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            self._recent.edit(head.thread_id, commit.edited.get(name, {}))\n",
+                "            self._recent.edit(head.epoch, commit.edited.get(name, {}))\n",
                 "",
             )
         ],

@@ -73,7 +73,7 @@ SABOTAGES = [
         "an older edit in the body counts more than a newer one",
         [
             Edit(
-                "bus_server/store/reads.py",
+                "bus_server/store/__init__.py",
                 "body + Message(edit_seq=edit_seq).SerializeToString()",
                 "Message(edit_seq=edit_seq).SerializeToString() + body",
             )

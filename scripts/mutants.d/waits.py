@@ -8,16 +8,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "        p.move(frame.messages.cursor)\n",
-                "        p.move(frame.messages.cursor)\n"
-                "        frame.messages.cursor.after_seq -= 1\n",
-            ),
-            Edit(
-                "bus_server/follow.py",
-                "        return stored_frame(p.cursor,",
-                "        before = p.cursor\n"
-                "        before.after_seq -= 1\n"
-                "        return stored_frame(before,",
+                "encode(p.name, p.after, ",
+                "encode(p.name, p.after - 1, ",
             ),
         ],
         ["tests/test_waiting_sizes.py::test_the_cursor_of_a_batch_is_at_its_last_message"],
@@ -37,24 +29,19 @@ SABOTAGES = [
         "filtered-out messages do not move the cursor",
         [
             Edit(
-                "bus_server/wait_position.py",
-                "self.name, self.after, self.head.epoch",
-                "self.name, self.given, self.head.epoch",
+                "bus_server/follow.py",
+                "encode(p.name, p.after, ",
+                "encode(p.name, start + wanted[-1], ",
             ),
             Edit(
                 "bus_server/wait_position.py",
-                "            self.after = 0\n",
-                "            self.after = 0\n        self.given = self.after\n",
+                "after_seq=self.after, epoch=self.head.epoch",
+                "after_seq=self.told, epoch=self.head.epoch",
             ),
             Edit(
                 "bus_server/follow.py",
-                "        self._handed_out(p, wanted[-1].seq,",
-                "        p.given = wanted[-1].seq\n        self._handed_out(p, wanted[-1].seq,",
-            ),
-            Edit(
-                "bus_server/wait_position.py",
-                '        *("after", "asked_after",',
-                '        *("given", "after", "asked_after",',
+                "        p.told = p.after\n",
+                "        p.told = start + wanted[-1]\n",
             ),
         ],
         ["tests/test_waiting_filters.py"],
@@ -146,7 +133,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "            rows = rows[: self._max_messages - self._delivered]\n",
+                "            wanted = wanted[: self._max_messages - self._delivered]\n",
                 "            pass\n",
             )
         ],
@@ -157,8 +144,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "        p.after += len(rows)\n",
-                "        p.after += max(len(rows) - 1, 1)\n",
+                "else p.after + len(rows)\n",
+                "else p.after + max(len(rows) - 1, 1)\n",
             )
         ],
         ["tests/test_waiting_stored.py"],
@@ -168,8 +155,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow.py",
-                "[sender for sender, _ in rows]",
-                "[]",
+                "(rows[index][0] for index in wanted)",
+                "()",
             )
         ],
         ["tests/test_waiting_stored.py"],
@@ -178,9 +165,11 @@ SABOTAGES = [
         "what is missing among the newest messages is passed over",
         [
             Edit(
-                "bus_server/tail.py",
-                "            last = thread_id << 32 | message.seq  #",
-                "            last = first + len(self._messages)  #",
+                "bus_server/recent.py",
+                "self._rows.setdefault(epoch, {}).update(rows)",
+                "self._rows.setdefault(epoch, {}).update(\n"
+                "            zip(range(min(rows), min(rows) + len(rows)), rows.values())\n"
+                "        )",
             )
         ],
         ["tests/test_recent.py"],
@@ -189,11 +178,21 @@ SABOTAGES = [
         "the newest messages that are let go stay where they are",
         [
             Edit(
-                "bus_server/tail.py",
-                "                self._messages.pop(key, None)\n",
-                "                pass\n",
+                "bus_server/recent.py",
+                "            rows.pop(seq, None)\n",
+                "            pass\n",
             )
         ],
         ["tests/test_recent.py"],
+    ),
+    Sabotage(
+        "a frame of other messages is sent again",
+        [Edit("bus_server/encoding.py", " or bodies != self._bodies:", ":")],
+        ["tests/test_encoding.py"],
+    ),
+    Sabotage(
+        "a frame is sent again to a wait at another position",
+        [Edit("bus_server/encoding.py", "if cursor != self._cursor or ", "if ")],
+        ["tests/test_encoding.py"],
     ),
 ]

@@ -1,0 +1,75 @@
+"""The newest messages of all threads, kept in memory for the waits that are near the head."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from bus_server.store import Row, with_edit_seq
+
+#: About what a small message that came alone takes up in memory beside its own bytes; measured.
+OVERHEAD = 1_500
+
+
+class Recent:
+    """A bounded cache of rows as the store has them, by a thread's epoch and seq.
+
+    Epochs are never used again and an edit is noted in the row, so nothing in here can be wrong;
+    what is missing is in the store.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Keep at most about so many bytes, OVERHEAD included."""
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._rows: dict[str, dict[int, Row]] = {}
+        #: What was added at once, oldest first: its epoch, its seqs, its bytes.
+        self._added: deque[tuple[str, tuple[int, ...], int]] = deque()
+
+    def add(self, epoch: str, rows: Mapping[int, Row]) -> None:
+        """Keep rows of a thread that were just committed; drop the oldest of all threads."""
+        if not rows:
+            return
+        self._rows.setdefault(epoch, {}).update(rows)
+        size = sum(len(body) for _, body in rows.values()) + OVERHEAD * len(rows)
+        self._added.append((epoch, tuple(rows), size))
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            oldest, seqs, size = self._added.popleft()
+            self._drop(oldest, seqs)
+            self._bytes -= size
+
+    def _drop(self, epoch: str, seqs: Iterable[int]) -> None:
+        rows = self._rows[epoch]
+        for seq in seqs:
+            rows.pop(seq, None)
+        if not rows:
+            del self._rows[epoch]
+
+    def edit(self, epoch: str, edits: Mapping[int, int]) -> None:
+        """Set the edit_seq of messages of a thread, by seq, where they are kept."""
+        rows = self._rows.get(epoch, {})
+        for seq, edit_seq in edits.items():
+            if seq in rows:
+                sender, body = rows[seq]
+                rows[seq] = sender, with_edit_seq(body, edit_seq)
+
+    def clear(self) -> None:
+        """Forget everything: another server may have edited any of it."""
+        self._rows.clear()
+        self._added.clear()
+        self._bytes = 0
+
+    def read(self, epoch: str, after: int, upto: int, max_bytes: int) -> tuple[list[Row], int]:
+        """Return the rows after < seq <= upto until the first one that is missing, and their bytes.
+
+        At most `max_bytes` of them, but always the first one, if it is kept.
+        """
+        run: list[Row] = []
+        size = 0
+        rows = self._rows.get(epoch, {})
+        for seq in range(after + 1, upto + 1):
+            row = rows.get(seq)
+            if row is None or (run and size + len(row[1]) > max_bytes):
+                break
+            run.append(row)
+            size += len(row[1])
+        return run, size
