@@ -4,11 +4,15 @@ wait     `waits` waits on one thread, until each has the messages 0 … `count` 
 replay   one wait over a long thread, from its first message to `count`
 frames   the floor's ready frames
 idle     `waits` waits on `threads`, opened at once and held until told to end
+
+With `follow` in the job the first two ask as the SDK's follow() does: each wait is another
+registered agent's, and leaves that agent's own messages out.
 """
 
 import asyncio
 import contextlib
 import json
+import secrets
 import struct
 import sys
 import time
@@ -20,12 +24,16 @@ import uvloop
 from numbering import faults, number_of
 
 from bus_client.channel import open_channel
+from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
+from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import WaitMessagesRequest, WaitMessagesResponse
-from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.message_pb2 import Cursor, MessageFilter
 
 _PATH = "/threadbus.v1.BusService/WaitMessages"
 _ON_A_CONNECTION = 100  # idle waits, as many as the SDK opens on one
 _GRACE = 30.0  # seconds for what is still to come
+
+Metadata = tuple[tuple[str, str], ...]
 
 
 async def wait(job: dict[str, Any]) -> dict[str, Any]:
@@ -34,10 +42,10 @@ async def wait(job: dict[str, Any]) -> dict[str, Any]:
     arrived = [0.0] * count
     got: list[Counter[int]] = [Counter() for _ in range(waits)]
     opened = asyncio.Semaphore(0)
-    request = _request(job["thread"])
+    request = _request(job["thread"], follow=job.get("follow", False))
 
-    async def read(own: Counter[int]) -> None:
-        call = channel.unary_stream(_PATH)(request)
+    async def read(own: Counter[int], metadata: Metadata) -> None:
+        call = channel.unary_stream(_PATH)(request, metadata=metadata)
         try:
             while (frame := await call.read()) is not grpc.aio.EOF:
                 now = time.perf_counter()
@@ -55,7 +63,10 @@ async def wait(job: dict[str, Any]) -> dict[str, Any]:
             call.cancel()
 
     async with open_channel(job["address"]) as channel:
-        reading = [asyncio.create_task(read(own)) for own in got]
+        metadata = await _register(channel, waits) if job.get("follow") else [()] * waits
+        reading = [
+            asyncio.create_task(read(own, whose)) for own, whose in zip(got, metadata, strict=True)
+        ]
         for _ in range(waits):
             await opened.acquire()
         _say_ready({})
@@ -77,12 +88,14 @@ async def replay(job: dict[str, Any]) -> dict[str, Any]:
     got = 0
     async with open_channel(job["address"]) as channel:
         await channel.channel_ready()
-        request = WaitMessagesRequest(
-            threads=[Cursor(thread=job["thread"], after_seq=0)], max_messages=count
-        ).SerializeToString()
+        follow = job.get("follow", False)
+        request = _request(job["thread"], follow=follow, max_messages=count)
+        (metadata,) = await _register(channel, 1) if follow else [()]
         parser = WaitMessagesResponse.FromString if job["parse"] else None
         start = time.perf_counter()
-        call = channel.unary_stream(_PATH, response_deserializer=parser)(request, timeout=200)
+        call = channel.unary_stream(_PATH, response_deserializer=parser)(
+            request, timeout=200, metadata=metadata
+        )
         while (frame := await call.read()) is not grpc.aio.EOF:
             frames.append(frame)
         elapsed = time.perf_counter() - start
@@ -143,8 +156,26 @@ async def idle(job: dict[str, Any]) -> dict[str, Any]:
     return {"open": len(calls), "refused": dict(refused), "broken": broken}
 
 
-def _request(thread: str) -> bytes:
-    return WaitMessagesRequest(threads=[Cursor(thread=thread, after_seq=0)]).SerializeToString()
+def _request(thread: str, *, follow: bool = False, max_messages: int = 0) -> bytes:
+    return WaitMessagesRequest(
+        threads=[Cursor(thread=thread, after_seq=0)],
+        filter=MessageFilter(exclude_own=follow),
+        max_messages=max_messages,
+    ).SerializeToString()
+
+
+async def _register(channel: grpc.aio.Channel, count: int) -> list[Metadata]:
+    """Registers so many agents. Returns the metadata of each one's calls."""
+    register = AgentServiceStub(channel).RegisterAgent
+    run = secrets.token_hex(4)
+    metadata: list[Metadata] = []
+    for first in range(0, count, 100):
+        calls = [
+            register(RegisterAgentRequest(agent=f"bench-{run}-{number}"), timeout=60)
+            for number in range(first, min(first + 100, count))
+        ]
+        metadata += [(("authorization", f"Bearer {(await call).token}"),) for call in calls]
+    return metadata
 
 
 def _say_ready(what: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""P5: one post to a thousand waits, against the floor's stream writes to one reader."""
+"""P5: one post to a thousand agents, against the floor's stream writes to one reader."""
 
 import own_calls
 import processes
@@ -46,7 +46,12 @@ def _fan_out(
 ) -> None:
     job = {"address": server.address, "thread": thread, "count": posts}
     waiting = processes.client(
-        "client_waits.py", do="wait", waits=_WAITS, seconds=posts * pace * 4, **job
+        "client_waits.py",
+        do="wait",
+        waits=_WAITS,
+        seconds=posts * pace * 4,
+        follow=name != "floor",
+        **job,
     )
     with waiting:
         waiting.ready()

@@ -1,4 +1,4 @@
-"""P4: a long thread read from its start, next to NATS JetStream and Redis Streams."""
+"""P4: a long thread read from its start, as follow() does, next to NATS and Redis Streams."""
 
 import contextlib
 from typing import Any
@@ -43,7 +43,7 @@ def measure(bench: Bench) -> Outcome:
                 ("ThreadBus, frames taken in unparsed", bus, count, False),
                 ("ThreadBus, 3 kB", bus_3k, count // 10, True),
             ):
-                _replay(told, name, "client_waits.py", server, most, parse=parse)
+                _replay(told, name, "client_waits.py", server, most, parse=parse, follow=True)
             for name, (program, server) in peers.items():
                 _replay(told, name, program, server, count)
     ours = outcome.figures["ThreadBus: msg/s"]
