@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from dataclasses import replace
 
 from bus_server import store
-from bus_server.agents import Agents
-from bus_server.checkpoints import Checkpoints
 from bus_server.encoding import BatchEncoder
 from bus_server.errors import (
     BusError,
@@ -19,17 +17,19 @@ from bus_server.errors import (
     StoreFailed,
     ThreadNotFound,
 )
-from bus_server.evidence import Heartbeat
 from bus_server.fallback import Fallback
 from bus_server.filter import Filter
 from bus_server.follow import Follow, Outlet
 from bus_server.history import PAGE_BYTES, Page, read_page
-from bus_server.news import News
-from bus_server.participants import Participants
-from bus_server.positions import Positions
-from bus_server.presence import Presence
+from bus_server.presence.agent_state import Heartbeat
+from bus_server.presence.agents import Agents
+from bus_server.presence.changes import News
+from bus_server.presence.checkpointer import Checkpoints
+from bus_server.presence.participant_cache import Rosters
+from bus_server.presence.participants import Participants
+from bus_server.presence.positions import Positions
+from bus_server.presence.presence import Presence
 from bus_server.recent import Recent
-from bus_server.roster import Rosters
 from bus_server.settings import RECENT_BYTES, Settings
 from bus_server.store.interface import Store
 from bus_server.tail import Tails

@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
-from bus_server.presence import Presence
+from bus_server.presence.participant_cache import Rosters
+from bus_server.presence.presence import Presence
 from bus_server.recent import Recent
-from bus_server.roster import Rosters
 from bus_server.store.interface import Store
 from bus_server.tail import Tails
 from bus_server.waits import Waits

@@ -11,9 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from bus_server.budget import SMALL
 from bus_server.encoding import BatchEncoder
 from bus_server.errors import BusError, StoreBusy, ThreadNotFound, TokenExpired
-from bus_server.participants import Participants
+from bus_server.presence.participant_cache import Rosters
+from bus_server.presence.participants import Participants
 from bus_server.recent import Recent
-from bus_server.roster import Rosters
 from bus_server.settings import MAX_MESSAGE_BYTES
 from bus_server.store import Row
 from bus_server.store.interface import Store

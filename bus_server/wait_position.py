@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bus_server.errors import ThreadNotFound
-from bus_server.roster import Roster
+from bus_server.presence.participant_cache import Roster
 from bus_server.store import Head
 from bus_server.tail import Tail
 from threadbus.v1.agent_pb2 import Participant

@@ -13,7 +13,7 @@ from bus_server import store, turns
 from bus_server.auth import Auth, new_token, token_hash
 from bus_server.bus import Bus
 from bus_server.errors import StoreBusy, TokenInvalid
-from bus_server.evidence import Heartbeat
+from bus_server.presence.agent_state import Heartbeat
 from bus_server.settings import Settings
 from bus_server.store.sqlite import SqliteStore
 from tests.conftest import StartServer

@@ -1,8 +1,8 @@
 """AgentService: registration and sessions."""
 
-from bus_server.agents import Agents
 from bus_server.auth import Auth, Caller, need, new_token, token_hash
 from bus_server.errors import AccessDenied, TokenInvalid, ValidationFailed
+from bus_server.presence.agents import Agents
 from bus_server.services import validation as valid
 from bus_server.services.pages import fitting
 from bus_server.settings import MAX_GRACE

@@ -8,7 +8,7 @@ from bus_server import __version__, encoding
 from bus_server.auth import Caller, need
 from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
-from bus_server.evidence import SETTABLE, Heartbeat
+from bus_server.presence.agent_state import SETTABLE, Heartbeat
 from bus_server.services import validation as valid
 from bus_server.services.outlet import Outlet
 from bus_server.services.posting import PostStream, Requests, answer, to_append

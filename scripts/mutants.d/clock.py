@@ -3,7 +3,7 @@
 from sabotage import Edit, Sabotage
 
 _CLOCK = "bus_server/store/clock.py"
-_PRESENCE = "bus_server/presence.py"
+_PRESENCE = "bus_server/presence/presence.py"
 _PRESENCE_TESTS = "tests/test_clock_presence.py::test_"
 _GRACES = "tests/test_clock_tokens.py::test_"
 _FUTURE = f"{_PRESENCE_TESTS}what_lies_in_the_future_is_from_now_and_stops_nothing_newer"

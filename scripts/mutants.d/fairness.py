@@ -65,7 +65,9 @@ SABOTAGES = [
         "of many read positions only the first are written",
         [
             Edit(
-                "bus_server/checkpoints.py", "keys[at:upto] if key", "keys[:upto] if not at and key"
+                "bus_server/presence/checkpointer.py",
+                "keys[at:upto] if key",
+                "keys[:upto] if not at and key",
             )
         ],
         [f"{_TESTS}::test_many_read_positions_are_all_written"],

@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_PARTICIPANTS = "bus_server/participants.py"
+_PARTICIPANTS = "bus_server/presence/participants.py"
 _TRANSACTION = "bus_server/store/transaction.py"
 
 SABOTAGES = [
@@ -54,7 +54,7 @@ SABOTAGES = [
         "participants frames miss a change of an agent",
         [
             Edit(
-                "bus_server/roster.py",
+                "bus_server/presence/participant_cache.py",
                 "if roster.thread in threads or roster.concerns(agents):",
                 "if roster.thread in threads:",
             )
@@ -65,7 +65,7 @@ SABOTAGES = [
         "participants frames miss who left",
         [
             Edit(
-                "bus_server/roster.py",
+                "bus_server/presence/participant_cache.py",
                 "left = [name for name in before if name not in now]",
                 "left = list[str]()",
             )
@@ -74,7 +74,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "participants frames come with every change",
-        [Edit("bus_server/roster.py", "PACE = 1.0\n", "PACE = 0.0\n")],
+        [Edit("bus_server/presence/participant_cache.py", "PACE = 1.0\n", "PACE = 0.0\n")],
         ["tests/test_waiting_participants.py::test_changes_are_told_at_most_once_a_second"],
     ),
     Sabotage(

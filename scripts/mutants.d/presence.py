@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_PRESENCE = "bus_server/presence.py"
+_PRESENCE = "bus_server/presence/presence.py"
 _RENEWED = "known.lease_end = max(known.lease_end, now + self._agent_timeout)\n"
 
 SABOTAGES = [
@@ -10,7 +10,7 @@ SABOTAGES = [
         "a delivery is no work",
         [
             Edit(
-                "bus_server/participants.py",
+                "bus_server/presence/participants.py",
                 "            self._presence.delivered(agent, thread, upto)\n",
                 "            pass\n",
             )
@@ -21,7 +21,7 @@ SABOTAGES = [
         "what an agent wrote itself is work for it",
         [
             Edit(
-                "bus_server/participants.py",
+                "bus_server/presence/participants.py",
                 "if agent and any(sender != agent for sender in senders):",
                 "if agent:",
             )
@@ -55,7 +55,7 @@ SABOTAGES = [
         "a wait is no sign of life",
         [
             Edit(
-                "bus_server/evidence.py",
+                "bus_server/presence/agent_state.py",
                 "        if self.waits:\n",
                 "        if self.waits and alive:\n",
             )
@@ -114,7 +114,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a post on behalf of an agent ends its work",
-        [Edit("bus_server/participants.py", "if not by:", "if True:")],
+        [Edit("bus_server/presence/participants.py", "if not by:", "if True:")],
         ["tests/test_presence.py::test_a_post_on_behalf_of_an_agent_does_not_end_its_work"],
     ),
     Sabotage(
@@ -146,7 +146,7 @@ SABOTAGES = [
         "presence is written with every heartbeat",
         [
             Edit(
-                "bus_server/checkpoints.py",
+                "bus_server/presence/checkpointer.py",
                 "await asyncio.sleep(interval)",
                 "await asyncio.sleep(0)",
             )
@@ -158,12 +158,24 @@ SABOTAGES = [
     ),
     Sabotage(
         "positions are lost when a checkpoint fails",
-        [Edit("bus_server/checkpoints.py", "                self._positions.keep()\n", "")],
+        [
+            Edit(
+                "bus_server/presence/checkpointer.py",
+                "                self._positions.keep()\n",
+                "",
+            )
+        ],
         ["tests/test_presence_checkpoints.py"],
     ),
     Sabotage(
         "presence is lost when a checkpoint fails",
-        [Edit("bus_server/checkpoints.py", "                self._presence.keep(sightings)\n", "")],
+        [
+            Edit(
+                "bus_server/presence/checkpointer.py",
+                "                self._presence.keep(sightings)\n",
+                "",
+            )
+        ],
         ["tests/test_presence_checkpoints.py"],
     ),
     Sabotage(

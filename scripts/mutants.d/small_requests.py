@@ -162,7 +162,7 @@ SABOTAGES = [
         "who joins misses what a checkpoint has just written",
         [
             Edit(
-                "bus_server/participants.py",
+                "bus_server/presence/participants.py",
                 "self._news.undisturbed(self._store.entrance, join, joined)",
                 "self._store.entrance(join, joined)",
             )

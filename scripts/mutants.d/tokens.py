@@ -29,7 +29,7 @@ SABOTAGES = [
         "waits opened with a rotated token run on",
         [
             Edit(
-                "bus_server/agents.py",
+                "bus_server/presence/agents.py",
                 "        await self._waits.expire(dict(ends))\n",
                 "",
             )
@@ -69,7 +69,7 @@ SABOTAGES = [
         "an agent that was taken out waits on",
         [
             Edit(
-                "bus_server/agents.py",
+                "bus_server/presence/agents.py",
                 "        await self._waits.end(gone, agent=name)\n",
                 "",
             )
@@ -82,7 +82,7 @@ SABOTAGES = [
         "a goodbye ends no waits",
         [
             Edit(
-                "bus_server/agents.py",
+                "bus_server/presence/agents.py",
                 "        await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)\n",
                 "",
             )

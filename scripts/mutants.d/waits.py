@@ -110,7 +110,7 @@ SABOTAGES = [
         "a heartbeat past the head counts",
         [
             Edit(
-                "bus_server/participants.py",
+                "bus_server/presence/participants.py",
                 'epoch in ("", head.epoch) and seq <= head.seq:',
                 'epoch in ("", head.epoch):',
             ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from bus_server.news import News
+from bus_server.presence.changes import News
 from bus_server.store import Position
 
 #: A Position as it is kept. Of plain tuples of texts and numbers the garbage collector takes no

@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from bus_server.news import News
-from bus_server.participants import Participants
+from bus_server.presence.changes import News
+from bus_server.presence.participants import Participants
 from bus_server.tail import Watch
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitMessagesResponse

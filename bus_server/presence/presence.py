@@ -9,8 +9,8 @@ import asyncio
 import math
 from collections.abc import Iterable, Sequence
 
-from bus_server.evidence import SETTABLE, SOMEWHERE, Evidence, Heartbeat
-from bus_server.news import News
+from bus_server.presence.agent_state import SETTABLE, SOMEWHERE, Evidence, Heartbeat
+from bus_server.presence.changes import News
 from bus_server.settings import MAX_LEASE
 from bus_server.store import Sighting
 from bus_server.store.clock import StoreClock

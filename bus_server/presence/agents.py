@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from bus_server import store
 from bus_server.errors import AgentNotFound, TokenInvalid
-from bus_server.news import News
-from bus_server.presence import Presence
+from bus_server.presence.changes import News
+from bus_server.presence.presence import Presence
 from bus_server.store.interface import Store
 from bus_server.waits import Waits
 from bus_server.writer import Writer

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from bus_server.errors import BusError, StoreBug, ThreadNotFound
-from bus_server.news import News
-from bus_server.positions import Positions
-from bus_server.presence import Presence
+from bus_server.presence.changes import News
+from bus_server.presence.positions import Positions
+from bus_server.presence.presence import Presence
 from bus_server.store import Entrance, Head, Joined, JoinThread
 from bus_server.store.interface import Store
 from bus_server.waits import OpenWait, Waits

@@ -3,9 +3,9 @@
 import asyncio
 
 from bus_server.errors import BusError, StoreBug
-from bus_server.news import News
-from bus_server.positions import Positions
-from bus_server.presence import Presence
+from bus_server.presence.changes import News
+from bus_server.presence.positions import Positions
+from bus_server.presence.presence import Presence
 from bus_server.store import Checkpoint, Position
 from bus_server.writer import Writer
 
