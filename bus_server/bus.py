@@ -23,11 +23,11 @@ from bus_server.follow import Follow, Outlet
 from bus_server.history import PAGE_BYTES, Page, read_page
 from bus_server.presence.agent_state import Heartbeat
 from bus_server.presence.agents import Agents
-from bus_server.presence.changes import News
-from bus_server.presence.checkpointer import Checkpoints
-from bus_server.presence.participant_cache import Rosters
+from bus_server.presence.changes import Changes
+from bus_server.presence.checkpointer import Checkpointer
+from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.participants import Participants
-from bus_server.presence.positions import Positions
+from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.recent import Recent
 from bus_server.settings import RECENT_BYTES, Settings
@@ -70,19 +70,21 @@ class Bus:
             max_commands=settings.max_queued_posts,
             max_bytes=settings.max_queued_bytes,
         )
-        news = News()
+        changes = Changes()
         self.presence = Presence(
-            news,
+            changes,
             store.clock,
             agent_timeout=settings.agent_timeout,
             working_timeout=settings.working_timeout,
         )
         self.waits = Waits(settings.max_open_waits, settings.max_anonymous_waits)
-        self.agents = Agents(store, self._writer, self.presence, self.waits, news)
-        self._positions = Positions(news)
-        self._participants = Participants(store, self.presence, self._positions, self.waits, news)
-        self._rosters = Rosters(news)
-        self._checkpoints = Checkpoints(self._writer, self.presence, self._positions, news)
+        self.agents = Agents(store, self._writer, self.presence, self.waits, changes)
+        self._positions = UnsavedPositions(changes)
+        self._participants = Participants(
+            store, self.presence, self._positions, self.waits, changes
+        )
+        self._rosters = ParticipantCache(changes)
+        self._checkpoints = Checkpointer(self._writer, self.presence, self._positions, changes)
         self._fallback = Fallback(
             store,
             self._tails,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
-from bus_server.presence.participant_cache import Rosters
+from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.presence import Presence
 from bus_server.recent import Recent
 from bus_server.store.interface import Store
@@ -29,7 +29,7 @@ class Fallback:
         tails: Tails,
         recent: Recent,
         presence: Presence,
-        rosters: Rosters,
+        rosters: ParticipantCache,
         waits: Waits,
         forget_tokens: Callable[[], None],
     ) -> None:

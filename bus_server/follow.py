@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from bus_server.budget import SMALL
 from bus_server.encoding import BatchEncoder
 from bus_server.errors import BusError, StoreBusy, ThreadNotFound, TokenExpired
-from bus_server.presence.participant_cache import Rosters
+from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.participants import Participants
 from bus_server.recent import Recent
 from bus_server.settings import MAX_MESSAGE_BYTES
@@ -81,7 +81,7 @@ class Follow:
         recent: Recent,
         encoder: BatchEncoder,
         participants: Participants,
-        rosters: Rosters,
+        rosters: ParticipantCache,
         outlet: Outlet,
     ) -> None:
         # Not the wait itself, whose cursors would keep the whole request in memory.

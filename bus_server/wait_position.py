@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bus_server.errors import ThreadNotFound
-from bus_server.presence.participant_cache import Roster
+from bus_server.presence.participant_cache import CachedParticipants
 from bus_server.store import Head
 from bus_server.tail import Tail
 from threadbus.v1.agent_pb2 import Participant
@@ -33,7 +33,7 @@ class WaitPosition:
         self.caught_up = False
         self.resync: WaitResync.Reason.ValueType | None = None
         #: Who takes part, if that is to be told; which version of it was told last, and who in it.
-        self.roster: Roster | None = None
+        self.roster: CachedParticipants | None = None
         self.roster_version = -1
         self.participants: Mapping[str, Participant] = {}
         self.after = requested.after_seq

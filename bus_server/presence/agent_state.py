@@ -1,4 +1,7 @@
-"""What is known of an agent, and the state that follows: the rules of agent.proto's Presence."""
+"""What the server holds in memory of one agent, and the presence that follows from it.
+
+The rules are those of the enum Presence in agent.proto.
+"""
 
 import asyncio
 import math
@@ -13,27 +16,32 @@ from threadbus.v1.agent_pb2 import (
     PRESENCE_UNSPECIFIED,
     PRESENCE_WAITING,
     PRESENCE_WORKING,
+    Presence,
 )
-from threadbus.v1.agent_pb2 import Presence as State
 
-#: What an agent can say of itself.
+#: The presences that an agent may report in a heartbeat.
 SETTABLE = (PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE, PRESENCE_AWAITING_HUMAN)
 
-#: Stands for the thread of a delivery that happened before this server began.
-SOMEWHERE = ""
+#: Key in `pending_work` of work whose thread is not known: it was delivered before this server
+#: started. No thread has this name.
+UNKNOWN_THREAD = ""
 
 
-class Evidence:
-    """What is known of one agent. Times are the loop's clock, but for last_seen_time."""
+class AgentState:
+    """The newest evidence of one agent.
+
+    Times are seconds on the event loop's clock, except `last_seen_time`. Nothing here is locked:
+    only the event loop's thread may use it.
+    """
 
     __slots__ = (
-        "gone",
         "last_seen_time",
         "lease_end",
-        "owed",
-        "own",
-        "said",
-        "shown",
+        "local",
+        "offline",
+        "pending_work",
+        "published",
+        "reported",
         "status_text",
         "timer",
         "timer_at",
@@ -42,46 +50,57 @@ class Evidence:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        #: What it said of itself, until there is newer evidence.
-        self.said: State.ValueType = PRESENCE_UNSPECIFIED
-        self.status_text: str | None = None  # None: nothing new
-        self.last_seen_time = 0  # on the store's clock
+        #: The presence from the last heartbeat, until newer evidence; UNSPECIFIED: none.
+        self.reported: Presence.ValueType = PRESENCE_UNSPECIFIED
+        self.status_text: str | None = None  # None: as stored
+        #: Microseconds on the store's clock.
+        self.last_seen_time = 0
         self.lease_end = -math.inf
-        #: What it was handed and has not read yet: thread → seq. Counts until `working_end`.
-        self.owed: dict[str, int] = {}
+        #: Delivered to the agent and not read by it yet, thread → seq. Counts until `working_end`.
+        self.pending_work: dict[str, int] = {}
         self.working_end = -math.inf
+        #: How many waits the agent has open on this server.
         self.waits = 0
-        self.gone = False
-        #: The evidence is ours, not another server's.
-        self.own = False
-        self.shown: State.ValueType = PRESENCE_UNSPECIFIED
+        #: It ended its session, and has given no sign of life since.
+        self.offline = False
+        #: The last sign of life came to this server, not to another one on the same store.
+        self.local = False
+        #: The presence that was last passed on to `Changes`.
+        self.published: Presence.ValueType = PRESENCE_UNSPECIFIED
+        #: Runs at `timer_at` to see whether the presence has changed with time.
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = math.inf
 
-    def state(self, now: float) -> State.ValueType:
-        if self.gone:
+    def presence(self, now: float) -> Presence.ValueType:
+        """Returns the agent's presence at `now`."""
+        if self.offline:
             return PRESENCE_OFFLINE
         alive = now < self.lease_end
-        if alive and self.said:
-            return self.said
-        if self.owed and now < self.working_end and (alive or self.waits):
+        if alive and self.reported:
+            return self.reported
+        if self.pending_work and now < self.working_end and (alive or self.waits):
             return PRESENCE_WORKING
         if self.waits:
             return PRESENCE_WAITING
         return PRESENCE_IDLE if alive else PRESENCE_LAPSED
 
     def next_change(self, now: float) -> float:
-        """When the state may change by itself."""
-        ends = (self.lease_end, self.working_end if self.owed else -math.inf)
+        """Returns the first time after `now` at which the presence may change by itself.
+
+        Infinity if there is none.
+        """
+        ends = (self.lease_end, self.working_end if self.pending_work else -math.inf)
         return min((end for end in ends if end > now), default=math.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What an agent says of itself."""
+    """What an agent reports in a Heartbeat request."""
 
-    state: State.ValueType  # UNSPECIFIED: nothing new
+    #: One of SETTABLE, or UNSPECIFIED to leave it as it is.
+    state: Presence.ValueType
     status_text: str
-    lease: float | None  # seconds that it may be silent; None: the usual time
-    #: Thread, seq and epoch of each.
+    #: Seconds for which the agent may be silent; None: the server's agent timeout.
+    lease: float | None
+    #: How far it has read: (thread, seq, epoch). An empty epoch matches any.
     read_cursors: Sequence[tuple[str, int, str]]

@@ -1,4 +1,7 @@
-"""What changed that those who watch participants, or the next checkpoint, should look at."""
+"""Dirty sets: the agents and threads whose presence, participants or positions have changed.
+
+Read by the participant cache, at most once a second, and by the checkpointer.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,48 +11,53 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class News:
-    """Names of agents and threads of which something changed since somebody looked last."""
+class Changes:
+    """Agents and threads that have changed since they were last taken.
+
+    Nothing here is locked: only the event loop's thread may use it.
+    """
 
     def __init__(self) -> None:
-        self.agents: set[str] = set()
-        self.threads: set[str] = set()
-        #: There are such names.
-        self.some = asyncio.Event()
-        #: Something is to be written with the next checkpoint.
+        self._agents: set[str] = set()
+        self._threads: set[str] = set()
+        #: Set while `take` has something to return.
+        self.available = asyncio.Event()
+        #: Set while there is something to write with the next checkpoint.
         self.unsaved = asyncio.Event()
-        self._saves = 0
+        self._checkpoints = 0
 
-    def agent(self, name: str) -> None:
-        """An agent's state changed."""
-        self.agents.add(name)
-        self.some.set()
+    def add_agent(self, name: str) -> None:
+        """Record that an agent's presence changed."""
+        self._agents.add(name)
+        self.available.set()
 
-    def thread(self, name: str) -> None:
-        """Who takes part in a thread, or how far somebody is there, changed."""
-        self.threads.add(name)
-        self.some.set()
-
-    def saved(self) -> None:
-        """A checkpoint was written: what it holds is not kept in memory any more."""
-        self._saves += 1
-
-    async def undisturbed(
-        self, query: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """What a query of the store finds when no checkpoint was written meanwhile.
-
-        Else it could miss what was in memory when it began, and is not there any more.
-        """
-        while True:
-            saves = self._saves
-            found = await query(*args, **kwargs)
-            if saves == self._saves:
-                return found
+    def add_thread(self, name: str) -> None:
+        """Record that a thread's participants, or their waits or positions, changed."""
+        self._threads.add(name)
+        self.available.set()
 
     def take(self) -> tuple[set[str], set[str]]:
-        """The agents and threads that changed, which are forgotten with this."""
-        agents, threads = self.agents, self.threads
-        self.agents, self.threads = set(), set()
-        self.some.clear()
+        """Returns the agents and threads that changed, and clears both sets."""
+        agents, threads = self._agents, self._threads
+        self._agents, self._threads = set(), set()
+        self.available.clear()
         return agents, threads
+
+    def checkpointed(self) -> None:
+        """Record that a checkpoint was written: what it holds is dropped from memory."""
+        self._checkpoints += 1
+
+    async def read_consistently(
+        self, query: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a query of the store; returns its result, to be combined with what is in memory.
+
+        The query is repeated if a checkpoint was written while it ran. Otherwise it could have
+        read the store before the checkpoint, while what the checkpoint wrote is no longer in
+        memory. Raises what the query raises.
+        """
+        while True:
+            checkpoints = self._checkpoints
+            result = await query(*args, **kwargs)
+            if checkpoints == self._checkpoints:
+                return result

@@ -1,61 +1,63 @@
-"""What is known of agents and their positions is written for all of them together, and rarely."""
+"""Writes presence and positions to the store: for all agents together, every few seconds."""
 
 import asyncio
 
 from bus_server.errors import BusError, StoreBug
-from bus_server.presence.changes import News
-from bus_server.presence.positions import Positions
+from bus_server.presence.changes import Changes
+from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.store import Checkpoint, Position
 from bus_server.writer import Writer
 
-#: Agents and positions written in one transaction at most: some ten milliseconds of the writer's.
-PORTION = 1_000
+#: Most agents, and most positions, in one transaction: some ten milliseconds of the writer's time.
+BATCH = 1_000
 
 
-class Checkpoints:
-    """Writes presence and positions to the store."""
+class Checkpointer:
+    """Writes checkpoints: what is known of agents that the store does not have yet."""
 
     def __init__(
-        self, writer: Writer, presence: Presence, positions: Positions, news: News
+        self, writer: Writer, presence: Presence, positions: UnsavedPositions, changes: Changes
     ) -> None:
         self._writer = writer
         self._presence = presence
         self._positions = positions
-        self._news = news
-        self._one = asyncio.Lock()
+        self._changes = changes
+        self._lock = asyncio.Lock()
 
     async def save(self) -> None:
-        """Write what there is: in one transaction, unless there is much."""
-        async with self._one:
-            self._news.unsaved.clear()
-            sightings, positions = self._presence.unsaved(), self._positions.unsaved()
-            if not sightings and not positions:
+        """Write a checkpoint: one transaction for each BATCH. Concurrent calls run in turn.
+
+        Raises what `Writer.submit` raises. All of the checkpoint is then kept for the next one,
+        also what some of its transactions have written.
+        """
+        async with self._lock:
+            self._changes.unsaved.clear()
+            agents, positions = self._presence.begin_save(), self._positions.begin_save()
+            if not agents and not positions:
                 return
             try:
                 keys = list(positions)
-                for at in range(0, max(len(sightings), len(keys)), PORTION):
-                    upto = at + PORTION
-                    # Not those that were forgotten meanwhile.
-                    portion = {
-                        key: Position(*positions[key]) for key in keys[at:upto] if key in positions
-                    }
-                    await self._writer.submit(Checkpoint(sightings[at:upto], portion))
+                for start in range(0, max(len(agents), len(keys)), BATCH):
+                    batch = slice(start, start + BATCH)
+                    # Positions that were dropped since `begin_save` are not in it any more.
+                    rows = {k: Position(*positions[k]) for k in keys[batch] if k in positions}
+                    await self._writer.submit(Checkpoint(agents[batch], rows))
             except BaseException:
-                self._presence.keep(sightings)
-                self._positions.keep()
-                self._news.unsaved.set()
+                self._presence.abort_save(agents)
+                self._positions.abort_save()
+                self._changes.unsaved.set()
                 raise
-            self._presence.saved(sightings)
-            self._positions.saved()
-            self._news.saved()
+            self._presence.finish_save(agents)
+            self._positions.finish_save()
+            self._changes.checkpointed()
 
     async def run(self, interval: float) -> None:
-        """Save every `interval` seconds as long as there is something to save."""
+        """Save every `interval` seconds while there is something to save, until cancelled."""
         while True:
-            await self._news.unsaved.wait()
+            await self._changes.unsaved.wait()
             await asyncio.sleep(interval)
             try:
                 await self.save()
             except (BusError, StoreBug):
-                continue  # it is kept for the next time
+                continue  # kept for the next checkpoint

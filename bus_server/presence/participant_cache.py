@@ -1,43 +1,50 @@
-"""Who takes part in the threads that are watched for it: looked up once for all, when it changed.
+"""The participants of threads whose waits ask for them: read once for all waits on a thread.
 
-A level, not a log: those who watch are told that there is something newer, at most once a second.
+A level, not a log: waits are notified of a newer version at most once a second, and versions in
+between are skipped.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from bus_server.presence.changes import News
+from bus_server.presence.changes import Changes
 from bus_server.presence.participants import Participants
 from bus_server.tail import Watch
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitMessagesResponse
 
-#: Seconds between two looks.
-PACE = 1.0
-#: Participants read at a time, and told in a frame at most.
+#: Seconds between two notifications.
+NOTIFY_INTERVAL = 1.0
+#: Most participants in one read of the store, and in one frame.
 PAGE = 1_000
 
 
-class Roster:
-    """The participants of one thread. `version` grows with every change."""
+class CachedParticipants:
+    """The participants of one thread."""
 
     def __init__(self, thread: str) -> None:
         self.thread = thread
+        #: Grows with every change.
         self.version = 0
+        #: The waits to notify of a new version.
         self.watches: set[Watch] = set()
         self._read_version = -1
-        self._read: dict[str, Participant] = {}
-        #: Update frames by the id() of the state they start from, which is kept with them.
+        self._participants: Mapping[str, Participant] = {}
+        #: Update frames by the id() of the participants they start from, which are held here, too.
         self._updates: dict[int, tuple[Mapping[str, Participant], list[bytes]]] = {}
         self._reading = asyncio.Lock()
 
-    def concerns(self, agents: set[str]) -> bool:
-        """Whether one of these agents takes part."""
-        return not agents.isdisjoint(self._read)
+    def has_any(self, agents: set[str]) -> bool:
+        """Returns whether one of these agents was a participant at the last `read`."""
+        return not agents.isdisjoint(self._participants)
 
     async def read(self, participants: Participants) -> Mapping[str, Participant]:
-        """Who takes part, by name, as of this version or later. Raises ThreadNotFound."""
+        """Returns the participants by name, as of this version or a later one.
+
+        Reads the store if the version has changed since the last time; of concurrent calls, one
+        does. The mapping never changes. Raises ThreadNotFound.
+        """
         async with self._reading:
             if self._read_version != self.version:
                 version, found = self.version, dict[str, Participant]()
@@ -45,67 +52,73 @@ class Roster:
                 while page:
                     found |= {participant.agent: participant for participant in page}
                     page = await participants.of(self.thread, after=page[-1].agent, limit=PAGE)
-                self._read, self._read_version, self._updates = found, version, {}
-            return self._read
+                self._participants, self._read_version, self._updates = found, version, {}
+            return self._participants
 
     def updates(self, before: Mapping[str, Participant]) -> Sequence[bytes]:
-        """Frames that tell what is new since an earlier `read` (or nothing), serialised.
+        """Returns serialised frames with the changes from `before` to the last `read`.
 
-        Those who were told the same share them: a change costs as much for one as for all.
+        `before` is what an earlier `read` returned, or empty. Waits that start from the same
+        mapping share the frames: a change costs as much for one wait as for all.
         """
         key = id(before) if before else 0
-        if key not in self._updates:  # `before` is kept with it: nothing else gets its id
+        if key not in self._updates:  # `before` is held with the frames: its id is not reused
             self._updates[key] = before, list(self._frames(before))
         return self._updates[key][1]
 
     def _frames(self, before: Mapping[str, Participant]) -> Iterator[bytes]:
-        now = self._read
+        now = self._participants
         changed = [found for name, found in now.items() if before.get(name) != found]
         left = [name for name in before if name not in now]
-        for at in range(0, max(len(changed), len(left)), PAGE):
+        for start in range(0, max(len(changed), len(left)), PAGE):
             update = ParticipantUpdate(
                 thread=self.thread,
-                participants=changed[at : at + PAGE],
-                left=left[at : at + PAGE],
+                participants=changed[start : start + PAGE],
+                left=left[start : start + PAGE],
             )
             yield WaitMessagesResponse(participants=update).SerializeToString()
 
 
-class Rosters:
-    """The rosters of the threads that are watched."""
+class ParticipantCache:
+    """The participants of all threads that are watched for them.
 
-    def __init__(self, news: News) -> None:
-        self._news = news
-        self._rosters: dict[str, Roster] = {}
+    A thread's entry is dropped with its last watch.
+    """
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._threads: dict[str, CachedParticipants] = {}
 
     @contextlib.contextmanager
-    def watch(self, threads: Sequence[str], watch: Watch) -> Iterator[list[Roster]]:
-        """Hold the rosters of these threads."""
-        rosters = [self._rosters.setdefault(thread, Roster(thread)) for thread in threads]
-        for roster in rosters:
-            roster.watches.add(watch)
+    def watch(self, threads: Sequence[str], watch: Watch) -> Iterator[list[CachedParticipants]]:
+        """Hold the participants of these threads, and notify `watch` of their new versions."""
+        entries = [
+            self._threads.setdefault(thread, CachedParticipants(thread)) for thread in threads
+        ]
+        for entry in entries:
+            entry.watches.add(watch)
         try:
-            yield rosters
+            yield entries
         finally:
-            for roster in rosters:
-                roster.watches.discard(watch)
-                if not roster.watches:
-                    self._rosters.pop(roster.thread, None)
+            for entry in entries:
+                entry.watches.discard(watch)
+                if not entry.watches:
+                    self._threads.pop(entry.thread, None)
 
     def changed(self) -> None:
-        """Anything may have changed: another server wrote to the store."""
-        for thread in self._rosters:
-            self._news.thread(thread)
+        """Mark all watched threads as changed: another server wrote to the store."""
+        for thread in self._threads:
+            self._changes.add_thread(thread)
 
     async def run(self) -> None:
-        """Tell those who watch, for ever."""
+        """Notify waits of new versions, at most once in NOTIFY_INTERVAL, until cancelled."""
         while True:
-            await self._news.some.wait()
-            agents, threads = self._news.take()
-            for roster in list(self._rosters.values()):
-                if roster.thread in threads or roster.concerns(agents):
-                    roster.version += 1
-                    # The watches of one thread may share a Condition, whose waits wake together.
-                    for watch in {w.condition: w for w in roster.watches}.values():
+            await self._changes.available.wait()
+            agents, threads = self._changes.take()
+            for entry in list(self._threads.values()):
+                if entry.thread in threads or entry.has_any(agents):
+                    entry.version += 1
+                    # Waits on one thread alone share its Condition: notify each Condition once.
+                    for watch in {w.condition: w for w in entry.watches}.values():
                         await watch.notify()
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(NOTIFY_INTERVAL)

@@ -1,4 +1,7 @@
-"""Who takes part in a thread, who waits there, and how far each one is."""
+"""The participants of threads: which agents, their open waits, how far each has got.
+
+Combines what the store has as of the last checkpoint with what is in memory since.
+"""
 
 import asyncio
 import logging
@@ -6,156 +9,204 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from bus_server.errors import BusError, StoreBug, ThreadNotFound
-from bus_server.presence.changes import News
-from bus_server.presence.positions import Positions
+from bus_server.presence.changes import Changes
+from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.store import Entrance, Head, Joined, JoinThread
 from bus_server.store.interface import Store
 from bus_server.waits import OpenWait, Waits
+from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import PRESENCE_WAITING, Participant
-from threadbus.v1.agent_pb2 import Presence as State
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Message
 
 logger = logging.getLogger(__name__)
 
-#: A post is answered with so many recipients at most.
-RECIPIENTS = 100
-#: Of many cursors so many are dealt with before others have a turn.
-STEP = 100
+#: Most recipients in the response to a post.
+MAX_RECIPIENTS = 100
+#: After so many read cursors of one call, other tasks get a turn.
+CURSORS_PER_TURN = 100
 
 
 class Participants:
-    """What the store knows of participants, with what happened since it was written."""
+    """Reads participants, and records what changes them.
+
+    Only the event loop's thread may use it. The recording methods take effect at once; those that
+    are not coroutines never suspend.
+    """
 
     def __init__(
-        self, store: Store, presence: Presence, positions: Positions, waits: Waits, news: News
+        self,
+        store: Store,
+        presence: Presence,
+        positions: UnsavedPositions,
+        waits: Waits,
+        changes: Changes,
     ) -> None:
         self._store = store
         self._presence = presence
         self._positions = positions
         self._waits = waits
-        self._news = news
+        self._changes = changes
 
-    # ── What happens ────────────────────────────────────────────────────────────────────────────
+    # ── Recording ───────────────────────────────────────────────────────────────────────────────
 
     def wait_opened(self, wait: OpenWait) -> None:
-        """A wait is open: a sign of life of its agent. Raises QuotaExceeded."""
+        """Record an open wait, a sign of life of its agent. Raises QuotaExceeded."""
         self._waits.add(wait)
         if wait.agent:
             self._presence.wait_opened(wait.agent, wait.threads)
             self.changed(*wait.threads)
 
     def wait_closed(self, wait: OpenWait) -> None:
-        """It is over; until now it was a sign of life."""
+        """Record the end of a wait. The caller must do so once after each `wait_opened`."""
         self._waits.remove(wait)
         if wait.agent:
             self._presence.wait_closed(wait.agent)
             self.changed(*wait.threads)
 
     def changed(self, *threads: str) -> None:
-        """How somebody stands in these threads may have changed."""
+        """Mark threads whose participants may have changed."""
         for thread in threads:
-            self._news.thread(thread)
+            self._changes.add_thread(thread)
 
     def delivered(
         self, agent: str, thread: str, head: Head, upto: int, senders: Iterable[str]
     ) -> None:
-        """A wait handed out messages up to a seq: what others wrote is work to do."""
+        """Record that a wait of `agent` was sent messages up to `upto`.
+
+        They are work for the agent if one of `senders` is another. No-op for anonymous callers
+        (`agent` is empty).
+        """
         self.listed(agent, thread, head, upto)
         if agent and any(sender != agent for sender in senders):
             self._presence.delivered(agent, thread, upto)
 
     def listed(self, agent: str, thread: str, head: Head, upto: int) -> None:
-        """Messages up to a seq were written to an answer to an agent (empty: without a name)."""
+        """Record that a response to `agent` carried messages up to `upto`.
+
+        No-op for anonymous callers (`agent` is empty).
+        """
         if agent:
             self._positions.raise_to(agent, thread, head.epoch, delivered=upto)
 
     def posted(self, *messages: Message) -> None:
-        """Messages are in their threads."""
-        # Many posts of one call are mostly one sender's to one thread.
+        """Record messages that were committed: their senders' work on the threads is done."""
+        # The posts of one call mostly have one sender and one thread.
         for thread, sender, by in {(m.thread, m.sender, m.posted_by) for m in messages}:
-            self._news.thread(thread)
-            if not by:  # else its sender had no part in it
+            self._changes.add_thread(thread)
+            if not by:  # otherwise an operator posted on the sender's behalf
                 self._presence.posted(sender, thread)
 
     def left(self, agent: str, thread: str) -> None:
-        """An agent takes part no more."""
+        """Record that an agent left a thread."""
         self._positions.forget(agent, thread)
-        self._news.thread(thread)
+        self._changes.add_thread(thread)
 
     async def read(self, agent: str, cursors: Sequence[tuple[str, int, str]]) -> None:
-        """Take an agent's word for what it has read, where it can be true.
+        """Record how far an agent reports to have read: (thread, seq, epoch).
 
-        A cursor is a thread, a seq and an epoch (empty: whichever).
+        An empty epoch matches any. A cursor is ignored if its thread does not exist, its epoch is
+        another one, or its seq is past the head.
         """
         heads = await self._store.heads([thread for thread, _, _ in cursors])
-        for at, (thread, seq, epoch) in enumerate(cursors):
-            if at % STEP == STEP - 1:
+        for number, (thread, seq, epoch) in enumerate(cursors, start=1):
+            if number % CURSORS_PER_TURN == 0:
                 await asyncio.sleep(0)
             head = heads.get(thread)
             if head and epoch in ("", head.epoch) and seq <= head.seq:
                 self._positions.raise_to(agent, thread, head.epoch, read=seq)
                 self._presence.read(agent, thread, seq)
 
-    # ── What it tells ───────────────────────────────────────────────────────────────────────────
+    # ── Reading ─────────────────────────────────────────────────────────────────────────────────
 
     async def of(self, thread: str, *, after: str = "", limit: int) -> list[Participant]:
-        """Participants by name, after a name. Raises ThreadNotFound."""
-        head, found = await self._news.undisturbed(
+        """Returns up to `limit` participants with names after `after`, sorted by name.
+
+        Raises ThreadNotFound.
+        """
+        head, found = await self._changes.read_consistently(
             self._store.participants, thread, after=after, limit=limit
         )
-        waiting = self._waiting(thread)
-        return [self._now(participant, thread, head.epoch, waiting) for participant in found]
+        waiting = self._wait_counts(thread)
+        return [self._refresh(participant, thread, head.epoch, waiting) for participant in found]
 
-    def _waiting(self, thread: str) -> Mapping[str, int]:
-        """The agents that have an open wait on a thread, and how many."""
-        return Counter(wait.agent for wait in self._waits.on(thread))
-
-    def waiting_on(self, thread: str) -> dict[str, State.ValueType]:
-        """The agents that have an open wait on a thread, and their states."""
+    def waiting_on(self, thread: str) -> dict[str, agent_pb2.Presence.ValueType]:
+        """Returns the presence of each agent that has an open wait on a thread."""
         return {
-            wait.agent: self._presence.state(wait.agent, PRESENCE_WAITING)
+            wait.agent: self._presence.get(wait.agent, PRESENCE_WAITING)
             for wait in self._waits.on(thread)
         }
 
     async def recipients(
-        self, message: Message, before: Mapping[str, State.ValueType]
+        self, message: Message, before: Mapping[str, agent_pb2.Presence.ValueType]
     ) -> list[Participant]:
-        """Who will see a message that was just posted; some as they stood `before`.
+        """Returns the recipients of a message that was just committed, at most MAX_RECIPIENTS.
 
-        Nobody when that cannot be found out: it is stored all the same, and no error may deny it.
+        Agents in `before` have their presence from there, instead of the one after the message was
+        delivered. Returns [] if the store cannot be read: the message is stored, and an error
+        would deny that.
         """
         try:
             return await self._recipients(message, before)
         except ThreadNotFound:
-            return []  # deleted meanwhile
+            return []  # deleted since
         except (BusError, StoreBug) as error:
             logger.warning("cannot tell who will see a post (%s)", error)
             return []
 
+    async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
+        """Returns the thread, its context and participants for the agent that joined it.
+
+        None if the thread was deleted since.
+        """
+        thread = join.thread.name
+        self._changes.add_thread(thread)
+        entrance = await self._changes.read_consistently(self._store.entrance, join, joined)
+        if entrance is not None:
+            waiting = self._wait_counts(thread)
+            for participant in entrance.participants:
+                self._refresh(participant, thread, entrance.thread.epoch, waiting)
+        return entrance
+
+    async def unread(self, agent: str, limit: int) -> list[ThreadUnread]:
+        """Returns up to `limit` threads that an agent has not read to their heads, newest first."""
+        found = []
+        unread = await self._changes.read_consistently(self._store.unread, agent, limit)
+        for thread, epoch in unread:
+            read = self._positions.get(agent, thread.thread, epoch).read
+            thread.read_seq = max(thread.read_seq, read)
+            if thread.read_seq < thread.head_seq:
+                found.append(thread)
+        return found
+
+    # ── Private ─────────────────────────────────────────────────────────────────────────────────
+
     async def _recipients(
-        self, message: Message, before: Mapping[str, State.ValueType]
+        self, message: Message, before: Mapping[str, agent_pb2.Presence.ValueType]
     ) -> list[Participant]:
         thread = message.thread
         addressed = list(dict.fromkeys([*message.mentions, message.handoff_to]))
-        answered = await self._answered(message)
+        replied_to = await self._replied_to(message)
         waiting = Counter(
-            wait.agent for wait in self._waits.on(thread) if wait.filter.wants(message, answered)
+            wait.agent for wait in self._waits.on(thread) if wait.filter.wants(message, replied_to)
         )
         first = [name for name in addressed if name and name != message.sender]
         first += sorted(waiting.keys() - {*addressed, message.sender})
-        head, found = await self._news.undisturbed(
-            self._store.participants, thread, first=first[:RECIPIENTS], limit=RECIPIENTS + 1
+        head, found = await self._changes.read_consistently(
+            self._store.participants,
+            thread,
+            first=first[:MAX_RECIPIENTS],
+            limit=MAX_RECIPIENTS + 1,  # the sender may be one of them
         )
         others = [participant for participant in found if participant.agent != message.sender]
         for participant in others:
-            self._now(participant, thread, head.epoch, waiting)
+            self._refresh(participant, thread, head.epoch, waiting)
             participant.presence = before.get(participant.agent, participant.presence)
-        return others[:RECIPIENTS]
+        return others[:MAX_RECIPIENTS]
 
-    async def _answered(self, message: Message) -> str:
-        """Whose message it answers."""
+    async def _replied_to(self, message: Message) -> str:
+        """Returns the sender of the message that this one replies to; "" if there is none."""
         if not message.reply_to:
             return ""
         head = (await self._store.heads([message.thread])).get(message.thread)
@@ -165,37 +216,19 @@ class Participants:
             message.reply_to, ""
         )
 
-    def _now(
-        self, participant: Participant, thread: str, epoch: str, waiting: Mapping[str, int]
+    def _wait_counts(self, thread: str) -> Mapping[str, int]:
+        """Returns how many waits each agent has open on a thread; only agents that have any."""
+        return Counter(wait.agent for wait in self._waits.on(thread))
+
+    def _refresh(
+        self, participant: Participant, thread: str, epoch: str, wait_counts: Mapping[str, int]
     ) -> Participant:
-        """A participant as it stands now; `waiting`: how many waits who has open."""
+        """Update a Participant that was read from the store; returns it."""
         name = participant.agent
-        participant.presence = self._presence.state(name, participant.presence)
-        participant.wait_count = waiting.get(name, 0)
-        participant.waiting = name in waiting
-        position = self._positions.of(name, thread, epoch)
+        participant.presence = self._presence.get(name, participant.presence)
+        participant.wait_count = wait_counts.get(name, 0)
+        participant.waiting = name in wait_counts
+        position = self._positions.get(name, thread, epoch)
         participant.delivered_seq = max(participant.delivered_seq, position.delivered)
         participant.read_seq = max(participant.read_seq, position.read)
         return participant
-
-    async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
-        """What is found in the thread that was joined; None if that was deleted since."""
-        thread = join.thread.name
-        self._news.thread(thread)
-        entrance = await self._news.undisturbed(self._store.entrance, join, joined)
-        if entrance is not None:
-            waiting = self._waiting(thread)
-            for participant in entrance.participants:
-                self._now(participant, thread, entrance.thread.epoch, waiting)
-        return entrance
-
-    async def unread(self, agent: str, limit: int) -> list[ThreadUnread]:
-        """Threads that an agent has not read to their heads, newest first."""
-        found = []
-        unread = await self._news.undisturbed(self._store.unread, agent, limit)
-        for thread, epoch in unread:
-            read = self._positions.of(agent, thread.thread, epoch).read
-            thread.read_seq = max(thread.read_seq, read)
-            if thread.read_seq < thread.head_seq:
-                found.append(thread)
-        return found

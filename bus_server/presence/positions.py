@@ -1,63 +1,69 @@
-"""How far agents are in threads: what each was handed and has read, until it is written."""
+"""How far agents are in threads, until the next checkpoint writes it."""
 
 from collections.abc import Mapping
 
-from bus_server.presence.changes import News
+from bus_server.presence.changes import Changes
 from bus_server.store import Position
 
-#: A Position as it is kept. Of plain tuples of texts and numbers the garbage collector takes no
-#: notice, and there may be hundreds of thousands: going through as many objects takes it a second.
-_Kept = tuple[str, int, int]
+#: A Position as it is held here. The garbage collector does not track plain tuples of strings and
+#: numbers, and there may be hundreds of thousands: going through as many objects takes it a second.
+_Row = tuple[str, int, int]
 
 
-class Positions:
-    """Positions not yet written. Losing them costs an agent repeats, never gaps."""
+class UnsavedPositions:
+    """Delivered and read seqs that are not in the store yet.
 
-    def __init__(self, news: News) -> None:
-        self._news = news
-        #: By agent and thread; of a thread that was made anew only the newer history counts.
-        self._unsaved: dict[tuple[str, str], _Kept] = {}
-        #: What is being written.
-        self._saving: dict[tuple[str, str], _Kept] = {}
+    They are lost when the process is killed. That costs an agent repeated messages, never gaps.
+    Nothing here is locked: only the event loop's thread may use it.
+    """
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        #: By agent and thread. If a thread was deleted and created again, only the position in the
+        #: newer one, told by its epoch, is held.
+        self._unsaved: dict[tuple[str, str], _Row] = {}
+        #: What a running checkpoint is writing.
+        self._saving: dict[tuple[str, str], _Row] = {}
 
     def raise_to(
         self, agent: str, thread: str, epoch: str, *, delivered: int = 0, read: int = 0
     ) -> None:
-        """An agent is so far in a thread. Counts where it is further than was known."""
-        _, was_delivered, was_read = _of(self._unsaved, agent, thread, epoch)
+        """Raise the agent's delivered and read seqs in a thread; lower values are ignored."""
+        _, was_delivered, was_read = _get(self._unsaved, agent, thread, epoch)
         self._unsaved[agent, thread] = epoch, max(delivered, was_delivered), max(read, was_read)
-        self._news.unsaved.set()
-        self._news.thread(thread)
+        self._changes.unsaved.set()
+        self._changes.add_thread(thread)
 
-    def of(self, agent: str, thread: str, epoch: str) -> Position:
-        """Where an agent is, as far as that is not written."""
-        saving = _of(self._saving, agent, thread, epoch)
-        return _of(self._unsaved, agent, thread, epoch).up_to(saving.delivered, saving.read)
+    def get(self, agent: str, thread: str, epoch: str) -> Position:
+        """Returns the agent's unsaved position in a thread of this epoch; 0 and 0 if none."""
+        saving = _get(self._saving, agent, thread, epoch)
+        return _get(self._unsaved, agent, thread, epoch).up_to(saving.delivered, saving.read)
 
     def unwritten(self, agent: str, thread: str) -> Position | None:
-        """Where an agent is in a thread, if the store does not know it yet."""
+        """Returns the agent's unsaved position in a thread, in its newest epoch; None if none."""
         newest = self._unsaved.get((agent, thread)) or self._saving.get((agent, thread))
-        return self.of(agent, thread, newest[0]) if newest else None
+        return self.get(agent, thread, newest[0]) if newest else None
 
     def forget(self, agent: str, thread: str) -> None:
-        """An agent left a thread: should it come back, it begins anew."""
+        """Drop the agent's position: it left the thread, and starts from scratch if it returns."""
         self._unsaved.pop((agent, thread), None)
         self._saving.pop((agent, thread), None)
 
-    def unsaved(self) -> Mapping[tuple[str, str], tuple[str, int, int]]:
-        """The Positions to be written, as plain tuples. Say `saved` or `keep` when that is done.
+    def begin_save(self) -> Mapping[tuple[str, str], _Row]:
+        """Returns the positions to write, by agent and thread: (epoch, delivered, read).
 
-        What is forgotten meanwhile vanishes from it.
+        The caller must call `finish_save` or `abort_save` next. Positions that are dropped in
+        between disappear from the mapping.
         """
         self._saving, self._unsaved = self._unsaved, {}
         return self._saving
 
-    def saved(self) -> None:
-        """It is written."""
+    def finish_save(self) -> None:
+        """Drop what `begin_save` returned: it is in the store."""
         self._saving = {}
 
-    def keep(self) -> None:
-        """It could not be written: it comes again with the next `unsaved`."""
+    def abort_save(self) -> None:
+        """Keep what `begin_save` returned for the next time: it could not be written."""
         saving, self._saving = self._saving, {}
         for (agent, thread), (epoch, delivered, read) in saving.items():
             newer = self._unsaved.setdefault((agent, thread), (epoch, delivered, read))
@@ -65,8 +71,8 @@ class Positions:
                 self.raise_to(agent, thread, epoch, delivered=delivered, read=read)
 
 
-def _of(kept: Mapping[tuple[str, str], _Kept], agent: str, thread: str, epoch: str) -> Position:
-    position = kept.get((agent, thread))
-    if position is None or position[0] != epoch:
+def _get(rows: Mapping[tuple[str, str], _Row], agent: str, thread: str, epoch: str) -> Position:
+    row = rows.get((agent, thread))
+    if row is None or row[0] != epoch:
         return Position(epoch, 0, 0)
-    return Position(*position)
+    return Position(*row)

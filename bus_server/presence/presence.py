@@ -1,19 +1,21 @@
-"""Who is there: what is known of each agent now, by the newest evidence (the rules: agent.proto).
+"""The presence of agents, in memory: the newest evidence decides (the rules are in agent.proto).
 
-Leases run on the event loop's clock; what is written to the store says when they end on its own.
-Which of two signs of life is newer is told by the store's clock. The wall clock is only told to
-callers: it may be set, and then nobody must be taken for gone, or for there.
+Three clocks. Leases run on the event loop's clock, in seconds. What is written to the store, and
+which of two signs of life is newer, is in microseconds of the store's clock. Times in responses
+are microseconds of the wall clock, which nothing here depends on: when it is set, no agent may
+lapse or come back for that.
 """
 
 import asyncio
 import math
 from collections.abc import Iterable, Sequence
 
-from bus_server.presence.agent_state import SETTABLE, SOMEWHERE, Evidence, Heartbeat
-from bus_server.presence.changes import News
+from bus_server.presence.agent_state import SETTABLE, UNKNOWN_THREAD, AgentState, Heartbeat
+from bus_server.presence.changes import Changes
 from bus_server.settings import MAX_LEASE
 from bus_server.store import Sighting
 from bus_server.store.clock import StoreClock
+from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import (
     PRESENCE_AWAITING_HUMAN,
     PRESENCE_LAPSED,
@@ -22,273 +24,296 @@ from threadbus.v1.agent_pb2 import (
     PRESENCE_WORKING,
     Agent,
 )
-from threadbus.v1.agent_pb2 import Presence as State
 
 
 class Presence:
-    """What is known of agents. Those who are not there are forgotten once that is written."""
+    """The states of the agents that were seen lately.
+
+    A lapsed or offline agent is dropped from memory once the store has its state. Nothing here is
+    locked: only the event loop's thread may use it.
+    """
 
     def __init__(
-        self, news: News, clock: StoreClock, *, agent_timeout: float, working_timeout: float
+        self, changes: Changes, clock: StoreClock, *, agent_timeout: float, working_timeout: float
     ) -> None:
-        self._news = news
+        """The timeouts are in seconds."""
+        self._changes = changes
         self._clock = clock
         self._agent_timeout = agent_timeout
         self._working_timeout = working_timeout
-        self._known: dict[str, Evidence] = {}
+        self._states: dict[str, AgentState] = {}
         self._unsaved: set[str] = set()
         self._loop = asyncio.get_running_loop()
 
     # ── Evidence ────────────────────────────────────────────────────────────────────────────────
 
     def seen(self, agent: str) -> None:
-        """It called: renews its lease."""
+        """Record a call by the agent: renews its lease."""
         now = self._loop.time()
-        known = self._alive(agent, now)
-        known.lease_end = max(known.lease_end, now + self._agent_timeout)
-        self._settle(agent, known, now)
+        state = self._touch(agent, now)
+        state.lease_end = max(state.lease_end, now + self._agent_timeout)
+        self._publish(agent, state, now)
 
     def heartbeat(self, agent: str, beat: Heartbeat) -> int:
-        """It says that it lives: when its lease ends, in microseconds since the epoch."""
+        """Record a heartbeat: sets the lease, which it may also shorten.
+
+        Returns when the lease ends, in microseconds since the epoch.
+        """
         now = self._loop.time()
-        known = self._alive(agent, now)
-        known.lease_end = now + (self._agent_timeout if beat.lease is None else beat.lease)
-        known.status_text = beat.status_text
+        state = self._touch(agent, now)
+        state.lease_end = now + (self._agent_timeout if beat.lease is None else beat.lease)
+        state.status_text = beat.status_text
         if beat.state != PRESENCE_UNSPECIFIED:
-            known.said = beat.state
-            known.owed.clear()
-        self._settle(agent, known, now)
-        return self._clock.wall(self._moment(known.lease_end, now))
+            state.reported = beat.state
+            state.pending_work.clear()
+        self._publish(agent, state, now)
+        return self._clock.wall(self._store_time(state.lease_end, now))
 
     def wait_opened(self, agent: str, threads: Iterable[str]) -> None:
-        """It waits: what it was handed of these threads is dealt with."""
+        """Record that the agent opened a wait: its work on these threads is done."""
         now = self._loop.time()
-        known = self._alive(agent, now)
-        known.lease_end = max(known.lease_end, now + self._agent_timeout)
-        known.waits += 1
-        known.said = PRESENCE_UNSPECIFIED
-        for thread in (SOMEWHERE, *threads):
-            known.owed.pop(thread, None)
-        self._settle(agent, known, now)
+        state = self._touch(agent, now)
+        state.lease_end = max(state.lease_end, now + self._agent_timeout)
+        state.waits += 1
+        state.reported = PRESENCE_UNSPECIFIED
+        for thread in (UNKNOWN_THREAD, *threads):
+            state.pending_work.pop(thread, None)
+        self._publish(agent, state, now)
 
     def wait_closed(self, agent: str) -> None:
-        """A wait ended; until then it was a sign of life."""
-        now, known = self._loop.time(), self._known.get(agent)
-        if known is None:
-            return  # it was unregistered meanwhile
-        known.waits -= 1
-        if not known.gone:
-            if now >= known.lease_end:
-                known.said = PRESENCE_UNSPECIFIED
-            known.last_seen_time = self._clock.now()
-            known.lease_end = max(known.lease_end, now + self._agent_timeout)
-        self._settle(agent, known, now)
+        """Record that a wait of the agent ended: it was a sign of life until now."""
+        now, state = self._loop.time(), self._states.get(agent)
+        if state is None:
+            return  # the agent was unregistered while it waited
+        state.waits -= 1
+        if not state.offline:
+            if now >= state.lease_end:
+                state.reported = PRESENCE_UNSPECIFIED
+            state.last_seen_time = self._clock.now()
+            state.lease_end = max(state.lease_end, now + self._agent_timeout)
+        self._publish(agent, state, now)
 
     def delivered(self, agent: str, thread: str, seq: int) -> None:
-        """Messages up to `seq` were written to a wait of its: it has work to do."""
-        now, known = self._loop.time(), self._known.get(agent)
-        if known is None or known.gone:
+        """Record that a wait of the agent was sent messages up to `seq`: the agent has work."""
+        now, state = self._loop.time(), self._states.get(agent)
+        if state is None or state.offline:
             return
-        known.said = PRESENCE_UNSPECIFIED
-        if now >= known.working_end:
-            known.owed.clear()
-        known.owed[thread] = seq
-        known.working_end = now + self._working_timeout
-        known.lease_end = max(known.lease_end, known.working_end)
-        self._settle(agent, known, now)
+        state.reported = PRESENCE_UNSPECIFIED
+        if now >= state.working_end:
+            state.pending_work.clear()
+        state.pending_work[thread] = seq
+        state.working_end = now + self._working_timeout
+        state.lease_end = max(state.lease_end, state.working_end)
+        self._publish(agent, state, now)
 
     def read(self, agent: str, thread: str, seq: int) -> None:
-        """It has read a thread up to `seq`."""
-        known = self._known.get(agent)
-        if known is not None and known.owed:
+        """Record that the agent has read a thread up to `seq`: its work up to there is done."""
+        state = self._states.get(agent)
+        if state is not None and state.pending_work:
             now = self._loop.time()
-            known.owed.pop(SOMEWHERE, None)
-            if known.owed.get(thread, math.inf) <= seq:
-                del known.owed[thread]
-            if not known.owed and known.lease_end == known.working_end:
-                known.lease_end = now + self._agent_timeout  # the work it was granted for is done
-            self._settle(agent, known, now)
+            state.pending_work.pop(UNKNOWN_THREAD, None)
+            if state.pending_work.get(thread, math.inf) <= seq:
+                del state.pending_work[thread]
+            if not state.pending_work and state.lease_end == state.working_end:
+                # The work that the lease was granted for is done.
+                state.lease_end = now + self._agent_timeout
+            self._publish(agent, state, now)
 
     def posted(self, agent: str, thread: str) -> None:
-        """It posted to a thread: what it was handed there is answered."""
+        """Record that the agent posted to a thread: all its work on the thread is done."""
         self.read(agent, thread, 1 << 62)
 
-    def end(self, agent: str) -> None:
-        """It said goodbye."""
+    def end_session(self, agent: str) -> None:
+        """Record that the agent ended its session: it is OFFLINE until its next sign of life."""
         now = self._loop.time()
-        self._part(agent, self._alive(agent, now), now)
+        self._set_offline(agent, self._touch(agent, now), now)
 
     def forget(self, agent: str) -> None:
-        """It is no agent any more."""
-        known = self._known.pop(agent, None)
+        """Drop an agent that was unregistered."""
+        state = self._states.pop(agent, None)
         self._unsaved.discard(agent)
-        if known is not None and known.timer is not None:
-            known.timer.cancel()
-        self._news.agent(agent)
+        if state is not None and state.timer is not None:
+            state.timer.cancel()
+        self._changes.add_agent(agent)
 
-    # ── What it tells ───────────────────────────────────────────────────────────────────────────
+    # ── Presence ────────────────────────────────────────────────────────────────────────────────
 
-    def state(self, agent: str, stored: State.ValueType) -> State.ValueType:
-        """An agent's state, if the store's last word was this one."""
-        known = self._known.get(agent)
-        return stored if known is None else known.state(self._loop.time())
+    def get(self, agent: str, stored: agent_pb2.Presence.ValueType) -> agent_pb2.Presence.ValueType:
+        """Returns the agent's presence now: `stored` if nothing of it is in memory."""
+        state = self._states.get(agent)
+        return stored if state is None else state.presence(self._loop.time())
 
-    def tell(self, agent: Agent) -> None:
-        """Bring what the store said of an agent up to date, its times in wall-clock time."""
-        now, known = self._clock.now(), self._known.get(agent.name)
+    def refresh(self, agent: Agent) -> None:
+        """Update an Agent that was read from the store: presence, status text, last seen time.
+
+        Its last seen time must be on the store's clock; it becomes wall-clock time.
+        """
+        now, state = self._clock.now(), self._states.get(agent.name)
         seen = agent.last_seen_time.ToMicroseconds()
-        if known is not None:
-            agent.presence = known.state(self._loop.time())
-            if known.status_text is not None:
-                agent.status_text = known.status_text
-            seen = now if known.waits and not known.gone else known.last_seen_time
+        if state is not None:
+            agent.presence = state.presence(self._loop.time())
+            if state.status_text is not None:
+                agent.status_text = state.status_text
+            seen = now if state.waits and not state.offline else state.last_seen_time
         if seen:
             agent.last_seen_time.FromMicroseconds(self._clock.wall(min(seen, now)))
 
-    # ── Remembering ─────────────────────────────────────────────────────────────────────────────
+    # ── The store ───────────────────────────────────────────────────────────────────────────────
 
-    def restore(self, sightings: Iterable[Sighting]) -> None:
-        """Go on with what was known when the last server ended.
+    def restore(self, rows: Iterable[Sighting]) -> None:
+        """Load what the store knows of agents. Called once, before the first evidence.
 
-        Each lease runs at least one full timeout anew: nobody is gone because the server was.
+        Each lease runs for at least one full agent timeout from now: no agent lapses because the
+        server was down.
         """
         now = self._loop.time()
-        for sighting in sightings:
-            if sighting.state not in SETTABLE:
-                continue  # not there: the store knows
-            known = self._known[sighting.agent] = self._of(sighting, now)
-            written, known.own = not known.own, True
-            known.lease_end = max(known.lease_end, now + self._agent_timeout)
-            if sighting.state == PRESENCE_WORKING:
-                known.owed[SOMEWHERE], known.working_end = 0, known.lease_end
-            elif sighting.state == PRESENCE_AWAITING_HUMAN:
-                known.said = sighting.state
-            self._settle(sighting.agent, known, now)
-            if written:
-                self._unsaved.discard(sighting.agent)
+        for row in rows:
+            if row.state not in SETTABLE:
+                continue  # lapsed or offline: the store's row is enough
+            state = self._states[row.agent] = self._from_row(row, now)
+            row_is_valid, state.local = not state.local, True
+            state.lease_end = max(state.lease_end, now + self._agent_timeout)
+            if row.state == PRESENCE_WORKING:
+                state.pending_work[UNKNOWN_THREAD], state.working_end = 0, state.lease_end
+            elif row.state == PRESENCE_AWAITING_HUMAN:
+                state.reported = row.state
+            self._publish(row.agent, state, now)
+            if row_is_valid:
+                self._unsaved.discard(row.agent)
 
-    def merge(self, sightings: Iterable[Sighting]) -> list[str]:
-        """Take over what another server on the same store learned later than we did.
+    def merge(self, rows: Iterable[Sighting]) -> list[str]:
+        """Take over rows of other servers on the same store that are newer than what is here.
 
-        Answers who said goodbye there and has waits here, which are to end.
+        Returns the agents that ended their session there and have waits here: the caller must end
+        those waits.
         """
-        now, moment, ended = self._loop.time(), self._clock.now(), []
-        for sighting in sightings:
-            ours, seen = self._known.get(sighting.agent), sighting.last_seen_time
-            if ours is not None and (seen <= ours.last_seen_time or seen > moment):
+        now, store_now, ended = self._loop.time(), self._clock.now(), []
+        for row in rows:
+            ours, seen = self._states.get(row.agent), row.last_seen_time
+            if ours is not None and (seen <= ours.last_seen_time or seen > store_now):
                 continue
             if ours is not None and ours.waits:
-                if sighting.state == PRESENCE_OFFLINE:
-                    ours.last_seen_time = seen  # what came later outdoes it
-                    self._part(sighting.agent, ours, now)
-                    ended.append(sighting.agent)
+                if row.state == PRESENCE_OFFLINE:
+                    ours.last_seen_time = seen  # a later sign of life counts more
+                    self._set_offline(row.agent, ours, now)
+                    ended.append(row.agent)
                 continue
             if ours is not None and ours.timer is not None:
                 ours.timer.cancel()
-            known = self._of(sighting, now)
-            known.gone = sighting.state == PRESENCE_OFFLINE
-            if sighting.state in SETTABLE:
-                known.said = sighting.state
-            known.shown = PRESENCE_UNSPECIFIED if ours is None else ours.shown
-            self._known[sighting.agent] = known
-            self._unsaved.discard(sighting.agent)
-            self._settle(sighting.agent, known, now)
-            if known.shown in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
-                del self._known[sighting.agent]  # the store says so itself
-                self._unsaved.discard(sighting.agent)
+            state = self._from_row(row, now)
+            state.offline = row.state == PRESENCE_OFFLINE
+            if row.state in SETTABLE:
+                state.reported = row.state
+            state.published = PRESENCE_UNSPECIFIED if ours is None else ours.published
+            self._states[row.agent] = state
+            self._unsaved.discard(row.agent)
+            self._publish(row.agent, state, now)
+            if state.published in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
+                del self._states[row.agent]  # the store's row is enough
+                self._unsaved.discard(row.agent)
         return ended
 
-    def unsaved(self) -> list[Sighting]:
-        """What is to be written. Say `saved` or `keep` when that is done."""
+    def begin_save(self) -> list[Sighting]:
+        """Returns the rows to write. The caller must call `finish_save` or `abort_save` next."""
         names, self._unsaved = self._unsaved, set()
         now = self._loop.time()
         return [
             Sighting(
                 agent=name,
-                state=known.state(now),
-                status_text=known.status_text,
-                last_seen_time=known.last_seen_time,
-                lease_end_time=self._moment(known.lease_end, now),
+                state=state.presence(now),
+                status_text=state.status_text,
+                last_seen_time=state.last_seen_time,
+                lease_end_time=self._store_time(state.lease_end, now),
             )
-            for name, known in ((name, self._known[name]) for name in names)
+            for name, state in ((name, self._states[name]) for name in names)
         ]
 
-    def saved(self, sightings: Iterable[Sighting]) -> None:
-        """It is written: of those who are not there nothing need be kept here."""
-        for name in (sighting.agent for sighting in sightings):
-            known = self._known.get(name)
-            if known is None or name in self._unsaved or known.waits:
+    def finish_save(self, rows: Iterable[Sighting]) -> None:
+        """These rows are in the store: drop the agents among them that are lapsed or offline."""
+        for name in (row.agent for row in rows):
+            state = self._states.get(name)
+            if state is None or name in self._unsaved or state.waits:
                 continue
-            if known.state(self._loop.time()) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
-                del self._known[name]
-                if known.timer is not None:
-                    known.timer.cancel()
+            if state.presence(self._loop.time()) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
+                del self._states[name]
+                if state.timer is not None:
+                    state.timer.cancel()
 
-    def keep(self, sightings: Sequence[Sighting]) -> None:
-        """It could not be written: it comes again with the next `unsaved`."""
-        self._unsaved |= {s.agent for s in sightings if s.agent in self._known}
+    def abort_save(self, rows: Sequence[Sighting]) -> None:
+        """These rows could not be written: the next `begin_save` returns their agents again."""
+        self._unsaved |= {row.agent for row in rows if row.agent in self._states}
 
-    def _alive(self, agent: str, now: float) -> Evidence:
-        """An agent that has just shown itself."""
-        known = self._known.get(agent)
-        if known is None:
-            known = self._known[agent] = Evidence()
-        elif known.state(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
-            known.gone, known.said = False, PRESENCE_UNSPECIFIED
-            known.owed.clear()
-        elif now >= known.lease_end:  # a new lease must not revive what it said in the old one
-            known.said = PRESENCE_UNSPECIFIED
-        known.own = True
-        known.last_seen_time = self._clock.now()
-        return known
+    # ── Private ─────────────────────────────────────────────────────────────────────────────────
 
-    def _part(self, agent: str, known: Evidence, now: float) -> None:
-        known.gone, known.said = True, PRESENCE_UNSPECIFIED
-        known.owed.clear()
-        self._settle(agent, known, now)
+    def _touch(self, agent: str, now: float) -> AgentState:
+        """Returns the state of an agent that has just given a sign of life here."""
+        state = self._states.get(agent)
+        if state is None:
+            state = self._states[agent] = AgentState()
+        elif state.presence(now) in (PRESENCE_LAPSED, PRESENCE_OFFLINE):
+            state.offline, state.reported = False, PRESENCE_UNSPECIFIED
+            state.pending_work.clear()
+        elif now >= state.lease_end:  # a new lease must not revive what was reported in the old one
+            state.reported = PRESENCE_UNSPECIFIED
+        state.local = True
+        state.last_seen_time = self._clock.now()
+        return state
 
-    def _of(self, sighting: Sighting, now: float) -> Evidence:
-        """What the store knows of an agent, with no lease longer than one can be when it begins.
+    def _set_offline(self, agent: str, state: AgentState, now: float) -> None:
+        state.offline, state.reported = True, PRESENCE_UNSPECIFIED
+        state.pending_work.clear()
+        self._publish(agent, state, now)
 
-        What lies in the future cannot be compared with anything: it is taken for what is known
-        here and now, which is to be written in its place.
+    def _from_row(self, row: Sighting, now: float) -> AgentState:
+        """Returns the state that a row tells of, its lease cut to the longest that can be granted.
+
+        A last seen time in the future cannot be compared with any other. It becomes the present,
+        and the state is `local`, so that a checkpoint replaces the row.
         """
-        known, moment = Evidence(), self._clock.now()
-        known.status_text = sighting.status_text
-        known.own = sighting.last_seen_time > moment
-        known.last_seen_time = min(sighting.last_seen_time, moment)
-        rest = (sighting.lease_end_time - max(sighting.last_seen_time, moment)) / 1e6
+        state, store_now = AgentState(), self._clock.now()
+        state.status_text = row.status_text
+        state.local = row.last_seen_time > store_now
+        state.last_seen_time = min(row.last_seen_time, store_now)
+        remaining = (row.lease_end_time - max(row.last_seen_time, store_now)) / 1e6
         longest = max(self._agent_timeout, self._working_timeout, MAX_LEASE)
-        known.lease_end = now + min(rest, longest)
-        return known
+        state.lease_end = now + min(remaining, longest)
+        return state
 
-    def _settle(self, agent: str, known: Evidence, now: float) -> None:
-        """Have others learn what changed, now and when it will change by itself."""
-        if known.own:
+    def _publish(self, agent: str, state: AgentState, now: float) -> None:
+        """Mark the agent as changed and unsaved where it is, and set its timer.
+
+        Must follow every change of a state.
+        """
+        if state.local:
             self._unsaved.add(agent)
-            self._news.unsaved.set()
-        state = known.state(now)
-        if state != known.shown:
-            known.shown = state
-            self._news.agent(agent)
-        due = known.next_change(now)
-        if due < known.timer_at:  # a later one is found out when the timer goes off
-            if known.timer is not None:
-                known.timer.cancel()
-            known.timer, known.timer_at = self._loop.call_at(due, self._ring, agent, known), due
+            self._changes.unsaved.set()
+        presence = state.presence(now)
+        if presence != state.published:
+            state.published = presence
+            self._changes.add_agent(agent)
+        due = state.next_change(now)
+        if due < state.timer_at:  # if it is later, the timer sets itself again when it runs
+            if state.timer is not None:
+                state.timer.cancel()
+            self._set_timer(agent, state, due)
 
-    def _ring(self, agent: str, known: Evidence) -> None:
-        known.timer, known.timer_at = None, math.inf
-        now, before = self._loop.time(), known.shown
-        if known.state(now) != before:
-            self._settle(agent, known, now)
-            if known.shown == PRESENCE_LAPSED and not known.own:
-                del self._known[agent]
+    def _set_timer(self, agent: str, state: AgentState, due: float) -> None:
+        state.timer = self._loop.call_at(due, self._on_timer, agent, state)
+        state.timer_at = due
+
+    def _on_timer(self, agent: str, state: AgentState) -> None:
+        """Publish the state if its presence has changed with time; set the timer again if not."""
+        state.timer, state.timer_at = None, math.inf
+        now = self._loop.time()
+        if state.presence(now) != state.published:
+            self._publish(agent, state, now)
+            if state.published == PRESENCE_LAPSED and not state.local:
+                del self._states[agent]  # the store's row is enough
         else:
-            due = known.next_change(now)
+            due = state.next_change(now)
             if due < math.inf:
-                known.timer, known.timer_at = self._loop.call_at(due, self._ring, agent, known), due
+                self._set_timer(agent, state, due)
 
-    def _moment(self, moment: float, now: float) -> int:
-        """A moment of the loop's clock on the store's."""
-        return self._clock.now() + round(max(moment - now, -1e9) * 1e6)
+    def _store_time(self, loop_time: float, now: float) -> int:
+        """Converts a time of the event loop's clock to the store's clock."""
+        return self._clock.now() + round(max(loop_time - now, -1e9) * 1e6)

@@ -56,7 +56,7 @@ class AgentService:
         need(caller, "read")
         if not request.agent and (caller.operator or caller.kind == AGENT_KIND_ANONYMOUS):
             agent = Agent(name=caller.name, kind=caller.kind)
-            self._agents.now(agent)
+            self._agents.refresh(agent)
         else:
             name = valid.agent_name("agent", request.agent or caller.name)
             agent = await self._agents.get(name)

@@ -111,7 +111,7 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "        known.own = sighting.last_seen_time > moment\n",
+                "        state.local = row.last_seen_time > store_now\n",
                 "",
             )
         ],
@@ -129,8 +129,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "known.lease_end = now + min(rest, longest)",
-                "known.lease_end = now + rest",
+                "state.lease_end = now + min(remaining, longest)",
+                "state.lease_end = now + remaining",
             )
         ],
         [f"{_PRESENCE_TESTS}a_lease_in_the_file_is_cut_to_the_longest_there_can_be"],

@@ -66,8 +66,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/checkpointer.py",
-                "keys[at:upto] if key",
-                "keys[:upto] if not at and key",
+                "keys[batch] if k in",
+                "keys[:BATCH] if not start and k in",
             )
         ],
         [f"{_TESTS}::test_many_read_positions_are_all_written"],

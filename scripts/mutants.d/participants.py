@@ -30,7 +30,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "recipients wait whatever their filters say",
-        [Edit(_PARTICIPANTS, " if wait.filter.wants(message, answered)", "")],
+        [Edit(_PARTICIPANTS, " if wait.filter.wants(message, replied_to)", "")],
         ["tests/test_posting_recipients.py::test_waiting_means_that_the_filter_lets_it_through"],
     ),
     Sabotage(
@@ -55,8 +55,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/participant_cache.py",
-                "if roster.thread in threads or roster.concerns(agents):",
-                "if roster.thread in threads:",
+                "if entry.thread in threads or entry.has_any(agents):",
+                "if entry.thread in threads:",
             )
         ],
         ["tests/test_waiting_participants.py::test_a_goodbye_and_a_leaving_are_told"],
@@ -74,7 +74,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "participants frames come with every change",
-        [Edit("bus_server/presence/participant_cache.py", "PACE = 1.0\n", "PACE = 0.0\n")],
+        [
+            Edit(
+                "bus_server/presence/participant_cache.py",
+                "NOTIFY_INTERVAL = 1.0\n",
+                "NOTIFY_INTERVAL = 0.0\n",
+            )
+        ],
         ["tests/test_waiting_participants.py::test_changes_are_told_at_most_once_a_second"],
     ),
     Sabotage(
@@ -159,8 +165,8 @@ SABOTAGES = [
         [
             Edit(
                 _PARTICIPANTS,
-                "participant.wait_count = waiting.get(name, 0)",
-                "participant.wait_count = min(waiting.get(name, 0), 1)",
+                "participant.wait_count = wait_counts.get(name, 0)",
+                "participant.wait_count = min(wait_counts.get(name, 0), 1)",
             )
         ],
         ["tests/test_waiting_participants.py::test_it_is_told_how_many_waits_an_agent_has_open"],

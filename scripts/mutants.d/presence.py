@@ -3,7 +3,7 @@
 from sabotage import Edit, Sabotage
 
 _PRESENCE = "bus_server/presence/presence.py"
-_RENEWED = "known.lease_end = max(known.lease_end, now + self._agent_timeout)\n"
+_RENEWED = "state.lease_end = max(state.lease_end, now + self._agent_timeout)\n"
 
 SABOTAGES = [
     Sabotage(
@@ -33,8 +33,8 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "if known.owed.get(thread, math.inf) <= seq:",
-                "if thread in known.owed:",
+                "if state.pending_work.get(thread, math.inf) <= seq:",
+                "if thread in state.pending_work:",
             )
         ],
         ["tests/test_presence.py::test_a_delivery_is_work_until_it_is_read"],
@@ -44,9 +44,9 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "        for thread in (SOMEWHERE, *threads):\n"
-                "            known.owed.pop(thread, None)\n",
-                "        known.owed.clear()\n",
+                "        for thread in (UNKNOWN_THREAD, *threads):\n"
+                "            state.pending_work.pop(thread, None)\n",
+                "        state.pending_work.clear()\n",
             )
         ],
         ["tests/test_presence.py::test_work_on_one_thread_is_not_ended_by_another"],
@@ -69,7 +69,7 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            known.last_seen_time = self._clock.now()\n            " + _RENEWED,
+                "            state.last_seen_time = self._clock.now()\n            " + _RENEWED,
                 "            pass\n",
             )
         ],
@@ -83,7 +83,7 @@ SABOTAGES = [
             Edit(
                 _PRESENCE,
                 "now + (self._agent_timeout if beat.lease is None else beat.lease)\n",
-                "max(known.lease_end, now + (beat.lease or self._agent_timeout))\n",
+                "max(state.lease_end, now + (beat.lease or self._agent_timeout))\n",
             )
         ],
         [
@@ -95,12 +95,12 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "        known = self._alive(agent, now)\n        "
+                "        state = self._touch(agent, now)\n        "
                 + _RENEWED
-                + "        self._settle",
-                "        known = self._alive(agent, now)\n"
-                "        known.lease_end = now + self._agent_timeout\n"
-                "        self._settle",
+                + "        self._publish",
+                "        state = self._touch(agent, now)\n"
+                "        state.lease_end = now + self._agent_timeout\n"
+                "        self._publish",
             )
         ],
         [
@@ -109,7 +109,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a goodbye is none",
-        [Edit(_PRESENCE, "known.gone, known.said = True,", "known.gone, known.said = False,")],
+        [
+            Edit(
+                _PRESENCE,
+                "state.offline, state.reported = True,",
+                "state.offline, state.reported = False,",
+            )
+        ],
         ["tests/test_presence.py::test_a_goodbye_is_offline_until_the_next_call"],
     ),
     Sabotage(
@@ -122,9 +128,10 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            written, known.own = not known.own, True\n            " + _RENEWED,
-                "            written, known.own = not known.own, True\n"
-                "            known.lease_end = now\n",
+                "            row_is_valid, state.local = not state.local, True\n            "
+                + _RENEWED,
+                "            row_is_valid, state.local = not state.local, True\n"
+                "            state.lease_end = now\n",
             )
         ],
         ["tests/test_presence_restarts.py::test_a_restart_tells_the_truth"],
@@ -135,7 +142,7 @@ SABOTAGES = [
         [
             Edit(
                 _PRESENCE,
-                "            if sighting.state == PRESENCE_WORKING:\n",
+                "            if row.state == PRESENCE_WORKING:\n",
                 "            if False:\n",
             )
         ],
@@ -161,7 +168,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/checkpointer.py",
-                "                self._positions.keep()\n",
+                "                self._positions.abort_save()\n",
                 "",
             )
         ],
@@ -172,7 +179,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/checkpointer.py",
-                "                self._presence.keep(sightings)\n",
+                "                self._presence.abort_save(agents)\n",
                 "",
             )
         ],

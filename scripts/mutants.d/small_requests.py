@@ -163,7 +163,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/participants.py",
-                "self._news.undisturbed(self._store.entrance, join, joined)",
+                "self._changes.read_consistently(self._store.entrance, join, joined)",
                 "self._store.entrance(join, joined)",
             )
         ],

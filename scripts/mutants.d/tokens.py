@@ -70,7 +70,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/agents.py",
-                "        await self._waits.end(gone, agent=name)\n",
+                "        await self._waits.end(error, agent=name)\n",
                 "",
             )
         ],
