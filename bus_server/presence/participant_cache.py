@@ -7,6 +7,7 @@ between are skipped.
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from bus_server.presence.changes import Changes
 from bus_server.presence.participants import Participants
@@ -79,6 +80,14 @@ class CachedParticipants:
             yield WaitMessagesResponse(participants=update).SerializeToString()
 
 
+@dataclass(frozen=True, slots=True)
+class ParticipantCacheStatistics:
+    """What ParticipantCache holds."""
+
+    #: Threads with an open wait that asked for participants.
+    threads: int
+
+
 class ParticipantCache:
     """The participants of all threads that are watched for them.
 
@@ -122,3 +131,7 @@ class ParticipantCache:
                     for watch in {w.condition: w for w in entry.watches}.values():
                         await watch.notify()
             await asyncio.sleep(NOTIFY_INTERVAL)
+
+    def statistics(self) -> ParticipantCacheStatistics:
+        """Returns how much is held here."""
+        return ParticipantCacheStatistics(threads=len(self._threads))

@@ -1,6 +1,7 @@
 """How far agents are in threads, until the next checkpoint writes it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bus_server.presence.changes import Changes
 from bus_server.store import Position
@@ -8,6 +9,14 @@ from bus_server.store import Position
 #: A Position as it is held here. The garbage collector does not track plain tuples of strings and
 #: numbers, and there may be hundreds of thousands: going through as many objects takes it a second.
 _Row = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PositionStatistics:
+    """What UnsavedPositions holds."""
+
+    #: Positions not yet in the store, also those that a running checkpoint is writing.
+    unsaved: int
 
 
 class UnsavedPositions:
@@ -69,6 +78,10 @@ class UnsavedPositions:
             newer = self._unsaved.setdefault((agent, thread), (epoch, delivered, read))
             if newer[0] == epoch:
                 self.raise_to(agent, thread, epoch, delivered=delivered, read=read)
+
+    def statistics(self) -> PositionStatistics:
+        """Returns how much is held here."""
+        return PositionStatistics(unsaved=len(self._unsaved.keys() | self._saving.keys()))
 
 
 def _get(rows: Mapping[tuple[str, str], _Row], agent: str, thread: str, epoch: str) -> Position:

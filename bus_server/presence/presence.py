@@ -8,7 +8,9 @@ lapse or come back for that.
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from bus_server.presence.agent_state import SETTABLE, UNKNOWN_THREAD, AgentState, Heartbeat
 from bus_server.presence.changes import Changes
@@ -24,6 +26,17 @@ from threadbus.v1.agent_pb2 import (
     PRESENCE_WORKING,
     Agent,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceStatistics:
+    """What Presence holds."""
+
+    #: Agents in memory by their presence now, 0 for a presence that none has. Agents that are only
+    #: in the store do not count.
+    agents: Mapping[agent_pb2.Presence.ValueType, int]
+    #: Agents to be written with the next checkpoint.
+    unsaved: int
 
 
 class Presence:
@@ -157,6 +170,14 @@ class Presence:
             seen = now if state.waits and not state.offline else state.last_seen_time
         if seen:
             agent.last_seen_time.FromMicroseconds(self._clock.wall(min(seen, now)))
+
+    def statistics(self) -> PresenceStatistics:
+        """Returns how much is held here."""
+        now = self._loop.time()
+        return PresenceStatistics(
+            agents=Counter(state.presence(now) for state in self._states.values()),
+            unsaved=len(self._unsaved),
+        )
 
     # ── The store ───────────────────────────────────────────────────────────────────────────────
 

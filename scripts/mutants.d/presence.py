@@ -196,4 +196,26 @@ SABOTAGES = [
         ],
         ["tests/test_presence_restarts.py::test_another_server_on_the_file_learns_who_is_there"],
     ),
+    Sabotage(
+        "agents that are gone are held in memory",
+        [
+            Edit(
+                _PRESENCE,
+                "                del self._states[name]\n",
+                "",
+            )
+        ],
+        ["tests/test_presence_memory.py::test_an_agent_is_held_until_it_is_offline_and_saved"],
+    ),
+    Sabotage(
+        "participants are held for threads without waits",
+        [
+            Edit(
+                "bus_server/presence/participant_cache.py",
+                "                if not entry.watches:\n",
+                "                if entry.watches:\n",
+            )
+        ],
+        ["tests/test_presence_memory.py"],
+    ),
 ]
