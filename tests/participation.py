@@ -1,4 +1,4 @@
-"""Taking part in a thread, and what the thread tells of it."""
+"""Joining and leaving threads, and the participants that a thread has."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from threadbus.v1.thread_service_pb2 import (
 async def participants(
     threads: ThreadStub, thread: str, *, wait_for_ready: bool = False
 ) -> dict[str, Participant]:
-    """Who takes part, by name."""
+    """Returns all participants of the thread by name."""
     request = ListParticipantsRequest(thread=thread, page_size=1_000)
     answer = await threads.ListParticipants(request, wait_for_ready=wait_for_ready)
     assert answer.next_page_token == ""
@@ -28,23 +28,23 @@ async def participants(
 
 
 async def position(threads: ThreadStub, thread: str, peer: Peer) -> tuple[int, int]:
-    """Up to where a participant was handed messages, and has read them."""
+    """Returns a participant's delivered_seq and read_seq."""
     found = (await participants(threads, thread))[peer.name]
     return found.delivered_seq, found.read_seq
 
 
 async def join(threads: ThreadStub, thread: str, peer: Peer, **fields: Any) -> JoinThreadResponse:
-    """Enter a thread."""
+    """Join a thread; `fields` are of JoinThreadRequest."""
     request = JoinThreadRequest(thread=thread, **fields)
     return await threads.JoinThread(request, metadata=peer.metadata)
 
 
 async def leave(threads: ThreadStub, thread: str, peer: Peer) -> None:
-    """Take part no more."""
+    """Leave a thread."""
     await threads.LeaveThread(LeaveThreadRequest(thread=thread), metadata=peer.metadata)
 
 
 async def has_read(bus: BusStub, peer: Peer, thread: str, seq: int) -> None:
-    """Say that one has read a thread up to a seq."""
+    """Report in a heartbeat that the peer has read a thread up to a seq."""
     beat = HeartbeatRequest(read_cursors=[Cursor(thread=thread, after_seq=seq)])
     await bus.Heartbeat(beat, metadata=peer.metadata)

@@ -1,4 +1,4 @@
-"""What everybody else sees of an agent."""
+"""An agent's heartbeats, and its presence as other callers see it."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ __all__ = ["beat", "seen", "state", "until_state"]
 
 
 async def seen(agents: AgentStub, name: str) -> Agent:
-    """The agent, as anybody sees it."""
+    """Returns the agent."""
     return (await agents.GetAgent(GetAgentRequest(agent=name))).agent
 
 
 async def state(agents: AgentStub, name: str) -> str:
-    """What is known of the agent, such as `WAITING`."""
+    """Returns the agent's presence, such as `WAITING`."""
     return Presence.Name((await seen(agents, name)).presence).removeprefix("PRESENCE_")
 
 
 async def until_state(agents: AgentStub, name: str, wanted: str, *, never: str = "") -> None:
-    """Return once the agent is seen in a state; it must `never` be seen in another one before."""
+    """Return once the agent's presence is `wanted`; it must not be `never` before."""
 
     async def is_wanted() -> bool:
         now = await state(agents, name)
@@ -37,6 +37,6 @@ async def until_state(agents: AgentStub, name: str, wanted: str, *, never: str =
 async def beat(
     bus: BusStub, agent: Caller, *, lease: float | None = None, **fields: Any
 ) -> HeartbeatResponse:
-    """The agent sends a heartbeat."""
+    """Send a heartbeat of the agent, with a lease in seconds."""
     request = HeartbeatRequest(lease=None if lease is None else seconds(lease), **fields)
     return await bus.Heartbeat(request, metadata=agent.metadata)

@@ -1,4 +1,4 @@
-"""Checkpoints: large ones, and those written while the store's older word is on its way."""
+"""Checkpoints: large ones, and ones written while a read of the store is in progress."""
 
 import asyncio
 import contextlib
@@ -21,66 +21,68 @@ T = TypeVar("T")
 JOIN = JoinThread(Thread(name="design"), False, "coder", False, 0, 0)
 
 
-class SlowRoad:
-    """A store at the end of a road on which the first answer of one kind stays for a while."""
+class SlowStore:
+    """A store that holds back the first result of one query until told to return it."""
 
-    def __init__(self, store: SqliteStore, kind: str) -> None:
+    def __init__(self, store: SqliteStore, query: str) -> None:
         self._store = store
-        self._kind = kind
-        self.on_its_way = asyncio.Event()
-        self.arrives = asyncio.Event()
+        self._query = query
+        #: Set when the query has read the store.
+        self.read = asyncio.Event()
+        #: Set it to have the result returned.
+        self.may_return = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
-        return self._ask if name == self._kind else getattr(self._store, name)
+        return self._run if name == self._query else getattr(self._store, name)
 
-    async def _ask(self, *args: Any, **kwargs: Any) -> Any:
-        answer = await getattr(self._store, self._kind)(*args, **kwargs)
-        if not self.on_its_way.is_set():
-            self.on_its_way.set()
-            await self.arrives.wait()
-        return answer
+    async def _run(self, *args: Any, **kwargs: Any) -> Any:
+        result = await getattr(self._store, self._query)(*args, **kwargs)
+        if not self.read.is_set():
+            self.read.set()
+            await self.may_return.wait()
+        return result
 
 
 @contextlib.asynccontextmanager
 async def bus_where_coder_has_read(
-    tmp_path: Path, road: str
-) -> AsyncIterator[tuple[Bus, SlowRoad]]:
-    """A bus that has not written yet that the agent `coder` has read `design` up to 1."""
+    tmp_path: Path, query: str
+) -> AsyncIterator[tuple[Bus, SlowStore]]:
+    """A bus with an unsaved position: the agent `coder` has read `design` up to 1."""
     settings = Settings(db=tmp_path / "bus.db", checkpoint_interval=3_600)
     async with opened(settings.db) as store:
         agent = RegisterAgent(Agent(name="coder", kind=AGENT_KIND_AGENT), b"hash", claim=False)
         thread = CreateThread(Thread(name="design", creator="coder"))
         await store.commit([agent, thread, JOIN, append("design", "news")])
-        slow = SlowRoad(store, road)
+        slow = SlowStore(store, query)
         async with running(cast(Store, slow), settings) as bus:
-            slow.arrives.set()
+            slow.may_return.set()
             read = [("design", 1, "")]
             await bus.heartbeat("coder", Heartbeat(PRESENCE_UNSPECIFIED, "", None, read))
-            slow.arrives.clear()
-            slow.on_its_way.clear()
+            slow.may_return.clear()
+            slow.read.clear()
             yield bus, slow
 
 
-async def with_a_checkpoint_meanwhile(bus: Bus, slow: SlowRoad, asked: Awaitable[T]) -> T:
-    """What is answered, when a checkpoint is written before the store's answer arrives."""
-    asking = asyncio.ensure_future(asked)
-    await slow.on_its_way.wait()
-    await bus.drain()  # writes what the agent has read
-    slow.arrives.set()
-    return await asking
+async def with_a_checkpoint(bus: Bus, slow: SlowStore, call: Awaitable[T]) -> T:
+    """Returns the call's result when a checkpoint is written while its query is in progress."""
+    running_call = asyncio.ensure_future(call)
+    await slow.read.wait()
+    await bus.drain()  # writes a checkpoint
+    slow.may_return.set()
+    return await running_call
 
 
 async def test_what_an_agent_has_read_never_seems_to_fall(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "participants") as (bus, slow):
-        asked = bus.participants("design", after="", limit=10)
-        found, _ = await with_a_checkpoint_meanwhile(bus, slow, asked)
+        call = bus.participants("design", after="", limit=10)
+        found, _ = await with_a_checkpoint(bus, slow, call)
         assert found.read_seq == 1
 
 
 async def test_nor_does_it_to_one_who_joins(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "entrance") as (bus, slow):
-        asked = bus.join_thread(JoinThread(Thread(name="design"), False, None, False, 0, 0, 10))
-        _, entrance = await with_a_checkpoint_meanwhile(bus, slow, asked)
+        call = bus.join_thread(JoinThread(Thread(name="design"), False, None, False, 0, 0, 10))
+        _, entrance = await with_a_checkpoint(bus, slow, call)
         (found,) = [found for found in entrance.participants if found.agent == "coder"]
         assert found.read_seq == 1
 
@@ -88,14 +90,14 @@ async def test_nor_does_it_to_one_who_joins(tmp_path: Path) -> None:
 async def test_what_an_agent_has_read_is_not_called_unread(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "unread") as (bus, slow):
         beat = Heartbeat(PRESENCE_UNSPECIFIED, "", None, [])
-        _, unread = await with_a_checkpoint_meanwhile(bus, slow, bus.heartbeat("coder", beat))
+        _, unread = await with_a_checkpoint(bus, slow, bus.heartbeat("coder", beat))
         assert not unread
 
 
 async def test_an_agent_that_said_goodbye_stays_gone(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "agent") as (bus, slow):
         await bus.agents.end_session("coder")
-        found = await with_a_checkpoint_meanwhile(bus, slow, bus.agents.get("coder"))
+        found = await with_a_checkpoint(bus, slow, bus.agents.get("coder"))
         assert found.presence == PRESENCE_OFFLINE
 
 

@@ -1,4 +1,4 @@
-"""Wall clocks that are set: nobody is there, or gone, because of that."""
+"""Wall clocks that are set: no agent lapses or comes back because of that."""
 
 import contextlib
 import sqlite3
@@ -17,7 +17,7 @@ from tests.sightings import beat, seen, state, until_state
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, GetAgentRequest
 
-#: Agents lapse after two seconds; what is known is written, and looked at by others, at once.
+#: Agents lapse after two seconds. Checkpoints, and other servers' reads of them, come at once.
 HASTY = (
     *("--heartbeat-interval", "1", "--agent-timeout", "2"),
     *("--checkpoint-interval", "0.05", "--fallback-interval", "0.1"),
@@ -30,12 +30,12 @@ steps = pytest.mark.parametrize("step", [-DAY, -MINUTES, 2 * DAY])
 
 @pytest.fixture
 def wall(tmp_path: Path) -> WallClock:
-    """The wall clock of the test's servers."""
+    """The wall clock of the servers in the test."""
     return WallClock(tmp_path)
 
 
 def stored(db: Path, agent: str) -> tuple[int, int, int]:
-    """State, last sign of life and end of the lease, as they are in the file."""
+    """Returns state, last_seen_time and lease_end_time from the file; zeros if there is no row."""
     with contextlib.closing(sqlite3.connect(db)) as opened:
         query = "SELECT state, last_seen_time, lease_end_time FROM presence WHERE agent = ?"
         row: tuple[int, int, int] = opened.execute(query, (agent,)).fetchone() or (0, 0, 0)
@@ -96,7 +96,7 @@ async def test_who_was_killed_lapses_after_a_restart_though_the_clock_was_set(
     wall.set(step)
     server.start()
     async with connected(server.address) as client:
-        assert await state(client.agents, brief.name) == "IDLE"  # nobody is gone so soon
+        assert await state(client.agents, brief.name) == "IDLE"  # its lease has been renewed
         await until_state(client.agents, brief.name, "LAPSED")
         assert await state(client.agents, long.name) == "WORKING"
 

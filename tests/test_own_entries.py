@@ -1,4 +1,4 @@
-"""What an agent writes itself is not unread: entry n, when it had read all that is before it."""
+"""An agent's own entries count as read if it has read all entries before them."""
 
 import pytest
 
@@ -18,12 +18,12 @@ async def agent(bus: BusStub, agents: AgentStub) -> Peer:
 
 
 async def read_seq(threads: ThreadStub, thread: str, agent: Peer) -> int:
-    """How far an agent has read, as others are told."""
+    """Returns an agent's read_seq, as other callers see it."""
     return (await position(threads, thread, agent))[1]
 
 
 async def unread(bus: BusStub, agent: Peer) -> list[tuple[str, int, int]]:
-    """What the agent itself is told."""
+    """Returns the agent's unread threads, as it sees them itself."""
     assert agent.caller
     told = (await beat(bus, agent.caller)).unread
     return [(found.thread, found.head_seq, found.read_seq) for found in told]
@@ -131,7 +131,7 @@ async def test_what_is_posted_on_behalf_of_an_agent_is_its_own(
     thread: str,
     server: ServerProcess,
 ) -> None:
-    """It is never delivered to it as another's: unread, it would stay so."""
+    """It would stay unread otherwise: it is never delivered to the agent."""
     agent, boss = await registered(agents, bus, "away"), Peer(bus, operator(server))
     await join(threads, thread, agent)
     await boss.post(thread, on_behalf_of=agent.name)

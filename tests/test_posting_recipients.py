@@ -1,4 +1,4 @@
-"""A sender learns who will see the message: who waits, who works, who is gone, who is behind."""
+"""The recipients of a post: their presence, their waits, and how far each has read."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
 @pytest.fixture
 async def team(agents: AgentStub, threads: ThreadStub, thread: str) -> dict[str, Caller]:
-    """Three who joined the thread: a, b and c."""
+    """Three agents that joined the thread: a, b and c."""
     found = {}
     for role in "abc":
         agent = found[role] = await register(agents, f"{thread}-{role}")
@@ -32,12 +32,12 @@ async def team(agents: AgentStub, threads: ThreadStub, thread: str) -> dict[str,
 
 
 def roles(answer: PostMessageResponse) -> list[str]:
-    """Who will see it, by the ends of their names."""
+    """Returns the recipients, each by the last part of its name."""
     return [recipient.agent.rpartition("-")[2] for recipient in answer.recipients]
 
 
 def one(answer: PostMessageResponse, agent: Caller) -> Participant:
-    """What is told of one recipient."""
+    """Returns an agent's entry among the recipients."""
     return next(found for found in answer.recipients if found.agent == agent.name)
 
 

@@ -1,4 +1,4 @@
-"""What everybody sees of an agent, by the newest evidence: what it does, says and is handed."""
+"""An agent's presence follows the newest evidence: calls, heartbeats, waits and deliveries."""
 
 import pytest
 
@@ -31,12 +31,12 @@ from threadbus.v1.thread_service_pb2 import CreateThreadRequest, JoinThreadReque
 
 @pytest.fixture
 async def agent(agents: AgentStub, name: str) -> Caller:
-    """A fresh agent, not seen yet."""
+    """A newly registered agent that has not called yet."""
     return await register(agents, name)
 
 
 async def handed(frames: Frames, bus: BusStub, thread: str) -> None:
-    """Somebody says something, and the wait has it."""
+    """Post a message; return when the wait has it."""
     await Peer(bus).post(thread, "work to do")
     await frames.messages(1)
 

@@ -1,4 +1,4 @@
-"""What is known of agents and how far they are is written now and then; what others learn by it."""
+"""Checkpoints of presence and positions, and what another server learns from them."""
 
 import pytest
 
@@ -35,7 +35,7 @@ async def test_what_could_not_be_written_is_written_when_it_can_be(
             await until(lambda: commits_tried(server) > tried + 1)
             assert await position(client.threads, name, agent) == (0, 2)
 
-    # What another server sees of it is what is in the file.
+    # Another server sees what is in the file.
     async with connected(start_server(*HASTY).address) as other:
         await until_state(other.agents, name, "AWAITING_HUMAN")
         await until_known(lambda: _has_read(other.threads, name, agent))

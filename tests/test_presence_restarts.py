@@ -1,4 +1,4 @@
-"""What is known of agents over the life of servers: checkpoints, restarts, two on one file."""
+"""Presence across servers: checkpoints, restarts, two servers on one file."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 
 async def agents_in_every_state(client: Connection, thread: str) -> dict[str, Caller]:
-    """Six agents; each is in the state it is named for."""
+    """Six agents, by name; each has the presence it is named for."""
     names = ("waiting", "working", "busy", "human", "lapsed", "offline")
     agents = {name: await register(client.agents, f"{thread}-{name}") for name in names}
     await beat(client.bus, agents["lapsed"])
@@ -52,7 +52,7 @@ async def agents_in_every_state(client: Connection, thread: str) -> dict[str, Ca
 
 
 async def states(client: Connection, agents: dict[str, Caller]) -> dict[str, str]:
-    """What is seen of each."""
+    """Returns the presence of each."""
     return {name: await state(client.agents, agent.name) for name, agent in agents.items()}
 
 
@@ -80,7 +80,7 @@ async def test_a_restart_tells_the_truth(start_server: StartServer, name: str, h
                 server.kill()
     server.start()
     async with connected(server.address) as client:
-        # Who waited is there, and will wait again; nobody is gone because the server was.
+        # An agent that waited is IDLE until it waits again: a restart makes none lapse.
         assert await states(client, agents) == before | {"waiting": "IDLE"}
         assert (await seen(client.agents, agents["busy"].name)).status_text == "bu\0sy"
         await until_state(client.agents, agents["waiting"].name, "LAPSED")
@@ -102,7 +102,7 @@ async def test_lowered_timeouts_count_from_the_next_sign_of_life(
     async with connected(server.address) as client:
         await beat(client.bus, lively)
         await until_state(client.agents, lively.name, "LAPSED")
-        assert await state(client.agents, silent.name) == "IDLE"  # the lease it was given
+        assert await state(client.agents, silent.name) == "IDLE"  # by the lease it was granted
         await until_state(client.agents, silent.name, "LAPSED")
 
 
@@ -123,7 +123,7 @@ async def test_the_wait_that_a_stop_ended_is_the_last_sign_of_life(
 
 
 async def until_written(server: ServerProcess, client: Connection, agent: Caller) -> None:
-    """Return once what is known of all agents by now is written: a checkpoint has this lease."""
+    """Return once a checkpoint after this call is written: the file has a lease granted in it."""
     await beat(client.bus, agent, lease=3_000)  # longer than the working timeout, 900 s
     lease_end_time = (time.time() + 2_000) * 1e6
 
@@ -207,7 +207,7 @@ async def test_many_agents_that_beat_cost_one_transaction_per_checkpoint_interva
 
 
 def begun(server: ServerProcess, after: int) -> list[datetime]:
-    """When transactions were begun, by the lines of the log after so many."""
+    """Returns when transactions began, from the lines of the log after the first `after`."""
     lines = [line for line in server.log[after:] if "BEGIN IMMEDIATE" in line]
     times = [re.match(r"\S+ \S+", line) for line in lines]
     return [datetime.strptime(time[0], "%Y-%m-%d %H:%M:%S,%f") for time in times if time]  # noqa: DTZ007
@@ -228,7 +228,7 @@ async def test_another_server_on_the_file_learns_who_is_there(
 
         await beat(other.bus, agent)
         await until_state(client.agents, name, "IDLE")
-        # Newer evidence counts more, even where the agent was seen itself.
+        # Newer evidence counts more, also on the server that the agent itself called.
         await beat(client.bus, agent)
         await beat(other.bus, agent, state=PRESENCE_AWAITING_HUMAN, status_text="help me there")
         await until_state(client.agents, name, "AWAITING_HUMAN")

@@ -1,7 +1,6 @@
-"""What everybody sees of an agent as time passes: leases, and what outlives them.
+"""An agent's presence as time passes: leases, and what outlives them.
 
-The timeouts are short. How long something lasts is told by another agent, whose own lease runs out
-meanwhile.
+The timeouts are short. Time is measured by the lease of another agent, which runs out.
 """
 
 import signal
@@ -41,12 +40,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 async def agent(agents: AgentStub, name: str) -> Caller:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await register(agents, name)
 
 
 async def timeouts_pass(bus: BusStub, agents: AgentStub, agent: Caller, count: int) -> None:
-    """Return when so many timeouts are over: as often another agent lapses after a heartbeat."""
+    """Return after `count` timeouts: another agent beats and lapses so many times."""
     clock = await register(agents, f"{agent.name}-clock")
     for _ in range(count):
         await beat(bus, clock)

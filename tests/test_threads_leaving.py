@@ -1,4 +1,4 @@
-"""LeaveThread: what is forgotten of who leaves, and what stays."""
+"""LeaveThread: what is dropped of an agent that leaves, and what stays."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from threadbus.v1.thread_service_pb2 import (
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 

@@ -1,4 +1,4 @@
-"""Who takes part in a thread: by joining, posting, or being named."""
+"""The participants of a thread: agents that joined, posted, or were mentioned or handed to."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from threadbus.v1.thread_service_pb2 import (
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 
@@ -64,7 +64,7 @@ async def test_each_is_told_with_what_it_is(
     assert kinds == {
         agent.name: AGENT_KIND_AGENT,
         name: AGENT_KIND_HUMAN,
-        "operator": AGENT_KIND_UNSPECIFIED,  # it is no agent that was registered
+        "operator": AGENT_KIND_UNSPECIFIED,  # not a registered agent
     }
 
 
@@ -100,7 +100,7 @@ async def test_they_are_listed_page_by_page(
     assert (len(whole.participants), whole.next_page_token) == (7, "")
 
 
-# ── How far each is ─────────────────────────────────────────────────────────────────────────────
+# ── Positions ───────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_what_a_participant_says_it_has_read_is_seen_at_once(
@@ -146,7 +146,7 @@ async def test_what_a_wait_was_sent_counts_as_delivered(
         async def delivered() -> bool:
             return await position(threads, thread, agent) == (3, 0)
 
-        await until_known(delivered)  # counted once it is written, which may be after it is read
+        await until_known(delivered)  # after the write, perhaps after the read
     await agent.read(thread, max_messages=1)
     assert await position(threads, thread, agent) == (3, 0)  # it never falls
 
@@ -164,7 +164,7 @@ async def test_what_a_list_held_counts_as_delivered(
     ):
         await bus.ListMessages(request, metadata=agent.metadata)
         assert await position(threads, thread, agent) == (delivered, 0)
-    await bus.ListMessages(ListMessagesRequest(thread=thread))  # somebody else's
+    await bus.ListMessages(ListMessagesRequest(thread=thread))  # by another caller
     assert await position(threads, thread, agent) == (3, 0)
 
 
@@ -190,7 +190,7 @@ async def test_a_thread_made_anew_has_nobody_and_old_positions_count_for_nothing
     await make_anew(threads, thread)
     assert await participants(threads, thread) == {}
     await Peer(bus).post_all(thread, "1", "2", "3")
-    await agent.post(thread, "4")  # right after what it had read of the other one
+    await agent.post(thread, "4")  # right after the last message that it has read
     assert await position(threads, thread, agent) == (0, 0)
 
 
@@ -211,7 +211,7 @@ async def test_after_a_restart_everything_is_told_as_before(
     assert after == before
 
 
-# ── As JoinThread tells ─────────────────────────────────────────────────────────────────────────
+# ── In JoinThread ───────────────────────────────────────────────────────────────────────────────
 
 
 async def test_who_joins_is_told_who_is_there_itself_included(

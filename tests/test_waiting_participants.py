@@ -1,4 +1,4 @@
-"""`participants` frames: how those who take part stand, while a wait is open."""
+"""`participants` frames: the changes of a thread's participants while a wait is open."""
 
 import asyncio
 from collections.abc import Iterator
@@ -31,28 +31,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 class Room:
-    """Those who take part in a thread, as the frames of a wait tell."""
+    """The participants of a thread, from the frames of a wait."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
         self.participants: dict[str, Participant] = {}
 
     async def update(self) -> None:
-        """Take in the next frame that tells of participants."""
+        """Apply the next `participants` frame."""
         update = (await self._frames.until("participants")).participants
         self.participants |= {found.agent: found for found in update.participants}
         for name in update.left:
             del self.participants[name]
 
     async def until(self, name: str, state: str) -> Participant:
-        """Read on until an agent is in a state."""
+        """Read frames until an agent's presence is `state`."""
         async with asyncio.timeout(BOUND):
             while self.state(name) != state:
                 await self.update()
         return self.participants.get(name, Participant())
 
     def state(self, name: str) -> str:
-        """What is told of an agent; empty if it takes no part."""
+        """Returns an agent's presence, such as `WAITING`; empty if it is no participant."""
         if name not in self.participants:
             return ""
         return Presence.Name(self.participants[name].presence).removeprefix("PRESENCE_")
@@ -64,7 +64,7 @@ async def join(threads: ThreadStub, thread: str, agent: Caller) -> None:
 
 @pytest.fixture
 async def agent(agents: AgentStub, threads: ThreadStub, thread: str) -> Caller:
-    """One who takes part."""
+    """An agent that has joined the thread."""
     found = await register(agents, f"{thread}-a")
     await join(threads, thread, found)
     return found
@@ -199,5 +199,5 @@ async def test_changes_are_told_at_most_once_a_second(
         while room.participants:
             await room.update()
             updates += 1
-    # The first second's may come at once.
+    # The first update may come at once.
     assert updates <= loop.time() - opened + 1
