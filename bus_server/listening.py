@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from bus_server import files
+from bus_server import filesystem
 from bus_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def at(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
         return
     path = Path(settings.listen.removeprefix("unix:"))
     try:
-        with _private_umask(settings.socket_mode), files.alone_in(_folder(settings, path)):
+        with _private_umask(settings.socket_mode), filesystem.alone_in(_folder(settings, path)):
             _make_room(path)
             port = add_port(settings.listen)
         made = path.lstat()
@@ -111,7 +111,7 @@ def risks(settings: Settings) -> list[str]:
     if not settings.listen.startswith("unix:"):
         return []
     folder = Path(settings.listen.removeprefix("unix:")).parent
-    risk = files.replaceable(folder, os.geteuid())
+    risk = filesystem.replaceable(folder, os.geteuid())
     return [risk] if risk else []
 
 
@@ -156,7 +156,7 @@ def _make_room(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(there.st_mode):
-        what = "a file" if stat.S_ISREG(there.st_mode) else files.kind_of(there)
+        what = "a file" if stat.S_ISREG(there.st_mode) else filesystem.kind_of(there)
         raise ServeError(f"{path} is {what}, not a socket: remove it, or choose another --listen")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)

@@ -6,7 +6,7 @@ import re
 import stat
 from pathlib import Path
 
-from bus_server import files
+from bus_server import filesystem
 from bus_server.auth import new_token
 from bus_server.errors import StoreRefused
 
@@ -16,7 +16,7 @@ _MORE = 1024
 
 def token_file(db: Path) -> Path:
     """Returns the path of the operator's token of a database."""
-    return files.beside(db, ".operator-token")
+    return filesystem.beside(db, ".operator-token")
 
 
 def operator_token(db: Path) -> str:
@@ -30,8 +30,8 @@ def operator_token(db: Path) -> str:
         OSError: it cannot be created.
     """
     path = token_file(db)
-    with files.alone_in(path.parent):
-        files.remove_drafts(path)
+    with filesystem.alone_in(path.parent):
+        filesystem.remove_drafts(path)
         if not os.path.lexists(path):
             _create(path)
     return read(path, os.geteuid())
@@ -59,7 +59,7 @@ def _check(path: Path, status: os.stat_result, uid: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _no_file(path, status)
     if status.st_uid != uid:
-        owner, we = files.user(status.st_uid), files.user(uid)
+        owner, we = filesystem.user(status.st_uid), filesystem.user(uid)
         raise StoreRefused(
             f"{path} belongs to {owner}, who would be operator, and the server runs as {we}: run "
             f"it as {owner}, or delete the file for a new token"
@@ -76,14 +76,14 @@ def _check(path: Path, status: os.stat_result, uid: int) -> None:
 
 def _no_file(path: Path, status: os.stat_result) -> StoreRefused:
     return StoreRefused(
-        f"{path} is {files.kind_of(status)}, and the operator's token is only taken from a regular "
-        "file: remove it, and the next start makes a new one"
+        f"{path} is {filesystem.kind_of(status)}, and the operator's token is only taken from a "
+        "regular file: remove it, and the next start makes a new one"
     )
 
 
 def _create(path: Path) -> None:
     """Create the file with a new token: whole or not at all, readable by its owner only."""
-    draft = files.draft_of(path)
+    draft = filesystem.draft_of(path)
     try:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w") as opened:

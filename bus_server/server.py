@@ -15,7 +15,7 @@ from pathlib import Path
 
 import grpc
 
-from bus_server import descriptors, listening, memory
+from bus_server import fd_limit, listening, memory
 from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
 from bus_server.bus import Bus
@@ -23,8 +23,8 @@ from bus_server.errors import BusError, Draining, StoreBug, StoreFailed, StoreRe
 from bus_server.listening import ServeError
 from bus_server.operator_token import operator_token
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
-from bus_server.services.arrivals import Arrivals
-from bus_server.services.road import Authorization, Road
+from bus_server.services.dispatch import Authorization, Road
+from bus_server.services.request_reader import Arrivals
 from bus_server.services.standard import Health, Standard
 from bus_server.settings import MAX_CALL_BYTES, Settings
 from bus_server.store import SetOperatorToken, file
@@ -100,7 +100,7 @@ async def serve(settings: Settings) -> None:
         StoreLost: the database was removed, replaced or damaged; what could be saved is saved.
     """
     settings, reach = listening.resolve(replace(settings, db=file.locate(settings.db)))
-    descriptors.raise_limit()
+    fd_limit.raise_limit()
     logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
     server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
     with listening.at(settings, server.add_insecure_port) as port:
@@ -170,7 +170,7 @@ async def _run(
     for service_name, handlers in road.in_lines_of_their_own().items():
         server.add_registered_method_handlers(service_name, handlers)
     inspecting = asyncio.create_task(_inspect(store, standard.health))
-    watches = (memory.trim_forever(), descriptors.watch_forever())
+    watches = (memory.trim_forever(), fd_limit.watch_forever())
     tasks = [*bus.tasks(), *(asyncio.create_task(watch) for watch in watches), inspecting]
     await server.start()
     _collect_less()

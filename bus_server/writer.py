@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 from typing import Any, NamedTuple, TypeVar
 
-from bus_server import turns
+from bus_server import fair_queue
 from bus_server.errors import BusError, StoreBusy
+from bus_server.fair_queue import Turns
 from bus_server.recent import Recent
 from bus_server.settings import MAX_CALL_BYTES
 from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import Store
 from bus_server.tail import Tails
-from bus_server.turns import Turns
 
 R = TypeVar("R")
 
@@ -46,7 +46,7 @@ class Writer:
     """Commits the commands that have gathered, a batch at a time.
 
     Callers take turns, each caller's commands in order: nobody waits for what another has queued.
-    The caller is that of the task which submits the command (`turns.share`).
+    The caller is that of the task which submits the command (`fair_queue.share`).
 
     While one batch is being committed the next one gathers, and for a moment after it.
     """
@@ -92,7 +92,7 @@ class Writer:
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         posts = len(command.posts) if isinstance(command, AppendMany) else CALL
         cost = posts + size // COST_BYTES
-        self._queue.put(turns.share.get(), _Queued(command, size, cost, answer), cost)
+        self._queue.put(fair_queue.share.get(), _Queued(command, size, cost, answer), cost)
         self._unanswered += 1
         self._bytes += size
         self._some.set()
@@ -118,7 +118,7 @@ class Writer:
             or total > self._max_bytes * (1 + RESERVE) + MAX_CALL_BYTES
         ):
             return False
-        own = [queued.size for queued in self._queue.of(turns.share.get())]
+        own = [queued.size for queued in self._queue.of(fair_queue.share.get())]
         return not own or (
             len(own) < self._max_commands * MODEST and size + sum(own) <= self._max_bytes * MODEST
         )

@@ -20,8 +20,8 @@ LAYERS = [
     ["bus_server.writer", "bus_server.filter"],
     ["bus_server.tail", "bus_server.recent", "bus_server.encoding"],
     ["bus_server.store"],
-    ["bus_server.budget", "bus_server.memory", "bus_server.files", "bus_server.descriptors"],
-    ["bus_server.errors", "bus_server.settings", "bus_server.turns"],
+    ["bus_server.budget", "bus_server.memory", "bus_server.filesystem", "bus_server.fd_limit"],
+    ["bus_server.errors", "bus_server.settings", "bus_server.fair_queue"],
 ]
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import grpc
 import pytest
 
-from bus_server import store, turns
+from bus_server import fair_queue, store
 from bus_server.auth import Auth, new_token, token_hash
 from bus_server.bus import Bus
 from bus_server.errors import StoreBusy, TokenInvalid
@@ -46,7 +46,7 @@ def as_caller(share: str, work: Callable[[], Awaitable[T]]) -> "asyncio.Task[T]"
     """Start work on a caller's behalf, as a call does."""
 
     async def call() -> T:
-        turns.share.set(share)
+        fair_queue.share.set(share)
         return await work()
 
     return asyncio.create_task(call())

@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError, Message
 from bus_server.budget import Budget
 from bus_server.errors import BusError, QuotaExceeded, ValidationFailed
 from bus_server.services import reflection
-from bus_server.services.arrivals import Arrival, Arrivals, Context
 from bus_server.services.descriptors import Descriptors
 from bus_server.services.outlet import Outlet
+from bus_server.services.request_reader import Arrival, Arrivals, Context
 from bus_server.status import abort
 
 _HEALTH = "grpc.health.v1.Health"

@@ -11,7 +11,7 @@ import struct
 import urllib.parse
 from pathlib import Path
 
-from bus_server import files
+from bus_server import filesystem
 from bus_server.errors import StoreRefused
 from bus_server.store import rescue
 
@@ -62,7 +62,8 @@ def locate(path: Path) -> Path:
         link = path.lstat()
         if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
             raise StoreRefused(
-                f"{path} is a symbolic link of {files.user(link.st_uid)}: name the file it leads to"
+                f"{path} is a symbolic link of {filesystem.user(link.st_uid)}: name the file it "
+                "leads to"
             )
         _check_kind(path, path.stat())
     except FileNotFoundError:
@@ -88,14 +89,14 @@ def prepare(path: Path) -> None:
     folder = path.parent
     try:
         _check_folder(folder)
-        with files.alone_in(folder):
+        with filesystem.alone_in(folder):
             _check_files(path, os.geteuid())  # so that what is moved, and what says so, is ours
             if rescue.is_log_of_another(path):
                 # SQLite would replay it into this one, and destroy it.
-                log, aside = files.beside(path, "-wal"), rescue.set_aside(path)
+                log, aside = filesystem.beside(path, "-wal"), rescue.set_aside(path)
                 logger.warning("%s was left of another %s: it is %s now", log, path, aside)
             check(path, os.geteuid())
-            files.remove_drafts(path)
+            filesystem.remove_drafts(path)
             if not path.exists() or path.stat().st_size == 0:
                 _create(path)
                 check(path, os.geteuid())
@@ -111,7 +112,7 @@ def check(path: Path, uid: int) -> None:
         OSError: it cannot be looked at.
     """
     _check_folder(path.parent)
-    log = files.beside(path, "-wal")
+    log = filesystem.beside(path, "-wal")
     left_over = log.exists()  # looked at first: another server makes its log after its file
     version = _check_files(path, uid)
     if version is not None:
@@ -133,7 +134,7 @@ def check(path: Path, uid: int) -> None:
 def risks(path: Path, uid: int) -> list[str]:
     """Returns what others than this user could do to the store at `path`, a sentence each."""
     loose = []
-    for file in (files.beside(path, ending) for ending in _ENDINGS):
+    for file in (filesystem.beside(path, ending) for ending in _ENDINGS):
         with contextlib.suppress(FileNotFoundError):
             if file.stat().st_mode & 0o077:
                 loose.append(str(file))
@@ -145,8 +146,10 @@ def risks(path: Path, uid: int) -> list[str]:
         )
     owner = path.stat().st_uid
     if owner not in (0, uid):
-        found.append(f"{path} belongs to {files.user(owner)}, who can change all that is in it")
-    if folder := files.replaceable(path.parent, uid):
+        found.append(
+            f"{path} belongs to {filesystem.user(owner)}, who can change all that is in it"
+        )
+    if folder := filesystem.replaceable(path.parent, uid):
         found.append(folder)
     return found
 
@@ -180,7 +183,7 @@ def _check_kind(file: Path, status: os.stat_result) -> None:
         raise StoreRefused(f"{file} is a folder: name a file in it, such as {file}/threadbus.db")
     if not stat.S_ISREG(status.st_mode):
         raise StoreRefused(
-            f"{file} is {files.kind_of(status)}, not a regular file: choose another --db"
+            f"{file} is {filesystem.kind_of(status)}, not a regular file: choose another --db"
         )
 
 
@@ -193,25 +196,25 @@ def _check_owners(path: Path, uid: int) -> None:
     if uid == 0:  # as in a container: root serves what a user of the host owns
         with contextlib.suppress(FileNotFoundError):
             trusted.add(path.stat().st_uid)
-    for file in (files.beside(path, ending) for ending in _ENDINGS):
+    for file in (filesystem.beside(path, ending) for ending in _ENDINGS):
         try:
             status = file.lstat()
         except FileNotFoundError:
             continue
         if not stat.S_ISREG(status.st_mode):
             raise StoreRefused(
-                f"{file} is {files.kind_of(status)}, not a file of a server: remove it, or choose "
-                "another --db"
+                f"{file} is {filesystem.kind_of(status)}, not a file of a server: remove it, or "
+                "choose another --db"
             )
         if status.st_uid not in trusted:
-            owner, we = files.user(status.st_uid), files.user(uid)
+            owner, we = filesystem.user(status.st_uid), filesystem.user(uid)
             raise StoreRefused(
                 f"{file} belongs to {owner}, and the server runs as {we}: run it as {owner}, or "
                 f"chown {we} {file}"
             )
         if status.st_mode & stat.S_IWOTH:
             raise StoreRefused(f"any user of this machine can write to {file}: chmod 600 {file}")
-        drafts = files.drafts_of(path) if status.st_nlink > 1 else []
+        drafts = filesystem.drafts_of(path) if status.st_nlink > 1 else []
         if status.st_nlink > 1 + sum(draft.samefile(file) for draft in drafts):
             raise StoreRefused(
                 f"{file} has a second name elsewhere (a hard link), and a server there would "
@@ -247,7 +250,7 @@ def _create(path: Path) -> None:
 
     So that a crash leaves a whole file or none.
     """
-    draft = files.draft_of(path)
+    draft = filesystem.draft_of(path)
     try:
         draft.touch(mode=0o600, exist_ok=False)
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:

@@ -6,7 +6,7 @@ import os
 import struct
 from pathlib import Path
 
-from bus_server import files
+from bus_server import filesystem
 from bus_server.errors import StoreLost
 
 #: The header of SQLite's wal-index, the -shm file, which is there twice (size of a page, committed
@@ -42,8 +42,8 @@ class FileMonitor:
         self.path = path
         #: Why the files are not the store's any more, if they are not; set by who finds it out.
         self.loss: StoreLost | None = None
-        self.log = files.beside(path, "-wal")
-        index = files.beside(path, "-shm")
+        self.log = filesystem.beside(path, "-wal")
+        index = filesystem.beside(path, "-shm")
         self._database_file, self._log_file, self._index_file = [
             (str(file), file.stat()) for file in (path, self.log, index)
         ]

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from bus_server import files
+from bus_server import filesystem
 from bus_server.errors import StoreRefused
 from bus_server.store.monitor import FileMonitor
 
@@ -27,7 +27,7 @@ _MORE = 16 * 1024
 
 def rescued(path: Path) -> Path | None:
     """Returns the newest file that `save` made for this store, None if there is none."""
-    name = re.compile(re.escape(files.beside(path, _RESCUED).name) + r"(-\d+)?")
+    name = re.compile(re.escape(filesystem.beside(path, _RESCUED).name) + r"(-\d+)?")
     found = [file for file in path.parent.iterdir() if name.fullmatch(file.name) and file.is_file()]
     return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
 
@@ -43,13 +43,13 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
         raise FileNotFoundError(f"{path.parent} was moved")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # It may take minutes, and the process may be killed: a part must not be taken for the whole.
-    draft = files.draft_of(files.beside(path, _RESCUED))
+    draft = filesystem.draft_of(filesystem.beside(path, _RESCUED))
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
         with contextlib.closing(sqlite3.connect(draft)) as copy:
             db.backup(copy)
             sound = _is_sound(copy)
-        names = _numbered(files.beside(path, _RESCUED))
+        names = _numbered(filesystem.beside(path, _RESCUED))
         while True:
             target = next(names)
             with contextlib.suppress(FileExistsError):  # another server's, or an older one
@@ -91,12 +91,12 @@ def set_aside(path: Path) -> Path:
 
     SQLite would replay it into that database, and destroy it.
     """
-    log = files.beside(path, "-wal")
-    names = _numbered(files.beside(log, ".set-aside"))
+    log = filesystem.beside(path, "-wal")
+    names = _numbered(filesystem.beside(log, ".set-aside"))
     aside = next(name for name in names if not os.path.lexists(name))
     log.rename(aside)
     # Its index describes it.
-    files.beside(path, "-shm").unlink(missing_ok=True)
+    filesystem.beside(path, "-shm").unlink(missing_ok=True)
     return aside
 
 
@@ -108,7 +108,7 @@ def _try_to_set_aside(path: Path) -> None:
 
 def record(lock: int, path: Path) -> None:
     """Write down in FILE-writer which database the log belongs to."""
-    log = files.beside(path, "-wal")
+    log = filesystem.beside(path, "-wal")
     _write(lock, f"{_BELONGS}\n{_identity(log)}\n{_identity(path)}\n")
 
 
@@ -122,7 +122,7 @@ def forget(lock: int, path: Path) -> None:
 
     Expects the caller to hold the lock: who starts makes the log, and then writes down whose it is.
     """
-    if not files.beside(path, "-wal").exists():
+    if not filesystem.beside(path, "-wal").exists():
         _write(lock, "")
 
 
@@ -155,7 +155,7 @@ def is_log_of_another(path: Path) -> bool:
     return (
         there
         and kind == _BELONGS
-        and log == _identity(files.beside(path, "-wal"))
+        and log == _identity(filesystem.beside(path, "-wal"))
         and database != _identity(path)
         and not _is_open(path)
     )
@@ -165,7 +165,7 @@ def _record_of(path: Path) -> tuple[str, str, str]:
     # NONBLOCK: a named pipe would hang here.
     how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(files.beside(path, "-writer"), how), "rb") as opened:
+        with os.fdopen(os.open(filesystem.beside(path, "-writer"), how), "rb") as opened:
             kind, first, second = opened.read(_MORE).decode().splitlines()
     except (OSError, ValueError):
         return "", "", ""  # nothing is known
@@ -195,7 +195,7 @@ def _is_sound(db: sqlite3.Connection) -> bool:
 
 def _numbered(path: Path) -> Iterator[Path]:
     yield path
-    yield from (files.beside(path, f"-{n}") for n in itertools.count(2))
+    yield from (filesystem.beside(path, f"-{n}") for n in itertools.count(2))
 
 
 def _identity(path: Path) -> str:

@@ -28,6 +28,7 @@ from bus_server.errors import (
     StoreLost,
     StoreRefused,
 )
+from bus_server.fair_queue import TurnLock
 from bus_server.store import (
     activity,
     connections,
@@ -45,7 +46,6 @@ from bus_server.store.faults import Faults
 from bus_server.store.monitor import FileMonitor
 from bus_server.store.order import Order
 from bus_server.store.write_lock import WriteLock
-from bus_server.turns import TurnLock
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread

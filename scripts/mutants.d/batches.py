@@ -53,7 +53,7 @@ SABOTAGES = [
         "a stream outlives its token",
         [
             Edit(
-                "bus_server/services/road.py",
+                "bus_server/services/dispatch.py",
                 "        await self._admit()\n        self._size = len(data)\n",
                 "        self._size = len(data)\n",
             )

@@ -26,7 +26,7 @@ SABOTAGES = [
         "the request is read before it is known who calls",
         [
             Edit(
-                "bus_server/services/road.py",
+                "bus_server/services/dispatch.py",
                 "                caller = await self._admit(context, token_needed)\n"
                 "                arrival = Arrival(self._arrivals, context, caller.share)\n"
                 "                request = parse(await arrival.receive())\n",
@@ -41,7 +41,7 @@ SABOTAGES = [
         "requests that arrive are not counted",
         [
             Edit(
-                "bus_server/services/arrivals.py",
+                "bus_server/services/request_reader.py",
                 "        if not budget.take_now(self.caller, MAX_CALL_BYTES):\n",
                 "        budget.change(self.caller, MAX_CALL_BYTES)\n        if False:\n",
             )
@@ -54,7 +54,7 @@ SABOTAGES = [
         "a request may take for ever to arrive",
         [
             Edit(
-                "bus_server/services/arrivals.py",
+                "bus_server/services/request_reader.py",
                 "        if self._late is None:\n",
                 "        if False:\n",
             )
@@ -65,7 +65,7 @@ SABOTAGES = [
         "nobody makes room for a newcomer",
         [
             Edit(
-                "bus_server/services/arrivals.py",
+                "bus_server/services/request_reader.py",
                 "slow[0] if slow else None",
                 "None",
             )
@@ -76,7 +76,7 @@ SABOTAGES = [
         "an idle stream is refused as if its request came late",
         [
             Edit(
-                "bus_server/services/arrivals.py",
+                "bus_server/services/request_reader.py",
                 "if arrival.stream or arrival.refusal:",
                 "if arrival.refusal:",
             )
@@ -116,7 +116,7 @@ SABOTAGES = [
         "answers that nobody reads are not counted",
         [
             Edit(
-                "bus_server/services/road.py",
+                "bus_server/services/dispatch.py",
                 "size = len(answer) if len(answer) > SMALL else 0",
                 "size = 0",
             )
@@ -127,7 +127,7 @@ SABOTAGES = [
         "the room for an answer is never given back",
         [
             Edit(
-                "bus_server/services/road.py",
+                "bus_server/services/dispatch.py",
                 "        self._unread.give(caller, size)\n",
                 "        pass\n",
             )
@@ -174,7 +174,7 @@ SABOTAGES = [
         "who has only one request on its way keeps its room for ever",
         [
             Edit(
-                "bus_server/services/arrivals.py",
+                "bus_server/services/request_reader.py",
                 "or arrival.since < now - LONG",
                 "or False",
             )

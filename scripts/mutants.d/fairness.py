@@ -7,7 +7,7 @@ _WRITER, _TESTS = "bus_server/writer.py", "tests/test_fairness.py"
 SABOTAGES = [
     Sabotage(
         "posts are stored in the order they came, whoever posts them",
-        [Edit(_WRITER, "self._queue.put(turns.share.get(), ", 'self._queue.put("", ')],
+        [Edit(_WRITER, "self._queue.put(fair_queue.share.get(), ", 'self._queue.put("", ')],
         [
             f"{_TESTS}::test_callers_posts_are_stored_in_turns_each_callers_in_its_order",
             f"{_TESTS}::test_a_post_waits_for_nobodys_large_batches",
@@ -15,7 +15,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a call works on nobody's behalf",
-        [Edit("bus_server/services/road.py", "        turns.share.set(caller.share)\n", "")],
+        [
+            Edit(
+                "bus_server/services/dispatch.py",
+                "        fair_queue.share.set(caller.share)\n",
+                "",
+            )
+        ],
         [f"{_TESTS}::test_an_agents_post_is_stored_before_what_another_has_queued"],
     ),
     Sabotage(
@@ -43,7 +49,7 @@ SABOTAGES = [
         "heavy reads are served in the order they came",
         [
             Edit(
-                "bus_server/turns.py",
+                "bus_server/fair_queue.py",
                 "self._queue.put(share.get(), turn)",
                 'self._queue.put("", turn)',
             )
@@ -54,7 +60,7 @@ SABOTAGES = [
         "who leaves while it waits for its turn keeps it",
         [
             Edit(
-                "bus_server/turns.py",
+                "bus_server/fair_queue.py",
                 "            if not turn.done():  # else the task that waited was cancelled\n",
                 "            if turn.cancelled():\n                return\n            if True:\n",
             )

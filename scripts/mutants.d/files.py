@@ -198,8 +198,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/rescue.py",
-                "    draft = files.draft_of(files.beside(path, _RESCUED))\n",
-                "    draft = files.beside(path, _RESCUED)\n",
+                "    draft = filesystem.draft_of(filesystem.beside(path, _RESCUED))\n",
+                "    draft = filesystem.beside(path, _RESCUED)\n",
             )
         ],
         [f"{_LOST}::test_what_is_being_saved_is_not_taken_for_what_was"],

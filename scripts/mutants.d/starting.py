@@ -36,9 +36,9 @@ SABOTAGES = [
             Edit(
                 "bus_server/store/file.py",
                 "    if not stat.S_ISREG(status.st_mode):\n        raise StoreRefused(\n"
-                '            f"{file} is {files.kind_of(status)}, not a regular',
+                '            f"{file} is {filesystem.kind_of(status)}, not a regular',
                 "    if False:\n        raise StoreRefused(\n"
-                '            f"{file} is {files.kind_of(status)}, not a regular',
+                '            f"{file} is {filesystem.kind_of(status)}, not a regular',
             )
         ],
         [f"{_FILES}::test_what_is_no_regular_file_is_refused"],
@@ -82,12 +82,12 @@ SABOTAGES = [
     ),
     Sabotage(
         "what killed starts left stays",
-        [Edit("bus_server/store/file.py", "            files.remove_drafts(path)\n", "")],
+        [Edit("bus_server/store/file.py", "            filesystem.remove_drafts(path)\n", "")],
         [f"{_FILES}::test_what_killed_starts_left_is_removed_and_nothing_else"],
     ),
     Sabotage(
         "drafts of a start under way are removed",
-        [Edit("bus_server/store/file.py", "with files.alone_in(folder):", "if folder:")],
+        [Edit("bus_server/store/file.py", "with filesystem.alone_in(folder):", "if folder:")],
         [f"{_FILES}::test_drafts_of_a_start_under_way_stay"],
     ),
     Sabotage(
@@ -119,7 +119,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/listening.py",
-                "files.alone_in(_folder(settings, path)):",
+                "filesystem.alone_in(_folder(settings, path)):",
                 "contextlib.nullcontext(_folder(settings, path)):",
             )
         ],
@@ -151,20 +151,20 @@ SABOTAGES = [
     ),
     Sabotage(
         "a server is content with the soft limit of descriptors",
-        [Edit("bus_server/server.py", "    descriptors.raise_limit()\n", "")],
-        ["tests/test_descriptors.py::test_a_server_raises_its_soft_limit_to_the_hard_one"],
+        [Edit("bus_server/server.py", "    fd_limit.raise_limit()\n", "")],
+        ["tests/test_fd_limit.py::test_a_server_raises_its_soft_limit_to_the_hard_one"],
     ),
     Sabotage(
         "running out of file descriptors is not logged",
-        [Edit("bus_server/descriptors.py", "not in (errno.EMFILE, errno.ENFILE)", "!= 0")],
-        ["tests/test_descriptors.py"],
+        [Edit("bus_server/fd_limit.py", "not in (errno.EMFILE, errno.ENFILE)", "!= 0")],
+        ["tests/test_fd_limit.py"],
         timeout=30,
     ),
     Sabotage(
         "of two tokens the last one counts",
         [
             Edit(
-                "bus_server/services/road.py",
+                "bus_server/services/dispatch.py",
                 "if found is not None and value != found:",
                 "if False:",
             )
@@ -173,7 +173,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "an unknown method is not explained",
-        [Edit("bus_server/services/road.py", "return _unimplemented(path)", "return None")],
+        [Edit("bus_server/services/dispatch.py", "return _unimplemented(path)", "return None")],
         ["tests/test_bad_input_bytes.py::test_what_is_no_rpc_is_unimplemented"],
     ),
 ]

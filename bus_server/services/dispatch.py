@@ -14,12 +14,12 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from bus_server import turns
+from bus_server import fair_queue
 from bus_server.auth import KNOWN_CALLERS, Auth, Caller
 from bus_server.budget import SMALL, Budget
 from bus_server.errors import BusError, ValidationFailed
-from bus_server.services.arrivals import Arrival, Arrivals, Context
 from bus_server.services.outlet import Outlet
+from bus_server.services.request_reader import Arrival, Arrivals, Context
 from bus_server.settings import MAX_CALL_BYTES
 from bus_server.status import abort, incident
 
@@ -224,7 +224,7 @@ class Road(grpc.GenericRpcHandler):
         It counts against the budget until the caller has read it. Without room it is dropped and
         the call, which is idempotent, repeated once there is. Raises StoreBusy.
         """
-        caller, held = turns.share.get(), 0
+        caller, held = fair_queue.share.get(), 0
         try:
             while True:
                 if not self._making.take_now(caller, MAX_CALL_BYTES):
@@ -262,7 +262,7 @@ class Road(grpc.GenericRpcHandler):
             self._seen(caller.own_name)
         else:
             caller = self._by_connection(caller, context.peer())
-        turns.share.set(caller.share)
+        fair_queue.share.set(caller.share)
         return caller
 
     def _by_connection(self, caller: Caller, connection: str) -> Caller:
