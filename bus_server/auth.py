@@ -11,12 +11,12 @@ from bus_server.store.interface import Store
 from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_HUMAN, AgentKind
 
 #: Callers remembered by their token's hash, so that a call costs no query.
-KNOWN_CALLERS = 10_000
+MAX_KNOWN_CALLERS = 10_000
 
 #: Unknown tokens are refused one at a time, with a pause of so many seconds between two; nobody is
 #: kept for longer than this. Callers who try many tokens would otherwise keep the server busy. A
 #: valid token is never delayed.
-REFUSAL_PAUSE, LONGEST_REFUSAL = 0.005, 1.0
+REFUSAL_PAUSE, MAX_REFUSAL_DELAY = 0.005, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Caller:
         return "" if self.kind == AGENT_KIND_ANONYMOUS else self.name
 
     @property
-    def share(self) -> str:
+    def fairness_key(self) -> str:
         """What tells it from others when room is shared: its own name, or else its connection."""
         return self.own_name or self.connection
 
 
 ANONYMOUS = Caller("anonymous", AGENT_KIND_ANONYMOUS, ("post", "read"))
-NOBODY = Caller("anonymous", AGENT_KIND_ANONYMOUS, ())
+UNAUTHENTICATED = Caller("anonymous", AGENT_KIND_ANONYMOUS, ())
 
 
 class Auth:
@@ -63,7 +63,7 @@ class Auth:
         #: When the next unknown token is refused, on the monotonic clock.
         self._next_refusal = 0.0
 
-    async def identify(
+    async def authenticate(
         self, authorization: str | bytes | None, *, token_needed: bool = True
     ) -> Caller:
         """Who sent this `authorization` metadata (None: none; of several entries, joined by commas,
@@ -80,7 +80,7 @@ class Auth:
                 raise TokenInvalid(
                     "this server requires a token: send it as metadata `authorization: Bearer …`"
                 )
-            return NOBODY
+            return UNAUTHENTICATED
         entry, *others = {entry.strip() for entry in str(authorization).split(",")}
         if others:
             raise TokenInvalid(
@@ -94,7 +94,7 @@ class Auth:
             raise TokenExpired
         return caller
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Tokens may have ended: ask the store again, also of those it is being asked about."""
         self._known = {}
 
@@ -104,7 +104,7 @@ class Auth:
             known = self._known
             found = await self._look_up(hashed)
             if known is self._known:  # else the token may have ended since it was looked up
-                if len(known) >= KNOWN_CALLERS:
+                if len(known) >= MAX_KNOWN_CALLERS:
                     known.clear()
                 caller = known[hashed] = found
         return caller
@@ -112,7 +112,7 @@ class Auth:
     async def _look_up(self, hashed: bytes) -> Caller:
         owner = await self._store.owner(hashed)
         if owner is None:
-            await self._pause()
+            await self._delay_refusal()
             raise TokenInvalid(
                 "the token is unknown here; where tokens are required, an operator registers "
                 "agents: threadbus register NAME --token-file DB.operator-token"
@@ -122,16 +122,16 @@ class Auth:
             return Caller(owner.agent, kind, ("post", "read"), hashed, owner.expire_time)
         return Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"), hashed)
 
-    async def _pause(self) -> None:
+    async def _delay_refusal(self) -> None:
         """Wait until the next unknown token may be refused."""
         now = time.monotonic()
-        at = min(max(now, self._next_refusal), now + LONGEST_REFUSAL)
+        at = min(max(now, self._next_refusal), now + MAX_REFUSAL_DELAY)
         self._next_refusal = at + REFUSAL_PAUSE
         if at > now:
             await asyncio.sleep(at - now)
 
 
-def need(caller: Caller, scope: str) -> None:
+def require_scope(caller: Caller, scope: str) -> None:
     """Refuse a caller that may not do this. Raises AccessDenied."""
     if scope not in caller.scopes:
         raise AccessDenied(f"this needs a token with the scope `{scope}`")

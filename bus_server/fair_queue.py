@@ -1,4 +1,4 @@
-"""Callers take turns: on whose behalf a task works, and queues that are fair to callers."""
+"""Fair queueing: callers are served in proportion, whatever each of them has queued."""
 
 import asyncio
 import heapq
@@ -9,90 +9,95 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: The share of the caller that the current task works for: an agent's name, or the connection of a
-#: caller without one. Empty: the server's own work, which takes turns like a caller's.
-share: ContextVar[str] = ContextVar("share", default="")
+#: The fairness key of the caller that the current task works for: an agent's name, or the
+#: connection of an anonymous caller. Empty for the server's own work, which is queued like a
+#: caller's.
+fairness_key: ContextVar[str] = ContextVar("fairness_key", default="")
 
-#: Shares of which a queue remembers what they have had.
-REMEMBERED = 10_000
+#: Keys whose finish times a queue remembers while they have nothing queued.
+MAX_REMEMBERED_KEYS = 10_000
 
 
-class Turns(Generic[T]):
-    """A queue in which shares take turns. Within a share: first in, first out.
+class FairQueue(Generic[T]):
+    """A queue that is fair to keys. Items of one key: first in, first out.
 
-    Items have costs, and shares that always have something queued get the same cost served over
-    time. A share whose last item was served long ago, or cost little, is next: it waits for nobody
-    else's queue. (Start-time fair queueing, Goyal, Vin and Cheng 1996.)
+    Items have costs, and keys that always have something queued get the same cost served over
+    time. A key whose last item was served long ago, or cost little, is next: it does not wait
+    behind the items of others. (Start-time fair queueing, Goyal, Vin and Cheng 1996.)
+
+    Not thread-safe.
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[tuple[T, int]]] = {}
-        #: Of each line: the time from which its first item may be served, and its share. Time is
-        #: the cost that was served to a share which always had something queued.
+        self._queues: dict[str, deque[tuple[T, int]]] = {}
+        #: A heap with one entry per queued key: the virtual time from which its first item may be
+        #: served, a number that breaks ties, and the key. Virtual time is the cost served to a key
+        #: that always had something queued.
         self._starts: list[tuple[int, int, str]] = []
         self._now = 0
-        #: When the next item of a share may start.
+        #: By key, the virtual time at which its next item may start.
         self._ends: dict[str, int] = {}
         self._length = self._count = 0
 
     def __len__(self) -> int:
         return self._length
 
-    def of(self, share: str) -> Iterable[T]:
-        """What a share has queued."""
-        return (item for item, _ in self._lines.get(share, ()))
+    def of(self, key: str) -> Iterable[T]:
+        """Returns the items that a key has queued, in order."""
+        return (item for item, _ in self._queues.get(key, ()))
 
-    def put(self, share: str, item: T, cost: int = 1) -> None:
+    def put(self, key: str, item: T, cost: int = 1) -> None:
         """Enqueue an item."""
-        line = self._lines.get(share)
-        if line is None:
-            self._lines[share] = line = deque()
-            self._wait(share)
-        line.append((item, cost))
+        queue = self._queues.get(key)
+        if queue is None:
+            self._queues[key] = queue = deque()
+            self._schedule(key)
+        queue.append((item, cost))
         self._length += 1
 
     def peek(self) -> T:
-        """Return the next item and leave it. Raises IndexError when there is none."""
-        return self._lines[self._starts[0][2]][0][0]
+        """Returns the next item without removing it. Raises IndexError if the queue is empty."""
+        return self._queues[self._starts[0][2]][0][0]
 
     def next(self) -> T:
-        """Take the next item. Raises IndexError when there is none."""
-        self._now, _, share = heapq.heappop(self._starts)
-        line = self._lines[share]
-        item, cost = line.popleft()
-        if len(self._ends) >= REMEMBERED:
+        """Remove and return the next item. Raises IndexError if the queue is empty."""
+        self._now, _, key = heapq.heappop(self._starts)
+        queue = self._queues[key]
+        item, cost = queue.popleft()
+        if len(self._ends) >= MAX_REMEMBERED_KEYS:
             self._ends.clear()
-        self._ends[share] = self._now + cost
-        if line:
-            self._wait(share)
+        self._ends[key] = self._now + cost
+        if queue:
+            self._schedule(key)
         else:
-            del self._lines[share]
+            del self._queues[key]
         self._length -= 1
         return item
 
-    def _wait(self, share: str) -> None:
-        self._count += 1  # of those who may start at the same time, the first to come is first
-        start = max(self._now, self._ends.get(share, 0))
-        heapq.heappush(self._starts, (start, self._count, share))
+    def _schedule(self, key: str) -> None:
+        self._count += 1  # of keys with the same start time, the first to come is first
+        start = max(self._now, self._ends.get(key, 0))
+        heapq.heappush(self._starts, (start, self._count, key))
 
 
-class TurnLock:
-    """A lock. Callers get it in turns, each caller's tasks in the order they came."""
+class FairLock:
+    """A lock, for use in `async with`. It is fair to fairness keys; tasks of one key get it in
+    the order they came."""
 
     def __init__(self) -> None:
         self._held = False
-        self._queue: Turns[asyncio.Future[None]] = Turns()
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
 
     async def __aenter__(self) -> None:
         if not self._held:
             self._held = True
             return
         turn = asyncio.get_running_loop().create_future()
-        self._queue.put(share.get(), turn)
+        self._queue.put(fairness_key.get(), turn)
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # its turn came at the same moment
+            if not turn.cancelled():  # the lock was granted at the same moment
                 self._pass_on()
             raise
 

@@ -1,4 +1,4 @@
-"""File descriptors, of which each connection takes one: how many there are, and if any is left."""
+"""The limit on file descriptors, of which each connection takes one."""
 
 import asyncio
 import contextlib
@@ -10,40 +10,41 @@ import time
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks.
-INTERVAL = 1.0
-#: Seconds between two times that it is logged: callers who come and go must not fill the log.
-QUIET = 60.0
-#: Descriptors that are enough for anybody; a few systems take no more.
-PLENTY = 65_536
+#: Seconds between two checks.
+CHECK_INTERVAL = 1.0
+#: Seconds at least between two log entries: callers that come and go must not fill the log.
+LOG_INTERVAL = 60.0
+#: The highest soft limit to ask for. More is never needed, and a few systems refuse it.
+MAX_LIMIT = 65_536
 
 
 def raise_limit() -> None:
-    """Raise the soft limit of this process to the hard one, or to PLENTY if that is less.
+    """Raise the soft limit of this process to the hard one, or to MAX_LIMIT if that is less.
 
-    The usual soft limit, 1,024, is for programs that use select(). For a server it is a limit of a
-    thousand agents that nobody has set on purpose.
+    The usual soft limit, 1,024, is meant for programs that use select(). For a server it would be
+    a limit of a thousand agents that nobody has set on purpose. Leaves the limit if it cannot be
+    raised.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = PLENTY if hard == resource.RLIM_INFINITY else min(hard, PLENTY)
+    wanted = MAX_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # the system knows a lower one
+        with contextlib.suppress(OSError, ValueError):  # the system has a lower one
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def watch_forever() -> None:
-    """Log when no file descriptor is left, and when there are some again.
+    """Log when no file descriptor is left, and when some are again. Runs until cancelled.
 
-    gRPC waits in silence until it can accept the next connection, and callers wait with it.
+    gRPC waits silently until it can accept the next connection, and its callers with it.
     """
-    logged = -QUIET
+    logged = -LOG_INTERVAL
     out = False
     while True:
-        left = _left()
-        if left and out:
+        available = _any_available()
+        if available and out:
             out = False
             logger.warning("there are file descriptors again: new connections are accepted")
-        elif not (left or out) and time.monotonic() - logged >= QUIET:
+        elif not (available or out) and time.monotonic() - logged >= LOG_INTERVAL:
             out = True
             logged = time.monotonic()
             logger.warning(
@@ -51,10 +52,10 @@ async def watch_forever() -> None:
                 "the limit (ulimit -n, or LimitNOFILE= of a systemd unit)",
                 resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             )
-        await asyncio.sleep(INTERVAL)
+        await asyncio.sleep(CHECK_INTERVAL)
 
 
-def _left() -> bool:
+def _any_available() -> bool:
     try:
         os.close(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:

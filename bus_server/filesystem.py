@@ -1,4 +1,4 @@
-"""Files and folders of a server: who else has a hand in them, and starts that take turns."""
+"""Files and folders of a server: names, drafts, owners, and the lock under which it starts."""
 
 import contextlib
 import fcntl
@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Seconds to wait for others that start in the same folder; each takes some milliseconds.
-PATIENCE = 10.0
-#: Seconds between two looks whether it is our turn.
-TURN = 0.005
+#: Seconds to wait for other servers that start in the same folder; each takes some milliseconds.
+LOCK_TIMEOUT = 10.0
+#: Seconds between two attempts to lock.
+LOCK_POLL_INTERVAL = 0.005
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -27,18 +27,20 @@ _KINDS = {
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold the lock under which servers create files and sockets in `folder`.
 
-    The lock is the folder's own (flock), so it leaves no file behind and ends with its process.
-    Where a file system has no locks for folders, starts at one instant may refuse each other.
+    The folder itself is locked (flock), so no lock file is left behind, and the lock ends with the
+    process. Where a file system has no locks for folders (NFS), it is not locked: servers that
+    start at the same time may then refuse to start. Blocks the thread while it waits.
 
     Raises:
-        OSError: the folder cannot be read, or somebody else held the lock for PATIENCE.
+        TimeoutError: another process held the lock for LOCK_TIMEOUT.
+        OSError: the folder cannot be opened.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        give_up = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,45 +48,46 @@ def alone_in(folder: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= give_up:
                     raise TimeoutError(
-                        f"another program has held a lock on {folder} for {PATIENCE:g} s"
+                        f"another program has held a lock on {folder} for {LOCK_TIMEOUT:g} s"
                     ) from None
-                time.sleep(TURN)
+                time.sleep(LOCK_POLL_INTERVAL)
             except OSError:
-                break  # there are none, as on NFS
+                break  # not supported, as on NFS
         yield
     finally:
         os.close(handle)
 
 
 def beside(path: Path, ending: str) -> Path:
-    """Returns the path of the file that belongs to `path`: its name and an ending."""
+    """Returns the path of a companion file: `path` with an ending appended to its name."""
     return path.with_name(f"{path.name}{ending}")
 
 
 def draft_of(path: Path) -> Path:
-    """Returns a path, which nothing has yet, to write a new file at before it gets its name."""
+    """Returns an unused path at which to write a new file before it is renamed to `path`."""
     return beside(path, f"-draft-{secrets.token_hex(4)}")
 
 
 def drafts_of(path: Path) -> list[Path]:
-    """Returns the drafts of `path`, and SQLite's files beside them, that are there.
+    """Returns the existing drafts of `path`, and SQLite's files beside them.
 
-    Drafts are only written under `alone_in`: to who holds it they are left of killed starts.
+    Drafts are only written under `lock_folder`, so under that lock they are leftovers of servers
+    that were killed as they started. Raises OSError if the folder cannot be read.
     """
     draft = re.compile(re.escape(path.name) + r"-draft-[0-9a-f]{8}(-journal|-wal|-shm)?")
     return [found for found in path.parent.iterdir() if draft.fullmatch(found.name)]
 
 
 def remove_drafts(path: Path) -> None:
-    """Remove what killed starts left of `path`. Call it under `alone_in`."""
+    """Remove the drafts of `path` that killed servers left. Call it under `lock_folder`."""
     for draft in drafts_of(path):
-        with contextlib.suppress(OSError):  # another user's: it does no harm
+        with contextlib.suppress(OSError):  # another user's, which does no harm
             draft.unlink()
 
 
 def kind_of(status: os.stat_result) -> str:
-    """Returns what a thing is that is no regular file, such as "a folder"."""
-    return _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+    """Returns what kind of thing a path is that is not a regular file, such as "a folder"."""
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
 
 
 def user(uid: int) -> str:
@@ -96,7 +99,10 @@ def user(uid: int) -> str:
 
 
 def replaceable(folder: Path, uid: int) -> str:
-    """Returns why others than this user could replace the files in `folder`; empty: they cannot."""
+    """Returns why users other than `uid` and root could replace files in `folder`.
+
+    Returns "" if they cannot. Raises OSError.
+    """
     status = folder.stat()
     if status.st_uid not in (0, uid):
         return f"{folder} belongs to {user(status.st_uid)}, who can replace what is in it"

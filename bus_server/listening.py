@@ -18,7 +18,7 @@ from bus_server.settings import Settings
 logger = logging.getLogger(__name__)
 
 #: Bytes of a Unix socket's path: what Linux takes, less the NUL; others take three less.
-LONGEST_PATH = 107
+MAX_SOCKET_PATH = 107
 
 
 class ServeError(Exception):
@@ -64,7 +64,7 @@ def _is_loopback(listen: str) -> bool:
 
 
 @contextlib.contextmanager
-def at(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
+def listen(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
     """Listen where the settings say; yields the port (1 of a Unix socket).
 
     A Unix socket that is still there in the end is removed: gRPC leaves it when its server was
@@ -81,19 +81,19 @@ def at(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
         try:
             port = add_port(settings.listen)
         except RuntimeError as error:
-            raise ServeError(_not_permitted(settings) or _taken(settings)) from error
+            raise ServeError(_permission_error(settings) or _address_in_use(settings)) from error
         yield port
         return
     path = Path(settings.listen.removeprefix("unix:"))
     try:
-        with _private_umask(settings.socket_mode), filesystem.alone_in(_folder(settings, path)):
-            _make_room(path)
+        with _umask_for(settings.socket_mode), filesystem.lock_folder(_folder(settings, path)):
+            _remove_stale_socket(path)
             port = add_port(settings.listen)
         made = path.lstat()
         if stat.S_IMODE(made.st_mode) != settings.socket_mode:
             path.chmod(settings.socket_mode)  # the folder's default ACL overrides the umask
     except RuntimeError as error:
-        raise ServeError(_taken(settings)) from error
+        raise ServeError(_address_in_use(settings)) from error
     except OSError as error:
         reason = error.strerror or error
         raise ServeError(f"cannot listen on {settings.listen}: {reason}") from error
@@ -116,7 +116,7 @@ def risks(settings: Settings) -> list[str]:
 
 
 @contextlib.contextmanager
-def _private_umask(mode: int) -> Iterator[None]:
+def _umask_for(mode: int) -> Iterator[None]:
     """Have sockets created with this mode, from their first moment on."""
     before = os.umask(0o777 & ~mode)
     try:
@@ -130,10 +130,10 @@ def _folder(settings: Settings, path: Path) -> Path:
     size = len(os.fsencode(settings.listen.removeprefix("unix:")))
     if not path.name:
         raise ServeError(f"--listen {settings.listen} names no file: say unix:bus.sock")
-    if size > LONGEST_PATH:
+    if size > MAX_SOCKET_PATH:
         raise ServeError(
-            f"--listen: the path of a Unix socket has at most {LONGEST_PATH} bytes, and this one "
-            f"has {size}: choose a shorter one, such as one relative to the current folder"
+            f"--listen: the path of a Unix socket has at most {MAX_SOCKET_PATH} bytes, and this "
+            f"one has {size}: choose a shorter one, such as one relative to the current folder"
         )
     folder = path.parent
     if not folder.is_dir():
@@ -145,7 +145,7 @@ def _folder(settings: Settings, path: Path) -> Path:
     return folder
 
 
-def _make_room(path: Path) -> None:
+def _remove_stale_socket(path: Path) -> None:
     """Remove a socket that nobody listens on any more.
 
     Raises:
@@ -179,7 +179,7 @@ def _check_free(settings: Settings) -> None:
         with socket.socket(family) as probe:
             probe.settimeout(1.0)
             if probe.connect_ex(address) == 0:
-                raise ServeError(_taken(settings))
+                raise ServeError(_address_in_use(settings))
 
 
 def _addresses(settings: Settings) -> list[tuple[int, Any]]:
@@ -194,7 +194,7 @@ def _addresses(settings: Settings) -> list[tuple[int, Any]]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def _not_permitted(settings: Settings) -> str:
+def _permission_error(settings: Settings) -> str:
     """Returns what to do if this user may not listen on the port, which gRPC does not tell."""
     for family, address in _addresses(settings):
         with socket.socket(family) as probe:
@@ -210,7 +210,7 @@ def _not_permitted(settings: Settings) -> str:
     return ""
 
 
-def _taken(settings: Settings) -> str:
+def _address_in_use(settings: Settings) -> str:
     return (
         f"cannot listen on {settings.listen}: it is taken (by another threadbus?) or not an "
         "address of this machine; choose another --listen"

@@ -11,7 +11,7 @@ from bus_server.auth import new_token
 from bus_server.errors import StoreRefused
 
 #: More bytes than a token has.
-_MORE = 1024
+_MAX_READ = 1024
 
 
 def token_file(db: Path) -> Path:
@@ -30,7 +30,7 @@ def operator_token(db: Path) -> str:
         OSError: it cannot be created.
     """
     path = token_file(db)
-    with filesystem.alone_in(path.parent):
+    with filesystem.lock_folder(path.parent):
         filesystem.remove_drafts(path)
         if not os.path.lexists(path):
             _create(path)
@@ -45,11 +45,11 @@ def read(path: Path, uid: int) -> str:
         handle = os.open(path, how)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
-            raise _no_file(path, path.lstat()) from error
+            raise _not_regular(path, path.lstat()) from error
         raise StoreRefused(f"cannot read {path}: {error.strerror}") from error
     with os.fdopen(handle, "rb") as opened:
         _check(path, os.fstat(handle), uid)
-        secret = opened.read(_MORE).decode("utf-8", "replace").strip()
+        secret = opened.read(_MAX_READ).decode("utf-8", "replace").strip()
     if not re.fullmatch(r"[A-Za-z0-9_-]{32,128}", secret):
         raise StoreRefused(f"{path} holds no token: delete it, and the next start makes a new one")
     return secret
@@ -57,7 +57,7 @@ def read(path: Path, uid: int) -> str:
 
 def _check(path: Path, status: os.stat_result, uid: int) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise _no_file(path, status)
+        raise _not_regular(path, status)
     if status.st_uid != uid:
         owner, we = filesystem.user(status.st_uid), filesystem.user(uid)
         raise StoreRefused(
@@ -74,7 +74,7 @@ def _check(path: Path, status: os.stat_result, uid: int) -> None:
         )
 
 
-def _no_file(path: Path, status: os.stat_result) -> StoreRefused:
+def _not_regular(path: Path, status: os.stat_result) -> StoreRefused:
     return StoreRefused(
         f"{path} is {filesystem.kind_of(status)}, and the operator's token is only taken from a "
         "regular file: remove it, and the next start makes a new one"

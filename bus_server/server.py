@@ -23,9 +23,9 @@ from bus_server.errors import BusError, Draining, StoreBug, StoreFailed, StoreRe
 from bus_server.listening import ServeError
 from bus_server.operator_token import operator_token
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
-from bus_server.services.dispatch import Authorization, Road
-from bus_server.services.request_reader import Arrivals
-from bus_server.services.standard import Health, Standard
+from bus_server.services.dispatch import Authorization, Dispatcher
+from bus_server.services.request_reader import PendingReads
+from bus_server.services.standard import Health, StandardServices
 from bus_server.settings import MAX_CALL_BYTES, Settings
 from bus_server.store import SetOperatorToken, file
 from bus_server.store.sqlite import SqliteStore
@@ -35,21 +35,21 @@ __all__ = ["ServeError", "channel_options", "serve"]
 logger = logging.getLogger(__name__)
 
 #: Bytes that gRPC takes in of a request that nobody reads yet.
-LOOKAHEAD = 16 * 1024
+LOOKAHEAD_BYTES = 16 * 1024
 
 #: Calls that no handler has taken up yet.
-MAX_PENDING = 8_000
+MAX_PENDING_CALLS = 8_000
 
 #: Milliseconds between pings of a peer; one that sends three in a row sooner is sent away.
 MIN_PING_INTERVAL = 1_000
 
 #: A drained server says why it refuses until nobody has called for so many seconds, so many times
 #: at most.
-LINGER, LINGERS = 0.1, 10
+REFUSAL_PERIOD, MAX_REFUSAL_PERIODS = 0.1, 10
 #: Seconds in which the last streams end.
-GRACE = 1.0
+STOP_GRACE = 1.0
 #: Seconds between looks at the store's files.
-INSPECTION = 1.0
+INSPECT_INTERVAL = 1.0
 
 
 def _worth_logging(record: logging.LogRecord) -> bool:
@@ -81,13 +81,13 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", settings.max_streams),
         # What gRPC takes in of a request that nobody reads yet. Without the second it raises that
         # to megabytes on a fast connection; a request that is read gets all the window it needs.
-        ("grpc.http2.lookahead_bytes", LOOKAHEAD),
+        ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
         ("grpc.http2.bdp_probe", 0),
         # Calls that no handler has taken up yet, over all connections, beyond which more and more
         # are refused, and all. With the default of 1,000 some of those that come at once would be;
         # without any, connections that come and go would leave theirs behind.
-        ("grpc.server.max_pending_requests", MAX_PENDING),
-        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING + MAX_PENDING // 4),
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS + MAX_PENDING_CALLS // 4),
     ]
 
 
@@ -103,7 +103,7 @@ async def serve(settings: Settings) -> None:
     fd_limit.raise_limit()
     logging.getLogger("grpc._cython.cygrpc").addFilter(_worth_logging)
     server = grpc.aio.server(interceptors=[Authorization()], options=channel_options(settings))
-    with listening.at(settings, server.add_insecure_port) as port:
+    with listening.listen(settings, server.add_insecure_port) as port:
         await _serve(settings, server, lambda: _announce(settings, port, reach))
     logger.info("stopped")
 
@@ -140,7 +140,7 @@ async def _run(
     stop: asyncio.Event,
 ) -> None:
     auth = Auth(store, required=settings.auth == "required")
-    bus = Bus(store, settings, auth.forget)
+    bus = Bus(store, settings, auth.clear_cache)
     try:
         token = operator_token(settings.db)
         await store.commit([SetOperatorToken(token_hash(token))])
@@ -159,21 +159,21 @@ async def _run(
         settings.max_request_bytes, timeout=settings.request_timeout, what="its request"
     )
     unread = Budget(settings.max_frame_bytes, timeout=settings.request_timeout, what="its answer")
-    arrivals = Arrivals(arriving, settings.request_timeout)
-    road = Road(auth, bus.presence.seen, arrivals, unread)
+    pending_reads = PendingReads(arriving, settings.request_timeout)
+    dispatcher = Dispatcher(auth, bus.presence.seen, pending_reads, unread)
     for service, servicer in services.items():
-        road.add(service, servicer)
+        dispatcher.add(service, servicer)
     names = [service.full_name for service in services]
-    standard = Standard(arrivals, unread, names)
-    road.add_handlers(standard.handlers())
-    server.add_generic_rpc_handlers((road,))
-    for service_name, handlers in road.in_lines_of_their_own().items():
+    standard = StandardServices(pending_reads, unread, names)
+    dispatcher.add_handlers(standard.handlers())
+    server.add_generic_rpc_handlers((dispatcher,))
+    for service_name, handlers in dispatcher.registered_handlers().items():
         server.add_registered_method_handlers(service_name, handlers)
     inspecting = asyncio.create_task(_inspect(store, standard.health))
     watches = (memory.trim_forever(), fd_limit.watch_forever())
     tasks = [*bus.tasks(), *(asyncio.create_task(watch) for watch in watches), inspecting]
     await server.start()
-    _collect_less()
+    _tune_gc()
     started()
 
     stopping = asyncio.create_task(stop.wait())
@@ -185,20 +185,20 @@ async def _run(
 
     # Order matters: no new calls, then every wait ends, then what was posted is answered.
     standard.health.set_serving(False)
-    road.refusal = Draining
+    dispatcher.refusal = Draining
     if store.lost.is_set():
-        road.refusal = store.refusal
+        dispatcher.refusal = store.refusal
         await bus.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
     await _drain(bus, settings)
     # Callers who were just answered are calling again. Until they have heard of the draining they
     # must still be refused with an error that says so: a stopping server cuts them off without one.
-    for _ in range(LINGERS):
-        turned_away = road.turned_away
-        await asyncio.sleep(LINGER)
-        if road.turned_away == turned_away:
+    for _ in range(MAX_REFUSAL_PERIODS):
+        refused_calls = dispatcher.refused_calls
+        await asyncio.sleep(REFUSAL_PERIOD)
+        if dispatcher.refused_calls == refused_calls:
             break
-    await server.stop(GRACE)
+    await server.stop(STOP_GRACE)
     await _drain(bus, settings)  # what ended last was a sign of life, too
     for task in tasks:
         task.cancel()
@@ -206,16 +206,16 @@ async def _run(
 
 
 async def _inspect(store: SqliteStore, health: Health) -> None:
-    """Inspect the store every INSPECTION seconds until it is lost, and report its health."""
+    """Inspect the store every INSPECT_INTERVAL seconds until it is lost, and report its health."""
     while not store.lost.is_set():
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(INSPECTION):
+            async with asyncio.timeout(INSPECT_INTERVAL):
                 await store.lost.wait()
         await store.inspect()
         health.set_serving(not store.failing)
 
 
-def _collect_less() -> None:
+def _tune_gc() -> None:
     """Have Python's collector leave alone what stays, and look at the rest less often.
 
     It went through all waits, positions and recent messages again and again, which took 4 % of a

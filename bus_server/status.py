@@ -112,7 +112,7 @@ def incident(where: str, bug: Exception) -> errors.Internal:
     return errors.Internal(known.number)
 
 
-def as_status(error: errors.BusError) -> status_pb2.Status:
+def to_status_proto(error: errors.BusError) -> status_pb2.Status:
     """An error inside an answer: what a call of its own would have ended with."""
     code, message, trailers = to_status(error)
     number: int = code.value[0]

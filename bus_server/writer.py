@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from bus_server import fair_queue
 from bus_server.errors import BusError, StoreBusy
-from bus_server.fair_queue import Turns
+from bus_server.fair_queue import FairQueue
 from bus_server.recent import Recent
 from bus_server.settings import MAX_CALL_BYTES
 from bus_server.store import Append, AppendMany, Command, Commit
@@ -46,7 +46,7 @@ class Writer:
     """Commits the commands that have gathered, a batch at a time.
 
     Callers take turns, each caller's commands in order: nobody waits for what another has queued.
-    The caller is that of the task which submits the command (`fair_queue.share`).
+    The caller is that of the task which submits the command (`fair_queue.fairness_key`).
 
     While one batch is being committed the next one gathers, and for a moment after it.
     """
@@ -60,7 +60,7 @@ class Writer:
         self._recent = recent
         self._max_commands = max_commands
         self._max_bytes = max_bytes
-        self._queue: Turns[_Queued] = Turns()
+        self._queue: FairQueue[_Queued] = FairQueue()
         #: Of commands that are not answered: how many, and their bytes.
         self._unanswered = self._bytes = 0
         #: Set while commands are queued.
@@ -92,7 +92,7 @@ class Writer:
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         posts = len(command.posts) if isinstance(command, AppendMany) else CALL
         cost = posts + size // COST_BYTES
-        self._queue.put(fair_queue.share.get(), _Queued(command, size, cost, answer), cost)
+        self._queue.put(fair_queue.fairness_key.get(), _Queued(command, size, cost, answer), cost)
         self._unanswered += 1
         self._bytes += size
         self._some.set()
@@ -118,7 +118,7 @@ class Writer:
             or total > self._max_bytes * (1 + RESERVE) + MAX_CALL_BYTES
         ):
             return False
-        own = [queued.size for queued in self._queue.of(fair_queue.share.get())]
+        own = [queued.size for queued in self._queue.of(fair_queue.fairness_key.get())]
         return not own or (
             len(own) < self._max_commands * MODEST and size + sum(own) <= self._max_bytes * MODEST
         )

@@ -46,7 +46,7 @@ def as_caller(share: str, work: Callable[[], Awaitable[T]]) -> "asyncio.Task[T]"
     """Start work on a caller's behalf, as a call does."""
 
     async def call() -> T:
-        fair_queue.share.set(share)
+        fair_queue.fairness_key.set(share)
         return await work()
 
     return asyncio.create_task(call())
@@ -263,9 +263,9 @@ async def test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one(
     agent = Agent(name="a", kind=AGENT_KIND_AGENT)
     await own_store.commit([store.RegisterAgent(agent, token_hash("valid"), claim=False)])
     auth = Auth(own_store, required=True)
-    flood = [asyncio.create_task(auth.identify(f"Bearer unknown-{n}")) for n in range(500)]
+    flood = [asyncio.create_task(auth.authenticate(f"Bearer unknown-{n}")) for n in range(500)]
     await all_have_run()
-    assert (await auth.identify("Bearer valid")).name == "a"  # which was not known here
+    assert (await auth.authenticate("Bearer valid")).name == "a"  # which was not known here
     assert not all(task.done() for task in flood)
     outcomes = await asyncio.gather(*flood, return_exceptions=True)
     assert all(isinstance(outcome, TokenInvalid) for outcome in outcomes)

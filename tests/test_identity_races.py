@@ -65,12 +65,12 @@ async def test_a_token_that_ends_while_it_is_looked_up_is_not_taken_for_good(
         await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), claim=False)])
         road = SlowRoad(store)
         auth = Auth(cast("Store", road), required=False)
-        looking_up = asyncio.create_task(cast("Any", auth.identify(AUTHORIZATION)))
+        looking_up = asyncio.create_task(cast("Any", auth.authenticate(AUTHORIZATION)))
         await road.on_its_way.wait()
         await store.commit([end])
-        auth.forget()
+        auth.clear_cache()
         road.arrives.set()
-        for identified in (looking_up, auth.identify(AUTHORIZATION)):
+        for identified in (looking_up, auth.authenticate(AUTHORIZATION)):
             with pytest.raises(error):
                 await identified
 
@@ -87,7 +87,7 @@ async def test_a_caller_that_is_known_is_looked_up_once(tmp_path: Path) -> None:
     async with opened(tmp_path / "bus.db") as store:
         await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), claim=False)])
         auth = Auth(cast("Store", Counting(store)), required=False)
-        callers: set[Caller] = {await auth.identify(AUTHORIZATION) for _ in range(3)}
+        callers: set[Caller] = {await auth.authenticate(AUTHORIZATION) for _ in range(3)}
     assert ([caller.name for caller in callers], looked_up) == (["coder"], 1)
 
 

@@ -65,7 +65,7 @@ def test_a_socket_is_private_from_its_first_moment_on(tmp_path: Path) -> None:
     try:
         with (
             socket.socket(socket.AF_UNIX) as bound,
-            listening.at(Settings(listen=f"unix:{path}"), add_port),
+            listening.listen(Settings(listen=f"unix:{path}"), add_port),
         ):
             assert os.umask(0) == 0  # it is as it was
     finally:

@@ -1,9 +1,9 @@
 """AdminService: what operators do."""
 
-from bus_server.auth import Caller, need
+from bus_server.auth import Caller, require_scope
 from bus_server.errors import ValidationFailed
-from bus_server.services import validation as valid
-from bus_server.services.pages import fitting
+from bus_server.services import validation
+from bus_server.services.pages import take_page
 from bus_server.waits import OpenWait, Waits
 from threadbus.v1 import admin_service_pb2 as pb
 
@@ -15,28 +15,28 @@ class AdminService:
         self._waits = waits
 
     async def ListWaits(self, request: pb.ListWaitsRequest, caller: Caller) -> pb.ListWaitsResponse:
-        need(caller, "admin")
+        require_scope(caller, "admin")
         if request.agent:
-            valid.agent_name("agent", request.agent)
+            validation.agent_name("agent", request.agent)
         if request.thread:
-            valid.thread_name("thread", request.thread)
-        size = valid.limit("page_size", request.page_size, default=100, most=1_000)
+            validation.thread_name("thread", request.thread)
+        size = validation.limit("page_size", request.page_size, default=100, most=1_000)
         after = request.page_token or "0"
         if not (after.isascii() and after.isdigit() and len(after) < 20):
             raise ValidationFailed(("page_token", "not one that this server gave"))
         found = self._waits.find(request.agent, request.thread, int(after))[: size + 1]
-        listed = fitting((_told(wait) for _, wait in found), size)
+        listed = take_page((_to_proto(wait) for _, wait in found), size)
         response = pb.ListWaitsResponse(waits=listed)
         if len(found) > len(listed):
             response.next_page_token = str(found[len(listed) - 1][0])
         return response
 
 
-def _told(wait: OpenWait) -> pb.Wait:
+def _to_proto(wait: OpenWait) -> pb.Wait:
     cursors = [p.cursor for p in wait.positions if not p.tail.gone]
-    told = pb.Wait(agent=wait.agent or "anonymous", threads=cursors, peer=wait.peer)
-    told.start_time.FromMicroseconds(wait.start_time)
-    return told
+    listed_wait = pb.Wait(agent=wait.agent or "anonymous", threads=cursors, peer=wait.peer)
+    listed_wait.start_time.FromMicroseconds(wait.start_time)
+    return listed_wait
 
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AdminService"]

@@ -1,10 +1,10 @@
 """AgentService: registration and sessions."""
 
-from bus_server.auth import Auth, Caller, need, new_token, token_hash
+from bus_server.auth import Auth, Caller, new_token, require_scope, token_hash
 from bus_server.errors import AccessDenied, TokenInvalid, ValidationFailed
 from bus_server.presence.agents import Agents
-from bus_server.services import validation as valid
-from bus_server.services.pages import fitting
+from bus_server.services import validation
+from bus_server.services.pages import take_page
 from bus_server.settings import MAX_GRACE
 from bus_server.store import RegisterAgent, UpdateAgent
 from threadbus.v1 import agent_service_pb2 as pb
@@ -32,53 +32,53 @@ class AgentService:
     async def RegisterAgent(
         self, request: pb.RegisterAgentRequest, caller: Caller
     ) -> pb.RegisterAgentResponse:
-        need(caller, "post")
+        require_scope(caller, "post")
         # Where tokens are required only an operator registers; an agent may repeat its own.
         if self._auth.required and not caller.operator and caller.name != request.agent:
             raise AccessDenied("this server requires tokens: ask an operator to register the agent")
-        kind = valid.enum("kind", request.kind, AgentKind) or AGENT_KIND_AGENT
+        kind = validation.enum("kind", request.kind, AgentKind) or AGENT_KIND_AGENT
         if kind not in (AGENT_KIND_AGENT, AGENT_KIND_HUMAN):
             raise ValidationFailed(("kind", "AGENT_KIND_AGENT or AGENT_KIND_HUMAN"))
         agent = Agent(
-            name=valid.own_agent_name("agent", request.agent),
+            name=validation.own_agent_name("agent", request.agent),
             kind=AgentKind.ValueType(kind),
-            display_name=valid.text("display_name", request.display_name, DISPLAY_NAME_BYTES),
-            description=valid.text("description", request.description, DESCRIPTION_BYTES),
-            labels=valid.labels("labels", request.labels),
+            display_name=validation.text("display_name", request.display_name, DISPLAY_NAME_BYTES),
+            description=validation.text("description", request.description, DESCRIPTION_BYTES),
+            labels=validation.labels("labels", request.labels),
         )
-        token = valid.token("token", request.token) if request.token else new_token()
+        token = validation.token("token", request.token) if request.token else new_token()
         agent, created = await self._agents.register(
             RegisterAgent(agent, token_hash(token), claim=caller.operator)
         )
         return pb.RegisterAgentResponse(agent=agent, token=token, created=created)
 
     async def GetAgent(self, request: pb.GetAgentRequest, caller: Caller) -> pb.GetAgentResponse:
-        need(caller, "read")
+        require_scope(caller, "read")
         if not request.agent and (caller.operator or caller.kind == AGENT_KIND_ANONYMOUS):
             agent = Agent(name=caller.name, kind=caller.kind)
             self._agents.refresh(agent)
         else:
-            name = valid.agent_name("agent", request.agent or caller.name)
+            name = validation.agent_name("agent", request.agent or caller.name)
             agent = await self._agents.get(name)
         return pb.GetAgentResponse(agent=agent)
 
     async def ListAgents(
         self, request: pb.ListAgentsRequest, caller: Caller
     ) -> pb.ListAgentsResponse:
-        need(caller, "read")
-        size = valid.limit("page_size", request.page_size, default=100, most=1_000)
+        require_scope(caller, "read")
+        size = validation.limit("page_size", request.page_size, default=100, most=1_000)
         if request.page_token:
-            valid.agent_name("page_token", request.page_token)
+            validation.agent_name("page_token", request.page_token)
         if len(request.presences) > 100:
             raise ValidationFailed(("presences", "at most 100"))
         presences = {
-            valid.enum(f"presences[{at}]", presence, Presence)
+            validation.enum(f"presences[{at}]", presence, Presence)
             for at, presence in enumerate(request.presences)
         }
         agents = await self._agents.by_name(
             presences=presences, limit=size + 1, after=request.page_token
         )
-        listed = fitting(agents, size)
+        listed = take_page(agents, size)
         more = len(agents) > len(listed)
         return pb.ListAgentsResponse(agents=listed, next_page_token=listed[-1].name if more else "")
 
@@ -86,10 +86,10 @@ class AgentService:
         self, request: pb.UpdateAgentRequest, caller: Caller
     ) -> pb.UpdateAgentResponse:
         name = _own(caller, request.agent)
-        mask = valid.update_mask("update_mask", request.update_mask, _SETTINGS)
-        display_name = valid.text("display_name", request.display_name, DISPLAY_NAME_BYTES)
-        description = valid.text("description", request.description, DESCRIPTION_BYTES)
-        labels = valid.labels("labels", request.labels)
+        mask = validation.update_mask("update_mask", request.update_mask, _SETTINGS)
+        display_name = validation.text("display_name", request.display_name, DISPLAY_NAME_BYTES)
+        description = validation.text("description", request.description, DESCRIPTION_BYTES)
+        labels = validation.labels("labels", request.labels)
         change = UpdateAgent(
             name,
             display_name=display_name if "display_name" in mask else None,
@@ -110,34 +110,34 @@ class AgentService:
     ) -> pb.UnregisterAgentResponse:
         name = _own(caller, request.agent)
         await self._agents.unregister(name)
-        self._auth.forget()
+        self._auth.clear_cache()
         return pb.UnregisterAgentResponse()
 
     async def RotateToken(
         self, request: pb.RotateTokenRequest, caller: Caller
     ) -> pb.RotateTokenResponse:
-        need(caller, "post")
+        require_scope(caller, "post")
         if caller.kind == AGENT_KIND_ANONYMOUS:
             raise TokenInvalid("send the token that is to be rotated: `authorization: Bearer …`")
         if caller.operator:
             raise AccessDenied(
                 "the operator's token is not rotated: delete its file, and start the server anew"
             )
-        grace = min(valid.duration("grace", request.grace), MAX_GRACE)
+        grace = min(validation.duration("grace", request.grace), MAX_GRACE)
         token = new_token()
         await self._agents.rotate_token(caller.token, token_hash(token), grace=grace)
-        self._auth.forget()
+        self._auth.clear_cache()
         return pb.RotateTokenResponse(token=token)
 
 
 def _own(caller: Caller, name: str) -> str:
     """The agent to change: the caller's own, or for an operator any. Raises AccessDenied."""
-    need(caller, "post")
+    require_scope(caller, "post")
     if name and name != caller.own_name and not caller.operator:
         raise AccessDenied("only an operator may change another agent")
     if not name and (caller.operator or not caller.own_name):
         raise ValidationFailed(("agent", f"required: {caller.name} is no agent"))
-    return valid.agent_name("agent", name or caller.name)
+    return validation.agent_name("agent", name or caller.name)
 
 
 SERVICE = pb.DESCRIPTOR.services_by_name["AgentService"]

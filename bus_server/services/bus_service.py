@@ -5,13 +5,13 @@ from collections.abc import Awaitable
 from google.protobuf.duration_pb2 import Duration
 
 from bus_server import __version__, encoding
-from bus_server.auth import Caller, need
+from bus_server.auth import Caller, require_scope
 from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.presence.agent_state import SETTABLE, Heartbeat
-from bus_server.services import validation as valid
+from bus_server.services import validation
 from bus_server.services.outlet import Outlet
-from bus_server.services.posting import PostStream, Requests, answer, to_append
+from bus_server.services.posting import PostStream, Requests, fill_response, to_append
 from bus_server.settings import (
     MAX_BATCH_POSTS,
     MAX_LEASE,
@@ -38,21 +38,21 @@ class BusService:
     async def PostMessage(
         self, request: pb.PostMessageRequest, caller: Caller
     ) -> pb.PostMessageResponse:
-        need(caller, "post")
+        require_scope(caller, "post")
         post = to_append(request, caller, self._settings)
-        thread, curious = request.thread, request.include_recipients
+        thread, with_recipients = request.thread, request.include_recipients
         del request  # which may be large, and waits for the disk else
         response = pb.PostMessageResponse()
-        if curious:
+        if with_recipients:
             done, recipients = await self._bus.post_to_recipients(post)
             response.recipients.extend(recipients)
         else:
             done = await self._bus.post(post)
-        answer(response, thread, done)
+        fill_response(response, thread, done)
         return response
 
     async def PostMessages(self, requests: Requests, caller: Caller, outlet: Outlet) -> None:
-        need(caller, "post")
+        require_scope(caller, "post")
         await PostStream(self._bus, self._settings, caller, outlet).run(requests)
 
     def WaitMessages(
@@ -63,21 +63,21 @@ class BusService:
         outlet: Outlet,
         peer: str,
     ) -> Awaitable[None]:
-        need(caller, "read")
-        cursors = valid.cursors("threads", request.threads, MAX_WAIT_THREADS)
+        require_scope(caller, "read")
+        cursors = validation.cursors("threads", request.threads, MAX_WAIT_THREADS)
         if not cursors:
             raise ValidationFailed(("threads", "at least one"))
         max_wait, keepalive = None, KEEPALIVE_DEFAULT
         if request.HasField("max_wait"):
-            max_wait = valid.duration("max_wait", request.max_wait)
+            max_wait = validation.duration("max_wait", request.max_wait)
         if request.HasField("keepalive_interval"):
-            wish = valid.duration("keepalive_interval", request.keepalive_interval)
+            wish = validation.duration("keepalive_interval", request.keepalive_interval)
             keepalive = min(max(wish, KEEPALIVE_LEAST), KEEPALIVE_MOST)
         wait = Wait(
             cursors=cursors,
-            filter=valid.message_filter("filter", request.filter, caller.own_name),
-            max_messages=valid.number("max_messages", request.max_messages),
-            min_messages=valid.number("min_messages", request.min_messages),
+            filter=validation.message_filter("filter", request.filter, caller.own_name),
+            max_messages=validation.number("max_messages", request.max_messages),
+            min_messages=validation.number("min_messages", request.min_messages),
             max_wait=max_wait,
             time_remaining=time_remaining,
             keepalive_interval=keepalive,
@@ -90,19 +90,19 @@ class BusService:
         return self._bus.follow(wait, outlet)  # and keep nothing of the request meanwhile
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
-        need(caller, "read")
+        require_scope(caller, "read")
         # No Cursors: of tuples the garbage collector takes no notice, however many calls wait.
         cursors = [
             (cursor.thread, cursor.after_seq, cursor.epoch)
-            for cursor in valid.cursors("read_cursors", request.read_cursors, MAX_WAIT_THREADS)
+            for cursor in validation.cursors("read_cursors", request.read_cursors, MAX_WAIT_THREADS)
         ]
-        state = valid.enum("state", request.state, Presence)
+        state = validation.enum("state", request.state, Presence)
         if state and state not in SETTABLE:
             raise ValidationFailed(("state", "WAITING, WORKING, IDLE or AWAITING_HUMAN"))
-        valid.text("status_text", request.status_text, 256)
+        validation.text("status_text", request.status_text, 256)
         lease = None
         if request.HasField("lease"):
-            lease = min(valid.duration("lease", request.lease), MAX_LEASE)
+            lease = min(validation.duration("lease", request.lease), MAX_LEASE)
         response = pb.HeartbeatResponse()
         _set(response.heartbeat_interval, self._settings.heartbeat_interval)
         _set(response.agent_timeout, self._settings.agent_timeout)
@@ -116,16 +116,16 @@ class BusService:
     async def ListMessages(
         self, request: pb.ListMessagesRequest, caller: Caller
     ) -> pb.ListMessagesResponse:
-        need(caller, "read")
+        require_scope(caller, "read")
         page = await self._bus.page(
-            valid.thread_name("thread", request.thread),
+            validation.thread_name("thread", request.thread),
             caller.own_name,
-            after=valid.number("after_seq", request.after_seq),
-            before=valid.number("before_seq", request.before_seq),
-            limit=valid.limit("limit", request.limit, default=100, most=1_000),
+            after=validation.number("after_seq", request.after_seq),
+            before=validation.number("before_seq", request.before_seq),
+            limit=validation.limit("limit", request.limit, default=100, most=1_000),
             newest=request.newest,
-            epoch=valid.text("epoch", request.epoch, 32),
-            wanted=valid.message_filter("filter", request.filter, caller.own_name),
+            epoch=validation.text("epoch", request.epoch, 32),
+            wanted=validation.message_filter("filter", request.filter, caller.own_name),
         )
         response: pb.ListMessagesResponse = encoding.ListMessagesResponse(
             messages=page.bodies,
@@ -141,8 +141,8 @@ class BusService:
     async def GetMessage(
         self, request: pb.GetMessageRequest, caller: Caller
     ) -> pb.GetMessageResponse:
-        need(caller, "read")
-        thread = valid.thread_name("thread", request.thread)
+        require_scope(caller, "read")
+        thread = validation.thread_name("thread", request.thread)
         if request.seq < 1:
             raise ValidationFailed(("seq", "seqs begin at 1"))
         message = await self._bus.message(thread, request.seq)

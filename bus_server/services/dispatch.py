@@ -1,4 +1,4 @@
-"""The one road from gRPC to the servicers: identify, read, parse, call, map errors, serialise."""
+"""From gRPC to the servicers: authenticate, read, parse, call, translate errors, serialize."""
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
@@ -15,16 +15,16 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from bus_server import fair_queue
-from bus_server.auth import KNOWN_CALLERS, Auth, Caller
+from bus_server.auth import MAX_KNOWN_CALLERS, Auth, Caller
 from bus_server.budget import SMALL, Budget
 from bus_server.errors import BusError, ValidationFailed
 from bus_server.services.outlet import Outlet
-from bus_server.services.request_reader import Arrival, Arrivals, Context
+from bus_server.services.request_reader import Context, PendingReads, RequestReader
 from bus_server.settings import MAX_CALL_BYTES
 from bus_server.status import abort, incident
 
 #: Unary methods whose answers can be large.
-_LARGE = frozenset(
+_LARGE_RESPONSES = frozenset(
     (
         *("GetMessage", "JoinThread", "ListAgents", "ListMessages", "ListParticipants"),
         *("ListThreads", "ListWaits"),
@@ -32,7 +32,7 @@ _LARGE = frozenset(
 )
 
 #: Answers that may be large are made so many at a time; each is there three times meanwhile.
-MAKING = 6
+MAX_LARGE_RESPONSES = 6
 
 #: What the call at hand carries as `authorization` metadata. Asking its context for the metadata
 #: would convert all of it once more, 3 % of a post.
@@ -59,7 +59,7 @@ class Authorization(grpc.aio.ServerInterceptor):
         return await continuation(handler_call_details)
 
 
-class Road(grpc.GenericRpcHandler):
+class Dispatcher(grpc.GenericRpcHandler):
     """Finds each call's handler in one dictionary.
 
     The generated way of adding servicers makes grpc.aio wait on one future per method on every
@@ -71,28 +71,32 @@ class Road(grpc.GenericRpcHandler):
     """
 
     def __init__(
-        self, auth: Auth, seen: Callable[[str], None], arrivals: Arrivals, unread: Budget
+        self,
+        auth: Auth,
+        record_activity: Callable[[str], None],
+        pending_reads: PendingReads,
+        unread: Budget,
     ) -> None:
         """
         Args:
-            seen: called with the name of each named caller.
-            arrivals: tracks requests that are being read.
+            record_activity: called with the name of each named caller.
+            pending_reads: tracks requests that are being read.
             unread: budget for responses and frames that callers have not read.
         """
         self._auth = auth
-        self._seen = seen
-        self._arrivals = arrivals
+        self._record_activity = record_activity
+        self._pending = pending_reads
         self._unread = unread
-        self._making = Budget(
-            MAKING * MAX_CALL_BYTES, timeout=unread.timeout, what="making its answer"
+        self._building = Budget(
+            MAX_LARGE_RESPONSES * MAX_CALL_BYTES, timeout=unread.timeout, what="making its answer"
         )
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         #: Callers without a name, by their connection.
-        self._nameless: dict[str, Caller] = {}
+        self._anonymous: dict[str, Caller] = {}
         #: Makes the error that every call is refused with once the server is going away.
         self.refusal: Callable[[], BusError] | None = None
         #: How many calls were refused with it.
-        self.turned_away = 0
+        self.refused_calls = 0
 
     def add(self, service: ServiceDescriptor, servicer: object) -> None:
         """Serve a service, all of whose methods the servicer has."""
@@ -116,7 +120,7 @@ class Road(grpc.GenericRpcHandler):
             return _unimplemented(path)
         return handler  # gRPC answers calls of other services itself, which costs less
 
-    def in_lines_of_their_own(self) -> Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]:
+    def registered_handlers(self) -> Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]:
         """Handlers, by service, of the methods that get an accept queue of their own in gRPC.
 
         grpc.aio accepts one call per queue in each iteration of the event loop.
@@ -129,16 +133,18 @@ class Road(grpc.GenericRpcHandler):
     ) -> grpc.RpcMethodHandler[Any, Any]:
         parse = _parser(method)
         token_needed = method.name != "GetServerInfo"
-        large = method.name in _LARGE
+        large = method.name in _LARGE_RESPONSES
 
         async def handle(_: object, context: Context) -> bytes:
-            arrival = None
+            reader = None
             try:
                 caller = await self._admit(context, token_needed)
-                arrival = Arrival(self._arrivals, context, caller.share)
-                request = parse(await arrival.receive())
+                reader = RequestReader(self._pending, context, caller.fairness_key)
+                request = parse(await reader.receive())
                 if large:
-                    return await self._answer(functools.partial(call, request, caller), context)
+                    return await self._respond_large(
+                        functools.partial(call, request, caller), context
+                    )
                 answering = call(request, caller)
                 del request  # the call keeps what it needs
                 return (await answering).SerializeToString()
@@ -147,8 +153,8 @@ class Road(grpc.GenericRpcHandler):
             except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
                 error = incident(method.full_name, bug)
             finally:
-                if arrival is not None:
-                    arrival.close()
+                if reader is not None:
+                    reader.close()
             await abort(context, error)
 
         return grpc.stream_unary_rpc_method_handler(handle)
@@ -164,16 +170,16 @@ class Road(grpc.GenericRpcHandler):
             outlet = None
             try:
                 caller = await self._admit(context)
-                outlet = Outlet(self._unread, caller.share, context.write)
-                arrival = Arrival(self._arrivals, context, caller.share)
+                outlet = Outlet(self._unread, caller.fairness_key, context.write)
+                reader = RequestReader(self._pending, context, caller.fairness_key)
                 try:
-                    request = parse(await arrival.receive())
+                    request = parse(await reader.receive())
                 finally:
-                    arrival.close()  # the call keeps little of it
+                    reader.close()  # the call keeps little of it
                 waiting = call(
-                    request, caller, context.time_remaining(), outlet, _address(context.peer())
+                    request, caller, context.time_remaining(), outlet, _peer_address(context.peer())
                 )
-                del arrival, request
+                del reader, request
                 await waiting
                 return
             except BusError as refusal:
@@ -195,13 +201,13 @@ class Road(grpc.GenericRpcHandler):
         parse = _parser(method)
 
         async def handle(_: object, context: Context) -> None:
-            arrival = outlet = None
+            reader = outlet = None
             try:
                 caller = await self._admit(context)
-                arrival = Arrival(self._arrivals, context, caller.share, stream=True)
-                outlet = Outlet(self._unread, caller.share, context.write)
+                reader = RequestReader(self._pending, context, caller.fairness_key, stream=True)
+                outlet = Outlet(self._unread, caller.fairness_key, context.write)
                 admit = functools.partial(self._admit, context)
-                await call(Requests(arrival, parse, admit), caller, outlet)
+                await call(Requests(reader, parse, admit), caller, outlet)
                 return
             except BusError as refusal:
                 error = refusal.without_traceback()
@@ -210,29 +216,31 @@ class Road(grpc.GenericRpcHandler):
             except Exception as bug:  # noqa: BLE001 - as above
                 error = incident(method.full_name, bug)
             finally:
-                if arrival is not None:
-                    arrival.close()
+                if reader is not None:
+                    reader.close()
                 if outlet is not None:
                     outlet.close()
             await abort(context, error)
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
-    async def _answer(self, call: Callable[[], Awaitable[Message]], context: Context) -> bytes:
+    async def _respond_large(
+        self, call: Callable[[], Awaitable[Message]], context: Context
+    ) -> bytes:
         """Make a call whose response may be large. Returns the response, serialized.
 
         It counts against the budget until the caller has read it. Without room it is dropped and
         the call, which is idempotent, repeated once there is. Raises StoreBusy.
         """
-        caller, held = fair_queue.share.get(), 0
+        caller, held = fair_queue.fairness_key.get(), 0
         try:
             while True:
-                if not self._making.take_now(caller, MAX_CALL_BYTES):
-                    await self._making.take(caller, MAX_CALL_BYTES)
+                if not self._building.take_now(caller, MAX_CALL_BYTES):
+                    await self._building.take(caller, MAX_CALL_BYTES)
                 try:
                     answer = (await call()).SerializeToString()
                 finally:
-                    self._making.give(caller, MAX_CALL_BYTES)
+                    self._building.give(caller, MAX_CALL_BYTES)
                 size = len(answer) if len(answer) > SMALL else 0
                 if held or not size or self._unread.take_now(caller, size):
                     break
@@ -245,33 +253,33 @@ class Road(grpc.GenericRpcHandler):
         if held:
             self._unread.change(caller, size - held)
         if size:
-            read: Any = functools.partial(self._read, caller, size)
+            read: Any = functools.partial(self._release, caller, size)
             context.add_done_callback(read)
         return answer
 
-    def _read(self, caller: str, size: int, _: object) -> None:
+    def _release(self, caller: str, size: int, _: object) -> None:
         """Release a large response: the caller has read it, or the call was cancelled."""
         self._unread.give(caller, size)
 
     async def _admit(self, context: Context, token_needed: bool = True) -> Caller:
         if self.refusal is not None:
-            self.turned_away += 1
+            self.refused_calls += 1
             raise self.refusal()
-        caller = await self._auth.identify(_authorization.get(), token_needed=token_needed)
+        caller = await self._auth.authenticate(_authorization.get(), token_needed=token_needed)
         if caller.own_name:
-            self._seen(caller.own_name)
+            self._record_activity(caller.own_name)
         else:
             caller = self._by_connection(caller, context.peer())
-        fair_queue.share.set(caller.share)
+        fair_queue.fairness_key.set(caller.fairness_key)
         return caller
 
     def _by_connection(self, caller: Caller, connection: str) -> Caller:
         """Returns the anonymous caller of a connection."""
-        known = self._nameless.get(connection)
+        known = self._anonymous.get(connection)
         if known is None or known.scopes != caller.scopes:
-            if len(self._nameless) >= KNOWN_CALLERS:
-                self._nameless.clear()
-            known = self._nameless[connection] = replace(caller, connection=connection)
+            if len(self._anonymous) >= MAX_KNOWN_CALLERS:
+                self._anonymous.clear()
+            known = self._anonymous[connection] = replace(caller, connection=connection)
         return known
 
 
@@ -294,18 +302,18 @@ class Requests:
 
     def __init__(
         self,
-        arrival: Arrival,
+        reader: RequestReader,
         parse: Callable[[bytes | None], Message],
         admit: Callable[[], Awaitable[Caller]],
     ) -> None:
-        self._arrival = arrival
+        self._reader = reader
         self._parse = parse
         self._admit = admit
         self._size = 0
 
     async def receive(self) -> Message | None:
         """Returns the next request, None at the end of the stream. Raises BusError."""
-        data = await self._arrival.receive()
+        data = await self._reader.receive()
         if data is None:
             return None
         # The caller's token may have ended since, and the server may be going away.
@@ -315,10 +323,10 @@ class Requests:
 
     def handled_last(self) -> Callable[[], None]:
         """Returns a function to call once the request received last is handled."""
-        return functools.partial(self._arrival.handled, self._size)
+        return functools.partial(self._reader.handled, self._size)
 
 
-def _address(peer: str) -> str:
+def _peer_address(peer: str) -> str:
     """Where a connection comes from, as people write it: gRPC says `ipv6:%5B::1%5D:40312`."""
     kind, _, address = urllib.parse.unquote(peer).partition(":")
     return kind if kind == "unix" else address

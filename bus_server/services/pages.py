@@ -11,7 +11,7 @@ from bus_server.history import PAGE_BYTES
 M = TypeVar("M", bound=Message)
 
 
-def fitting(found: Iterable[M], most: int) -> list[M]:
+def take_page(found: Iterable[M], most: int) -> list[M]:
     """The first of these: at most so many, and about 3 MiB. What is left over is hardly made."""
     page: list[M] = []
     size = 0

@@ -1,4 +1,4 @@
-"""Posts: one by one, or many through a stream."""
+"""Posts: validation, and the stream of batches of PostMessages."""
 
 import asyncio
 import math
@@ -16,10 +16,10 @@ from bus_server.errors import (
     OutcomeUnknown,
     ValidationFailed,
 )
-from bus_server.services import validation as valid
+from bus_server.services import validation
 from bus_server.services.outlet import Outlet
 from bus_server.settings import MAX_BATCH_POSTS, MAX_MESSAGE_BYTES, Settings
-from bus_server.status import as_status, incident
+from bus_server.status import incident, to_status_proto
 from bus_server.store import Append, Appended
 from threadbus.v1 import bus_service_pb2 as pb
 from threadbus.v1.agent_pb2 import Presence
@@ -31,85 +31,90 @@ from threadbus.v1.message_pb2 import (
     Priority,
 )
 
-#: Batches of one stream that are taken in before the first is answered.
-IN_FLIGHT = 4
-#: Bytes of recipients, and of what goes with a refusal beside its reason, in one answer to a batch;
-#: those beyond it are left out. The rest of a thousand results fits into the fourth MiB.
+#: Batches of one stream that may be submitted before the first is answered.
+MAX_BATCHES_IN_FLIGHT = 4
+#: Bytes, in the response to one batch, of recipients and of error details other than the reason.
+#: What exceeds it is left out. The rest of a thousand results fits into the fourth MiB.
 EXTRA_BYTES = 3 * 1024 * 1024
 
-#: What became of the posts of a batch.
-Answers: TypeAlias = Awaitable[Sequence[Appended | Exception]]
+#: The outcomes of the accepted posts of a batch, in order.
+Outcomes: TypeAlias = Awaitable[Sequence[Appended | Exception]]
 
 
 class Requests(Protocol):
     """The requests of a stream."""
 
     async def receive(self) -> pb.PostMessagesRequest | None:
-        """The next one; None: there are no more."""
+        """Returns the next request, None at the end of the stream. Raises BusError."""
 
     def handled_last(self) -> Callable[[], None]:
-        """What to call once the request received last is handled."""
+        """Returns a function to call once the request received last is handled."""
 
 
 def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
-    """A post as the bus takes it. Raises BusError when a field is wrong.
+    """Returns the store's command for a post.
 
-    Fields that are not set, most of them in most posts, cost next to nothing.
+    Unset fields, most of them in most posts, cost next to nothing.
+
+    Raises:
+        ValidationFailed: a field is missing or wrong.
+        MessageTooLarge: the content or the whole message is too large.
+        AccessDenied: only an operator may set on_behalf_of.
     """
     if request.on_behalf_of and not caller.operator:
         raise AccessDenied("only an operator may post on_behalf_of another")
-    content, most = request.content, settings.max_content_bytes
+    content, limit = request.content, settings.max_content_bytes
     message = Message(
-        thread=valid.thread_name("thread", request.thread),
+        thread=validation.thread_name("thread", request.thread),
         sender=caller.name,
         sender_kind=caller.kind,
         kind=MESSAGE_KIND_CHAT,
         content=content,
         priority=PRIORITY_NORMAL,
     )
-    # A character is four bytes at most: only of long texts need they be counted.
-    if len(content) * 4 > most and (size := len(content.encode())) > most:
-        raise MessageTooLarge("content", size=size, limit=most)
+    # A character has at most four bytes, so only long texts need be encoded to be counted.
+    if len(content) * 4 > limit and (size := len(content.encode())) > limit:
+        raise MessageTooLarge("content", size=size, limit=limit)
     if request.edit_of:
         if not content:
-            raise ValidationFailed(("content", "required: an edit is a new content"))
+            raise ValidationFailed(("content", "required: an edit replaces the content"))
         message.kind = MESSAGE_KIND_EDIT
-        message.edit_of = valid.number("edit_of", request.edit_of)
+        message.edit_of = validation.number("edit_of", request.edit_of)
     if request.attachments:
-        message.attachments.extend(valid.attachments("attachments", request.attachments))
+        message.attachments.extend(validation.attachments("attachments", request.attachments))
         message.DiscardUnknownFields()
     elif not content:
         raise ValidationFailed(("content", "required unless there is an attachment"))
     if request.request_id:
-        message.request_id = valid.request_id("request_id", request.request_id)
+        message.request_id = validation.request_id("request_id", request.request_id)
     if request.reply_to:
-        message.reply_to = valid.number("reply_to", request.reply_to)
+        message.reply_to = validation.number("reply_to", request.reply_to)
     if request.mentions:
-        message.mentions.extend(valid.mentions("mentions", request.mentions))
+        message.mentions.extend(validation.mentions("mentions", request.mentions))
     if request.priority:
-        priority = valid.enum("priority", request.priority, Priority)
+        priority = validation.enum("priority", request.priority, Priority)
         message.priority = Priority.ValueType(priority)
     if request.labels:
-        message.labels.update(valid.labels("labels", request.labels))
+        message.labels.update(validation.labels("labels", request.labels))
     if request.handoff_to:
-        message.handoff_to = valid.agent_name("handoff_to", request.handoff_to)
+        message.handoff_to = validation.agent_name("handoff_to", request.handoff_to)
     if request.HasField("based_on_seq"):
-        message.based_on_seq = valid.number("based_on_seq", request.based_on_seq)
+        message.based_on_seq = validation.number("based_on_seq", request.based_on_seq)
     if request.on_behalf_of:
-        message.sender = valid.own_agent_name("on_behalf_of", request.on_behalf_of)
+        message.sender = validation.own_agent_name("on_behalf_of", request.on_behalf_of)
         message.posted_by = caller.name
     size = message.ByteSize()
     if size > MAX_MESSAGE_BYTES:
         raise MessageTooLarge("", size=size, limit=MAX_MESSAGE_BYTES)
     expected = None
     if request.HasField("expected_last_seq"):
-        expected = valid.number("expected_last_seq", request.expected_last_seq)
-    epoch = request.epoch and valid.text("epoch", request.epoch, 32)
+        expected = validation.number("expected_last_seq", request.expected_last_seq)
+    epoch = request.epoch and validation.text("epoch", request.epoch, 32)
     return Append(message, expected, epoch, bool(request.on_behalf_of), size + 256)
 
 
-def answer(response: pb.PostMessageResponse, thread: str, done: Appended) -> None:
-    """Make it the answer to a post."""
+def fill_response(response: pb.PostMessageResponse, thread: str, done: Appended) -> None:
+    """Set the fields of a response to a post that was appended."""
     response.thread = thread
     response.seq = done.seq
     response.create_time.CopyFrom(done.create_time)
@@ -121,90 +126,99 @@ def answer(response: pb.PostMessageResponse, thread: str, done: Appended) -> Non
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A request of a stream, taken apart."""
+    """A request of a stream, validated."""
 
-    #: Each post, or why it is none.
+    #: Each post, or the error that refuses it.
     posts: Sequence[Append | BusError]
-    #: Those of them whose recipients are asked for.
-    curious: frozenset[int]
-    #: How those stood who waited on the threads that somebody wants to know the recipients of.
-    before: Mapping[str, Mapping[str, Presence.ValueType]]
-    #: To be called when it is answered.
+    #: Indexes of the posts whose recipients are asked for.
+    with_recipients: frozenset[int]
+    #: By thread whose recipients are asked for: the presence of each agent that waited on it before
+    #: the batch was submitted.
+    states_before: Mapping[str, Mapping[str, Presence.ValueType]]
+    #: Call it when the batch is answered.
     handled: Callable[[], None]
 
 
 class PostStream:
-    """One PostMessages call: takes batches in while the ones before are being committed."""
+    """One PostMessages call: receives batches while earlier ones are being committed."""
 
     def __init__(self, bus: Bus, settings: Settings, caller: Caller, outlet: Outlet) -> None:
         self._bus = bus
         self._settings = settings
         self._caller = caller
         self._outlet = outlet
-        #: How many more batches may be on their way.
-        self._room = asyncio.Semaphore(IN_FLIGHT)
-        #: In the order they came; None: no more.
-        self._taken: asyncio.Queue[tuple[_Batch, Answers] | None] = asyncio.Queue()
-        self._answers: asyncio.Queue[bytes | None] = asyncio.Queue()
+        #: How many more batches may be in flight.
+        self._slots = asyncio.Semaphore(MAX_BATCHES_IN_FLIGHT)
+        #: In the order received; None ends it.
+        self._submitted: asyncio.Queue[tuple[_Batch, Outcomes] | None] = asyncio.Queue()
+        self._responses: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def run(self, requests: Requests) -> None:
-        """Answer each batch. Raises what ends the stream once all that was taken is answered."""
-        taking = asyncio.create_task(self._take_all(requests))
-        answering = asyncio.create_task(self._answer_all())
+        """Serve the call until the client half-closes. Returns when every batch is answered.
+
+        Raises, once every submitted batch is answered, what ends the stream:
+            Draining: the server is shutting down.
+            BusError: a request could not be received, or is not valid.
+            OutcomeUnknown: at once; the client repeats the batches without a response.
+        """
+        receiving = asyncio.create_task(self._receive_all(requests))
+        responding = asyncio.create_task(self._respond_all())
         try:
-            with self._bus.until_drained(taking):
-                while (response := await self._answers.get()) is not None:
-                    # However long it takes: what was posted must not be told to be refused.
+            with self._bus.until_drained(receiving):
+                while (response := await self._responses.get()) is not None:
+                    # Without a time limit: posts that were stored must not be reported as refused.
                     await self._outlet.room(len(response), math.inf)
                     await self._outlet.send(response)
-                    self._room.release()
-            await answering
-            await asyncio.wait([taking])
+                    self._slots.release()
+            await responding
+            await asyncio.wait([receiving])
         finally:
-            taking.cancel()
-            answering.cancel()
-        if taking.cancelled():
+            receiving.cancel()
+            responding.cancel()
+        if receiving.cancelled():
             raise Draining
-        taking.result()
+        receiving.result()
 
-    async def _take_all(self, requests: Requests) -> None:
+    async def _receive_all(self, requests: Requests) -> None:
         try:
             while True:
-                # First the room: a stream whose answers nobody reads takes in no more.
-                await self._room.acquire()
+                # The slot first: a client that does not read responses can send no more batches.
+                await self._slots.acquire()
                 request = await requests.receive()
                 if request is None:
                     return
                 batch = self._batch(request, requests.handled_last())
-                del request  # what waits for the disk is its posts
+                del request  # only its posts wait for the disk
                 accepted = [post for post in batch.posts if isinstance(post, Append)]
-                answers = await self._bus.post_many(accepted)
-                self._taken.put_nowait((batch, answers))
+                outcomes = await self._bus.post_many(accepted)
+                self._submitted.put_nowait((batch, outcomes))
                 del batch, accepted
         finally:
-            self._taken.put_nowait(None)
+            self._submitted.put_nowait(None)
 
-    async def _answer_all(self) -> None:
-        """Answer what was committed, whether or not the answers before are read.
+    async def _respond_all(self) -> None:
+        """Build the response to each committed batch, even if earlier ones are still unread.
 
-        So that no more than the answers wait for a caller that does not read them.
+        So only responses, not batches, are kept for a client that does not read.
         """
         try:
-            while (taken := await self._taken.get()) is not None:
-                self._answers.put_nowait(await self._answer(*taken))
-                taken[0].handled()
-                del taken
+            while (submitted := await self._submitted.get()) is not None:
+                self._responses.put_nowait(await self._respond(*submitted))
+                submitted[0].handled()
+                del submitted
         finally:
-            self._answers.put_nowait(None)
+            self._responses.put_nowait(None)
 
     def _batch(self, request: pb.PostMessagesRequest, handled: Callable[[], None]) -> _Batch:
         if not 1 <= len(request.posts) <= MAX_BATCH_POSTS:
             raise ValidationFailed(("posts", f"1–{MAX_BATCH_POSTS:,} posts"))
         posts = [self._post(post) for post in request.posts]
-        curious = frozenset(at for at, post in enumerate(request.posts) if post.include_recipients)
-        threads = {request.posts[at].thread for at in curious}
-        before = {thread: self._bus.waiting_on(thread) for thread in threads}
-        return _Batch(posts, curious, before, handled)
+        with_recipients = frozenset(
+            at for at, post in enumerate(request.posts) if post.include_recipients
+        )
+        threads = {request.posts[at].thread for at in with_recipients}
+        states_before = {thread: self._bus.waiting_on(thread) for thread in threads}
+        return _Batch(posts, with_recipients, states_before, handled)
 
     def _post(self, request: pb.PostMessageRequest) -> Append | BusError:
         try:
@@ -212,33 +226,33 @@ class PostStream:
         except BusError as refusal:
             return refusal.without_traceback()
 
-    async def _answer(self, batch: _Batch, coming: Answers) -> bytes:
+    async def _respond(self, batch: _Batch, pending: Outcomes) -> bytes:
         try:
-            answers = iter(await coming)
+            outcomes = iter(await pending)
         except OutcomeUnknown:
-            raise  # the stream ends: its client repeats what has no answer
-        except BusError as error:  # the whole batch met it
-            answers = iter([error.without_traceback()] * len(batch.posts))
-        except Exception as bug:  # noqa: BLE001 - as above
-            answers = iter([incident("PostMessages", bug)] * len(batch.posts))
+            raise  # ends the stream: its client repeats the batches without a response
+        except BusError as error:  # of the whole batch
+            outcomes = iter([error.without_traceback()] * len(batch.posts))
+        except Exception as bug:  # noqa: BLE001 - a bug fails its posts, not the stream
+            outcomes = iter([incident("PostMessages", bug)] * len(batch.posts))
         response = pb.PostMessagesResponse()
         extras = 0
         for at, post in enumerate(batch.posts):
-            done = next(answers) if isinstance(post, Append) else post
+            done = next(outcomes) if isinstance(post, Append) else post
             result = response.results.add()
             if isinstance(done, OutcomeUnknown):
                 raise done
             if isinstance(done, Exception):
                 refusal = done if isinstance(done, BusError) else incident("PostMessages", done)
-                result.status.CopyFrom(as_status(refusal))
+                result.status.CopyFrom(to_status_proto(refusal))
                 extras += sum(detail.ByteSize() for detail in result.status.details[1:])
                 if extras > EXTRA_BYTES:
-                    del result.status.details[1:]  # the first says why
+                    del result.status.details[1:]  # the first has the reason
             elif isinstance(post, Append):
                 thread = post.message.thread
-                answer(result.response, thread, done)
-                if at in batch.curious and extras < EXTRA_BYTES:
-                    found = await self._bus.recipients(post.message, batch.before[thread])
+                fill_response(result.response, thread, done)
+                if at in batch.with_recipients and extras < EXTRA_BYTES:
+                    found = await self._bus.recipients(post.message, batch.states_before[thread])
                     extras += sum(participant.ByteSize() for participant in found)
                     if extras <= EXTRA_BYTES:
                         result.response.recipients.extend(found)

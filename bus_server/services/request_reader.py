@@ -1,8 +1,8 @@
-"""Incoming requests: a byte budget, a time limit for each to arrive, and eviction.
+"""Reading of requests: a byte budget, a time limit for each to arrive, and eviction.
 
 gRPC buffers a request and reports it only once it is complete, so a request that is being read
-counts as the largest there can be. Until it is read, flow control holds back all but its first
-bytes.
+is charged the maximum size of a request. Until it is read, flow control holds back all but its
+first bytes.
 """
 
 import asyncio
@@ -17,128 +17,134 @@ from bus_server.settings import MAX_CALL_BYTES
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-#: A request of so many bytes costs this many times as many while it is handled: as it is parsed,
-#: and as what becomes of it.
+#: A request is charged this many times its size while it is handled: for its bytes, and for the
+#: message parsed from them.
 COPIES = 2
-#: Seconds that a request may take to arrive though others wait: one of several of its caller, and
-#: its only one. In one building the largest takes less.
-PATIENCE, LONG = 0.1, 1.0
-#: Seconds without a request after which a stream counts as idle, and makes room for others.
-IDLE = 3.0
+#: While other callers wait: seconds after which a request that is still being read may be evicted
+#: if its caller has others, and seconds after which any may. On a local network the largest request
+#: takes less.
+MIN_AGE, MAX_AGE = 0.1, 1.0
+#: Seconds without a request after which a stream is idle, and may be evicted.
+IDLE_AFTER = 3.0
 
 
-class Arrivals:
-    """All requests that are being read."""
+class PendingReads:
+    """All requests that are being read. Not thread-safe."""
 
     def __init__(self, budget: Budget, timeout: float) -> None:
-        """`timeout`: seconds that a request may take to arrive."""
+        """
+        Args:
+            budget: bytes of requests being read or handled, over all callers.
+            timeout: seconds that a request may take to arrive.
+        """
         self.budget = budget
         self._timeout = timeout
-        #: Those being read, the oldest first.
-        self._reading: dict[Arrival, None] = {}
-        #: Look for those that take too long; look for some that should make room.
-        self._late: asyncio.TimerHandle | None = None
-        self._crowded: asyncio.TimerHandle | None = None
+        #: Oldest first.
+        self._reading: dict[RequestReader, None] = {}
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._eviction_timer: asyncio.TimerHandle | None = None
 
-    def add(self, arrival: "Arrival") -> float:
+    def add(self, reader: "RequestReader") -> float:
         """Track a request that is being read, until `remove`. Returns now, on the loop's clock."""
-        self._reading[arrival] = None
+        self._reading[reader] = None
         loop = asyncio.get_running_loop()
-        if self._late is None:
-            self._late = loop.call_later(self._timeout, self._refuse_late)
+        if self._deadline_timer is None:
+            self._deadline_timer = loop.call_later(self._timeout, self._abort_late)
         return loop.time()
 
-    def remove(self, arrival: "Arrival") -> None:
+    def remove(self, reader: "RequestReader") -> None:
         """Stop tracking a request: it has arrived, or its call has ended."""
-        del self._reading[arrival]
+        del self._reading[reader]
 
-    def make_room(self) -> None:
+    def evict(self) -> None:
         """Evict slow requests in favor of waiting callers; repeats while any caller waits.
 
         For a caller that holds nothing: the oldest idle stream, else the oldest request of the
-        caller with the most, or one older than LONG. For any other caller: its own idle streams.
+        caller with the most, or one older than MAX_AGE. For any other caller: its own idle streams.
         """
-        if self._crowded is not None:
+        if self._eviction_timer is not None:
             return
         loop = asyncio.get_running_loop()
-        staying = [arrival for arrival in self._reading if arrival.refusal is None]
+        candidates = [reader for reader in self._reading if reader.refusal is None]
         waiting = self.budget.waiting
-        for caller in waiting[len(self._reading) - len(staying) :]:
-            arrival = self._in_no_hurry(staying, caller, loop.time())
-            if arrival is not None:
-                staying.remove(arrival)
-                arrival.refuse("others waited for the room that this call took up")
+        for caller in waiting[len(self._reading) - len(candidates) :]:
+            reader = self._choose_victim(candidates, caller, loop.time())
+            if reader is not None:
+                candidates.remove(reader)
+                reader.abort("other callers waited for the room that this call took up")
             elif not self.budget.holds(caller):
                 break  # nothing can be evicted for the remaining callers either
         if waiting:
-            self._crowded = loop.call_later(PATIENCE, self._look_again)
+            self._eviction_timer = loop.call_later(MIN_AGE, self._evict_again)
 
-    def _in_no_hurry(self, staying: "list[Arrival]", caller: str, now: float) -> "Arrival | None":
+    def _choose_victim(
+        self, candidates: "list[RequestReader]", caller: str, now: float
+    ) -> "RequestReader | None":
         """Returns the request to evict in favor of a caller, or None."""
         if self.budget.holds(caller):
-            return next((a for a in staying if a.caller == caller and a.idle(now)), None)
-        counts = Counter(arrival.caller for arrival in staying)
+            return next((a for a in candidates if a.caller == caller and a.idle(now)), None)
+        counts = Counter(reader.caller for reader in candidates)
         most = max(counts.values(), default=0)
         slow = [
-            arrival
-            for arrival in staying
-            if (arrival.since < now - PATIENCE and counts[arrival.caller] == most > 1)
-            or arrival.since < now - LONG
+            reader
+            for reader in candidates
+            if (reader.since < now - MIN_AGE and counts[reader.caller] == most > 1)
+            or reader.since < now - MAX_AGE
         ]
-        return next((a for a in staying if a.idle(now)), slow[0] if slow else None)
+        return next((a for a in candidates if a.idle(now)), slow[0] if slow else None)
 
-    def _look_again(self) -> None:
-        self._crowded = None
-        self.make_room()
+    def _evict_again(self) -> None:
+        self._eviction_timer = None
+        self.evict()
 
-    def _refuse_late(self) -> None:
+    def _abort_late(self) -> None:
         loop = asyncio.get_running_loop()
         latest = loop.time() - self._timeout
-        self._late = None
-        for arrival in self._reading:
-            if arrival.stream or arrival.refusal:
+        self._deadline_timer = None
+        for reader in self._reading:
+            if reader.stream or reader.refusal:
                 continue
-            if arrival.since > latest:
-                self._late = loop.call_at(arrival.since + self._timeout, self._refuse_late)
+            if reader.since > latest:
+                self._deadline_timer = loop.call_at(reader.since + self._timeout, self._abort_late)
                 return
-            arrival.refuse(f"the request did not arrive within {self._timeout:g} s")
+            reader.abort(f"the request did not arrive within {self._timeout:g} s")
 
 
-class Arrival:
+class RequestReader:
     """The request of one call, or the requests of a stream. Close it when the call ends."""
 
-    __slots__ = ("_arrivals", "_context", "_held", "_task", "caller", "refusal", "since", "stream")
+    __slots__ = ("_context", "_held", "_pending", "_task", "caller", "refusal", "since", "stream")
 
     def __init__(
-        self, arrivals: Arrivals, context: Context, caller: str, *, stream: bool = False
+        self, pending_reads: PendingReads, context: Context, caller: str, *, stream: bool = False
     ) -> None:
-        self._arrivals = arrivals
+        self._pending = pending_reads
         self._context = context
         self._held = 0
         self._task: asyncio.Task[Any] | None = None
         self.caller = caller
-        #: A client stream: requests may come at any interval.
+        #: Whether it is a client stream, whose requests may come at any interval.
         self.stream = stream
         #: When the current read began, on the loop's clock.
         self.since = 0.0
-        #: Why it was evicted, if it was.
+        #: Set when it is aborted: the error that `receive` raises.
         self.refusal: BusError | None = None
 
     def idle(self, now: float) -> bool:
-        """Returns whether it is a stream without a request for IDLE seconds."""
-        return self.stream and self.since < now - IDLE
+        """Returns whether it is a stream that has had no request for IDLE_AFTER seconds."""
+        return self.stream and self.since < now - IDLE_AFTER
 
     async def receive(self) -> bytes | None:
         """Read the next request. Returns None at the end of the stream.
 
         Raises:
-            StoreBusy: there was no room for it, it took too long, or it was evicted.
+            StoreBusy: there was no room for the request, it took too long, or it was evicted.
         """
-        arrivals, budget = self._arrivals, self._arrivals.budget
+        pending_reads, budget = self._pending, self._pending.budget
         if not budget.take_now(self.caller, MAX_CALL_BYTES):
-            asyncio.get_running_loop().call_soon(arrivals.make_room)  # once this one waits
+            asyncio.get_running_loop().call_soon(pending_reads.evict)  # once this reader waits
             await budget.take(self.caller, MAX_CALL_BYTES)
-        self.since = arrivals.add(self)
+        self.since = pending_reads.add(self)
         self._task = asyncio.current_task()
         size = 0
         try:
@@ -158,23 +164,23 @@ class Arrival:
             raise self.refusal from None
         finally:
             self._task = None
-            arrivals.remove(self)
+            pending_reads.remove(self)
             budget.change(self.caller, size - MAX_CALL_BYTES)
 
     def handled(self, size: int) -> None:
         """Release a request of `size` bytes that has been handled."""
         if size > SMALL:
             self._held -= size * COPIES
-            self._arrivals.budget.give(self.caller, size * COPIES)
+            self._pending.budget.give(self.caller, size * COPIES)
 
     def close(self) -> None:
         """Release everything."""
         if self._held:
-            self._arrivals.budget.give(self.caller, self._held)
+            self._pending.budget.give(self.caller, self._held)
             self._held = 0
 
-    def refuse(self, why: str) -> None:
-        """Stop reading: `receive` raises StoreBusy."""
+    def abort(self, why: str) -> None:
+        """Stop reading: `receive` raises StoreBusy, which says `why`."""
         self.refusal = StoreBusy(why)
         if self._task is not None:
             self._task.cancel()

@@ -18,7 +18,7 @@ from bus_server.errors import BusError, QuotaExceeded, ValidationFailed
 from bus_server.services import reflection
 from bus_server.services.descriptors import Descriptors
 from bus_server.services.outlet import Outlet
-from bus_server.services.request_reader import Arrival, Arrivals, Context
+from bus_server.services.request_reader import Context, PendingReads, RequestReader
 from bus_server.status import abort
 
 _HEALTH = "grpc.health.v1.Health"
@@ -77,12 +77,14 @@ class Health:
             await changed.wait()
 
 
-class Standard:
+class StandardServices:
     """Health and reflection, for anybody: neither needs a token."""
 
-    def __init__(self, arrivals: Arrivals, unread: Budget, services: Sequence[str]) -> None:
+    def __init__(
+        self, pending_reads: PendingReads, unread: Budget, services: Sequence[str]
+    ) -> None:
         """`services`: full names of those that reflection tells of, beside these two."""
-        self._arrivals = arrivals
+        self._pending = pending_reads
         self._unread = unread
         self._streams = 0
         self.health = Health(["", *services])
@@ -145,33 +147,33 @@ class Standard:
         await abort(context, error)
 
     async def _reflect(self, _: object, context: Context) -> None:
-        arrival = Arrival(self._arrivals, context, context.peer(), stream=True)
+        reader = RequestReader(self._pending, context, context.peer(), stream=True)
         outlet = Outlet(self._unread, context.peer(), context.write)
         try:
             with self._open_stream():
                 sent = set[str]()
-                async for request in self._each(self._reflection.request_class, arrival):
+                async for request in self._each(self._reflection.request_class, reader):
                     response = self._reflection.respond(request, sent)
                     await outlet.send(response.SerializeToString())
             return
         except BusError as refusal:
             error = refusal.without_traceback()
         finally:
-            arrival.close()
+            reader.close()
             outlet.close()
         await abort(context, error)
 
     async def _only(self, kind: type[Message], context: Context) -> Any:
-        arrival = Arrival(self._arrivals, context, context.peer())
+        reader = RequestReader(self._pending, context, context.peer())
         try:
-            return _parse(kind, await arrival.receive())
+            return _parse(kind, await reader.receive())
         finally:
-            arrival.close()
+            reader.close()
 
-    async def _each(self, kind: type[Message], arrival: Arrival) -> AsyncIterator[Any]:
-        while (data := await arrival.receive()) is not None:
+    async def _each(self, kind: type[Message], reader: RequestReader) -> AsyncIterator[Any]:
+        while (data := await reader.receive()) is not None:
             yield _parse(kind, data)
-            arrival.handled(len(data))
+            reader.handled(len(data))
 
     @contextlib.contextmanager
     def _open_stream(self) -> Iterator[None]:

@@ -3,11 +3,11 @@
 import base64
 import struct
 
-from bus_server.auth import Caller, need
+from bus_server.auth import Caller, require_scope
 from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
-from bus_server.services import validation as valid
-from bus_server.services.pages import fitting
+from bus_server.services import validation
+from bus_server.services.pages import take_page
 from bus_server.store import JoinThread, LeaveThread, Place, SetThreadState, UpdateThread
 from threadbus.v1 import thread_service_pb2 as pb
 from threadbus.v1.message_pb2 import Cursor, Message
@@ -37,44 +37,44 @@ class ThreadService:
     async def CreateThread(
         self, request: pb.CreateThreadRequest, caller: Caller
     ) -> pb.CreateThreadResponse:
-        need(caller, "post")
+        require_scope(caller, "post")
         thread = Thread(
-            name=valid.thread_name("thread", request.thread),
-            topic=valid.text("topic", request.topic, TOPIC_BYTES),
-            labels=valid.labels("labels", request.labels),
+            name=validation.thread_name("thread", request.thread),
+            topic=validation.text("topic", request.topic, TOPIC_BYTES),
+            labels=validation.labels("labels", request.labels),
             sync_mode=_sync_mode(request.sync_mode),
             creator=caller.name,
         )
         return pb.CreateThreadResponse(thread=await self._bus.create_thread(thread))
 
     async def GetThread(self, request: pb.GetThreadRequest, caller: Caller) -> pb.GetThreadResponse:
-        need(caller, "read")
-        name = valid.thread_name("thread", request.thread)
+        require_scope(caller, "read")
+        name = validation.thread_name("thread", request.thread)
         return pb.GetThreadResponse(thread=await self._bus.thread(name))
 
     async def ListThreads(
         self, request: pb.ListThreadsRequest, caller: Caller
     ) -> pb.ListThreadsResponse:
-        need(caller, "read")
+        require_scope(caller, "read")
         if len(request.states) > 100:
             raise ValidationFailed(("states", "at most 100"))
         states = {
-            valid.enum(f"states[{at}]", state, ThreadState)
+            validation.enum(f"states[{at}]", state, ThreadState)
             for at, state in enumerate(request.states)
         } or {THREAD_STATE_OPEN, THREAD_STATE_CLOSED}
         if THREAD_STATE_UNSPECIFIED in states:
             states = set(ThreadState.values())
         if request.participant:
-            valid.agent_name("participant", request.participant)
-        size = valid.limit("page_size", request.page_size, default=100, most=1_000)
+            validation.agent_name("participant", request.participant)
+        size = validation.limit("page_size", request.page_size, default=100, most=1_000)
         placed = await self._bus.list_threads(
             states=sorted(states),
-            prefix=valid.text("prefix", request.prefix, 128),
+            prefix=validation.text("prefix", request.prefix, 128),
             participant=request.participant,
             limit=size + 1,
             after=_place(request.page_token),
         )
-        threads = fitting([thread for thread, _ in placed], size)
+        threads = take_page([thread for thread, _ in placed], size)
         response = pb.ListThreadsResponse(threads=threads)
         if len(placed) > len(threads):
             response.next_page_token = _page_token(placed[len(threads) - 1][1])
@@ -83,21 +83,21 @@ class ThreadService:
     async def JoinThread(
         self, request: pb.JoinThreadRequest, caller: Caller
     ) -> pb.JoinThreadResponse:
-        need(caller, "read")
+        require_scope(caller, "read")
         if request.create:
-            need(caller, "post")
-        start = valid.enum("start", request.start, pb.JoinStart)
+            require_scope(caller, "post")
+        start = validation.enum("start", request.start, pb.JoinStart)
         joined, entrance = await self._bus.join_thread(
             JoinThread(
                 Thread(
-                    name=valid.thread_name("thread", request.thread),
-                    topic=valid.text("topic", request.topic, TOPIC_BYTES),
+                    name=validation.thread_name("thread", request.thread),
+                    topic=validation.text("topic", request.topic, TOPIC_BYTES),
                     creator=caller.name,
                 ),
                 create=request.create,
                 agent=caller.own_name or None,
                 from_first=start == pb.JOIN_START_FIRST,
-                context_limit=min(valid.number("context_limit", request.context_limit), 100),
+                context_limit=min(validation.number("context_limit", request.context_limit), 100),
                 context_bytes=CONTEXT_BYTES,
                 participant_limit=JOIN_PARTICIPANTS,
             )
@@ -115,19 +115,19 @@ class ThreadService:
     async def LeaveThread(
         self, request: pb.LeaveThreadRequest, caller: Caller
     ) -> pb.LeaveThreadResponse:
-        need(caller, "read")
-        name = valid.thread_name("thread", request.thread)
+        require_scope(caller, "read")
+        name = validation.thread_name("thread", request.thread)
         await self._bus.leave_thread(LeaveThread(name, caller.own_name))
         return pb.LeaveThreadResponse()
 
     async def ListParticipants(
         self, request: pb.ListParticipantsRequest, caller: Caller
     ) -> pb.ListParticipantsResponse:
-        need(caller, "read")
-        name = valid.thread_name("thread", request.thread)
-        size = valid.limit("page_size", request.page_size, default=100, most=1_000)
+        require_scope(caller, "read")
+        name = validation.thread_name("thread", request.thread)
+        size = validation.limit("page_size", request.page_size, default=100, most=1_000)
         if request.page_token:
-            valid.agent_name("page_token", request.page_token)
+            validation.agent_name("page_token", request.page_token)
         found = await self._bus.participants(name, after=request.page_token, limit=size + 1)
         more = len(found) > size
         return pb.ListParticipantsResponse(
@@ -137,12 +137,12 @@ class ThreadService:
     async def UpdateThread(
         self, request: pb.UpdateThreadRequest, caller: Caller
     ) -> pb.UpdateThreadResponse:
-        need(caller, "post")
-        name = valid.thread_name("thread", request.thread)
-        mask = valid.update_mask("update_mask", request.update_mask, _SETTINGS)
-        topic = valid.text("topic", request.topic, TOPIC_BYTES)
-        stage = valid.text("stage", request.stage, STAGE_BYTES)
-        labels = valid.labels("labels", request.labels)
+        require_scope(caller, "post")
+        name = validation.thread_name("thread", request.thread)
+        mask = validation.update_mask("update_mask", request.update_mask, _SETTINGS)
+        topic = validation.text("topic", request.topic, TOPIC_BYTES)
+        stage = validation.text("stage", request.stage, STAGE_BYTES)
+        labels = validation.labels("labels", request.labels)
         sync_mode = _sync_mode(request.sync_mode)
         change = UpdateThread(
             name,
@@ -157,9 +157,11 @@ class ThreadService:
     async def SetThreadState(
         self, request: pb.SetThreadStateRequest, caller: Caller
     ) -> pb.SetThreadStateResponse:
-        need(caller, "post")
-        name = valid.thread_name("thread", request.thread)
-        state = ThreadState.ValueType(valid.enum("state", request.state, ThreadState, unset=False))
+        require_scope(caller, "post")
+        name = validation.thread_name("thread", request.thread)
+        state = ThreadState.ValueType(
+            validation.enum("state", request.state, ThreadState, unset=False)
+        )
         entry = Message(sender=caller.name, sender_kind=caller.kind)
         thread = await self._bus.change_thread(SetThreadState(name, state, entry))
         return pb.SetThreadStateResponse(thread=thread)
@@ -167,13 +169,13 @@ class ThreadService:
     async def DeleteThread(
         self, request: pb.DeleteThreadRequest, caller: Caller
     ) -> pb.DeleteThreadResponse:
-        need(caller, "post")
-        await self._bus.delete_thread(valid.thread_name("thread", request.thread))
+        require_scope(caller, "post")
+        await self._bus.delete_thread(validation.thread_name("thread", request.thread))
         return pb.DeleteThreadResponse()
 
 
 def _sync_mode(value: int) -> SyncMode.ValueType:
-    return SyncMode.ValueType(valid.enum("sync_mode", value, SyncMode) or SYNC_MODE_OFF)
+    return SyncMode.ValueType(validation.enum("sync_mode", value, SyncMode) or SYNC_MODE_OFF)
 
 
 def _page_token(place: Place) -> str:

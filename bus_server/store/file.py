@@ -89,7 +89,7 @@ def prepare(path: Path) -> None:
     folder = path.parent
     try:
         _check_folder(folder)
-        with filesystem.alone_in(folder):
+        with filesystem.lock_folder(folder):
             _check_files(path, os.geteuid())  # so that what is moved, and what says so, is ours
             if rescue.is_log_of_another(path):
                 # SQLite would replay it into this one, and destroy it.

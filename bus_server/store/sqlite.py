@@ -28,7 +28,7 @@ from bus_server.errors import (
     StoreLost,
     StoreRefused,
 )
-from bus_server.fair_queue import TurnLock
+from bus_server.fair_queue import FairLock
 from bus_server.store import (
     activity,
     connections,
@@ -100,7 +100,7 @@ class SqliteStore:
         self._committer = Committer(files, lock)
         #: A thread for heavy reads, for which callers take turns, so that these delay no quick one.
         self._quick, self._heavy = quick, heavy
-        self._heavy_turn = TurnLock()
+        self._heavy_turn = FairLock()
 
     @classmethod
     async def open(cls, path: Path, *, full_durability: bool, busy_timeout: float) -> "SqliteStore":

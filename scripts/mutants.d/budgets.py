@@ -28,10 +28,11 @@ SABOTAGES = [
             Edit(
                 "bus_server/services/dispatch.py",
                 "                caller = await self._admit(context, token_needed)\n"
-                "                arrival = Arrival(self._arrivals, context, caller.share)\n"
-                "                request = parse(await arrival.receive())\n",
-                "                arrival = Arrival(self._arrivals, context, context.peer())\n"
-                "                request = parse(await arrival.receive())\n"
+                "                reader = RequestReader("
+                "self._pending, context, caller.fairness_key)\n"
+                "                request = parse(await reader.receive())\n",
+                "                reader = RequestReader(self._pending, context, context.peer())\n"
+                "                request = parse(await reader.receive())\n"
                 "                caller = await self._admit(context, token_needed)\n",
             )
         ],
@@ -55,7 +56,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/request_reader.py",
-                "        if self._late is None:\n",
+                "        if self._deadline_timer is None:\n",
                 "        if False:\n",
             )
         ],
@@ -77,8 +78,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/request_reader.py",
-                "if arrival.stream or arrival.refusal:",
-                "if arrival.refusal:",
+                "if reader.stream or reader.refusal:",
+                "if reader.refusal:",
             )
         ],
         [f"{_ARRIVING}::test_a_stream_of_posts_may_rest_for_longer_than_a_request_may_take"],
@@ -175,7 +176,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/request_reader.py",
-                "or arrival.since < now - LONG",
+                "or reader.since < now - MAX_AGE",
                 "or False",
             )
         ],

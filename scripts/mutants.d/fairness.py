@@ -7,7 +7,7 @@ _WRITER, _TESTS = "bus_server/writer.py", "tests/test_fairness.py"
 SABOTAGES = [
     Sabotage(
         "posts are stored in the order they came, whoever posts them",
-        [Edit(_WRITER, "self._queue.put(fair_queue.share.get(), ", 'self._queue.put("", ')],
+        [Edit(_WRITER, "self._queue.put(fair_queue.fairness_key.get(), ", 'self._queue.put("", ')],
         [
             f"{_TESTS}::test_callers_posts_are_stored_in_turns_each_callers_in_its_order",
             f"{_TESTS}::test_a_post_waits_for_nobodys_large_batches",
@@ -18,7 +18,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/dispatch.py",
-                "        fair_queue.share.set(caller.share)\n",
+                "        fair_queue.fairness_key.set(caller.fairness_key)\n",
                 "",
             )
         ],
@@ -50,7 +50,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/fair_queue.py",
-                "self._queue.put(share.get(), turn)",
+                "self._queue.put(fairness_key.get(), turn)",
                 'self._queue.put("", turn)',
             )
         ],
@@ -80,7 +80,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "unknown tokens are refused at once, as many as there come",
-        [Edit("bus_server/auth.py", "            await self._pause()\n", "")],
+        [Edit("bus_server/auth.py", "            await self._delay_refusal()\n", "")],
         [f"{_TESTS}::test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one"],
     ),
     Sabotage(
@@ -89,11 +89,12 @@ SABOTAGES = [
             Edit(
                 "bus_server/auth.py",
                 "        owner = await self._store.owner(hashed)\n",
-                "        await self._pause()\n        owner = await self._store.owner(hashed)\n",
+                "        await self._delay_refusal()\n"
+                "        owner = await self._store.owner(hashed)\n",
             ),
             Edit(
                 "bus_server/auth.py",
-                "            await self._pause()\n            raise",
+                "            await self._delay_refusal()\n            raise",
                 "            raise",
             ),
         ],

@@ -185,7 +185,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "posts are not refused when the server is going away",
-        [Edit("bus_server/server.py", "    road.refusal = Draining\n", "")],
+        [Edit("bus_server/server.py", "    dispatcher.refusal = Draining\n", "")],
         ["tests/test_drain.py::test_posts_under_way_are_answered_and_what_is_new_is_refused"],
     ),
     Sabotage(

@@ -87,7 +87,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "drafts of a start under way are removed",
-        [Edit("bus_server/store/file.py", "with filesystem.alone_in(folder):", "if folder:")],
+        [Edit("bus_server/store/file.py", "with filesystem.lock_folder(folder):", "if folder:")],
         [f"{_FILES}::test_drafts_of_a_start_under_way_stay"],
     ),
     Sabotage(
@@ -119,7 +119,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/listening.py",
-                "filesystem.alone_in(_folder(settings, path)):",
+                "filesystem.lock_folder(_folder(settings, path)):",
                 "contextlib.nullcontext(_folder(settings, path)):",
             )
         ],

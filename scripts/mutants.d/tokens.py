@@ -8,7 +8,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/agent_service.py",
-                "        self._auth.forget()\n        return pb.RotateTokenResponse",
+                "        self._auth.clear_cache()\n        return pb.RotateTokenResponse",
                 "        return pb.RotateTokenResponse",
             )
         ],
