@@ -173,7 +173,8 @@ def _flag(name: str, help_text: str, **options: Any) -> Callable[[Any], Any]:
     default="info",
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What to log, on stderr. debug shows every SQL statement, with what is in the messages.",
+    help="What to log, on stderr. debug shows every call, and every SQL statement with what is in "
+    "the messages.",
 )
 def main(log_level: str, **flags: Any) -> None:
     """Run a server until SIGTERM, SIGHUP or Ctrl-C: posts under way finish and waits end well.

@@ -107,6 +107,23 @@ class AgentNotFound(BusError):
         self.resources = [("agent", name) for name in names]
 
 
+class MethodUnknown(BusError):
+    """The server does not have the method."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"there is no method {path[:100]} here: if the name is right, this server is older "
+            "than the client; upgrade it (GetServerInfo tells its version)"
+        )
+
+
+class ServiceUnknown(BusError):
+    """Health was asked about a service that the server does not have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no service {name}")
+
+
 class ThreadExists(BusError):
     """The thread's name is taken."""
 

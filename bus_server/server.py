@@ -23,6 +23,7 @@ from bus_server.errors import BusError, Draining, StoreBug, StoreFailed, StoreRe
 from bus_server.listening import ServeError
 from bus_server.operator_token import operator_token
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
+from bus_server.services.call import FinishedCall
 from bus_server.services.dispatch import Authorization, Dispatcher
 from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import Health, StandardServices
@@ -160,12 +161,13 @@ async def _run(
     )
     unread = Budget(settings.max_frame_bytes, timeout=settings.request_timeout, what="its answer")
     pending_reads = PendingReads(arriving, settings.request_timeout)
-    dispatcher = Dispatcher(auth, bus.presence.seen, pending_reads, unread)
+    observer = _log_call if logger.isEnabledFor(logging.DEBUG) else None
+    dispatcher = Dispatcher(auth, bus.presence.seen, pending_reads, unread, observer)
     for service, servicer in services.items():
         dispatcher.add(service, servicer)
     names = [service.full_name for service in services]
-    standard = StandardServices(pending_reads, unread, names)
-    dispatcher.add_handlers(standard.handlers())
+    standard = StandardServices(names)
+    dispatcher.add_methods(standard.methods())
     server.add_generic_rpc_handlers((dispatcher,))
     for service_name, handlers in dispatcher.registered_handlers().items():
         server.add_registered_method_handlers(service_name, handlers)
@@ -203,6 +205,16 @@ async def _run(
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _log_call(call: FinishedCall) -> None:
+    logger.debug(
+        "%s of %s: %s in %.1f ms",
+        call.method.rpartition("/")[2] or "unknown method",
+        call.caller.name if call.caller else call.peer,
+        call.reason or call.code.name,
+        call.duration * 1000,
+    )
 
 
 async def _inspect(store: SqliteStore, health: Health) -> None:

@@ -32,6 +32,8 @@ TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.ThreadNotFound: (_Code.NOT_FOUND, "THREAD_NOT_FOUND"),
     errors.MessageNotFound: (_Code.NOT_FOUND, "MESSAGE_NOT_FOUND"),
     errors.AgentNotFound: (_Code.NOT_FOUND, "AGENT_NOT_FOUND"),
+    errors.ServiceUnknown: (_Code.NOT_FOUND, ""),
+    errors.MethodUnknown: (_Code.UNIMPLEMENTED, ""),
     errors.ThreadExists: (_Code.ALREADY_EXISTS, "THREAD_EXISTS"),
     errors.AgentExists: (_Code.ALREADY_EXISTS, "AGENT_EXISTS"),
     errors.RequestIdReused: (_Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),

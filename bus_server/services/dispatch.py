@@ -3,8 +3,9 @@
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
 import functools
+import time
 import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -17,13 +18,13 @@ from google.protobuf.message import DecodeError, Message
 from bus_server import fair_queue
 from bus_server.auth import MAX_KNOWN_CALLERS, Auth, Caller
 from bus_server.budget import SMALL, Budget
-from bus_server.errors import BusError, ValidationFailed
-from bus_server.services.outlet import Outlet
+from bus_server.errors import BusError, MethodUnknown, ValidationFailed
+from bus_server.services.call import Call, FinishedCall, Method, Observer, Serve
 from bus_server.services.request_reader import Context, PendingReads, RequestReader
 from bus_server.settings import MAX_CALL_BYTES
-from bus_server.status import abort, incident
+from bus_server.status import TABLE, abort, incident
 
-#: Unary methods whose answers can be large.
+#: Unary methods whose responses can be large.
 _LARGE_RESPONSES = frozenset(
     (
         *("GetMessage", "JoinThread", "ListAgents", "ListMessages", "ListParticipants"),
@@ -31,16 +32,17 @@ _LARGE_RESPONSES = frozenset(
     )
 )
 
-#: Answers that may be large are made so many at a time; each is there three times meanwhile.
+#: Responses that may be large and are built at a time. While it is built, a response is in memory
+#: three times.
 MAX_LARGE_RESPONSES = 6
 
-#: What the call at hand carries as `authorization` metadata. Asking its context for the metadata
-#: would convert all of it once more, 3 % of a post.
+#: The `authorization` metadata of the call that the current task handles. To ask the call's context
+#: for the metadata would convert all of it once more, 3 % of a post.
 _authorization: ContextVar[str | bytes | None] = ContextVar("authorization", default=None)
 
 
 class Authorization(grpc.aio.ServerInterceptor):
-    """Keeps what each call carries as `authorization` for its handler."""
+    """Keeps the `authorization` metadata of each call for the dispatcher."""
 
     async def intercept_service(
         self,
@@ -60,10 +62,10 @@ class Authorization(grpc.aio.ServerInterceptor):
 
 
 class Dispatcher(grpc.GenericRpcHandler):
-    """Finds each call's handler in one dictionary.
+    """Finds the handler of each call in one dictionary, and wraps every handler alike.
 
     The generated way of adding servicers makes grpc.aio wait on one future per method on every
-    call; and it parses requests where no error of ours can tell what was wrong with them.
+    call, and it parses requests where no error of ours can say what was wrong with them.
 
     Every method is registered as taking a stream of requests, so that the caller is authenticated
     and room reserved before the request is read, and a refused call is reset at once even if its
@@ -76,161 +78,177 @@ class Dispatcher(grpc.GenericRpcHandler):
         record_activity: Callable[[str], None],
         pending_reads: PendingReads,
         unread: Budget,
+        observer: Observer | None = None,
     ) -> None:
         """
         Args:
-            record_activity: called with the name of each named caller.
+            record_activity: called with the name of each named caller, on each call.
             pending_reads: tracks requests that are being read.
             unread: budget for responses and frames that callers have not read.
+            observer: called once for each RPC when it has finished. RPCs of services that are
+                not served here, which gRPC itself refuses, are not reported.
         """
         self._auth = auth
         self._record_activity = record_activity
-        self._pending = pending_reads
+        self._pending_reads = pending_reads
         self._unread = unread
+        self._observer = observer
         self._building = Budget(
             MAX_LARGE_RESPONSES * MAX_CALL_BYTES, timeout=unread.timeout, what="making its answer"
         )
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        #: Callers without a name, by their connection.
+        #: Anonymous callers, by their connection.
         self._anonymous: dict[str, Caller] = {}
-        #: Makes the error that every call is refused with once the server is going away.
+        #: Creates the error that refuses every call, once the server is shutting down.
         self.refusal: Callable[[], BusError] | None = None
         #: How many calls were refused with it.
         self.refused_calls = 0
 
     def add(self, service: ServiceDescriptor, servicer: object) -> None:
-        """Serve a service, all of whose methods the servicer has."""
+        """Serve a service. The servicer has a method for each of its methods."""
         for method in service.methods:
             call = getattr(servicer, method.name)
-            make: Callable[[MethodDescriptor, Any], grpc.RpcMethodHandler[Any, Any]] = self._unary
-            if method.server_streaming:
-                make = self._both_ways if method.client_streaming else self._stream
-            self._handlers[f"/{service.full_name}/{method.name}"] = make(method, call)
+            if not method.server_streaming:
+                serve = self._unary(method, call)
+            elif not method.client_streaming:
+                serve = self._server_stream(method, call)
+            else:
+                serve = self._bidi_stream(method, call)
+            path = f"/{service.full_name}/{method.name}"
+            self.add_methods([Method(path, serve, method.server_streaming)])
 
-    def add_handlers(self, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
-        """Serve methods by their paths."""
-        self._handlers |= handlers
+    def add_methods(self, methods: Iterable[Method]) -> None:
+        """Serve methods that read their requests and serialize their responses themselves."""
+        for method in methods:
+            self._handlers[method.path] = self._handler(method)
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Returns the handler of a call. gRPC calls this."""
         path = handler_call_details.method
         handler = self._handlers.get(path)
         if handler is None and path.startswith("/threadbus."):
-            return _unimplemented(path)
-        return handler  # gRPC answers calls of other services itself, which costs less
+            return self._unimplemented(path)
+        return handler  # gRPC refuses calls of other services itself, which costs less
 
     def registered_handlers(self) -> Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]:
-        """Handlers, by service, of the methods that get an accept queue of their own in gRPC.
+        """Returns, by service and name, the methods to give an accept queue of their own in gRPC.
 
         grpc.aio accepts one call per queue in each iteration of the event loop.
         """
         service, method = "threadbus.v1.BusService", "PostMessage"
         return {service: {method: self._handlers[f"/{service}/{method}"]}}
 
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+        """Returns gRPC's handler of a method. Every RPC runs in this wrapper."""
+        path, serve, observer = method.path, method.serve, self._observer
+
+        # A coroutine that writes, not a generator: a generator that is cancelled in a write is
+        # cleaned up in another task.
+        async def handle(_: object, context: Context) -> bytes | None:
+            call = Call(context, self._pending_reads, self._unread)
+            begin = observer and (time.time(), time.monotonic())
+            code, error = grpc.StatusCode.CANCELLED, None
+            try:
+                response = await serve(call)
+                code = grpc.StatusCode.OK
+                return response
+            except BusError as refusal:
+                error = refusal.without_traceback()
+            except grpc.aio.InternalError:
+                return None  # the client disconnected during a write
+            except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
+                error = incident(path[1:].replace("/", "."), bug)
+            finally:
+                call.close()
+                if observer and begin:
+                    if error is not None:
+                        code, reason = TABLE[type(error)]
+                    else:
+                        reason = ""
+                    start, duration = begin[0], time.monotonic() - begin[1]
+                    name = path if path in self._handlers else ""
+                    observer(
+                        FinishedCall(
+                            name, context.peer(), call.caller, start, duration, code, reason
+                        )
+                    )
+            await abort(context, error)
+
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if method.streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        return make(handle)
+
     def _unary(
-        self, method: MethodDescriptor, call: Callable[..., Awaitable[Message]]
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+        self, method: MethodDescriptor, servicer_method: Callable[..., Awaitable[Message]]
+    ) -> Serve:
         parse = _parser(method)
         token_needed = method.name != "GetServerInfo"
         large = method.name in _LARGE_RESPONSES
 
-        async def handle(_: object, context: Context) -> bytes:
-            reader = None
-            try:
-                caller = await self._admit(context, token_needed)
-                reader = RequestReader(self._pending, context, caller.fairness_key)
-                request = parse(await reader.receive())
-                if large:
-                    return await self._respond_large(
-                        functools.partial(call, request, caller), context
-                    )
-                answering = call(request, caller)
-                del request  # the call keeps what it needs
-                return (await answering).SerializeToString()
-            except BusError as refusal:
-                error = refusal.without_traceback()
-            except Exception as bug:  # noqa: BLE001 - the one place that turns bugs into INTERNAL
-                error = incident(method.full_name, bug)
-            finally:
-                if reader is not None:
-                    reader.close()
-            await abort(context, error)
+        async def serve(call: Call) -> bytes:
+            caller = await self._admit(call, token_needed)
+            request = parse(await call.reader(caller.fairness_key).receive())
+            if large:
+                build = functools.partial(servicer_method, request, caller)
+                return await self._respond_large(build, call.context)
+            response = servicer_method(request, caller)
+            del request  # the servicer keeps what it needs
+            return (await response).SerializeToString()
 
-        return grpc.stream_unary_rpc_method_handler(handle)
+        return serve
 
-    def _stream(
-        self, method: MethodDescriptor, call: Callable[..., Awaitable[None]]
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    def _server_stream(
+        self, method: MethodDescriptor, servicer_method: Callable[..., Awaitable[None]]
+    ) -> Serve:
         parse = _parser(method)
 
-        # A coroutine that writes, not a generator: a generator that is cancelled in a write is
-        # cleaned up in another task.
-        async def handle(_: object, context: Context) -> None:
-            outlet = None
-            try:
-                caller = await self._admit(context)
-                outlet = Outlet(self._unread, caller.fairness_key, context.write)
-                reader = RequestReader(self._pending, context, caller.fairness_key)
-                try:
-                    request = parse(await reader.receive())
-                finally:
-                    reader.close()  # the call keeps little of it
-                waiting = call(
-                    request, caller, context.time_remaining(), outlet, _peer_address(context.peer())
-                )
-                del reader, request
-                await waiting
-                return
-            except BusError as refusal:
-                error = refusal.without_traceback()
-            except grpc.aio.InternalError:
-                return  # the client left in the midst of a write
-            except Exception as bug:  # noqa: BLE001 - as above
-                error = incident(method.full_name, bug)
-            finally:
-                if outlet is not None:
-                    outlet.close()
-            await abort(context, error)
+        async def serve(call: Call) -> None:
+            caller, context = await self._admit(call), call.context
+            outlet = call.outlet(caller.fairness_key)
+            request = parse(await call.reader(caller.fairness_key).receive())
+            call.release_request()
+            stream = servicer_method(
+                request, caller, context.time_remaining(), outlet, _peer_address(context.peer())
+            )
+            del request
+            await stream
 
-        return grpc.stream_stream_rpc_method_handler(handle)
+        return serve
 
-    def _both_ways(
-        self, method: MethodDescriptor, call: Callable[..., Awaitable[None]]
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    def _bidi_stream(
+        self, method: MethodDescriptor, servicer_method: Callable[..., Awaitable[None]]
+    ) -> Serve:
         parse = _parser(method)
 
-        async def handle(_: object, context: Context) -> None:
-            reader = outlet = None
-            try:
-                caller = await self._admit(context)
-                reader = RequestReader(self._pending, context, caller.fairness_key, stream=True)
-                outlet = Outlet(self._unread, caller.fairness_key, context.write)
-                admit = functools.partial(self._admit, context)
-                await call(Requests(reader, parse, admit), caller, outlet)
-                return
-            except BusError as refusal:
-                error = refusal.without_traceback()
-            except grpc.aio.InternalError:
-                return  # the client left in the midst of a write
-            except Exception as bug:  # noqa: BLE001 - as above
-                error = incident(method.full_name, bug)
-            finally:
-                if reader is not None:
-                    reader.close()
-                if outlet is not None:
-                    outlet.close()
-            await abort(context, error)
+        async def serve(call: Call) -> None:
+            caller = await self._admit(call)
+            reader = call.reader(caller.fairness_key, stream=True)
+            outlet = call.outlet(caller.fairness_key)
+            admit = functools.partial(self._admit, call)
+            await servicer_method(Requests(reader, parse, admit), caller, outlet)
 
-        return grpc.stream_stream_rpc_method_handler(handle)
+        return serve
+
+    def _unimplemented(self, path: str) -> grpc.RpcMethodHandler[Any, Any]:
+        """Returns the handler of calls to a method that this version of the server lacks."""
+
+        async def serve(_: Call) -> None:
+            raise MethodUnknown(path)
+
+        return self._handler(Method(path, serve, streaming=True))
 
     async def _respond_large(
-        self, call: Callable[[], Awaitable[Message]], context: Context
+        self, build: Callable[[], Awaitable[Message]], context: Context
     ) -> bytes:
-        """Make a call whose response may be large. Returns the response, serialized.
+        """Build a response that may be large. Returns it, serialized.
 
         It counts against the budget until the caller has read it. Without room it is dropped and
-        the call, which is idempotent, repeated once there is. Raises StoreBusy.
+        built again once there is: the methods concerned are idempotent. Raises StoreBusy.
         """
         caller, held = fair_queue.fairness_key.get(), 0
         try:
@@ -238,13 +256,13 @@ class Dispatcher(grpc.GenericRpcHandler):
                 if not self._building.take_now(caller, MAX_CALL_BYTES):
                     await self._building.take(caller, MAX_CALL_BYTES)
                 try:
-                    answer = (await call()).SerializeToString()
+                    response = (await build()).SerializeToString()
                 finally:
                     self._building.give(caller, MAX_CALL_BYTES)
-                size = len(answer) if len(answer) > SMALL else 0
+                size = len(response) if len(response) > SMALL else 0
                 if held or not size or self._unread.take_now(caller, size):
                     break
-                del answer
+                del response
                 await self._unread.take(caller, size)
                 held = size
         except BaseException:
@@ -253,15 +271,16 @@ class Dispatcher(grpc.GenericRpcHandler):
         if held:
             self._unread.change(caller, size - held)
         if size:
-            read: Any = functools.partial(self._release, caller, size)
-            context.add_done_callback(read)
-        return answer
+            release: Any = functools.partial(self._release, caller, size)
+            context.add_done_callback(release)
+        return response
 
     def _release(self, caller: str, size: int, _: object) -> None:
         """Release a large response: the caller has read it, or the call was cancelled."""
         self._unread.give(caller, size)
 
-    async def _admit(self, context: Context, token_needed: bool = True) -> Caller:
+    async def _admit(self, call: Call, token_needed: bool = True) -> Caller:
+        """Authenticate the caller of a call, and work for it from now on. Raises BusError."""
         if self.refusal is not None:
             self.refused_calls += 1
             raise self.refusal()
@@ -269,8 +288,9 @@ class Dispatcher(grpc.GenericRpcHandler):
         if caller.own_name:
             self._record_activity(caller.own_name)
         else:
-            caller = self._by_connection(caller, context.peer())
+            caller = self._by_connection(caller, call.context.peer())
         fair_queue.fairness_key.set(caller.fairness_key)
+        call.caller = caller
         return caller
 
     def _by_connection(self, caller: Caller, connection: str) -> Caller:
@@ -283,22 +303,8 @@ class Dispatcher(grpc.GenericRpcHandler):
         return known
 
 
-def _unimplemented(path: str) -> grpc.RpcMethodHandler[Any, Any]:
-    """Returns the handler of calls to a method that this version of the server does not have."""
-
-    async def handle(_: object, context: Context) -> None:
-        # Without ErrorInfo: the status code says it all, to every client.
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"there is no method {path[:100]} here: if the name is right, this server is older "
-            "than the client; upgrade it (GetServerInfo tells its version)",
-        )
-
-    return grpc.stream_stream_rpc_method_handler(handle)
-
-
 class Requests:
-    """The requests of a stream, as they are parsed."""
+    """The requests of a client stream. Each is parsed as it is received."""
 
     def __init__(
         self,
@@ -316,7 +322,7 @@ class Requests:
         data = await self._reader.receive()
         if data is None:
             return None
-        # The caller's token may have ended since, and the server may be going away.
+        # The caller's token may have expired since, and the server may be shutting down.
         await self._admit()
         self._size = len(data)
         return self._parse(data)
@@ -327,12 +333,13 @@ class Requests:
 
 
 def _peer_address(peer: str) -> str:
-    """Where a connection comes from, as people write it: gRPC says `ipv6:%5B::1%5D:40312`."""
+    """Returns a connection's address as people write it: gRPC says `ipv6:%5B::1%5D:40312`."""
     kind, _, address = urllib.parse.unquote(peer).partition(":")
     return kind if kind == "unix" else address
 
 
 def _parser(method: MethodDescriptor) -> Callable[[bytes | None], Message]:
+    """Returns a function that parses a request. It raises ValidationFailed."""
     request_type = message_factory.GetMessageClass(method.input_type)
 
     def parse(data: bytes | None) -> Message:
@@ -341,8 +348,9 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes | None], Message]:
         try:
             return request_type.FromString(data)
         except DecodeError:
+            name = method.input_type.full_name
             raise ValidationFailed(
-                ("", f"the bytes are no {method.input_type.full_name} (or its text no UTF-8)")
+                ("", f"the bytes are not a valid {name} (or a text in it is not UTF-8)")
             ) from None
 
     return parse

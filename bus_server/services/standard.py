@@ -1,6 +1,6 @@
-"""gRPC's own services, health and reflection, behind the same gate as ours.
+"""gRPC's own services, health and reflection, with the same limits as ours.
 
-Added the way grpcio has it, they would read requests of any length, and any number at a time.
+grpcio's own implementations read requests of any length, and any number at a time.
 """
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
@@ -10,16 +10,13 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 
-from bus_server.budget import Budget
-from bus_server.errors import BusError, QuotaExceeded, ValidationFailed
+from bus_server.errors import QuotaExceeded, ServiceUnknown, ValidationFailed
 from bus_server.services import reflection
+from bus_server.services.call import Call, Method
 from bus_server.services.descriptors import Descriptors
-from bus_server.services.outlet import Outlet
-from bus_server.services.request_reader import Context, PendingReads, RequestReader
-from bus_server.status import abort
+from bus_server.services.request_reader import RequestReader
 
 _HEALTH = "grpc.health.v1.Health"
 #: HealthCheckResponse.ServingStatus.
@@ -27,26 +24,26 @@ _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 
 #: Open streams of these services, over all callers. Each costs about 30 KB.
 MAX_STREAMS = 2_000
-#: Bytes of a request: there are names in it. An open Watch keeps it, and a response of reflection
-#: holds it.
+#: Bytes of a request, which holds names. An open Watch keeps its request, and a response of
+#: reflection contains it.
 MAX_REQUEST_BYTES = 16 * 1024
 
 
 class Health:
-    """The status of the services, as in gRPC's health protocol.
+    """The status of each service, as in gRPC's health protocol.
 
-    grpcio's servicer holds a lock while it writes: one caller that does not read its Watch kept all
-    others waiting, and the server from stopping.
+    grpcio's servicer holds a lock while it writes: one client that did not read its Watch blocked
+    all others, and the shutdown.
     """
 
     def __init__(self, services: Sequence[str]) -> None:
-        """`services`: those that are served from now on; the empty one is the server."""
+        """`services`: names of the services, SERVING from now on; "" is the whole server."""
         self._serving = dict.fromkeys(services, True)
-        #: Set when one of them changes, and another one put in its place.
+        #: Set, and replaced by a new event, when a status changes.
         self._changed = asyncio.Event()
 
     def set_serving(self, serving: bool) -> None:
-        """Report every service as SERVING or not, and wake all watches if that is new."""
+        """Report every service as SERVING or NOT_SERVING, and wake all watches if it changed."""
         if serving == self._serving[""]:
             return
         self._serving = dict.fromkeys(self._serving, serving)
@@ -65,27 +62,23 @@ class Health:
         return {name: _SERVING if on else _NOT_SERVING for name, on in self._serving.items()}
 
     async def statuses(self, service: str) -> AsyncIterator[int]:
-        """Yields the ServingStatus of a service, and each new one until closed."""
-        told = None
+        """Yields the ServingStatus of a service, and each new one, until closed."""
+        reported = None
         while True:
             changed, status = self._changed, self.status(service)
             if status is None:
                 status = _SERVICE_UNKNOWN
-            if status != told:
+            if status != reported:
                 yield status
-            told = status
+            reported = status
             await changed.wait()
 
 
 class StandardServices:
-    """Health and reflection, for anybody: neither needs a token."""
+    """Health and reflection. Neither needs a token."""
 
-    def __init__(
-        self, pending_reads: PendingReads, unread: Budget, services: Sequence[str]
-    ) -> None:
-        """`services`: full names of those that reflection tells of, beside these two."""
-        self._pending = pending_reads
-        self._unread = unread
+    def __init__(self, services: Sequence[str]) -> None:
+        """`services`: full names of the other services that health and reflection report."""
         self._streams = 0
         self.health = Health(["", *services])
         descriptors = Descriptors.shipped()
@@ -96,87 +89,65 @@ class StandardServices:
         self._list_request = descriptors.message_class("grpc.health.v1.HealthListRequest")
         self._list_response = descriptors.message_class("grpc.health.v1.HealthListResponse")
 
-    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
-        """By the method's path."""
-        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            f"/{_HEALTH}/Check": grpc.stream_unary_rpc_method_handler(self._check),
-            f"/{_HEALTH}/List": grpc.stream_unary_rpc_method_handler(self._list),
-            f"/{_HEALTH}/Watch": grpc.stream_stream_rpc_method_handler(self._watch),
-        }
-        for service in reflection.SERVICES:
-            handlers[f"/{service}/ServerReflectionInfo"] = grpc.stream_stream_rpc_method_handler(
-                self._reflect
-            )
-        return handlers
+    def methods(self) -> Sequence[Method]:
+        """Returns the methods to serve."""
+        return [
+            Method(f"/{_HEALTH}/Check", self._check),
+            Method(f"/{_HEALTH}/List", self._list),
+            Method(f"/{_HEALTH}/Watch", self._watch, streaming=True),
+            *(
+                Method(f"/{service}/ServerReflectionInfo", self._reflect, streaming=True)
+                for service in reflection.SERVICES
+            ),
+        ]
 
-    async def _check(self, _: object, context: Context) -> bytes:
-        try:
-            request = await self._only(self._check_request, context)
-        except BusError as refusal:
-            error = refusal.without_traceback()
-        else:
-            status = self.health.status(request.service)
-            if status is not None:
-                answer: bytes = self._check_response(status=status).SerializeToString()
-                return answer
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service}")
-        return await abort(context, error)
+    async def _check(self, call: Call) -> bytes:
+        request = await self._only(self._check_request, call)
+        status = self.health.status(request.service)
+        if status is None:
+            raise ServiceUnknown(request.service)
+        response: bytes = self._check_response(status=status).SerializeToString()
+        return response
 
-    async def _list(self, _: object, context: Context) -> bytes:
-        try:
-            await self._only(self._list_request, context)
-        except BusError as refusal:
-            error = refusal.without_traceback()
-        else:
-            response = self._list_response()
-            for service, status in self.health.all().items():
-                response.statuses[service].status = status
-            answer: bytes = response.SerializeToString()
-            return answer
-        return await abort(context, error)
+    async def _list(self, call: Call) -> bytes:
+        await self._only(self._list_request, call)
+        response = self._list_response()
+        for service, status in self.health.all().items():
+            response.statuses[service].status = status
+        serialized: bytes = response.SerializeToString()
+        return serialized
 
-    async def _watch(self, _: object, context: Context) -> None:
-        try:
-            with self._open_stream():
-                request = await self._only(self._check_request, context)
-                async for status in self.health.statuses(request.service):
-                    response = self._check_response(status=status)
-                    await context.write(response.SerializeToString())
-        except BusError as refusal:
-            error = refusal.without_traceback()
-        await abort(context, error)
+    async def _watch(self, call: Call) -> None:
+        with self._open_stream():
+            request = await self._only(self._check_request, call)
+            async for status in self.health.statuses(request.service):
+                response = self._check_response(status=status)
+                await call.context.write(response.SerializeToString())
 
-    async def _reflect(self, _: object, context: Context) -> None:
-        reader = RequestReader(self._pending, context, context.peer(), stream=True)
-        outlet = Outlet(self._unread, context.peer(), context.write)
-        try:
-            with self._open_stream():
-                sent = set[str]()
-                async for request in self._each(self._reflection.request_class, reader):
-                    response = self._reflection.respond(request, sent)
-                    await outlet.send(response.SerializeToString())
-            return
-        except BusError as refusal:
-            error = refusal.without_traceback()
-        finally:
-            reader.close()
-            outlet.close()
-        await abort(context, error)
+    async def _reflect(self, call: Call) -> None:
+        reader = call.reader(call.context.peer(), stream=True)
+        outlet = call.outlet(call.context.peer())
+        with self._open_stream():
+            sent = set[str]()
+            async for request in self._each(self._reflection.request_class, reader):
+                response = self._reflection.respond(request, sent)
+                await outlet.send(response.SerializeToString())
 
-    async def _only(self, kind: type[Message], context: Context) -> Any:
-        reader = RequestReader(self._pending, context, context.peer())
-        try:
-            return _parse(kind, await reader.receive())
-        finally:
-            reader.close()
+    async def _only(self, kind: type[Message], call: Call) -> Any:
+        """Returns the only request of a call, parsed. Raises BusError."""
+        request = _parse(kind, await call.reader(call.context.peer()).receive())
+        call.release_request()
+        return request
 
     async def _each(self, kind: type[Message], reader: RequestReader) -> AsyncIterator[Any]:
+        """Yields the requests of a stream, parsed. Raises BusError."""
         while (data := await reader.receive()) is not None:
             yield _parse(kind, data)
             reader.handled(len(data))
 
     @contextlib.contextmanager
     def _open_stream(self) -> Iterator[None]:
+        """Count a stream while it is open. Raises QuotaExceeded."""
         if self._streams >= MAX_STREAMS:
             raise QuotaExceeded(
                 "open streams of health and reflection", MAX_STREAMS, "end some, or call Check"
@@ -189,6 +160,7 @@ class StandardServices:
 
 
 def _parse(kind: type[Message], data: bytes | None) -> Message:
+    """Returns a request. Raises ValidationFailed."""
     if data is None:
         raise ValidationFailed(("", "the call carries no request"))
     if len(data) > MAX_REQUEST_BYTES:
@@ -196,8 +168,10 @@ def _parse(kind: type[Message], data: bytes | None) -> Message:
     try:
         request = kind.FromString(data)
     except DecodeError:
-        raise ValidationFailed(("", f"the bytes are no {kind.DESCRIPTOR.full_name}")) from None
-    # Reflection's responses hold the request: with what is nested in unknown fields they would be
-    # nested deeper than parsers allow.
+        raise ValidationFailed(
+            ("", f"the bytes are not a valid {kind.DESCRIPTOR.full_name}")
+        ) from None
+    # Reflection's responses contain the request: with nested unknown fields they would be nested
+    # deeper than parsers allow.
     request.DiscardUnknownFields()
     return request

@@ -27,13 +27,10 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/dispatch.py",
-                "                caller = await self._admit(context, token_needed)\n"
-                "                reader = RequestReader("
-                "self._pending, context, caller.fairness_key)\n"
-                "                request = parse(await reader.receive())\n",
-                "                reader = RequestReader(self._pending, context, context.peer())\n"
-                "                request = parse(await reader.receive())\n"
-                "                caller = await self._admit(context, token_needed)\n",
+                "            caller = await self._admit(call, token_needed)\n"
+                "            request = parse(await call.reader(caller.fairness_key).receive())\n",
+                "            request = parse(await call.reader(call.context.peer()).receive())\n"
+                "            caller = await self._admit(call, token_needed)\n",
             )
         ],
         [f"{_ARRIVING}::test_a_call_without_a_token_is_refused_before_its_request_is_sent"],
@@ -118,7 +115,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/dispatch.py",
-                "size = len(answer) if len(answer) > SMALL else 0",
+                "size = len(response) if len(response) > SMALL else 0",
                 "size = 0",
             )
         ],

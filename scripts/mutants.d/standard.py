@@ -38,6 +38,17 @@ SABOTAGES = [
         timeout=20,
     ),
     Sabotage(
+        "the observer hears nothing of calls that fail",
+        [
+            Edit(
+                "bus_server/services/dispatch.py",
+                "if observer and begin:",
+                "if observer and begin and error is None:",
+            )
+        ],
+        ["tests/test_observer.py"],
+    ),
+    Sabotage(
         "streams of health and reflection are not counted",
         [
             Edit(

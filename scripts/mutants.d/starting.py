@@ -173,7 +173,11 @@ SABOTAGES = [
     ),
     Sabotage(
         "an unknown method is not explained",
-        [Edit("bus_server/services/dispatch.py", "return _unimplemented(path)", "return None")],
+        [
+            Edit(
+                "bus_server/services/dispatch.py", "return self._unimplemented(path)", "return None"
+            )
+        ],
         ["tests/test_bad_input_bytes.py::test_what_is_no_rpc_is_unimplemented"],
     ),
 ]

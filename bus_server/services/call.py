@@ -1,0 +1,103 @@
+"""One RPC while it is handled, and what is reported of it when it has finished."""
+
+from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import grpc
+
+from bus_server.auth import Caller
+from bus_server.budget import Budget
+from bus_server.services.outlet import Outlet
+from bus_server.services.request_reader import Context, PendingReads, RequestReader
+
+
+class Call:
+    """One RPC while it is handled: its caller, its requests and its frames.
+
+    Its bytes count against the budgets of the server until they are handled or sent, or until the
+    call is closed. The dispatcher creates and closes it.
+    """
+
+    __slots__ = ("_outlet", "_pending_reads", "_reader", "_unread", "caller", "context")
+
+    def __init__(self, context: Context, pending_reads: PendingReads, unread: Budget) -> None:
+        self.context = context
+        #: None until the caller is authenticated, and for health and reflection.
+        self.caller: Caller | None = None
+        self._pending_reads = pending_reads
+        self._unread = unread
+        self._reader: RequestReader | None = None
+        self._outlet: Outlet | None = None
+
+    def reader(self, key: str, *, stream: bool = False) -> RequestReader:
+        """Returns the reader of the call's requests. Call it once.
+
+        Args:
+            key: the fairness key that the bytes are charged to.
+            stream: whether several requests may come, at any interval.
+        """
+        self._reader = RequestReader(self._pending_reads, self.context, key, stream=stream)
+        return self._reader
+
+    def outlet(self, key: str) -> Outlet:
+        """Returns the outlet for the call's frames, charged to a fairness key. Call it once."""
+        self._outlet = Outlet(self._unread, key, self.context.write)
+        return self._outlet
+
+    def release_request(self) -> None:
+        """Stop counting the request: little of it is kept from now on."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def close(self) -> None:
+        """Release everything. The call has ended."""
+        if self._reader is not None:
+            self._reader.close()
+        if self._outlet is not None:
+            self._outlet.close()
+
+
+#: Serves a call: returns the response, serialized, or writes frames and returns None.
+#: Raises BusError.
+Serve: TypeAlias = Callable[[Call], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method that the dispatcher serves."""
+
+    path: str
+    """`/package.Service/Method`."""
+    serve: Serve
+    streaming: bool = False
+    """Whether responses are a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCall:
+    """What an observer is told of an RPC whose handler has finished."""
+
+    method: str
+    """`/package.Service/Method`; empty: a method that the server does not have."""
+    peer: str
+    """The connection, as gRPC writes it: `ipv4:127.0.0.1:40312`."""
+    caller: Caller | None
+    """None: the call was refused before its caller was known, or needs none (health, reflection).
+    """
+    start_time: float
+    """When the handler started, in seconds since the epoch."""
+    duration: float
+    """Seconds until the handler finished. Does not include sending the status."""
+    code: grpc.StatusCode
+    """CANCELLED: the client cancelled or disconnected, or its deadline passed."""
+    reason: str
+    """The ErrorReason less its prefix, such as `THREAD_NOT_FOUND`; empty: none."""
+
+
+#: Called once for each RPC, on the event loop, when its handler has finished. Must neither block
+#: nor raise.
+Observer: TypeAlias = Callable[[FinishedCall], None]
