@@ -13,12 +13,10 @@ from tests.patience import until_known
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
-SHORT = ["--seconds", "0.05", "--waits", "3", "--concurrency", "4"]
+SHORT = ["--seconds", "0.05", "--concurrency", "4"]
 FIGURES = {
     "post": {"posts_per_s", "p50_ms", "p99_ms"},
     "wake": {"p50_ms", "p99_ms"},
-    "fan-out": {"deliveries_per_s", "p50_ms", "p99_ms"},
-    "replay": {"messages_per_s"},
 }
 
 
@@ -95,11 +93,11 @@ def test_on_a_terminal_it_shows_how_far_it_is(shell: Shell) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["post", "wake", "fan-out"])
+@pytest.mark.parametrize("name", FIGURES)
 async def test_what_comes_twice_is_told_and_is_exit_code_1(
     shell: Shell, visitor: BusClient, name: str
 ) -> None:
-    arguments = ["bench", "--only", name, "--seconds", "2", "--waits", "2", "--json"]
+    arguments = ["bench", "--only", name, "--seconds", "2", "--json"]
     running = asyncio.create_task(asyncio.to_thread(shell.run, *arguments))
     thread = await its_thread(visitor)
     (message,) = await thread.messages(limit=1)
@@ -107,7 +105,7 @@ async def test_what_comes_twice_is_told_and_is_exit_code_1(
     done = await running
     assert (done.code, done.json["sound"]) == (1, False)
     (result,) = done.json["benchmarks"]
-    assert (result["lost"], result["duplicated"]) == (0, 2 if name == "fan-out" else 1)
+    assert (result["lost"], result["duplicated"]) == (0, 1)
 
 
 @pytest.mark.slow
@@ -123,7 +121,7 @@ async def test_a_run_that_is_interrupted_leaves_nothing_behind(
 
 @pytest.mark.parametrize(
     "options",
-    [["--only", "psot"], ["--only", ""], ["--seconds", "0"], ["--size", "15"], ["--waits", "0"]],
+    [["--only", "psot"], ["--only", ""], ["--seconds", "0"], ["--size", "15"]],
     ids=" ".join,
 )
 def test_wrong_usage_is_exit_code_2(shell: Shell, options: list[str]) -> None:
@@ -144,7 +142,7 @@ def test_a_message_says_which_it_is(number: int, size: int) -> None:
 
 
 def test_a_text_of_others_is_no_number() -> None:
-    assert number_of("Are you all there?") == -1
+    assert number_of("Warm-up") == -1
 
 
 @pytest.mark.parametrize(("part", "value"), [(0, 1.0), (50, 2.0), (75, 3.0), (99, 4.0), (100, 4.0)])

@@ -29,7 +29,7 @@ _VERBS = {
     "tail": ("bus_client.cli.tailing", "tail", "Watch threads until you are tired of it."),
     "import": ("bus_client.cli.importing", "import_", "Post the messages in a file."),
     "export": ("bus_client.cli.exporting", "export", "Write threads as JSON lines or Markdown."),
-    "bench": ("bus_client.cli.bench", "bench", "Measure a server: posts, wake-ups, replay."),
+    "bench": ("bus_client.cli.bench", "bench", "Measure a server: posts and wake-ups."),
     "doctor": ("bus_client.cli.doctor", "doctor", "Check a server and this machine."),
     "proto": ("bus_client.cli.proto", "proto", "Write the .proto files for other languages."),
 }

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import bus_client
-from bus_client import credentials
-from bus_client.cli.bench_replay import replay
-from bus_client.cli.bench_runs import Bench, Load, fan_out, post, wake
+from bus_client.cli.bench_runs import Bench, Load, post, wake
 from bus_client.cli.failures import FAILED
 from bus_client.cli.options import Duration, as_option, timeout_option
 from bus_client.cli.progress import progress
@@ -21,7 +19,7 @@ from bus_client.cli.session import Session, on_server
 if TYPE_CHECKING:
     from bus_client import BusClient
 
-_BENCHMARKS = {"post": post, "wake": wake, "fan-out": fan_out, "replay": replay}
+_BENCHMARKS = {"post": post, "wake": wake}
 
 
 def _parse_names(_: click.Context, __: click.Parameter, names: str) -> Sequence[str]:
@@ -62,13 +60,6 @@ def _parse_names(_: click.Context, __: click.Parameter, names: str) -> Sequence[
     default=64,
     help="post: so many under way at once.",
 )
-@click.option(
-    "--waits",
-    metavar="N",
-    type=click.IntRange(1, 10_000),
-    default=100,
-    help="fan-out: to so many open waits.",
-)
 @as_option
 @timeout_option
 @on_server
@@ -78,15 +69,12 @@ async def bench(
     seconds: float,
     size: int,
     concurrency: int,
-    waits: int,
 ) -> int:
-    """Measure a server: how fast it takes posts, wakes, and replays; and that nothing is lost.
+    """Measure a server: how fast it takes posts and wakes who waits, and that nothing is lost.
 
     \b
-      post      posts/s with --concurrency under way, and how long each takes
-      wake      from a post to one who waits having it
-      fan-out   from a post to all of --waits having it
-      replay    messages/s of a wait that begins far back
+      post  posts/s with --concurrency under way, and how long each takes
+      wake  from a post to one who waits having it
 
     What this program itself costs is in all figures: it is one process, in Python. Each benchmark
     has a thread of its own, bench-…, which is deleted at the end. It is a load: on a server that
@@ -97,10 +85,10 @@ async def bench(
     \b
     Examples:
       threadbus bench
-      threadbus bench --only wake,fan-out --waits 1000
+      threadbus bench --only wake --seconds 10
       threadbus bench --size 3000 --json | jq '.benchmarks[] | {name, p99_ms}'
     """
-    load = Load(seconds=seconds, size=size, concurrency=concurrency, waits=waits)
+    load = Load(seconds=seconds, size=size, concurrency=concurrency)
     async with session.connect() as poster, session.connect() as reader:
         info = await poster.server_info()
         session.out.note(
@@ -110,7 +98,7 @@ async def bench(
         for name in names:
             async with _own_thread(session, poster) as thread:
                 with progress(session.out, f"{name:8}", length=round(seconds * 1_000)) as step:
-                    run = Bench(poster, reader, _token(session), thread, load, step)
+                    run = Bench(poster, reader, thread, load, step)
                     results.append(await _BENCHMARKS[name](run))
             if not session.out.json:
                 session.out.show(None, results[-1].lines(colour=session.out.colour))
@@ -142,9 +130,3 @@ async def _own_thread(session: Session, bus: BusClient) -> AsyncIterator[str]:
         except bus_client.BusError:
             session.out.note(f"Left behind: threadbus thread delete {name} --yes deletes it.")
             raise
-
-
-def _token(session: Session) -> str | None:
-    if session.token is None and session.agent is not None:
-        return credentials.kept_token(credentials.default_path(), session.server, session.agent)
-    return session.token

@@ -96,16 +96,9 @@ def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 3)
 
 
-_UNITS = {
-    "posts_per_s": "posts/s",
-    "deliveries_per_s": "deliveries/s",
-    "messages_per_s": "messages/s",
-}
-
-
 def _told(name: str, value: float) -> str:
     """A figure with its unit, such as `p50 1.2 ms`."""
-    if unit := _UNITS.get(name):
-        return f"{value:,.0f} {unit}"
+    if name == "posts_per_s":
+        return f"{value:,.0f} posts/s"
     part, _, unit = name.rpartition("_")
     return f"{part} {value:,.2f} {unit}"

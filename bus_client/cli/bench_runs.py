@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ from bus_client.cli.bench_results import Result, Tally, content, number_of, time
 from bus_client.cli.session import side_by_side
 
 if TYPE_CHECKING:
-    from bus_client import BusClient, ThreadHandle
+    from bus_client import BusClient, Message, ThreadHandle
 
 #: Seconds within which what was posted must have come, else it counts as lost.
 _PATIENCE = 10.0
-#: What is posted before message 0, to learn that all waits are open.
-_ROLL_CALL = "Are you all there?"
+#: Posted first: when it arrives, the wait is open.
+_WARM_UP = "Warm-up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,6 @@ class Load:
     """Bytes of each message's content."""
     concurrency: int
     """Posts under way at once, in `post`."""
-    waits: int
-    """Open waits, in `fan-out`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,6 @@ class Bench:
     poster: BusClient
     reader: BusClient
     """Another client. What it follows has a connection of its own."""
-    token: str | None
-    """Theirs, if they have one."""
     thread: str
     """A thread that is there only for this."""
     load: Load
@@ -57,7 +53,7 @@ async def post(bench: Bench) -> Result:
     """Posts/s with many posts under way, and how long each took."""
     thread, load = bench.poster.thread(bench.thread), bench.load
     numbers, taken, posted = count(), list[float](), set[int]()
-    clock = Clock(bench)
+    clock = _Clock(bench)
 
     async def work() -> None:
         while clock.running():
@@ -80,102 +76,69 @@ async def post(bench: Bench) -> Result:
 
 
 async def wake(bench: Bench) -> Result:
-    """From calling post() to having the message in another connection's follow()."""
-    crowd = _Crowd(bench, 1)
-    await crowd.run()
+    """Time from calling post() until the follow() of another connection yields the message."""
+    thread, size = bench.poster.thread(bench.thread), bench.load.size
+    taken, posted, lost = list[float](), 0, 0
+    follow = _from_start(bench).follow(include_own=True, acknowledge=False)
+    async with aclosing(follow) as messages:
+        reader = _Reader(messages)
+        try:
+            await _time_to_wake(thread, reader, _WARM_UP)
+            clock = _Clock(bench)
+            while clock.running():
+                posted += 1
+                taken.append(await _time_to_wake(thread, reader, content(posted, size)))
+        except TimeoutError:
+            lost = 1
     return Result(
         name="wake",
-        what=f"one post after the other to one wait, {bench.load.size:,} bytes",
-        figures=times(crowd.woken),
-        count=crowd.posted,
-        lost=crowd.lost,
-        duplicated=crowd.duplicated,
+        what=f"one post after the other to one wait, {size:,} bytes",
+        figures=times(taken),
+        count=posted,
+        lost=lost,
+        duplicated=reader.duplicated,
     )
 
 
-async def fan_out(bench: Bench) -> Result:
-    """One post to many waits: until the last one has it."""
-    waits = bench.load.waits
-    crowd = _Crowd(bench, waits)
-    await crowd.run()
-    deliveries = len(crowd.woken) * waits
-    return Result(
-        name="fan-out",
-        what=f"one post to {waits:,} waits, {bench.load.size:,} bytes, until all have it",
-        figures={
-            "deliveries_per_s": deliveries / max(sum(crowd.woken), 1e-9),
-            **times(crowd.woken),
-        },
-        count=crowd.posted * waits,
-        lost=crowd.lost,
-        duplicated=crowd.duplicated,
-    )
+class _Reader:
+    """Reads what is posted, expecting one message at a time.
 
+    Attributes:
+        duplicated: How many messages came that were not expected.
+    """
 
-class _Over(Exception):
-    """Enough was posted: whoever reads may stop."""
-
-
-class _Crowd:
-    """Some waits on one thread, and a poster that waits for all of them after each post."""
-
-    def __init__(self, bench: Bench, waits: int) -> None:
-        #: How long after each post the last wait had it, in seconds.
-        self.woken: list[float] = []
-        self.posted = 0
-        self.lost = 0
+    def __init__(self, messages: AsyncGenerator[Message]) -> None:
         self.duplicated = 0
-        self._bench = bench
-        self._waits = waits
-        self._missing = 0
-        self._all_here = asyncio.Event()
-        self._arrived = 0.0
+        self._messages = messages
 
-    async def run(self) -> None:
-        """Posts until the time is up, or something was lost."""
-        with suppress(_Over):
-            await side_by_side([self._post(), *(self._read() for _ in range(self._waits))])
+    async def arrival(self, number: int) -> float:
+        """Reads until message `number`; returns when it came, on the clock of perf_counter().
 
-    async def _post(self) -> None:
-        bench = self._bench
-        thread, size = bench.poster.thread(bench.thread), bench.load.size
-        if await self._post_one(thread, _ROLL_CALL):
-            clock = Clock(bench)
-            while clock.running() and not self.lost:
-                began = time.perf_counter()
-                if await self._post_one(thread, content(self.posted, size)):
-                    self.woken.append(self._arrived - began)
-                self.posted += 1
-        raise _Over
+        Raises:
+            TimeoutError: It did not come within 10 s. The reader cannot be used any more.
+            BusError: The wait failed, or ended.
+        """
+        async with asyncio.timeout(_PATIENCE):
+            async for message in self._messages:
+                if number_of(message.content) == number:
+                    return time.perf_counter()
+                self.duplicated += 1
+        raise bus_client.BusError("The server ended the wait early.")
 
-    async def _post_one(self, thread: ThreadHandle, text: str) -> bool:
-        """Whether all have it in time."""
-        self._missing = self._waits
-        self._all_here.clear()
+
+async def _time_to_wake(thread: ThreadHandle, reader: _Reader, text: str) -> float:
+    """Posts `text`; returns the seconds until `reader` has it. Raises as _Reader.arrival()."""
+    arrival = asyncio.create_task(reader.arrival(number_of(text)))
+    began = time.perf_counter()
+    try:
         await thread.post(text)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                await self._all_here.wait()
-        self.lost += self._missing
-        return not self._missing
-
-    async def _read(self) -> None:
-        next_number = number_of(_ROLL_CALL)
-        follow = from_start(self._bench).follow(include_own=True, acknowledge=False)
-        async with aclosing(follow) as messages:
-            async for message in messages:
-                # No message is posted before all have the one before it, or time out.
-                if number_of(message.content) != next_number:
-                    self.duplicated += 1
-                    continue
-                next_number += 1
-                self._missing -= 1
-                if not self._missing:
-                    self._arrived = time.perf_counter()
-                    self._all_here.set()
+        return await arrival - began
+    finally:
+        arrival.cancel()
+        await asyncio.gather(arrival, return_exceptions=True)
 
 
-class Clock:
+class _Clock:
     """How long a benchmark runs, and tells of it."""
 
     def __init__(self, bench: Bench) -> None:
@@ -197,7 +160,7 @@ class Clock:
         return time.perf_counter() - self._began
 
 
-def from_start(bench: Bench) -> ThreadHandle:
+def _from_start(bench: Bench) -> ThreadHandle:
     """The thread, to be read from its first message on."""
     thread = bench.reader.thread(bench.thread)
     thread.position = bus_client.Cursor(thread=bench.thread, after_seq=0)
@@ -206,7 +169,7 @@ def from_start(bench: Bench) -> ThreadHandle:
 
 async def _kept(bench: Bench) -> Tally:
     """What the thread holds."""
-    tally, thread = Tally(), from_start(bench)
+    tally, thread = Tally(), _from_start(bench)
     head = (await thread.refresh()).head_seq
     if not head:
         return tally
