@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from bus_client.cli.file_checks import file_system_check, file_system_of, sqlite_check
+from bus_client.cli.doctor.file_checks import file_system_check, file_system_of, sqlite_check
 from tests.callers import operator_token_file
 from tests.conftest import StartServer
 from tests.disks import small_disk

@@ -18,7 +18,11 @@ from bus_client.cli.text import dumps, safe, safe_lines
 # Verb → (module, name of its click command, what it does in a line).
 _VERBS = {
     "serve": ("bus_server.__main__", "main", "Run a server."),
-    "demo": ("bus_client.cli.demo", "demo", "Watch three agents talk, and one of them crash."),
+    "demo": (
+        "bus_client.cli.demo.command",
+        "demo",
+        "Watch three agents talk, and one of them crash.",
+    ),
     "thread": ("bus_client.cli.threads", "thread", "Create, list, show, close, open, … threads."),
     "register": ("bus_client.cli.agents", "register", "Register an agent, or find it registered."),
     "agents": ("bus_client.cli.agents", "agents", "List the registered agents."),
@@ -27,10 +31,14 @@ _VERBS = {
     "read": ("bus_client.cli.reading", "read", "Read messages without waiting."),
     "wait": ("bus_client.cli.waiting", "wait", "Wait for what you have not read yet."),
     "tail": ("bus_client.cli.tailing", "tail", "Watch threads until you are tired of it."),
-    "import": ("bus_client.cli.importing", "import_", "Post the messages in a file."),
-    "export": ("bus_client.cli.exporting", "export", "Write threads as JSON lines or Markdown."),
-    "bench": ("bus_client.cli.bench", "bench", "Measure a server: posts and wake-ups."),
-    "doctor": ("bus_client.cli.doctor", "doctor", "Check a server and this machine."),
+    "import": ("bus_client.cli.transfer.importing", "import_", "Post the messages in a file."),
+    "export": (
+        "bus_client.cli.transfer.exporting",
+        "export",
+        "Write threads as JSON lines or Markdown.",
+    ),
+    "bench": ("bus_client.cli.bench.command", "bench", "Measure a server: posts and wake-ups."),
+    "doctor": ("bus_client.cli.doctor.command", "doctor", "Check a server and this machine."),
     "proto": ("bus_client.cli.proto", "proto", "Write the .proto files for other languages."),
 }
 

@@ -22,7 +22,7 @@ SABOTAGES = [
         "an import reads a pipe as if it could be read twice",
         [
             Edit(
-                "bus_client/cli/importing.py",
+                "bus_client/cli/transfer/importing.py",
                 "    if stat.S_ISREG(os",
                 "    if True or stat.S_ISREG(os",
             )
@@ -121,7 +121,7 @@ SABOTAGES = [
         "an import drops true repeats",
         [
             Edit(
-                "bus_client/cli/importing.py",
+                "bus_client/cli/transfer/importing.py",
                 '-{likes[digest.digest()]}"',
                 '"',
             )
@@ -132,7 +132,7 @@ SABOTAGES = [
         "an import run again posts again",
         [
             Edit(
-                "bus_client/cli/importing.py",
+                "bus_client/cli/transfer/importing.py",
                 'request_id=f"{_REQUEST_ID}',
                 'request_id=f"{id(entry)}-',
             )
@@ -143,7 +143,7 @@ SABOTAGES = [
         "an export gives what was edited as it was",
         [
             Edit(
-                "bus_client/cli/exporting.py",
+                "bus_client/cli/transfer/exporting.py",
                 "            if message.edit_seq:\n",
                 "            if False:\n",
             )
@@ -154,7 +154,7 @@ SABOTAGES = [
         "an export mixes two histories of a name",
         [
             Edit(
-                "bus_client/cli/exporting.py",
+                "bus_client/cli/transfer/exporting.py",
                 "if now.epoch != thread.epoch:",
                 "if False:",
             )
@@ -165,7 +165,7 @@ SABOTAGES = [
         "the doctor leaves its thread behind",
         [
             Edit(
-                "bus_client/cli/server_checks.py",
+                "bus_client/cli/doctor/server_checks.py",
                 "        await thread.delete()\n",
                 "        pass\n",
             )
@@ -216,7 +216,7 @@ SABOTAGES = [
         "the same lines of two sources are one message",
         [
             Edit(
-                "bus_client/cli/importing.py",
+                "bus_client/cli/transfer/importing.py",
                 'source = f"{self._source}\\0" if self._source else ""',
                 'source = ""',
             )
@@ -227,7 +227,7 @@ SABOTAGES = [
         "lines that another file had are left out in silence",
         [
             Edit(
-                "bus_client/cli/importing.py",
+                "bus_client/cli/transfer/importing.py",
                 "if self._posted or seq <= last:",
                 "if seq <= last:",
             )

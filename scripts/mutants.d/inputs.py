@@ -178,7 +178,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "an export prints its lines raw on a terminal",
-        [Edit("bus_client/cli/exporting.py", "dumps if on_terminal else functools", "functools")],
+        [
+            Edit(
+                "bus_client/cli/transfer/exporting.py",
+                "dumps if on_terminal else functools",
+                "functools",
+            )
+        ],
         ["tests/test_cli_terminal.py::test_an_export_is_safe_on_a_terminal"],
     ),
     Sabotage(

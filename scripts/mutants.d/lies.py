@@ -180,7 +180,7 @@ SABOTAGES = [
         "the doctor falls over a wait that ends",
         [
             Edit(
-                "bus_client/cli/server_checks.py",
+                "bus_client/cli/doctor/server_checks.py",
                 "    if await anext(messages, None) is None:\n",
                 "    if await anext(messages) is None:\n",
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bus_client import credentials
-from bus_client.cli.checks import Check
+from bus_client.cli.doctor.check import Check
 from bus_client.errors import CredentialsError
 
 _OPEN_FILES = 4_096

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import bus_client
-from bus_client.cli.demo_lines import AGENTS
+from bus_client.cli.demo.lines import AGENTS
 from bus_client.cli.output import Output
 from bus_client.cli.transcript import Transcript
 

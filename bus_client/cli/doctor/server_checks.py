@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import bus_client
 from bus_client import credentials
-from bus_client.cli.checks import Check
+from bus_client.cli.doctor.check import Check
 
 if TYPE_CHECKING:
     from bus_client import BusClient, Message, ThreadHandle

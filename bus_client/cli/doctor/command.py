@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 import bus_client
-from bus_client.cli.checks import Check
+from bus_client.cli.doctor.check import Check
+from bus_client.cli.doctor.file_checks import file_checks, integrity_check
+from bus_client.cli.doctor.machine_checks import machine_checks
+from bus_client.cli.doctor.server_checks import server_checks
 from bus_client.cli.failures import FAILED, UNREACHABLE
-from bus_client.cli.file_checks import file_checks, integrity_check
-from bus_client.cli.machine_checks import machine_checks
 from bus_client.cli.options import check_agent, seconds_option
-from bus_client.cli.server_checks import server_checks
 from bus_client.cli.session import Session, on_server
 
 _DEFAULT_DB = Path("threadbus.db")

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import bus_client
-from bus_client.cli.bench_results import Result, Tally, content, number_of, times
+from bus_client.cli.bench.results import Result, Tally, content, number_of, times
 from bus_client.cli.session import side_by_side
 
 if TYPE_CHECKING:

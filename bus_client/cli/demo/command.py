@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 import bus_client
-from bus_client.cli.demo_lines import AGENTS, KILLED_OVER, LINES, SAID, STALE_AFTER, THREAD
-from bus_client.cli.demo_narration import Audience, Narrator, state_name
-from bus_client.cli.demo_outcome import outcome
-from bus_client.cli.demo_processes import Ended, Processes, Running
+from bus_client.cli.demo.lines import AGENTS, KILLED_OVER, LINES, SAID, STALE_AFTER, THREAD
+from bus_client.cli.demo.narration import Audience, Narrator, state_name
+from bus_client.cli.demo.outcome import outcome
+from bus_client.cli.demo.processes import Ended, Processes, Running
 from bus_client.cli.documents import document
 from bus_client.cli.failures import FAILED
 from bus_client.cli.options import json_option, seconds_option
@@ -121,7 +121,7 @@ class _Stage:
         """Starts an agent; returns when it has joined."""
         credentials = self._processes.folder / "credentials.json"
         agent = await self._processes.start(
-            name, "bus_client.cli.demo_agent", name, self._address, credentials, self._pace
+            name, "bus_client.cli.demo.agent", name, self._address, credentials, self._pace
         )
         self._agents[name] = agent
         await agent.event("joined")

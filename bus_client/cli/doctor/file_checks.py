@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from bus_client.cli.checks import Check
+from bus_client.cli.doctor.check import Check
 
 _MIB, _GIB = 1024**2, 1024**3
 _LARGE_LOG = 32 * _MIB  # a server folds it in at about 4 MiB, and warns of so much, too

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import bus_client
-from bus_client.cli.bench_runs import Bench, Load, post, wake
+from bus_client.cli.bench.runs import Bench, Load, post, wake
 from bus_client.cli.failures import FAILED
 from bus_client.cli.options import Duration, as_option, timeout_option
 from bus_client.cli.progress import progress

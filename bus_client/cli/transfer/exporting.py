@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import click
 
 import bus_client
-from bus_client.cli import markdown
 from bus_client.cli.documents import document
 from bus_client.cli.failures import NOTHING_NEW
 from bus_client.cli.options import as_option, timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import dumps, safe
+from bus_client.cli.transfer import markdown
 
 if TYPE_CHECKING:
     from bus_client import BusClient, Message, Thread, ThreadHandle

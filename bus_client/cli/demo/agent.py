@@ -17,7 +17,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import bus_client
-from bus_client.cli.demo_lines import LINES, THREAD, Line
+from bus_client.cli.demo.lines import LINES, THREAD, Line
 
 
 async def live(name: str, server: str, credentials: Path, pace: float) -> None:

@@ -19,10 +19,10 @@ import click
 import bus_client
 from bus_client.cli import failures
 from bus_client.cli.agents import register_other
-from bus_client.cli.entries import BadLine, Entries, Seqs
 from bus_client.cli.options import timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server, side_by_side
+from bus_client.cli.transfer.entries import BadLine, Entries, Seqs
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp

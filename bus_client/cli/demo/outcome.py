@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bus_client.cli.demo_lines import KILLED_OVER, SAID, STALE_AFTER
+from bus_client.cli.demo.lines import KILLED_OVER, SAID, STALE_AFTER
 
 if TYPE_CHECKING:
     from bus_client import Message
-    from bus_client.cli.demo_processes import Running
+    from bus_client.cli.demo.processes import Running
 
 
 def outcome(

@@ -1,0 +1,1 @@
+"""`threadbus bench`: measures how fast a server takes posts and wakes waiting clients."""

@@ -1,0 +1,1 @@
+"""`threadbus doctor`: checks a server, its database file and this machine."""

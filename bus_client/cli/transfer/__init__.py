@@ -1,0 +1,1 @@
+"""`threadbus import` and `threadbus export`: move conversations in and out."""
