@@ -1,5 +1,6 @@
 """`threadbus demo`."""
 
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -144,7 +145,8 @@ def _sabotage(folder: Path, agent: str, code: str) -> dict[str, str]:
     """An environment in which an agent of the demo runs this code before its own."""
     condition = f"import sys\nif sys.orig_argv[-4:-3] == [{agent!r}]:\n"
     (folder / "sitecustomize.py").write_text(f"{condition}    {code}\n")
-    return {"PYTHONPATH": str(folder)}
+    path = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path)}
 
 
 def test_an_agent_that_cannot_live_ends_the_demo_with_its_complaint(
