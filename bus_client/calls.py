@@ -24,9 +24,9 @@ from bus_client.errors import (
     Unreachable,
     bare,
 )
-from bus_client.goodbyes import Goodbyes
 from bus_client.identity import Identity
 from bus_client.responses import checked_token
+from bus_client.session_generation import Goodbyes
 from bus_client.status import from_rpc_error, refused_by_proxy
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest

@@ -9,7 +9,6 @@ from contextlib import suppress
 
 import grpc.aio
 
-from bus_client.attempts import Attempts, never_ending, no_answer
 from bus_client.calls import Calls
 from bus_client.errors import (
     BusError,
@@ -22,6 +21,7 @@ from bus_client.errors import (
     Unreachable,
 )
 from bus_client.responses import WaitPosition, retry_delay, seconds
+from bus_client.retry import Attempts, never_ending, no_answer
 from bus_client.status import from_rpc_error
 from threadbus.v1.bus_service_pb2 import (
     WaitEnding,

@@ -17,7 +17,7 @@ from bus_client import (
     Unavailable,
     Unreachable,
 )
-from bus_client.attempts import Attempts
+from bus_client.retry import Attempts
 from tests.members import contents
 from tests.script import (
     THREAD,

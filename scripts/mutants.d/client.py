@@ -82,7 +82,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a goodbye overtakes a wait that was sent before it",
-        [Edit("bus_client/goodbyes.py", "        self._all_open.clear()\n", "")],
+        [Edit("bus_client/session_generation.py", "        self._all_open.clear()\n", "")],
         [
             "tests/test_sdk_agents.py::test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_open"
         ],

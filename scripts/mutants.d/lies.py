@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_ATTEMPTS = "bus_client/attempts.py"
+_ATTEMPTS = "bus_client/retry.py"
 _CALLS = "bus_client/calls.py"
 _RESPONSES = "bus_client/responses.py"
 _STATUS = "bus_client/status.py"
