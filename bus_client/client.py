@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Literal
+from contextlib import nullcontext
+from typing import Literal, Self
 
-from bus_client.agents import Agents
-from bus_client.requests import build, choice, text
+from bus_client import credentials as stored
+from bus_client.calls import Calls
+from bus_client.channel import forked, refuse_fork
+from bus_client.connections import Connections
+from bus_client.heartbeats import Heartbeats
+from bus_client.identity import ANONYMOUS, Identity
+from bus_client.requests import build, choice, seconds, text
 from bus_client.responses import checked_join, checked_thread
 from bus_client.thread import ThreadHandle
-from threadbus.v1.admin_service_pb2 import ListWaitsRequest, Wait
-from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
-from threadbus.v1.thread_service_pb2 import (
-    JOIN_START_FIRST,
-    JOIN_START_HEAD,
-    CreateThreadRequest,
-    GetThreadRequest,
-    JoinThreadRequest,
-    ListThreadsRequest,
+from threadbus.v1 import admin_service_pb2, agent_service_pb2, thread_service_pb2
+from threadbus.v1.admin_service_pb2 import Wait
+from threadbus.v1.agent_pb2 import (
+    AGENT_KIND_AGENT,
+    PRESENCE_UNSPECIFIED,
+    Agent,
+    AgentKind,
+    Presence,
 )
+from threadbus.v1.bus_service_pb2 import (
+    GetServerInfoRequest,
+    GetServerInfoResponse,
+    HeartbeatRequest,
+    HeartbeatResponse,
+)
+from threadbus.v1.thread_pb2 import SYNC_MODE_UNSPECIFIED, SyncMode, Thread, ThreadState
 
 
-class BusClient(Agents):
+class BusClient:
     """One agent's connection to a ThreadBus server.
 
         async with BusClient("127.0.0.1:7420", agent="reviewer") as bus:
@@ -57,6 +70,265 @@ class BusClient(Agents):
             for tools that come and go. What was read is told anyhow, and heartbeat() can be called.
     """
 
+    def __init__(
+        self,
+        server: str = "127.0.0.1:7420",
+        *,
+        agent: str | None = None,
+        token: str | None = None,
+        kind: AgentKind.ValueType = AGENT_KIND_AGENT,
+        display_name: str = "",
+        description: str = "",
+        timeout: float = 30.0,
+        credentials: str | os.PathLike[str] | None = None,
+        heartbeats: bool = True,
+    ) -> None:
+        self._timeout = seconds("timeout", timeout)
+        self._identity = Identity(
+            server=server,
+            agent=agent,
+            token=token,
+            kind=kind,
+            display_name=display_name,
+            description=description,
+            credentials=credentials,
+        )
+        self._timed = heartbeats
+        self._agent = agent or ANONYMOUS
+        self._created = False
+        self._opened: tuple[Calls, Heartbeats] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connects and registers. `async with` does it.
+
+        Raises:
+            Unreachable: No server answered within `timeout`.
+            AgentExists: The agent's name belongs to another token.
+            Unauthenticated: The token is unknown, or belongs to another agent.
+            CredentialsError: The agent's token cannot be read or kept in the credentials file.
+            RuntimeError: The process was forked from one in which a client had connected: gRPC
+                cannot be forked. Start it with the method `spawn`.
+        """
+        refuse_fork()
+        if self._opened is not None:
+            return
+        connections = Connections(self._identity.server)
+        calls = Calls(connections, identity=self._identity, timeout=self._timeout)
+        try:
+            self._agent = await calls.introduce()
+            self._created = calls.created
+        except BaseException:
+            await calls.close()
+            raise
+        anonymous = self._agent == ANONYMOUS
+        self._opened = calls, Heartbeats(calls, anonymous=anonymous, timed=self._timed)
+
+    async def close(self) -> None:
+        """Reports what was read last, at most 2 s long, and disconnects. Ends all open calls.
+
+        It says no goodbye: others see the agent until its lease ends; see end_session().
+        """
+        opened, self._opened = self._opened, None
+        if opened is None or forked():  # another process's: it goes on with it
+            return
+        calls, heartbeats = opened
+        try:
+            await heartbeats.close()
+        finally:
+            await calls.close()
+
+    @property
+    def agent(self) -> str:
+        """The caller as the server sees it; "anonymous" without an agent."""
+        return self._agent
+
+    @property
+    def created(self) -> bool:
+        """Connecting registered the agent: nobody had its name before. Is it misspelt?"""
+        return self._created
+
+    @property
+    def server(self) -> str:
+        """The server's address."""
+        return self._identity.server
+
+    async def server_info(self) -> GetServerInfoResponse:
+        """What the server is, its limits, and who the caller is."""
+        return await self._calls.call(self._calls.bus.GetServerInfo, GetServerInfoRequest())
+
+    async def heartbeat(
+        self,
+        *,
+        state: Presence.ValueType = PRESENCE_UNSPECIFIED,
+        status_text: str | None = None,
+        lease: float | None = None,
+    ) -> HeartbeatResponse:
+        """Tells others now what the agent does; `unread` of the answer, what there is to read.
+
+        What was said holds until it is said anew: the client's own heartbeats carry it on, even
+        if this call fails, unless with InvalidArgument. Does nothing for an anonymous client.
+
+        Args:
+            state: PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE or PRESENCE_AWAITING_HUMAN.
+                Unspecified = leave it as it is.
+            status_text: What it does, for people, up to 256 bytes. None = leave it as it is.
+            lease: Seconds from now for which silence is no bad sign, such as those of a long model
+                turn that blocks the event loop; the server may lower it (to 1 h). 0 = no more than
+                its agent_timeout, as without any; None = leave it as it is.
+        """
+        build(HeartbeatRequest, state=state, status_text="" if status_text is None else status_text)
+        lease = None if lease is None else seconds("lease", lease)
+        self._heartbeats.resume()
+        return await self._heartbeats.beat(state, status_text=status_text, lease=lease)
+
+    async def register_agent(
+        self,
+        name: str,
+        *,
+        kind: AgentKind.ValueType = AGENT_KIND_AGENT,
+        display_name: str = "",
+        description: str = "",
+        labels: Mapping[str, str] | None = None,
+        token: str | None = None,
+    ) -> tuple[Agent, str]:
+        """Registers another agent; the agent and its token, which nobody will tell again.
+
+        Where tokens are required only an operator may. An agent of one's own is registered by
+        giving its name to BusClient.
+
+        Args:
+            name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit.
+            kind: What it is: AGENT_KIND_AGENT, or AGENT_KIND_HUMAN.
+            display_name: A name for people, up to 128 bytes.
+            description: What it does, up to 1,024 bytes.
+            labels: At most 32; keys up to 63 and values up to 256 bytes.
+            token: Its secret, 32–128 of `A-Z a-z 0-9 _ -`. None = a new one.
+
+        Raises:
+            AgentExists: The name is registered with another token.
+        """
+        request = build(
+            agent_service_pb2.RegisterAgentRequest,
+            agent=name,
+            kind=kind,
+            display_name=display_name,
+            description=description,
+            labels=labels,
+            token=stored.new_token() if token in (None, "") else token,
+        )
+        response = await self._calls.call(self._calls.agents.RegisterAgent, request)
+        return response.agent, response.token
+
+    async def get_agent(self, name: str = "") -> Agent:
+        """What is known of an agent, the caller by default. AgentNotFound if there is none."""
+        request = build(agent_service_pb2.GetAgentRequest, agent=name)
+        response = await self._calls.call(self._calls.agents.GetAgent, request)
+        return response.agent
+
+    async def list_agents(
+        self, *, presences: Iterable[Presence.ValueType] = ()
+    ) -> AsyncIterator[Agent]:
+        """All agents, by name.
+
+        Args:
+            presences: Only those with one of these; PRESENCE_UNSPECIFIED are those that were never
+                seen. Empty = all.
+        """
+        request = build(agent_service_pb2.ListAgentsRequest, presences=presences)
+        async for page in self._calls.pages(self._calls.agents.ListAgents, request):
+            for agent in page.agents:
+                yield agent
+
+    async def update_agent(
+        self,
+        name: str = "",
+        *,
+        display_name: str | None = None,
+        description: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Agent:
+        """Changes what others see of an agent: the caller, or for operators anyone.
+
+        Args:
+            name: The agent. Empty = the caller.
+            display_name: Its new name for people, up to 128 bytes. None = as before.
+            description: What it does, up to 1,024 bytes. None = as before.
+            labels: All its labels. None = as before.
+
+        Raises:
+            AgentNotFound: There is none of this name.
+        """
+        changes = {"display_name": display_name, "description": description, "labels": labels}
+        given = {field: value for field, value in changes.items() if value is not None}
+        request = build(
+            agent_service_pb2.UpdateAgentRequest,
+            agent=name,
+            update_mask={"paths": list(given)},
+            **given,
+        )
+        response = await self._calls.call(self._calls.agents.UpdateAgent, request)
+        return response.agent
+
+    async def unregister_agent(self, name: str = "") -> None:
+        """Takes an agent out for ever: the caller, or for operators anyone.
+
+        Its tokens and its open waits end, it leaves its threads; what it wrote stays. Nobody can
+        register its name again.
+
+        Args:
+            name: The agent. Empty = the caller.
+
+        Raises:
+            AgentNotFound: There is none of this name.
+            OutcomeUnknown: The answer was lost.
+        """
+        request = build(agent_service_pb2.UnregisterAgentRequest, agent=name)
+        itself = name in ("", self.agent)
+        async with self._heartbeats.goodbye() if itself else nullcontext():
+            await self._calls.call(self._calls.agents.UnregisterAgent, request, changes=True)
+
+    async def rotate_token(self, *, grace: float = 60.0) -> str:
+        """Gives the caller a new token in place of the one it calls with.
+
+        The client goes on with the new one; its own open waits are opened anew. If it is kept in
+        the credentials file, the new one is there before anything is done with it, and other
+        clients that registered by name with that file find it when they need it.
+
+        Args:
+            grace: Seconds that the old one still works, up to 1 h. Without any, a lost answer
+                loses the agent.
+
+        Returns:
+            The new token, which nobody will tell again.
+
+        Raises:
+            OutcomeUnknown: The answer was lost. Within `grace`, call it again.
+        """
+        request = agent_service_pb2.RotateTokenRequest()
+        request.grace.FromMicroseconds(int(seconds("grace", grace) * 1e6))
+        return await self._calls.rotate_token(request)
+
+    async def end_session(self) -> None:
+        """Says goodbye for the agent: others see at once that it is gone (PRESENCE_OFFLINE).
+
+        Ends the open waits of the agent, also those of its other processes: their follow() ends as
+        when the thread is closed. Any later call of the agent brings it back. So this client's
+        own heartbeats rest, until the next heartbeat(), acknowledge(), follow() or wait(); what was
+        read is reported before the goodbye. Does nothing for an anonymous client.
+        """
+        counted = nullcontext() if self.agent == ANONYMOUS else self._calls.goodbyes.saying()
+        async with counted, self._heartbeats.goodbye():
+            await self._calls.call(
+                self._calls.agents.EndSession, agent_service_pb2.EndSessionRequest()
+            )
+
     async def join(
         self,
         thread: str,
@@ -77,12 +349,14 @@ class BusClient(Agents):
         """
         choice("start", start, ("head", "first"))
         request = build(
-            JoinThreadRequest,
+            thread_service_pb2.JoinThreadRequest,
             thread=thread,
             create=create,
             topic=topic,
             context_limit=context_limit,
-            start=JOIN_START_FIRST if start == "first" else JOIN_START_HEAD,
+            start=thread_service_pb2.JOIN_START_FIRST
+            if start == "first"
+            else thread_service_pb2.JOIN_START_HEAD,
         )
         joined = await self._calls.call(self._calls.threads.JoinThread, request)
         checked_join(joined, thread)
@@ -109,14 +383,18 @@ class BusClient(Agents):
             sync_mode: SYNC_MODE_STRICT: posts must say what they expect; see ThreadHandle.post().
         """
         request = build(
-            CreateThreadRequest, thread=name, topic=topic, labels=labels, sync_mode=sync_mode
+            thread_service_pb2.CreateThreadRequest,
+            thread=name,
+            topic=topic,
+            labels=labels,
+            sync_mode=sync_mode,
         )
         response = await self._calls.call(self._calls.threads.CreateThread, request, changes=True)
         return response.thread
 
     async def get_thread(self, name: str) -> Thread:
         """What is known of a thread. ThreadNotFound if there is none."""
-        request = build(GetThreadRequest, thread=name)
+        request = build(thread_service_pb2.GetThreadRequest, thread=name)
         response = await self._calls.call(self._calls.threads.GetThread, request)
         return checked_thread(response.thread, name)
 
@@ -134,7 +412,12 @@ class BusClient(Agents):
             states: Only these. Empty = open and closed ones, not archived.
             participant: Only those that this agent takes part in.
         """
-        request = build(ListThreadsRequest, prefix=prefix, states=states, participant=participant)
+        request = build(
+            thread_service_pb2.ListThreadsRequest,
+            prefix=prefix,
+            states=states,
+            participant=participant,
+        )
         async for page in self._calls.pages(self._calls.threads.ListThreads, request):
             for thread in page.threads:
                 yield thread
@@ -146,7 +429,21 @@ class BusClient(Agents):
             agent: Only this agent's. Empty = all.
             thread: Only those on this thread. Empty = all.
         """
-        request = build(ListWaitsRequest, agent=agent, thread=thread)
+        request = build(admin_service_pb2.ListWaitsRequest, agent=agent, thread=thread)
         async for page in self._calls.pages(self._calls.admin.ListWaits, request):
             for wait in page.waits:
                 yield wait
+
+    @property
+    def _calls(self) -> Calls:
+        return self._open[0]
+
+    @property
+    def _heartbeats(self) -> Heartbeats:
+        return self._open[1]
+
+    @property
+    def _open(self) -> tuple[Calls, Heartbeats]:
+        if self._opened is None:
+            raise RuntimeError("Not connected: use it as a context manager, or call connect().")
+        return self._opened

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 
-from bus_client.channel import open_channel
+from bus_client.channel import open_channel, refuse_fork
 from bus_client.errors import BusError
-from bus_client.forks import refuse_fork
 from threadbus.v1.bus_service_pb2 import GetServerInfoResponse
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 

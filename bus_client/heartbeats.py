@@ -13,7 +13,12 @@ from bus_client.calls import Calls, backoff
 from bus_client.errors import BusError, InvalidArgument
 from bus_client.responses import seconds
 from threadbus.v1.agent_pb2 import PRESENCE_UNSPECIFIED, Presence
-from threadbus.v1.bus_service_pb2 import HeartbeatRequest, HeartbeatResponse
+from threadbus.v1.bus_service_pb2 import (
+    HeartbeatRequest,
+    HeartbeatResponse,
+    WaitEnding,
+    WaitMessagesResponse,
+)
 from threadbus.v1.message_pb2 import Cursor
 
 _PAUSE = 0.5  # seconds between two beats of our own accord, at least
@@ -64,6 +69,13 @@ class Heartbeats:
         """
         self._owed = self._timed and not self._resting
         self._wake()
+
+    def update_from_frame(self, frame: WaitMessagesResponse) -> None:
+        """Has the heartbeats fit what the server takes the agent for after `frame`."""
+        if frame.HasField("messages"):
+            self.delivered()
+        elif frame.ending.reason == WaitEnding.REASON_SESSION_ENDED:
+            self.rest()
 
     def forget(self, thread: str) -> None:
         """What was read of the thread counts no more."""

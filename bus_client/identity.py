@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from bus_client import credentials as stored
+from bus_client.address import whole_address
 from bus_client.errors import (
     AgentExists,
     BusError,
@@ -15,9 +17,12 @@ from bus_client.errors import (
     InvalidArgument,
     Unauthenticated,
 )
-from bus_client.requests import build
+from bus_client.requests import build, refuse, text
 from threadbus.v1.agent_pb2 import AgentKind
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
+
+#: The name that the server gives to callers without a token.
+ANONYMOUS = "anonymous"
 
 
 def took_no_token(error: BusError) -> bool:
@@ -30,34 +35,47 @@ def took_no_token(error: BusError) -> bool:
     )
 
 
-@dataclass(slots=True, kw_only=True)
 class Identity:
     """A name to register, a token, both, or neither: anonymous.
 
     Attributes:
-        server: The server's address.
+        server: The server's address, with its port.
         agent: The name. With a token it is only checked.
         token: A token that was given out. Without one, the credentials file has the agent's.
-        kind, display_name, description: What to register the agent with.
-        credentials: The credentials file. None: where credentials.default_path() says.
     """
 
-    server: str
-    agent: str | None
-    token: str | None
-    kind: AgentKind.ValueType
-    display_name: str
-    description: str
-    credentials: Path | None
-    _made: str | None = None
+    def __init__(
+        self,
+        *,
+        server: str,
+        agent: str | None,
+        token: str | None,
+        kind: AgentKind.ValueType,
+        display_name: str,
+        description: str,
+        credentials: str | os.PathLike[str] | None,
+    ) -> None:
+        """Checks BusClient's arguments; the registration's are checked by registration().
+
+        Raises:
+            InvalidArgument: `server`, `token` or `credentials` is not valid.
+        """
+        self.server = _address(server)
+        self.agent = agent
+        self.token = _token(token)
+        self._kind = kind
+        self._display_name = display_name
+        self._description = description
+        self._credentials = _path(credentials)
+        self._new_token: str | None = None  # made by own_token(); nobody else can have it yet
 
     @property
     def file(self) -> Path:
-        """The credentials file. CredentialsError if it has no place."""
-        return self.credentials or stored.default_path()
+        """The credentials file. Raises CredentialsError if its place is unknown."""
+        return self._credentials or stored.default_path()
 
     async def own_token(self) -> str | None:
-        """The agent's token in the credentials file. None if it is not kept there.
+        """The agent's token in the credentials file; None for a client that needs none of it.
 
         It is saved before the server hears of it: a lost answer cannot lose the name.
 
@@ -68,10 +86,10 @@ class Identity:
         if self.agent is None or self.token is not None:
             return None
         self.registration("")  # else a token would be made for nothing
-        token, made = await asyncio.to_thread(
+        token, created = await asyncio.to_thread(
             stored.obtain_token, self.file, self.server, self.agent
         )
-        self._made = token if made else None
+        self._new_token = token if created else None
         return token
 
     async def refused(self, error: BusError) -> None:
@@ -79,10 +97,10 @@ class Identity:
 
         A token that was there before may be right for the store that was here before.
         """
-        if self._made is not None and self.agent is not None and took_no_token(error):
+        if self._new_token is not None and self.agent is not None and took_no_token(error):
             with suppress(CredentialsError):
                 await asyncio.to_thread(
-                    stored.forget_token, self.file, self.server, self.agent, self._made
+                    stored.forget_token, self.file, self.server, self.agent, self._new_token
                 )
 
     async def change_token(self, token: str) -> None:
@@ -97,9 +115,9 @@ class Identity:
         return build(
             RegisterAgentRequest,
             agent=self.agent or "",
-            kind=self.kind,
-            display_name=self.display_name,
-            description=self.description,
+            kind=self._kind,
+            display_name=self._display_name,
+            description=self._description,
             token=token,
         )
 
@@ -120,3 +138,25 @@ class Identity:
         return Unauthenticated(
             f"The token is that of {agent!r}, not of {self.agent!r}.", code="UNAUTHENTICATED"
         )
+
+
+def _address(server: str) -> str:
+    try:
+        return whole_address(text("server", server))
+    except ValueError as error:
+        refuse("server", str(error))
+
+
+def _token(token: str | None) -> str | None:
+    if token is not None and not re.fullmatch("[!-~]+", text("token", token)):
+        refuse("token", "must be printable ASCII without blanks")  # it goes into a header
+    return token
+
+
+def _path(credentials: str | os.PathLike[str] | None) -> Path | None:
+    if credentials is None:
+        return None
+    try:
+        return Path(credentials)
+    except TypeError:
+        refuse("credentials", f"must be a path, not {type(credentials).__name__}")

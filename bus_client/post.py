@@ -1,15 +1,19 @@
-"""A message to be posted."""
+"""Messages to be posted."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from typing import TypeVar
 
-from bus_client.requests import build
+from bus_client.errors import InvalidArgument
+from bus_client.requests import build, refuse
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.message_pb2 import PRIORITY_UNSPECIFIED, Attachment, Priority
+
+T = TypeVar("T")
 
 
 def new_request_id() -> str:
@@ -65,3 +69,30 @@ class Post:
             # Seqs count in one history only: in another one the post must not pass by chance.
             epoch=epoch if given or self.reply_to or self.edit_of else "",
         )
+
+
+def several(posts: T) -> T:
+    """What is given to post_many(). InvalidArgument if it is a single post, or none at all."""
+    single = isinstance(posts, str | bytes | Post)
+    if single or not isinstance(posts, Iterable | AsyncIterable):
+        refuse("posts", f"must be several, not a single {type(posts).__name__}")
+    return posts
+
+
+async def requests(
+    posts: Iterable[str | Post] | AsyncIterable[str | Post], thread: str, epoch: str
+) -> AsyncGenerator[PostMessageRequest | InvalidArgument]:
+    if isinstance(posts, AsyncIterable):
+        async for post in posts:
+            yield _request(post, thread, epoch)
+    else:
+        for post in posts:
+            yield _request(post, thread, epoch)
+
+
+def _request(post: str | Post, thread: str, epoch: str) -> PostMessageRequest | InvalidArgument:
+    """The request, or why there is none: it is to be given in the post's place."""
+    try:
+        return (post if isinstance(post, Post) else Post(post)).request(thread, epoch)
+    except InvalidArgument as refused:
+        return refused.with_traceback(None)

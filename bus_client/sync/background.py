@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
-from bus_client.forks import FORKED
+from bus_client.channel import FORKED
 
 _PATIENCE = 2.0  # seconds for a cancelled call to end, and for the loop to do so at exit
 _LOOK = 0.5  # seconds between two looks for an interrupt that was missed

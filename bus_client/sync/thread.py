@@ -6,8 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Literal
 
 from bus_client.errors import BusError
-from bus_client.post import Post
-from bus_client.posting import several
+from bus_client.post import Post, several
 from bus_client.sync.background import apart, iterate, run
 from bus_client.thread import ThreadHandle as AsyncThreadHandle
 from threadbus.v1 import bus_service_pb2

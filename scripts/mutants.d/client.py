@@ -207,7 +207,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "nobody is told that an agent is new",
-        [Edit("bus_client/connection.py", "self._created = calls.created", "pass")],
+        [Edit("bus_client/client.py", "self._created = calls.created", "pass")],
         [
             "tests/test_names_by_case.py::test_registering_says_whether_it_was_done_just_now",
         ],

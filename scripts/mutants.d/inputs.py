@@ -43,7 +43,7 @@ SABOTAGES = [
         "a post that cannot be sent ends the others",
         [
             Edit(
-                "bus_client/posting.py",
+                "bus_client/post.py",
                 "        return refused.with_traceback(None)\n",
                 "        raise\n",
             )
@@ -77,7 +77,7 @@ SABOTAGES = [
         "a forked process opens a channel",
         [
             Edit(
-                "bus_client/forks.py",
+                "bus_client/channel.py",
                 "    return _process not in (None, os.getpid())\n",
                 "    return False\n",
             )
@@ -105,7 +105,7 @@ SABOTAGES = [
         "the credentials file is looked for though no token of it is needed",
         [
             Edit(
-                "bus_client/connection.py",
+                "bus_client/identity.py",
                 "    if credentials is None:\n        return None\n",
                 "    if credentials is None:\n"
                 "        from bus_client.credentials import default_path\n\n"
@@ -137,12 +137,16 @@ SABOTAGES = [
     ),
     Sabotage(
         "a refused registration leaves its token",
-        [Edit(_IDENTITY, "self._made = token if made else None", "self._made = None")],
+        [Edit(_IDENTITY, "self._new_token = token if created else None", "self._new_token = None")],
         [f"{_FILE}::test_a_token_that_was_made_for_a_taken_name_is_not_kept"],
     ),
     Sabotage(
         "a refused registration loses a token that was there before",
-        [Edit(_IDENTITY, "self._made = token if made else None", "self._made = token")],
+        [
+            Edit(
+                _IDENTITY, "self._new_token = token if created else None", "self._new_token = token"
+            )
+        ],
         [f"{_FILE}::test_a_token_that_was_there_before_stays_though_the_name_is_anothers_here"],
     ),
     Sabotage(
@@ -212,7 +216,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a handle reads another thread",
-        [Edit("bus_client/reader.py", "if position.thread != self.name:", "if False:")],
+        [Edit("bus_client/reader.py", "if position.thread != self._thread:", "if False:")],
         [f"{_INPUT}::test_a_handle_is_refused_a_name_and_a_position_that_are_none"],
     ),
     Sabotage(
