@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,13 @@ def test_the_attributes_of_a_handle_are_told_of_in_the_same_words() -> None:
         said = inspect.getdoc(getattr(sync.ThreadHandle, name)) or ""
         assert " ".join(said.split()) == text
     assert first_line(sync.ThreadHandle) == first_line(bus_client.ThreadHandle)
+
+
+@pytest.mark.slow
+def test_it_is_what_the_async_classes_generate() -> None:
+    script = Path(__file__).parents[1] / "scripts/sync.d/generate.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_calls_no_server_by_itself() -> None:

@@ -171,6 +171,11 @@ async def apart(items: Iterable[T]) -> AsyncGenerator[T]:
             yield item
 
 
+async def assign(owner: object, attribute: str, value: object) -> None:
+    """Sets an attribute: for run(), as what is in the loop may use it at this moment."""
+    setattr(owner, attribute, value)
+
+
 async def _next(source: AsyncIterator[T]) -> T | object:
     return await anext(source, _END)
 

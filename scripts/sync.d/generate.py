@@ -1,0 +1,158 @@
+"""Generates bus_client/sync/client.py and thread.py from the async classes.
+
+Each public method becomes one that runs the async one in the background loop, see
+bus_client/sync/background.py: only its signature and its docstring are read. Its body is not
+translated, which is what tools such as unasync do.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+CLIENT = Path(__file__).parents[2] / "bus_client"
+#: The classes, their modules, and the attribute that holds the async object.
+CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
+#: What only the blocking method has to say.
+NOTES = {
+    "follow": "It is closed at once when nobody holds it any more, as when a `for` loop over it is "
+    "left. If\nit is held elsewhere too, close() it before the next follow() or wait().\n\n",
+    "post_many": "`posts` is read in a thread of its own.\n\n",
+}
+POINTER = (
+    "Its methods, their arguments and what they raise are those of bus_client.{owner}, where they "
+    "are described; bus_client.sync says what it means that they block."
+)
+IMPORTS = """
+from typing import Self
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from bus_client.sync.background import apart, assign, finish, iterate, run
+"""
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def blocking(text: str) -> str:
+    """What a signature, sentence or example is without asyncio."""
+    text = re.sub(r"(Iterable\[[^]]*\]) \| Async\1", r"\1", text)
+    return re.sub(r"\bAsync(?=Generator|Iterator)|\bawait |\basync (?=with|for)", "", text)
+
+
+def function(head: str, doc: str, body: str, decorator: str = "") -> str:
+    end = "\n" if "\n" in doc else ""
+    return f'{decorator}\ndef {head}:\n    """{doc}{end}"""\n    {body}\n'
+
+
+def passed(arguments: ast.arguments) -> Iterator[str]:
+    """The arguments of one function, as they are passed on to another with the same ones."""
+    for argument in arguments.args[1:]:
+        either = argument.annotation and "AsyncIterable" in ast.unparse(argument.annotation)
+        yield f"apart(several({argument.arg}))" if either else argument.arg
+    yield from (f"{argument.arg}={argument.arg}" for argument in arguments.kwonlyargs)
+
+
+def method(owner: str, node: Function) -> str:
+    """The blocking method, or property, in place of an async class's."""
+    inner = f"self.{CLASSES[owner][1]}"
+    target, returned = f"{inner}.{node.name}", blocking(ast.unparse(node.returns or node))
+    head = f"{node.name}({blocking(ast.unparse(node.args))}) -> {returned}"
+    doc, _, rest = blocking(ast.get_docstring(node) or "").partition("\n\n")
+    if rest:
+        doc = f"{doc}\n\n{NOTES.get(node.name, '')}See bus_client.{owner}.{node.name}."
+    decorator = "".join(f"@{ast.unparse(part)}" for part in node.decorator_list)
+    if decorator == "@property":
+        return function(head, doc, f"return {target}", decorator)
+    if decorator:  # a setter
+        body = f'run(assign, {inner}, "{node.name}", {node.args.args[1].arg})'
+        return f"{decorator}\ndef {head}:\n    {body}\n"
+    arguments = [*passed(node.args)]
+    if returned.startswith(("Generator", "Iterator")):
+        call = f"iterate({', '.join([target, *arguments])})"
+    elif isinstance(node, ast.AsyncFunctionDef):
+        run = "finish" if node.name == "close" else "run"
+        call = f"{run}({', '.join([target, *arguments])})"
+    else:
+        call = f"{target}({', '.join(arguments)})"
+    if returned in CLASSES:
+        call = f"{returned}({call})"
+    return function(head, doc, call if returned == "None" else f"return {call}")
+
+
+def properties(doc: str, init: Function, inner: str) -> Iterator[str]:
+    """A property for each attribute that the class's docstring describes."""
+    section = doc.partition("\nAttributes:\n")[2]
+    for node in init.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute):
+            name, kind = node.target.attr, ast.unparse(node.annotation)
+            if found := re.search(rf"^    {name}: (.*?)(?=^    \w|\Z)", section, re.M | re.S):
+                body = f"return self.{inner}.{name}"
+                description = inspect.cleandoc(found[1])
+                yield function(f"{name}(self) -> {kind}", description, body, "@property")
+
+
+def generate(owner: str) -> str:
+    """The module with the blocking class in place of the async class `owner`."""
+    module, inner = CLASSES[owner]
+    tree = ast.parse((CLIENT / f"{module}.py").read_text("utf-8"))
+    (source,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == owner)
+    functions = [n for n in source.body if isinstance(n, Function)]
+    init = next(n for n in functions if n.name == "__init__")
+    doc = ast.get_docstring(source) or ""
+    first, second = doc.split("\n\n")[:2]
+    parts = [f'"""{first}\n\n' + (f"{blocking(second)}\n\n" if second.startswith("  ") else "")]
+    parts[0] += textwrap.fill(POINTER.format(owner=owner), 96) + '\n"""\n'
+    if owner == "BusClient":
+        made = f"Async{owner}(server, {', '.join([*passed(init.args)][1:])})"
+        parts += [
+            f"def __init__({ast.unparse(init.args)}) -> None:\n    self.{inner} = {made}\n",
+            "def __enter__(self) -> Self:\n    self.connect()\n    return self\n",
+            "def __exit__(self, *_: object) -> None:\n    self.close()\n",
+        ]
+    else:
+        argument = inner[1:]
+        parts.append(f"def __init__(self, {argument}: Async{owner}) -> None:\n")
+        parts[-1] += f"    self.{inner} = {argument}\n"
+    parts += properties(doc, init, inner)
+    parts += [method(owner, n) for n in functions if not n.name.startswith("_")]
+    body = "\n".join(parts).replace("\n", "\n    ")
+    theirs = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    imports = [ast.unparse(n) for n in theirs if getattr(n, "module", "") != "bus_client.thread"]
+    imports.append(f"from bus_client.{module} import {owner} as Async{owner}")
+    imports += [f"from bus_client.sync.{CLASSES[o][0]} import {o}" for o in CLASSES if o != owner]
+    return formatted(
+        f'"""{owner} for programs without asyncio.\n\n'
+        f'Generated by scripts/sync from bus_client/{module}.py; do not edit.\n"""\n'
+        + "\n".join(imports)
+        + f"{IMPORTS}\n\nclass {owner}:\n    {body}\n"
+    )
+
+
+def formatted(code: str) -> str:
+    """The code with its imports sorted, those that it does not use removed, and laid out."""
+    config = ["--config", "lint.isort.split-on-trailing-comma = false"]
+    config += ["--config", "format.skip-magic-trailing-comma = true"]
+    for command in (["check", "--select", "I,F401", "--fix"], ["format"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--quiet", *config]
+        ruff += ["--stdin-filename", "bus_client/sync/client.py", "-"]
+        code = subprocess.run(
+            ruff, input=code, cwd=CLIENT.parent, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+    return code
+
+
+stale = False
+for owner, (module, _) in CLASSES.items():
+    path, code = CLIENT / "sync" / f"{module}.py", generate(owner)
+    if path.read_text("utf-8") == code:
+        continue
+    if "--check" in sys.argv:
+        stale = True
+        print(f"{path.relative_to(CLIENT.parent)} is stale: run scripts/sync", file=sys.stderr)
+    else:
+        path.write_text(code, "utf-8")
+sys.exit(stale)
