@@ -12,6 +12,7 @@ from itertools import islice
 from bus_client.calls import Calls, backoff
 from bus_client.errors import BusError, InvalidArgument
 from bus_client.responses import seconds
+from threadbus.limits import MAX_WAIT_THREADS
 from threadbus.v1.agent_pb2 import PRESENCE_UNSPECIFIED, Presence
 from threadbus.v1.bus_service_pb2 import (
     HeartbeatRequest,
@@ -22,7 +23,6 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.message_pb2 import Cursor
 
 _PAUSE = 0.5  # seconds between two beats of our own accord, at least
-_CURSORS = 1_000  # in one beat, the contract's limit
 _ATTEMPT = 5.0  # seconds for a beat of our own accord: others wait for it
 _LAST_BEAT = 2.0  # seconds that closing may take for it
 # What the server says when it does not say how often, and for how long a beat counts.
@@ -173,7 +173,7 @@ class Heartbeats:
         timeout: float | None = None,
     ) -> HeartbeatResponse:
         loop = asyncio.get_running_loop()
-        batch = dict(islice(self._unsent.items(), _CURSORS))
+        batch = dict(islice(self._unsent.items(), MAX_WAIT_THREADS))
         request = HeartbeatRequest(
             state=state, status_text=self._status_text, read_cursors=batch.values()
         )

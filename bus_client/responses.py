@@ -6,12 +6,13 @@ trusts a number, a name or a duration of a response before it was looked at.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from google.protobuf.duration_pb2 import Duration
 
 from bus_client.errors import ProtocolError
+from threadbus.limits import SEQ_LIMIT
+from threadbus.names import TOKEN
 from threadbus.v1.bus_service_pb2 import (
     ListMessagesRequest,
     ListMessagesResponse,
@@ -27,11 +28,10 @@ from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_pb2 import Thread, ThreadPosition
 from threadbus.v1.thread_service_pb2 import JoinThreadResponse
 
-#: The largest seq that the contract allows.
-_MAX_SEQ = 2**53 - 1
+#: The largest seq.
+_MAX_SEQ = SEQ_LIMIT - 1
 #: Seconds to stay away at most, whatever a server asks for.
 _MAX_RETRY_DELAY = 60.0
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
 
 
 def seconds(duration: Duration, *, least: float, most: float, default: float) -> float:
@@ -48,7 +48,7 @@ def retry_delay(duration: Duration) -> float:
 
 def checked_token(token: str) -> str:
     """A token that the server made. ProtocolError unless it has the form of one."""
-    if not _TOKEN.fullmatch(token):
+    if not TOKEN.fullmatch(token):
         raise ProtocolError("The server sent no valid token: the one before is kept.")
     return token
 

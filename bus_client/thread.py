@@ -16,6 +16,7 @@ from bus_client.reader import Reader
 from bus_client.requests import build, seconds, whole
 from bus_client.responses import checked_message, checked_page, checked_post, checked_thread
 from bus_client.stream import known, wait_frames
+from threadbus.limits import MAX_PAGE_SIZE
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.message_pb2 import (
@@ -315,7 +316,7 @@ class ThreadHandle:
         found: list[Message] = []
         epoch = ""
         while len(found) < limit:
-            request.limit = min(limit - len(found), 1_000)  # what the server lowers it to
+            request.limit = min(limit - len(found), MAX_PAGE_SIZE)
             response = await self._calls.call(self._calls.bus.ListMessages, request)
             page = checked_page(response, request, epoch)
             if newest:

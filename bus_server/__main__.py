@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from bus_server.settings import MAX_CALL_BYTES, MAX_MESSAGE_BYTES, Settings
+from bus_server.settings import Settings
+from threadbus.limits import MAX_CALL_BYTES, MAX_MESSAGE_BYTES
 
 _DEFAULTS = Settings()
 

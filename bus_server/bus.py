@@ -30,7 +30,7 @@ from bus_server.presence.participants import Participants
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.recent import Recent
-from bus_server.settings import RECENT_BYTES, Settings
+from bus_server.settings import Settings
 from bus_server.store.interface import Store
 from bus_server.tail import Tails
 from bus_server.waits import Wait, Waits
@@ -49,6 +49,8 @@ PURGE_RETRY = 10.0
 PURGE_PAUSE = 0.01
 #: A heartbeat tells of so many threads with something unread at most.
 UNREAD = 100
+#: Bytes of recent messages kept in memory, over all threads.
+RECENT_BYTES = 32 * 1024 * 1024
 
 
 class Bus:

@@ -14,12 +14,12 @@ from bus_server.errors import BusError, StoreBusy, ThreadNotFound, TokenExpired
 from bus_server.presence.participant_cache import ParticipantCache
 from bus_server.presence.participants import Participants
 from bus_server.recent import Recent
-from bus_server.settings import MAX_MESSAGE_BYTES
 from bus_server.store import Row
 from bus_server.store.interface import Store
 from bus_server.tail import Tails, Watch
 from bus_server.wait_position import WaitPosition
 from bus_server.waits import OpenWait, Wait
+from threadbus.limits import MAX_MESSAGE_BYTES
 from threadbus.v1.bus_service_pb2 import (
     WaitEnding,
     WaitKeepalive,

@@ -2,13 +2,13 @@
 
 import errno
 import os
-import re
 import stat
 from pathlib import Path
 
 from bus_server import filesystem
 from bus_server.auth import new_token
 from bus_server.errors import StoreRefused
+from threadbus.names import TOKEN
 
 #: More bytes than a token has.
 _MAX_READ = 1024
@@ -50,7 +50,7 @@ def read(path: Path, uid: int) -> str:
     with os.fdopen(handle, "rb") as opened:
         _check(path, os.fstat(handle), uid)
         secret = opened.read(_MAX_READ).decode("utf-8", "replace").strip()
-    if not re.fullmatch(r"[A-Za-z0-9_-]{32,128}", secret):
+    if not TOKEN.fullmatch(secret):
         raise StoreRefused(f"{path} holds no token: delete it, and the next start makes a new one")
     return secret
 

@@ -27,9 +27,10 @@ from bus_server.services.call import FinishedCall
 from bus_server.services.dispatch import Authorization, Dispatcher
 from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import Health, StandardServices
-from bus_server.settings import MAX_CALL_BYTES, Settings
+from bus_server.settings import Settings
 from bus_server.store import SetOperatorToken, file
 from bus_server.store.sqlite import SqliteStore
+from threadbus.limits import MAX_CALL_BYTES
 
 __all__ = ["ServeError", "channel_options", "serve"]
 

@@ -3,21 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Bytes of a request, an answer or a frame: what gRPC's clients take unless told otherwise.
-MAX_CALL_BYTES = 4 * 1024 * 1024
-#: Bytes of a whole message, so that every frame fits these.
-MAX_MESSAGE_BYTES = 3 * 1024 * 1024
-#: Posts in one request of PostMessages.
-MAX_BATCH_POSTS = 1_000
-#: Threads in one wait.
-MAX_WAIT_THREADS = 1_000
-#: Seconds; the longest lease that an agent is granted.
-MAX_LEASE = 3_600.0
-#: Seconds; the longest time that a token which was rotated still works.
-MAX_GRACE = 3_600.0
-#: Bytes of recent messages kept in memory, over all threads.
-RECENT_BYTES = 32 * 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

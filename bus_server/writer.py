@@ -8,10 +8,10 @@ from bus_server import fair_queue
 from bus_server.errors import BusError, StoreBusy
 from bus_server.fair_queue import FairQueue
 from bus_server.recent import Recent
-from bus_server.settings import MAX_CALL_BYTES
 from bus_server.store import Append, AppendMany, Command, Commit
 from bus_server.store.interface import Store
 from bus_server.tail import Tails
+from threadbus.limits import MAX_CALL_BYTES
 
 R = TypeVar("R")
 

@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from threadbus import names
+
 ROOT = Path(__file__).parent.parent
 
 #: From the outside in: a module imports only from rows below its own, or from its own package.
@@ -83,6 +85,19 @@ def test_only_the_store_knows_its_engine() -> None:
     sqlite = {name for name, path in modules.items() if "sqlite3" in _packages(path)}
     assert aiosqlite == {"bus_server.store.sqlite"}
     assert all(name.startswith("bus_server.store.") for name in sqlite)
+
+
+def test_the_contracts_limits_and_names_import_nothing_heavy() -> None:
+    for name in ("limits", "names"):
+        assert _imports(ROOT / f"protos/threadbus/{name}.py") <= {"re"}, name
+
+
+def test_the_rules_of_names_are_written_once() -> None:
+    rules = [names.THREAD.pattern, names.AGENT.pattern, names.TOKEN.pattern]
+    rules += [names.THREAD_RULE, names.AGENT_RULE, names.TOKEN_RULE]
+    for module, path in (_modules("bus_server") | _modules("bus_client")).items():
+        text = path.read_text("utf-8")
+        assert not [rule for rule in rules if rule in text], module
 
 
 def test_the_client_imports_the_server_only_to_serve() -> None:

@@ -57,7 +57,7 @@ def test_every_help_has_an_example(command: list[str]) -> None:
 def test_help_imports_neither_grpc_nor_protobuf(command: list[str]) -> None:
     _, imported = _help(*command)
     assert "click" in imported
-    heavy = {"grpc", "google.protobuf", "aiosqlite", "threadbus"}
+    heavy = {"grpc", "google.protobuf", "aiosqlite", "threadbus.v1"}
     if command != ["serve"]:
         heavy.add("bus_server")
     assert not heavy & imported

@@ -33,6 +33,7 @@ def test_the_wheel_holds_stubs_protos_and_types(wheel: zipfile.ZipFile) -> None:
         if stem.endswith("_service"):
             assert {f"{stem}_pb2_grpc.py", f"{stem}_pb2_grpc.pyi"} <= names
     assert {f"{package}/py.typed" for package in ("threadbus", "bus_client")} <= names
+    assert {"threadbus/limits.py", "threadbus/names.py"} <= names
     for proto in (ROOT / "third_party/google").rglob("*.proto"):
         assert f"threadbus/third_party/{proto.relative_to(ROOT / 'third_party')}" in names
     scripts = ("schema", "upgrade-2", "upgrade-3", "upgrade-4")

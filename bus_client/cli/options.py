@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import click
 
 from bus_client.address import whole_address
-from bus_client.cli.names import AGENT, AGENT_RULE, such_as
+from bus_client.cli.names import such_as
 from bus_client.cli.text import safe
+from threadbus.limits import SEQ_LIMIT
+from threadbus.names import AGENT, AGENT_RULE
 
 F = TypeVar("F", bound=Callable[..., Any])
 CALL_TIMEOUT = 10.0  # seconds
@@ -20,7 +22,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def _check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | None:
-    if seq is not None and not 0 <= seq < 2**53:
+    if seq is not None and not 0 <= seq < SEQ_LIMIT:
         raise click.BadParameter(f"{seq} is no seq: the first message is 1, before it is 0.")
     return seq
 

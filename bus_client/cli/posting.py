@@ -22,14 +22,15 @@ from bus_client.cli.options import as_option, label_option, seq_option, timeout_
 from bus_client.cli.people import recipient_words
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import new_thread
+from threadbus.limits import MAX_MENTIONS
+from threadbus.names import AGENT
 
 if TYPE_CHECKING:
     from bus_client import Attachment, BusClient
 
 # `@name`, but not in an address such as me@example.org. Names are lower case, but whoever begins a
 # sentence with one, or whose keyboard does, writes a capital.
-_NAMED = re.compile(r"(?<![\w.@-])@([A-Za-z0-9][A-Za-z0-9._-]{0,62})(?!\w)")
-_MOST_MENTIONS = 32
+_NAMED = re.compile(rf"(?<![\w.@-])@((?ai:{AGENT.pattern}))(?!\w)")
 _MOST_LOOKUPS = 100
 
 
@@ -194,7 +195,7 @@ async def _registered(
     for name, as_typed in list(typed.items())[:_MOST_LOOKUPS]:
         # A name may end in what ends a sentence, too.
         for candidate in (name, name.rstrip("._-")):
-            if len(found) + len(mentions) >= _MOST_MENTIONS or candidate in (*mentions, *found):
+            if len(found) + len(mentions) >= MAX_MENTIONS or candidate in (*mentions, *found):
                 break
             if await _is_registered(bus, candidate):
                 found.append(candidate)

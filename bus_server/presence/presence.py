@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from bus_server.presence.agent_state import SETTABLE, UNKNOWN_THREAD, AgentState, Heartbeat
 from bus_server.presence.changes import Changes
-from bus_server.settings import MAX_LEASE
 from bus_server.store import Sighting
 from bus_server.store.clock import StoreClock
+from threadbus.limits import MAX_LEASE
 from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import (
     PRESENCE_AWAITING_HUMAN,

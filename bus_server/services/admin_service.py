@@ -20,7 +20,7 @@ class AdminService:
             validation.agent_name("agent", request.agent)
         if request.thread:
             validation.thread_name("thread", request.thread)
-        size = validation.limit("page_size", request.page_size, default=100, most=1_000)
+        size = validation.page_size("page_size", request.page_size)
         after = request.page_token or "0"
         if not (after.isascii() and after.isdigit() and len(after) < 20):
             raise ValidationFailed(("page_token", "not one that this server gave"))

@@ -5,8 +5,13 @@ from bus_server.errors import AccessDenied, TokenInvalid, ValidationFailed
 from bus_server.presence.agents import Agents
 from bus_server.services import validation
 from bus_server.services.pages import take_page
-from bus_server.settings import MAX_GRACE
 from bus_server.store import RegisterAgent, UpdateAgent
+from threadbus.limits import (
+    MAX_DESCRIPTION_BYTES,
+    MAX_DISPLAY_NAME_BYTES,
+    MAX_FILTER_VALUES,
+    MAX_GRACE,
+)
 from threadbus.v1 import agent_service_pb2 as pb
 from threadbus.v1.agent_pb2 import (
     AGENT_KIND_AGENT,
@@ -19,7 +24,6 @@ from threadbus.v1.agent_pb2 import (
 
 #: What UpdateAgent can set.
 _SETTINGS = ("display_name", "description", "labels")
-DISPLAY_NAME_BYTES, DESCRIPTION_BYTES = 128, 1_024
 
 
 class AgentService:
@@ -42,8 +46,10 @@ class AgentService:
         agent = Agent(
             name=validation.own_agent_name("agent", request.agent),
             kind=AgentKind.ValueType(kind),
-            display_name=validation.text("display_name", request.display_name, DISPLAY_NAME_BYTES),
-            description=validation.text("description", request.description, DESCRIPTION_BYTES),
+            display_name=validation.text(
+                "display_name", request.display_name, MAX_DISPLAY_NAME_BYTES
+            ),
+            description=validation.text("description", request.description, MAX_DESCRIPTION_BYTES),
             labels=validation.labels("labels", request.labels),
         )
         token = validation.token("token", request.token) if request.token else new_token()
@@ -66,11 +72,10 @@ class AgentService:
         self, request: pb.ListAgentsRequest, caller: Caller
     ) -> pb.ListAgentsResponse:
         require_scope(caller, "read")
-        size = validation.limit("page_size", request.page_size, default=100, most=1_000)
+        size = validation.page_size("page_size", request.page_size)
         if request.page_token:
             validation.agent_name("page_token", request.page_token)
-        if len(request.presences) > 100:
-            raise ValidationFailed(("presences", "at most 100"))
+        validation.at_most("presences", request.presences, MAX_FILTER_VALUES)
         presences = {
             validation.enum(f"presences[{at}]", presence, Presence)
             for at, presence in enumerate(request.presences)
@@ -87,8 +92,8 @@ class AgentService:
     ) -> pb.UpdateAgentResponse:
         name = _own(caller, request.agent)
         mask = validation.update_mask("update_mask", request.update_mask, _SETTINGS)
-        display_name = validation.text("display_name", request.display_name, DISPLAY_NAME_BYTES)
-        description = validation.text("description", request.description, DESCRIPTION_BYTES)
+        display_name = validation.text("display_name", request.display_name, MAX_DISPLAY_NAME_BYTES)
+        description = validation.text("description", request.description, MAX_DESCRIPTION_BYTES)
         labels = validation.labels("labels", request.labels)
         change = UpdateAgent(
             name,

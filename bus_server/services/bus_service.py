@@ -12,14 +12,9 @@ from bus_server.presence.agent_state import SETTABLE, Heartbeat
 from bus_server.services import validation
 from bus_server.services.outlet import Outlet
 from bus_server.services.posting import PostStream, Requests, fill_response, to_append
-from bus_server.settings import (
-    MAX_BATCH_POSTS,
-    MAX_LEASE,
-    MAX_MESSAGE_BYTES,
-    MAX_WAIT_THREADS,
-    Settings,
-)
+from bus_server.settings import Settings
 from bus_server.waits import Wait
+from threadbus import limits
 from threadbus.v1 import bus_service_pb2 as pb
 from threadbus.v1.agent_pb2 import Presence
 
@@ -64,7 +59,7 @@ class BusService:
         peer: str,
     ) -> Awaitable[None]:
         require_scope(caller, "read")
-        cursors = validation.cursors("threads", request.threads, MAX_WAIT_THREADS)
+        cursors = validation.cursors("threads", request.threads)
         if not cursors:
             raise ValidationFailed(("threads", "at least one"))
         max_wait, keepalive = None, KEEPALIVE_DEFAULT
@@ -94,15 +89,15 @@ class BusService:
         # No Cursors: of tuples the garbage collector takes no notice, however many calls wait.
         cursors = [
             (cursor.thread, cursor.after_seq, cursor.epoch)
-            for cursor in validation.cursors("read_cursors", request.read_cursors, MAX_WAIT_THREADS)
+            for cursor in validation.cursors("read_cursors", request.read_cursors)
         ]
         state = validation.enum("state", request.state, Presence)
         if state and state not in SETTABLE:
             raise ValidationFailed(("state", "WAITING, WORKING, IDLE or AWAITING_HUMAN"))
-        validation.text("status_text", request.status_text, 256)
+        validation.text("status_text", request.status_text, limits.MAX_STATUS_TEXT_BYTES)
         lease = None
         if request.HasField("lease"):
-            lease = min(validation.duration("lease", request.lease), MAX_LEASE)
+            lease = min(validation.duration("lease", request.lease), limits.MAX_LEASE)
         response = pb.HeartbeatResponse()
         _set(response.heartbeat_interval, self._settings.heartbeat_interval)
         _set(response.agent_timeout, self._settings.agent_timeout)
@@ -122,9 +117,9 @@ class BusService:
             caller.own_name,
             after=validation.number("after_seq", request.after_seq),
             before=validation.number("before_seq", request.before_seq),
-            limit=validation.limit("limit", request.limit, default=100, most=1_000),
+            limit=validation.page_size("limit", request.limit),
             newest=request.newest,
-            epoch=validation.text("epoch", request.epoch, 32),
+            epoch=validation.text("epoch", request.epoch, limits.MAX_EPOCH_BYTES),
             wanted=validation.message_filter("filter", request.filter, caller.own_name),
         )
         response: pb.ListMessagesResponse = encoding.ListMessagesResponse(
@@ -169,9 +164,9 @@ class BusService:
             response.limits.CopyFrom(
                 pb.ServerLimits(
                     max_content_bytes=settings.max_content_bytes,
-                    max_message_bytes=MAX_MESSAGE_BYTES,
-                    max_batch_posts=MAX_BATCH_POSTS,
-                    max_wait_threads=MAX_WAIT_THREADS,
+                    max_message_bytes=limits.MAX_MESSAGE_BYTES,
+                    max_batch_posts=limits.MAX_BATCH_POSTS,
+                    max_wait_threads=limits.MAX_WAIT_THREADS,
                     max_open_waits=settings.max_open_waits,
                     max_streams=settings.max_streams,
                     max_request_bytes=settings.max_request_bytes,
@@ -179,7 +174,7 @@ class BusService:
                     max_anonymous_waits=settings.max_anonymous_waits,
                 )
             )
-            _set(response.limits.max_lease, MAX_LEASE)
+            _set(response.limits.max_lease, limits.MAX_LEASE)
             _set(response.limits.request_timeout, settings.request_timeout)
         return response
 

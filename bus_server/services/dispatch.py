@@ -21,8 +21,8 @@ from bus_server.budget import SMALL, Budget
 from bus_server.errors import BusError, MethodUnknown, ValidationFailed
 from bus_server.services.call import Call, FinishedCall, Method, Observer, Serve
 from bus_server.services.request_reader import Context, PendingReads, RequestReader
-from bus_server.settings import MAX_CALL_BYTES
 from bus_server.status import TABLE, abort, incident
+from threadbus.limits import MAX_CALL_BYTES
 
 #: Unary methods whose responses can be large.
 _LARGE_RESPONSES = frozenset(

@@ -18,9 +18,10 @@ from bus_server.errors import (
 )
 from bus_server.services import validation
 from bus_server.services.outlet import Outlet
-from bus_server.settings import MAX_BATCH_POSTS, MAX_MESSAGE_BYTES, Settings
+from bus_server.settings import Settings
 from bus_server.status import incident, to_status_proto
 from bus_server.store import Append, Appended
+from threadbus.limits import MAX_BATCH_POSTS, MAX_EPOCH_BYTES, MAX_MESSAGE_BYTES
 from threadbus.v1 import bus_service_pb2 as pb
 from threadbus.v1.agent_pb2 import Presence
 from threadbus.v1.message_pb2 import (
@@ -109,7 +110,7 @@ def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings
     expected = None
     if request.HasField("expected_last_seq"):
         expected = validation.number("expected_last_seq", request.expected_last_seq)
-    epoch = request.epoch and validation.text("epoch", request.epoch, 32)
+    epoch = request.epoch and validation.text("epoch", request.epoch, MAX_EPOCH_BYTES)
     return Append(message, expected, epoch, bool(request.on_behalf_of), size + 256)
 
 

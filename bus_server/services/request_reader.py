@@ -13,7 +13,7 @@ import grpc
 
 from bus_server.budget import SMALL, Budget
 from bus_server.errors import BusError, StoreBusy
-from bus_server.settings import MAX_CALL_BYTES
+from threadbus.limits import MAX_CALL_BYTES
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

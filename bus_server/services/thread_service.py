@@ -9,6 +9,7 @@ from bus_server.errors import ValidationFailed
 from bus_server.services import validation
 from bus_server.services.pages import take_page
 from bus_server.store import JoinThread, LeaveThread, Place, SetThreadState, UpdateThread
+from threadbus.limits import MAX_FILTER_VALUES, MAX_STAGE_BYTES, MAX_TOPIC_BYTES
 from threadbus.v1 import thread_service_pb2 as pb
 from threadbus.v1.message_pb2 import Cursor, Message
 from threadbus.v1.thread_pb2 import (
@@ -21,7 +22,6 @@ from threadbus.v1.thread_pb2 import (
     ThreadState,
 )
 
-TOPIC_BYTES, STAGE_BYTES = 1_024, 63
 CONTEXT_BYTES = 1024 * 1024
 JOIN_PARTICIPANTS = 100
 #: What UpdateThread can set.
@@ -40,7 +40,7 @@ class ThreadService:
         require_scope(caller, "post")
         thread = Thread(
             name=validation.thread_name("thread", request.thread),
-            topic=validation.text("topic", request.topic, TOPIC_BYTES),
+            topic=validation.text("topic", request.topic, MAX_TOPIC_BYTES),
             labels=validation.labels("labels", request.labels),
             sync_mode=_sync_mode(request.sync_mode),
             creator=caller.name,
@@ -56,8 +56,7 @@ class ThreadService:
         self, request: pb.ListThreadsRequest, caller: Caller
     ) -> pb.ListThreadsResponse:
         require_scope(caller, "read")
-        if len(request.states) > 100:
-            raise ValidationFailed(("states", "at most 100"))
+        validation.at_most("states", request.states, MAX_FILTER_VALUES)
         states = {
             validation.enum(f"states[{at}]", state, ThreadState)
             for at, state in enumerate(request.states)
@@ -66,7 +65,7 @@ class ThreadService:
             states = set(ThreadState.values())
         if request.participant:
             validation.agent_name("participant", request.participant)
-        size = validation.limit("page_size", request.page_size, default=100, most=1_000)
+        size = validation.page_size("page_size", request.page_size)
         placed = await self._bus.list_threads(
             states=sorted(states),
             prefix=validation.text("prefix", request.prefix, 128),
@@ -91,7 +90,7 @@ class ThreadService:
             JoinThread(
                 Thread(
                     name=validation.thread_name("thread", request.thread),
-                    topic=validation.text("topic", request.topic, TOPIC_BYTES),
+                    topic=validation.text("topic", request.topic, MAX_TOPIC_BYTES),
                     creator=caller.name,
                 ),
                 create=request.create,
@@ -125,7 +124,7 @@ class ThreadService:
     ) -> pb.ListParticipantsResponse:
         require_scope(caller, "read")
         name = validation.thread_name("thread", request.thread)
-        size = validation.limit("page_size", request.page_size, default=100, most=1_000)
+        size = validation.page_size("page_size", request.page_size)
         if request.page_token:
             validation.agent_name("page_token", request.page_token)
         found = await self._bus.participants(name, after=request.page_token, limit=size + 1)
@@ -140,8 +139,8 @@ class ThreadService:
         require_scope(caller, "post")
         name = validation.thread_name("thread", request.thread)
         mask = validation.update_mask("update_mask", request.update_mask, _SETTINGS)
-        topic = validation.text("topic", request.topic, TOPIC_BYTES)
-        stage = validation.text("stage", request.stage, STAGE_BYTES)
+        topic = validation.text("topic", request.topic, MAX_TOPIC_BYTES)
+        stage = validation.text("stage", request.stage, MAX_STAGE_BYTES)
         labels = validation.labels("labels", request.labels)
         sync_mode = _sync_mode(request.sync_mode)
         change = UpdateThread(

@@ -1,7 +1,7 @@
 """The rules of single fields, as message.proto, thread.proto and agent.proto state them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -10,13 +10,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from bus_server.errors import ValidationFailed
 from bus_server.filter import Filter
+from threadbus import limits, names
 from threadbus.v1.message_pb2 import Attachment, Cursor, MessageFilter, MessageKind, Priority
 
-RESERVED = frozenset(("anonymous", "system", "operator", "me", "all", "everyone", "here", "none"))
-
-_THREAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_AGENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
 _REQUEST_ID = re.compile(r"[ -~]{1,128}")
 _MEDIA_TYPE = re.compile(r"[!-.0-~]{1,127}/[!-.0-~ ]{1,127}")
 
@@ -28,33 +24,29 @@ class _Enum(Protocol):
 
 def thread_name(field: str, name: str) -> str:
     """A thread's name."""
-    if not _THREAD.fullmatch(name):
-        raise ValidationFailed(
-            (field, "1–128 of A-Z a-z 0-9 . _ -, first a letter or digit" if name else "required")
-        )
+    if not names.THREAD.fullmatch(name):
+        raise ValidationFailed((field, names.THREAD_RULE if name else "required"))
     return name
 
 
 def agent_name(field: str, name: str) -> str:
     """An agent's name, reserved ones included: they are senders, too."""
-    if not _AGENT.fullmatch(name):
-        raise ValidationFailed(
-            (field, "1–63 of a-z 0-9 . _ -, first a letter or digit" if name else "required")
-        )
+    if not names.AGENT.fullmatch(name):
+        raise ValidationFailed((field, names.AGENT_RULE if name else "required"))
     return name
 
 
 def own_agent_name(field: str, name: str) -> str:
     """A name that an agent may have."""
-    if agent_name(field, name) in RESERVED:
+    if agent_name(field, name) in names.RESERVED:
         raise ValidationFailed((field, f"{name} is a reserved name; choose another"))
     return name
 
 
 def token(field: str, secret: str) -> str:
     """A token of the caller's making."""
-    if not _TOKEN.fullmatch(secret):
-        raise ValidationFailed((field, "32–128 characters of A-Z a-z 0-9 _ -"))
+    if not names.TOKEN.fullmatch(secret):
+        raise ValidationFailed((field, names.TOKEN_RULE))
     return secret
 
 
@@ -72,9 +64,15 @@ def number(field: str, value: int) -> int:
     return value
 
 
-def limit(field: str, value: int, *, default: int, most: int) -> int:
-    """A page's size."""
-    return min(number(field, value) or default, most)
+def page_size(field: str, value: int) -> int:
+    """Returns the size of a page: the default for 0, at most the maximum."""
+    return min(number(field, value) or limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE)
+
+
+def at_most(field: str, values: Sized, most: int, what: str = "") -> None:
+    """Raise ValidationFailed if there are more than `most` values; `what` names them in it."""
+    if len(values) > most:
+        raise ValidationFailed((field, f"at most {most:,} {what}".rstrip()))
 
 
 def text(field: str, value: str, most: int) -> str:
@@ -86,12 +84,11 @@ def text(field: str, value: str, most: int) -> str:
 
 def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:
     """Free labels."""
-    if len(values) > 32:
-        raise ValidationFailed((field, "at most 32 labels"))
+    at_most(field, values, limits.MAX_LABELS, "labels")
     for key, value in values.items():
-        if not 1 <= len(key.encode()) <= 63:
-            raise ValidationFailed((field, "keys have 1–63 bytes"))
-        text(f'{field}["{key}"]', value, 256)
+        if not 1 <= len(key.encode()) <= limits.MAX_LABEL_KEY_BYTES:
+            raise ValidationFailed((field, f"keys have 1–{limits.MAX_LABEL_KEY_BYTES} bytes"))
+        text(f'{field}["{key}"]', value, limits.MAX_LABEL_VALUE_BYTES)
     return dict(values)
 
 
@@ -116,28 +113,25 @@ def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> set[str]:
     """Names of the fields to set."""
     if not mask.paths:
         raise ValidationFailed((field, f"required: some of {', '.join(known)}"))
-    if len(mask.paths) > 100:
-        raise ValidationFailed((f"{field}.paths", "at most 100"))
+    at_most(f"{field}.paths", mask.paths, limits.MAX_FILTER_VALUES)
     for at, path in enumerate(mask.paths):
         if path not in known:
             raise ValidationFailed((f"{field}.paths[{at}]", f"one of {', '.join(known)}"))
     return set(mask.paths)
 
 
-def mentions(field: str, names: Sequence[str]) -> list[str]:
+def mentions(field: str, agents: Sequence[str]) -> list[str]:
     """Agents named in a message: without duplicates, in the order given."""
-    if len(names) > 32:
-        raise ValidationFailed((field, "at most 32 agents"))
-    return list(dict.fromkeys(agent_name(f"{field}[{at}]", name) for at, name in enumerate(names)))
+    at_most(field, agents, limits.MAX_MENTIONS, "agents")
+    return list(dict.fromkeys(agent_name(f"{field}[{at}]", name) for at, name in enumerate(agents)))
 
 
 def attachments(field: str, files: Sequence[Attachment]) -> Sequence[Attachment]:
     """Files that go with a message."""
-    if len(files) > 16:
-        raise ValidationFailed((field, "at most 16 files"))
+    at_most(field, files, limits.MAX_ATTACHMENTS, "files")
     for at, file in enumerate(files):
         path = f"{field}[{at}]"
-        text(f"{path}.filename", file.filename, 255)
+        text(f"{path}.filename", file.filename, limits.MAX_FILENAME_BYTES)
         if set(file.filename) & set("/\\\0") or file.filename in (".", ".."):
             raise ValidationFailed((f"{path}.filename", "a name without a path"))
         if file.media_type and not _MEDIA_TYPE.fullmatch(file.media_type):
@@ -145,12 +139,15 @@ def attachments(field: str, files: Sequence[Attachment]) -> Sequence[Attachment]
         if file.WhichOneof("content") is None:
             raise ValidationFailed((f"{path}.content", "raw or url is required"))
         if file.WhichOneof("content") == "url" and not _absolute(file.url):
-            raise ValidationFailed((f"{path}.url", "an absolute URL of at most 2,048 bytes"))
+            raise ValidationFailed(
+                (f"{path}.url", f"an absolute URL of at most {limits.MAX_URL_BYTES:,} bytes")
+            )
     return files
 
 
 def _absolute(url: str) -> bool:
-    if len(url.encode()) > 2_048:  # looked at first: urlsplit keeps what it was last asked for
+    # First, since urlsplit caches what it has parsed.
+    if len(url.encode()) > limits.MAX_URL_BYTES:
         return False
     try:
         parts = urlsplit(url)
@@ -159,14 +156,13 @@ def _absolute(url: str) -> bool:
     return bool(parts.scheme and (parts.netloc or parts.path))
 
 
-def cursors(field: str, found: Sequence[Cursor], most: int) -> Sequence[Cursor]:
+def cursors(field: str, found: Sequence[Cursor]) -> Sequence[Cursor]:
     """Positions in threads, each thread once."""
-    if len(found) > most:
-        raise ValidationFailed((field, f"at most {most:,} threads"))
+    at_most(field, found, limits.MAX_WAIT_THREADS, "threads")
     for at, cursor in enumerate(found):
         thread_name(f"{field}[{at}].thread", cursor.thread)
         number(f"{field}[{at}].after_seq", cursor.after_seq)
-        text(f"{field}[{at}].epoch", cursor.epoch, 32)
+        text(f"{field}[{at}].epoch", cursor.epoch, limits.MAX_EPOCH_BYTES)
     if len({cursor.thread for cursor in found}) < len(found):
         raise ValidationFailed((field, "each thread once"))
     return list(found)
@@ -174,13 +170,11 @@ def cursors(field: str, found: Sequence[Cursor], most: int) -> Sequence[Cursor]:
 
 def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:
     """A filter, meant by `caller` (empty: one without a name)."""
-    if len(wanted.senders) > 100:
-        raise ValidationFailed((f"{field}.senders", "at most 100 agents"))
+    at_most(f"{field}.senders", wanted.senders, limits.MAX_FILTER_VALUES, "agents")
     for at, sender in enumerate(wanted.senders):
         agent_name(f"{field}.senders[{at}]", sender)
     enum(f"{field}.min_priority", wanted.min_priority, Priority)
-    if len(wanted.kinds) > 100:
-        raise ValidationFailed((f"{field}.kinds", "at most 100"))
+    at_most(f"{field}.kinds", wanted.kinds, limits.MAX_FILTER_VALUES)
     for at, kind in enumerate(wanted.kinds):
         enum(f"{field}.kinds[{at}]", kind, MessageKind, unset=False)
     if wanted.addressed_to_me and not caller:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from bus_server.settings import MAX_GRACE
+from threadbus.limits import MAX_GRACE
 
 #: Microseconds. The wall clock was set if it differs from what it should be by more than this;
 #: less is taken for the time between two system calls.

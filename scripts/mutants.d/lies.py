@@ -143,7 +143,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a token that is none replaces the one that is kept",
-        [Edit(_RESPONSES, "    if not _TOKEN.fullmatch(token):\n", "    if False:\n")],
+        [Edit(_RESPONSES, "    if not TOKEN.fullmatch(token):\n", "    if False:\n")],
         [f"{_CALLED}::test_a_token_that_is_none_does_not_replace_the_one_that_is_kept"],
     ),
     Sabotage(

@@ -123,8 +123,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/services/validation.py",
-                "    if len(url.encode()) > 2_048:",
-                "    if urlsplit(url) and len(url.encode()) > 2_048:",
+                "    if len(url.encode()) > limits.MAX_URL_BYTES:",
+                "    if urlsplit(url) and len(url.encode()) > limits.MAX_URL_BYTES:",
             )
         ],
         [f"{_SMALL}::test_urls_that_are_too_long_leave_nothing"],

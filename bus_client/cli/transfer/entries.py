@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import re
 import sys
 from array import array
 from bisect import bisect_right
@@ -13,16 +12,14 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import bus_client
-from bus_client.cli.names import AGENT, AGENT_RULE, RESERVED, such_as
+from bus_client.cli.names import NOT_SENDERS, such_as
+from threadbus.names import AGENT, AGENT_RULE, THREAD, THREAD_RULE
 
 if TYPE_CHECKING:
     from bus_client import Message
 
 #: Bytes: more than the largest message takes, with every character of it escaped.
 _LONGEST_LINE = 32 * 1024 * 1024
-
-# The contract's rule.
-_THREAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 # What a line may have besides thread, sender and content. `seq` and `kind` say what it was.
 _DETAILS = (
@@ -181,16 +178,13 @@ def _entry(line: bytes) -> Message:
     found = _object(line)
     thread, sender = _text(found, "thread"), _text(found, "sender")
     content = _text(found, "content", needed=not found.get("attachments"))
-    if not _THREAD.fullmatch(thread):
-        raise ValueError(
-            f'"thread" is {thread!r}: names have 1–128 of A-Z a-z 0-9 . _ -, first a letter or '
-            "digit; rename it"
-        )
+    if not THREAD.fullmatch(thread):
+        raise ValueError(f'"thread" is {thread!r}: names have {THREAD_RULE}; rename it')
     if not AGENT.fullmatch(sender):
         raise ValueError(
             f'"sender" is {sender!r}: names have {AGENT_RULE}; rename it{such_as(sender)}'
         )
-    if sender in RESERVED:
+    if sender in NOT_SENDERS:
         raise ValueError(f'"sender" is {sender}, which nobody can be posted for; rename it')
     if not content and not found.get("attachments"):
         raise ValueError('"content" is empty: it must not be, unless there are "attachments"')

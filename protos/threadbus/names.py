@@ -1,0 +1,21 @@
+"""The contract's rules of names and tokens, for the server and the client alike.
+
+Match patterns with `fullmatch`. Each rule says the same in words, for error messages.
+"""
+
+import re
+
+#: The name of a thread.
+THREAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+THREAD_RULE = "1–128 of A-Z a-z 0-9 . _ -, first a letter or digit"
+
+#: The name of an agent, or a reserved name.
+AGENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+AGENT_RULE = "1–63 of a-z 0-9 . _ -, first a letter or digit"
+
+#: Names that no agent can register.
+RESERVED = frozenset(("anonymous", "system", "operator", "me", "all", "everyone", "here", "none"))
+
+#: An agent's token, or the operator's.
+TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
+TOKEN_RULE = "32–128 characters of A-Z a-z 0-9 _ -"  # noqa: S105 - no password
