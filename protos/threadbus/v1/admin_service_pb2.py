@@ -17,7 +17,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from threadbus.v1 import message_pb2 as threadbus_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n threadbus/v1/admin_service.proto\x12\x0cthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"X\n\x10ListWaitsRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06thread\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"O\n\x11ListWaitsResponse\x12!\n\x05waits\x18\x01 \x03(\x0b\x32\x12.threadbus.v1.Wait\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x04Wait\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x07threads\x18\x02 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x04 \x01(\t2\\\n\x0c\x41\x64minService\x12L\n\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponseBe\n\x10\x64\x65v.threadbus.v1B\x11\x41\x64minServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n threadbus/v1/admin_service.proto\x12\x0cthreadbus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1athreadbus/v1/message.proto\"X\n\x10ListWaitsRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06thread\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"O\n\x11ListWaitsResponse\x12!\n\x05waits\x18\x01 \x03(\x0b\x32\x12.threadbus.v1.Wait\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x04Wait\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12%\n\x07threads\x18\x02 \x03(\x0b\x32\x14.threadbus.v1.Cursor\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x04 \x01(\t2a\n\x0c\x41\x64minService\x12Q\n\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01\x42\x65\n\x10\x64\x65v.threadbus.v1B\x11\x41\x64minServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\x0cThreadBus.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,6 +25,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'threadbus.v1.admin_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.threadbus.v1B\021AdminServiceProtoP\001Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\252\002\014ThreadBus.V1'
+  _globals['_ADMINSERVICE'].methods_by_name['ListWaits']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListWaits']._serialized_options = b'\220\002\001'
   _globals['_LISTWAITSREQUEST']._serialized_start=111
   _globals['_LISTWAITSREQUEST']._serialized_end=199
   _globals['_LISTWAITSRESPONSE']._serialized_start=201
@@ -32,5 +34,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WAIT']._serialized_start=282
   _globals['_WAIT']._serialized_end=404
   _globals['_ADMINSERVICE']._serialized_start=406
-  _globals['_ADMINSERVICE']._serialized_end=498
+  _globals['_ADMINSERVICE']._serialized_end=503
 # @@protoc_insertion_point(module_scope)

@@ -77,7 +77,9 @@ class AgentServiceServicer(object):
     """
 
     def RegisterAgent(self, request, context):
-        """Registers an agent and gives it its token. Safe to repeat with the same name and token.
+        """Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+        registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+        ALREADY_EXISTS / AGENT_EXISTS: send one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +100,8 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Changes the caller's (operators: anyone's) display name, description or labels.
+        """Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+        it sets values, and nobody else sets them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +109,8 @@ class AgentServiceServicer(object):
 
     def EndSession(self, request, context):
         """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-        brings it back. Anonymous callers may call it; it then does nothing.
+        brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+        OFFLINE either way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +119,7 @@ class AgentServiceServicer(object):
     def UnregisterAgent(self, request, context):
         """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
         it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+        Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +127,8 @@ class AgentServiceServicer(object):
 
     def RotateToken(self, request, context):
         """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-        with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+        with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+        another token, and without `grace` the first one ends the token that a second would come with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

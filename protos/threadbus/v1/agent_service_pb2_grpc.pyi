@@ -34,24 +34,32 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     RegisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]
-    """Registers an agent and gives it its token. Safe to repeat with the same name and token."""
+    """Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+    registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+    ALREADY_EXISTS / AGENT_EXISTS: send one.
+    """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]
     """Reads an agent."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """Lists agents by name."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
-    """Changes the caller's (operators: anyone's) display name, description or labels."""
+    """Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+    it sets values, and nobody else sets them.
+    """
     EndSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]
     """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-    brings it back. Anonymous callers may call it; it then does nothing.
+    brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+    OFFLINE either way.
     """
     UnregisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]
     """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
     it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+    Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
     """
     RotateToken: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]
     """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-    with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+    with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+    another token, and without `grace` the first one ends the token that a second would come with.
     """
 
 @_typing.type_check_only
@@ -60,24 +68,32 @@ class AgentServiceAsyncStub(AgentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]  # type: ignore[assignment]
-    """Registers an agent and gives it its token. Safe to repeat with the same name and token."""
+    """Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+    registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+    ALREADY_EXISTS / AGENT_EXISTS: send one.
+    """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]  # type: ignore[assignment]
     """Reads an agent."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Lists agents by name."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
-    """Changes the caller's (operators: anyone's) display name, description or labels."""
+    """Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+    it sets values, and nobody else sets them.
+    """
     EndSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]  # type: ignore[assignment]
     """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-    brings it back. Anonymous callers may call it; it then does nothing.
+    brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+    OFFLINE either way.
     """
     UnregisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]  # type: ignore[assignment]
     """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
     it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+    Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
     """
     RotateToken: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]  # type: ignore[assignment]
     """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-    with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+    with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+    another token, and without `grace` the first one ends the token that a second would come with.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -89,7 +105,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RegisterAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RegisterAgentResponse, _abc.Awaitable[_agent_service_pb2.RegisterAgentResponse]]:
-        """Registers an agent and gives it its token. Safe to repeat with the same name and token."""
+        """Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+        registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+        ALREADY_EXISTS / AGENT_EXISTS: send one.
+        """
 
     @_abc_1.abstractmethod
     def GetAgent(
@@ -113,7 +132,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UpdateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateAgentResponse, _abc.Awaitable[_agent_service_pb2.UpdateAgentResponse]]:
-        """Changes the caller's (operators: anyone's) display name, description or labels."""
+        """Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+        it sets values, and nobody else sets them.
+        """
 
     @_abc_1.abstractmethod
     def EndSession(
@@ -122,7 +143,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.EndSessionResponse, _abc.Awaitable[_agent_service_pb2.EndSessionResponse]]:
         """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-        brings it back. Anonymous callers may call it; it then does nothing.
+        brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+        OFFLINE either way.
         """
 
     @_abc_1.abstractmethod
@@ -133,6 +155,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agent_service_pb2.UnregisterAgentResponse, _abc.Awaitable[_agent_service_pb2.UnregisterAgentResponse]]:
         """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
         it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+        Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
         """
 
     @_abc_1.abstractmethod
@@ -142,7 +165,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RotateTokenResponse, _abc.Awaitable[_agent_service_pb2.RotateTokenResponse]]:
         """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-        with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+        with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+        another token, and without `grace` the first one ends the token that a second would come with.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

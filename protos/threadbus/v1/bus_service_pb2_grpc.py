@@ -78,7 +78,8 @@ class BusServiceServicer(object):
 
     def PostMessage(self, request, context):
         """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-        not have joined it, and is a participant from then on.
+        not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+        no idempotency_level.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +90,8 @@ class BusServiceServicer(object):
         one thread get their seqs in the order sent. A batch is not a transaction: one refused post
         stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
         them again with the same request_id. A server that is going away answers what it has taken, then
-        ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+        ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+        as with PostMessage, each post is repeatable only with its request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +101,8 @@ class BusServiceServicer(object):
         """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
         two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
         What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-        when it joins again.
+        when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+        notes as delivered only rises.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,14 +110,15 @@ class BusServiceServicer(object):
 
     def Heartbeat(self, request, context):
         """Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-        it; it then does nothing.
+        it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListMessages(self, request, context):
-        """Reads a page of a thread, in ascending order. Moves no read position.
+        """Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+        side effects: it raises the caller's delivered_seq.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,27 +35,32 @@ class BusServiceStub:
     def __new__(cls, channel: _aio.Channel) -> BusServiceAsyncStub: ...
     PostMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]
     """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-    not have joined it, and is a participant from then on.
+    not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+    no idempotency_level.
     """
     PostMessages: _grpc.StreamStreamMultiCallable[_bus_service_pb2.PostMessagesRequest, _bus_service_pb2.PostMessagesResponse]
     """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
     one thread get their seqs in the order sent. A batch is not a transaction: one refused post
     stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
     them again with the same request_id. A server that is going away answers what it has taken, then
-    ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+    ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+    as with PostMessage, each post is repeatable only with its request_id.
     """
     WaitMessages: _grpc.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]
     """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
     two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
     What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-    when it joins again.
+    when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+    notes as delivered only rises.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]
     """Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-    it; it then does nothing.
+    it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.ListMessagesRequest, _bus_service_pb2.ListMessagesResponse]
-    """Reads a page of a thread, in ascending order. Moves no read position."""
+    """Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+    side effects: it raises the caller's delivered_seq.
+    """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]
     """Reads one message."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]
@@ -70,27 +75,32 @@ class BusServiceAsyncStub(BusServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PostMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]  # type: ignore[assignment]
     """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-    not have joined it, and is a participant from then on.
+    not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+    no idempotency_level.
     """
     PostMessages: _aio.StreamStreamMultiCallable[_bus_service_pb2.PostMessagesRequest, _bus_service_pb2.PostMessagesResponse]  # type: ignore[assignment]
     """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
     one thread get their seqs in the order sent. A batch is not a transaction: one refused post
     stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
     them again with the same request_id. A server that is going away answers what it has taken, then
-    ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+    ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+    as with PostMessage, each post is repeatable only with its request_id.
     """
     WaitMessages: _aio.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]  # type: ignore[assignment]
     """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
     two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
     What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-    when it joins again.
+    when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+    notes as delivered only rises.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-    it; it then does nothing.
+    it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.ListMessagesRequest, _bus_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Reads a page of a thread, in ascending order. Moves no read position."""
+    """Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+    side effects: it raises the caller's delivered_seq.
+    """
     GetMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]  # type: ignore[assignment]
     """Reads one message."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
@@ -108,7 +118,8 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.PostMessageResponse, _abc.Awaitable[_bus_service_pb2.PostMessageResponse]]:
         """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-        not have joined it, and is a participant from then on.
+        not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+        no idempotency_level.
         """
 
     @_abc_1.abstractmethod
@@ -121,7 +132,8 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         one thread get their seqs in the order sent. A batch is not a transaction: one refused post
         stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
         them again with the same request_id. A server that is going away answers what it has taken, then
-        ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+        ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+        as with PostMessage, each post is repeatable only with its request_id.
         """
 
     @_abc_1.abstractmethod
@@ -133,7 +145,8 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
         two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
         What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-        when it joins again.
+        when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+        notes as delivered only rises.
         """
 
     @_abc_1.abstractmethod
@@ -143,7 +156,7 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.HeartbeatResponse, _abc.Awaitable[_bus_service_pb2.HeartbeatResponse]]:
         """Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-        it; it then does nothing.
+        it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
         """
 
     @_abc_1.abstractmethod
@@ -152,7 +165,9 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.ListMessagesResponse, _abc.Awaitable[_bus_service_pb2.ListMessagesResponse]]:
-        """Reads a page of a thread, in ascending order. Moves no read position."""
+        """Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+        side effects: it raises the caller's delivered_seq.
+        """
 
     @_abc_1.abstractmethod
     def GetMessage(

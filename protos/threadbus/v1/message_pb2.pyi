@@ -12,6 +12,11 @@ Rules that hold for the whole package:
     refuses enum values that it does not know: INVALID_ARGUMENT.
   * Negative numbers and durations are INVALID_ARGUMENT. Sizes above a limit are INVALID_ARGUMENT;
     page sizes, intervals and leases above a limit are lowered to it.
+  * A client may repeat a call whose outcome is unknown if its method has an idempotency_level:
+    repeating it has the effect of calling once, or none (NO_SIDE_EFFECTS; that any call is a sign
+    of life of its agent does not count). A method without a level is repeated only if the request
+    carries a request_id, or after an error that says that nothing was done (UNAVAILABLE with
+    ErrorInfo).
 """
 
 from collections import abc as _abc

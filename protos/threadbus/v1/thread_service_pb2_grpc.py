@@ -87,7 +87,8 @@ class ThreadServiceServicer(object):
     """
 
     def CreateThread(self, request, context):
-        """Creates a thread.
+        """Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+        tell who created it. JoinThread with `create` is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,14 +110,15 @@ class ThreadServiceServicer(object):
 
     def JoinThread(self, request, context):
         """Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-        snapshot. Safe to repeat.
+        snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LeaveThread(self, request, context):
-        """Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+        """Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+        leaving again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,14 +132,16 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateThread(self, request, context):
-        """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+        """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+        repeatable: it could undo what another changed in between because of the first one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetThreadState(self, request, context):
-        """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+        """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+        repeatable, as UpdateThread is not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +149,7 @@ class ThreadServiceServicer(object):
 
     def DeleteThread(self, request, context):
         """Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-        under the name has another epoch.
+        under the name has another epoch. Not repeatable: it could delete that one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

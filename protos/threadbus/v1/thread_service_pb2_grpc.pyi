@@ -34,26 +34,34 @@ class ThreadServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ThreadServiceAsyncStub: ...
     CreateThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.CreateThreadRequest, _thread_service_pb2.CreateThreadResponse]
-    """Creates a thread."""
+    """Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+    tell who created it. JoinThread with `create` is.
+    """
     GetThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]
     """Reads a thread."""
     ListThreads: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]
     """Lists threads, last active first, in the order of the moment when the first page was read."""
     JoinThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]
     """Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-    snapshot. Safe to repeat.
+    snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
     """
     LeaveThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.LeaveThreadRequest, _thread_service_pb2.LeaveThreadResponse]
-    """Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat."""
+    """Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+    leaving again changes nothing.
+    """
     ListParticipants: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ListParticipantsRequest, _thread_service_pb2.ListParticipantsResponse]
     """Lists who takes part, and what each was handed and has read."""
     UpdateThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.UpdateThreadRequest, _thread_service_pb2.UpdateThreadResponse]
-    """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes."""
+    """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+    repeatable: it could undo what another changed in between because of the first one.
+    """
     SetThreadState: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.SetThreadStateRequest, _thread_service_pb2.SetThreadStateResponse]
-    """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order."""
+    """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+    repeatable, as UpdateThread is not.
+    """
     DeleteThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]
     """Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-    under the name has another epoch.
+    under the name has another epoch. Not repeatable: it could delete that one.
     """
 
 @_typing.type_check_only
@@ -62,26 +70,34 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.CreateThreadRequest, _thread_service_pb2.CreateThreadResponse]  # type: ignore[assignment]
-    """Creates a thread."""
+    """Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+    tell who created it. JoinThread with `create` is.
+    """
     GetThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]  # type: ignore[assignment]
     """Reads a thread."""
     ListThreads: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]  # type: ignore[assignment]
     """Lists threads, last active first, in the order of the moment when the first page was read."""
     JoinThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]  # type: ignore[assignment]
     """Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-    snapshot. Safe to repeat.
+    snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
     """
     LeaveThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.LeaveThreadRequest, _thread_service_pb2.LeaveThreadResponse]  # type: ignore[assignment]
-    """Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat."""
+    """Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+    leaving again changes nothing.
+    """
     ListParticipants: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ListParticipantsRequest, _thread_service_pb2.ListParticipantsResponse]  # type: ignore[assignment]
     """Lists who takes part, and what each was handed and has read."""
     UpdateThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.UpdateThreadRequest, _thread_service_pb2.UpdateThreadResponse]  # type: ignore[assignment]
-    """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes."""
+    """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+    repeatable: it could undo what another changed in between because of the first one.
+    """
     SetThreadState: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.SetThreadStateRequest, _thread_service_pb2.SetThreadStateResponse]  # type: ignore[assignment]
-    """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order."""
+    """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+    repeatable, as UpdateThread is not.
+    """
     DeleteThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]  # type: ignore[assignment]
     """Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-    under the name has another epoch.
+    under the name has another epoch. Not repeatable: it could delete that one.
     """
 
 class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -93,7 +109,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.CreateThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.CreateThreadResponse, _abc.Awaitable[_thread_service_pb2.CreateThreadResponse]]:
-        """Creates a thread."""
+        """Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+        tell who created it. JoinThread with `create` is.
+        """
 
     @_abc_1.abstractmethod
     def GetThread(
@@ -118,7 +136,7 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.JoinThreadResponse, _abc.Awaitable[_thread_service_pb2.JoinThreadResponse]]:
         """Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-        snapshot. Safe to repeat.
+        snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
         """
 
     @_abc_1.abstractmethod
@@ -127,7 +145,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.LeaveThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.LeaveThreadResponse, _abc.Awaitable[_thread_service_pb2.LeaveThreadResponse]]:
-        """Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat."""
+        """Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+        leaving again changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def ListParticipants(
@@ -143,7 +163,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.UpdateThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.UpdateThreadResponse, _abc.Awaitable[_thread_service_pb2.UpdateThreadResponse]]:
-        """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes."""
+        """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+        repeatable: it could undo what another changed in between because of the first one.
+        """
 
     @_abc_1.abstractmethod
     def SetThreadState(
@@ -151,7 +173,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.SetThreadStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.SetThreadStateResponse, _abc.Awaitable[_thread_service_pb2.SetThreadStateResponse]]:
-        """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order."""
+        """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+        repeatable, as UpdateThread is not.
+        """
 
     @_abc_1.abstractmethod
     def DeleteThread(
@@ -160,7 +184,7 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.DeleteThreadResponse, _abc.Awaitable[_thread_service_pb2.DeleteThreadResponse]]:
         """Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-        under the name has another epoch.
+        under the name has another epoch. Not repeatable: it could delete that one.
         """
 
 def add_ThreadServiceServicer_to_server(servicer: ThreadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

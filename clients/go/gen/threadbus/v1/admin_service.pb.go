@@ -245,9 +245,9 @@ const file_threadbus_v1_admin_service_proto_rawDesc = "" +
 	"\athreads\x18\x02 \x03(\v2\x14.threadbus.v1.CursorR\athreads\x129\n" +
 	"\n" +
 	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x12\n" +
-	"\x04peer\x18\x04 \x01(\tR\x04peer2\\\n" +
-	"\fAdminService\x12L\n" +
-	"\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponseBe\n" +
+	"\x04peer\x18\x04 \x01(\tR\x04peer2a\n" +
+	"\fAdminService\x12Q\n" +
+	"\tListWaits\x12\x1e.threadbus.v1.ListWaitsRequest\x1a\x1f.threadbus.v1.ListWaitsResponse\"\x03\x90\x02\x01Be\n" +
 	"\x10dev.threadbus.v1B\x11AdminServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"
 
 var (

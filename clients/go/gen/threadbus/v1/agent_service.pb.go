@@ -821,15 +821,15 @@ const file_threadbus_v1_agent_service_proto_rawDesc = "" +
 	"\x12RotateTokenRequest\x12/\n" +
 	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"+\n" +
 	"\x13RotateTokenResponse\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\tR\x05token2\xdd\x04\n" +
-	"\fAgentService\x12X\n" +
-	"\rRegisterAgent\x12\".threadbus.v1.RegisterAgentRequest\x1a#.threadbus.v1.RegisterAgentResponse\x12I\n" +
-	"\bGetAgent\x12\x1d.threadbus.v1.GetAgentRequest\x1a\x1e.threadbus.v1.GetAgentResponse\x12O\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token2\xf6\x04\n" +
+	"\fAgentService\x12]\n" +
+	"\rRegisterAgent\x12\".threadbus.v1.RegisterAgentRequest\x1a#.threadbus.v1.RegisterAgentResponse\"\x03\x90\x02\x02\x12N\n" +
+	"\bGetAgent\x12\x1d.threadbus.v1.GetAgentRequest\x1a\x1e.threadbus.v1.GetAgentResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\n" +
-	"ListAgents\x12\x1f.threadbus.v1.ListAgentsRequest\x1a .threadbus.v1.ListAgentsResponse\x12R\n" +
-	"\vUpdateAgent\x12 .threadbus.v1.UpdateAgentRequest\x1a!.threadbus.v1.UpdateAgentResponse\x12O\n" +
+	"ListAgents\x12\x1f.threadbus.v1.ListAgentsRequest\x1a .threadbus.v1.ListAgentsResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\vUpdateAgent\x12 .threadbus.v1.UpdateAgentRequest\x1a!.threadbus.v1.UpdateAgentResponse\"\x03\x90\x02\x02\x12T\n" +
 	"\n" +
-	"EndSession\x12\x1f.threadbus.v1.EndSessionRequest\x1a .threadbus.v1.EndSessionResponse\x12^\n" +
+	"EndSession\x12\x1f.threadbus.v1.EndSessionRequest\x1a .threadbus.v1.EndSessionResponse\"\x03\x90\x02\x02\x12^\n" +
 	"\x0fUnregisterAgent\x12$.threadbus.v1.UnregisterAgentRequest\x1a%.threadbus.v1.UnregisterAgentResponse\x12R\n" +
 	"\vRotateToken\x12 .threadbus.v1.RotateTokenRequest\x1a!.threadbus.v1.RotateTokenResponseBe\n" +
 	"\x10dev.threadbus.v1B\x11AgentServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"

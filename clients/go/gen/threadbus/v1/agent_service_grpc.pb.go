@@ -36,22 +36,28 @@ const (
 //
 // Agents: registration and sessions.
 type AgentServiceClient interface {
-	// Registers an agent and gives it its token. Safe to repeat with the same name and token.
+	// Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+	// registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+	// ALREADY_EXISTS / AGENT_EXISTS: send one.
 	RegisterAgent(ctx context.Context, in *RegisterAgentRequest, opts ...grpc.CallOption) (*RegisterAgentResponse, error)
 	// Reads an agent.
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
 	// Lists agents by name.
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
-	// Changes the caller's (operators: anyone's) display name, description or labels.
+	// Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+	// it sets values, and nobody else sets them.
 	UpdateAgent(ctx context.Context, in *UpdateAgentRequest, opts ...grpc.CallOption) (*UpdateAgentResponse, error)
 	// Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-	// brings it back. Anonymous callers may call it; it then does nothing.
+	// brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+	// OFFLINE either way.
 	EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*EndSessionResponse, error)
 	// Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
 	// it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+	// Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
 	UnregisterAgent(ctx context.Context, in *UnregisterAgentRequest, opts ...grpc.CallOption) (*UnregisterAgentResponse, error)
 	// Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-	// with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+	// with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+	// another token, and without `grace` the first one ends the token that a second would come with.
 	RotateToken(ctx context.Context, in *RotateTokenRequest, opts ...grpc.CallOption) (*RotateTokenResponse, error)
 }
 
@@ -139,22 +145,28 @@ func (c *agentServiceClient) RotateToken(ctx context.Context, in *RotateTokenReq
 //
 // Agents: registration and sessions.
 type AgentServiceServer interface {
-	// Registers an agent and gives it its token. Safe to repeat with the same name and token.
+	// Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+	// registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+	// ALREADY_EXISTS / AGENT_EXISTS: send one.
 	RegisterAgent(context.Context, *RegisterAgentRequest) (*RegisterAgentResponse, error)
 	// Reads an agent.
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
 	// Lists agents by name.
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
-	// Changes the caller's (operators: anyone's) display name, description or labels.
+	// Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+	// it sets values, and nobody else sets them.
 	UpdateAgent(context.Context, *UpdateAgentRequest) (*UpdateAgentResponse, error)
 	// Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-	// brings it back. Anonymous callers may call it; it then does nothing.
+	// brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+	// OFFLINE either way.
 	EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error)
 	// Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
 	// it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+	// Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
 	UnregisterAgent(context.Context, *UnregisterAgentRequest) (*UnregisterAgentResponse, error)
 	// Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-	// with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+	// with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+	// another token, and without `grace` the first one ends the token that a second would come with.
 	RotateToken(context.Context, *RotateTokenRequest) (*RotateTokenResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }

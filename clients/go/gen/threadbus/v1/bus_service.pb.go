@@ -2237,17 +2237,17 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x0fmax_frame_bytes\x18\t \x01(\x03R\rmaxFrameBytes\x12.\n" +
 	"\x13max_anonymous_waits\x18\n" +
 	" \x01(\x05R\x11maxAnonymousWaits\x12B\n" +
-	"\x0frequest_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout2\xe4\x04\n" +
+	"\x0frequest_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout2\xfd\x04\n" +
 	"\n" +
 	"BusService\x12R\n" +
 	"\vPostMessage\x12 .threadbus.v1.PostMessageRequest\x1a!.threadbus.v1.PostMessageResponse\x12Y\n" +
-	"\fPostMessages\x12!.threadbus.v1.PostMessagesRequest\x1a\".threadbus.v1.PostMessagesResponse(\x010\x01\x12W\n" +
-	"\fWaitMessages\x12!.threadbus.v1.WaitMessagesRequest\x1a\".threadbus.v1.WaitMessagesResponse0\x01\x12L\n" +
-	"\tHeartbeat\x12\x1e.threadbus.v1.HeartbeatRequest\x1a\x1f.threadbus.v1.HeartbeatResponse\x12U\n" +
-	"\fListMessages\x12!.threadbus.v1.ListMessagesRequest\x1a\".threadbus.v1.ListMessagesResponse\x12O\n" +
+	"\fPostMessages\x12!.threadbus.v1.PostMessagesRequest\x1a\".threadbus.v1.PostMessagesResponse(\x010\x01\x12\\\n" +
+	"\fWaitMessages\x12!.threadbus.v1.WaitMessagesRequest\x1a\".threadbus.v1.WaitMessagesResponse\"\x03\x90\x02\x020\x01\x12Q\n" +
+	"\tHeartbeat\x12\x1e.threadbus.v1.HeartbeatRequest\x1a\x1f.threadbus.v1.HeartbeatResponse\"\x03\x90\x02\x02\x12Z\n" +
+	"\fListMessages\x12!.threadbus.v1.ListMessagesRequest\x1a\".threadbus.v1.ListMessagesResponse\"\x03\x90\x02\x02\x12T\n" +
 	"\n" +
-	"GetMessage\x12\x1f.threadbus.v1.GetMessageRequest\x1a .threadbus.v1.GetMessageResponse\x12X\n" +
-	"\rGetServerInfo\x12\".threadbus.v1.GetServerInfoRequest\x1a#.threadbus.v1.GetServerInfoResponseBc\n" +
+	"GetMessage\x12\x1f.threadbus.v1.GetMessageRequest\x1a .threadbus.v1.GetMessageResponse\"\x03\x90\x02\x01\x12]\n" +
+	"\rGetServerInfo\x12\".threadbus.v1.GetServerInfoRequest\x1a#.threadbus.v1.GetServerInfoResponse\"\x03\x90\x02\x01Bc\n" +
 	"\x10dev.threadbus.v1B\x0fBusServiceProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"
 
 var (

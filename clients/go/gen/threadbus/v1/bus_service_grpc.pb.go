@@ -37,23 +37,27 @@ const (
 // Post messages, wait for them, say that you are alive.
 type BusServiceClient interface {
 	// Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-	// not have joined it, and is a participant from then on.
+	// not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+	// no idempotency_level.
 	PostMessage(ctx context.Context, in *PostMessageRequest, opts ...grpc.CallOption) (*PostMessageResponse, error)
 	// Posts many: one answer per request, one result per post, both in order. Posts of one stream to
 	// one thread get their seqs in the order sent. A batch is not a transaction: one refused post
 	// stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
 	// them again with the same request_id. A server that is going away answers what it has taken, then
-	// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+	// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+	// as with PostMessage, each post is repeatable only with its request_id.
 	PostMessages(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PostMessagesRequest, PostMessagesResponse], error)
 	// Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
 	// two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
 	// What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-	// when it joins again.
+	// when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+	// notes as delivered only rises.
 	WaitMessages(ctx context.Context, in *WaitMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WaitMessagesResponse], error)
 	// Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-	// it; it then does nothing.
+	// it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
-	// Reads a page of a thread, in ascending order. Moves no read position.
+	// Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+	// side effects: it raises the caller's delivered_seq.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
 	// Reads one message.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
@@ -159,23 +163,27 @@ func (c *busServiceClient) GetServerInfo(ctx context.Context, in *GetServerInfoR
 // Post messages, wait for them, say that you are alive.
 type BusServiceServer interface {
 	// Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-	// not have joined it, and is a participant from then on.
+	// not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+	// no idempotency_level.
 	PostMessage(context.Context, *PostMessageRequest) (*PostMessageResponse, error)
 	// Posts many: one answer per request, one result per post, both in order. Posts of one stream to
 	// one thread get their seqs in the order sent. A batch is not a transaction: one refused post
 	// stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
 	// them again with the same request_id. A server that is going away answers what it has taken, then
-	// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+	// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+	// as with PostMessage, each post is repeatable only with its request_id.
 	PostMessages(grpc.BidiStreamingServer[PostMessagesRequest, PostMessagesResponse]) error
 	// Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
 	// two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
 	// What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-	// when it joins again.
+	// when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+	// notes as delivered only rises.
 	WaitMessages(*WaitMessagesRequest, grpc.ServerStreamingServer[WaitMessagesResponse]) error
 	// Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-	// it; it then does nothing.
+	// it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
-	// Reads a page of a thread, in ascending order. Moves no read position.
+	// Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+	// side effects: it raises the caller's delivered_seq.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
 	// Reads one message.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)

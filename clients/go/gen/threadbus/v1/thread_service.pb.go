@@ -1199,15 +1199,15 @@ const file_threadbus_v1_thread_service_proto_rawDesc = "" +
 	"\tJoinStart\x12\x1a\n" +
 	"\x16JOIN_START_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fJOIN_START_HEAD\x10\x01\x12\x14\n" +
-	"\x10JOIN_START_FIRST\x10\x022\x9b\x06\n" +
+	"\x10JOIN_START_FIRST\x10\x022\xb4\x06\n" +
 	"\rThreadService\x12U\n" +
-	"\fCreateThread\x12!.threadbus.v1.CreateThreadRequest\x1a\".threadbus.v1.CreateThreadResponse\x12L\n" +
-	"\tGetThread\x12\x1e.threadbus.v1.GetThreadRequest\x1a\x1f.threadbus.v1.GetThreadResponse\x12R\n" +
-	"\vListThreads\x12 .threadbus.v1.ListThreadsRequest\x1a!.threadbus.v1.ListThreadsResponse\x12O\n" +
+	"\fCreateThread\x12!.threadbus.v1.CreateThreadRequest\x1a\".threadbus.v1.CreateThreadResponse\x12Q\n" +
+	"\tGetThread\x12\x1e.threadbus.v1.GetThreadRequest\x1a\x1f.threadbus.v1.GetThreadResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\vListThreads\x12 .threadbus.v1.ListThreadsRequest\x1a!.threadbus.v1.ListThreadsResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\n" +
-	"JoinThread\x12\x1f.threadbus.v1.JoinThreadRequest\x1a .threadbus.v1.JoinThreadResponse\x12R\n" +
-	"\vLeaveThread\x12 .threadbus.v1.LeaveThreadRequest\x1a!.threadbus.v1.LeaveThreadResponse\x12a\n" +
-	"\x10ListParticipants\x12%.threadbus.v1.ListParticipantsRequest\x1a&.threadbus.v1.ListParticipantsResponse\x12U\n" +
+	"JoinThread\x12\x1f.threadbus.v1.JoinThreadRequest\x1a .threadbus.v1.JoinThreadResponse\"\x03\x90\x02\x02\x12W\n" +
+	"\vLeaveThread\x12 .threadbus.v1.LeaveThreadRequest\x1a!.threadbus.v1.LeaveThreadResponse\"\x03\x90\x02\x02\x12f\n" +
+	"\x10ListParticipants\x12%.threadbus.v1.ListParticipantsRequest\x1a&.threadbus.v1.ListParticipantsResponse\"\x03\x90\x02\x01\x12U\n" +
 	"\fUpdateThread\x12!.threadbus.v1.UpdateThreadRequest\x1a\".threadbus.v1.UpdateThreadResponse\x12[\n" +
 	"\x0eSetThreadState\x12#.threadbus.v1.SetThreadStateRequest\x1a$.threadbus.v1.SetThreadStateResponse\x12U\n" +
 	"\fDeleteThread\x12!.threadbus.v1.DeleteThreadRequest\x1a\".threadbus.v1.DeleteThreadResponseBf\n" +

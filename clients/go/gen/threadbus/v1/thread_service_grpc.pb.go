@@ -38,25 +38,29 @@ const (
 //
 // Threads and who takes part in them.
 type ThreadServiceClient interface {
-	// Creates a thread.
+	// Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+	// tell who created it. JoinThread with `create` is.
 	CreateThread(ctx context.Context, in *CreateThreadRequest, opts ...grpc.CallOption) (*CreateThreadResponse, error)
 	// Reads a thread.
 	GetThread(ctx context.Context, in *GetThreadRequest, opts ...grpc.CallOption) (*GetThreadResponse, error)
 	// Lists threads, last active first, in the order of the moment when the first page was read.
 	ListThreads(ctx context.Context, in *ListThreadsRequest, opts ...grpc.CallOption) (*ListThreadsResponse, error)
 	// Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-	// snapshot. Safe to repeat.
+	// snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
 	JoinThread(ctx context.Context, in *JoinThreadRequest, opts ...grpc.CallOption) (*JoinThreadResponse, error)
-	// Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+	// Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+	// leaving again changes nothing.
 	LeaveThread(ctx context.Context, in *LeaveThreadRequest, opts ...grpc.CallOption) (*LeaveThreadResponse, error)
 	// Lists who takes part, and what each was handed and has read.
 	ListParticipants(ctx context.Context, in *ListParticipantsRequest, opts ...grpc.CallOption) (*ListParticipantsResponse, error)
-	// Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+	// Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+	// repeatable: it could undo what another changed in between because of the first one.
 	UpdateThread(ctx context.Context, in *UpdateThreadRequest, opts ...grpc.CallOption) (*UpdateThreadResponse, error)
-	// Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+	// Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+	// repeatable, as UpdateThread is not.
 	SetThreadState(ctx context.Context, in *SetThreadStateRequest, opts ...grpc.CallOption) (*SetThreadStateResponse, error)
 	// Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-	// under the name has another epoch.
+	// under the name has another epoch. Not repeatable: it could delete that one.
 	DeleteThread(ctx context.Context, in *DeleteThreadRequest, opts ...grpc.CallOption) (*DeleteThreadResponse, error)
 }
 
@@ -164,25 +168,29 @@ func (c *threadServiceClient) DeleteThread(ctx context.Context, in *DeleteThread
 //
 // Threads and who takes part in them.
 type ThreadServiceServer interface {
-	// Creates a thread.
+	// Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+	// tell who created it. JoinThread with `create` is.
 	CreateThread(context.Context, *CreateThreadRequest) (*CreateThreadResponse, error)
 	// Reads a thread.
 	GetThread(context.Context, *GetThreadRequest) (*GetThreadResponse, error)
 	// Lists threads, last active first, in the order of the moment when the first page was read.
 	ListThreads(context.Context, *ListThreadsRequest) (*ListThreadsResponse, error)
 	// Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-	// snapshot. Safe to repeat.
+	// snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
 	JoinThread(context.Context, *JoinThreadRequest) (*JoinThreadResponse, error)
-	// Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+	// Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+	// leaving again changes nothing.
 	LeaveThread(context.Context, *LeaveThreadRequest) (*LeaveThreadResponse, error)
 	// Lists who takes part, and what each was handed and has read.
 	ListParticipants(context.Context, *ListParticipantsRequest) (*ListParticipantsResponse, error)
-	// Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+	// Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+	// repeatable: it could undo what another changed in between because of the first one.
 	UpdateThread(context.Context, *UpdateThreadRequest) (*UpdateThreadResponse, error)
-	// Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+	// Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+	// repeatable, as UpdateThread is not.
 	SetThreadState(context.Context, *SetThreadStateRequest) (*SetThreadStateResponse, error)
 	// Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-	// under the name has another epoch.
+	// under the name has another epoch. Not repeatable: it could delete that one.
 	DeleteThread(context.Context, *DeleteThreadRequest) (*DeleteThreadResponse, error)
 	mustEmbedUnimplementedThreadServiceServer()
 }

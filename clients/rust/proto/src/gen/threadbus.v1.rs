@@ -978,7 +978,9 @@ pub mod agent_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Registers an agent and gives it its token. Safe to repeat with the same name and token.
+        /// Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+        /// registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+        /// ALREADY_EXISTS / AGENT_EXISTS: send one.
         pub async fn register_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::RegisterAgentRequest>,
@@ -1053,7 +1055,8 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "ListAgents"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes the caller's (operators: anyone's) display name, description or labels.
+        /// Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+        /// it sets values, and nobody else sets them.
         pub async fn update_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateAgentRequest>,
@@ -1079,7 +1082,8 @@ pub mod agent_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-        /// brings it back. Anonymous callers may call it; it then does nothing.
+        /// brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+        /// OFFLINE either way.
         pub async fn end_session(
             &mut self,
             request: impl tonic::IntoRequest<super::EndSessionRequest>,
@@ -1106,6 +1110,7 @@ pub mod agent_service_client {
         }
         /// Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
         /// it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+        /// Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
         pub async fn unregister_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::UnregisterAgentRequest>,
@@ -1131,7 +1136,8 @@ pub mod agent_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-        /// with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+        /// with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+        /// another token, and without `grace` the first one ends the token that a second would come with.
         pub async fn rotate_token(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateTokenRequest>,
@@ -2192,7 +2198,8 @@ pub mod bus_service_client {
             self
         }
         /// Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-        /// not have joined it, and is a participant from then on.
+        /// not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+        /// no idempotency_level.
         pub async fn post_message(
             &mut self,
             request: impl tonic::IntoRequest<super::PostMessageRequest>,
@@ -2221,7 +2228,8 @@ pub mod bus_service_client {
         /// one thread get their seqs in the order sent. A batch is not a transaction: one refused post
         /// stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
         /// them again with the same request_id. A server that is going away answers what it has taken, then
-        /// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+        /// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+        /// as with PostMessage, each post is repeatable only with its request_id.
         pub async fn post_messages(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -2251,7 +2259,8 @@ pub mod bus_service_client {
         /// Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
         /// two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
         /// What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-        /// when it joins again.
+        /// when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+        /// notes as delivered only rises.
         pub async fn wait_messages(
             &mut self,
             request: impl tonic::IntoRequest<super::WaitMessagesRequest>,
@@ -2277,7 +2286,7 @@ pub mod bus_service_client {
             self.inner.server_streaming(req, path, codec).await
         }
         /// Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-        /// it; it then does nothing.
+        /// it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<super::HeartbeatRequest>,
@@ -2302,7 +2311,8 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "Heartbeat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Reads a page of a thread, in ascending order. Moves no read position.
+        /// Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+        /// side effects: it raises the caller's delivered_seq.
         pub async fn list_messages(
             &mut self,
             request: impl tonic::IntoRequest<super::ListMessagesRequest>,
@@ -2997,7 +3007,8 @@ pub mod thread_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Creates a thread.
+        /// Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+        /// tell who created it. JoinThread with `create` is.
         pub async fn create_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateThreadRequest>,
@@ -3073,7 +3084,7 @@ pub mod thread_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-        /// snapshot. Safe to repeat.
+        /// snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
         pub async fn join_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::JoinThreadRequest>,
@@ -3098,7 +3109,8 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "JoinThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+        /// Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+        /// leaving again changes nothing.
         pub async fn leave_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::LeaveThreadRequest>,
@@ -3150,7 +3162,8 @@ pub mod thread_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+        /// Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+        /// repeatable: it could undo what another changed in between because of the first one.
         pub async fn update_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateThreadRequest>,
@@ -3175,7 +3188,8 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "UpdateThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+        /// Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+        /// repeatable, as UpdateThread is not.
         pub async fn set_thread_state(
             &mut self,
             request: impl tonic::IntoRequest<super::SetThreadStateRequest>,
@@ -3201,7 +3215,7 @@ pub mod thread_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-        /// under the name has another epoch.
+        /// under the name has another epoch. Not repeatable: it could delete that one.
         pub async fn delete_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteThreadRequest>,

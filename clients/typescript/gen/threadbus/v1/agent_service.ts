@@ -1568,7 +1568,11 @@ export const RotateTokenResponse: MessageFns<RotateTokenResponse> = {
 /** Agents: registration and sessions. */
 export type AgentServiceService = typeof AgentServiceService;
 export const AgentServiceService = {
-  /** Registers an agent and gives it its token. Safe to repeat with the same name and token. */
+  /**
+   * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+   * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+   * ALREADY_EXISTS / AGENT_EXISTS: send one.
+   */
   registerAgent: {
     path: "/threadbus.v1.AgentService/RegisterAgent" as const,
     requestStream: false as const,
@@ -1599,7 +1603,10 @@ export const AgentServiceService = {
     responseSerialize: (value: ListAgentsResponse): Buffer => Buffer.from(ListAgentsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAgentsResponse => ListAgentsResponse.decode(value),
   },
-  /** Changes the caller's (operators: anyone's) display name, description or labels. */
+  /**
+   * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+   * it sets values, and nobody else sets them.
+   */
   updateAgent: {
     path: "/threadbus.v1.AgentService/UpdateAgent" as const,
     requestStream: false as const,
@@ -1611,7 +1618,8 @@ export const AgentServiceService = {
   },
   /**
    * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-   * brings it back. Anonymous callers may call it; it then does nothing.
+   * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+   * OFFLINE either way.
    */
   endSession: {
     path: "/threadbus.v1.AgentService/EndSession" as const,
@@ -1625,6 +1633,7 @@ export const AgentServiceService = {
   /**
    * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
    * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+   * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
    */
   unregisterAgent: {
     path: "/threadbus.v1.AgentService/UnregisterAgent" as const,
@@ -1639,7 +1648,8 @@ export const AgentServiceService = {
   },
   /**
    * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+   * another token, and without `grace` the first one ends the token that a second would come with.
    */
   rotateToken: {
     path: "/threadbus.v1.AgentService/RotateToken" as const,
@@ -1653,33 +1663,47 @@ export const AgentServiceService = {
 } as const;
 
 export interface AgentServiceServer extends UntypedServiceImplementation {
-  /** Registers an agent and gives it its token. Safe to repeat with the same name and token. */
+  /**
+   * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+   * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+   * ALREADY_EXISTS / AGENT_EXISTS: send one.
+   */
   registerAgent: handleUnaryCall<RegisterAgentRequest, RegisterAgentResponse>;
   /** Reads an agent. */
   getAgent: handleUnaryCall<GetAgentRequest, GetAgentResponse>;
   /** Lists agents by name. */
   listAgents: handleUnaryCall<ListAgentsRequest, ListAgentsResponse>;
-  /** Changes the caller's (operators: anyone's) display name, description or labels. */
+  /**
+   * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+   * it sets values, and nobody else sets them.
+   */
   updateAgent: handleUnaryCall<UpdateAgentRequest, UpdateAgentResponse>;
   /**
    * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-   * brings it back. Anonymous callers may call it; it then does nothing.
+   * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+   * OFFLINE either way.
    */
   endSession: handleUnaryCall<EndSessionRequest, EndSessionResponse>;
   /**
    * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
    * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+   * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
    */
   unregisterAgent: handleUnaryCall<UnregisterAgentRequest, UnregisterAgentResponse>;
   /**
    * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+   * another token, and without `grace` the first one ends the token that a second would come with.
    */
   rotateToken: handleUnaryCall<RotateTokenRequest, RotateTokenResponse>;
 }
 
 export interface AgentServiceClient extends Client {
-  /** Registers an agent and gives it its token. Safe to repeat with the same name and token. */
+  /**
+   * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+   * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+   * ALREADY_EXISTS / AGENT_EXISTS: send one.
+   */
   registerAgent(
     request: RegisterAgentRequest,
     callback: (error: ServiceError | null, response: RegisterAgentResponse) => void,
@@ -1727,7 +1751,10 @@ export interface AgentServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAgentsResponse) => void,
   ): ClientUnaryCall;
-  /** Changes the caller's (operators: anyone's) display name, description or labels. */
+  /**
+   * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+   * it sets values, and nobody else sets them.
+   */
   updateAgent(
     request: UpdateAgentRequest,
     callback: (error: ServiceError | null, response: UpdateAgentResponse) => void,
@@ -1745,7 +1772,8 @@ export interface AgentServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-   * brings it back. Anonymous callers may call it; it then does nothing.
+   * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+   * OFFLINE either way.
    */
   endSession(
     request: EndSessionRequest,
@@ -1765,6 +1793,7 @@ export interface AgentServiceClient extends Client {
   /**
    * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
    * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+   * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
    */
   unregisterAgent(
     request: UnregisterAgentRequest,
@@ -1783,7 +1812,8 @@ export interface AgentServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+   * another token, and without `grace` the first one ends the token that a second would come with.
    */
   rotateToken(
     request: RotateTokenRequest,

@@ -3893,7 +3893,8 @@ export type BusServiceService = typeof BusServiceService;
 export const BusServiceService = {
   /**
    * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-   * not have joined it, and is a participant from then on.
+   * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+   * no idempotency_level.
    */
   postMessage: {
     path: "/threadbus.v1.BusService/PostMessage" as const,
@@ -3909,7 +3910,8 @@ export const BusServiceService = {
    * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
    * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
    * them again with the same request_id. A server that is going away answers what it has taken, then
-   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+   * as with PostMessage, each post is repeatable only with its request_id.
    */
   postMessages: {
     path: "/threadbus.v1.BusService/PostMessages" as const,
@@ -3925,7 +3927,8 @@ export const BusServiceService = {
    * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
    * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
    * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-   * when it joins again.
+   * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+   * notes as delivered only rises.
    */
   waitMessages: {
     path: "/threadbus.v1.BusService/WaitMessages" as const,
@@ -3939,7 +3942,7 @@ export const BusServiceService = {
   },
   /**
    * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-   * it; it then does nothing.
+   * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
    */
   heartbeat: {
     path: "/threadbus.v1.BusService/Heartbeat" as const,
@@ -3950,7 +3953,10 @@ export const BusServiceService = {
     responseSerialize: (value: HeartbeatResponse): Buffer => Buffer.from(HeartbeatResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): HeartbeatResponse => HeartbeatResponse.decode(value),
   },
-  /** Reads a page of a thread, in ascending order. Moves no read position. */
+  /**
+   * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+   * side effects: it raises the caller's delivered_seq.
+   */
   listMessages: {
     path: "/threadbus.v1.BusService/ListMessages" as const,
     requestStream: false as const,
@@ -3990,7 +3996,8 @@ export const BusServiceService = {
 export interface BusServiceServer extends UntypedServiceImplementation {
   /**
    * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-   * not have joined it, and is a participant from then on.
+   * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+   * no idempotency_level.
    */
   postMessage: handleUnaryCall<PostMessageRequest, PostMessageResponse>;
   /**
@@ -3998,22 +4005,27 @@ export interface BusServiceServer extends UntypedServiceImplementation {
    * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
    * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
    * them again with the same request_id. A server that is going away answers what it has taken, then
-   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+   * as with PostMessage, each post is repeatable only with its request_id.
    */
   postMessages: handleBidiStreamingCall<PostMessagesRequest, PostMessagesResponse>;
   /**
    * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
    * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
    * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-   * when it joins again.
+   * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+   * notes as delivered only rises.
    */
   waitMessages: handleServerStreamingCall<WaitMessagesRequest, WaitMessagesResponse>;
   /**
    * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-   * it; it then does nothing.
+   * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
    */
   heartbeat: handleUnaryCall<HeartbeatRequest, HeartbeatResponse>;
-  /** Reads a page of a thread, in ascending order. Moves no read position. */
+  /**
+   * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+   * side effects: it raises the caller's delivered_seq.
+   */
   listMessages: handleUnaryCall<ListMessagesRequest, ListMessagesResponse>;
   /** Reads one message. */
   getMessage: handleUnaryCall<GetMessageRequest, GetMessageResponse>;
@@ -4027,7 +4039,8 @@ export interface BusServiceServer extends UntypedServiceImplementation {
 export interface BusServiceClient extends Client {
   /**
    * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-   * not have joined it, and is a participant from then on.
+   * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+   * no idempotency_level.
    */
   postMessage(
     request: PostMessageRequest,
@@ -4049,7 +4062,8 @@ export interface BusServiceClient extends Client {
    * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
    * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
    * them again with the same request_id. A server that is going away answers what it has taken, then
-   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+   * as with PostMessage, each post is repeatable only with its request_id.
    */
   postMessages(): ClientDuplexStream<PostMessagesRequest, PostMessagesResponse>;
   postMessages(options: Partial<CallOptions>): ClientDuplexStream<PostMessagesRequest, PostMessagesResponse>;
@@ -4061,7 +4075,8 @@ export interface BusServiceClient extends Client {
    * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
    * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
    * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-   * when it joins again.
+   * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+   * notes as delivered only rises.
    */
   waitMessages(
     request: WaitMessagesRequest,
@@ -4074,7 +4089,7 @@ export interface BusServiceClient extends Client {
   ): ClientReadableStream<WaitMessagesResponse>;
   /**
    * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-   * it; it then does nothing.
+   * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
    */
   heartbeat(
     request: HeartbeatRequest,
@@ -4091,7 +4106,10 @@ export interface BusServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: HeartbeatResponse) => void,
   ): ClientUnaryCall;
-  /** Reads a page of a thread, in ascending order. Moves no read position. */
+  /**
+   * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+   * side effects: it raises the caller's delivered_seq.
+   */
   listMessages(
     request: ListMessagesRequest,
     callback: (error: ServiceError | null, response: ListMessagesResponse) => void,

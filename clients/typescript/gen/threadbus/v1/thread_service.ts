@@ -2170,7 +2170,10 @@ export const DeleteThreadResponse: MessageFns<DeleteThreadResponse> = {
 /** Threads and who takes part in them. */
 export type ThreadServiceService = typeof ThreadServiceService;
 export const ThreadServiceService = {
-  /** Creates a thread. */
+  /**
+   * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+   * tell who created it. JoinThread with `create` is.
+   */
   createThread: {
     path: "/threadbus.v1.ThreadService/CreateThread" as const,
     requestStream: false as const,
@@ -2203,7 +2206,7 @@ export const ThreadServiceService = {
   },
   /**
    * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-   * snapshot. Safe to repeat.
+   * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
    */
   joinThread: {
     path: "/threadbus.v1.ThreadService/JoinThread" as const,
@@ -2214,7 +2217,10 @@ export const ThreadServiceService = {
     responseSerialize: (value: JoinThreadResponse): Buffer => Buffer.from(JoinThreadResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): JoinThreadResponse => JoinThreadResponse.decode(value),
   },
-  /** Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat. */
+  /**
+   * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+   * leaving again changes nothing.
+   */
   leaveThread: {
     path: "/threadbus.v1.ThreadService/LeaveThread" as const,
     requestStream: false as const,
@@ -2236,7 +2242,10 @@ export const ThreadServiceService = {
       Buffer.from(ListParticipantsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListParticipantsResponse => ListParticipantsResponse.decode(value),
   },
-  /** Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. */
+  /**
+   * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+   * repeatable: it could undo what another changed in between because of the first one.
+   */
   updateThread: {
     path: "/threadbus.v1.ThreadService/UpdateThread" as const,
     requestStream: false as const,
@@ -2247,7 +2256,10 @@ export const ThreadServiceService = {
       Buffer.from(UpdateThreadResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): UpdateThreadResponse => UpdateThreadResponse.decode(value),
   },
-  /** Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. */
+  /**
+   * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+   * repeatable, as UpdateThread is not.
+   */
   setThreadState: {
     path: "/threadbus.v1.ThreadService/SetThreadState" as const,
     requestStream: false as const,
@@ -2261,7 +2273,7 @@ export const ThreadServiceService = {
   },
   /**
    * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-   * under the name has another epoch.
+   * under the name has another epoch. Not repeatable: it could delete that one.
    */
   deleteThread: {
     path: "/threadbus.v1.ThreadService/DeleteThread" as const,
@@ -2276,7 +2288,10 @@ export const ThreadServiceService = {
 } as const;
 
 export interface ThreadServiceServer extends UntypedServiceImplementation {
-  /** Creates a thread. */
+  /**
+   * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+   * tell who created it. JoinThread with `create` is.
+   */
   createThread: handleUnaryCall<CreateThreadRequest, CreateThreadResponse>;
   /** Reads a thread. */
   getThread: handleUnaryCall<GetThreadRequest, GetThreadResponse>;
@@ -2284,26 +2299,38 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
   listThreads: handleUnaryCall<ListThreadsRequest, ListThreadsResponse>;
   /**
    * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-   * snapshot. Safe to repeat.
+   * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
    */
   joinThread: handleUnaryCall<JoinThreadRequest, JoinThreadResponse>;
-  /** Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat. */
+  /**
+   * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+   * leaving again changes nothing.
+   */
   leaveThread: handleUnaryCall<LeaveThreadRequest, LeaveThreadResponse>;
   /** Lists who takes part, and what each was handed and has read. */
   listParticipants: handleUnaryCall<ListParticipantsRequest, ListParticipantsResponse>;
-  /** Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. */
+  /**
+   * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+   * repeatable: it could undo what another changed in between because of the first one.
+   */
   updateThread: handleUnaryCall<UpdateThreadRequest, UpdateThreadResponse>;
-  /** Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. */
+  /**
+   * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+   * repeatable, as UpdateThread is not.
+   */
   setThreadState: handleUnaryCall<SetThreadStateRequest, SetThreadStateResponse>;
   /**
    * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-   * under the name has another epoch.
+   * under the name has another epoch. Not repeatable: it could delete that one.
    */
   deleteThread: handleUnaryCall<DeleteThreadRequest, DeleteThreadResponse>;
 }
 
 export interface ThreadServiceClient extends Client {
-  /** Creates a thread. */
+  /**
+   * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+   * tell who created it. JoinThread with `create` is.
+   */
   createThread(
     request: CreateThreadRequest,
     callback: (error: ServiceError | null, response: CreateThreadResponse) => void,
@@ -2353,7 +2380,7 @@ export interface ThreadServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-   * snapshot. Safe to repeat.
+   * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
    */
   joinThread(
     request: JoinThreadRequest,
@@ -2370,7 +2397,10 @@ export interface ThreadServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: JoinThreadResponse) => void,
   ): ClientUnaryCall;
-  /** Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat. */
+  /**
+   * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+   * leaving again changes nothing.
+   */
   leaveThread(
     request: LeaveThreadRequest,
     callback: (error: ServiceError | null, response: LeaveThreadResponse) => void,
@@ -2402,7 +2432,10 @@ export interface ThreadServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListParticipantsResponse) => void,
   ): ClientUnaryCall;
-  /** Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. */
+  /**
+   * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+   * repeatable: it could undo what another changed in between because of the first one.
+   */
   updateThread(
     request: UpdateThreadRequest,
     callback: (error: ServiceError | null, response: UpdateThreadResponse) => void,
@@ -2418,7 +2451,10 @@ export interface ThreadServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: UpdateThreadResponse) => void,
   ): ClientUnaryCall;
-  /** Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. */
+  /**
+   * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+   * repeatable, as UpdateThread is not.
+   */
   setThreadState(
     request: SetThreadStateRequest,
     callback: (error: ServiceError | null, response: SetThreadStateResponse) => void,
@@ -2436,7 +2472,7 @@ export interface ThreadServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-   * under the name has another epoch.
+   * under the name has another epoch. Not repeatable: it could delete that one.
    */
   deleteThread(
     request: DeleteThreadRequest,

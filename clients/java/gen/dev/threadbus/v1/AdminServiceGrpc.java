@@ -33,6 +33,7 @@ public final class AdminServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.ListWaitsRequest, dev.threadbus.v1.ListWaitsResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListWaits"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.ListWaitsRequest.getDefaultInstance()))

@@ -60,12 +60,12 @@ public final class AdminServiceProto {
       "\"z\n\004Wait\022\r\n\005agent\030\001 \001(\t\022%\n\007threads\030\002 \003(\013" +
       "2\024.threadbus.v1.Cursor\022.\n\nstart_time\030\003 \001" +
       "(\0132\032.google.protobuf.Timestamp\022\014\n\004peer\030\004" +
-      " \001(\t2\\\n\014AdminService\022L\n\tListWaits\022\036.thre" +
+      " \001(\t2a\n\014AdminService\022Q\n\tListWaits\022\036.thre" +
       "adbus.v1.ListWaitsRequest\032\037.threadbus.v1" +
-      ".ListWaitsResponseBe\n\020dev.threadbus.v1B\021" +
-      "AdminServiceProtoP\001Z-threadbus.dev/gen/g" +
-      "o/threadbus/v1;threadbusv1\252\002\014ThreadBus.V" +
-      "1b\006proto3"
+      ".ListWaitsResponse\"\003\220\002\001Be\n\020dev.threadbus" +
+      ".v1B\021AdminServiceProtoP\001Z-threadbus.dev/" +
+      "gen/go/threadbus/v1;threadbusv1\252\002\014Thread" +
+      "Bus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

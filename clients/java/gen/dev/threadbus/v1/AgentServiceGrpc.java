@@ -33,6 +33,7 @@ public final class AgentServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.RegisterAgentRequest, dev.threadbus.v1.RegisterAgentResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "RegisterAgent"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.RegisterAgentRequest.getDefaultInstance()))
@@ -64,6 +65,7 @@ public final class AgentServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.GetAgentRequest, dev.threadbus.v1.GetAgentResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetAgent"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.GetAgentRequest.getDefaultInstance()))
@@ -95,6 +97,7 @@ public final class AgentServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.ListAgentsRequest, dev.threadbus.v1.ListAgentsResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListAgents"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.ListAgentsRequest.getDefaultInstance()))
@@ -126,6 +129,7 @@ public final class AgentServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.UpdateAgentRequest, dev.threadbus.v1.UpdateAgentResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "UpdateAgent"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.UpdateAgentRequest.getDefaultInstance()))
@@ -157,6 +161,7 @@ public final class AgentServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.EndSessionRequest, dev.threadbus.v1.EndSessionResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "EndSession"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.EndSessionRequest.getDefaultInstance()))
@@ -300,7 +305,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Safe to repeat with the same name and token.
+     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+     * ALREADY_EXISTS / AGENT_EXISTS: send one.
      * </pre>
      */
     default void registerAgent(dev.threadbus.v1.RegisterAgentRequest request,
@@ -330,7 +337,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels.
+     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+     * it sets values, and nobody else sets them.
      * </pre>
      */
     default void updateAgent(dev.threadbus.v1.UpdateAgentRequest request,
@@ -341,7 +349,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing.
+     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+     * OFFLINE either way.
      * </pre>
      */
     default void endSession(dev.threadbus.v1.EndSessionRequest request,
@@ -353,6 +362,7 @@ public final class AgentServiceGrpc {
      * <pre>
      * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
      * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
      * </pre>
      */
     default void unregisterAgent(dev.threadbus.v1.UnregisterAgentRequest request,
@@ -363,7 +373,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+     * another token, and without `grace` the first one ends the token that a second would come with.
      * </pre>
      */
     default void rotateToken(dev.threadbus.v1.RotateTokenRequest request,
@@ -407,7 +418,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Safe to repeat with the same name and token.
+     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+     * ALREADY_EXISTS / AGENT_EXISTS: send one.
      * </pre>
      */
     public void registerAgent(dev.threadbus.v1.RegisterAgentRequest request,
@@ -440,7 +453,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels.
+     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+     * it sets values, and nobody else sets them.
      * </pre>
      */
     public void updateAgent(dev.threadbus.v1.UpdateAgentRequest request,
@@ -452,7 +466,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing.
+     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+     * OFFLINE either way.
      * </pre>
      */
     public void endSession(dev.threadbus.v1.EndSessionRequest request,
@@ -465,6 +480,7 @@ public final class AgentServiceGrpc {
      * <pre>
      * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
      * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
      * </pre>
      */
     public void unregisterAgent(dev.threadbus.v1.UnregisterAgentRequest request,
@@ -476,7 +492,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+     * another token, and without `grace` the first one ends the token that a second would come with.
      * </pre>
      */
     public void rotateToken(dev.threadbus.v1.RotateTokenRequest request,
@@ -507,7 +524,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Safe to repeat with the same name and token.
+     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+     * ALREADY_EXISTS / AGENT_EXISTS: send one.
      * </pre>
      */
     public dev.threadbus.v1.RegisterAgentResponse registerAgent(dev.threadbus.v1.RegisterAgentRequest request) throws io.grpc.StatusException {
@@ -537,7 +556,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels.
+     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+     * it sets values, and nobody else sets them.
      * </pre>
      */
     public dev.threadbus.v1.UpdateAgentResponse updateAgent(dev.threadbus.v1.UpdateAgentRequest request) throws io.grpc.StatusException {
@@ -548,7 +568,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing.
+     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+     * OFFLINE either way.
      * </pre>
      */
     public dev.threadbus.v1.EndSessionResponse endSession(dev.threadbus.v1.EndSessionRequest request) throws io.grpc.StatusException {
@@ -560,6 +581,7 @@ public final class AgentServiceGrpc {
      * <pre>
      * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
      * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
      * </pre>
      */
     public dev.threadbus.v1.UnregisterAgentResponse unregisterAgent(dev.threadbus.v1.UnregisterAgentRequest request) throws io.grpc.StatusException {
@@ -570,7 +592,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+     * another token, and without `grace` the first one ends the token that a second would come with.
      * </pre>
      */
     public dev.threadbus.v1.RotateTokenResponse rotateToken(dev.threadbus.v1.RotateTokenRequest request) throws io.grpc.StatusException {
@@ -600,7 +623,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Safe to repeat with the same name and token.
+     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+     * ALREADY_EXISTS / AGENT_EXISTS: send one.
      * </pre>
      */
     public dev.threadbus.v1.RegisterAgentResponse registerAgent(dev.threadbus.v1.RegisterAgentRequest request) {
@@ -630,7 +655,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels.
+     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+     * it sets values, and nobody else sets them.
      * </pre>
      */
     public dev.threadbus.v1.UpdateAgentResponse updateAgent(dev.threadbus.v1.UpdateAgentRequest request) {
@@ -641,7 +667,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing.
+     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+     * OFFLINE either way.
      * </pre>
      */
     public dev.threadbus.v1.EndSessionResponse endSession(dev.threadbus.v1.EndSessionRequest request) {
@@ -653,6 +680,7 @@ public final class AgentServiceGrpc {
      * <pre>
      * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
      * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
      * </pre>
      */
     public dev.threadbus.v1.UnregisterAgentResponse unregisterAgent(dev.threadbus.v1.UnregisterAgentRequest request) {
@@ -663,7 +691,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+     * another token, and without `grace` the first one ends the token that a second would come with.
      * </pre>
      */
     public dev.threadbus.v1.RotateTokenResponse rotateToken(dev.threadbus.v1.RotateTokenRequest request) {
@@ -693,7 +722,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Safe to repeat with the same name and token.
+     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+     * ALREADY_EXISTS / AGENT_EXISTS: send one.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.RegisterAgentResponse> registerAgent(
@@ -726,7 +757,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels.
+     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+     * it sets values, and nobody else sets them.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.UpdateAgentResponse> updateAgent(
@@ -738,7 +770,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing.
+     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+     * OFFLINE either way.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.EndSessionResponse> endSession(
@@ -751,6 +784,7 @@ public final class AgentServiceGrpc {
      * <pre>
      * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
      * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.UnregisterAgentResponse> unregisterAgent(
@@ -762,7 +796,8 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+     * another token, and without `grace` the first one ends the token that a second would come with.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.RotateTokenResponse> rotateToken(

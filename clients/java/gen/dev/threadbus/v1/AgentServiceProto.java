@@ -146,25 +146,26 @@ public final class AgentServiceProto {
       "quest\022\r\n\005agent\030\001 \001(\t\"\031\n\027UnregisterAgentR" +
       "esponse\">\n\022RotateTokenRequest\022(\n\005grace\030\001" +
       " \001(\0132\031.google.protobuf.Duration\"$\n\023Rotat" +
-      "eTokenResponse\022\r\n\005token\030\001 \001(\t2\335\004\n\014AgentS" +
-      "ervice\022X\n\rRegisterAgent\022\".threadbus.v1.R" +
+      "eTokenResponse\022\r\n\005token\030\001 \001(\t2\366\004\n\014AgentS" +
+      "ervice\022]\n\rRegisterAgent\022\".threadbus.v1.R" +
       "egisterAgentRequest\032#.threadbus.v1.Regis" +
-      "terAgentResponse\022I\n\010GetAgent\022\035.threadbus" +
-      ".v1.GetAgentRequest\032\036.threadbus.v1.GetAg" +
-      "entResponse\022O\n\nListAgents\022\037.threadbus.v1" +
-      ".ListAgentsRequest\032 .threadbus.v1.ListAg" +
-      "entsResponse\022R\n\013UpdateAgent\022 .threadbus." +
-      "v1.UpdateAgentRequest\032!.threadbus.v1.Upd" +
-      "ateAgentResponse\022O\n\nEndSession\022\037.threadb" +
-      "us.v1.EndSessionRequest\032 .threadbus.v1.E" +
-      "ndSessionResponse\022^\n\017UnregisterAgent\022$.t" +
-      "hreadbus.v1.UnregisterAgentRequest\032%.thr" +
-      "eadbus.v1.UnregisterAgentResponse\022R\n\013Rot" +
-      "ateToken\022 .threadbus.v1.RotateTokenReque" +
-      "st\032!.threadbus.v1.RotateTokenResponseBe\n" +
-      "\020dev.threadbus.v1B\021AgentServiceProtoP\001Z-" +
-      "threadbus.dev/gen/go/threadbus/v1;thread" +
-      "busv1\252\002\014ThreadBus.V1b\006proto3"
+      "terAgentResponse\"\003\220\002\002\022N\n\010GetAgent\022\035.thre" +
+      "adbus.v1.GetAgentRequest\032\036.threadbus.v1." +
+      "GetAgentResponse\"\003\220\002\001\022T\n\nListAgents\022\037.th" +
+      "readbus.v1.ListAgentsRequest\032 .threadbus" +
+      ".v1.ListAgentsResponse\"\003\220\002\001\022W\n\013UpdateAge" +
+      "nt\022 .threadbus.v1.UpdateAgentRequest\032!.t" +
+      "hreadbus.v1.UpdateAgentResponse\"\003\220\002\002\022T\n\n" +
+      "EndSession\022\037.threadbus.v1.EndSessionRequ" +
+      "est\032 .threadbus.v1.EndSessionResponse\"\003\220" +
+      "\002\002\022^\n\017UnregisterAgent\022$.threadbus.v1.Unr" +
+      "egisterAgentRequest\032%.threadbus.v1.Unreg" +
+      "isterAgentResponse\022R\n\013RotateToken\022 .thre" +
+      "adbus.v1.RotateTokenRequest\032!.threadbus." +
+      "v1.RotateTokenResponseBe\n\020dev.threadbus." +
+      "v1B\021AgentServiceProtoP\001Z-threadbus.dev/g" +
+      "en/go/threadbus/v1;threadbusv1\252\002\014ThreadB" +
+      "us.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -95,6 +95,7 @@ public final class BusServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.WaitMessagesRequest, dev.threadbus.v1.WaitMessagesResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "WaitMessages"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.WaitMessagesRequest.getDefaultInstance()))
@@ -126,6 +127,7 @@ public final class BusServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.HeartbeatRequest, dev.threadbus.v1.HeartbeatResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "Heartbeat"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.HeartbeatRequest.getDefaultInstance()))
@@ -157,6 +159,7 @@ public final class BusServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.ListMessagesRequest, dev.threadbus.v1.ListMessagesResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListMessages"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.ListMessagesRequest.getDefaultInstance()))
@@ -188,6 +191,7 @@ public final class BusServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.GetMessageRequest, dev.threadbus.v1.GetMessageResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetMessage"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.GetMessageRequest.getDefaultInstance()))
@@ -219,6 +223,7 @@ public final class BusServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.GetServerInfoRequest, dev.threadbus.v1.GetServerInfoResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetServerInfo"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.GetServerInfoRequest.getDefaultInstance()))
@@ -301,7 +306,8 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on.
+     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+     * no idempotency_level.
      * </pre>
      */
     default void postMessage(dev.threadbus.v1.PostMessageRequest request,
@@ -315,7 +321,8 @@ public final class BusServiceGrpc {
      * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
      * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
      * them again with the same request_id. A server that is going away answers what it has taken, then
-     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+     * as with PostMessage, each post is repeatable only with its request_id.
      * </pre>
      */
     default io.grpc.stub.StreamObserver<dev.threadbus.v1.PostMessagesRequest> postMessages(
@@ -328,7 +335,8 @@ public final class BusServiceGrpc {
      * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
      * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
      * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again.
+     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+     * notes as delivered only rises.
      * </pre>
      */
     default void waitMessages(dev.threadbus.v1.WaitMessagesRequest request,
@@ -339,7 +347,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing.
+     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
      * </pre>
      */
     default void heartbeat(dev.threadbus.v1.HeartbeatRequest request,
@@ -349,7 +357,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position.
+     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+     * side effects: it raises the caller's delivered_seq.
      * </pre>
      */
     default void listMessages(dev.threadbus.v1.ListMessagesRequest request,
@@ -415,7 +424,8 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on.
+     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+     * no idempotency_level.
      * </pre>
      */
     public void postMessage(dev.threadbus.v1.PostMessageRequest request,
@@ -430,7 +440,8 @@ public final class BusServiceGrpc {
      * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
      * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
      * them again with the same request_id. A server that is going away answers what it has taken, then
-     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+     * as with PostMessage, each post is repeatable only with its request_id.
      * </pre>
      */
     public io.grpc.stub.StreamObserver<dev.threadbus.v1.PostMessagesRequest> postMessages(
@@ -444,7 +455,8 @@ public final class BusServiceGrpc {
      * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
      * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
      * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again.
+     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+     * notes as delivered only rises.
      * </pre>
      */
     public void waitMessages(dev.threadbus.v1.WaitMessagesRequest request,
@@ -456,7 +468,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing.
+     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
      * </pre>
      */
     public void heartbeat(dev.threadbus.v1.HeartbeatRequest request,
@@ -467,7 +479,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position.
+     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+     * side effects: it raises the caller's delivered_seq.
      * </pre>
      */
     public void listMessages(dev.threadbus.v1.ListMessagesRequest request,
@@ -522,7 +535,8 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on.
+     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+     * no idempotency_level.
      * </pre>
      */
     public dev.threadbus.v1.PostMessageResponse postMessage(dev.threadbus.v1.PostMessageRequest request) throws io.grpc.StatusException {
@@ -536,7 +550,8 @@ public final class BusServiceGrpc {
      * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
      * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
      * them again with the same request_id. A server that is going away answers what it has taken, then
-     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken.
+     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+     * as with PostMessage, each post is repeatable only with its request_id.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -551,7 +566,8 @@ public final class BusServiceGrpc {
      * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
      * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
      * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again.
+     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+     * notes as delivered only rises.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -564,7 +580,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing.
+     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
      * </pre>
      */
     public dev.threadbus.v1.HeartbeatResponse heartbeat(dev.threadbus.v1.HeartbeatRequest request) throws io.grpc.StatusException {
@@ -574,7 +590,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position.
+     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+     * side effects: it raises the caller's delivered_seq.
      * </pre>
      */
     public dev.threadbus.v1.ListMessagesResponse listMessages(dev.threadbus.v1.ListMessagesRequest request) throws io.grpc.StatusException {
@@ -626,7 +643,8 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on.
+     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+     * no idempotency_level.
      * </pre>
      */
     public dev.threadbus.v1.PostMessageResponse postMessage(dev.threadbus.v1.PostMessageRequest request) {
@@ -639,7 +657,8 @@ public final class BusServiceGrpc {
      * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
      * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
      * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again.
+     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+     * notes as delivered only rises.
      * </pre>
      */
     public java.util.Iterator<dev.threadbus.v1.WaitMessagesResponse> waitMessages(
@@ -651,7 +670,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing.
+     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
      * </pre>
      */
     public dev.threadbus.v1.HeartbeatResponse heartbeat(dev.threadbus.v1.HeartbeatRequest request) {
@@ -661,7 +680,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position.
+     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+     * side effects: it raises the caller's delivered_seq.
      * </pre>
      */
     public dev.threadbus.v1.ListMessagesResponse listMessages(dev.threadbus.v1.ListMessagesRequest request) {
@@ -713,7 +733,8 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on.
+     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+     * no idempotency_level.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.PostMessageResponse> postMessage(
@@ -725,7 +746,7 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing.
+     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.HeartbeatResponse> heartbeat(
@@ -736,7 +757,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position.
+     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+     * side effects: it raises the caller's delivered_seq.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListMessagesResponse> listMessages(

@@ -267,25 +267,25 @@ public final class BusServiceProto {
       "uest_bytes\030\010 \001(\003\022\027\n\017max_frame_bytes\030\t \001(" +
       "\003\022\033\n\023max_anonymous_waits\030\n \001(\005\0222\n\017reques" +
       "t_timeout\030\013 \001(\0132\031.google.protobuf.Durati" +
-      "on2\344\004\n\nBusService\022R\n\013PostMessage\022 .threa" +
+      "on2\375\004\n\nBusService\022R\n\013PostMessage\022 .threa" +
       "dbus.v1.PostMessageRequest\032!.threadbus.v" +
       "1.PostMessageResponse\022Y\n\014PostMessages\022!." +
       "threadbus.v1.PostMessagesRequest\032\".threa" +
-      "dbus.v1.PostMessagesResponse(\0010\001\022W\n\014Wait" +
+      "dbus.v1.PostMessagesResponse(\0010\001\022\\\n\014Wait" +
       "Messages\022!.threadbus.v1.WaitMessagesRequ" +
-      "est\032\".threadbus.v1.WaitMessagesResponse0" +
-      "\001\022L\n\tHeartbeat\022\036.threadbus.v1.HeartbeatR" +
-      "equest\032\037.threadbus.v1.HeartbeatResponse\022" +
-      "U\n\014ListMessages\022!.threadbus.v1.ListMessa" +
-      "gesRequest\032\".threadbus.v1.ListMessagesRe" +
-      "sponse\022O\n\nGetMessage\022\037.threadbus.v1.GetM" +
-      "essageRequest\032 .threadbus.v1.GetMessageR" +
-      "esponse\022X\n\rGetServerInfo\022\".threadbus.v1." +
-      "GetServerInfoRequest\032#.threadbus.v1.GetS" +
-      "erverInfoResponseBc\n\020dev.threadbus.v1B\017B" +
-      "usServiceProtoP\001Z-threadbus.dev/gen/go/t" +
-      "hreadbus/v1;threadbusv1\252\002\014ThreadBus.V1b\006" +
-      "proto3"
+      "est\032\".threadbus.v1.WaitMessagesResponse\"" +
+      "\003\220\002\0020\001\022Q\n\tHeartbeat\022\036.threadbus.v1.Heart" +
+      "beatRequest\032\037.threadbus.v1.HeartbeatResp" +
+      "onse\"\003\220\002\002\022Z\n\014ListMessages\022!.threadbus.v1" +
+      ".ListMessagesRequest\032\".threadbus.v1.List" +
+      "MessagesResponse\"\003\220\002\002\022T\n\nGetMessage\022\037.th" +
+      "readbus.v1.GetMessageRequest\032 .threadbus" +
+      ".v1.GetMessageResponse\"\003\220\002\001\022]\n\rGetServer" +
+      "Info\022\".threadbus.v1.GetServerInfoRequest" +
+      "\032#.threadbus.v1.GetServerInfoResponse\"\003\220" +
+      "\002\001Bc\n\020dev.threadbus.v1B\017BusServiceProtoP" +
+      "\001Z-threadbus.dev/gen/go/threadbus/v1;thr" +
+      "eadbusv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

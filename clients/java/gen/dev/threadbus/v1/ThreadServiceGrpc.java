@@ -64,6 +64,7 @@ public final class ThreadServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.GetThreadRequest, dev.threadbus.v1.GetThreadResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetThread"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.GetThreadRequest.getDefaultInstance()))
@@ -95,6 +96,7 @@ public final class ThreadServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.ListThreadsRequest, dev.threadbus.v1.ListThreadsResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListThreads"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.ListThreadsRequest.getDefaultInstance()))
@@ -126,6 +128,7 @@ public final class ThreadServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.JoinThreadRequest, dev.threadbus.v1.JoinThreadResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "JoinThread"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.JoinThreadRequest.getDefaultInstance()))
@@ -157,6 +160,7 @@ public final class ThreadServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.LeaveThreadRequest, dev.threadbus.v1.LeaveThreadResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "LeaveThread"))
+              .setIdempotent(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.LeaveThreadRequest.getDefaultInstance()))
@@ -188,6 +192,7 @@ public final class ThreadServiceGrpc {
               io.grpc.MethodDescriptor.<dev.threadbus.v1.ListParticipantsRequest, dev.threadbus.v1.ListParticipantsResponse>newBuilder()
               .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
               .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListParticipants"))
+              .setSafe(true)
               .setSampledToLocalTracing(true)
               .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
                   dev.threadbus.v1.ListParticipantsRequest.getDefaultInstance()))
@@ -362,7 +367,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread.
+     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+     * tell who created it. JoinThread with `create` is.
      * </pre>
      */
     default void createThread(dev.threadbus.v1.CreateThreadRequest request,
@@ -393,7 +399,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Safe to repeat.
+     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
      * </pre>
      */
     default void joinThread(dev.threadbus.v1.JoinThreadRequest request,
@@ -403,7 +409,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+     * leaving again changes nothing.
      * </pre>
      */
     default void leaveThread(dev.threadbus.v1.LeaveThreadRequest request,
@@ -423,7 +430,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+     * repeatable: it could undo what another changed in between because of the first one.
      * </pre>
      */
     default void updateThread(dev.threadbus.v1.UpdateThreadRequest request,
@@ -433,7 +441,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+     * repeatable, as UpdateThread is not.
      * </pre>
      */
     default void setThreadState(dev.threadbus.v1.SetThreadStateRequest request,
@@ -444,7 +453,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch.
+     * under the name has another epoch. Not repeatable: it could delete that one.
      * </pre>
      */
     default void deleteThread(dev.threadbus.v1.DeleteThreadRequest request,
@@ -488,7 +497,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread.
+     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+     * tell who created it. JoinThread with `create` is.
      * </pre>
      */
     public void createThread(dev.threadbus.v1.CreateThreadRequest request,
@@ -522,7 +532,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Safe to repeat.
+     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
      * </pre>
      */
     public void joinThread(dev.threadbus.v1.JoinThreadRequest request,
@@ -533,7 +543,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+     * leaving again changes nothing.
      * </pre>
      */
     public void leaveThread(dev.threadbus.v1.LeaveThreadRequest request,
@@ -555,7 +566,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+     * repeatable: it could undo what another changed in between because of the first one.
      * </pre>
      */
     public void updateThread(dev.threadbus.v1.UpdateThreadRequest request,
@@ -566,7 +578,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+     * repeatable, as UpdateThread is not.
      * </pre>
      */
     public void setThreadState(dev.threadbus.v1.SetThreadStateRequest request,
@@ -578,7 +591,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch.
+     * under the name has another epoch. Not repeatable: it could delete that one.
      * </pre>
      */
     public void deleteThread(dev.threadbus.v1.DeleteThreadRequest request,
@@ -609,7 +622,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread.
+     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+     * tell who created it. JoinThread with `create` is.
      * </pre>
      */
     public dev.threadbus.v1.CreateThreadResponse createThread(dev.threadbus.v1.CreateThreadRequest request) throws io.grpc.StatusException {
@@ -640,7 +654,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Safe to repeat.
+     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
      * </pre>
      */
     public dev.threadbus.v1.JoinThreadResponse joinThread(dev.threadbus.v1.JoinThreadRequest request) throws io.grpc.StatusException {
@@ -650,7 +664,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+     * leaving again changes nothing.
      * </pre>
      */
     public dev.threadbus.v1.LeaveThreadResponse leaveThread(dev.threadbus.v1.LeaveThreadRequest request) throws io.grpc.StatusException {
@@ -670,7 +685,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+     * repeatable: it could undo what another changed in between because of the first one.
      * </pre>
      */
     public dev.threadbus.v1.UpdateThreadResponse updateThread(dev.threadbus.v1.UpdateThreadRequest request) throws io.grpc.StatusException {
@@ -680,7 +696,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+     * repeatable, as UpdateThread is not.
      * </pre>
      */
     public dev.threadbus.v1.SetThreadStateResponse setThreadState(dev.threadbus.v1.SetThreadStateRequest request) throws io.grpc.StatusException {
@@ -691,7 +708,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch.
+     * under the name has another epoch. Not repeatable: it could delete that one.
      * </pre>
      */
     public dev.threadbus.v1.DeleteThreadResponse deleteThread(dev.threadbus.v1.DeleteThreadRequest request) throws io.grpc.StatusException {
@@ -721,7 +738,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread.
+     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+     * tell who created it. JoinThread with `create` is.
      * </pre>
      */
     public dev.threadbus.v1.CreateThreadResponse createThread(dev.threadbus.v1.CreateThreadRequest request) {
@@ -752,7 +770,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Safe to repeat.
+     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
      * </pre>
      */
     public dev.threadbus.v1.JoinThreadResponse joinThread(dev.threadbus.v1.JoinThreadRequest request) {
@@ -762,7 +780,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+     * leaving again changes nothing.
      * </pre>
      */
     public dev.threadbus.v1.LeaveThreadResponse leaveThread(dev.threadbus.v1.LeaveThreadRequest request) {
@@ -782,7 +801,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+     * repeatable: it could undo what another changed in between because of the first one.
      * </pre>
      */
     public dev.threadbus.v1.UpdateThreadResponse updateThread(dev.threadbus.v1.UpdateThreadRequest request) {
@@ -792,7 +812,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+     * repeatable, as UpdateThread is not.
      * </pre>
      */
     public dev.threadbus.v1.SetThreadStateResponse setThreadState(dev.threadbus.v1.SetThreadStateRequest request) {
@@ -803,7 +824,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch.
+     * under the name has another epoch. Not repeatable: it could delete that one.
      * </pre>
      */
     public dev.threadbus.v1.DeleteThreadResponse deleteThread(dev.threadbus.v1.DeleteThreadRequest request) {
@@ -833,7 +854,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread.
+     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+     * tell who created it. JoinThread with `create` is.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.CreateThreadResponse> createThread(
@@ -867,7 +889,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Safe to repeat.
+     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.JoinThreadResponse> joinThread(
@@ -878,7 +900,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Safe to repeat.
+     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+     * leaving again changes nothing.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.LeaveThreadResponse> leaveThread(
@@ -900,7 +923,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes.
+     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+     * repeatable: it could undo what another changed in between because of the first one.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.UpdateThreadResponse> updateThread(
@@ -911,7 +935,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order.
+     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+     * repeatable, as UpdateThread is not.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.SetThreadStateResponse> setThreadState(
@@ -923,7 +948,7 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch.
+     * under the name has another epoch. Not repeatable: it could delete that one.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.DeleteThreadResponse> deleteThread(

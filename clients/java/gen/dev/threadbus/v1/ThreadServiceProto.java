@@ -184,30 +184,30 @@ public final class ThreadServiceProto {
       "\n\023DeleteThreadRequest\022\016\n\006thread\030\001 \001(\t\"\026\n" +
       "\024DeleteThreadResponse*R\n\tJoinStart\022\032\n\026JO" +
       "IN_START_UNSPECIFIED\020\000\022\023\n\017JOIN_START_HEA" +
-      "D\020\001\022\024\n\020JOIN_START_FIRST\020\0022\233\006\n\rThreadServ" +
+      "D\020\001\022\024\n\020JOIN_START_FIRST\020\0022\264\006\n\rThreadServ" +
       "ice\022U\n\014CreateThread\022!.threadbus.v1.Creat" +
       "eThreadRequest\032\".threadbus.v1.CreateThre" +
-      "adResponse\022L\n\tGetThread\022\036.threadbus.v1.G" +
+      "adResponse\022Q\n\tGetThread\022\036.threadbus.v1.G" +
       "etThreadRequest\032\037.threadbus.v1.GetThread" +
-      "Response\022R\n\013ListThreads\022 .threadbus.v1.L" +
-      "istThreadsRequest\032!.threadbus.v1.ListThr" +
-      "eadsResponse\022O\n\nJoinThread\022\037.threadbus.v" +
-      "1.JoinThreadRequest\032 .threadbus.v1.JoinT" +
-      "hreadResponse\022R\n\013LeaveThread\022 .threadbus" +
-      ".v1.LeaveThreadRequest\032!.threadbus.v1.Le" +
-      "aveThreadResponse\022a\n\020ListParticipants\022%." +
-      "threadbus.v1.ListParticipantsRequest\032&.t" +
-      "hreadbus.v1.ListParticipantsResponse\022U\n\014" +
-      "UpdateThread\022!.threadbus.v1.UpdateThread" +
-      "Request\032\".threadbus.v1.UpdateThreadRespo" +
-      "nse\022[\n\016SetThreadState\022#.threadbus.v1.Set" +
-      "ThreadStateRequest\032$.threadbus.v1.SetThr" +
-      "eadStateResponse\022U\n\014DeleteThread\022!.threa" +
-      "dbus.v1.DeleteThreadRequest\032\".threadbus." +
-      "v1.DeleteThreadResponseBf\n\020dev.threadbus" +
-      ".v1B\022ThreadServiceProtoP\001Z-threadbus.dev" +
-      "/gen/go/threadbus/v1;threadbusv1\252\002\014Threa" +
-      "dBus.V1b\006proto3"
+      "Response\"\003\220\002\001\022W\n\013ListThreads\022 .threadbus" +
+      ".v1.ListThreadsRequest\032!.threadbus.v1.Li" +
+      "stThreadsResponse\"\003\220\002\001\022T\n\nJoinThread\022\037.t" +
+      "hreadbus.v1.JoinThreadRequest\032 .threadbu" +
+      "s.v1.JoinThreadResponse\"\003\220\002\002\022W\n\013LeaveThr" +
+      "ead\022 .threadbus.v1.LeaveThreadRequest\032!." +
+      "threadbus.v1.LeaveThreadResponse\"\003\220\002\002\022f\n" +
+      "\020ListParticipants\022%.threadbus.v1.ListPar" +
+      "ticipantsRequest\032&.threadbus.v1.ListPart" +
+      "icipantsResponse\"\003\220\002\001\022U\n\014UpdateThread\022!." +
+      "threadbus.v1.UpdateThreadRequest\032\".threa" +
+      "dbus.v1.UpdateThreadResponse\022[\n\016SetThrea" +
+      "dState\022#.threadbus.v1.SetThreadStateRequ" +
+      "est\032$.threadbus.v1.SetThreadStateRespons" +
+      "e\022U\n\014DeleteThread\022!.threadbus.v1.DeleteT" +
+      "hreadRequest\032\".threadbus.v1.DeleteThread" +
+      "ResponseBf\n\020dev.threadbus.v1B\022ThreadServ" +
+      "iceProtoP\001Z-threadbus.dev/gen/go/threadb" +
+      "us/v1;threadbusv1\252\002\014ThreadBus.V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
