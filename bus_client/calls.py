@@ -24,6 +24,7 @@ from bus_client.errors import (
     Unreachable,
     bare,
 )
+from bus_client.idempotency import UnaryRequest, idempotent
 from bus_client.identity import Identity
 from bus_client.responses import checked_token
 from bus_client.session_generation import Goodbyes
@@ -51,7 +52,7 @@ _CLOSED = "The client was closed."
 # What grpc raises, beside a status, when it cannot make a call, for its metadata for one.
 _WITHIN_GRPC = (grpc.aio.BaseError, TypeError, ValueError)
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=UnaryRequest)
 Response = TypeVar("Response")
 
 
@@ -66,7 +67,7 @@ def backoff(first: float, longest: float) -> Iterator[float]:
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class Paged(Protocol):
+class Paged(UnaryRequest, Protocol):
     """A request that is answered in pages."""
 
     page_token: str
@@ -176,23 +177,24 @@ class Calls:
         request: Request,
         *,
         timeout: float | None = None,
-        changes: bool = False,
-        request_id: str = "",
         check: Callable[[Response], object] | None = None,
     ) -> Response:
-        """Calls, and calls again until there is an answer or `timeout` seconds are over.
+        """Make a unary call, and retry it until it succeeds or `timeout` seconds are over.
 
-        `changes` tells that doing it twice is not the same as doing it once. Without a request_id
-        such a call is repeated only when the server says that nothing was done; when nobody can
-        tell, OutcomeUnknown is raised. `check` raises ProtocolError for a response that breaks
-        the contract: for a call that changes something its outcome is unknown then.
+        After an attempt whose outcome is unknown it is retried if its method is idempotent by the
+        contract, or if the request carries a request_id. After one that was refused for now
+        (Unavailable with a reason) it is always retried.
+
+        Raises:
+            OutcomeUnknown: It may have been done, and its method is not idempotent.
+            ProtocolError: `check` raised it for the response of an idempotent method. For another
+                method it is OutcomeUnknown.
+            BusError: Any other failure, of the last attempt.
         """
         return await self._repeat(
             method,
             request,
             self._timeout if timeout is None else timeout,
-            changes=changes,
-            request_id=request_id,
             register=True,
             check=check,
         )
@@ -242,7 +244,7 @@ class Calls:
     async def _rotate_token(self, request: RotateTokenRequest) -> str:
         async with self._introducing:  # who meets the end of the old one waits for the new one
             method = self.agents.RotateToken
-            response = await self._repeat(method, request, self._timeout, changes=True)
+            response = await self._repeat(method, request, self._timeout)
             token = checked_token(response.token)
             try:
                 await self._identity.change_token(token)
@@ -260,14 +262,13 @@ class Calls:
         request: Request,
         timeout: float,
         *,
-        changes: bool = False,
-        request_id: str = "",
         register: bool = False,
         metadata: Metadata | None = None,
         check: Callable[[Response], object] | None = None,
     ) -> Response:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        changes, request_id = not idempotent(request), getattr(request, "request_id", "")
         enough = min(_ENOUGH, timeout / 2) if changes else 0.0
         introduced, in_doubt, knows = self.introduced, False, False
         error: BusError

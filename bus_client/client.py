@@ -292,7 +292,7 @@ class BusClient:
         request = build(agent_service_pb2.UnregisterAgentRequest, agent=name)
         itself = name in ("", self.agent)
         async with self._heartbeats.goodbye() if itself else nullcontext():
-            await self._calls.call(self._calls.agents.UnregisterAgent, request, changes=True)
+            await self._calls.call(self._calls.agents.UnregisterAgent, request)
 
     async def rotate_token(self, *, grace: float = 60.0) -> str:
         """Gives the caller a new token in place of the one it calls with.
@@ -389,7 +389,7 @@ class BusClient:
             labels=labels,
             sync_mode=sync_mode,
         )
-        response = await self._calls.call(self._calls.threads.CreateThread, request, changes=True)
+        response = await self._calls.call(self._calls.threads.CreateThread, request)
         return response.thread
 
     async def get_thread(self, name: str) -> Thread:

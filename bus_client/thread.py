@@ -251,8 +251,6 @@ class ThreadHandle:
             self._calls.bus.PostMessage,
             request,
             timeout=limit,
-            changes=True,
-            request_id=request.request_id,
             check=partial(checked_post, thread=self.name),
         )
 
@@ -370,21 +368,21 @@ class ThreadHandle:
             update_mask={"paths": list(given)},
             **given,
         )
-        response = await self._calls.call(self._calls.threads.UpdateThread, request, changes=True)
+        response = await self._calls.call(self._calls.threads.UpdateThread, request)
         self.info = response.thread
         return self.info
 
     async def set_state(self, state: ThreadState.ValueType) -> Thread:
         """Opens, closes or archives the thread. OutcomeUnknown if the answer was lost."""
         request = build(thread_service_pb2.SetThreadStateRequest, thread=self.name, state=state)
-        response = await self._calls.call(self._calls.threads.SetThreadState, request, changes=True)
+        response = await self._calls.call(self._calls.threads.SetThreadState, request)
         self.info = response.thread
         return self.info
 
     async def delete(self) -> None:
         """Deletes the thread and all it holds. OutcomeUnknown if the answer was lost."""
         request = build(thread_service_pb2.DeleteThreadRequest, thread=self.name)
-        await self._calls.call(self._calls.threads.DeleteThread, request, changes=True)
+        await self._calls.call(self._calls.threads.DeleteThread, request)
 
     async def leave(self) -> None:
         """Takes part no more: the server forgets what the agent has read; what it wrote stays.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf import message_factory
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
@@ -76,6 +77,7 @@ class Rpc(NamedTuple):
     response_type: type[Message]
     streams: bool  # its answers
     takes_many: bool = False  # requests, too
+    idempotent: bool = False  # by its idempotency_level
 
     def __str__(self) -> str:
         return self.path.rpartition("/")[2]
@@ -123,6 +125,7 @@ RPCS = [
         message_factory.GetMessageClass(method.output_type),
         bool(method.server_streaming),
         bool(method.client_streaming),
+        method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
     )
     for module in (bus_service_pb2, thread_service_pb2, agent_service_pb2, admin_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()

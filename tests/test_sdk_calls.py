@@ -19,18 +19,23 @@ from bus_client import (
     Unreachable,
 )
 from tests.patience import until
+from tests.rpcs import RPCS
 from tests.script import THREAD, Failure, cursor, scripted
 from tests.wait_frames import BOUND
 from threadbus.v1.admin_service_pb2 import ListWaitsResponse
 from threadbus.v1.agent_service_pb2 import (
     EndSessionResponse,
+    GetAgentResponse,
     ListAgentsResponse,
+    RegisterAgentResponse,
     RotateTokenResponse,
     UnregisterAgentResponse,
     UpdateAgentResponse,
 )
 from threadbus.v1.bus_service_pb2 import (
     GetMessageResponse,
+    GetServerInfoResponse,
+    HeartbeatResponse,
     ListMessagesResponse,
     PostMessageRequest,
     PostMessageResponse,
@@ -59,8 +64,8 @@ BROKEN = [Failure(_Code.UNAVAILABLE), Failure(_Code.CANCELLED), Failure(_Code.DE
 
 Call = Callable[[BusClient], Awaitable[Any]]
 
-#: Calls that may be made twice, with an answer each.
-REPEATABLE: dict[str, tuple[Call, Any]] = {
+#: A call of every unary method, with an answer each.
+CALLS: dict[str, tuple[Call, Any]] = {
     "GetThread": (
         lambda bus: bus.get_thread(THREAD),
         GetThreadResponse(thread=Thread(name=THREAD)),
@@ -82,9 +87,10 @@ REPEATABLE: dict[str, tuple[Call, Any]] = {
     "UpdateAgent": (lambda bus: bus.update_agent(description="x"), UpdateAgentResponse()),
     "EndSession": (lambda bus: bus.end_session(), EndSessionResponse()),
     "ListWaits": (lambda bus: anext(bus.list_waits(), None), ListWaitsResponse()),
-}
-#: Calls that must not be made twice: the second would meet what the first did.
-ONCE_ONLY: dict[str, tuple[Call, Any]] = {
+    "GetServerInfo": (lambda bus: bus.server_info(), GetServerInfoResponse()),
+    "Heartbeat": (lambda bus: bus.heartbeat(), HeartbeatResponse()),
+    "GetAgent": (lambda bus: bus.get_agent("x"), GetAgentResponse()),
+    "RegisterAgent": (lambda bus: bus.register_agent("x"), RegisterAgentResponse()),
     "CreateThread": (lambda bus: bus.create_thread(THREAD), CreateThreadResponse()),
     "DeleteThread": (lambda bus: bus.thread(THREAD).delete(), DeleteThreadResponse()),
     "SetThreadState": (
@@ -96,11 +102,22 @@ ONCE_ONLY: dict[str, tuple[Call, Any]] = {
     "RotateToken": (lambda bus: bus.rotate_token(), RotateTokenResponse(token="x" * 32)),
 }
 
+#: Those that are repeated when the outcome is unknown: by their level, posts by their request_id.
+REPEATABLE = [
+    str(rpc) for rpc in RPCS if not rpc.streams and (rpc.idempotent or str(rpc) == "PostMessage")
+]
+#: Those that must not be made twice: the second would meet what the first did.
+ONCE_ONLY = [name for name in CALLS if name not in REPEATABLE]
+
+
+def test_every_unary_method_is_tried() -> None:
+    assert set(CALLS) == {str(rpc) for rpc in RPCS if not rpc.streams}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rpc", REPEATABLE)
 async def test_calls_that_may_be_made_twice_are_repeated(rpc: str) -> None:
-    call, answer = REPEATABLE[rpc]
+    call, answer = CALLS[rpc]
     for failure in (*BROKEN, DRAINING, STORE_BUSY):
         async with scripted() as script, BusClient(script.address) as bus:
             script.answer(rpc, failure)
@@ -117,7 +134,7 @@ async def test_calls_that_may_be_made_twice_are_repeated(rpc: str) -> None:
 async def test_calls_that_must_not_be_made_twice_end_without_an_outcome(
     rpc: str, failure: Failure
 ) -> None:
-    call, answer = ONCE_ONLY[rpc]
+    call, answer = CALLS[rpc]
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer(rpc, failure)
         script.answer(rpc, answer)
@@ -133,7 +150,7 @@ async def test_calls_that_must_not_be_made_twice_end_without_an_outcome(
 async def test_they_are_repeated_when_the_server_says_that_nothing_was_done(
     rpc: str, failure: Failure
 ) -> None:
-    call, answer = ONCE_ONLY[rpc]
+    call, answer = CALLS[rpc]
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer(rpc, failure)
         script.answer(rpc, answer)
@@ -143,9 +160,9 @@ async def test_they_are_repeated_when_the_server_says_that_nothing_was_done(
         assert len(script.requests) == before + 2
 
 
-@pytest.mark.parametrize("rpc", [*REPEATABLE, *ONCE_ONLY])
+@pytest.mark.parametrize("rpc", CALLS)
 async def test_a_bug_in_the_server_is_met_once(rpc: str) -> None:
-    call, _ = (REPEATABLE | ONCE_ONLY)[rpc]
+    call, _ = CALLS[rpc]
     changes = rpc == "PostMessage" or rpc in ONCE_ONLY
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer(rpc, INTERNAL)
@@ -234,7 +251,7 @@ async def test_a_post_is_not_repeated_when_there_is_no_time_for_an_answer() -> N
 
 @pytest.mark.parametrize("rpc", ["PostMessage", *ONCE_ONLY])
 async def test_what_was_sent_when_the_client_is_closed_has_no_known_outcome(rpc: str) -> None:
-    call, _ = (REPEATABLE | ONCE_ONLY)[rpc]
+    call, _ = CALLS[rpc]
     async with scripted() as script, asyncio.timeout(BOUND):
         async with BusClient(script.address) as bus:
             script.answer(rpc, asyncio.Event())

@@ -1,0 +1,38 @@
+"""Which calls may be repeated: the contract's idempotency levels, read from its descriptors."""
+
+from typing import Final, Protocol
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from threadbus.v1 import (
+    admin_service_pb2,
+    agent_service_pb2,
+    bus_service_pb2,
+    thread_service_pb2,
+)
+
+
+class UnaryRequest(Protocol):
+    """A request of one of the contract's methods."""
+
+    @property
+    def DESCRIPTOR(self) -> Descriptor: ...
+
+
+_IDEMPOTENT: Final = frozenset(
+    method.input_type.full_name
+    for module in (admin_service_pb2, agent_service_pb2, bus_service_pb2, thread_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN
+)
+
+
+def idempotent(request: UnaryRequest) -> bool:
+    """Return whether making the call of this request twice has the effect of making it once.
+
+    Each request type belongs to one method. False for posts: their request_id makes them
+    repeatable, not their method.
+    """
+    return request.DESCRIPTOR.full_name in _IDEMPOTENT
