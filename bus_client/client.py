@@ -407,6 +407,8 @@ class BusClient:
     ) -> AsyncIterator[Thread]:
         """All threads, last active first.
 
+        One that gets an entry while the list is read may be left out, or listed twice.
+
         Args:
             prefix: Only names that begin so.
             states: Only these. Empty = open and closed ones, not archived.

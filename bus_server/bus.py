@@ -245,9 +245,9 @@ class Bus:
         prefix: str,
         participant: str,
         limit: int,
-        after: store.Place | None,
-    ) -> list[tuple[Thread, store.Place]]:
-        """List threads, last active first, each with its place in that order."""
+        after: store.ThreadPageKey | None,
+    ) -> list[tuple[Thread, store.ThreadPageKey]]:
+        """List threads after a key, last active first, each with its own key."""
         return await self._store.list_threads(states, prefix, participant, limit, after)
 
     async def join_thread(self, join: store.JoinThread) -> tuple[store.Joined, store.Entrance]:

@@ -68,8 +68,8 @@ WRONG_MASKS: list[tuple[list[str], str]] = [
     (["update_mask"], "update_mask.paths[0]"),
     (["thread"], "update_mask.paths[0]"),
 ]
-# Too short, too long, of no page of ours, and another list's.
-WRONG_PAGES = ["x", "not a token", "é", "AAAA", "A" * 1_000, "\0", "name"]
+# Too short, too long, of no page of ours, of an older server's, and another list's.
+WRONG_PAGES = ["x", "not a token", "é", "AAAA", "A" * 1_000, "\0", "A" * 32, "name"]
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from tests.test_conversations import FILE
 from threadbus.v1.bus_service_pb2 import GetMessageResponse, ListMessagesResponse
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, MESSAGE_KIND_EDIT, Message
 from threadbus.v1.thread_pb2 import Thread
-from threadbus.v1.thread_service_pb2 import GetThreadResponse
+from threadbus.v1.thread_service_pb2 import GetThreadResponse, ListThreadsResponse
 
 pytestmark = pytest.mark.slow
 
@@ -265,6 +265,21 @@ async def test_an_edited_message_has_the_content_that_counts(tmp_path: Path) -> 
         script.answer("GetThread", _thread())
         done = await _export(script.address, tmp_path, "--fields", "seq,content")
     assert (done.code, done.out) == (0, '{"seq": 1, "content": "better"}\n')
+
+
+async def test_a_thread_that_one_listing_left_out_is_exported(tmp_path: Path) -> None:
+    first, second = Thread(name="first", epoch=EPOCH), _thread().thread
+    page = ListMessagesResponse(messages=[_said(1, "one"), _said(2, "two")], head_seq=2)
+    async with scripted() as script:
+        script.answer("ListThreads", ListThreadsResponse(threads=[first, first]))
+        script.answer("ListThreads", ListThreadsResponse(threads=[second]))
+        script.answer("GetThread", GetThreadResponse(thread=first))
+        script.answer("ListMessages", page)
+        script.answer("GetThread", _thread())
+        arguments = ["export", "--all", "--fields", "content"]
+        done = await asyncio.to_thread(Shell(script.address, tmp_path).run, *arguments)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == '{"content": "one"}\n{"content": "two"}\n'
 
 
 async def test_a_thread_that_was_made_anew_meanwhile_is_an_error(tmp_path: Path) -> None:

@@ -119,41 +119,21 @@ async def test_pages_hold_each_thread_once(threads: ThreadStub, name: str) -> No
     assert not (await threads.ListThreads(ListThreadsRequest(prefix=name))).next_page_token
 
 
-async def test_a_thread_listed_already_is_not_repeated_when_it_gets_a_post(
+async def test_a_thread_that_gets_a_post_moves_to_the_front_and_disturbs_no_other(
     threads: ThreadStub, bus: BusStub, name: str
 ) -> None:
     wanted = [f"{name}-{n}" for n in range(8)]
     await create(threads, *wanted)
-    pages = Pages(threads, prefix=name, page_size=3)
-    while await pages.next():
-        for listed in pages.names:
-            await post(bus, listed)
-    assert pages.names == wanted[::-1]
-
-
-async def test_a_thread_not_listed_yet_is_not_left_out_when_it_gets_a_post(
-    threads: ThreadStub, bus: BusStub, name: str
-) -> None:
-    wanted = [f"{name}-{n}" for n in range(8)]
-    await create(threads, *wanted)
-    pages = Pages(threads, prefix=name, page_size=3)
-    assert await pages.next()
-    await post(bus, wanted[0])
-    await post(bus, wanted[3])
-    assert sorted(await pages.rest()) == wanted
-
-
-async def test_the_list_of_all_threads_holds_each_once_while_they_get_posts(
-    threads: ThreadStub, bus: BusStub, name: str
-) -> None:
-    wanted = [f"{name}-{n}" for n in range(8)]
-    await create(threads, *wanted)
-    pages = Pages(threads, page_size=3)
-    while await pages.next():
-        for posted in (wanted[0], wanted[3], wanted[7]):
-            await post(bus, posted)
-    assert [listed for listed in pages.names if listed.startswith(name)] == wanted[::-1]
-    assert len(set(pages.names)) == len(pages.names)
+    for fields in ({"prefix": name}, {}):
+        before = await names_of(threads, page_size=8, **fields)
+        pages = Pages(threads, page_size=3, **fields)
+        assert await pages.next()
+        moved = [before[1], before[5]]  # one that was listed, and one that was not
+        for thread in moved:
+            await post(bus, thread)
+        listed = [thread for thread in await pages.rest() if thread.startswith(name)]
+        assert [n for n in listed if n not in moved] == [n for n in before if n not in moved]
+        assert (await names_of(threads, page_size=2, **fields)) == moved[::-1]
 
 
 async def test_threads_that_come_and_go_disturb_no_other(threads: ThreadStub, name: str) -> None:

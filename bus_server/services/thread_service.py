@@ -8,7 +8,7 @@ from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.services import validation
 from bus_server.services.pages import take_page
-from bus_server.store import JoinThread, LeaveThread, Place, SetThreadState, UpdateThread
+from bus_server.store import JoinThread, LeaveThread, SetThreadState, ThreadPageKey, UpdateThread
 from threadbus.limits import MAX_FILTER_VALUES, MAX_STAGE_BYTES, MAX_TOPIC_BYTES
 from threadbus.v1 import thread_service_pb2 as pb
 from threadbus.v1.message_pb2 import Cursor, Message
@@ -66,17 +66,17 @@ class ThreadService:
         if request.participant:
             validation.agent_name("participant", request.participant)
         size = validation.page_size("page_size", request.page_size)
-        placed = await self._bus.list_threads(
+        keyed = await self._bus.list_threads(
             states=sorted(states),
             prefix=validation.text("prefix", request.prefix, 128),
             participant=request.participant,
             limit=size + 1,
-            after=_place(request.page_token),
+            after=_key(request.page_token),
         )
-        threads = take_page([thread for thread, _ in placed], size)
+        threads = take_page([thread for thread, _ in keyed], size)
         response = pb.ListThreadsResponse(threads=threads)
-        if len(placed) > len(threads):
-            response.next_page_token = _page_token(placed[len(threads) - 1][1])
+        if len(keyed) > len(threads):
+            response.next_page_token = _page_token(keyed[len(threads) - 1][1])
         return response
 
     async def JoinThread(
@@ -177,17 +177,19 @@ def _sync_mode(value: int) -> SyncMode.ValueType:
     return SyncMode.ValueType(validation.enum("sync_mode", value, SyncMode) or SYNC_MODE_OFF)
 
 
-def _page_token(place: Place) -> str:
-    return base64.urlsafe_b64encode(struct.pack(">qqq", *place)).decode()
+def _page_token(key: ThreadPageKey) -> str:
+    return base64.urlsafe_b64encode(struct.pack(">qq", *key)).decode()
 
 
-def _place(page_token: str) -> Place | None:
+def _key(page_token: str) -> ThreadPageKey | None:
+    """Returns the key in a page token; None without a token. Raises ValidationFailed."""
     if not page_token:
         return None
     try:
-        return Place(*struct.unpack(">qqq", base64.urlsafe_b64decode(page_token)))
+        return ThreadPageKey(*struct.unpack(">qq", base64.urlsafe_b64decode(page_token)))
     except (ValueError, struct.error):
-        raise ValidationFailed(("page_token", "not one that this server gave")) from None
+        reason = "not valid at this server: list again from the first page"
+        raise ValidationFailed(("page_token", reason)) from None
 
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ThreadService"]

@@ -324,15 +324,10 @@ class Page(NamedTuple):
     rows: list[Row]
 
 
-class Place(NamedTuple):
-    """Where a thread stands among the threads, last active first.
+class ThreadPageKey(NamedTuple):
+    """A thread's place in the list of threads, which goes from the greatest key down."""
 
-    The order is that of one moment, `as_of`, so that a thread which gets a post while somebody
-    pages through the list is neither left out nor listed twice.
-    """
-
-    as_of: int  # an order time (order.py), as the next
-    active: int  # its last activity until then
+    active: int  # its last activity, an order time (order.py)
     thread_id: int
 
 

@@ -30,30 +30,26 @@ GRANULARITY = 1_000_000
 #: more, the walk mostly meets enough of them soon; not where all of them have long been idle.
 FEW = 1_000
 
-#: Later than any time.
-_ALWAYS = 1 << 62
+#: After every thread.
+_END = 1 << 62
 
-#: Whether the thread t is one of those asked for, whatever its state, and was there at :as_of.
+#: Whether the thread t is one of those asked for, whatever its state, and can come after the key.
 _MATCHES = (
-    "t.create_time <= :as_of AND t.name >= :prefix AND t.name < :prefix_end"
+    "t.active_time <= :active AND t.name >= :prefix AND t.name < :prefix_end"
     " AND (:participant = '' OR EXISTS (SELECT 1 FROM participant AS p"
     " WHERE p.thread_id = t.id AND p.agent = :participant))"
 )
+#: Those in one state, out of all threads.
 _WALK = (
     "SELECT t.active_time, t.create_time, t.id FROM thread AS t INDEXED BY thread_active"  # noqa: S608
-    f" WHERE t.state = :state AND {_MATCHES}"
+    f" WHERE t.state = :state AND {_MATCHES} ORDER BY t.active_time DESC"
 )
-#: Threads that can come after a place; one that was active later, until :as_of, was before it.
-_ONWARD = f"{_WALK} AND t.active_time <= :active ORDER BY t.active_time DESC"
-#: Threads that got entries since :as_of: they can have been anywhere then.
-_MOVED = f"{_WALK} AND t.active_time > :as_of ORDER BY t.active_time DESC"
-#: All of these, out of a few threads.
+#: Those in some states, out of a few threads.
 _AMONG = (
     "SELECT t.active_time, t.create_time, t.id FROM thread AS t"  # noqa: S608
     " WHERE t.id IN (SELECT value FROM json_each(:ids))"
     " AND +t.state IN (SELECT value FROM json_each(:states))"
-    f" AND {_MATCHES} AND (t.active_time <= :active OR t.active_time > :as_of)"
-    " ORDER BY t.active_time DESC"
+    f" AND {_MATCHES} ORDER BY t.active_time DESC"
 )
 
 
@@ -75,39 +71,32 @@ def list_threads(
     prefix: str,
     participant: str,
     limit: int,
-    after: store.Place | None,
-) -> list[tuple[Thread, store.Place]]:
-    """Threads, last active first: the first page's order, whatever was posted since."""
-    start = after or store.Place(_ALWAYS, _ALWAYS, 0)
+    after: store.ThreadPageKey | None,
+) -> list[tuple[Thread, store.ThreadPageKey]]:
+    """Threads after a key, last active first, each with its own key."""
+    start = after or store.ThreadPageKey(_END, 0)
     asked = {
-        "as_of": start.as_of,
-        "active": min(start.active, start.as_of),  # as it is, but in a token that somebody made up
+        "active": start.active,
         "prefix": prefix,
         "prefix_end": f"{prefix}\U0010ffff",  # a name's characters are all smaller
         "participant": participant,
     }
     with reads.snapshot(db):
-        places = _first(db, start, limit, _candidates(db, asked, set(states)))
-        threads = reads.threads_by_id(db, [place.thread_id for place in places])
-    if after is None and places:
-        newest = places[0].active
-        places = [place._replace(as_of=newest) for place in places]
-    return [(threads[place.thread_id], place) for place in places]
+        keys = _first(db, start, limit, _candidates(db, asked, set(states)))
+        threads = reads.threads_by_id(db, [key.thread_id for key in keys])
+    return [(threads[key.thread_id], key) for key in keys]
 
 
 def _candidates(
     db: sqlite3.Connection, asked: dict[str, Any], states: Collection[int]
 ) -> Iterable[tuple[int, int, int]]:
-    """active_time, create_time and id of what may come after a place, by active_time downward."""
+    """active_time, create_time and id of what may come after a key, by active_time downward."""
     ids = _few(db, asked)
     if ids is not None:
         few = {"ids": json.dumps(ids), "states": json.dumps(list(states))}
         return db.execute(_AMONG, asked | few)
-    return heapq.merge(
-        *(db.execute(walk, asked | {"state": of}) for of in states for walk in (_MOVED, _ONWARD)),
-        key=itemgetter(0),
-        reverse=True,
-    )
+    walks = [db.execute(_WALK, asked | {"state": state}) for state in states]
+    return heapq.merge(*walks, key=itemgetter(0), reverse=True)
 
 
 def _few(db: sqlite3.Connection, asked: dict[str, Any]) -> list[int] | None:
@@ -126,23 +115,22 @@ def _few(db: sqlite3.Connection, asked: dict[str, Any]) -> list[int] | None:
 
 def _first(
     db: sqlite3.Connection,
-    start: store.Place,
+    start: store.ThreadPageKey,
     limit: int,
     candidates: Iterable[tuple[int, int, int]],
-) -> list[store.Place]:
-    """Places of the first of these after a place, in order."""
-    first: list[store.Place] = []  # a heap, the last one on top
+) -> list[store.ThreadPageKey]:
+    """Keys of the first of these after `start`, in order."""
+    first: list[store.ThreadPageKey] = []  # a heap, the last one on top
     for active_time, create_time, thread_id in candidates:
         if len(first) == limit and first[0].active >= active_time + GRANULARITY:
             break  # neither it nor any that follows can come before those
         row = db.execute(
-            "SELECT time FROM message WHERE id BETWEEN ? AND ? AND time <= ?"
-            " ORDER BY id DESC LIMIT 1",
-            (thread_id << 32, thread_id << 32 | store.MAX_SEQ, start.as_of),
+            "SELECT time FROM message WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
+            (thread_id << 32, thread_id << 32 | store.MAX_SEQ),
         ).fetchone()
-        place = store.Place(start.as_of, row[0] if row else create_time, thread_id)
-        if place < start:
-            heapq.heappush(first, place)
+        key = store.ThreadPageKey(row[0] if row else create_time, thread_id)
+        if key < start:
+            heapq.heappush(first, key)
             if len(first) > limit:
                 heapq.heappop(first)
     return sorted(first, reverse=True)

@@ -12,9 +12,9 @@ from bus_server.store import (
     JoinThread,
     Owner,
     Page,
-    Place,
     Row,
     Sighting,
+    ThreadPageKey,
 )
 from bus_server.store.clock import StoreClock
 from threadbus.v1.agent_pb2 import Agent, Participant
@@ -72,9 +72,12 @@ class Store(Protocol):
         prefix: str,
         participant: str,
         limit: int,
-        after: Place | None,
-    ) -> list[tuple[Thread, Place]]:
-        """Threads, last active first, each with its place in that order; those after a place."""
+        after: ThreadPageKey | None,
+    ) -> list[tuple[Thread, ThreadPageKey]]:
+        """Threads after a key, last active first, each with its own key.
+
+        One that gets a post moves to the front, and so out of what is after the key.
+        """
 
     async def participants(
         self, name: str, *, first: Sequence[str] = (), after: str = "", limit: int

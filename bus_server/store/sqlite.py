@@ -384,8 +384,8 @@ class SqliteStore:
         prefix: str,
         participant: str,
         limit: int,
-        after: store.Place | None,
-    ) -> list[tuple[Thread, store.Place]]:
+        after: store.ThreadPageKey | None,
+    ) -> list[tuple[Thread, store.ThreadPageKey]]:
         return await self._read(
             True, activity.list_threads, states, prefix, participant, limit, after
         )

@@ -169,7 +169,7 @@ SABOTAGES = [
                 "        self.unsure = False\n",
             )
         ],
-        ["tests/test_clock_listing.py::test_threads_are_listed_last_active_first_and_once"],
+        ["tests/test_clock_listing.py::test_threads_are_listed_last_active_first"],
         timeout=30,
     ),
     Sabotage(

@@ -127,8 +127,11 @@ async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
     if names:
         return [await bus.get_thread(name) for name in names]
     states = [state for state in bus_client.ThreadState.values() if state]
-    found = [thread async for thread in bus.list_threads(states=states)]
-    return sorted(found, key=_creation)
+    found: dict[str, Thread] = {}
+    for _ in range(2):  # a thread that gets an entry while the list is read may be left out of it
+        async for thread in bus.list_threads(states=states):
+            found.setdefault(thread.name, thread)
+    return sorted(found.values(), key=_creation)
 
 
 def _creation(thread: Thread) -> tuple[int, int, str]:
