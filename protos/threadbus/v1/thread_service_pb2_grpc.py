@@ -102,7 +102,8 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListThreads(self, request, context):
-        """Lists threads, last active first, in the order of the moment when the first page was read.
+        """Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+        left out, or listed twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class ThreadServiceStub:
     GetThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]
     """Reads a thread."""
     ListThreads: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]
-    """Lists threads, last active first, in the order of the moment when the first page was read."""
+    """Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+    left out, or listed twice.
+    """
     JoinThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]
     """Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
     snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
@@ -76,7 +78,9 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     GetThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]  # type: ignore[assignment]
     """Reads a thread."""
     ListThreads: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]  # type: ignore[assignment]
-    """Lists threads, last active first, in the order of the moment when the first page was read."""
+    """Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+    left out, or listed twice.
+    """
     JoinThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]  # type: ignore[assignment]
     """Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
     snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
@@ -127,7 +131,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.ListThreadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.ListThreadsResponse, _abc.Awaitable[_thread_service_pb2.ListThreadsResponse]]:
-        """Lists threads, last active first, in the order of the moment when the first page was read."""
+        """Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+        left out, or listed twice.
+        """
 
     @_abc_1.abstractmethod
     def JoinThread(

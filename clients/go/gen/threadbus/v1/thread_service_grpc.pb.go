@@ -43,7 +43,8 @@ type ThreadServiceClient interface {
 	CreateThread(ctx context.Context, in *CreateThreadRequest, opts ...grpc.CallOption) (*CreateThreadResponse, error)
 	// Reads a thread.
 	GetThread(ctx context.Context, in *GetThreadRequest, opts ...grpc.CallOption) (*GetThreadResponse, error)
-	// Lists threads, last active first, in the order of the moment when the first page was read.
+	// Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+	// left out, or listed twice.
 	ListThreads(ctx context.Context, in *ListThreadsRequest, opts ...grpc.CallOption) (*ListThreadsResponse, error)
 	// Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
 	// snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
@@ -173,7 +174,8 @@ type ThreadServiceServer interface {
 	CreateThread(context.Context, *CreateThreadRequest) (*CreateThreadResponse, error)
 	// Reads a thread.
 	GetThread(context.Context, *GetThreadRequest) (*GetThreadResponse, error)
-	// Lists threads, last active first, in the order of the moment when the first page was read.
+	// Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+	// left out, or listed twice.
 	ListThreads(context.Context, *ListThreadsRequest) (*ListThreadsResponse, error)
 	// Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
 	// snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.

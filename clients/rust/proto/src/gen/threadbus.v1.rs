@@ -3058,7 +3058,8 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "GetThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists threads, last active first, in the order of the moment when the first page was read.
+        /// Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+        /// left out, or listed twice.
         pub async fn list_threads(
             &mut self,
             request: impl tonic::IntoRequest<super::ListThreadsRequest>,

@@ -2194,7 +2194,10 @@ export const ThreadServiceService = {
     responseSerialize: (value: GetThreadResponse): Buffer => Buffer.from(GetThreadResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetThreadResponse => GetThreadResponse.decode(value),
   },
-  /** Lists threads, last active first, in the order of the moment when the first page was read. */
+  /**
+   * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+   * left out, or listed twice.
+   */
   listThreads: {
     path: "/threadbus.v1.ThreadService/ListThreads" as const,
     requestStream: false as const,
@@ -2295,7 +2298,10 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
   createThread: handleUnaryCall<CreateThreadRequest, CreateThreadResponse>;
   /** Reads a thread. */
   getThread: handleUnaryCall<GetThreadRequest, GetThreadResponse>;
-  /** Lists threads, last active first, in the order of the moment when the first page was read. */
+  /**
+   * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+   * left out, or listed twice.
+   */
   listThreads: handleUnaryCall<ListThreadsRequest, ListThreadsResponse>;
   /**
    * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
@@ -2362,7 +2368,10 @@ export interface ThreadServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetThreadResponse) => void,
   ): ClientUnaryCall;
-  /** Lists threads, last active first, in the order of the moment when the first page was read. */
+  /**
+   * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+   * left out, or listed twice.
+   */
   listThreads(
     request: ListThreadsRequest,
     callback: (error: ServiceError | null, response: ListThreadsResponse) => void,

@@ -388,7 +388,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first, in the order of the moment when the first page was read.
+     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+     * left out, or listed twice.
      * </pre>
      */
     default void listThreads(dev.threadbus.v1.ListThreadsRequest request,
@@ -520,7 +521,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first, in the order of the moment when the first page was read.
+     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+     * left out, or listed twice.
      * </pre>
      */
     public void listThreads(dev.threadbus.v1.ListThreadsRequest request,
@@ -643,7 +645,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first, in the order of the moment when the first page was read.
+     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+     * left out, or listed twice.
      * </pre>
      */
     public dev.threadbus.v1.ListThreadsResponse listThreads(dev.threadbus.v1.ListThreadsRequest request) throws io.grpc.StatusException {
@@ -759,7 +762,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first, in the order of the moment when the first page was read.
+     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+     * left out, or listed twice.
      * </pre>
      */
     public dev.threadbus.v1.ListThreadsResponse listThreads(dev.threadbus.v1.ListThreadsRequest request) {
@@ -877,7 +881,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first, in the order of the moment when the first page was read.
+     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+     * left out, or listed twice.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListThreadsResponse> listThreads(
