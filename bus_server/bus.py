@@ -1,14 +1,13 @@
-"""The bus: what can be asked of it, whoever asks and over whatever road."""
+"""The bus: what can be asked of it, over any transport."""
 
 import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bus_server import store
-from bus_server.encoding import BatchEncoder
 from bus_server.errors import (
     BusError,
     MessageNotFound,
@@ -17,23 +16,14 @@ from bus_server.errors import (
     StoreFailed,
     ThreadNotFound,
 )
-from bus_server.fallback import Fallback
 from bus_server.filter import Filter
-from bus_server.follow import Follow, Outlet
+from bus_server.follow.loop import Frames, Shared, WaitLoop
 from bus_server.history import PAGE_BYTES, Page, read_page
 from bus_server.presence.agent_state import Heartbeat
-from bus_server.presence.agents import Agents
-from bus_server.presence.changes import Changes
 from bus_server.presence.checkpointer import Checkpointer
-from bus_server.presence.participant_cache import ParticipantCache
-from bus_server.presence.participants import Participants
 from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
-from bus_server.recent import Recent
-from bus_server.settings import Settings
-from bus_server.store.interface import Store
-from bus_server.tail import Tails
-from bus_server.waits import Wait, Waits
+from bus_server.waits import WaitRequest
 from bus_server.writer import Writer
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.agent_pb2 import Presence as State
@@ -43,67 +33,49 @@ from threadbus.v1.thread_pb2 import Thread
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which clearing a deleted thread is tried again.
+#: Seconds before purging a deleted thread is tried again.
 PURGE_RETRY = 10.0
-#: Seconds between two steps of it, in which posts have the disk to themselves.
+#: Seconds between two steps of a purge, in which posts have the disk to themselves.
 PURGE_PAUSE = 0.01
-#: A heartbeat tells of so many threads with something unread at most.
-UNREAD = 100
-#: Bytes of recent messages kept in memory, over all threads.
-RECENT_BYTES = 32 * 1024 * 1024
+#: A heartbeat's response lists at most so many threads with something unread.
+MAX_UNREAD = 100
 
 
 class Bus:
-    """Threads and their messages. Answers of posts mean: durable, and the waits were told."""
+    """Threads and their messages.
+
+    A write returns once it is durable and the waits on its thread were notified.
+    """
 
     def __init__(
-        self, store: Store, settings: Settings, forget_tokens: Callable[[], None] = lambda: None
+        self,
+        shared: Shared,
+        writer: Writer,
+        presence: Presence,
+        positions: UnsavedPositions,
+        checkpointer: Checkpointer,
     ) -> None:
-        """`forget_tokens` is called when another server may have ended some."""
-        self._store = store
-        self._settings = settings
-        self._tails = Tails()
-        self._recent = Recent(RECENT_BYTES)
-        self._encoder = BatchEncoder()
-        self._writer = Writer(
-            store,
-            self._tails,
-            self._recent,
-            max_commands=settings.max_queued_posts,
-            max_bytes=settings.max_queued_bytes,
-        )
-        changes = Changes()
-        self.presence = Presence(
-            changes,
-            store.clock,
-            agent_timeout=settings.agent_timeout,
-            working_timeout=settings.working_timeout,
-        )
-        self.waits = Waits(settings.max_open_waits, settings.max_anonymous_waits)
-        self.agents = Agents(store, self._writer, self.presence, self.waits, changes)
-        self._positions = UnsavedPositions(changes)
-        self._participants = Participants(
-            store, self.presence, self._positions, self.waits, changes
-        )
-        self._rosters = ParticipantCache(changes)
-        self._checkpoints = Checkpointer(self._writer, self.presence, self._positions, changes)
-        self._fallback = Fallback(
-            store,
-            self._tails,
-            self._recent,
-            self.presence,
-            self._rosters,
-            self.waits,
-            forget_tokens,
-        )
-        self._taking: set[asyncio.Task[None]] = set()
+        """`shared` has the store and the parts that waits use, too. server.build makes all."""
+        self._shared = shared
+        self._store = shared.store
+        self._participants = shared.participants
+        self._writer = writer
+        self._presence = presence
+        self._positions = positions
+        self._checkpointer = checkpointer
+        #: Tasks of PostMessages streams, which take in posts until the server drains.
+        self._post_streams: set[asyncio.Task[None]] = set()
         self._purge = asyncio.Event()
-        self._purge.set()  # a deletion may have been cut short by the last stop
+        self._purge.set()  # the last server may have stopped within a purge
 
-    # ── The road ────────────────────────────────────────────────────────────────────────────────
+    # ── Posts and waits ─────────────────────────────────────────────────────────────────────────
 
     async def post(self, post: store.Append) -> store.Appended:
-        """Append a message to a thread."""
+        """Append a message to a thread.
+
+        Being cancelled does not undo it. Raises BusError: nothing was stored, except for Internal
+        and OutcomeUnknown.
+        """
         post.position = self._positions.unwritten(post.message.sender, post.message.thread)
         done = await self._writer.submit(post)
         self._participants.posted(post.message)
@@ -112,79 +84,77 @@ class Bus:
     async def post_many(
         self, posts: Sequence[store.Append]
     ) -> Awaitable[list[store.Appended | Exception]]:
-        """Take posts in, waiting for room; their answers come with what this returns.
+        """Wait for capacity and enqueue posts. Returns an awaitable of one outcome for each.
 
-        Posts that are taken in one after the other are appended in that order.
+        Posts that are enqueued one after the other are appended in that order.
         """
         command = store.AppendMany(posts)
-        await self._writer.room(command.size)
+        await self._writer.wait_for_capacity(command.size)
         for post in posts:
             post.position = self._positions.unwritten(post.message.sender, post.message.thread)
-        answers = self._writer.take(command)
-        answers.add_done_callback(functools.partial(self._posted_many, posts))
-        return answers
+        outcomes = self._writer.enqueue(command)
+        outcomes.add_done_callback(functools.partial(self._posted_many, posts))
+        return outcomes
 
     def _posted_many(
         self,
         posts: Sequence[store.Append],
-        answers: "asyncio.Future[list[store.Appended | Exception]]",
+        outcomes: "asyncio.Future[list[store.Appended | Exception]]",
     ) -> None:
-        if answers.cancelled() or answers.exception():
+        if outcomes.cancelled() or outcomes.exception():
             return
-        done = zip(posts, answers.result(), strict=True)
+        done = zip(posts, outcomes.result(), strict=True)
         self._participants.posted(
-            *(post.message for post, answer in done if isinstance(answer, store.Appended))
+            *(post.message for post, outcome in done if isinstance(outcome, store.Appended))
         )
 
     async def post_to_recipients(
         self, post: store.Append
     ) -> tuple[store.Appended, list[Participant]]:
-        """As `post`; also who will see the message, those who wait as they stood before it came."""
+        """As `post`; also returns who will see the message, as they stood before it was posted."""
         before = self.waiting_on(post.message.thread)
         done = await self.post(post)
         return done, await self.recipients(post.message, before)
 
     def waiting_on(self, thread: str) -> Mapping[str, State.ValueType]:
-        """Those who wait on a thread, and how they stand."""
+        """Return the presence of each agent that waits on a thread, by name."""
         return self._participants.waiting_on(thread)
 
     async def recipients(
         self, message: Message, before: Mapping[str, State.ValueType]
     ) -> list[Participant]:
-        """Who will see a message that was just posted; some as they stood before."""
+        """Return who will see a message that was just posted.
+
+        `before` is what `waiting_on` returned before the post. Empty if it cannot be found out.
+        """
         return await self._participants.recipients(message, before)
 
     @contextlib.contextmanager
-    def until_drained(self, taking: "asyncio.Task[None]") -> Iterator[None]:
-        """Cancel a task that takes posts in when the server is going away."""
-        self._taking.add(taking)
+    def until_drained(self, stream: "asyncio.Task[None]") -> Iterator[None]:
+        """Cancel a task that takes in posts when the server drains."""
+        self._post_streams.add(stream)
         try:
             yield
         finally:
-            self._taking.discard(taking)
+            self._post_streams.discard(stream)
 
-    def follow(self, wait: Wait, outlet: Outlet) -> Coroutine[None, None, None]:
-        """Send a wait's frames until it ends.
+    def follow(self, request: WaitRequest, frames: Frames) -> Coroutine[None, None, None]:
+        """Send a wait's frames until it ends. Raises what WaitLoop.run raises.
 
-        No coroutine of its own, which would stay as long as the wait: there may be thousands.
+        Not a coroutine function: its coroutine would stay as long as the wait, and there may be
+        thousands.
         """
-        follow = Follow(
-            wait,
-            self._store,
-            self._recent,
-            self._encoder,
-            self._participants,
-            self._rosters,
-            outlet,
-        )
-        return follow.run(self._tails)
+        return WaitLoop(request, self._shared, frames).run()
 
     async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
-        """An agent lives: when its lease ends (microseconds since the epoch), what is unread."""
-        lease_end = self.presence.heartbeat(agent, beat)
+        """Renew an agent's lease and record what it has read.
+
+        Returns when the lease ends, in microseconds since the epoch, and its unread threads.
+        """
+        lease_end = self._presence.heartbeat(agent, beat)
         if beat.read_cursors:
             await self._participants.read(agent, beat.read_cursors)
-        return lease_end, await self._participants.unread(agent, UNREAD)
+        return lease_end, await self._participants.unread(agent, MAX_UNREAD)
 
     # ── Messages ────────────────────────────────────────────────────────────────────────────────
 
@@ -200,7 +170,7 @@ class Bus:
         epoch: str,
         wanted: Filter,
     ) -> Page:
-        """Read a page of a thread: up to `limit` of its wanted messages in after < seq < before.
+        """Return up to `limit` wanted messages of a thread with after < seq < before.
 
         Raises ThreadNotFound, and CursorInvalid for another epoch or an `after` past the head.
         """
@@ -228,11 +198,11 @@ class Bus:
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 
     async def create_thread(self, thread: Thread) -> Thread:
-        """Create a thread."""
+        """Create a thread and return it. Raises ThreadExists."""
         return await self._writer.submit(store.CreateThread(thread))
 
     async def thread(self, name: str) -> Thread:
-        """Read a thread."""
+        """Return a thread. Raises ThreadNotFound."""
         threads = await self._store.threads([name])
         if not threads:
             raise ThreadNotFound([name], await self._store.similar([name]))
@@ -247,72 +217,56 @@ class Bus:
         limit: int,
         after: store.ThreadPageKey | None,
     ) -> list[tuple[Thread, store.ThreadPageKey]]:
-        """List threads after a key, last active first, each with its own key."""
+        """Return threads after a key, last active first, each with its own key."""
         return await self._store.list_threads(states, prefix, participant, limit, after)
 
     async def join_thread(self, join: store.JoinThread) -> tuple[store.Joined, store.Entrance]:
-        """Enter a thread, and read what is found there."""
+        """Join a thread, and return what the response of JoinThread holds. Raises BusError."""
         while True:
             if join.agent and (found := self._positions.unwritten(join.agent, join.thread.name)):
                 # It goes on from what it reported last.
-                place = join.agent, join.thread.name
-                await self._writer.submit(store.Checkpoint((), {place: found}))
+                key = join.agent, join.thread.name
+                await self._writer.submit(store.Checkpoint((), {key: found}))
             joined = await self._writer.submit(join)
             entrance = await self._participants.entrance(join, joined)
             if entrance is not None:
                 return joined, entrance
-            # Deleted in between. Nobody was told that it was joined: it is as if that came first.
+            # Deleted in between. No response said that it was joined: join the next one.
 
     async def change_thread(self, change: store.SetThreadState | store.UpdateThread) -> Thread:
-        """Open, close or archive a thread, or change its settings."""
+        """Change a thread's state or settings, and return it. Raises ThreadNotFound."""
         position = self._positions.unwritten(change.entry.sender, change.name)
         thread = await self._writer.submit(replace(change, position=position))
         self._participants.changed(change.name)
         return thread
 
     async def leave_thread(self, leave: store.LeaveThread) -> None:
-        """Take part in a thread no more."""
+        """Remove an agent from a thread's participants. Raises ThreadNotFound."""
         await self._writer.submit(leave)
         self._participants.left(leave.agent, leave.name)
 
     async def participants(self, thread: str, *, after: str, limit: int) -> list[Participant]:
-        """Who takes part in a thread, by name."""
+        """Return participants of a thread after a name, by name. Raises ThreadNotFound."""
         return await self._participants.of(thread, after=after, limit=limit)
 
     async def delete_thread(self, name: str) -> None:
-        """Delete a thread; what it held is cleared in the background."""
+        """Delete a thread; what it held is purged in the background. Raises ThreadNotFound."""
         await self._writer.submit(store.DeleteThread(name))
         self._purge.set()
 
-    # ── Life ────────────────────────────────────────────────────────────────────────────────────
-
-    async def restore(self) -> None:
-        """Go on with what was known of agents when the last server ended."""
-        self.presence.restore(await self._store.sightings(0))
-
-    def tasks(self) -> list[asyncio.Task[None]]:
-        """Start what runs for ever."""
-        forever = [
-            self._writer.run(),
-            self._checkpoints.run(self._settings.checkpoint_interval),
-            self._rosters.run(),
-            self._clear_deleted(),
-        ]
-        if self._settings.fallback_interval:
-            forever.append(self._fallback.run(self._settings.fallback_interval))
-        return [asyncio.create_task(coroutine) for coroutine in forever]
+    # ── Life cycle ──────────────────────────────────────────────────────────────────────────────
 
     async def drain(self) -> None:
-        """End every wait; return when all that was posted is answered and what is known written."""
-        for taking in self._taking:
-            taking.cancel()
-        await self._tails.drain()
+        """End every wait; return when every post has its outcome and all state is saved."""
+        for stream in self._post_streams:
+            stream.cancel()
+        await self._shared.tails.drain()
         with contextlib.suppress(BusError, StoreBug):  # their loss costs agents repeats
-            await self._checkpoints.save()
+            await self._checkpointer.save()
         await self._writer.drain()
 
-    async def _clear_deleted(self) -> None:
-        """Clear what deleted threads held, a little at a time."""
+    async def purge_forever(self) -> None:
+        """Purge what deleted threads held, in small steps, until cancelled."""
         while True:
             await self._purge.wait()
             self._purge.clear()
@@ -320,7 +274,11 @@ class Bus:
                 while await self._writer.submit(store.Purge()):  # noqa: ASYNC110 - a pause
                     await asyncio.sleep(PURGE_PAUSE)
             except (BusError, StoreBug) as error:
-                if not isinstance(error, StoreFailed | StorageFull):  # the store's own log tells
-                    logger.warning("cannot clear a deleted thread (%s): later", error)
+                if not isinstance(error, StoreFailed | StorageFull):  # the store logs these
+                    logger.warning(
+                        "cannot purge a deleted thread (%s): trying again in %g s",
+                        error,
+                        PURGE_RETRY,
+                    )
                 self._purge.set()
                 await asyncio.sleep(PURGE_RETRY)

@@ -1,4 +1,4 @@
-"""What other processes write to the store: found by asking it, for all waits together."""
+"""What other processes write to the store: found by polling it, once for all waits."""
 
 import asyncio
 import logging
@@ -6,11 +6,8 @@ import random
 from collections.abc import Callable
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
-from bus_server.presence.participant_cache import ParticipantCache
+from bus_server.follow.loop import Shared
 from bus_server.presence.presence import Presence
-from bus_server.recent import Recent
-from bus_server.store.interface import Store
-from bus_server.tail import Tails
 from bus_server.waits import Waits
 from threadbus.v1.bus_service_pb2 import WaitEnding
 
@@ -21,59 +18,51 @@ CHECKPOINT_DELAY = 60.0
 
 
 class Fallback:
-    """Asks whether others wrote. The cost does not grow with the waits."""
+    """Polls the store for commits of other processes. The cost does not grow with the waits."""
 
     def __init__(
-        self,
-        store: Store,
-        tails: Tails,
-        recent: Recent,
-        presence: Presence,
-        rosters: ParticipantCache,
-        waits: Waits,
-        forget_tokens: Callable[[], None],
+        self, shared: Shared, presence: Presence, waits: Waits, clear_tokens: Callable[[], None]
     ) -> None:
-        self._store = store
-        self._tails = tails
-        self._recent = recent
+        """`clear_tokens` is called when another process may have ended or expired tokens."""
+        self._shared = shared
         self._presence = presence
-        self._rosters = rosters
         self._waits = waits
-        self._forget_tokens = forget_tokens
+        self._clear_tokens = clear_tokens
 
     async def run(self, interval: float) -> None:
-        """Ask for ever: one pragma while nobody else writes."""
+        """Poll every `interval` seconds until cancelled: one pragma while nobody else commits."""
         seen: int | None = None
         while True:
             await asyncio.sleep(interval * random.uniform(0.7, 1.0))  # noqa: S311
             try:
-                version = await self._store.foreign_version()
-                if version != seen and await self._look():
+                version = await self._shared.store.foreign_version()
+                if version != seen and await self._refresh():
                     seen = version
             except StoreFailed:
-                continue  # the store's own log tells
+                continue  # the store logs it
             except (BusError, StoreBug) as error:
-                logger.warning("cannot look for what others wrote (%s): trying again", error)
+                logger.warning("cannot read what other servers wrote (%s): trying again", error)
 
-    async def _look(self) -> bool:
-        """Take in what others wrote. Answers whether all of it is known now."""
+    async def _refresh(self) -> bool:
+        """Take in what others committed. Returns whether all of it is known now."""
+        store, tails = self._shared.store, self._shared.tails
         # Tokens may have ended, messages may have been edited, agents may have been seen.
-        self._forget_tokens()
-        self._recent.clear()
+        self._clear_tokens()
+        self._shared.recent.clear()
         tokens = self._waits.tokens()
-        ends = await self._store.expire_times(tokens) if tokens else {}
+        ends = await store.expire_times(tokens) if tokens else {}
         await self._waits.expire({token: ends.get(token) for token in tokens})
-        since = self._store.clock.now() - round(CHECKPOINT_DELAY * 1e6)
-        for agent in self._presence.merge(await self._store.sightings(since)):
+        since = store.clock.now() - round(CHECKPOINT_DELAY * 1e6)
+        for agent in self._presence.merge(await store.sightings(since)):
             await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
-        waited = self._tails.heads
-        heads = await self._store.heads(list(waited)) if waited else {}
-        for name, known in waited.items():
+        known_heads = tails.heads
+        heads = await store.heads(list(known_heads)) if known_heads else {}
+        for name, known in known_heads.items():
             if name in heads:
-                await self._tails.advance(name, heads[name])
+                await tails.advance(name, heads[name])
             elif known is not None:
-                await self._tails.end(name, known.epoch)
-        self._rosters.changed()
-        # A thread that is not there, but is being read for a wait, was perhaps deleted after that
-        # reading: look again.
-        return all(name in heads or known is not None for name, known in waited.items())
+                await tails.end(name, known.epoch)
+        self._shared.cache.changed()
+        # A thread that is missing, but is being read for a wait, may have been deleted after that
+        # read: look again.
+        return all(name in heads or known is not None for name, known in known_heads.items())

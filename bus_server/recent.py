@@ -2,11 +2,21 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from bus_server.store import Row, with_edit_seq
 
 #: About what a small message that came alone takes up in memory beside its own bytes; measured.
 OVERHEAD = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class RecentStatistics:
+    """What Recent holds."""
+
+    threads: int
+    messages: int
+    bytes: int  # OVERHEAD included
 
 
 class Recent:
@@ -73,3 +83,8 @@ class Recent:
             run.append(row)
             size += len(row[1])
         return run, size
+
+    def statistics(self) -> RecentStatistics:
+        """Return how much is held here."""
+        messages = sum(map(len, self._rows.values()))
+        return RecentStatistics(threads=len(self._rows), messages=messages, bytes=self._bytes)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -19,9 +19,20 @@ from bus_server import fd_limit, listening, memory
 from bus_server.auth import Auth, token_hash
 from bus_server.budget import Budget
 from bus_server.bus import Bus
+from bus_server.encoding import BatchEncoder
 from bus_server.errors import BusError, Draining, StoreBug, StoreFailed, StoreRefused
+from bus_server.fallback import Fallback
+from bus_server.follow.loop import Shared
 from bus_server.listening import ServeError
 from bus_server.operator_token import operator_token
+from bus_server.presence.agents import Agents
+from bus_server.presence.changes import Changes
+from bus_server.presence.checkpointer import Checkpointer
+from bus_server.presence.participant_cache import ParticipantCache
+from bus_server.presence.participants import Participants
+from bus_server.presence.positions import UnsavedPositions
+from bus_server.presence.presence import Presence
+from bus_server.recent import Recent
 from bus_server.services import admin_service, agent_service, bus_service, thread_service
 from bus_server.services.call import FinishedCall
 from bus_server.services.dispatch import Authorization, Dispatcher
@@ -29,13 +40,19 @@ from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import Health, StandardServices
 from bus_server.settings import Settings
 from bus_server.store import SetOperatorToken, file
+from bus_server.store.interface import Store
 from bus_server.store.sqlite import SqliteStore
+from bus_server.tail import Tails
+from bus_server.waits import Waits
+from bus_server.writer import Writer
 from threadbus.limits import MAX_CALL_BYTES
 
-__all__ = ["ServeError", "channel_options", "serve"]
+__all__ = ["Parts", "ServeError", "build", "channel_options", "serve"]
 
 logger = logging.getLogger(__name__)
 
+#: Bytes of recent messages kept in memory, over all threads.
+RECENT_BYTES = 32 * 1024 * 1024
 #: Bytes that gRPC takes in of a request that nobody reads yet.
 LOOKAHEAD_BYTES = 16 * 1024
 
@@ -93,6 +110,68 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the services of a server call, and what runs in the background beneath them."""
+
+    bus: Bus
+    agents: Agents
+    presence: Presence
+    waits: Waits
+    writer: Writer
+    shared: Shared
+    checkpointer: Checkpointer
+    fallback: Fallback
+
+    def start(self, settings: Settings) -> list[asyncio.Task[None]]:
+        """Start the background loops. Each runs until it is cancelled."""
+        loops = [
+            self.writer.run(),
+            self.checkpointer.run(settings.checkpoint_interval),
+            self.shared.cache.run(),
+            self.bus.purge_forever(),
+        ]
+        if settings.fallback_interval:
+            loops.append(self.fallback.run(settings.fallback_interval))
+        return [asyncio.create_task(loop) for loop in loops]
+
+
+def build(
+    store: Store, settings: Settings, clear_tokens: Callable[[], None] = lambda: None
+) -> Parts:
+    """Build the parts of a server over a store. `clear_tokens`: see Fallback."""
+    tails, recent, changes = Tails(), Recent(RECENT_BYTES), Changes()
+    writer = Writer(
+        store,
+        tails,
+        recent,
+        max_commands=settings.max_queued_posts,
+        max_bytes=settings.max_queued_bytes,
+    )
+    presence = Presence(
+        changes,
+        store.clock,
+        agent_timeout=settings.agent_timeout,
+        working_timeout=settings.working_timeout,
+    )
+    waits = Waits(settings.max_open_waits, settings.max_anonymous_waits)
+    positions = UnsavedPositions(changes)
+    participants = Participants(store, presence, positions, waits, changes)
+    cache = ParticipantCache(changes)
+    shared = Shared(store, tails, recent, BatchEncoder(), participants, cache)
+    checkpointer = Checkpointer(writer, presence, positions, changes)
+    return Parts(
+        bus=Bus(shared, writer, presence, positions, checkpointer),
+        agents=Agents(store, writer, presence, waits, changes),
+        presence=presence,
+        waits=waits,
+        writer=writer,
+        shared=shared,
+        checkpointer=checkpointer,
+        fallback=Fallback(shared, presence, waits, clear_tokens),
+    )
+
+
 async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM, SIGINT or SIGHUP.
 
@@ -142,11 +221,12 @@ async def _run(
     stop: asyncio.Event,
 ) -> None:
     auth = Auth(store, required=settings.auth == "required")
-    bus = Bus(store, settings, auth.clear_cache)
+    parts = build(store, settings, auth.clear_cache)
+    bus = parts.bus
     try:
         token = operator_token(settings.db)
         await store.commit([SetOperatorToken(token_hash(token))])
-        await bus.restore()
+        parts.presence.restore(await store.sightings(0))
     except (BusError, StoreBug, OSError) as error:
         raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
     for risk in dict.fromkeys([*file.risks(settings.db, os.geteuid()), *listening.risks(settings)]):
@@ -154,8 +234,8 @@ async def _run(
     services = {
         bus_service.SERVICE: bus_service.BusService(bus, settings, store.epoch),
         thread_service.SERVICE: thread_service.ThreadService(bus),
-        agent_service.SERVICE: agent_service.AgentService(bus.agents, auth),
-        admin_service.SERVICE: admin_service.AdminService(bus.waits),
+        agent_service.SERVICE: agent_service.AgentService(parts.agents, auth),
+        admin_service.SERVICE: admin_service.AdminService(parts.waits),
     }
     arriving = Budget(
         settings.max_request_bytes, timeout=settings.request_timeout, what="its request"
@@ -163,7 +243,7 @@ async def _run(
     unread = Budget(settings.max_frame_bytes, timeout=settings.request_timeout, what="its answer")
     pending_reads = PendingReads(arriving, settings.request_timeout)
     observer = _log_call if logger.isEnabledFor(logging.DEBUG) else None
-    dispatcher = Dispatcher(auth, bus.presence.seen, pending_reads, unread, observer)
+    dispatcher = Dispatcher(auth, parts.presence.seen, pending_reads, unread, observer)
     for service, servicer in services.items():
         dispatcher.add(service, servicer)
     names = [service.full_name for service in services]
@@ -174,7 +254,7 @@ async def _run(
         server.add_registered_method_handlers(service_name, handlers)
     inspecting = asyncio.create_task(_inspect(store, standard.health))
     watches = (memory.trim_forever(), fd_limit.watch_forever())
-    tasks = [*bus.tasks(), *(asyncio.create_task(watch) for watch in watches), inspecting]
+    tasks = [*parts.start(settings), *(asyncio.create_task(watch) for watch in watches), inspecting]
     await server.start()
     _tune_gc()
     started()
@@ -191,7 +271,7 @@ async def _run(
     dispatcher.refusal = Draining
     if store.lost.is_set():
         dispatcher.refusal = store.refusal
-        await bus.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
+        await parts.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
     await _drain(bus, settings)
     # Callers who were just answered are calling again. Until they have heard of the draining they

@@ -1,39 +1,40 @@
-"""The end of each thread's log as this process knows it, and the wake-ups of those who wait there.
+"""The end of each thread's log as this process knows it, and the wake-ups of waits on it.
 
-A wake-up carries no data: it says that the head is now N. A tail's head only grows and no flag is
-ever cleared, so no wake-up can be lost between looking and waiting.
+A wake-up carries no data: it says that the head is N now. The head of a tail only grows and no flag
+is ever cleared, so no wake-up can be lost between looking and waiting.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bus_server.store import Head
 
 
 class Tail:
-    """A thread's committed head, and one Condition for those who wait for it to move."""
+    """A thread's committed head, and one Condition for the waits on it."""
 
     def __init__(self) -> None:
         #: None until it was read once.
         self.head: Head | None = None
-        #: The thread was deleted. Its name may be another thread's by now, with a Tail of its own.
+        #: The thread was deleted. There may be another thread of its name, with a Tail of its own.
         self.gone = False
         self.condition = asyncio.Condition()
         #: Conditions of the waits on several threads.
         self.lent: set[asyncio.Condition] = set()
-        #: How many wait here.
+        #: How many waits hold it.
         self.waits = 0
 
     async def notify(self) -> None:
-        """Have everyone who waits here look again."""
+        """Wake every wait on this thread."""
         for condition in (self.condition, *self.lent):
             # Nobody holds the lock across an await but the wait's own, so this never suspends.
             async with condition:
                 condition.notify_all()
 
 
-class Watch:
-    """One wait's hold on the tails of its threads."""
+class Waiter:
+    """The hold of one wait on the tails of its threads, and the Condition that it waits on."""
 
     __slots__ = ("condition", "names", "tails")
 
@@ -45,12 +46,12 @@ class Watch:
         self.condition = condition
 
     async def notify(self) -> None:
-        """Have the wait look again."""
+        """Wake the wait, and others that share its Condition."""
         async with self.condition:
             self.condition.notify_all()
 
     async def until(self, ready: Callable[[], bool], deadline: float) -> None:
-        """Wait until `ready`, at the longest until the loop's clock says `deadline`."""
+        """Return once `ready` returns true, or the event loop's clock is at `deadline`."""
         # Without wait_for and suppress, of which each idle wait would keep one.
         try:
             async with asyncio.timeout_at(deadline), self.condition:
@@ -60,27 +61,37 @@ class Watch:
             return
 
 
+@dataclass(frozen=True, slots=True)
+class TailStatistics:
+    """What Tails holds."""
+
+    #: Threads with a wait.
+    threads: int
+    #: Holds of waits on threads: a wait on two threads counts twice.
+    holds: int
+
+
 class Tails:
-    """The tails of the threads that somebody waits on. Nothing else is kept here."""
+    """The tails of the threads that waits hold. A tail is dropped with its last wait."""
 
     def __init__(self) -> None:
         self._tails: dict[str, Tail] = {}
-        #: The server is going away: waits must end.
+        #: The server is shutting down: waits must end.
         self.draining = False
 
     @property
     def heads(self) -> dict[str, Head | None]:
-        """The threads that somebody waits on, and their heads as they are known here.
+        """The known head of each thread with a wait.
 
-        None: it is being read for the first time, and what comes of that may be old already.
+        None: it is being read for the first time, and what that returns may already be old.
         """
         return {name: tail.head for name, tail in self._tails.items()}
 
-    def watch(self, names: Sequence[str]) -> Watch:
+    def watch(self, names: Sequence[str]) -> Waiter:
         """Hold the tails of these threads, until `unwatch`.
 
-        Read the threads' heads *after* this and tell them with `advance`: what is committed between
-        the reading and the first wait then moves a tail that is already held.
+        Read the threads' heads *after* this and pass them to `advance`: what is committed between
+        the read and the first wait then moves a tail that is already held.
         """
         tails = [self._tails.setdefault(name, Tail()) for name in names]
         # A wait on one thread uses that thread's Condition; one on several lends them its own.
@@ -89,13 +100,13 @@ class Tails:
             tail.waits += 1
             if condition is not tail.condition:
                 tail.lent.add(condition)
-        return Watch(names, tails, condition)
+        return Waiter(names, tails, condition)
 
-    def unwatch(self, watch: Watch) -> None:
-        """Let go of them."""
-        for name, tail in zip(watch.names, watch.tails, strict=True):
+    def unwatch(self, waiter: Waiter) -> None:
+        """Release the tails of a wait."""
+        for name, tail in zip(waiter.names, waiter.tails, strict=True):
             tail.waits -= 1
-            tail.lent.discard(watch.condition)
+            tail.lent.discard(waiter.condition)
             if tail.waits == 0 and self._tails.get(name) is tail:
                 del self._tails[name]
 
@@ -120,14 +131,20 @@ class Tails:
     async def end(self, name: str, epoch: str) -> None:
         """End the waits on a thread that was deleted."""
         tail = self._tails.get(name)
-        # A head that is not known yet may be this thread's: who is reading it must look again.
+        # A head that is not known yet may be this thread's: the wait that reads it must try again.
         if tail is not None and (tail.head is None or tail.head.epoch == epoch):
             del self._tails[name]
             tail.gone = True
             await tail.notify()
 
     async def drain(self) -> None:
-        """Have every wait end, now and from now on."""
+        """End every wait, also those that begin later."""
         self.draining = True
         for tail in list(self._tails.values()):
             await tail.notify()
+
+    def statistics(self) -> TailStatistics:
+        """Return how much is held here."""
+        return TailStatistics(
+            threads=len(self._tails), holds=sum(tail.waits for tail in self._tails.values())
+        )

@@ -1,134 +1,139 @@
-"""The waits that are open: who waits where, and how to end one from outside."""
+"""The open waits: who waits on which threads, and how to end a wait from outside."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from bus_server.errors import BusError, QuotaExceeded, TokenInvalid
 from bus_server.filter import Filter
-from bus_server.tail import Tail, Watch
+from bus_server.tail import Waiter
 from threadbus.v1.bus_service_pb2 import WaitEnding
 from threadbus.v1.message_pb2 import Cursor
 
+#: Where a wait begins: thread, after_seq and epoch. Plain tuples of strings and numbers: the
+#: garbage collector does not track them, and a Cursor would keep its whole request in memory.
+Start = tuple[str, int, str]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """What to wait for, and when to stop. Times are in seconds."""
+class WaitRequest:
+    """What to wait for, and when to stop. Durations are in seconds."""
 
-    cursors: Sequence[Cursor]
+    starts: Sequence[Start]
     filter: Filter
-    max_messages: int  # 0: no such end
-    min_messages: int  # 0: no such end
+    max_messages: int  # 0: no limit
+    min_messages: int  # 0: not an end
     max_wait: float | None
     time_remaining: float | None  # until the call's deadline
     keepalive_interval: float
-    #: Who waits, and by which token: both empty for somebody without a name of its own.
+    #: The caller's name and the hash of its token; empty for an anonymous caller.
     agent: str = ""
     token: bytes = b""
     expire_time: int = 0  # of the token, on the store's clock; 0: never
     include_participants: bool = False
-    #: Where its connection comes from.
+    #: The address of the caller's connection.
     peer: str = ""
 
 
-class Placed(Protocol):
-    """Where a wait is in one of its threads."""
-
-    tail: Tail
-
-    @property
-    def cursor(self) -> Cursor: ...
-
-
 class OpenWait:
-    """One call of WaitMessages."""
+    """The entry of one WaitMessages call in Waits."""
 
     __slots__ = (
-        *("agent", "ended", "expire_time", "filter", "number", "peer", "positions", "start_time"),
-        *("threads", "token", "watch"),
+        *("agent", "cursors", "ended", "expire_time", "filter", "number", "peer", "start_time"),
+        *("threads", "token", "waiter"),
     )
 
-    def __init__(
-        self,
-        agent: str,
-        token: bytes,
-        expire_time: int,
-        threads: Sequence[str],
-        wanted: Filter,
-        peer: str,
-    ) -> None:
-        #: Who waits; empty: somebody without a name of its own.
-        self.agent = agent
-        #: Hash of the token it was opened with; empty: none.
-        self.token = token
-        #: When that token ends, on the store's clock; 0: never.
-        self.expire_time = expire_time
-        self.threads = threads
-        self.number = 0
-        self.filter = wanted
-        #: Where its connection comes from.
-        self.peer = peer
+    def __init__(self, request: WaitRequest) -> None:
+        #: Empty: anonymous.
+        self.agent = request.agent
+        #: Hash of the token that it was opened with; empty: none.
+        self.token = request.token
+        #: When that token expires, on the store's clock; 0: never.
+        self.expire_time = request.expire_time
+        self.threads = tuple(name for name, _, _ in request.starts)
+        self.filter = request.filter
+        self.peer = request.peer
+        #: Microseconds since the epoch.
         self.start_time = time.time_ns() // 1000
-        #: Where it is in each thread; none before it began.
-        self.positions: Sequence[Placed] = ()
-        self.watch: Watch | None = None
+        #: Set by Waits.
+        self.number = 0
+        #: Returns its position in each thread; in none before it has begun.
+        self.cursors: Callable[[], Sequence[Cursor]] = tuple
+        #: None before it has begun.
+        self.waiter: Waiter | None = None
         #: Why it must end: with this frame, or with this error.
         self.ended: WaitEnding.Reason.ValueType | BusError | None = None
 
     async def end(self, how: WaitEnding.Reason.ValueType | BusError) -> None:
-        """Have it end as soon as its current frame is sent."""
+        """End it as soon as its current frame is sent."""
         self.ended = how
-        await self._wake()
+        await self._notify()
 
     async def expire(self, expire_time: int) -> None:
-        """Its token ends at this time."""
+        """Set when its token expires."""
         self.expire_time = expire_time
-        await self._wake()
+        await self._notify()
 
-    async def _wake(self) -> None:
-        if self.watch is not None:
-            await self.watch.notify()
+    async def _notify(self) -> None:
+        if self.waiter is not None:
+            await self.waiter.notify()
+
+
+@dataclass(frozen=True, slots=True)
+class WaitStatistics:
+    """What Waits holds."""
+
+    open: int
+    #: Of these, the ones of anonymous callers.
+    anonymous: int
+    #: Agents with an open wait.
+    agents: int
+    #: Threads with an open wait.
+    threads: int
 
 
 class Waits:
     """All open waits of this server."""
 
     def __init__(self, max_open_waits: int, max_anonymous_waits: int) -> None:
-        """Bounds: open waits of one agent, and of all callers without a name together."""
-        self._most = max_open_waits
-        self._most_anonymous = max_anonymous_waits
+        """
+        Args:
+            max_open_waits: open waits of one agent.
+            max_anonymous_waits: open waits of all anonymous callers together.
+        """
+        self._max_open_waits = max_open_waits
+        self._max_anonymous_waits = max_anonymous_waits
         self._counts: Counter[str] = Counter()
-        #: In the order they were opened. The numbers are never used again.
+        #: By number, in the order they were opened. Numbers are never used again.
         self._open: dict[int, OpenWait] = {}
-        self._opened = 0
+        self._last_number = 0
         self._on: dict[str, set[OpenWait]] = {}
 
     def add(self, wait: OpenWait) -> None:
-        """A wait is open, until `remove`. Raises QuotaExceeded when there are too many."""
+        """Add a wait, until `remove`. Raises QuotaExceeded when there are too many."""
         count = self._counts[wait.agent]
-        if wait.agent and count >= self._most:
+        if wait.agent and count >= self._max_open_waits:
             raise QuotaExceeded(
                 "open waits of one agent",
-                self._most,
+                self._max_open_waits,
                 "end some, or wait on several threads in one call",
             )
-        if not wait.agent and count >= self._most_anonymous:
+        if not wait.agent and count >= self._max_anonymous_waits:
             raise QuotaExceeded(
                 "open waits of callers without a name",
-                self._most_anonymous,
+                self._max_anonymous_waits,
                 "register an agent, or end some",
             )
-        self._opened += 1
-        wait.number = self._opened
+        self._last_number += 1
+        wait.number = self._last_number
         self._open[wait.number] = wait
         self._counts[wait.agent] += 1
         for thread in wait.threads:
             self._on.setdefault(thread, set()).add(wait)
 
     def remove(self, wait: OpenWait) -> None:
-        """It is over."""
+        """Remove a wait that ended."""
         del self._open[wait.number]
         self._counts[wait.agent] -= 1
         if not self._counts[wait.agent]:
@@ -139,11 +144,14 @@ class Waits:
                 del self._on[thread]
 
     def on(self, thread: str) -> Iterator[OpenWait]:
-        """The open waits of named agents on a thread."""
+        """Yield the open waits of agents on a thread."""
         return (wait for wait in self._on.get(thread, ()) if wait.agent)
 
     def find(self, agent: str, thread: str, after: int) -> list[tuple[int, OpenWait]]:
-        """Open waits after a number, longest first; of this agent, on this thread, if given."""
+        """Return open waits with a greater number, by number; of this agent, on this thread.
+
+        Empty: of any agent, on any thread. `anonymous` is a name here.
+        """
         return [
             (number, wait)
             for number, wait in self._open.items()
@@ -153,18 +161,18 @@ class Waits:
         ]
 
     async def end(self, how: WaitEnding.Reason.ValueType | BusError, *, agent: str) -> None:
-        """End an agent's waits."""
+        """End the waits of an agent."""
         for wait in list(self._open.values()):
             if wait.agent == agent:
                 await wait.end(how)
 
-    async def end_all(self, why: Callable[[], BusError]) -> None:
-        """End every wait with an error of its own."""
+    async def end_all(self, error: Callable[[], BusError]) -> None:
+        """End every wait, each with an error of its own."""
         for wait in list(self._open.values()):
-            await wait.end(why())
+            await wait.end(error())
 
     async def expire(self, expire_times: Mapping[bytes, int | None]) -> None:
-        """Have the waits that were opened with these tokens end with them. None: it is no more."""
+        """Set when the tokens of waits expire, by hash. None ends the waits of a token."""
         for wait in list(self._open.values()):
             expire_time = expire_times.get(wait.token, wait.expire_time)
             if expire_time is None:
@@ -173,5 +181,14 @@ class Waits:
                 await wait.expire(expire_time)
 
     def tokens(self) -> set[bytes]:
-        """The tokens that waits were opened with."""
+        """Return the hashes of the tokens that waits were opened with."""
         return {wait.token for wait in self._open.values() if wait.token}
+
+    def statistics(self) -> WaitStatistics:
+        """Return how much is held here."""
+        return WaitStatistics(
+            open=len(self._open),
+            anonymous=self._counts.get("", 0),
+            agents=len(self._counts.keys() - {""}),
+            threads=len(self._on),
+        )

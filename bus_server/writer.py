@@ -1,7 +1,8 @@
-"""The only road into the store: group commit, then tell."""
+"""Group commit: all writes go through here to the store, and then wake the waits."""
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from bus_server import fair_queue
@@ -15,99 +16,136 @@ from threadbus.limits import MAX_CALL_BYTES
 
 R = TypeVar("R")
 
-#: What a command costs: 1, some twenty microseconds, for each post of PostMessages and for each
-#: 4 KiB. One that is a call of its own costs CALL: the event loop has to answer it.
-CALL, COST_BYTES = 8, 4_096
-#: A transaction takes commands that cost so much, or one that costs more: some ten milliseconds of
-#: the disk's and of the event loop's. A caller that has nothing queued waits for the one that runs,
-#: and for its own.
+#: The cost of a command: 1, some twenty microseconds, for each post of PostMessages and for each
+#: 4 KiB. A command that is a call of its own costs CALL_COST: the event loop has to answer it.
+CALL_COST, COST_BYTES = 8, 4_096
+#: A batch has commands that cost so much together, or one that costs more: some ten milliseconds of
+#: the disk and of the event loop. A caller that has nothing queued waits for the batch that is
+#: committed now, and for its own.
 BATCH_COST = 512
 
-#: One caller may fill the queue. Others then still find room in a reserve on top of it, a fourth of
-#: its size, as long as they have no more queued than a thirty-second of its size, or nothing.
-RESERVE, MODEST = 1 / 4, 1 / 32
+#: One caller may fill the queue. Others then still have a reserve on top of it, RESERVE of its
+#: size, while they have at most SMALL_SHARE of its size queued, or nothing.
+RESERVE, SMALL_SHARE = 1 / 4, 1 / 32
 
-#: Seconds, for each post of a batch and at most, in which as many callers as were just answered may
-#: call again, so that the next batch is as large. It saves more than commits: what is answered
-#: at once is sent and asked for at once, too. With 8 in flight that makes 1.4 times as many posts a
-#: second, with 64 half as many again. The price: one who posts alone just after a batch of ten
-#: or more waits the 5 ms. After a lone post there is no pause.
-PAUSE, LONGEST_PAUSE = 500e-6, 0.005
+#: Seconds to linger after a batch, for each of its posts and at most, in which as many callers as
+#: were just answered may call again, so that the next batch is as large. It saves more than
+#: commits: what is answered at once is sent and asked for at once, too. With 8 in flight that makes
+#: 1.4 times as many posts a second, with 64 half as many again. The price: a caller that posts
+#: alone just after a batch of ten or more waits the 5 ms. After a lone post there is no linger.
+LINGER, MAX_LINGER = 500e-6, 0.005
 
 
 class _Queued(NamedTuple):
     command: Command[Any]
     size: int
     cost: int
-    answer: "asyncio.Future[Any]"
+    outcome: "asyncio.Future[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStatistics:
+    """What Writer holds."""
+
+    #: Commands that wait for the next batch.
+    queued: int
+    #: Commands that have no outcome yet, those of the running batch included, and their bytes.
+    pending: int
+    pending_bytes: int
 
 
 class Writer:
-    """Commits the commands that have gathered, a batch at a time.
+    """Commits enqueued commands, a batch at a time.
 
-    Callers take turns, each caller's commands in order: nobody waits for what another has queued.
-    The caller is that of the task which submits the command (`fair_queue.fairness_key`).
+    The queue is fair over callers, and in order for each caller: nobody waits for what another has
+    queued. The caller of a command is the `fair_queue.fairness_key` of the task that enqueues it.
 
-    While one batch is being committed the next one gathers, and for a moment after it.
+    While one batch is committed the next one gathers, and lingers for a moment after it. Nothing
+    here is locked: only the event loop's thread may use it.
     """
 
     def __init__(
         self, store: Store, tails: Tails, recent: Recent, *, max_commands: int, max_bytes: int
     ) -> None:
-        """Bounds: commands and bytes that may be queued, beyond which callers get StoreBusy."""
+        """
+        Args:
+            max_commands: commands that may be queued; beyond it `submit` raises StoreBusy.
+            max_bytes: their bytes, likewise.
+        """
         self._store = store
         self._tails = tails
         self._recent = recent
         self._max_commands = max_commands
         self._max_bytes = max_bytes
         self._queue: FairQueue[_Queued] = FairQueue()
-        #: Of commands that are not answered: how many, and their bytes.
-        self._unanswered = self._bytes = 0
+        #: Of commands without an outcome: how many, and their bytes.
+        self._pending = self._bytes = 0
         #: Set while commands are queued.
-        self._some = asyncio.Event()
-        #: Set when commands were answered.
+        self._available = asyncio.Event()
+        #: Set when commands got their outcomes.
         self._freed = asyncio.Event()
-        #: Set when so many commands are queued.
+        #: Set when `_expected` commands are queued.
         self._gathered = asyncio.Event()
         self._expected = 0
 
     async def submit(self, command: Command[R]) -> R:
-        """Have a command committed. Returns its answer once it is durable and the waits were told.
+        """Commit a command. Returns its result once it is durable and the waits were notified.
 
-        Being cancelled changes nothing about the command: it is committed all the same.
+        Being cancelled does not take the command back: it is committed all the same.
 
         Raises:
-            BusError: the command was refused, or there was no room for it; nothing was done.
+            BusError: the command was rejected, or there was no capacity; nothing was done.
         """
         size = command.size
-        if not self._has_room(size):
+        if not self._has_capacity(size):
             raise StoreBusy("too many posts are waiting for the disk")
         return await self._enqueue(command, size)
 
-    def take(self, command: Command[R]) -> "asyncio.Future[R]":
-        """As `submit`, for one who has waited for `room`: the answer to come."""
+    def enqueue(self, command: Command[R]) -> "asyncio.Future[R]":
+        """As `submit`, after `wait_for_capacity`. Returns the result as a future."""
         return self._enqueue(command, command.size)
 
-    def _enqueue(self, command: Command[R], size: int) -> "asyncio.Future[R]":
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        posts = len(command.posts) if isinstance(command, AppendMany) else CALL
-        cost = posts + size // COST_BYTES
-        self._queue.put(fair_queue.fairness_key.get(), _Queued(command, size, cost, answer), cost)
-        self._unanswered += 1
-        self._bytes += size
-        self._some.set()
-        if len(self._queue) == self._expected:
-            self._gathered.set()
-        return answer
-
-    async def room(self, size: int) -> None:
-        """Return once there is room for a command: for those who rather wait than be refused."""
-        while not self._has_room(size):
+    async def wait_for_capacity(self, size: int) -> None:
+        """Return once there is capacity for a command of so many bytes."""
+        while not self._has_capacity(size):
             self._freed.clear()
             await self._freed.wait()
 
-    def _has_room(self, size: int) -> bool:
-        # A command that is larger than all that may wait is taken when nothing else does.
+    async def drain(self) -> None:
+        """Return once every command that was enqueued has its outcome."""
+        while self._pending:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def run(self) -> None:
+        """Commit batches until cancelled."""
+        while True:
+            await self._available.wait()
+            # The batch gets no name here, where it would be kept until the next one.
+            posts = await self._write(self._next_batch())
+            if posts > 1:
+                await self._linger(posts)
+
+    def statistics(self) -> WriterStatistics:
+        """Return how much is held here."""
+        return WriterStatistics(
+            queued=len(self._queue), pending=self._pending, pending_bytes=self._bytes
+        )
+
+    def _enqueue(self, command: Command[R], size: int) -> "asyncio.Future[R]":
+        outcome: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        posts = len(command.posts) if isinstance(command, AppendMany) else CALL_COST
+        cost = posts + size // COST_BYTES
+        self._queue.put(fair_queue.fairness_key.get(), _Queued(command, size, cost, outcome), cost)
+        self._pending += 1
+        self._bytes += size
+        self._available.set()
+        if len(self._queue) == self._expected:
+            self._gathered.set()
+        return outcome
+
+    def _has_capacity(self, size: int) -> bool:
+        # A command that is larger than the whole capacity is taken when nothing else is pending.
         if not self._bytes:
             return True
         count, total = len(self._queue) + 1, self._bytes + size
@@ -120,46 +158,32 @@ class Writer:
             return False
         own = [queued.size for queued in self._queue.of(fair_queue.fairness_key.get())]
         return not own or (
-            len(own) < self._max_commands * MODEST and size + sum(own) <= self._max_bytes * MODEST
+            len(own) < self._max_commands * SMALL_SHARE
+            and size + sum(own) <= self._max_bytes * SMALL_SHARE
         )
 
-    async def drain(self) -> None:
-        """Return when all that was submitted is answered."""
-        while self._unanswered:
-            self._freed.clear()
-            await self._freed.wait()
-
-    async def run(self) -> None:
-        """Commit for ever."""
-        while True:
-            await self._some.wait()
-            # The batch is not named here, where it would be kept until the next one.
-            posts = await self._answer(self._next_batch())
-            if posts > 1:
-                await self._gather(posts)
-
-    async def _answer(self, batch: list[_Queued]) -> int:
-        """Commit a batch and answer its callers. Returns how many posts it had."""
+    async def _write(self, batch: list[_Queued]) -> int:
+        """Commit a batch and set its outcomes. Returns how many posts it had."""
         outcomes = await self._commit([queued.command for queued in batch])
-        for (_, size, _, answer), outcome in zip(batch, outcomes, strict=True):
+        for (_, size, _, future), outcome in zip(batch, outcomes, strict=True):
             self._bytes -= size
-            if answer.done():
+            if future.done():
                 continue  # the caller went away
             if isinstance(outcome, Exception):
-                answer.set_exception(outcome)
+                future.set_exception(outcome)
             else:
-                answer.set_result(outcome)
-        self._unanswered -= len(batch)
+                future.set_result(outcome)
+        self._pending -= len(batch)
         self._freed.set()
         return sum(isinstance(queued.command, Append | AppendMany) for queued in batch)
 
-    async def _gather(self, count: int) -> None:
-        """Wait a little for so many commands to be queued."""
+    async def _linger(self, count: int) -> None:
+        """Wait a little until so many commands are queued."""
         if len(self._queue) < count:
             self._expected = count
             self._gathered.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(count * PAUSE, LONGEST_PAUSE)):
+                async with asyncio.timeout(min(count * LINGER, MAX_LINGER)):
                     await self._gathered.wait()
 
     def _next_batch(self) -> list[_Queued]:
@@ -169,22 +193,22 @@ class Writer:
             batch.append(self._queue.next())
             cost += batch[-1].cost
         if not self._queue:
-            self._some.clear()
+            self._available.clear()
         return batch
 
     async def _commit(self, commands: list[Command[Any]]) -> list[Any]:
-        """What becomes of each command: its answer or an exception."""
+        """Returns the outcome of each command: its result or an exception."""
         try:
             commit = await self._store.commit(commands)
         except BusError as refusal:
             return [refusal.without_traceback()] * len(commands)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must get it
             return [error] * len(commands)
-        await self._tell(commit)
+        await self._notify(commit)
         return commit.outcomes
 
-    async def _tell(self, commit: Commit) -> None:
-        """Commit, then tell: the one place that raises heads after a write of ours."""
+    async def _notify(self, commit: Commit) -> None:
+        """Notify the waits of a commit: the one place that raises heads after a write of ours."""
         for name, head in commit.heads.items():
             self._recent.add(head.epoch, commit.entries.get(name, {}))
             self._recent.edit(head.epoch, commit.edited.get(name, {}))

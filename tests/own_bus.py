@@ -7,13 +7,14 @@ from pathlib import Path
 
 from bus_server.bus import Bus
 from bus_server.filter import Filter
+from bus_server.server import Parts, build
 from bus_server.settings import Settings
 from bus_server.store import Append
 from bus_server.store.interface import Store
 from bus_server.store.sqlite import SqliteStore
-from bus_server.waits import Wait
+from bus_server.waits import WaitRequest
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message, MessageFilter
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message, MessageFilter
 
 Take = Callable[[WaitMessagesResponse], Awaitable[None]]
 
@@ -30,11 +31,18 @@ async def opened(db: Path, *, busy_timeout: float = 5) -> AsyncIterator[SqliteSt
 
 @contextlib.asynccontextmanager
 async def running(store: Store, settings: Settings) -> AsyncIterator[Bus]:
-    """A bus over a store, with all that it does of its own accord."""
-    bus = Bus(store, settings)
-    tasks = bus.tasks()
+    """A bus over a store, with its background loops."""
+    async with started(store, settings) as parts:
+        yield parts.bus
+
+
+@contextlib.asynccontextmanager
+async def started(store: Store, settings: Settings) -> AsyncIterator[Parts]:
+    """As `running`: the bus and what is beside it."""
+    parts = build(store, settings)
+    tasks = parts.start(settings)
     try:
-        yield bus
+        yield parts
     finally:
         for task in tasks:
             task.cancel()
@@ -47,17 +55,17 @@ class Frames:
     def __init__(self, take: Callable[[bytes], Awaitable[None]]) -> None:
         self.send = take
 
-    patience = 1.0
+    timeout = 1.0
 
-    async def room(self, size: int, timeout: float | None = None) -> None:
+    async def reserve(self, size: int, timeout: float | None = None) -> None:
         """There is always room."""
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Nothing is kept."""
 
 
 @contextlib.asynccontextmanager
-async def following(bus: Bus, wait: Wait, take: Take) -> AsyncIterator["asyncio.Task[None]"]:
+async def following(bus: Bus, wait: WaitRequest, take: Take) -> AsyncIterator["asyncio.Task[None]"]:
     """A wait under way, which is ended in the end."""
 
     async def send(frame: bytes) -> None:
@@ -71,10 +79,10 @@ async def following(bus: Bus, wait: Wait, take: Take) -> AsyncIterator["asyncio.
         await asyncio.gather(task, return_exceptions=True)
 
 
-def wait_on(thread: str, wanted: MessageFilter | None = None) -> Wait:
+def wait_on(thread: str, wanted: MessageFilter | None = None) -> WaitRequest:
     """A wait from a thread's beginning that nothing but its thread ends."""
-    return Wait(
-        cursors=[Cursor(thread=thread)],
+    return WaitRequest(
+        starts=[(thread, 0, "")],
         filter=Filter(wanted or MessageFilter(), ""),
         max_messages=0,
         min_messages=0,

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from bus_server.bus import Bus
 from bus_server.presence.agent_state import Heartbeat
+from bus_server.server import Parts
 from bus_server.settings import Settings
 from bus_server.store import CreateThread, JoinThread, RegisterAgent
 from bus_server.store.interface import Store
 from bus_server.store.sqlite import SqliteStore
-from tests.own_bus import append, opened, running
+from tests.own_bus import append, opened, started
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_OFFLINE, PRESENCE_UNSPECIFIED, Agent
 from threadbus.v1.thread_pb2 import Thread
 
@@ -46,7 +46,7 @@ class SlowStore:
 @contextlib.asynccontextmanager
 async def bus_where_coder_has_read(
     tmp_path: Path, query: str
-) -> AsyncIterator[tuple[Bus, SlowStore]]:
+) -> AsyncIterator[tuple[Parts, SlowStore]]:
     """A bus with an unsaved position: the agent `coder` has read `design` up to 1."""
     settings = Settings(db=tmp_path / "bus.db", checkpoint_interval=3_600)
     async with opened(settings.db) as store:
@@ -54,50 +54,52 @@ async def bus_where_coder_has_read(
         thread = CreateThread(Thread(name="design", creator="coder"))
         await store.commit([agent, thread, JOIN, append("design", "news")])
         slow = SlowStore(store, query)
-        async with running(cast(Store, slow), settings) as bus:
+        async with started(cast(Store, slow), settings) as parts:
             slow.may_return.set()
             read = [("design", 1, "")]
-            await bus.heartbeat("coder", Heartbeat(PRESENCE_UNSPECIFIED, "", None, read))
+            await parts.bus.heartbeat("coder", Heartbeat(PRESENCE_UNSPECIFIED, "", None, read))
             slow.may_return.clear()
             slow.read.clear()
-            yield bus, slow
+            yield parts, slow
 
 
-async def with_a_checkpoint(bus: Bus, slow: SlowStore, call: Awaitable[T]) -> T:
+async def with_a_checkpoint(parts: Parts, slow: SlowStore, call: Awaitable[T]) -> T:
     """Returns the call's result when a checkpoint is written while its query is in progress."""
     running_call = asyncio.ensure_future(call)
     await slow.read.wait()
-    await bus.drain()  # writes a checkpoint
+    await parts.bus.drain()  # writes a checkpoint
     slow.may_return.set()
     return await running_call
 
 
 async def test_what_an_agent_has_read_never_seems_to_fall(tmp_path: Path) -> None:
-    async with bus_where_coder_has_read(tmp_path, "participants") as (bus, slow):
-        call = bus.participants("design", after="", limit=10)
-        found, _ = await with_a_checkpoint(bus, slow, call)
+    async with bus_where_coder_has_read(tmp_path, "participants") as (parts, slow):
+        call = parts.bus.participants("design", after="", limit=10)
+        found, _ = await with_a_checkpoint(parts, slow, call)
         assert found.read_seq == 1
 
 
 async def test_nor_does_it_to_one_who_joins(tmp_path: Path) -> None:
-    async with bus_where_coder_has_read(tmp_path, "entrance") as (bus, slow):
-        call = bus.join_thread(JoinThread(Thread(name="design"), False, None, False, 0, 0, 10))
-        _, entrance = await with_a_checkpoint(bus, slow, call)
+    async with bus_where_coder_has_read(tmp_path, "entrance") as (parts, slow):
+        call = parts.bus.join_thread(
+            JoinThread(Thread(name="design"), False, None, False, 0, 0, 10)
+        )
+        _, entrance = await with_a_checkpoint(parts, slow, call)
         (found,) = [found for found in entrance.participants if found.agent == "coder"]
         assert found.read_seq == 1
 
 
 async def test_what_an_agent_has_read_is_not_called_unread(tmp_path: Path) -> None:
-    async with bus_where_coder_has_read(tmp_path, "unread") as (bus, slow):
+    async with bus_where_coder_has_read(tmp_path, "unread") as (parts, slow):
         beat = Heartbeat(PRESENCE_UNSPECIFIED, "", None, [])
-        _, unread = await with_a_checkpoint(bus, slow, bus.heartbeat("coder", beat))
+        _, unread = await with_a_checkpoint(parts, slow, parts.bus.heartbeat("coder", beat))
         assert not unread
 
 
 async def test_an_agent_that_said_goodbye_stays_gone(tmp_path: Path) -> None:
-    async with bus_where_coder_has_read(tmp_path, "agent") as (bus, slow):
-        await bus.agents.end_session("coder")
-        found = await with_a_checkpoint(bus, slow, bus.agents.get("coder"))
+    async with bus_where_coder_has_read(tmp_path, "agent") as (parts, slow):
+        await parts.agents.end_session("coder")
+        found = await with_a_checkpoint(parts, slow, parts.agents.get("coder"))
         assert found.presence == PRESENCE_OFFLINE
 
 
@@ -105,8 +107,8 @@ async def test_what_is_known_of_a_crowd_is_written_however_little_may_be_queued(
     tmp_path: Path,
 ) -> None:
     settings = Settings(db=tmp_path / "bus.db", max_queued_bytes=1_000)
-    async with opened(settings.db) as store, running(store, settings) as bus:
+    async with opened(settings.db) as store, started(store, settings) as parts:
         for number in range(100):
-            bus.presence.seen(f"agent-{number}")
-        await bus.drain()
+            parts.presence.seen(f"agent-{number}")
+        await parts.bus.drain()
         assert len(await store.sightings(0)) == 100

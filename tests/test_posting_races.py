@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bus_server.settings import Settings
 from bus_server.store import JoinThread, RegisterAgent
-from tests.own_bus import append, opened, running
+from tests.own_bus import append, opened, running, started
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
 from threadbus.v1.thread_pb2 import Thread
 
@@ -28,12 +28,13 @@ async def test_what_an_agent_had_under_way_does_not_bring_it_back_once_unregiste
     tmp_path: Path,
 ) -> None:
     settings = Settings(db=tmp_path / "bus.db")
-    async with opened(settings.db) as store, running(store, settings) as bus:
+    async with opened(settings.db) as store, started(store, settings) as parts:
+        bus = parts.bus
         await bus.create_thread(THREAD)
         someone = Agent(name="someone", kind=AGENT_KIND_AGENT)
-        await bus.agents.register(RegisterAgent(someone, b"hash", claim=False))
+        await parts.agents.register(RegisterAgent(someone, b"hash", claim=False))
         await asyncio.gather(
-            bus.agents.unregister("someone"),
+            parts.agents.unregister("someone"),
             bus.post(append("design", "under way")),
             bus.join_thread(JoinThread(THREAD, False, "someone", False, 0, 0)),
         )

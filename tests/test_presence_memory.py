@@ -8,50 +8,50 @@ from bus_server.presence.positions import UnsavedPositions
 from bus_server.settings import Settings
 from bus_server.tail import Tails
 from tests.locks import locked
-from tests.own_bus import opened, running
+from tests.own_bus import opened, started
 from tests.patience import until
 from threadbus.v1.agent_pb2 import PRESENCE_IDLE, PRESENCE_LAPSED, PRESENCE_OFFLINE
 
 
 async def test_an_agent_is_held_until_it_is_offline_and_saved(tmp_path: Path) -> None:
     settings = Settings(db=tmp_path / "bus.db", checkpoint_interval=3_600)
-    async with opened(settings.db) as store, running(store, settings) as bus:
-        bus.presence.seen("coder")
-        held = bus.presence.statistics()
+    async with opened(settings.db) as store, started(store, settings) as parts:
+        parts.presence.seen("coder")
+        held = parts.presence.statistics()
         assert (held.agents, held.unsaved) == ({PRESENCE_IDLE: 1}, 1)
-        await bus.drain()  # writes a checkpoint
-        held = bus.presence.statistics()
+        await parts.bus.drain()  # writes a checkpoint
+        held = parts.presence.statistics()
         assert (held.agents, held.unsaved) == ({PRESENCE_IDLE: 1}, 0)
-        await bus.agents.end_session("coder")
-        held = bus.presence.statistics()
+        await parts.agents.end_session("coder")
+        held = parts.presence.statistics()
         assert (held.agents, held.unsaved) == ({PRESENCE_OFFLINE: 1}, 1)
-        await bus.drain()
-        held = bus.presence.statistics()
+        await parts.bus.drain()
+        held = parts.presence.statistics()
         assert (held.agents, held.unsaved) == ({}, 0)
 
 
 async def test_a_lapsed_agent_is_dropped_with_the_next_checkpoint(tmp_path: Path) -> None:
     settings = Settings(db=tmp_path / "bus.db", agent_timeout=0.01, checkpoint_interval=3_600)
-    async with opened(settings.db) as store, running(store, settings) as bus:
-        bus.presence.seen("coder")
-        await until(lambda: bus.presence.statistics().agents[PRESENCE_LAPSED] == 1)
-        await bus.drain()
-        assert bus.presence.statistics().agents == {}
+    async with opened(settings.db) as store, started(store, settings) as parts:
+        parts.presence.seen("coder")
+        await until(lambda: parts.presence.statistics().agents[PRESENCE_LAPSED] == 1)
+        await parts.bus.drain()
+        assert parts.presence.statistics().agents == {}
 
 
 async def test_what_could_not_be_saved_is_held(tmp_path: Path) -> None:
     settings = Settings(db=tmp_path / "bus.db", checkpoint_interval=3_600)
     async with (
         opened(settings.db, busy_timeout=0.01) as store,
-        running(store, settings) as bus,
+        started(store, settings) as parts,
     ):
-        await bus.agents.end_session("coder")
+        await parts.agents.end_session("coder")
         with locked(settings.db):
-            await bus.drain()
-        held = bus.presence.statistics()
+            await parts.bus.drain()
+        held = parts.presence.statistics()
         assert (held.agents, held.unsaved) == ({PRESENCE_OFFLINE: 1}, 1)
-        await bus.drain()
-        assert bus.presence.statistics().agents == {}
+        await parts.bus.drain()
+        assert parts.presence.statistics().agents == {}
 
 
 def test_a_position_is_held_until_it_is_saved() -> None:

@@ -3,21 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bus_server.bus import Bus
 from bus_server.errors import StoreFailed
-from bus_server.filter import Filter
 from bus_server.settings import Settings
 from bus_server.store import Append, CreateThread, DeleteThread, Head
 from bus_server.store.sqlite import SqliteStore
-from bus_server.waits import Wait
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import turn_taken
-from tests.own_bus import Frames
+from tests.own_bus import Frames, running, wait_on
 from tests.peers import Peer
 from tests.serving import BusStub, ServerProcess
 from tests.strace import traced
@@ -27,7 +25,7 @@ from threadbus.v1.bus_service_pb2 import (
     PostMessageResponse,
     WaitMessagesResponse,
 )
-from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message, MessageFilter
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
 from threadbus.v1.thread_pb2 import Thread
 
 # ── Callers that go away ────────────────────────────────────────────────────────────────────────
@@ -132,34 +130,24 @@ async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
 ) -> None:
     db = tmp_path / "bus.db"
     frames: asyncio.Queue[bytes] = asyncio.Queue()
-    wait = Wait(
-        cursors=[Cursor(thread="t")],
-        filter=Filter(MessageFilter(), ""),
-        max_messages=1,
-        min_messages=0,
-        max_wait=None,
-        time_remaining=None,
-        keepalive_interval=300,
-    )
+    wait = replace(wait_on("t"), max_messages=1)
     read = WaitMessagesResponse.FromString
     async with opened(HiccupStore, db) as ours, opened(SqliteStore, db) as theirs:
         assert isinstance(ours, HiccupStore)
         await theirs.commit([CreateThread(Thread(name="t"))])
-        bus = Bus(ours, Settings(db=db, fallback_interval=0.05))
-        tasks = bus.tasks()
-        try:
-            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-                group.create_task(bus.follow(wait, Frames(frames.put)))
-                while not read(await frames.get()).HasField("caught_up"):
-                    pass
-                ours.failing = True
-                await theirs.commit([append("hello")])
-                assert read(await frames.get()).messages.messages[0].content == "hello"
-            assert not ours.failing
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        settings = Settings(db=db, fallback_interval=0.05)
+        async with (
+            running(ours, settings) as bus,
+            asyncio.timeout(10),
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(bus.follow(wait, Frames(frames.put)))
+            while not read(await frames.get()).HasField("caught_up"):
+                pass
+            ours.failing = True
+            await theirs.commit([append("hello")])
+            assert read(await frames.get()).messages.messages[0].content == "hello"
+        assert not ours.failing
 
 
 async def test_a_batch_tells_nothing_of_a_thread_that_was_deleted_within_it(

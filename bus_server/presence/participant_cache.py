@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bus_server.presence.changes import Changes
 from bus_server.presence.participants import Participants
-from bus_server.tail import Watch
+from bus_server.tail import Waiter
 from threadbus.v1.agent_pb2 import Participant
 from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitMessagesResponse
 
@@ -29,7 +29,7 @@ class CachedParticipants:
         #: Grows with every change.
         self.version = 0
         #: The waits to notify of a new version.
-        self.watches: set[Watch] = set()
+        self.waiters: set[Waiter] = set()
         self._read_version = -1
         self._participants: Mapping[str, Participant] = {}
         #: Update frames by the id() of the participants they start from, which are held here, too.
@@ -89,9 +89,9 @@ class ParticipantCacheStatistics:
 
 
 class ParticipantCache:
-    """The participants of all threads that are watched for them.
+    """The participants of all threads with a wait that asked for them.
 
-    A thread's entry is dropped with its last watch.
+    A thread's entry is dropped with its last wait.
     """
 
     def __init__(self, changes: Changes) -> None:
@@ -99,19 +99,19 @@ class ParticipantCache:
         self._threads: dict[str, CachedParticipants] = {}
 
     @contextlib.contextmanager
-    def watch(self, threads: Sequence[str], watch: Watch) -> Iterator[list[CachedParticipants]]:
-        """Hold the participants of these threads, and notify `watch` of their new versions."""
+    def watch(self, threads: Sequence[str], waiter: Waiter) -> Iterator[list[CachedParticipants]]:
+        """Hold the participants of these threads, and notify `waiter` of new versions."""
         entries = [
             self._threads.setdefault(thread, CachedParticipants(thread)) for thread in threads
         ]
         for entry in entries:
-            entry.watches.add(watch)
+            entry.waiters.add(waiter)
         try:
             yield entries
         finally:
             for entry in entries:
-                entry.watches.discard(watch)
-                if not entry.watches:
+                entry.waiters.discard(waiter)
+                if not entry.waiters:
                     self._threads.pop(entry.thread, None)
 
     def changed(self) -> None:
@@ -128,8 +128,8 @@ class ParticipantCache:
                 if entry.thread in threads or entry.has_any(agents):
                     entry.version += 1
                     # Waits on one thread alone share its Condition: notify each Condition once.
-                    for watch in {w.condition: w for w in entry.watches}.values():
-                        await watch.notify()
+                    for waiter in {w.condition: w for w in entry.waiters}.values():
+                        await waiter.notify()
             await asyncio.sleep(NOTIFY_INTERVAL)
 
     def statistics(self) -> ParticipantCacheStatistics:

@@ -33,8 +33,8 @@ class AdminService:
 
 
 def _to_proto(wait: OpenWait) -> pb.Wait:
-    cursors = [p.cursor for p in wait.positions if not p.tail.gone]
-    listed_wait = pb.Wait(agent=wait.agent or "anonymous", threads=cursors, peer=wait.peer)
+    name = wait.agent or "anonymous"
+    listed_wait = pb.Wait(agent=name, threads=wait.cursors(), peer=wait.peer)
     listed_wait.start_time.FromMicroseconds(wait.start_time)
     return listed_wait
 

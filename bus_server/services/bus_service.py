@@ -10,10 +10,10 @@ from bus_server.bus import Bus
 from bus_server.errors import ValidationFailed
 from bus_server.presence.agent_state import SETTABLE, Heartbeat
 from bus_server.services import validation
-from bus_server.services.outlet import Outlet
+from bus_server.services.frame_writer import FrameWriter
 from bus_server.services.posting import PostStream, Requests, fill_response, to_append
 from bus_server.settings import Settings
-from bus_server.waits import Wait
+from bus_server.waits import WaitRequest
 from threadbus import limits
 from threadbus.v1 import bus_service_pb2 as pb
 from threadbus.v1.agent_pb2 import Presence
@@ -46,21 +46,21 @@ class BusService:
         fill_response(response, thread, done)
         return response
 
-    async def PostMessages(self, requests: Requests, caller: Caller, outlet: Outlet) -> None:
+    async def PostMessages(self, requests: Requests, caller: Caller, frames: FrameWriter) -> None:
         require_scope(caller, "post")
-        await PostStream(self._bus, self._settings, caller, outlet).run(requests)
+        await PostStream(self._bus, self._settings, caller, frames).run(requests)
 
     def WaitMessages(
         self,
         request: pb.WaitMessagesRequest,
         caller: Caller,
         time_remaining: float | None,
-        outlet: Outlet,
+        frames: FrameWriter,
         peer: str,
     ) -> Awaitable[None]:
         require_scope(caller, "read")
-        cursors = validation.cursors("threads", request.threads)
-        if not cursors:
+        starts = validation.cursors("threads", request.threads)
+        if not starts:
             raise ValidationFailed(("threads", "at least one"))
         max_wait, keepalive = None, KEEPALIVE_DEFAULT
         if request.HasField("max_wait"):
@@ -68,8 +68,8 @@ class BusService:
         if request.HasField("keepalive_interval"):
             wish = validation.duration("keepalive_interval", request.keepalive_interval)
             keepalive = min(max(wish, KEEPALIVE_LEAST), KEEPALIVE_MOST)
-        wait = Wait(
-            cursors=cursors,
+        wait = WaitRequest(
+            starts=starts,
             filter=validation.message_filter("filter", request.filter, caller.own_name),
             max_messages=validation.number("max_messages", request.max_messages),
             min_messages=validation.number("min_messages", request.min_messages),
@@ -82,15 +82,11 @@ class BusService:
             include_participants=request.include_participants,
             peer=peer,
         )
-        return self._bus.follow(wait, outlet)  # and keep nothing of the request meanwhile
+        return self._bus.follow(wait, frames)  # which keeps nothing of the request
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:
         require_scope(caller, "read")
-        # No Cursors: of tuples the garbage collector takes no notice, however many calls wait.
-        cursors = [
-            (cursor.thread, cursor.after_seq, cursor.epoch)
-            for cursor in validation.cursors("read_cursors", request.read_cursors)
-        ]
+        cursors = validation.cursors("read_cursors", request.read_cursors)
         state = validation.enum("state", request.state, Presence)
         if state and state not in SETTABLE:
             raise ValidationFailed(("state", "WAITING, WORKING, IDLE or AWAITING_HUMAN"))

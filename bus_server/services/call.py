@@ -10,7 +10,7 @@ import grpc
 
 from bus_server.auth import Caller
 from bus_server.budget import Budget
-from bus_server.services.outlet import Outlet
+from bus_server.services.frame_writer import FrameWriter
 from bus_server.services.request_reader import Context, PendingReads, RequestReader
 
 
@@ -21,7 +21,7 @@ class Call:
     call is closed. The dispatcher creates and closes it.
     """
 
-    __slots__ = ("_outlet", "_pending_reads", "_reader", "_unread", "caller", "context")
+    __slots__ = ("_frames", "_pending_reads", "_reader", "_unread", "caller", "context")
 
     def __init__(self, context: Context, pending_reads: PendingReads, unread: Budget) -> None:
         self.context = context
@@ -30,7 +30,7 @@ class Call:
         self._pending_reads = pending_reads
         self._unread = unread
         self._reader: RequestReader | None = None
-        self._outlet: Outlet | None = None
+        self._frames: FrameWriter | None = None
 
     def reader(self, key: str, *, stream: bool = False) -> RequestReader:
         """Returns the reader of the call's requests. Call it once.
@@ -42,10 +42,10 @@ class Call:
         self._reader = RequestReader(self._pending_reads, self.context, key, stream=stream)
         return self._reader
 
-    def outlet(self, key: str) -> Outlet:
-        """Returns the outlet for the call's frames, charged to a fairness key. Call it once."""
-        self._outlet = Outlet(self._unread, key, self.context.write)
-        return self._outlet
+    def frames(self, key: str) -> FrameWriter:
+        """Returns the writer of the call's frames, charged to a fairness key. Call it once."""
+        self._frames = FrameWriter(self._unread, key, self.context.write)
+        return self._frames
 
     def release_request(self) -> None:
         """Stop counting the request: little of it is kept from now on."""
@@ -57,8 +57,8 @@ class Call:
         """Release everything. The call has ended."""
         if self._reader is not None:
             self._reader.close()
-        if self._outlet is not None:
-            self._outlet.close()
+        if self._frames is not None:
+            self._frames.release()
 
 
 #: Serves a call: returns the response, serialized, or writes frames and returns None.

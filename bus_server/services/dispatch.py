@@ -209,11 +209,11 @@ class Dispatcher(grpc.GenericRpcHandler):
 
         async def serve(call: Call) -> None:
             caller, context = await self._admit(call), call.context
-            outlet = call.outlet(caller.fairness_key)
+            frames = call.frames(caller.fairness_key)
             request = parse(await call.reader(caller.fairness_key).receive())
             call.release_request()
             stream = servicer_method(
-                request, caller, context.time_remaining(), outlet, _peer_address(context.peer())
+                request, caller, context.time_remaining(), frames, _peer_address(context.peer())
             )
             del request
             await stream
@@ -228,9 +228,9 @@ class Dispatcher(grpc.GenericRpcHandler):
         async def serve(call: Call) -> None:
             caller = await self._admit(call)
             reader = call.reader(caller.fairness_key, stream=True)
-            outlet = call.outlet(caller.fairness_key)
+            frames = call.frames(caller.fairness_key)
             admit = functools.partial(self._admit, call)
-            await servicer_method(Requests(reader, parse, admit), caller, outlet)
+            await servicer_method(Requests(reader, parse, admit), caller, frames)
 
         return serve
 

@@ -17,7 +17,7 @@ from bus_server.errors import (
     ValidationFailed,
 )
 from bus_server.services import validation
-from bus_server.services.outlet import Outlet
+from bus_server.services.frame_writer import FrameWriter
 from bus_server.settings import Settings
 from bus_server.status import incident, to_status_proto
 from bus_server.store import Append, Appended
@@ -143,11 +143,11 @@ class _Batch:
 class PostStream:
     """One PostMessages call: receives batches while earlier ones are being committed."""
 
-    def __init__(self, bus: Bus, settings: Settings, caller: Caller, outlet: Outlet) -> None:
+    def __init__(self, bus: Bus, settings: Settings, caller: Caller, frames: FrameWriter) -> None:
         self._bus = bus
         self._settings = settings
         self._caller = caller
-        self._outlet = outlet
+        self._frames = frames
         #: How many more batches may be in flight.
         self._slots = asyncio.Semaphore(MAX_BATCHES_IN_FLIGHT)
         #: In the order received; None ends it.
@@ -168,8 +168,8 @@ class PostStream:
             with self._bus.until_drained(receiving):
                 while (response := await self._responses.get()) is not None:
                     # Without a time limit: posts that were stored must not be reported as refused.
-                    await self._outlet.room(len(response), math.inf)
-                    await self._outlet.send(response)
+                    await self._frames.reserve(len(response), math.inf)
+                    await self._frames.send(response)
                     self._slots.release()
             await responding
             await asyncio.wait([receiving])

@@ -126,12 +126,12 @@ class StandardServices:
 
     async def _reflect(self, call: Call) -> None:
         reader = call.reader(call.context.peer(), stream=True)
-        outlet = call.outlet(call.context.peer())
+        frames = call.frames(call.context.peer())
         with self._open_stream():
             sent = set[str]()
             async for request in self._each(self._reflection.request_class, reader):
                 response = self._reflection.respond(request, sent)
-                await outlet.send(response.SerializeToString())
+                await frames.send(response.SerializeToString())
 
     async def _only(self, kind: type[Message], call: Call) -> Any:
         """Returns the only request of a call, parsed. Raises BusError."""

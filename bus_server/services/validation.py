@@ -156,8 +156,11 @@ def _absolute(url: str) -> bool:
     return bool(parts.scheme and (parts.netloc or parts.path))
 
 
-def cursors(field: str, found: Sequence[Cursor]) -> Sequence[Cursor]:
-    """Positions in threads, each thread once."""
+def cursors(field: str, found: Sequence[Cursor]) -> list[tuple[str, int, str]]:
+    """Return the thread, after_seq and epoch of cursors, each of another thread.
+
+    Plain tuples: a Cursor would keep its whole request in memory. Raises ValidationFailed.
+    """
     at_most(field, found, limits.MAX_WAIT_THREADS, "threads")
     for at, cursor in enumerate(found):
         thread_name(f"{field}[{at}].thread", cursor.thread)
@@ -165,7 +168,7 @@ def cursors(field: str, found: Sequence[Cursor]) -> Sequence[Cursor]:
         text(f"{field}[{at}].epoch", cursor.epoch, limits.MAX_EPOCH_BYTES)
     if len({cursor.thread for cursor in found}) < len(found):
         raise ValidationFailed((field, "each thread once"))
-    return list(found)
+    return [(cursor.thread, cursor.after_seq, cursor.epoch) for cursor in found]
 
 
 def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:

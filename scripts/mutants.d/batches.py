@@ -65,7 +65,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/bus.py",
-                "        for taking in self._taking:\n            taking.cancel()\n",
+                "        for stream in self._post_streams:\n            stream.cancel()\n",
                 "",
             )
         ],
@@ -89,13 +89,13 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/bus.py",
-                "        await self._writer.room(command.size)\n",
+                "        await self._writer.wait_for_capacity(command.size)\n",
                 "",
             ),
             Edit(
                 "bus_server/bus.py",
-                "        answers = self._writer.take(command)\n",
-                "        answers = asyncio.ensure_future(self._writer.submit(command))\n",
+                "        outcomes = self._writer.enqueue(command)\n",
+                "        outcomes = asyncio.ensure_future(self._writer.submit(command))\n",
             ),
         ],
         ["tests/test_posting_many.py::test_a_full_queue_holds_a_stream_up_and_refuses_nothing"],

@@ -103,8 +103,8 @@ SABOTAGES = [
         "frames that nobody reads are not counted",
         [
             Edit(
-                "bus_server/services/outlet.py",
-                "        if size > SMALL and not self._held:\n",
+                "bus_server/services/frame_writer.py",
+                "        if size > SMALL and not self._reserved:\n",
                 "        if False:\n",
             )
         ],
@@ -151,7 +151,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/waits.py",
-                "        if not wait.agent and count >= self._most_anonymous:\n",
+                "        if not wait.agent and count >= self._max_anonymous_waits:\n",
                 "        if False:\n",
             )
         ],

@@ -62,8 +62,8 @@ SABOTAGES = [
         "a wait ends with its token by the wall clock",
         [
             Edit(
-                "bus_server/follow.py",
-                "(self._open.expire_time - self._store.clock.now()) / 1e6",
+                "bus_server/follow/loop.py",
+                "(self._open.expire_time - self._shared.store.clock.now()) / 1e6",
                 "self._open.expire_time / 1e6 - __import__('time').time()",
             )
         ],

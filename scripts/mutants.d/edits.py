@@ -58,7 +58,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "what another server edited stays as it was in recent messages",
-        [Edit("bus_server/fallback.py", "        self._recent.clear()\n", "")],
+        [Edit("bus_server/fallback.py", "        self._shared.recent.clear()\n", "")],
         [
             "tests/test_posting_edits.py::test_an_edit_through_another_server_is_seen_in_what_is_kept_in_memory"
         ],

@@ -37,12 +37,24 @@ SABOTAGES = [
     ),
     Sabotage(
         "one caller's full queue shuts all others out",
-        [Edit(_WRITER, "RESERVE, MODEST = 1 / 4, 1 / 32", "RESERVE, MODEST = -1.0, 1 / 32")],
+        [
+            Edit(
+                _WRITER,
+                "RESERVE, SMALL_SHARE = 1 / 4, 1 / 32",
+                "RESERVE, SMALL_SHARE = -1.0, 1 / 32",
+            )
+        ],
         [f"{_TESTS}::test_one_caller_may_fill_the_queue_and_another_still_finds_room"],
     ),
     Sabotage(
         "the reserve for others has no end",
-        [Edit(_WRITER, "RESERVE, MODEST = 1 / 4, 1 / 32", "RESERVE, MODEST = 1e9, 1 / 32")],
+        [
+            Edit(
+                _WRITER,
+                "RESERVE, SMALL_SHARE = 1 / 4, 1 / 32",
+                "RESERVE, SMALL_SHARE = 1e9, 1 / 32",
+            )
+        ],
         [f"{_TESTS}::test_the_reserve_for_others_has_an_end"],
     ),
     Sabotage(

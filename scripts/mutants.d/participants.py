@@ -92,7 +92,7 @@ SABOTAGES = [
         "what is filtered out counts as delivered",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "        if not wanted:\n            return None\n",
                 "        self._participants.listed(self._open.agent, p.name, p.head, p.after)\n"
                 "        if not wanted:\n            return None\n",
@@ -105,7 +105,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/bus.py",
-                "{place: found}",
+                "{key: found}",
                 "{}",
             )
         ],
@@ -143,8 +143,8 @@ SABOTAGES = [
                 "bus_server/bus.py",
                 "            post.position = self._positions.unwritten("
                 "post.message.sender, post.message.thread)\n"
-                "        answers",
-                "            pass\n        answers",
+                "        outcomes",
+                "            pass\n        outcomes",
             )
         ],
         ["tests/test_own_entries.py::test_posts_of_a_batch_are_read_up_to_the_first_of_another"],

@@ -49,13 +49,13 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/bus.py",
-                '        """Append a message to a thread."""\n',
-                '        """Append a message to a thread."""\n'
+                "        done = await self._writer.submit(post)\n",
                 "        from bus_server.errors import SeqConflict\n\n"
                 "        expected, name = post.expected_last_seq, post.message.thread\n"
                 "        head = (await self._store.heads([name])).get(name)\n"
                 "        if head and expected is not None and expected != head.seq:\n"
-                "            raise SeqConflict(expected, head.seq)\n",
+                "            raise SeqConflict(expected, head.seq)\n"
+                "        done = await self._writer.submit(post)\n",
             ),
         ],
         [
@@ -133,7 +133,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            posts = await self._answer(self._next_batch())\n",
+                "            posts = await self._write(self._next_batch())\n",
                 "            batch = []\n"
                 "            for item in self._next_batch():\n"
                 "                if item.answer.cancelled():\n"
@@ -141,7 +141,7 @@ SABOTAGES = [
                 "                    self._unanswered -= 1\n"
                 "                else:\n"
                 "                    batch.append(item)\n"
-                "            posts = await self._answer(batch)\n",
+                "            posts = await self._write(batch)\n",
             )
         ],
         [

@@ -190,7 +190,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/fallback.py",
-                "        for agent in self._presence.merge(await self._store.sightings(since)):\n",
+                "        for agent in self._presence.merge(await store.sightings(since)):\n",
                 "        for agent in ():\n",
             )
         ],
@@ -212,8 +212,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/presence/participant_cache.py",
-                "                if not entry.watches:\n",
-                "                if entry.watches:\n",
+                "                if not entry.waiters:\n",
+                "                if entry.waiters:\n",
             )
         ],
         ["tests/test_presence_memory.py"],

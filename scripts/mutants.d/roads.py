@@ -8,8 +8,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/fallback.py",
-                "if version != seen and await self._look():",
-                "if version is None and await self._look():",
+                "if version != seen and await self._refresh():",
+                "if version is None and await self._refresh():",
             )
         ],
         ["tests/test_two_servers.py::test_a_wait_sees_what_is_posted_through_the_other_server"],
@@ -19,11 +19,11 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/fallback.py",
-                "                if version != seen and await self._look():\n"
+                "                if version != seen and await self._refresh():\n"
                 "                    seen = version\n",
                 "                if version != seen:\n"
                 "                    seen = version\n"
-                "                    await self._look()\n",
+                "                    await self._refresh()\n",
             )
         ],
         [

@@ -10,7 +10,11 @@ SABOTAGES = [
     Sabotage(
         "what cannot be restored is told with a traceback",
         [
-            Edit("bus_server/server.py", "        await bus.restore()\n    except", "    except"),
+            Edit(
+                "bus_server/server.py",
+                "        parts.presence.restore(await store.sightings(0))\n    except",
+                "    except",
+            ),
             Edit(
                 "bus_server/server.py",
                 "    services = {\n",

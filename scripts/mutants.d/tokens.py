@@ -51,7 +51,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a token that another server ended is remembered as good",
-        [Edit("bus_server/fallback.py", "        self._forget_tokens()\n", "")],
+        [Edit("bus_server/fallback.py", "        self._clear_tokens()\n", "")],
         ["tests/test_two_servers_ends.py::test_a_token_that_ends_through_one_ends_at_the_other"],
     ),
     Sabotage(

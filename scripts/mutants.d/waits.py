@@ -7,7 +7,7 @@ SABOTAGES = [
         "the cursor of a batch is one short",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "encode(p.name, p.after, ",
                 "encode(p.name, p.after - 1, ",
             ),
@@ -18,7 +18,7 @@ SABOTAGES = [
         "a keepalive does not carry the cursors that moved",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "told = [p.tell() for p in self._positions if p.told != p.after]",
                 "told = []",
             )
@@ -29,17 +29,17 @@ SABOTAGES = [
         "filtered-out messages do not move the cursor",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "encode(p.name, p.after, ",
                 "encode(p.name, start + wanted[-1], ",
             ),
             Edit(
-                "bus_server/wait_position.py",
+                "bus_server/follow/position.py",
                 "after_seq=self.after, epoch=self.head.epoch",
                 "after_seq=self.told, epoch=self.head.epoch",
             ),
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "        p.told = p.after\n",
                 "        p.told = start + wanted[-1]\n",
             ),
@@ -50,8 +50,8 @@ SABOTAGES = [
         "resync is not sent",
         [
             Edit(
-                "bus_server/follow.py",
-                "                await self._tell(WaitMessagesResponse(resync=frame))\n",
+                "bus_server/follow/loop.py",
+                "                await self._send(WaitMessagesResponse(resync=resync))\n",
                 "                pass\n",
             )
         ],
@@ -61,7 +61,7 @@ SABOTAGES = [
         "max_wait discards what was committed and not yet sent",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "            p.limit = p.head.seq\n",
                 "            p.limit = p.after\n",
             )
@@ -72,9 +72,9 @@ SABOTAGES = [
         "a wait outlives the call's deadline",
         [
             Edit(
-                "bus_server/follow.py",
-                "            self._deadline = clock() + wait.time_remaining - margin\n",
-                "            self._deadline = clock() + wait.time_remaining + 1\n",
+                "bus_server/follow/loop.py",
+                "            self._deadline = clock() + request.time_remaining - margin\n",
+                "            self._deadline = clock() + request.time_remaining + 1\n",
             )
         ],
         ["tests/test_waiting_deadlines.py::test_a_wait_ends_with_ok_before_the_calls_deadline"],
@@ -99,7 +99,7 @@ SABOTAGES = [
         "frames are not split",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "FRAME_BYTES = 1024 * 1024\n",
                 "FRAME_BYTES = 1024 * 1024 * 1024\n",
             )
@@ -132,8 +132,8 @@ SABOTAGES = [
         "a replay out of the store goes past max_messages",
         [
             Edit(
-                "bus_server/follow.py",
-                "            wanted = wanted[: self._max_messages - self._delivered]\n",
+                "bus_server/follow/loop.py",
+                "            wanted = wanted[: self._request.max_messages - self._delivered]\n",
                 "            pass\n",
             )
         ],
@@ -143,7 +143,7 @@ SABOTAGES = [
         "a replay out of the store repeats the last message of a frame",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "else p.after + len(rows)\n",
                 "else p.after + max(len(rows) - 1, 1)\n",
             )
@@ -154,7 +154,7 @@ SABOTAGES = [
         "what a replay out of the store hands out is no work",
         [
             Edit(
-                "bus_server/follow.py",
+                "bus_server/follow/loop.py",
                 "(rows[index][0] for index in wanted)",
                 "()",
             )

@@ -56,24 +56,24 @@ SABOTAGES = [
         "a wait reads the heads before it joins the tails",
         [
             Edit(
-                "bus_server/follow.py",
-                "                watch = tails.watch(self._open.threads)\n",
-                "                heads = await self._store.heads(self._open.threads)\n"
-                "                watch = tails.watch(self._open.threads)\n",
+                "bus_server/follow/loop.py",
+                "                waiter = shared.tails.watch(self._open.threads)\n",
+                "                heads = await shared.store.heads(self._open.threads)\n"
+                "                waiter = shared.tails.watch(self._open.threads)\n",
             ),
             Edit(
-                "bus_server/follow.py",
-                "self._enter(tails, watch):",
-                "self._enter(tails, watch, heads):",
+                "bus_server/follow/loop.py",
+                "self._enter(waiter):",
+                "self._enter(waiter, heads):",
             ),
             Edit(
-                "bus_server/follow.py",
-                "def _enter(self, tails: Tails, watch: Watch) -> bool:",
-                "def _enter(self, tails: Tails, watch: Watch, heads: dict) -> bool:",
+                "bus_server/follow/loop.py",
+                "def _enter(self, waiter: Waiter) -> bool:",
+                "def _enter(self, waiter: Waiter, heads: dict) -> bool:",
             ),
             Edit(
-                "bus_server/follow.py",
-                "        heads = await self._store.heads(watch.names)\n",
+                "bus_server/follow/loop.py",
+                "        heads = await store.heads(waiter.names)\n",
                 "",
             ),
         ],
@@ -84,15 +84,15 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/writer.py",
-                "            posts = await self._answer(self._next_batch())\n",
+                "            posts = await self._write(self._next_batch())\n",
                 "            self._batch = self._next_batch()\n"
-                "            posts = await self._answer(self._batch)\n",
+                "            posts = await self._write(self._batch)\n",
             ),
             Edit(
                 "bus_server/writer.py",
-                "        await self._tell(commit)\n",
+                "        await self._notify(commit)\n",
                 "        if not all(queued.answer.cancelled() for queued in self._batch):\n"
-                "            await self._tell(commit)\n",
+                "            await self._notify(commit)\n",
             ),
         ],
         [

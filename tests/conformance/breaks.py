@@ -35,14 +35,9 @@ BREAKS = [
         "order",
         [
             (
-                "bus_server/follow.py",
-                "frame.messages.messages.extend(wanted)",
-                "frame.messages.messages.extend(reversed(wanted))",
-            ),
-            (
-                "bus_server/follow.py",
-                "[body for _, body in rows]",
-                "[body for _, body in reversed(rows)]",
+                "bus_server/follow/loop.py",
+                "[rows[index][1] for index in wanted]",
+                "[rows[index][1] for index in reversed(wanted)]",
             ),
         ],
         red=frozenset({"order", "replay", "finite", "resync-ahead"}),
@@ -71,8 +66,8 @@ BREAKS = [
         "ending",
         [
             (
-                "bus_server/follow.py",
-                "        await self._tell(WaitMessagesResponse(ending=ending))\n",
+                "bus_server/follow/loop.py",
+                "        await self._send(WaitMessagesResponse(ending=ending))\n",
                 "        pass\n",
             ),
         ],
@@ -87,8 +82,8 @@ BREAKS = [
         "resync",
         [
             (
-                "bus_server/follow.py",
-                "                await self._tell(WaitMessagesResponse(resync=frame))\n",
+                "bus_server/follow/loop.py",
+                "                await self._send(WaitMessagesResponse(resync=resync))\n",
                 "                pass\n",
             ),
         ],

@@ -1,0 +1,1 @@
+"""WaitMessages: replay and live messages, as one stream of frames."""

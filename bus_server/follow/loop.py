@@ -1,0 +1,380 @@
+"""One WaitMessages call: replay from the cursors, then live messages, then the ending."""
+
+import asyncio
+import functools
+import random
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf.duration_pb2 import Duration
+
+from bus_server.budget import SMALL
+from bus_server.encoding import BatchEncoder
+from bus_server.errors import BusError, StoreBusy, ThreadNotFound, TokenExpired
+from bus_server.follow.position import WaitPosition
+from bus_server.presence.participant_cache import ParticipantCache
+from bus_server.presence.participants import Participants
+from bus_server.recent import Recent
+from bus_server.store import Row
+from bus_server.store.interface import Store
+from bus_server.tail import Tails, Waiter
+from bus_server.waits import OpenWait, WaitRequest
+from threadbus.limits import MAX_MESSAGE_BYTES
+from threadbus.v1.bus_service_pb2 import (
+    WaitEnding,
+    WaitKeepalive,
+    WaitMessagesResponse,
+    WaitResync,
+    WaitStarted,
+)
+from threadbus.v1.message_pb2 import Cursor
+
+#: A frame holds at most so many bytes and messages, but always one message.
+FRAME_BYTES = 1024 * 1024
+FRAME_MESSAGES = 1_000
+#: A filter parses at most so many messages at a time: half a millisecond of the event loop.
+FILTER_MESSAGES = 250
+
+#: Seconds to wait for room for a frame before checking whether the wait is over.
+ROOM_TIMEOUT = 0.25
+
+#: Keepalives are sent in ticks of at most so many seconds: with ten thousand idle waits a hundred
+#: at once cost a quarter of what a hundred wake-ups of the server do.
+TICK = 0.5
+
+
+class Frames(Protocol):
+    """Sends the frames of a call."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which to stop waiting for room."""
+
+    async def reserve(self, size: int, timeout: float | None = None) -> None:
+        """Return once there is room for a frame of about `size` bytes.
+
+        Raises StoreBusy if there was none within `timeout` seconds.
+        """
+
+    def send(self, frame: bytes) -> Awaitable[None]:
+        """Send a serialised WaitMessagesResponse. Completes when the next one may be sent."""
+
+    def release(self) -> None:
+        """Give back what was reserved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all wait loops of a server share."""
+
+    store: Store
+    tails: Tails
+    recent: Recent
+    encoder: BatchEncoder
+    participants: Participants
+    cache: ParticipantCache
+
+
+class WaitLoop:
+    """Sends the frames of one wait. It has no task of its own: it runs in the call's.
+
+    Ten thousand of them may be idle, so each keeps little, and nothing of the request but what is
+    in its WaitRequest.
+    """
+
+    __slots__ = (
+        *("_clock", "_cramped_since", "_cut", "_deadline", "_delivered", "_expire_time"),
+        *("_frames", "_keepalive_at", "_last_pass", "_limited", "_max_wait_at", "_open"),
+        *("_positions", "_request", "_shared"),
+    )
+
+    def __init__(self, request: WaitRequest, shared: Shared, frames: Frames) -> None:
+        self._request = request
+        self._shared = shared
+        self._frames = frames
+        self._open = OpenWait(request)
+        self._positions: list[WaitPosition] = []
+        #: How many messages were sent.
+        self._delivered = 0
+        # All times below are on the event loop's clock.
+        clock = asyncio.get_running_loop().time
+        self._clock = clock
+        self._max_wait_at = None if request.max_wait is None else clock() + request.max_wait
+        self._deadline: float | None = None
+        #: When to break off a pass over the threads: soon after the deadline.
+        self._cut = 0.0
+        if request.time_remaining is not None:
+            # In a crowd of waits a fixed margin would be too small for some.
+            margin = min(random.uniform(0.2, 1.0), request.time_remaining / 10)  # noqa: S311
+            self._deadline = clock() + request.time_remaining - margin
+            self._cut = self._deadline + margin / 2
+        #: Whether max_wait is over.
+        self._limited = False
+        #: When the token expires, on the store's clock, as of the last pass.
+        self._expire_time = 0
+        self._last_pass = False
+        self._keepalive_at = 0.0
+        #: Since when there has been no room for a frame; 0: there was.
+        self._cramped_since = 0.0
+
+    async def run(self) -> None:
+        """Send every frame, from `started` to `ending`.
+
+        Raises:
+            ThreadNotFound: A thread does not exist, or was deleted.
+            QuotaExceeded: There are too many open waits.
+            TokenExpired, TokenInvalid: The token that the wait was opened with ended.
+            StoreBusy: There was no room for a frame for too long.
+            StoreFailed: The store's file is lost, or cannot be read.
+        """
+        shared = self._shared
+        live = self._live_with_participants if self._request.include_participants else self._live
+        shared.participants.wait_opened(self._open)
+        try:
+            while True:
+                waiter = shared.tails.watch(self._open.threads)
+                try:
+                    if await self._enter(waiter):
+                        await self._start()
+                        await live(waiter)
+                        return
+                finally:
+                    shared.tails.unwatch(waiter)
+        finally:
+            shared.participants.wait_closed(self._open)
+
+    async def _enter(self, waiter: Waiter) -> bool:
+        """Find the position in each thread. False if one was deleted just now: try again.
+
+        The heads are read after the tails are held: a commit in between moves a held tail.
+        """
+        store, tails = self._shared.store, self._shared.tails
+        heads = await store.heads(waiter.names)
+        missing = [name for name in waiter.names if name not in heads]
+        if missing:
+            raise ThreadNotFound(missing, await store.similar(missing))
+        for name, head in heads.items():
+            await tails.advance(name, head)
+        for name, tail in zip(waiter.names, waiter.tails, strict=True):
+            if tail.gone or tail.head is None or tail.head.epoch != heads[name].epoch:
+                return False
+        self._positions = [
+            WaitPosition(start, tail, heads[start[0]])
+            for start, tail in zip(self._request.starts, waiter.tails, strict=True)
+        ]
+        # Bound to the positions, not to the loop: that would be a reference cycle.
+        self._open.cursors = functools.partial(_cursors, self._positions)
+        self._open.waiter = waiter
+        return True
+
+    async def _start(self) -> None:
+        granted = Duration()
+        granted.FromMilliseconds(round(self._request.keepalive_interval * 1000))
+        # A position that is followed by a resync is given as it was requested: if the connection
+        # breaks before the resync frame, the next wait must get the same resync.
+        positions = [p.tell(p.requested if p.resync else None) for p in self._positions]
+        started = WaitStarted(threads=positions, keepalive_interval=granted)
+        await self._send(WaitMessagesResponse(started=started))
+        for p in self._positions:
+            if p.resync is not None:
+                resync = WaitResync(reason=p.resync, position=p.tell(), requested=p.requested)
+                await self._send(WaitMessagesResponse(resync=resync))
+
+    async def _live_with_participants(self, waiter: Waiter) -> None:
+        with self._shared.cache.watch(waiter.names, waiter) as threads:
+            for p, cached in zip(self._positions, threads, strict=True):
+                p.cached = cached
+            await self._live(waiter)
+
+    async def _live(self, waiter: Waiter) -> None:
+        while True:
+            if self._request.include_participants:
+                await self._send_participants()
+            moved = await self._deliver()
+            if self._max_wait_at is not None and not self._limited:
+                await self._limit(self._max_wait_at)
+            reason = self._ended()
+            if reason is not None:
+                await self._end(reason)
+                return
+            if self._clock() >= self._keepalive_at:
+                told = [p.tell() for p in self._positions if p.told != p.after]
+                await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=told)))
+            self._expire_time = self._open.expire_time
+            if moved and self._ready():
+                await asyncio.sleep(0)  # if the filter left all out, nobody else has had a turn
+            else:
+                times = (self._keepalive_at, self._max_wait_at, self._deadline, self._expires_at)
+                await waiter.until(self._ready, min(t for t in times if t is not None))
+
+    def _ready(self) -> bool:
+        """Return whether there is something to do."""
+        wait = self._open
+        return (
+            self._shared.tails.draining
+            or wait.ended is not None
+            or wait.expire_time != self._expire_time
+            or any(map(WaitPosition.ready, self._positions))
+        )
+
+    async def _deliver(self) -> bool:
+        """Send at most one frame of messages for each thread. Return whether a cursor moved."""
+        moved = False
+        for p in self._positions:
+            if p.after < p.target:
+                # Only the frame is kept while it is sent, not what it was made of.
+                before = p.after
+                frame = await self._next_frame(p)
+                if frame is not None:
+                    await self._send_bytes(frame)
+                    del frame
+                moved = moved or p.after > before
+            if not p.caught_up and p.after >= p.start_seq:
+                p.caught_up = True
+                await self._send(WaitMessagesResponse(caught_up=p.tell()))
+            late = self._deadline is not None and self._clock() >= self._cut
+            if self._full or self._shared.tails.draining or late or self._open.ended is not None:
+                break
+        return moved
+
+    async def _next_frame(self, p: WaitPosition) -> bytes | None:
+        """Move on in a thread. Return the frame of what is wanted of it, None if nothing is."""
+        shared, wanted = self._shared, self._request.filter
+        most = FILTER_MESSAGES if wanted.parses else FRAME_MESSAGES
+        head, upto = p.head, min(p.target, p.after + most)
+        rows, size = shared.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
+        size = size if rows else MAX_MESSAGE_BYTES
+        if size > SMALL:
+            # First the room: a wait that is not read must not fill the memory.
+            if not await self._reserve(size):
+                return None
+            rows, _ = shared.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
+        if not rows:
+            rows = await shared.store.read(head.thread_id, p.after, upto, FRAME_BYTES)
+            if not rows:
+                raise ThreadNotFound([p.name])  # deleted since
+        frame = self._frame(p, rows, await wanted.select(shared.store, head.thread_id, rows))
+        if frame is None:
+            self._frames.release()
+        return frame
+
+    async def _reserve(self, size: int) -> bool:
+        """Wait a little for room: the wait may have to end, or to send a keepalive.
+
+        Raises StoreBusy if there has been none for too long.
+        """
+        try:
+            await self._frames.reserve(size, ROOM_TIMEOUT)
+        except StoreBusy:
+            now = self._clock()
+            self._cramped_since = self._cramped_since or now
+            if now > self._cramped_since + self._frames.timeout:
+                raise
+            await asyncio.sleep(ROOM_TIMEOUT / 10)  # it may have been refused at once
+            return False
+        self._cramped_since = 0.0
+        return True
+
+    def _frame(self, p: WaitPosition, rows: Sequence[Row], wanted: Sequence[int]) -> bytes | None:
+        """Move past these rows. Return a frame of those with the `wanted` indices, if any."""
+        if self._request.max_messages:
+            wanted = wanted[: self._request.max_messages - self._delivered]
+        self._delivered += len(wanted)
+        start = p.after + 1
+        # When the last wanted message is in, those after it were not looked at.
+        p.after = start + wanted[-1] if self._full else p.after + len(rows)
+        if not wanted:
+            return None
+        # Before it is sent: the agent may read it, and say so, before that returns.
+        p.told = p.after
+        senders = (rows[index][0] for index in wanted)
+        self._shared.participants.delivered(
+            self._request.agent, p.name, p.head, start + wanted[-1], senders
+        )
+        bodies = [rows[index][1] for index in wanted]
+        return self._shared.encoder.encode(p.name, p.after, p.head.epoch, bodies)
+
+    async def _send_participants(self) -> None:
+        """Send what changed of the participants, thread by thread."""
+        for p in self._positions:
+            if p.cached is not None and p.cached.version != p.sent_version:
+                p.sent_version = p.cached.version
+                now = await p.cached.read(self._shared.participants)
+                before, p.participants = p.participants, now
+                for frame in p.cached.updates(before):
+                    await self._send_bytes(frame)
+
+    @property
+    def _expires_at(self) -> float | None:
+        """When the token expires, on the event loop's clock."""
+        if not self._open.expire_time:
+            return None
+        return self._clock() + (self._open.expire_time - self._shared.store.clock.now()) / 1e6
+
+    @property
+    def _full(self) -> bool:
+        return 0 < self._request.max_messages <= self._delivered
+
+    async def _limit(self, at: float) -> None:
+        """Once max_wait is over, deliver what was committed until then and nothing later."""
+        if self._clock() < at:
+            return
+        self._limited = True
+        if self._request.max_wait:  # else the heads were just read
+            tails = self._shared.tails
+            heads = await self._shared.store.heads([p.name for p in self._positions])
+            for p in self._positions:  # another server's commits count, too
+                if p.name not in heads:
+                    raise ThreadNotFound([p.name])
+                await tails.advance(p.name, heads[p.name])
+        for p in self._positions:
+            p.limit = p.head.seq
+
+    def _ended(self) -> WaitEnding.Reason.ValueType | None:
+        """Return why the wait is over, if it is. Called after each pass over the threads."""
+        positions, now = self._positions, self._clock()
+        if self._expires_at is not None and now >= self._expires_at:
+            raise TokenExpired
+        if isinstance(self._open.ended, BusError):
+            raise self._open.ended
+        if self._open.ended is not None:
+            return self._open.ended
+        if self._full:
+            return WaitEnding.REASON_MAX_MESSAGES
+        enough = 0 < self._request.min_messages <= self._delivered
+        if enough and all(p.caught_up for p in positions):
+            return WaitEnding.REASON_MIN_MESSAGES
+        if all(map(WaitPosition.finished, positions)):
+            return WaitEnding.REASON_THREADS_CLOSED
+        if self._shared.tails.draining:
+            return WaitEnding.REASON_DRAINING
+        if self._limited and all(p.after >= p.target for p in positions):
+            return WaitEnding.REASON_MAX_WAIT
+        if self._deadline is not None and now >= self._deadline:
+            # One more pass sends what was committed until now, as far as one frame a thread goes.
+            if self._last_pass:
+                return WaitEnding.REASON_DEADLINE
+            self._last_pass = True
+        return None
+
+    async def _end(self, reason: WaitEnding.Reason.ValueType) -> None:
+        ending = WaitEnding(reason=reason, threads=[p.tell() for p in self._positions])
+        if reason == WaitEnding.REASON_DRAINING:
+            ending.retry_delay.FromMilliseconds(random.randint(100, 1000))  # noqa: S311
+        await self._send(WaitMessagesResponse(ending=ending))
+
+    async def _send(self, frame: WaitMessagesResponse) -> None:
+        await self._send_bytes(frame.SerializeToString())
+
+    async def _send_bytes(self, frame: bytes) -> None:
+        await self._frames.send(frame)
+        # Jittered: waits that one post woke together must not send their keepalives together.
+        interval = self._request.keepalive_interval * random.uniform(0.7, 0.98)  # noqa: S311
+        tick = min(TICK, self._request.keepalive_interval / 90)
+        self._keepalive_at = -(-(self._clock() + interval) // tick) * tick
+
+
+def _cursors(positions: Sequence[WaitPosition]) -> list[Cursor]:
+    """Return the cursor in each thread that was not deleted."""
+    return [p.cursor for p in positions if not p.tail.gone]

@@ -1,0 +1,102 @@
+"""The position of a wait in one of its threads."""
+
+from collections.abc import Mapping
+
+from bus_server.errors import ThreadNotFound
+from bus_server.presence.participant_cache import CachedParticipants
+from bus_server.store import Head
+from bus_server.tail import Tail
+from bus_server.waits import Start
+from threadbus.v1.agent_pb2 import Participant
+from threadbus.v1.bus_service_pb2 import WaitResync
+from threadbus.v1.message_pb2 import Cursor
+from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
+
+
+class WaitPosition:
+    """The position of a wait in one thread, and what its frames have said of it."""
+
+    __slots__ = (
+        *("after", "caught_up", "limit", "name"),
+        *(
+            "participants",
+            "requested_after",
+            "requested_epoch",
+            "resync",
+            "cached",
+            "sent_version",
+            "start_seq",
+            "tail",
+            "told",
+        ),
+    )
+
+    def __init__(self, start: Start, tail: Tail, head: Head) -> None:
+        self.name, self.requested_after, self.requested_epoch = start
+        self.tail = tail
+        #: The head when the wait began: it has caught up once it is there.
+        self.start_seq = head.seq
+        #: The last seq to deliver. None until max_wait is over.
+        self.limit: int | None = None
+        #: The last seq that was delivered, or left out by the filter.
+        self.after = self.requested_after
+        #: `after` as the last frame gave it.
+        self.told = self.after
+        self.caught_up = False
+        #: Why the wait does not go on from the requested cursor, if it does not.
+        self.resync: WaitResync.Reason.ValueType | None = None
+        #: The cached participants, if the wait asked for them; what was last sent of them.
+        self.cached: CachedParticipants | None = None
+        self.sent_version = -1
+        self.participants: Mapping[str, Participant] = {}
+        if self.requested_epoch not in ("", head.epoch):
+            self.resync = WaitResync.REASON_EPOCH_CHANGED
+        elif self.requested_after > head.seq:
+            self.resync = WaitResync.REASON_CURSOR_AHEAD
+        if self.resync is not None:
+            self.after = head.first_seq - 1
+
+    @property
+    def requested(self) -> Cursor:
+        """The cursor that the caller asked for."""
+        return Cursor(thread=self.name, after_seq=self.requested_after, epoch=self.requested_epoch)
+
+    @property
+    def cursor(self) -> Cursor:
+        """The cursor to go on from. Raises ThreadNotFound when the thread was deleted."""
+        return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
+
+    @property
+    def head(self) -> Head:
+        """The thread's head. Raises ThreadNotFound when the thread was deleted."""
+        if self.tail.gone or self.tail.head is None:
+            raise ThreadNotFound([self.name])
+        return self.tail.head
+
+    @property
+    def target(self) -> int:
+        """The last seq to deliver now. Raises ThreadNotFound when the thread was deleted."""
+        return self.head.seq if self.limit is None else self.limit
+
+    def ready(self) -> bool:
+        """Return whether there is something to send: also that the thread was deleted."""
+        head = self.tail.head
+        if self.tail.gone or head is None:
+            return True
+        if self.after < (head.seq if self.limit is None else self.limit):
+            return True
+        return self.cached is not None and self.cached.version != self.sent_version
+
+    def finished(self) -> bool:
+        """Return whether the thread takes no posts and all of it was delivered."""
+        return self.head.state != THREAD_STATE_OPEN and self.after >= self.head.seq
+
+    def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
+        """Return the position for a frame that is sent now; another `cursor` in its place."""
+        self.told = self.after
+        return ThreadPosition(
+            cursor=cursor or self.cursor,
+            head_seq=self.head.seq,
+            first_seq=self.head.first_seq,
+            state=self.head.state,
+        )
