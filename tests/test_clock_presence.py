@@ -206,20 +206,23 @@ async def test_what_lies_in_the_future_is_from_now_and_stops_nothing_newer(
 ) -> None:
     server = start_server(*HASTY)
     async with connected(server.address) as client:
-        left, idle, gone = [await register(client.agents, f"{name}-{n}") for n in range(3)]
+        left, idle, gone, long = [await register(client.agents, f"{name}-{n}") for n in range(4)]
         for agent in (left, idle, gone):
             await beat(client.bus, agent)
+        await beat(client.bus, long, lease=600)
         await client.agents.EndSession(EndSessionRequest(), metadata=left.metadata)
         assert server.stop() == 0
-    for agent in (left, idle, gone):
+    for agent in (left, idle, gone, long):
         change(
             server.db,
             "UPDATE presence SET last_seen_time = last_seen_time + 86400000000,"
             " lease_end_time = lease_end_time + 86400000000 WHERE agent = ?",
             agent.name,
         )
+    _, in_the_future, _ = stored(server.db, long.name)
     server.start()
     async with connected(server.address) as client:
+        await until(lambda: stored(server.db, long.name)[1] < in_the_future)
         for agent in (left, idle):
             told = (await seen(client.agents, agent.name)).last_seen_time
             assert told.ToMicroseconds() / 1e6 < time.time() + 1
