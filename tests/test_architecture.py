@@ -1,6 +1,7 @@
 """The direction of imports, and what may be imported where."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 from threadbus import names
@@ -70,6 +71,20 @@ def test_the_servers_imports_point_one_way() -> None:
         if other != own and other[0] <= own[0]
     ]
     assert not against
+
+
+def test_no_imports_form_a_circle() -> None:
+    """Within a package, too. Imports inside functions do not count."""
+    modules = {
+        module.removesuffix(".__init__"): path
+        for package in ("bus_server", "bus_client")
+        for module, path in _modules(package).items()
+    }
+    graph = {
+        module: (_imports(path, inside_functions=False) & modules.keys()) - {module}
+        for module, path in modules.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_only_the_outer_rooms_know_grpc() -> None:
