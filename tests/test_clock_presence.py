@@ -13,7 +13,7 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.patience import until
 from tests.peers import Peer
-from tests.sightings import beat, seen, state, until_state
+from tests.presence import beat, seen, state, until_state
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, GetAgentRequest
 

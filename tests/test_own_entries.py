@@ -5,8 +5,8 @@ import pytest
 from tests.callers import operator
 from tests.participation import has_read, join, position
 from tests.peers import Peer, registered, set_state
+from tests.presence import beat
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
-from tests.sightings import beat
 from threadbus.v1.bus_service_pb2 import PostMessageRequest, PostMessagesRequest
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED
 from threadbus.v1.thread_service_pb2 import UpdateThreadRequest

@@ -12,9 +12,9 @@ from tests.ledger import history
 from tests.patience import until_known
 from tests.peers import Peer
 from tests.post_stream import PostStream, post_stream, reason, seqs
+from tests.presence import state
 from tests.refusals import refused
 from tests.serving import AgentStub, BusStub, ThreadStub
-from tests.sightings import state
 from tests.wait_frames import waiting
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest, PostMessageRequest

@@ -4,8 +4,8 @@ import pytest
 
 from tests.callers import Caller, register
 from tests.peers import Peer
+from tests.presence import beat
 from tests.serving import AgentStub, BusStub, ThreadStub
-from tests.sightings import beat
 from tests.wait_frames import waiting
 from threadbus.v1.agent_pb2 import (
     PRESENCE_IDLE,

@@ -4,8 +4,8 @@ import pytest
 
 from tests.callers import Caller, operator, register
 from tests.peers import Peer
+from tests.presence import beat, seen, state, until_state
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
-from tests.sightings import beat, seen, state, until_state
 from tests.wait_frames import Frames, waiting
 from threadbus.v1.agent_pb2 import (
     PRESENCE_AWAITING_HUMAN,

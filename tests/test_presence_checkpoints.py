@@ -9,8 +9,8 @@ from tests.locks import locked
 from tests.participation import has_read, join, participants, position
 from tests.patience import until, until_known
 from tests.peers import Peer
+from tests.presence import beat, state, until_state
 from tests.serving import ThreadStub
-from tests.sightings import beat, state, until_state
 from tests.statements import commits_tried
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN
 

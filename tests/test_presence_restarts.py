@@ -15,8 +15,8 @@ from tests.conftest import StartServer
 from tests.connections import Connection, connected
 from tests.patience import until, until_known
 from tests.peers import Peer
+from tests.presence import beat, seen, state, until_state
 from tests.serving import ServerProcess
-from tests.sightings import beat, seen, state, until_state
 from tests.statements import statements
 from tests.wait_frames import waiting
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING

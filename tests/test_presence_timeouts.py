@@ -14,8 +14,8 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.patience import until_known
 from tests.peers import Peer
+from tests.presence import beat, seen, state, until_state
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
-from tests.sightings import beat, seen, state, until_state
 from tests.wait_frames import waiting
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING
 from threadbus.v1.agent_service_pb2 import GetAgentRequest

@@ -16,10 +16,10 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
 from tests.peers import Peer
+from tests.presence import beat, state
 from tests.refusals import refused
 from tests.refused_start import refused_start
 from tests.serving import ServerProcess
-from tests.sightings import beat, state
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,

@@ -10,8 +10,8 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.patience import until_known
 from tests.peers import Peer
+from tests.presence import beat, state, until_state
 from tests.refusals import refused
-from tests.sightings import beat, state, until_state
 from tests.wait_frames import messages_in, positions_in, waiting
 from threadbus.v1.agent_service_pb2 import (
     EndSessionRequest,

@@ -10,9 +10,9 @@ import pytest
 
 from tests.conformance.languages import Language, built
 from tests.conftest import StartServer
+from tests.presence import state, until_state
 from tests.relay import relay_to
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
-from tests.sightings import state, until_state
 from tests.typescript_process import CLIENT, post, script
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED
 from threadbus.v1.thread_service_pb2 import SetThreadStateRequest

@@ -7,8 +7,8 @@ import pytest
 
 from tests.callers import Caller, register
 from tests.peers import Peer
+from tests.presence import beat
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
-from tests.sightings import beat
 from tests.wait_frames import BOUND, Frames, waiting
 from threadbus.v1.agent_pb2 import PRESENCE_IDLE, PRESENCE_WORKING, Participant, Presence
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, UnregisterAgentRequest

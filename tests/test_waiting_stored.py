@@ -7,8 +7,8 @@ from tests.conftest import StartServer
 from tests.connections import Connection, connected
 from tests.ledger import history
 from tests.post_stream import post_stream
+from tests.presence import state
 from tests.serving import ServerProcess
-from tests.sightings import state
 from tests.wait_frames import waiting
 from threadbus.v1.bus_service_pb2 import PostMessageRequest, WaitEnding
 from threadbus.v1.message_pb2 import Cursor, Message

@@ -8,8 +8,8 @@ import pytest
 
 from tests.conformance.examples import example
 from tests.conformance.languages import FOLDER, Language, built, languages
+from tests.presence import state
 from tests.serving import AgentStub, BusStub, ServerProcess
-from tests.sightings import state
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first builds what it tests
