@@ -29,7 +29,7 @@ class Checkpointer:
         """Write a checkpoint: one transaction for each BATCH. Concurrent calls run in turn.
 
         Raises what `Writer.submit` raises. All of the checkpoint is then kept for the next one,
-        also what some of its transactions have written.
+        including what some of its transactions have written.
         """
         async with self._lock:
             self._changes.unsaved.clear()

@@ -31,8 +31,7 @@ CURSORS_PER_TURN = 100
 class Participants:
     """Reads participants, and records what changes them.
 
-    Only the event loop's thread may use it. The recording methods take effect at once; those that
-    are not coroutines never suspend.
+    Nothing here is locked: only the event loop's thread may use it.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Participants:
             self.changed(*wait.threads)
 
     def wait_closed(self, wait: OpenWait) -> None:
-        """Record the end of a wait. The caller must do so once after each `wait_opened`."""
+        """Record the end of a wait. Must follow each `wait_opened` that did not raise, once."""
         self._waits.remove(wait)
         if wait.agent:
             self._presence.wait_closed(wait.agent)

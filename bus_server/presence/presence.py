@@ -2,8 +2,8 @@
 
 Three clocks. Leases run on the event loop's clock, in seconds. What is written to the store, and
 which of two signs of life is newer, is in microseconds of the store's clock. Times in responses
-are microseconds of the wall clock, which nothing here depends on: when it is set, no agent may
-lapse or come back for that.
+are microseconds of the wall clock. Nothing here depends on that one: no agent may lapse or come
+back because it was set.
 """
 
 import asyncio
@@ -286,7 +286,7 @@ class Presence:
         self._publish(agent, state, now)
 
     def _from_row(self, row: Sighting, now: float) -> AgentState:
-        """Returns the state that a row tells of, its lease cut to the longest that can be granted.
+        """Returns the state in a row of the store, its lease cut to the longest that is granted.
 
         A last seen time in the future cannot be compared with any other. It becomes the present,
         and the state is `local`, so that a checkpoint replaces the row.

@@ -1,4 +1,4 @@
-"""Broken promises about who takes part, and who will see a message."""
+"""Broken promises about participants and recipients."""
 
 from sabotage import Edit, Sabotage
 

@@ -1,4 +1,4 @@
-"""Broken promises about who is there."""
+"""Broken promises about presence."""
 
 from sabotage import Edit, Sabotage
 
