@@ -1,4 +1,4 @@
-"""Who calls: tokens, and what each may do."""
+"""Authentication: tokens, callers, and the scopes of each."""
 
 import asyncio
 import hashlib
@@ -10,42 +10,43 @@ from bus_server.errors import AccessDenied, TokenExpired, TokenInvalid
 from bus_server.store.interface import Store
 from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS, AGENT_KIND_HUMAN, AgentKind
 
-#: Callers remembered by their token's hash, so that a call costs no query.
+#: Callers in the cache, by the hash of their token. A cached caller costs no query.
 MAX_KNOWN_CALLERS = 10_000
 
-#: Unknown tokens are refused one at a time, with a pause of so many seconds between two; nobody is
-#: kept for longer than this. Callers who try many tokens would otherwise keep the server busy. A
-#: valid token is never delayed.
+#: Unknown tokens are refused one at a time: seconds between two refusals, and the longest that one
+#: is delayed. Callers that try many tokens would otherwise keep the server busy. Valid tokens are
+#: never delayed.
 REFUSAL_PAUSE, MAX_REFUSAL_DELAY = 0.005, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls."""
+    """The authenticated sender of a call."""
 
     name: str
     kind: AgentKind.ValueType
+    #: What it may do: some of "post", "read" and "admin".
     scopes: tuple[str, ...]
-    #: Hash of the token that it calls with; empty: none.
+    #: Hash of its token; empty: it has none.
     token: bytes = b""
-    #: When that ends, on the store's clock; 0: never.
+    #: When the token expires, in microseconds on the store's clock; 0: never.
     expire_time: int = 0
-    #: Which connection it calls through; only known of one without a name of its own.
+    #: Its connection, as gRPC writes it. Only set for anonymous callers.
     connection: str = ""
 
     @property
     def operator(self) -> bool:
-        """It may do what only operators may."""
+        """Whether it may do what only operators may."""
         return "admin" in self.scopes
 
     @property
     def own_name(self) -> str:
-        """Its name if it has one of its own; empty for anonymous."""
+        """Its name; empty if it is anonymous."""
         return "" if self.kind == AGENT_KIND_ANONYMOUS else self.name
 
     @property
     def fairness_key(self) -> str:
-        """What tells it from others when room is shared: its own name, or else its connection."""
+        """The key under which it shares queues and budgets: its name, or else its connection."""
         return self.own_name or self.connection
 
 
@@ -54,7 +55,7 @@ UNAUTHENTICATED = Caller("anonymous", AGENT_KIND_ANONYMOUS, ())
 
 
 class Auth:
-    """Turns what a call carries into a Caller."""
+    """Authenticates calls. Caches callers by their tokens."""
 
     def __init__(self, store: Store, *, required: bool) -> None:
         self.required = required
@@ -66,12 +67,17 @@ class Auth:
     async def authenticate(
         self, authorization: str | bytes | None, *, token_needed: bool = True
     ) -> Caller:
-        """Who sent this `authorization` metadata (None: none; of several entries, joined by commas,
-        all must be the same).
+        """Returns the caller that sent `authorization` metadata.
+
+        Args:
+            authorization: the metadata; None: the call has none. Several entries, joined by
+                commas, must all be the same.
+            token_needed: whether a server that requires tokens refuses a call without one.
 
         Raises:
             TokenInvalid: the token is unknown, or missing where one is required.
-            TokenExpired: it was rotated, and its time is over.
+            TokenExpired: the token was rotated, and its grace period is over.
+            StoreFailed: the store cannot be read.
         """
         if authorization is None:
             if not self.required:
@@ -84,7 +90,7 @@ class Auth:
         entry, *others = {entry.strip() for entry in str(authorization).split(",")}
         if others:
             raise TokenInvalid(
-                "the call carries several `authorization` entries that differ: send only one"
+                "the call has several `authorization` entries that differ: send only one"
             )
         scheme, _, token = entry.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -95,7 +101,7 @@ class Auth:
         return caller
 
     def clear_cache(self) -> None:
-        """Tokens may have ended: ask the store again, also of those it is being asked about."""
+        """Empty the cache, because tokens may have expired. Lookups under way are repeated."""
         self._known = {}
 
     async def _caller(self, hashed: bytes) -> Caller:
@@ -103,7 +109,7 @@ class Auth:
         while caller is None:
             known = self._known
             found = await self._look_up(hashed)
-            if known is self._known:  # else the token may have ended since it was looked up
+            if known is self._known:  # else the token may have expired since it was looked up
                 if len(known) >= MAX_KNOWN_CALLERS:
                     known.clear()
                 caller = known[hashed] = found
@@ -114,8 +120,8 @@ class Auth:
         if owner is None:
             await self._delay_refusal()
             raise TokenInvalid(
-                "the token is unknown here; where tokens are required, an operator registers "
-                "agents: threadbus register NAME --token-file DB.operator-token"
+                "the token is unknown to this server; where tokens are required, an operator "
+                "registers agents: threadbus register NAME --token-file DB.operator-token"
             )
         if owner.agent:
             kind = AgentKind.ValueType(owner.kind)
@@ -123,7 +129,7 @@ class Auth:
         return Caller("operator", AGENT_KIND_HUMAN, ("post", "read", "admin"), hashed)
 
     async def _delay_refusal(self) -> None:
-        """Wait until the next unknown token may be refused."""
+        """Sleep until the next unknown token may be refused."""
         now = time.monotonic()
         at = min(max(now, self._next_refusal), now + MAX_REFUSAL_DELAY)
         self._next_refusal = at + REFUSAL_PAUSE
@@ -132,16 +138,16 @@ class Auth:
 
 
 def require_scope(caller: Caller, scope: str) -> None:
-    """Refuse a caller that may not do this. Raises AccessDenied."""
+    """Raises AccessDenied if the caller lacks a scope: "post", "read" or "admin"."""
     if scope not in caller.scopes:
         raise AccessDenied(f"this needs a token with the scope `{scope}`")
 
 
 def token_hash(token: str) -> bytes:
-    """What the store keeps of a token. Tokens are long and random: one round of SHA-256 does."""
+    """Returns what the store keeps of a token. Tokens are long and random, so SHA-256 suffices."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def new_token() -> str:
-    """A token: 43 characters, 256 random bits."""
+    """Returns a new token: 43 characters, 256 random bits."""
     return secrets.token_urlsafe(32)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from bus_server.errors import StoreBusy
 
-#: Bytes up to which nothing is counted; counting would cost more than it saves.
+#: Sizes up to this are not counted: counting would cost more than it saves.
 SMALL = 16 * 1024
 #: Requests that may wait at a time; each holds a call open.
 MAX_WAITING = 4_096
@@ -85,7 +85,7 @@ class Budget:
             else:
                 self._give_up(caller, (size, turn))
             if isinstance(error, TimeoutError):
-                raise StoreBusy(f"there was no room for {self._what} for too long") from None
+                raise StoreBusy(f"there was no room for {self._what} in time") from None
             raise
 
     def give(self, caller: str, size: int) -> None:

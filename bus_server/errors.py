@@ -1,4 +1,42 @@
-"""What can go wrong, in the bus's own words. `status.py` gives each its gRPC status."""
+"""The errors of the server. They know no status codes: `status.py` has the table.
+
+Exception
+├── BusError                    sent to the caller; its message says what to do next
+│   │                           the request:
+│   ├── ValidationFailed        fields are missing or wrong
+│   ├── MessageTooLarge         a post exceeds a size limit
+│   ├── MethodUnknown           the server does not have the method
+│   ├── ServiceUnknown          health does not have the service
+│   │                           the caller:
+│   ├── TokenInvalid            no token where one is required, or an unknown one
+│   ├── TokenExpired            the token was rotated
+│   ├── AccessDenied            the caller lacks a scope
+│   │                           what it names:
+│   ├── ThreadNotFound
+│   ├── MessageNotFound
+│   ├── AgentNotFound
+│   ├── ThreadExists            the name is taken
+│   ├── AgentExists             the name is taken, by another token
+│   ├── RequestIdReused         with a different body
+│   │                           the state of the thread:
+│   ├── SeqConflict             expected_last_seq is not its newest seq
+│   ├── ExpectedSeqRequired     it is strict
+│   ├── ThreadClosed            it is closed or archived
+│   ├── CursorInvalid           the cursor is past its head, or of another epoch
+│   │                           limits:
+│   ├── QuotaExceeded           waiting does not help
+│   ├── StorageFull             the disk is full
+│   │                           nothing was done, retry later:
+│   ├── Draining                the server is shutting down
+│   ├── StoreBusy               no room in a queue or budget
+│   ├── StoreFailed             the file cannot be read or written
+│   │                           it is unknown whether anything was stored:
+│   ├── OutcomeUnknown          the store failed during a commit
+│   └── Internal                a bug
+├── StoreBug                    an unexpected error of the store; callers get Internal
+├── StoreLost                   the file was removed, replaced or damaged: the process ends
+└── StoreRefused                the file cannot be used: the server does not start
+"""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,31 +44,32 @@ from typing import Self
 
 
 class BusError(Exception):
-    """A refusal: nothing was stored. The message says what to do next.
+    """An error that is sent to the caller. Nothing was stored, except as stated below.
 
-    Two leave it unknown whether anything was: Internal and OutcomeUnknown.
+    With Internal and OutcomeUnknown it is unknown whether anything was stored.
 
-    The class attributes are what the caller is told beside the message; `status.py` turns each that
-    is set into the google.rpc detail made for it.
+    The class attributes are sent with the message; `status.py` turns each that is set into the
+    google.rpc detail for it.
     """
 
-    #: (field path, description) of each field at fault.
+    #: (field path, description) of each invalid field.
     violations: Sequence[tuple[str, str]] = ()
-    #: (type, name) of each resource that is missing or taken.
+    #: (type, name) of each resource that does not exist or is taken.
     resources: Sequence[tuple[str, str]] = ()
-    #: Seconds after which a repetition makes sense.
+    #: Seconds after which to retry; None: do not.
     retry_delay: float | None = None
-    #: The name of the cap that was reached.
+    #: What is limited, if a limit was reached.
     quota: str = ""
 
     def __init__(self, message: str, metadata: Mapping[str, object] | None = None) -> None:
+        """`metadata`: for programs, as errors.proto lists it."""
         super().__init__(message)
         self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
 
     def without_traceback(self) -> Self:
         """Clear traceback, cause and context. Returns the error itself.
 
-        Call it on an error that is kept as an outcome: the frames of a traceback hold the request
+        Call it on an error that outlives its handler: the frames of a traceback hold the request
         and everything that was loaded for it.
         """
         self.__cause__ = self.__context__ = None
@@ -68,7 +107,7 @@ class TokenExpired(BusError):
     """The token expired."""
 
     def __init__(self) -> None:
-        super().__init__("the token expired: another one was put in its place")
+        super().__init__("the token expired: it was replaced by another one")
 
 
 class AccessDenied(BusError):
@@ -79,7 +118,7 @@ class ThreadNotFound(BusError):
     """No such thread."""
 
     def __init__(self, names: Iterable[str], similar: Sequence[str] = ()) -> None:
-        """`similar`: threads whose names differ from these only by case."""
+        """`similar`: threads whose names differ from `names` only by case."""
         names = list(names)
         listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
         there = f"there is {', '.join(similar)}" if similar else ""
@@ -138,7 +177,7 @@ class AgentExists(BusError):
     def __init__(self, name: str, *, unregistered: bool = False) -> None:
         if unregistered:
             message = (
-                f"agent {name} was unregistered, and its name is not given again; take another"
+                f"agent {name} was unregistered, and its name cannot be used again; choose another"
             )
         else:
             message = (
@@ -154,18 +193,18 @@ class RequestIdReused(BusError):
     def __init__(self, request_id: str, seq: int) -> None:
         super().__init__(
             f"request_id {request_id} was used for message {seq}, whose body differs; "
-            "take a new request_id for a new message",
+            "use a new request_id for a new message",
             {"seq": seq},
         )
 
 
 class SeqConflict(BusError):
-    """The thread is not where expected_last_seq says."""
+    """expected_last_seq is not the seq of the thread's newest message."""
 
     def __init__(self, expected: int, last_seq: int) -> None:
         super().__init__(
             f"expected the thread at {expected}, it is at {last_seq}; read what is new, "
-            "rethink, and post anew",
+            "rethink, and post again",
             {"expected": expected, "last_seq": last_seq},
         )
 
@@ -184,22 +223,22 @@ class ThreadClosed(BusError):
     """The thread is closed or archived."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"thread {name} is closed; it takes posts when it is opened again")
+        super().__init__(f"thread {name} is closed; it accepts posts when it is opened again")
 
 
 class CursorInvalid(BusError):
-    """A position of another history, or past the head."""
+    """A cursor of another epoch, or past the head."""
 
     def __init__(self, *, head_seq: int, epoch: str, past_head: bool) -> None:
         if past_head:
-            message = f"the thread ends at {head_seq}: there is nothing after a later position"
+            message = f"the cursor is past the thread's newest message, {head_seq}"
         else:
-            message = f"the thread was made anew, with epoch {epoch}: read it again from the start"
+            message = f"the thread was recreated, with epoch {epoch}: read it again from the start"
         super().__init__(message, {"first_seq": 1, "head_seq": head_seq, "epoch": epoch})
 
 
 class QuotaExceeded(BusError):
-    """A cap is reached. Waiting does not help."""
+    """A limit is reached. Waiting does not help."""
 
     def __init__(self, quota: str, limit: int, advice: str) -> None:
         super().__init__(f"{quota} is limited to {limit:,}; {advice}", {"limit": limit})
@@ -214,29 +253,30 @@ class StorageFull(BusError):
 
 
 class Draining(BusError):
-    """The server is going away."""
+    """The server is shutting down. Nothing was done."""
 
     def __init__(self) -> None:
-        super().__init__("the server is going away; nothing was done, try again shortly")
-        # Jittered: those who are sent away together must not come back together.
+        super().__init__("the server is shutting down; nothing was done, retry shortly")
+        # Jittered: clients refused together must not reconnect together.
         self.retry_delay = random.uniform(0.2, 1.0)  # noqa: S311
 
 
 class StoreBusy(BusError):
-    """The store, or the queue before it, is full."""
+    """There is no room in a queue or budget. Nothing was done."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"{why}; nothing was done, try again shortly")
+        super().__init__(f"{why}; nothing was done, retry shortly")
         self.retry_delay = random.uniform(0.5, 1.0)  # noqa: S311 - as above
 
 
 class Internal(BusError):
-    """A bug of ours. Whether anything was stored is unknown."""
+    """A bug. Whether anything was stored is unknown."""
 
     def __init__(self, incident: str) -> None:
+        """`incident`: the id of the log entry that has the traceback."""
         super().__init__(
-            f"a bug in the server; its log tells more under {incident}. Whether anything was "
-            "stored is unknown: repeat a post with the same request_id",
+            f"a bug in the server; its log has the details under {incident}. Whether anything was "
+            "stored is unknown: retry a post with the same request_id",
             {"incident": incident},
         )
 
@@ -245,29 +285,29 @@ class StoreFailed(BusError):
     """The store's file cannot be read or written, or is lost. Nothing was done."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the server's store failed: {why}; nothing was done, try again later")
+        super().__init__(f"the server's store failed: {why}; nothing was done, retry later")
         self.retry_delay = random.uniform(1.0, 2.0)  # noqa: S311 - as above
 
 
 class OutcomeUnknown(BusError):
-    """The store failed while it committed. Whether the command was stored is unknown.
+    """The store failed during a commit. Whether the command was stored is unknown.
 
-    Sent as if the connection had broken: clients retry a post with the same request_id.
+    Sent like a broken connection: clients retry a post with the same request_id.
     """
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            f"the server's store failed while it committed: {why}. Whether anything was stored is "
-            "unknown: repeat a post with the same request_id"
+            f"the server's store failed during a commit: {why}. Whether anything was stored is "
+            "unknown: retry a post with the same request_id"
         )
 
 
 class StoreBug(Exception):
-    """The store met an error of its own making. Whether anything was stored is unknown."""
+    """An unexpected error of the store. Whether anything was stored is unknown."""
 
 
 class StoreLost(Exception):
-    """The store's file was removed, replaced or damaged: this process must not use it any more.
+    """The store's file was removed, replaced or damaged. This process must no longer use it.
 
     The message says what was found.
     """

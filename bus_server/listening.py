@@ -1,4 +1,4 @@
-"""Where a server listens: how far that reaches, whether it is free, and who may connect."""
+"""The address a server listens on: whether it is free, who can reach it, and who may connect."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from bus_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Bytes of a Unix socket's path: what Linux takes, less the NUL; others take three less.
+#: Bytes of a Unix socket's path: the limit of Linux, less the NUL. Other systems have 3 less.
 MAX_SOCKET_PATH = 107
 
 
@@ -26,11 +26,14 @@ class ServeError(Exception):
 
 
 def resolve(settings: Settings) -> tuple[Settings, str]:
-    """The settings with what depends on where they listen, and how far that reaches.
+    """Resolve the settings that depend on the address.
+
+    Returns the settings, and who can reach the address: "unix socket", "loopback", or "insecure"
+    for one that other machines can reach.
 
     Raises:
-        ServeError: it reaches beyond this machine, and nobody said that it may; or heartbeats would
-            come too rarely.
+        ServeError: the address is not valid; other machines can reach it and `insecure` is not set;
+            or the heartbeat interval is too long for the agent timeout.
     """
     if settings.listen.startswith("unix:"):
         reach = "unix socket"
@@ -54,6 +57,7 @@ def resolve(settings: Settings) -> tuple[Settings, str]:
 
 
 def _is_loopback(listen: str) -> bool:
+    """Returns whether only this machine can reach an address. Raises ServeError."""
     host, _, port = listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise ServeError(f"--listen {listen}: say HOST:PORT or unix:PATH, such as 127.0.0.1:7421")
@@ -65,16 +69,16 @@ def _is_loopback(listen: str) -> bool:
 
 @contextlib.contextmanager
 def listen(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
-    """Listen where the settings say; yields the port (1 of a Unix socket).
+    """Listen on the address of the settings. Yields the port, or 1 for a Unix socket.
 
-    A Unix socket that is still there in the end is removed: gRPC leaves it when its server was
-    never started.
+    Removes the Unix socket at the end if it still exists: gRPC leaves it behind when its server
+    was never started.
 
     Args:
         add_port: gRPC's `add_insecure_port`.
 
     Raises:
-        ServeError: a server answers there, or it cannot be listened on.
+        ServeError: the address is in use, or this process cannot listen on it.
     """
     if not settings.listen.startswith("unix:"):
         _check_free(settings)
@@ -107,7 +111,7 @@ def listen(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
 
 
 def risks(settings: Settings) -> list[str]:
-    """Returns what other users could do to the socket, a sentence each."""
+    """Returns what other users could do to the socket, one sentence each. Raises OSError."""
     if not settings.listen.startswith("unix:"):
         return []
     folder = Path(settings.listen.removeprefix("unix:")).parent
@@ -117,7 +121,7 @@ def risks(settings: Settings) -> list[str]:
 
 @contextlib.contextmanager
 def _umask_for(mode: int) -> Iterator[None]:
-    """Have sockets created with this mode, from their first moment on."""
+    """Set the umask so that sockets are created with this mode."""
     before = os.umask(0o777 & ~mode)
     try:
         yield
@@ -126,7 +130,7 @@ def _umask_for(mode: int) -> Iterator[None]:
 
 
 def _folder(settings: Settings, path: Path) -> Path:
-    """Returns the folder of a Unix socket. Raises ServeError: there can be none at this path."""
+    """Returns the folder of a Unix socket. Raises ServeError if it cannot be created there."""
     size = len(os.fsencode(settings.listen.removeprefix("unix:")))
     if not path.name:
         raise ServeError(f"--listen {settings.listen} names no file: say unix:bus.sock")
@@ -137,7 +141,7 @@ def _folder(settings: Settings, path: Path) -> Path:
         )
     folder = path.parent
     if not folder.is_dir():
-        raise ServeError(f"{folder} is not a folder: make it, or choose another --listen")
+        raise ServeError(f"{folder} is not a folder: create it, or choose another --listen")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ServeError(
             f"{folder} is read-only: the socket needs a folder that the server can write to"
@@ -146,10 +150,11 @@ def _folder(settings: Settings, path: Path) -> Path:
 
 
 def _remove_stale_socket(path: Path) -> None:
-    """Remove a socket that nobody listens on any more.
+    """Remove a socket that no process listens on. Does nothing if the path does not exist.
 
     Raises:
-        ServeError: a server listens there, or it is no socket.
+        ServeError: a server listens on it, or it is not a socket.
+        OSError: it cannot be removed.
     """
     try:
         there = path.lstat()
@@ -167,13 +172,13 @@ def _remove_stale_socket(path: Path) -> None:
             "--listen"
         )
     path.unlink()
-    logger.info("removed the socket %s, which nobody listened on", path)
+    logger.info("removed the socket %s, which no process listened on", path)
 
 
 def _check_free(settings: Settings) -> None:
-    """Refuse a port where a server answers. Raises ServeError.
+    """Raises ServeError if a server accepts connections on the port.
 
-    gRPC would take of the addresses of `localhost` those that are left.
+    gRPC would listen on those addresses of `localhost` that are free.
     """
     for family, address in _addresses(settings):
         with socket.socket(family) as probe:
@@ -183,19 +188,22 @@ def _check_free(settings: Settings) -> None:
 
 
 def _addresses(settings: Settings) -> list[tuple[int, Any]]:
-    """Returns families and addresses of a port to listen on, none of port 0."""
+    """Returns the families and addresses to listen on; none for port 0."""
     host, _, port = settings.listen.rpartition(":")
     if port == "0":
         return []
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError:
-        return []  # binding it will tell
+        return []  # gRPC will fail to bind it
     return [(family, address) for family, _, _, _, address in found]
 
 
 def _permission_error(settings: Settings) -> str:
-    """Returns what to do if this user may not listen on the port, which gRPC does not tell."""
+    """Returns an error message if this user may not listen on the port, else "".
+
+    gRPC does not report the reason.
+    """
     for family, address in _addresses(settings):
         with socket.socket(family) as probe:
             try:
@@ -206,7 +214,7 @@ def _permission_error(settings: Settings) -> str:
                     f"{address[1]}; choose one from 1024 on"
                 )
             except OSError:
-                continue  # something else is the matter
+                continue  # it failed for another reason
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The operator's token: kept in a file beside the database, for the server's user alone."""
+"""The operator's token: kept in a file beside the database that only the server's user can read."""
 
 import errno
 import os
@@ -10,12 +10,12 @@ from bus_server.auth import new_token
 from bus_server.errors import StoreRefused
 from threadbus.names import TOKEN
 
-#: More bytes than a token has.
+#: Bytes to read at most: more than a token has.
 _MAX_READ = 1024
 
 
 def token_file(db: Path) -> Path:
-    """Returns the path of the operator's token of a database."""
+    """Returns the path of the file that holds a database's operator token."""
     return filesystem.beside(db, ".operator-token")
 
 
@@ -26,8 +26,8 @@ def operator_token(db: Path) -> str:
         db: the database file, as `store.file.locate` returns it.
 
     Raises:
-        StoreRefused: somebody else may have written or read what is there.
-        OSError: it cannot be created.
+        StoreRefused: the file there is not valid, or another user may have written or read it.
+        OSError: the file cannot be created.
     """
     path = token_file(db)
     with filesystem.lock_folder(path.parent):
@@ -38,8 +38,12 @@ def operator_token(db: Path) -> str:
 
 
 def read(path: Path, uid: int) -> str:
-    """Returns the token in a file of this user. Raises StoreRefused, also if it is not there."""
-    # NONBLOCK: a named pipe would hang here. NOFOLLOW: a link would lead to another user's file.
+    """Returns the token in a file.
+
+    Raises StoreRefused if the file does not exist or is not valid, or if a user other than `uid`
+    may have written or read it.
+    """
+    # NONBLOCK: opening a named pipe would hang. NOFOLLOW: a link may lead to another user's file.
     how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         handle = os.open(path, how)
@@ -51,11 +55,12 @@ def read(path: Path, uid: int) -> str:
         _check(path, os.fstat(handle), uid)
         secret = opened.read(_MAX_READ).decode("utf-8", "replace").strip()
     if not TOKEN.fullmatch(secret):
-        raise StoreRefused(f"{path} holds no token: delete it, and the next start makes a new one")
+        raise StoreRefused(f"{path} is not a token: delete it; the next start creates a new one")
     return secret
 
 
 def _check(path: Path, status: os.stat_result, uid: int) -> None:
+    """Raises StoreRefused if another user than `uid` may have written or read the file."""
     if not stat.S_ISREG(status.st_mode):
         raise _not_regular(path, status)
     if status.st_uid != uid:
@@ -77,12 +82,12 @@ def _check(path: Path, status: os.stat_result, uid: int) -> None:
 def _not_regular(path: Path, status: os.stat_result) -> StoreRefused:
     return StoreRefused(
         f"{path} is {filesystem.kind_of(status)}, and the operator's token is only taken from a "
-        "regular file: remove it, and the next start makes a new one"
+        "regular file: remove it, and the next start creates a new one"
     )
 
 
 def _create(path: Path) -> None:
-    """Create the file with a new token: whole or not at all, readable by its owner only."""
+    """Create the file with a new token, atomically, readable by its owner only. Raises OSError."""
     draft = filesystem.draft_of(path)
     try:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""Composition root: build, start, drain, stop."""
+"""The composition root: builds, starts, drains and stops a server."""
 
 import asyncio
 import contextlib
@@ -53,58 +53,59 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of recent messages kept in memory, over all threads.
 RECENT_BYTES = 32 * 1024 * 1024
-#: Bytes that gRPC takes in of a request that nobody reads yet.
+#: Bytes of a request that gRPC buffers before a handler reads it.
 LOOKAHEAD_BYTES = 16 * 1024
 
-#: Calls that no handler has taken up yet.
+#: Calls that wait for a handler to start.
 MAX_PENDING_CALLS = 8_000
 
-#: Milliseconds between pings of a peer; one that sends three in a row sooner is sent away.
+#: Milliseconds between pings of a peer. gRPC disconnects one that sends three in a row sooner.
 MIN_PING_INTERVAL = 1_000
 
-#: A drained server says why it refuses until nobody has called for so many seconds, so many times
-#: at most.
+#: A drained server refuses calls, saying why, until there was none for a period of so many seconds.
+#: It waits for so many periods at most.
 REFUSAL_PERIOD, MAX_REFUSAL_PERIODS = 0.1, 10
-#: Seconds in which the last streams end.
+#: Seconds that gRPC waits for the last streams to end.
 STOP_GRACE = 1.0
-#: Seconds between looks at the store's files.
+#: Seconds between inspections of the store's files.
 INSPECT_INTERVAL = 1.0
 
 
 def _worth_logging(record: logging.LogRecord) -> bool:
-    """Whether it is more than a caller that left as it was being answered.
+    """Returns whether a log record is not about a client that disconnected during a response.
 
-    grpc logs that as an error, with a traceback: anyone could fill the log, without a token.
+    grpc logs those as errors, with a traceback: anyone could fill the log, without a token.
     """
     return not record.getMessage().startswith("ExecuteBatchError raised in core")
 
 
 def channel_options(settings: Settings) -> list[tuple[str, int]]:
-    """gRPC's options; each is there for a reason that took somebody an afternoon."""
+    """Returns the options of the gRPC server."""
     time, timeout = round(settings.keepalive_time * 1000), round(settings.keepalive_timeout * 1000)
     return [
         ("grpc.keepalive_time_ms", time),
-        # Both: keepalive_timeout alone does nothing, a dead peer would be found after a minute.
+        # Both: keepalive_timeout alone does nothing, and a dead peer is found after a minute.
         ("grpc.keepalive_timeout_ms", timeout),
         ("grpc.http2.ping_timeout_ms", timeout),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        # Else clients that ping more often than every five minutes are sent away, and with them all
-        # whose calls a proxy puts on the same connection: meshes ping each every 5 s.
+        # Else gRPC disconnects clients that ping more often than every five minutes, and with them
+        # all whose calls share the connection of a proxy: meshes ping every 5 s.
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL),
         # Else a second server shares the port silently, and each sees half of the posts.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAX_CALL_BYTES),
-        # Else one connection that opens and resets calls fills the memory faster than they are
-        # cleared away: 2 GB and no answer for half a minute after five seconds of it.
+        # Else one connection that opens and resets calls fills the memory faster than gRPC frees
+        # it: 2 GB, and no response for half a minute, after five seconds of it.
         ("grpc.max_concurrent_streams", settings.max_streams),
-        # What gRPC takes in of a request that nobody reads yet. Without the second it raises that
-        # to megabytes on a fast connection; a request that is read gets all the window it needs.
+        # How much of a request gRPC buffers before it is read. Without the second option gRPC
+        # raises that to megabytes on a fast connection. A request being read gets the window it
+        # needs.
         ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
         ("grpc.http2.bdp_probe", 0),
-        # Calls that no handler has taken up yet, over all connections, beyond which more and more
-        # are refused, and all. With the default of 1,000 some of those that come at once would be;
-        # without any, connections that come and go would leave theirs behind.
+        # Calls that wait for a handler, over all connections, beyond which gRPC refuses some, and
+        # beyond which it refuses all. With the default of 1,000 it would refuse calls that come at
+        # once; without a limit, connections that come and go would leave calls behind.
         ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS + MAX_PENDING_CALLS // 4),
     ]
@@ -176,9 +177,10 @@ async def serve(settings: Settings) -> None:
     """Run a server until SIGTERM, SIGINT or SIGHUP.
 
     Raises:
-        ServeError: it cannot listen there, or may not as that reaches too far.
+        ServeError: it cannot listen on the address, or other machines could reach it and
+            `insecure` is not set.
         StoreRefused: the database cannot be used.
-        StoreLost: the database was removed, replaced or damaged; what could be saved is saved.
+        StoreLost: the database was removed, replaced or damaged. Saved what could be saved.
     """
     settings, reach = listening.resolve(replace(settings, db=file.locate(settings.db)))
     fd_limit.raise_limit()
@@ -198,7 +200,7 @@ async def _serve(settings: Settings, server: grpc.aio.Server, started: Callable[
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # What nohup had ignored stays ignored: the server is to outlive its terminal.
+        # A SIGHUP that nohup ignores stays ignored: the server must outlive its terminal.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, _stop, stop, number)
     try:
@@ -238,9 +240,9 @@ async def _run(
         admin_service.SERVICE: admin_service.AdminService(parts.waits),
     }
     arriving = Budget(
-        settings.max_request_bytes, timeout=settings.request_timeout, what="its request"
+        settings.max_request_bytes, timeout=settings.request_timeout, what="the request"
     )
-    unread = Budget(settings.max_frame_bytes, timeout=settings.request_timeout, what="its answer")
+    unread = Budget(settings.max_frame_bytes, timeout=settings.request_timeout, what="the response")
     pending_reads = PendingReads(arriving, settings.request_timeout)
     observer = _log_call if logger.isEnabledFor(logging.DEBUG) else None
     dispatcher = Dispatcher(auth, parts.presence.seen, pending_reads, unread, observer)
@@ -262,11 +264,11 @@ async def _run(
     stopping = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in ended - {stopping}:
-        if task is not inspecting or task.exception():  # it ends by itself when the store is lost
-            logger.critical("a task of the server's ended: stopping", exc_info=task.exception())
-    inspecting.cancel()  # or it would say that the server is serving
+        if task is not inspecting or task.exception():  # _inspect returns when the store is lost
+            logger.critical("a background task ended: stopping", exc_info=task.exception())
+    inspecting.cancel()  # or it would report SERVING
 
-    # Order matters: no new calls, then every wait ends, then what was posted is answered.
+    # Order matters: refuse new calls, then end every wait, then respond to accepted posts.
     standard.health.set_serving(False)
     dispatcher.refusal = Draining
     if store.lost.is_set():
@@ -274,21 +276,22 @@ async def _run(
         await parts.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
     await _drain(bus, settings)
-    # Callers who were just answered are calling again. Until they have heard of the draining they
-    # must still be refused with an error that says so: a stopping server cuts them off without one.
+    # Clients whose waits just ended call again. Until they know of the drain they must be refused
+    # with an error that says so: a stopping gRPC server resets their calls without one.
     for _ in range(MAX_REFUSAL_PERIODS):
         refused_calls = dispatcher.refused_calls
         await asyncio.sleep(REFUSAL_PERIOD)
         if dispatcher.refused_calls == refused_calls:
             break
     await server.stop(STOP_GRACE)
-    await _drain(bus, settings)  # what ended last was a sign of life, too
+    await _drain(bus, settings)  # the last calls were signs of life, too
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _log_call(call: FinishedCall) -> None:
+    """Log a call at debug level."""
     logger.debug(
         "%s of %s: %s in %.1f ms",
         call.method.rpartition("/")[2] or "unknown method",
@@ -309,10 +312,10 @@ async def _inspect(store: SqliteStore, health: Health) -> None:
 
 
 def _tune_gc() -> None:
-    """Have Python's collector leave alone what stays, and look at the rest less often.
+    """Exclude what exists now from garbage collection, and collect less often.
 
-    It went through all waits, positions and recent messages again and again, which took 4 % of a
-    post's time, and up to a second at once.
+    The collector traversed all waits, positions and recent messages again and again, which took 4 %
+    of a post's time, and up to a second at once.
     """
     gc.collect()
     gc.freeze()
@@ -320,16 +323,18 @@ def _tune_gc() -> None:
 
 
 async def _drain(bus: Bus, settings: Settings) -> None:
+    """Drain the bus. Ends the process if that takes longer than `drain_timeout`."""
     try:
         async with asyncio.timeout(settings.drain_timeout):
             await bus.drain()
     except TimeoutError:
-        logger.critical("posts are still unanswered after %s s", settings.drain_timeout)
-        # The store's thread hangs in a call that nothing can interrupt, and would keep us here.
+        logger.critical("posts are still pending after %s s", settings.drain_timeout)
+        # The store's thread hangs in a call that cannot be interrupted, and would block exit.
         os._exit(1)
 
 
 def _announce(settings: Settings, port: int, reach: str) -> None:
+    """Print on standard output that the server listens. Logs a warning if that fails."""
     where = settings.listen
     if not where.startswith("unix:"):
         where = f"{where.rpartition(':')[0]}:{port}"
@@ -348,13 +353,13 @@ def _announce(settings: Settings, port: int, reach: str) -> None:
             f"listening on {where} · store {settings.db} (sqlite, {durability}) · "
             f"auth {settings.auth} ({reach})"
         )
-    if sys.stdout is None:  # closed by the shell
+    if sys.stdout is None:  # the shell closed it
         return
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     except OSError as error:
         logger.warning("cannot announce the start on standard output: %s", error.strerror)
-        # What is left in its buffer is flushed at the end, which would fail again.
+        # Python flushes the rest of the buffer at exit, which would fail again.
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Domain errors as gRPC statuses: one table."""
+"""Translates domain errors to gRPC statuses, by one table."""
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
@@ -22,7 +22,7 @@ _Code = grpc.StatusCode
 logger = logging.getLogger(__name__)
 
 #: Each error's code and reason (ErrorReason in errors.proto, less its prefix). An error without a
-#: reason is sent without details, like the errors that gRPC makes when a connection breaks.
+#: reason is sent without details, like the errors that gRPC creates when a connection breaks.
 TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.ValidationFailed: (_Code.INVALID_ARGUMENT, "VALIDATION_FAILED"),
     errors.MessageTooLarge: (_Code.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE"),
@@ -50,16 +50,16 @@ TABLE: dict[type[errors.BusError], tuple[grpc.StatusCode, str]] = {
     errors.Internal: (_Code.INTERNAL, "INTERNAL"),
 }
 
-#: gRPC gives all trailers of a call about 8 KiB; the details must leave room for the message.
+#: gRPC limits all trailers of a call to about 8 KiB; the details must leave room for the message.
 _DETAILS_BYTES = 5_000
 _MESSAGE_CHARACTERS = 500
 
-#: Seconds between two log entries for the same bug, and how many bugs are told apart.
+#: Seconds between two log entries for the same bug, and how many bugs are remembered.
 _LOG_INTERVAL, _KNOWN_INCIDENTS = 60.0, 100
 
 
 def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tuple[str, bytes]]]:
-    """An error as code, message and trailing metadata."""
+    """Returns an error as code, message and trailing metadata."""
     code, reason = TABLE[type(error)]
     message = str(error)[:_MESSAGE_CHARACTERS]
     if not reason:
@@ -75,7 +75,7 @@ def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tu
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.BusError) -> NoReturn:
-    """End a call with an error."""
+    """End a call with an error. Raises AbortError."""
     code, message, trailers = to_status(error)
     await context.abort(code, message, trailers)
 
@@ -92,10 +92,13 @@ _incidents: dict[object, _Incident] = {}
 
 
 def incident(where: str, bug: Exception) -> errors.Internal:
-    """Returns a bug as an error, with an id under which the log tells what it was.
+    """Log a bug with its traceback. Returns the error to send, which has the id of the log entry.
 
-    A bug that comes again at the same place has the same id, and is logged once a minute: clients
-    retry, and their retries must not fill the disk.
+    A bug that recurs at the same place keeps its id, and is logged once a minute: clients retry,
+    and their retries must not fill the disk.
+
+    Args:
+        where: the method that was called.
     """
     place = bug.__traceback__
     while place is not None and place.tb_next is not None:
@@ -106,7 +109,7 @@ def incident(where: str, bug: Exception) -> errors.Internal:
     if known is not None and now < known.log_again_at:
         known.repeats += 1
         return errors.Internal(known.number)
-    again = f", as {known.number}, which came {known.repeats} more times" if known else ""
+    again = f", as {known.number}, which occurred {known.repeats} more times" if known else ""
     if len(_incidents) >= _KNOWN_INCIDENTS:
         _incidents.clear()
     _incidents[key] = known = _Incident(secrets.token_hex(4), now + _LOG_INTERVAL)
@@ -115,7 +118,7 @@ def incident(where: str, bug: Exception) -> errors.Internal:
 
 
 def to_status_proto(error: errors.BusError) -> status_pb2.Status:
-    """An error inside an answer: what a call of its own would have ended with."""
+    """Returns the status that a call would have ended with, to send inside a response."""
     code, message, trailers = to_status(error)
     number: int = code.value[0]
     for _, packed in trailers:

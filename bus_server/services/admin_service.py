@@ -1,4 +1,4 @@
-"""AdminService: what operators do."""
+"""AdminService: calls for operators."""
 
 from bus_server.auth import Caller, require_scope
 from bus_server.errors import ValidationFailed
@@ -23,7 +23,7 @@ class AdminService:
         size = validation.page_size("page_size", request.page_size)
         after = request.page_token or "0"
         if not (after.isascii() and after.isdigit() and len(after) < 20):
-            raise ValidationFailed(("page_token", "not one that this server gave"))
+            raise ValidationFailed(("page_token", "not a page token of this server"))
         found = self._waits.find(request.agent, request.thread, int(after))[: size + 1]
         listed = take_page((_to_proto(wait) for _, wait in found), size)
         response = pb.ListWaitsResponse(waits=listed)
@@ -33,6 +33,7 @@ class AdminService:
 
 
 def _to_proto(wait: OpenWait) -> pb.Wait:
+    """Returns a wait as ListWaits lists it, without threads that were deleted."""
     name = wait.agent or "anonymous"
     listed_wait = pb.Wait(agent=name, threads=wait.cursors(), peer=wait.peer)
     listed_wait.start_time.FromMicroseconds(wait.start_time)

@@ -22,7 +22,7 @@ from threadbus.v1.agent_pb2 import (
     Presence,
 )
 
-#: What UpdateAgent can set.
+#: The fields that UpdateAgent can set.
 _SETTINGS = ("display_name", "description", "labels")
 
 
@@ -37,7 +37,8 @@ class AgentService:
         self, request: pb.RegisterAgentRequest, caller: Caller
     ) -> pb.RegisterAgentResponse:
         require_scope(caller, "post")
-        # Where tokens are required only an operator registers; an agent may repeat its own.
+        # Where tokens are required only operators register agents. An agent may repeat its own
+        # registration.
         if self._auth.required and not caller.operator and caller.name != request.agent:
             raise AccessDenied("this server requires tokens: ask an operator to register the agent")
         kind = validation.enum("kind", request.kind, AgentKind) or AGENT_KIND_AGENT
@@ -123,10 +124,10 @@ class AgentService:
     ) -> pb.RotateTokenResponse:
         require_scope(caller, "post")
         if caller.kind == AGENT_KIND_ANONYMOUS:
-            raise TokenInvalid("send the token that is to be rotated: `authorization: Bearer …`")
+            raise TokenInvalid("send the token to rotate as metadata: `authorization: Bearer …`")
         if caller.operator:
             raise AccessDenied(
-                "the operator's token is not rotated: delete its file, and start the server anew"
+                "the operator's token cannot be rotated: delete its file, and restart the server"
             )
         grace = min(validation.duration("grace", request.grace), MAX_GRACE)
         token = new_token()
@@ -136,12 +137,15 @@ class AgentService:
 
 
 def _own(caller: Caller, name: str) -> str:
-    """The agent to change: the caller's own, or for an operator any. Raises AccessDenied."""
+    """Returns the name of the agent to change: the caller's, or for an operator any.
+
+    Raises AccessDenied and ValidationFailed.
+    """
     require_scope(caller, "post")
     if name and name != caller.own_name and not caller.operator:
         raise AccessDenied("only an operator may change another agent")
     if not name and (caller.operator or not caller.own_name):
-        raise ValidationFailed(("agent", f"required: {caller.name} is no agent"))
+        raise ValidationFailed(("agent", f"required: {caller.name} is not an agent"))
     return validation.agent_name("agent", name or caller.name)
 
 

@@ -1,4 +1,4 @@
-"""BusService: post, wait, heartbeat, read."""
+"""BusService: posts, waits, heartbeats and reads."""
 
 from collections.abc import Awaitable
 
@@ -18,8 +18,8 @@ from threadbus import limits
 from threadbus.v1 import bus_service_pb2 as pb
 from threadbus.v1.agent_pb2 import Presence
 
-#: Seconds between keepalive frames: unless wished for, at least, at most.
-KEEPALIVE_DEFAULT, KEEPALIVE_LEAST, KEEPALIVE_MOST = 45.0, 1.0, 300.0
+#: Seconds between keepalive frames: the default, the minimum and the maximum.
+DEFAULT_KEEPALIVE, MIN_KEEPALIVE, MAX_KEEPALIVE = 45.0, 1.0, 300.0
 
 
 class BusService:
@@ -36,7 +36,7 @@ class BusService:
         require_scope(caller, "post")
         post = to_append(request, caller, self._settings)
         thread, with_recipients = request.thread, request.include_recipients
-        del request  # which may be large, and waits for the disk else
+        del request  # it may be large, and would be kept while the post waits for the disk
         response = pb.PostMessageResponse()
         if with_recipients:
             done, recipients = await self._bus.post_to_recipients(post)
@@ -62,12 +62,12 @@ class BusService:
         starts = validation.cursors("threads", request.threads)
         if not starts:
             raise ValidationFailed(("threads", "at least one"))
-        max_wait, keepalive = None, KEEPALIVE_DEFAULT
+        max_wait, keepalive = None, DEFAULT_KEEPALIVE
         if request.HasField("max_wait"):
             max_wait = validation.duration("max_wait", request.max_wait)
         if request.HasField("keepalive_interval"):
-            wish = validation.duration("keepalive_interval", request.keepalive_interval)
-            keepalive = min(max(wish, KEEPALIVE_LEAST), KEEPALIVE_MOST)
+            interval = validation.duration("keepalive_interval", request.keepalive_interval)
+            keepalive = min(max(interval, MIN_KEEPALIVE), MAX_KEEPALIVE)
         wait = WaitRequest(
             starts=starts,
             filter=validation.message_filter("filter", request.filter, caller.own_name),
@@ -176,7 +176,7 @@ class BusService:
 
 
 def _set(duration: Duration, value: float) -> None:
-    """Set a duration field."""
+    """Set a duration field to a number of seconds."""
     duration.FromMicroseconds(round(value * 1e6))
 
 

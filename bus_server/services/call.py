@@ -79,7 +79,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class FinishedCall:
-    """What an observer is told of an RPC whose handler has finished."""
+    """An RPC whose handler has finished, as an observer receives it."""
 
     method: str
     """`/package.Service/Method`; empty: a method that the server does not have."""

@@ -22,8 +22,8 @@ class Descriptors:
     """The files of a descriptor set, found by what they declare. Immutable."""
 
     def __init__(self, described: FileDescriptorSet) -> None:
-        """`described`: each file comes after those that it imports, as protoc writes them."""
-        # A pool of its own: in the default one a program's own copy of a file would collide.
+        """`described`: each file comes after its imports, as protoc writes them."""
+        # Not the default pool, where the program's own copy of a file would collide.
         self._pool = DescriptorPool()
         self._files: dict[str, bytes] = {}
         self._imports: dict[str, Sequence[str]] = {}
@@ -41,12 +41,12 @@ class Descriptors:
 
     @classmethod
     def shipped(cls) -> Descriptors:
-        """Returns those of the package."""
+        """Returns the descriptor set that comes with the package. Reads a file."""
         data = (files("threadbus.v1") / "descriptor_set.binpb").read_bytes()
         return cls(FileDescriptorSet.FromString(data))
 
     def message_class(self, name: str) -> Any:
-        """Returns the class of a message. Raises KeyError."""
+        """Returns the class of a message. Raises KeyError if there is no such message."""
         return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(name))
 
     def file(self, name: str) -> bytes | None:
@@ -74,7 +74,10 @@ class Descriptors:
         return sorted(self._extensions.get(message, ()))
 
     def with_imports(self, name: str) -> Sequence[str]:
-        """Returns a file's name, followed by those of all files that it needs."""
+        """Returns a file's name, followed by those of its direct and indirect imports.
+
+        Raises KeyError if there is no such file.
+        """
         found = dict.fromkeys([name])
         queue = [name]
         while queue:
@@ -100,7 +103,7 @@ def _in_scope(
 ) -> Iterator[str]:
     for enum in enums:
         yield _join(scope, enum.name)
-        # Values are declared beside their enum, not in it.
+        # Enum values are in the scope that encloses their enum.
         yield from (_join(scope, value.name) for value in enum.value)
     yield from (_join(scope, extension.name) for extension in extensions)
     for message in messages:

@@ -94,7 +94,9 @@ class Dispatcher(grpc.GenericRpcHandler):
         self._unread = unread
         self._observer = observer
         self._building = Budget(
-            MAX_LARGE_RESPONSES * MAX_CALL_BYTES, timeout=unread.timeout, what="making its answer"
+            MAX_LARGE_RESPONSES * MAX_CALL_BYTES,
+            timeout=unread.timeout,
+            what="building a response",
         )
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         #: Anonymous callers, by their connection.

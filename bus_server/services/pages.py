@@ -1,4 +1,4 @@
-"""Pages of lists: bounded in number, and in bytes so that every client can take them."""
+"""Pages of lists: limited in number, and in bytes so that every client can receive them."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -12,7 +12,10 @@ M = TypeVar("M", bound=Message)
 
 
 def take_page(found: Iterable[M], most: int) -> list[M]:
-    """The first of these: at most so many, and about 3 MiB. What is left over is hardly made."""
+    """Returns the first items, at least one: at most `most`, and about 3 MiB.
+
+    Takes at most one item more from `found` than it returns.
+    """
     page: list[M] = []
     size = 0
     for item in islice(found, most):

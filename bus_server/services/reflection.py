@@ -1,7 +1,7 @@
-"""gRPC's server reflection, out of the shipped descriptor set.
+"""gRPC's server reflection, from the shipped descriptor set.
 
-grpcio's servicer asks the generated modules, which have no comments and no JSON names, and knows
-of no methods; and it has the old version of the protocol only.
+grpcio's servicer uses the generated modules, which have no comments and no JSON names. It does not
+find methods, and has only the old version of the protocol.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ SERVICES = (
 
 
 class Reflection:
-    """Answers what callers ask about the services."""
+    """Responds to reflection requests. Keeps no state per stream."""
 
     def __init__(self, descriptors: Descriptors, services: Sequence[str]) -> None:
-        """`services`: full names of those that are listed."""
+        """`services`: full names of the services to list."""
         self._descriptors = descriptors
         self._services = sorted(services)
         message_class = descriptors.message_class
@@ -36,8 +36,8 @@ class Reflection:
         """Returns the response to a request.
 
         Args:
-            sent: names of the files that the stream was sent before: of what a file imports, these
-                are left out, as the protocol allows. Those of this response are added.
+            sent: names of the files already sent on the stream. Imports that are among them are
+                left out, as the protocol allows. The files of this response are added.
         """
         response = self._response_class(valid_host=request.host, original_request=request)
         asked = request.WhichOneof("message_request")
@@ -53,7 +53,9 @@ class Reflection:
             response.all_extension_numbers_response.extension_number.extend(numbers)
         elif asked is None:
             return _refuse(
-                response, grpc.StatusCode.INVALID_ARGUMENT, "the request asks for nothing known"
+                response,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "no known message_request",
             )
         else:
             self._send_files(response, self._file(request, asked), sent)

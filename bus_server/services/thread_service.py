@@ -1,4 +1,4 @@
-"""ThreadService: threads and who takes part in them."""
+"""ThreadService: threads and their participants."""
 
 import base64
 import struct
@@ -24,7 +24,7 @@ from threadbus.v1.thread_pb2 import (
 
 CONTEXT_BYTES = 1024 * 1024
 JOIN_PARTICIPANTS = 100
-#: What UpdateThread can set.
+#: The fields that UpdateThread can set.
 _SETTINGS = ("topic", "stage", "labels", "sync_mode")
 
 

@@ -1,4 +1,8 @@
-"""The rules of single fields, as message.proto, thread.proto and agent.proto state them."""
+"""Validates single fields, by the rules in message.proto, thread.proto and agent.proto.
+
+Each function takes the path of a field, for the error message, and its value. It returns the value,
+or what the server uses instead, and raises ValidationFailed if the value breaks a rule.
+"""
 
 import re
 from collections.abc import Mapping, Sequence, Sized
@@ -23,42 +27,42 @@ class _Enum(Protocol):
 
 
 def thread_name(field: str, name: str) -> str:
-    """A thread's name."""
+    """Check the name of a thread. Required."""
     if not names.THREAD.fullmatch(name):
         raise ValidationFailed((field, names.THREAD_RULE if name else "required"))
     return name
 
 
 def agent_name(field: str, name: str) -> str:
-    """An agent's name, reserved ones included: they are senders, too."""
+    """Check the name of an agent or other sender: reserved names are allowed. Required."""
     if not names.AGENT.fullmatch(name):
         raise ValidationFailed((field, names.AGENT_RULE if name else "required"))
     return name
 
 
 def own_agent_name(field: str, name: str) -> str:
-    """A name that an agent may have."""
+    """Check a name that an agent may register: not a reserved one."""
     if agent_name(field, name) in names.RESERVED:
         raise ValidationFailed((field, f"{name} is a reserved name; choose another"))
     return name
 
 
 def token(field: str, secret: str) -> str:
-    """A token of the caller's making."""
+    """Check a token that the caller generated."""
     if not names.TOKEN.fullmatch(secret):
         raise ValidationFailed((field, names.TOKEN_RULE))
     return secret
 
 
 def request_id(field: str, value: str) -> str:
-    """A request_id, or none."""
+    """Check a request_id. May be empty."""
     if value and not _REQUEST_ID.fullmatch(value):
         raise ValidationFailed((field, "1–128 printable ASCII characters"))
     return value
 
 
 def number(field: str, value: int) -> int:
-    """A seq, a size or a count."""
+    """Check a seq, a size or a count: 0 or greater."""
     if value < 0:
         raise ValidationFailed((field, "must not be negative"))
     return value
@@ -76,14 +80,14 @@ def at_most(field: str, values: Sized, most: int, what: str = "") -> None:
 
 
 def text(field: str, value: str, most: int) -> str:
-    """A short text of at most so many bytes."""
+    """Check a text of at most `most` bytes in UTF-8."""
     if len(value.encode()) > most:
         raise ValidationFailed((field, f"at most {most:,} bytes"))
     return value
 
 
 def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:
-    """Free labels."""
+    """Check labels: their number, and the lengths of keys and values."""
     at_most(field, values, limits.MAX_LABELS, "labels")
     for key, value in values.items():
         if not 1 <= len(key.encode()) <= limits.MAX_LABEL_KEY_BYTES:
@@ -93,14 +97,14 @@ def labels(field: str, values: Mapping[str, str]) -> dict[str, str]:
 
 
 def enum(field: str, value: int, known: _Enum, *, unset: bool = True) -> int:
-    """A value of an enum that this server knows; `unset` tells whether 0 will do."""
+    """Check a value of an enum `known` to this server. `unset`: whether 0 is allowed."""
     if value not in known.values() or (value == 0 and not unset):
         raise ValidationFailed((field, f"one of {', '.join(known.keys()[0 if unset else 1 :])}"))
     return value
 
 
 def duration(field: str, value: Duration) -> float:
-    """A duration in seconds."""
+    """Returns a duration in seconds, 0 or greater."""
     if not -999_999_999 <= value.nanos <= 999_999_999 or abs(value.seconds) > 315_576_000_000:
         raise ValidationFailed((field, "not a valid duration"))
     seconds = value.seconds + value.nanos / 1e9
@@ -110,7 +114,7 @@ def duration(field: str, value: Duration) -> float:
 
 
 def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> set[str]:
-    """Names of the fields to set."""
+    """Returns the fields to update: at least one, all `known`."""
     if not mask.paths:
         raise ValidationFailed((field, f"required: some of {', '.join(known)}"))
     at_most(f"{field}.paths", mask.paths, limits.MAX_FILTER_VALUES)
@@ -121,13 +125,13 @@ def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> set[str]:
 
 
 def mentions(field: str, agents: Sequence[str]) -> list[str]:
-    """Agents named in a message: without duplicates, in the order given."""
+    """Returns the agents mentioned in a message: without duplicates, in order."""
     at_most(field, agents, limits.MAX_MENTIONS, "agents")
     return list(dict.fromkeys(agent_name(f"{field}[{at}]", name) for at, name in enumerate(agents)))
 
 
 def attachments(field: str, files: Sequence[Attachment]) -> Sequence[Attachment]:
-    """Files that go with a message."""
+    """Check the attachments of a message."""
     at_most(field, files, limits.MAX_ATTACHMENTS, "files")
     for at, file in enumerate(files):
         path = f"{field}[{at}]"
@@ -146,6 +150,7 @@ def attachments(field: str, files: Sequence[Attachment]) -> Sequence[Attachment]
 
 
 def _absolute(url: str) -> bool:
+    """Returns whether a URL is absolute, and not too long."""
     # First, since urlsplit caches what it has parsed.
     if len(url.encode()) > limits.MAX_URL_BYTES:
         return False
@@ -172,7 +177,7 @@ def cursors(field: str, found: Sequence[Cursor]) -> list[tuple[str, int, str]]:
 
 
 def message_filter(field: str, wanted: MessageFilter, caller: str) -> Filter:
-    """A filter, meant by `caller` (empty: one without a name)."""
+    """Returns a filter for `caller` (empty: it is anonymous)."""
     at_most(f"{field}.senders", wanted.senders, limits.MAX_FILTER_VALUES, "agents")
     for at, sender in enumerate(wanted.senders):
         agent_name(f"{field}.senders[{at}]", sender)
