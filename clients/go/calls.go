@@ -3,13 +3,15 @@ package threadbus
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	pb "threadbus.dev/gen/go/threadbus/v1"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 )
 
 const (
@@ -75,7 +77,7 @@ func (c repeating) Invoke(
 		doubt = doubt || failure.OutcomeUnknown
 		unsettled := failure.Retryable || failure.Reason == "" || failure.Code == codes.Unauthenticated
 		failure.OutcomeUnknown = failure.OutcomeUnknown || doubt && unsettled
-		again := failure.Retryable && (failure.Reason != "" || twice(method, request))
+		again := failure.Retryable && (!failure.OutcomeUnknown || repeatable(method, request))
 		if !again || !sleep(ctx, max(backoff(failures), asked(failure.RetryDelay))) {
 			return failure
 		}
@@ -85,16 +87,19 @@ func (c repeating) Invoke(
 	}
 }
 
-// twice tells whether a call without an answer may be sent again: whether it does the same then.
-func twice(method string, request any) bool {
-	if post, ok := request.(*pb.PostMessageRequest); ok {
-		return post.RequestId != ""
+// repeatable reports whether a call whose outcome is unknown may be sent again: the contract gives
+// its method, "/threadbus.v1.BusService/GetMessage", an idempotency level, or the request has an id.
+func repeatable(method string, request any) bool {
+	if post, ok := request.(interface{ GetRequestId() string }); ok && post.GetRequestId() != "" {
+		return true
 	}
-	return !slices.Contains([]string{
-		pb.ThreadService_CreateThread_FullMethodName, pb.ThreadService_DeleteThread_FullMethodName,
-		pb.ThreadService_SetThreadState_FullMethodName, pb.AgentService_RotateToken_FullMethodName,
-		pb.AgentService_UnregisterAgent_FullMethodName,
-	}, method)
+	name := protoreflect.FullName(strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", "."))
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
+	if err != nil { // of a newer contract than these stubs
+		return false
+	}
+	options, _ := found.Options().(*descriptorpb.MethodOptions)
+	return options.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
 }
 
 // current is ctx with the token of now, and the connection of now.

@@ -31,7 +31,12 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 	}
 	switch c.Do {
 	case "call":
-		return call(ctx, bus, c.Method, c.Request)
+		stubs := []any{
+			pb.NewBusServiceClient(bus), pb.NewThreadServiceClient(bus), pb.NewAgentServiceClient(bus),
+		}
+		return call(ctx, stubs, c.Method, c.Request)
+	case "invoke":
+		return call(ctx, []any{bus.Bus, bus.Threads, bus.Agents}, c.Method, c.Request)
 	case "wait":
 		return struct{}{}, d.wait(ctx, bus, c)
 	case "post_many":
@@ -64,11 +69,8 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 	return nil, unknown("command", c.Do)
 }
 
-// call calls the generated stub's method of that name, once.
-func call(ctx context.Context, bus *threadbus.Client, name string, request []byte) (any, error) {
-	stubs := []any{
-		pb.NewBusServiceClient(bus), pb.NewThreadServiceClient(bus), pb.NewAgentServiceClient(bus),
-	}
+// call calls the unary method of that name of one of the stubs.
+func call(ctx context.Context, stubs []any, name string, request []byte) (any, error) {
 	for _, stub := range stubs {
 		method := reflect.ValueOf(stub).MethodByName(name) // of a context, a request, options
 		if !method.IsValid() || method.Type().NumIn() != 3 {

@@ -3,7 +3,7 @@ import { PostMessageRequest } from '../gen/threadbus/v1/bus_service.js';
 import { Cursor } from '../gen/threadbus/v1/message.js';
 import { joinStartFromJSON } from '../gen/threadbus/v1/thread_service.js';
 import { any, type Json, parse, plain } from './conformance/json.js';
-import { Stubs } from './conformance/stubs.js';
+import { Stubs, unary } from './conformance/stubs.js';
 import { BusError, CursorLost, ThreadBus } from './threadbus.js';
 
 /** A command; which fields it has depends on what it says to do. */
@@ -48,6 +48,8 @@ async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
       return {};
     case 'call':
       return client().stubs.call(command.method, command.request, timeout!, signal);
+    case 'invoke':
+      return client().bus.call(...unary(command.method, command.request));
     case 'wait':
       for await (const frame of client().stubs.wait(command.request, timeout, signal)) {
         say({ id, frame: plain(frame) });

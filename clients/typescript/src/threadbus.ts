@@ -18,6 +18,7 @@ import { JoinThreadRequest, type JoinThreadResponse, ThreadServiceService }
   from '../gen/threadbus/v1/thread_service.js';
 import { Connection, type Method } from './connection.js';
 import { BusError, CursorLost, heeded, milliseconds } from './errors.js';
+import { isRepeatable } from './idempotency.js';
 import { broken, checked, isSeq, Place } from './place.js';
 import { checkText } from './text.js';
 
@@ -49,10 +50,6 @@ const IDLE_PAUSE = 20; // ms after a frame that is no progress: they may be many
 const LONGEST_FAILING = 60_000; // ms for waits to fail, not only to be cut off, without progress
 const HEARTBEAT_INTERVAL = 40_000; // ms, when the server does not say
 const { REASON_SESSION_ENDED, REASON_THREADS_CLOSED } = WaitEnding_Reason;
-const { createThread, deleteThread, setThreadState } = ThreadServiceService;
-/** Methods that may not be sent twice. */
-const NOT_TWICE: string[] = [createThread, deleteThread, setThreadState,
-  AgentServiceService.unregisterAgent, AgentServiceService.rotateToken].map(({ path }) => path);
 
 export class ThreadBus {
   readonly #connection: Connection;
@@ -150,9 +147,7 @@ export class ThreadBus {
   async #attempts<Request, Response>(
     method: Method<Request, Response>, request: Request, { timeout = 30_000 }: CallOptions = {},
   ): Promise<Response> {
-    // A post that has no requestId would be stored twice.
-    const { requestId } = request as { requestId?: string };
-    const once = NOT_TWICE.includes(method.path) || requestId === '';
+    const repeatable = isRepeatable(method.path, request);
     const open = this.#open.signal;
     const token = this.#token; // of all attempts: request ids are an agent's own
     checkText(request);
@@ -170,7 +165,7 @@ export class ThreadBus {
         const refused = error.reason && error.code !== 'UNAUTHENTICATED' && !error.retryable;
         error.outcomeUnknown ||= doubt && !refused;
         const pause = Math.max(backoff(failures), heeded(error.retryDelay));
-        const again = error.retryable && (!once || error.reason);
+        const again = error.retryable && (repeatable || !error.outcomeUnknown);
         if (!again || Date.now() + pause >= until) throw error;
         await rest(pause, open);
       }

@@ -4,9 +4,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use threadbus_proto::v1::{
-    Cursor, EndSessionRequest, HeartbeatRequest, JoinStart, JoinThreadRequest, JoinThreadResponse,
-    PostMessageRequest, PostMessageResponse, RegisterAgentRequest,
+use threadbus_proto::{
+    Unary,
+    v1::{
+        Cursor, EndSessionRequest, HeartbeatRequest, JoinStart, JoinThreadRequest,
+        JoinThreadResponse, PostMessageRequest, PostMessageResponse, RegisterAgentRequest,
+    },
 };
 use tokio::{
     sync::watch,
@@ -124,9 +127,10 @@ impl ThreadBus {
         Ok(())
     }
 
-    /// Any unary call that is safe to repeat, repeated while time may cure its failure. `method`
-    /// is such as `async |mut stubs, request| stubs.threads.get_thread(request).await`.
-    pub async fn call<Q: Clone, A>(
+    /// Makes any unary call, and retries it until it succeeds or the client's timeout is over. An
+    /// attempt whose outcome is unknown is retried only if the request is repeatable. `method` is
+    /// such as `async |mut stubs, request| stubs.threads.get_thread(request).await`.
+    pub async fn call<Q: Unary + Clone, A>(
         &self,
         request: Q,
         method: impl AsyncFn(Stubs, Q) -> Result<Response<A>, Status>,
@@ -150,7 +154,8 @@ impl ThreadBus {
             let refused = !error.reason.is_empty() && error.code() != Code::Unauthenticated;
             error.outcome_unknown |= doubt && (error.retryable || !refused);
             let pause = backoff(failures).max(heeded(error.retry_delay));
-            if !error.retryable || began.elapsed() + pause >= self.timeout {
+            let again = error.retryable && (request.is_repeatable() || !error.outcome_unknown);
+            if !again || began.elapsed() + pause >= self.timeout {
                 return Err(error);
             }
             if error.code() == Code::DeadlineExceeded {

@@ -37,7 +37,7 @@ pub use bus::ThreadBus;
 pub use connection::{GrpcChannel, Headers, Stubs, Transport};
 pub use error::Error;
 pub use follow::{FollowOptions, OnResync, Received};
-pub use threadbus_proto::v1;
 pub use threadbus_proto::v1::{Cursor, JoinStart, PostMessageRequest as Post};
+pub use threadbus_proto::{Unary, v1};
 pub use tokio_stream::StreamExt;
 pub use tonic::{Code, Status};

@@ -11,7 +11,7 @@ use tonic::{Response, Status, Streaming};
 
 use crate::{
     json::{parse, print},
-    methods::call,
+    methods::{call, invoke},
 };
 
 /// Runs one command to its end. Its lines in between are printed as they come.
@@ -26,6 +26,7 @@ pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Valu
             let request = if request.is_null() { &nothing } else { request };
             return Ok(within(timeout, call(stubs, text("method"), request)).await?);
         }
+        "invoke" => return invoke(&bus, text("method"), &command["request"]).await,
         "wait" => within(timeout, wait(&command["request"], bus.stubs(timeout), id)).await?,
         "post_many" => {
             within(timeout, post_many(&command["requests"], bus.stubs(timeout), id)).await?;

@@ -1,6 +1,6 @@
-//! The unary methods by name, over the generated stubs.
+//! The unary methods by name, over the generated stubs and over the client.
 use serde_json::Value;
-use threadbus_client::Stubs;
+use threadbus_client::{Error, Stubs, ThreadBus};
 use threadbus_proto::v1;
 use tonic::Status;
 
@@ -8,42 +8,64 @@ use crate::json::{parse, print};
 
 /// For each method an arm that parses the request, calls, and prints the response.
 macro_rules! unary {
-    ($stubs:expr, $method:expr, $json:expr, {
-        $($name:literal => $service:ident.$rpc:ident($request:ident),)*
-    }) => {
-        match $method {
-            $($name => {
-                let request = parse::<v1::$request>($json)?;
-                print(&$stubs.$service.$rpc(request).await?.into_inner())
-            })*
-            _ => Err(Status::unimplemented(format!("no unary method {}", $method))),
+    ($($name:literal => $service:ident.$rpc:ident($request:ident),)*) => {
+        /// Calls the stub, once.
+        pub async fn call(
+            mut stubs: Stubs,
+            method: &str,
+            request: &Value,
+        ) -> Result<Value, Status> {
+            match method {
+                $($name => {
+                    let request = parse::<v1::$request>(request)?;
+                    print(&stubs.$service.$rpc(request).await?.into_inner())
+                })*
+                _ => Err(unknown(method)),
+            }
+        }
+
+        /// Calls with the client, which retries what is repeatable.
+        pub async fn invoke(
+            bus: &ThreadBus,
+            method: &str,
+            request: &Value,
+        ) -> Result<Value, Error> {
+            match method {
+                $($name => {
+                    let request = parse::<v1::$request>(request)?;
+                    let method = async |mut stubs: Stubs, it| stubs.$service.$rpc(it).await;
+                    Ok(print(&bus.call(request, method).await?)?)
+                })*
+                _ => Err(unknown(method).into()),
+            }
         }
     };
 }
 
-/// Calls once.
-pub async fn call(mut stubs: Stubs, method: &str, request: &Value) -> Result<Value, Status> {
-    unary!(stubs, method, request, {
-        "EndSession" => agents.end_session(EndSessionRequest),
-        "GetAgent" => agents.get_agent(GetAgentRequest),
-        "ListAgents" => agents.list_agents(ListAgentsRequest),
-        "RegisterAgent" => agents.register_agent(RegisterAgentRequest),
-        "RotateToken" => agents.rotate_token(RotateTokenRequest),
-        "UnregisterAgent" => agents.unregister_agent(UnregisterAgentRequest),
-        "UpdateAgent" => agents.update_agent(UpdateAgentRequest),
-        "GetMessage" => bus.get_message(GetMessageRequest),
-        "GetServerInfo" => bus.get_server_info(GetServerInfoRequest),
-        "Heartbeat" => bus.heartbeat(HeartbeatRequest),
-        "ListMessages" => bus.list_messages(ListMessagesRequest),
-        "PostMessage" => bus.post_message(PostMessageRequest),
-        "CreateThread" => threads.create_thread(CreateThreadRequest),
-        "DeleteThread" => threads.delete_thread(DeleteThreadRequest),
-        "GetThread" => threads.get_thread(GetThreadRequest),
-        "JoinThread" => threads.join_thread(JoinThreadRequest),
-        "LeaveThread" => threads.leave_thread(LeaveThreadRequest),
-        "ListParticipants" => threads.list_participants(ListParticipantsRequest),
-        "ListThreads" => threads.list_threads(ListThreadsRequest),
-        "SetThreadState" => threads.set_thread_state(SetThreadStateRequest),
-        "UpdateThread" => threads.update_thread(UpdateThreadRequest),
-    })
+unary! {
+    "EndSession" => agents.end_session(EndSessionRequest),
+    "GetAgent" => agents.get_agent(GetAgentRequest),
+    "ListAgents" => agents.list_agents(ListAgentsRequest),
+    "RegisterAgent" => agents.register_agent(RegisterAgentRequest),
+    "RotateToken" => agents.rotate_token(RotateTokenRequest),
+    "UnregisterAgent" => agents.unregister_agent(UnregisterAgentRequest),
+    "UpdateAgent" => agents.update_agent(UpdateAgentRequest),
+    "GetMessage" => bus.get_message(GetMessageRequest),
+    "GetServerInfo" => bus.get_server_info(GetServerInfoRequest),
+    "Heartbeat" => bus.heartbeat(HeartbeatRequest),
+    "ListMessages" => bus.list_messages(ListMessagesRequest),
+    "PostMessage" => bus.post_message(PostMessageRequest),
+    "CreateThread" => threads.create_thread(CreateThreadRequest),
+    "DeleteThread" => threads.delete_thread(DeleteThreadRequest),
+    "GetThread" => threads.get_thread(GetThreadRequest),
+    "JoinThread" => threads.join_thread(JoinThreadRequest),
+    "LeaveThread" => threads.leave_thread(LeaveThreadRequest),
+    "ListParticipants" => threads.list_participants(ListParticipantsRequest),
+    "ListThreads" => threads.list_threads(ListThreadsRequest),
+    "SetThreadState" => threads.set_thread_state(SetThreadStateRequest),
+    "UpdateThread" => threads.update_thread(UpdateThreadRequest),
+}
+
+fn unknown(method: &str) -> Status {
+    Status::unimplemented(format!("no unary method {method}"))
 }

@@ -3,13 +3,30 @@ import * as grpc from '@grpc/grpc-js';
 import * as agents from '../../gen/threadbus/v1/agent_service.js';
 import * as bus from '../../gen/threadbus/v1/bus_service.js';
 import * as threads from '../../gen/threadbus/v1/thread_service.js';
-import { BusError, clientOptions } from '../threadbus.js';
+import { BusError, clientOptions, type Method } from '../threadbus.js';
 import { type Json, type Parser, parse } from './json.js';
 
 type Unary = (
   request: unknown, metadata: grpc.Metadata, options: grpc.CallOptions,
   callback: (failure: grpc.ServiceError | null, response: unknown) => void,
 ) => grpc.ClientUnaryCall;
+
+/** The unary method `name`, such as `PostMessage`, and its request. */
+export function unary(name: string, json: Json): [Method<unknown, unknown>, unknown] {
+  const methods: Record<string, unknown> = {
+    ...agents.AgentServiceService, ...bus.BusServiceService, ...threads.ThreadServiceService,
+  };
+  const method = methods[lowerFirst(name)];
+  if (!method) throw new TypeError(`there is no method ${name}`);
+  return [method as Method<unknown, unknown>, parsed(name, json)];
+}
+
+function parsed(name: string, json: Json): unknown {
+  const types: Record<string, unknown> = { ...agents, ...bus, ...threads };
+  return parse(types[`${name}Request`] as Parser<unknown>, json);
+}
+
+const lowerFirst = (name: string) => name[0]!.toLowerCase() + name.slice(1);
 
 export class Stubs {
   token: string;
@@ -26,14 +43,13 @@ export class Stubs {
 
   /** Makes the unary call `name`, such as `PostMessage`; `timeout` in seconds. */
   call(name: string, json: Json, timeout: number, signal: AbortSignal): Promise<unknown> {
-    const types: Record<string, unknown> = { ...agents, ...bus, ...threads };
-    const method = name[0]!.toLowerCase() + name.slice(1);
+    const method = lowerFirst(name);
     const client = this.#clients.find((client) => method in client);
     if (!client) throw new TypeError(`there is no method ${name}`);
-    const request = parse(types[`${name}Request`] as Parser<unknown>, json);
-    const unary = (client as unknown as Record<string, Unary>)[method]!.bind(client);
+    const stub = (client as unknown as Record<string, Unary>)[method]!.bind(client);
+    const request = parsed(name, json);
     return new Promise((resolve, reject) => {
-      const call = unary(request, this.#metadata(), until(timeout), (failure, response) =>
+      const call = stub(request, this.#metadata(), until(timeout), (failure, response) =>
         failure ? reject(new BusError(failure)) : resolve(response));
       signal.addEventListener('abort', () => call.cancel());
     });

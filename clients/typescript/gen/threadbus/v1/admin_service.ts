@@ -402,6 +402,24 @@ export const Wait: MessageFns<Wait> = {
 };
 
 /** What operators do. */
+export type AdminServiceDefinition = typeof AdminServiceDefinition;
+export const AdminServiceDefinition = {
+  name: "AdminService",
+  fullName: "threadbus.v1.AdminService",
+  methods: {
+    /** Lists the open waits of this server: who waits where, since when. */
+    listWaits: {
+      name: "ListWaits",
+      requestType: ListWaitsRequest as typeof ListWaitsRequest,
+      requestStream: false,
+      responseType: ListWaitsResponse as typeof ListWaitsResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+  },
+} as const;
+
+/** What operators do. */
 export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
   /** Lists the open waits of this server: who waits where, since when. */

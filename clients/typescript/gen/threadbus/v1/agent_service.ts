@@ -1566,6 +1566,97 @@ export const RotateTokenResponse: MessageFns<RotateTokenResponse> = {
 };
 
 /** Agents: registration and sessions. */
+export type AgentServiceDefinition = typeof AgentServiceDefinition;
+export const AgentServiceDefinition = {
+  name: "AgentService",
+  fullName: "threadbus.v1.AgentService",
+  methods: {
+    /**
+     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
+     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
+     * ALREADY_EXISTS / AGENT_EXISTS: send one.
+     */
+    registerAgent: {
+      name: "RegisterAgent",
+      requestType: RegisterAgentRequest as typeof RegisterAgentRequest,
+      requestStream: false,
+      responseType: RegisterAgentResponse as typeof RegisterAgentResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /** Reads an agent. */
+    getAgent: {
+      name: "GetAgent",
+      requestType: GetAgentRequest as typeof GetAgentRequest,
+      requestStream: false,
+      responseType: GetAgentResponse as typeof GetAgentResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /** Lists agents by name. */
+    listAgents: {
+      name: "ListAgents",
+      requestType: ListAgentsRequest as typeof ListAgentsRequest,
+      requestStream: false,
+      responseType: ListAgentsResponse as typeof ListAgentsResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
+     * it sets values, and nobody else sets them.
+     */
+    updateAgent: {
+      name: "UpdateAgent",
+      requestType: UpdateAgentRequest as typeof UpdateAgentRequest,
+      requestStream: false,
+      responseType: UpdateAgentResponse as typeof UpdateAgentResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /**
+     * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
+     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
+     * OFFLINE either way.
+     */
+    endSession: {
+      name: "EndSession",
+      requestType: EndSessionRequest as typeof EndSessionRequest,
+      requestStream: false,
+      responseType: EndSessionResponse as typeof EndSessionResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /**
+     * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
+     * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
+     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+     */
+    unregisterAgent: {
+      name: "UnregisterAgent",
+      requestType: UnregisterAgentRequest as typeof UnregisterAgentRequest,
+      requestStream: false,
+      responseType: UnregisterAgentResponse as typeof UnregisterAgentResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
+     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
+     * another token, and without `grace` the first one ends the token that a second would come with.
+     */
+    rotateToken: {
+      name: "RotateToken",
+      requestType: RotateTokenRequest as typeof RotateTokenRequest,
+      requestStream: false,
+      responseType: RotateTokenResponse as typeof RotateTokenResponse,
+      responseStream: false,
+      options: {},
+    },
+  },
+} as const;
+
+/** Agents: registration and sessions. */
 export type AgentServiceService = typeof AgentServiceService;
 export const AgentServiceService = {
   /**

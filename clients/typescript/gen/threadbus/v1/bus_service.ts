@@ -3889,6 +3889,104 @@ export const ServerLimits: MessageFns<ServerLimits> = {
 };
 
 /** Post messages, wait for them, say that you are alive. */
+export type BusServiceDefinition = typeof BusServiceDefinition;
+export const BusServiceDefinition = {
+  name: "BusService",
+  fullName: "threadbus.v1.BusService",
+  methods: {
+    /**
+     * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
+     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
+     * no idempotency_level.
+     */
+    postMessage: {
+      name: "PostMessage",
+      requestType: PostMessageRequest as typeof PostMessageRequest,
+      requestStream: false,
+      responseType: PostMessageResponse as typeof PostMessageResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Posts many: one answer per request, one result per post, both in order. Posts of one stream to
+     * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
+     * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
+     * them again with the same request_id. A server that is going away answers what it has taken, then
+     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
+     * as with PostMessage, each post is repeatable only with its request_id.
+     */
+    postMessages: {
+      name: "PostMessages",
+      requestType: PostMessagesRequest as typeof PostMessagesRequest,
+      requestStream: true,
+      responseType: PostMessagesResponse as typeof PostMessagesResponse,
+      responseStream: true,
+      options: {},
+    },
+    /**
+     * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
+     * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
+     * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
+     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
+     * notes as delivered only rises.
+     */
+    waitMessages: {
+      name: "WaitMessages",
+      requestType: WaitMessagesRequest as typeof WaitMessagesRequest,
+      requestStream: false,
+      responseType: WaitMessagesResponse as typeof WaitMessagesResponse,
+      responseStream: true,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /**
+     * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
+     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+     */
+    heartbeat: {
+      name: "Heartbeat",
+      requestType: HeartbeatRequest as typeof HeartbeatRequest,
+      requestStream: false,
+      responseType: HeartbeatResponse as typeof HeartbeatResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /**
+     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
+     * side effects: it raises the caller's delivered_seq.
+     */
+    listMessages: {
+      name: "ListMessages",
+      requestType: ListMessagesRequest as typeof ListMessagesRequest,
+      requestStream: false,
+      responseType: ListMessagesResponse as typeof ListMessagesResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /** Reads one message. */
+    getMessage: {
+      name: "GetMessage",
+      requestType: GetMessageRequest as typeof GetMessageRequest,
+      requestStream: false,
+      responseType: GetMessageResponse as typeof GetMessageResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * Says what this server is and who the caller is. Needs no token; limits only with one where
+     * tokens are required.
+     */
+    getServerInfo: {
+      name: "GetServerInfo",
+      requestType: GetServerInfoRequest as typeof GetServerInfoRequest,
+      requestStream: false,
+      responseType: GetServerInfoResponse as typeof GetServerInfoResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+  },
+} as const;
+
+/** Post messages, wait for them, say that you are alive. */
 export type BusServiceService = typeof BusServiceService;
 export const BusServiceService = {
   /**

@@ -2168,6 +2168,114 @@ export const DeleteThreadResponse: MessageFns<DeleteThreadResponse> = {
 };
 
 /** Threads and who takes part in them. */
+export type ThreadServiceDefinition = typeof ThreadServiceDefinition;
+export const ThreadServiceDefinition = {
+  name: "ThreadService",
+  fullName: "threadbus.v1.ThreadService",
+  methods: {
+    /**
+     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
+     * tell who created it. JoinThread with `create` is.
+     */
+    createThread: {
+      name: "CreateThread",
+      requestType: CreateThreadRequest as typeof CreateThreadRequest,
+      requestStream: false,
+      responseType: CreateThreadResponse as typeof CreateThreadResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Reads a thread. */
+    getThread: {
+      name: "GetThread",
+      requestType: GetThreadRequest as typeof GetThreadRequest,
+      requestStream: false,
+      responseType: GetThreadResponse as typeof GetThreadResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /** Lists threads, last active first, in the order of the moment when the first page was read. */
+    listThreads: {
+      name: "ListThreads",
+      requestType: ListThreadsRequest as typeof ListThreadsRequest,
+      requestStream: false,
+      responseType: ListThreadsResponse as typeof ListThreadsResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
+     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+     */
+    joinThread: {
+      name: "JoinThread",
+      requestType: JoinThreadRequest as typeof JoinThreadRequest,
+      requestStream: false,
+      responseType: JoinThreadResponse as typeof JoinThreadResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /**
+     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
+     * leaving again changes nothing.
+     */
+    leaveThread: {
+      name: "LeaveThread",
+      requestType: LeaveThreadRequest as typeof LeaveThreadRequest,
+      requestStream: false,
+      responseType: LeaveThreadResponse as typeof LeaveThreadResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /** Lists who takes part, and what each was handed and has read. */
+    listParticipants: {
+      name: "ListParticipants",
+      requestType: ListParticipantsRequest as typeof ListParticipantsRequest,
+      requestStream: false,
+      responseType: ListParticipantsResponse as typeof ListParticipantsResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
+     * repeatable: it could undo what another changed in between because of the first one.
+     */
+    updateThread: {
+      name: "UpdateThread",
+      requestType: UpdateThreadRequest as typeof UpdateThreadRequest,
+      requestStream: false,
+      responseType: UpdateThreadResponse as typeof UpdateThreadResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
+     * repeatable, as UpdateThread is not.
+     */
+    setThreadState: {
+      name: "SetThreadState",
+      requestType: SetThreadStateRequest as typeof SetThreadStateRequest,
+      requestStream: false,
+      responseType: SetThreadStateResponse as typeof SetThreadStateResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
+     * under the name has another epoch. Not repeatable: it could delete that one.
+     */
+    deleteThread: {
+      name: "DeleteThread",
+      requestType: DeleteThreadRequest as typeof DeleteThreadRequest,
+      requestStream: false,
+      responseType: DeleteThreadResponse as typeof DeleteThreadResponse,
+      responseStream: false,
+      options: {},
+    },
+  },
+} as const;
+
+/** Threads and who takes part in them. */
 export type ThreadServiceService = typeof ThreadServiceService;
 export const ThreadServiceService = {
   /**

@@ -49,17 +49,18 @@ import java.util.stream.Stream;
 
 /** Does what the conformance runner says; tests/conformance/README.md has the protocol. */
 public final class Driver {
-  private static final Map<String, Set<String>> FIELDS = Map.of(
-      "open", Set.of("address", "token"),
-      "call", Set.of("method", "request", "timeout"),
-      "wait", Set.of("request", "timeout"),
-      "post_many", Set.of("requests", "timeout"),
-      "register", Set.of("agent", "token"),
-      "join", Set.of("thread", "start"),
-      "post", Set.of("request", "timeout"),
-      "follow", Set.of("cursor", "on_resync", "own"),
-      "read", Set.of("cursor"),
-      "cancel", Set.of("target"));
+  private static final Map<String, Set<String>> FIELDS = Map.ofEntries(
+      Map.entry("open", Set.of("address", "token")),
+      Map.entry("call", Set.of("method", "request", "timeout")),
+      Map.entry("invoke", Set.of("method", "request")),
+      Map.entry("wait", Set.of("request", "timeout")),
+      Map.entry("post_many", Set.of("requests", "timeout")),
+      Map.entry("register", Set.of("agent", "token")),
+      Map.entry("join", Set.of("thread", "start")),
+      Map.entry("post", Set.of("request", "timeout")),
+      Map.entry("follow", Set.of("cursor", "on_resync", "own")),
+      Map.entry("read", Set.of("cursor")),
+      Map.entry("cancel", Set.of("target")));
   private static final TypeRegistry DETAILS = TypeRegistry.newBuilder()
       .add(ErrorDetailsProto.getDescriptor().getMessageTypes()).build();
   private static final JsonFormat.Printer PRINTER =
@@ -135,6 +136,10 @@ public final class Driver {
       case "call" -> {
         return json(call(command));
       }
+      case "invoke" -> {
+        var method = unary(text(command, "method"));
+        return json(bus.call(method, request(method, command)));
+      }
       case "wait" -> {
         var request = parse(command.get("request"), WaitMessagesRequest.newBuilder()).build();
         var stub = timed(BusServiceGrpc.newBlockingStub(bus.channel()), command);
@@ -167,20 +172,27 @@ public final class Driver {
   }
 
   private Message call(JsonObject command) throws InvalidProtocolBufferException {
-    String name = text(command, "method");
-    @SuppressWarnings("unchecked") // the stubs' marshallers are all of protobuf messages
-    var method = (MethodDescriptor<Message, Message>) Stream
+    var method = unary(text(command, "method"));
+    CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(seconds(command, "timeout"));
+    return ClientCalls.blockingUnaryCall(bus.channel(), method, options, request(method, command));
+  }
+
+  @SuppressWarnings("unchecked") // the stubs' marshallers are all of protobuf messages
+  private static MethodDescriptor<Message, Message> unary(String name) {
+    return (MethodDescriptor<Message, Message>) Stream
         .of(BusServiceGrpc.getServiceDescriptor(), ThreadServiceGrpc.getServiceDescriptor(),
             AgentServiceGrpc.getServiceDescriptor())
         .map(ServiceDescriptor::getMethods).flatMap(methods -> methods.stream())
         .filter(found -> found.getType() == MethodDescriptor.MethodType.UNARY)
         .filter(found -> name.equals(found.getBareMethodName())).findFirst()
         .orElseThrow(() -> new UnsupportedOperationException("no unary method " + name));
+  }
+
+  private static Message request(MethodDescriptor<Message, Message> method, JsonObject command)
+      throws InvalidProtocolBufferException {
     var marshaller = (MethodDescriptor.PrototypeMarshaller<Message>) method.getRequestMarshaller();
-    Message request = parse(command.get("request"),
+    return parse(command.get("request"),
         marshaller.getMessagePrototype().newBuilderForType()).build();
-    CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(seconds(command, "timeout"));
-    return ClientCalls.blockingUnaryCall(bus.channel(), method, options, request);
   }
 
   private void postMany(long id, JsonObject command) throws InvalidProtocolBufferException {

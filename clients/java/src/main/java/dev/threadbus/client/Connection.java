@@ -1,5 +1,6 @@
 package dev.threadbus.client;
 
+import dev.threadbus.v1.PostMessageRequest;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ChannelCredentials;
@@ -50,8 +51,12 @@ final class Connection {
     return builder.build();
   }
 
-  /** Calls until there is an answer; again only if that is safe, or nothing was done. */
-  <Q, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout, boolean safe) {
+  /**
+   * Makes a unary call, and retries it until it succeeds or the timeout is over. Throws BusException.
+   * An attempt whose outcome is unknown is retried only if the call is repeatable.
+   */
+  <Q, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout) {
+    boolean repeatable = isRepeatable(method, request);
     Text.check(request);
     long until = System.nanoTime() + timeout.toNanos();
     boolean inDoubt = false;
@@ -66,7 +71,7 @@ final class Connection {
         error = new BusException(failure, inDoubt);
       }
       inDoubt = error.outcomeUnknown();
-      boolean again = error.retryable() && (safe || !error.reason().isEmpty());
+      boolean again = error.retryable() && (repeatable || !error.outcomeUnknown());
       long pause = Math.max(backoff(failures), heeded(error.retryDelay().toMillis()));
       if (!again || System.nanoTime() + pause * 1_000_000 >= until || !pause(pause)) {
         throw error;
@@ -76,6 +81,12 @@ final class Connection {
       }
       connectNow();
     }
+  }
+
+  /** Whether the contract gives the method an idempotency level, or the request has an id. */
+  private static boolean isRepeatable(MethodDescriptor<?, ?> method, Object request) {
+    boolean named = request instanceof PostMessageRequest post && !post.getRequestId().isEmpty();
+    return named || method.isIdempotent() || method.isSafe(); // as the stubs have it of the level
   }
 
   synchronized ManagedChannel channel() {

@@ -30,9 +30,6 @@ import java.util.concurrent.ConcurrentHashMap;
 public final class ThreadBus implements AutoCloseable {
   private static final Duration TIMEOUT = Duration.ofSeconds(30); // for a call and its repeats
   private static final Duration BEAT = Duration.ofSeconds(15); // two tries, on two connections
-  /** Done twice is not done once: repeated only when the server says that nothing was done. */
-  private static final Set<String> NOT_TWICE = Set.of("PostMessage", "CreateThread",
-      "SetThreadState", "DeleteThread", "UnregisterAgent", "RotateToken");
 
   private final Connection connection;
   private final Set<Follow> follows = ConcurrentHashMap.newKeySet();
@@ -87,7 +84,7 @@ public final class ThreadBus implements AutoCloseable {
         long pause = 1_000; // after a failure; what is wrong, the program's next call tells
         try {
           long interval = milliseconds(connection.call(BusServiceGrpc.getHeartbeatMethod(),
-              HeartbeatRequest.getDefaultInstance(), BEAT, true).getHeartbeatInterval());
+              HeartbeatRequest.getDefaultInstance(), BEAT).getHeartbeatInterval());
           pause = interval > 0 ? interval : 40_000;
         } catch (BusException again) {
           // Soon.
@@ -132,7 +129,7 @@ public final class ThreadBus implements AutoCloseable {
     PostMessageRequest once = request.getRequestId().isEmpty()
         ? request.toBuilder().setRequestId(UUID.randomUUID().toString()).build() : request;
     PostMessageResponse response =
-        connection.call(BusServiceGrpc.getPostMessageMethod(), once, timeout, true);
+        connection.call(BusServiceGrpc.getPostMessageMethod(), once, timeout);
     if (!Place.isSeq(response.getSeq())) {
       throw BusException.brokenAnswer("the seq " + response.getSeq() + " of a post");
     }
@@ -157,8 +154,7 @@ public final class ThreadBus implements AutoCloseable {
 
   /** Any unary call, repeated while that is safe. */
   public <Q, A> A call(MethodDescriptor<Q, A> method, Q request) {
-    boolean safe = !NOT_TWICE.contains(method.getBareMethodName());
-    return connection.call(method, request, TIMEOUT, safe);
+    return connection.call(method, request, TIMEOUT);
   }
 
   /** For the generated stubs: the connection as it is now, with the token of now. */
