@@ -19,6 +19,20 @@ SABOTAGES = [
         timeout=30,  # it gives up by itself
     ),
     Sabotage(
+        "calls are repeated whatever their idempotency level",
+        [
+            Edit(
+                "bus_client/idempotency.py",
+                "return request.DESCRIPTOR.full_name in _IDEMPOTENT",
+                "return True",
+            )
+        ],
+        [
+            "tests/test_sdk_calls.py"
+            "::test_calls_that_must_not_be_made_twice_end_without_an_outcome[UpdateThread-UNAVAILABLE]"
+        ],
+    ),
+    Sabotage(
         "an import reads a pipe as if it could be read twice",
         [
             Edit(

@@ -7,10 +7,18 @@ from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
-from tests.rpcs import RPCS
+from tests.rpcs import RPCS, Rpc
+from threadbus.v1.bus_service_pb2 import PostMessageRequest
 
 #: The methods of all services, by name.
 METHODS = {str(rpc): rpc for rpc in RPCS}
+#: The unary ones that the clients of all languages have.
+UNARY = [str(rpc) for rpc in RPCS if not rpc.streams and "AdminService" not in rpc.path]
+
+
+def repeatable(rpc: Rpc) -> bool:
+    """Whether a client repeats a call whose outcome is unknown; a post has a request_id."""
+    return rpc.idempotent or rpc.request_type is PostMessageRequest
 
 
 def request_json(kind: type[Message], fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -43,6 +44,39 @@ def stub_method(channel: Any, name: str) -> Any:
 def request(method: str, fields: Fields) -> Any:
     """A request of a method."""
     return ParseDict(fields, contract.METHODS[method].request_type())
+
+
+def invoke(bus: Any, first: Callable[[Any], Any], method: str, fields: Fields) -> Any:
+    """What the SDK calls this unary method by; `first` is how to get the first of its listings.
+
+    Returns what the SDK does: an awaitable, or a result.
+    """
+    asked = request(method, fields)
+    thread = bus.thread(getattr(asked, "thread", "") or "unused")
+    calls: dict[str, Callable[[], Any]] = {
+        "PostMessage": lambda: thread.post(asked.content, request_id=asked.request_id),
+        "Heartbeat": lambda: bus.heartbeat(),
+        "ListMessages": lambda: thread.messages(),
+        "GetMessage": lambda: thread.message(asked.seq),
+        "GetServerInfo": lambda: bus.server_info(),
+        "CreateThread": lambda: bus.create_thread(asked.thread),
+        "GetThread": lambda: bus.get_thread(asked.thread),
+        "ListThreads": lambda: first(bus.list_threads()),
+        "JoinThread": lambda: bus.join(asked.thread),
+        "LeaveThread": lambda: thread.leave(),
+        "ListParticipants": lambda: first(thread.list_participants()),
+        "UpdateThread": lambda: thread.update(stage=asked.stage),
+        "SetThreadState": lambda: thread.set_state(asked.state),
+        "DeleteThread": lambda: thread.delete(),
+        "RegisterAgent": lambda: bus.register_agent(asked.agent),
+        "GetAgent": lambda: bus.get_agent(asked.agent),
+        "ListAgents": lambda: first(bus.list_agents()),
+        "UpdateAgent": lambda: bus.update_agent(description=asked.description),
+        "EndSession": lambda: bus.end_session(),
+        "UnregisterAgent": lambda: bus.unregister_agent(asked.agent),
+        "RotateToken": lambda: bus.rotate_token(),
+    }
+    return calls[method]()
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

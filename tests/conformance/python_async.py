@@ -16,6 +16,7 @@ from tests.conformance.python import (
     cursor,
     error_of,
     follow_keywords,
+    invoke,
     post_keywords,
     request,
     stub_method,
@@ -69,6 +70,10 @@ class Driver:
         asked = request(fields["method"], fields["request"])
         timeout, metadata = fields["timeout"], bearer(self._token)
         return MessageToDict(await method(asked, timeout=timeout, metadata=metadata))
+
+    async def _invoke(self, fields: Fields) -> None:
+        bus = await self._client()
+        await invoke(bus, lambda listing: anext(listing, None), fields["method"], fields["request"])
 
     async def _wait(self, fields: Fields) -> None:
         method = stub_method(self._channel, "WaitMessages")

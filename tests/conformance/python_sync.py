@@ -17,6 +17,7 @@ from tests.conformance.python import (
     cursor,
     error_of,
     follow_keywords,
+    invoke,
     post_keywords,
     request,
     stub_method,
@@ -93,6 +94,11 @@ class Driver:
             return MessageToDict(call.result())
         except grpc.FutureCancelledError:
             raise call from None  # the call is its own error
+
+    def _invoke(self, fields: Fields) -> None:
+        invoke(
+            self._client(), lambda listing: next(listing, None), fields["method"], fields["request"]
+        )
 
     def _wait(self, fields: Fields) -> None:
         method = stub_method(self._channel, "WaitMessages")

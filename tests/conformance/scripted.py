@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import grpc
+from google.protobuf.message import Message as AnyMessage
 
+from tests.conformance.contract import METHODS, UNARY, repeatable
 from tests.conformance.lying import (
     failing,
     false_answers,
@@ -21,6 +24,7 @@ from tests.conformance.lying import (
 from tests.conformance.proxy import proxy
 from tests.newer_server import LAST_SEQ, newer_server
 from tests.script import (
+    THREAD,
     Failure,
     Script,
     asked_from,
@@ -33,7 +37,9 @@ from tests.script import (
     scripted,
     started,
 )
+from threadbus.v1.agent_service_pb2 import RotateTokenResponse
 from threadbus.v1.bus_service_pb2 import (
+    GetMessageResponse,
     PostMessageRequest,
     PostMessageResponse,
     WaitEnding,
@@ -41,7 +47,9 @@ from threadbus.v1.bus_service_pb2 import (
     WaitMessagesResponse,
     WaitStarted,
 )
-from threadbus.v1.thread_pb2 import ThreadPosition
+from threadbus.v1.message_pb2 import Message
+from threadbus.v1.thread_pb2 import Thread, ThreadPosition
+from threadbus.v1.thread_service_pb2 import GetThreadResponse, JoinThreadResponse
 
 Server = Callable[[], AbstractAsyncContextManager[str]]
 
@@ -133,6 +141,43 @@ async def _refusing() -> AsyncIterator[str]:
     assert second - first >= _DELAY, f"it came again after {second - first:.2f} s"
 
 
+@contextlib.asynccontextmanager
+async def _losing() -> AsyncIterator[str]:
+    """Loses the answer to every other call of a method, beginning with the first."""
+    answers: dict[str, AnyMessage] = {
+        "GetMessage": GetMessageResponse(message=Message(thread=THREAD, seq=1)),
+        "GetThread": GetThreadResponse(thread=Thread(name=THREAD)),
+        "JoinThread": JoinThreadResponse(cursor=cursor(0)),
+        "PostMessage": PostMessageResponse(thread=THREAD, seq=1),
+        "RotateToken": RotateTokenResponse(token="t" * 32),
+    }
+    async with scripted() as script:
+        for name in UNARY:
+            for _ in range(4):  # the Python clients call GetServerInfo on their own, too
+                script.answer(name, _BREAK)
+                script.answer(name, answers.get(name) or METHODS[name].response_type())
+        yield script.address
+    asked = Counter(type(request) for _, request in script.requests)
+    for name in UNARY:
+        rpc = METHODS[name]
+        count = asked[rpc.request_type]
+        if repeatable(rpc):
+            assert count > 0 == count % 2, f"{name} was called {count} times, not again each time"
+        else:
+            assert count == 1, f"{name} was called {count} times, though it is not repeatable"
+
+
+@contextlib.asynccontextmanager
+async def _losing_post() -> AsyncIterator[str]:
+    """Loses the answer to a post, which has no request_id."""
+    async with scripted() as script:
+        script.answer("PostMessage", _BREAK)
+        script.answer("PostMessage", PostMessageResponse(seq=1))
+        yield script.address
+    posts = script.asked(PostMessageRequest)
+    assert [post.request_id for post in posts] == [""], "it was posted again"
+
+
 def _times(script: Script, kind: type) -> list[float]:
     return [time for time, request in script.requests if isinstance(request, kind)]
 
@@ -143,6 +188,8 @@ SCRIPTS: dict[str, Server] = {
     "silent": _silent,
     "breaking": _breaking,
     "refusing": _refusing,
+    "losing": _losing,
+    "losing post": _losing_post,
     "repeating": repeating,
     "false frames": false_frames,
     "leaving out": leaving_out,

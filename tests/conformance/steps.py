@@ -6,12 +6,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.json_format import MessageToDict
 
-from tests.conformance.contract import METHODS, plain, plain_detail, request_json
+from tests.conformance.contract import (
+    METHODS,
+    UNARY,
+    plain,
+    plain_detail,
+    repeatable,
+    request_json,
+)
 from tests.conformance.driver import BOUND, Command
 from tests.conformance.matching import brief, differences
 from tests.conformance.stage import Stage
 from tests.patience import until_known
+from tests.rpcs import good_request
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     WaitMessagesRequest,
@@ -48,6 +57,7 @@ class Play:
             "one_wins": self._one_wins,
             "bus": self._bus,
             "posts": self._posts,
+            "invokes_all": self._invokes_all,
             "server": self._control,
             "connection": self._control,
         }
@@ -57,8 +67,9 @@ class Play:
     async def _do(self, step: Step) -> None:
         fields = dict(step.get("with", {}))
         unchecked = step.get("unchecked", False)  # no message can hold the request
-        if step["do"] == "call":
-            fields.setdefault("timeout", 20)
+        if step["do"] in ("call", "invoke"):
+            if step["do"] == "call":
+                fields.setdefault("timeout", 20)
             if not unchecked:
                 kind = METHODS[fields["method"]].request_type
                 fields["request"] = request_json(kind, fields["request"])
@@ -168,6 +179,20 @@ class Play:
         assert len(won) == 1, f"{len(won)} succeeded: {brief(answers)}"
         for answer in answers:
             self._same({"ok": step["ok"]} if "ok" in answer else {"error": step["error"]}, answer)
+
+    async def _invokes_all(self, _: Step) -> None:
+        """The client calls each unary method, and what is repeatable succeeds."""
+        for method in UNARY:
+            request = good_request(METHODS[method], "scripted")
+            if isinstance(request, PostMessageRequest):
+                request.request_id = "mine"
+            fields = MessageToDict(request)
+            command = await self._stage.driver.give("invoke", method=method, request=fields)
+            line = await command.next()
+            if repeatable(METHODS[method]):
+                assert "ok" in line, f"{method}: {brief(line)}"
+            else:
+                self._same({"error": {"outcome_unknown": True}}, line)
 
     async def _bus(self, step: Step) -> None:
         """A call of the runner's own; with `until`, again and again until the answer is so."""
