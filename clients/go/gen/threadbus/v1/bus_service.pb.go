@@ -2149,13 +2149,13 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REASON_CURSOR_AHEAD\x10\x02\x12\x18\n" +
-	"\x14REASON_EPOCH_CHANGED\x10\x03\"\x82\x03\n" +
+	"\x14REASON_EPOCH_CHANGED\x10\x03\"\x88\x03\n" +
 	"\n" +
 	"WaitEnding\x127\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1f.threadbus.v1.WaitEnding.ReasonR\x06reason\x12:\n" +
 	"\vretry_delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryDelay\x126\n" +
-	"\athreads\x18\x03 \x03(\v2\x1c.threadbus.v1.ThreadPositionR\athreads\"\xc6\x01\n" +
+	"\athreads\x18\x03 \x03(\v2\x1c.threadbus.v1.ThreadPositionR\athreads\"\xcc\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REASON_MAX_MESSAGES\x10\x01\x12\x17\n" +
@@ -2164,7 +2164,7 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x0fREASON_DEADLINE\x10\x04\x12\x13\n" +
 	"\x0fREASON_DRAINING\x10\x05\x12\x19\n" +
 	"\x15REASON_THREADS_CLOSED\x10\a\x12\x18\n" +
-	"\x14REASON_SESSION_ENDED\x10\b\"~\n" +
+	"\x14REASON_SESSION_ENDED\x10\b\"\x04\b\x06\x10\x06\"~\n" +
 	"\x11ParticipantUpdate\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12=\n" +
 	"\fparticipants\x18\x02 \x03(\v2\x19.threadbus.v1.ParticipantR\fparticipants\x12\x12\n" +
@@ -2174,13 +2174,13 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\vstatus_text\x18\x02 \x01(\tR\n" +
 	"statusText\x127\n" +
 	"\fread_cursors\x18\x03 \x03(\v2\x14.threadbus.v1.CursorR\vreadCursors\x12/\n" +
-	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\x8e\x02\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\x94\x02\n" +
 	"\x11HeartbeatResponse\x12H\n" +
 	"\x12heartbeat_interval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12>\n" +
 	"\ragent_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\fagentTimeout\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x122\n" +
-	"\x06unread\x18\x05 \x03(\v2\x1a.threadbus.v1.ThreadUnreadR\x06unread\"\\\n" +
+	"\x06unread\x18\x05 \x03(\v2\x1a.threadbus.v1.ThreadUnreadR\x06unreadJ\x04\b\x04\x10\x05\"\\\n" +
 	"\fThreadUnread\x12\x16\n" +
 	"\x06thread\x18\x01 \x01(\tR\x06thread\x12\x19\n" +
 	"\bhead_seq\x18\x02 \x01(\x03R\aheadSeq\x12\x19\n" +
@@ -2207,7 +2207,7 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x03R\x03seq\"E\n" +
 	"\x12GetMessageResponse\x12/\n" +
 	"\amessage\x18\x01 \x01(\v2\x15.threadbus.v1.MessageR\amessage\"\x16\n" +
-	"\x14GetServerInfoRequest\"\xe8\x03\n" +
+	"\x14GetServerInfoRequest\"\xee\x03\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x1e\n" +
@@ -2223,7 +2223,7 @@ const file_threadbus_v1_bus_service_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\fagentTimeout\x12B\n" +
 	"\x0fworking_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0eworkingTimeout\x12;\n" +
 	"\vserver_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime\"\xff\x03\n" +
+	"serverTimeJ\x04\b\a\x10\b\"\xff\x03\n" +
 	"\fServerLimits\x12*\n" +
 	"\x11max_content_bytes\x18\x01 \x01(\x05R\x0fmaxContentBytes\x12*\n" +
 	"\x11max_message_bytes\x18\x02 \x01(\x05R\x0fmaxMessageBytes\x12&\n" +

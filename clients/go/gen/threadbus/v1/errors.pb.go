@@ -164,7 +164,7 @@ var File_threadbus_v1_errors_proto protoreflect.FileDescriptor
 
 const file_threadbus_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19threadbus/v1/errors.proto\x12\fthreadbus.v1*\xd9\x05\n" +
+	"\x19threadbus/v1/errors.proto\x12\fthreadbus.v1*\xdf\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x1eERROR_REASON_VALIDATION_FAILED\x10\x01\x12\"\n" +
@@ -188,7 +188,7 @@ const file_threadbus_v1_errors_proto_rawDesc = "" +
 	"\x15ERROR_REASON_DRAINING\x10\x15\x12\x1b\n" +
 	"\x17ERROR_REASON_STORE_BUSY\x10\x16\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x17\x12\x1d\n" +
-	"\x19ERROR_REASON_STORE_FAILED\x10\x18B_\n" +
+	"\x19ERROR_REASON_STORE_FAILED\x10\x18\"\x04\b\x13\x10\x13B_\n" +
 	"\x10dev.threadbus.v1B\vErrorsProtoP\x01Z-threadbus.dev/gen/go/threadbus/v1;threadbusv1\xaa\x02\fThreadBus.V1b\x06proto3"
 
 var (

@@ -213,79 +213,80 @@ public final class BusServiceProto {
       "\0132\034.threadbus.v1.ThreadPosition\022\'\n\treque" +
       "sted\030\003 \001(\0132\024.threadbus.v1.Cursor\"S\n\006Reas" +
       "on\022\026\n\022REASON_UNSPECIFIED\020\000\022\027\n\023REASON_CUR" +
-      "SOR_AHEAD\020\002\022\030\n\024REASON_EPOCH_CHANGED\020\003\"\345\002" +
+      "SOR_AHEAD\020\002\022\030\n\024REASON_EPOCH_CHANGED\020\003\"\353\002" +
       "\n\nWaitEnding\022/\n\006reason\030\001 \001(\0162\037.threadbus" +
       ".v1.WaitEnding.Reason\022.\n\013retry_delay\030\002 \001" +
       "(\0132\031.google.protobuf.Duration\022-\n\007threads" +
-      "\030\003 \003(\0132\034.threadbus.v1.ThreadPosition\"\306\001\n" +
+      "\030\003 \003(\0132\034.threadbus.v1.ThreadPosition\"\314\001\n" +
       "\006Reason\022\026\n\022REASON_UNSPECIFIED\020\000\022\027\n\023REASO" +
       "N_MAX_MESSAGES\020\001\022\027\n\023REASON_MIN_MESSAGES\020" +
       "\002\022\023\n\017REASON_MAX_WAIT\020\003\022\023\n\017REASON_DEADLIN" +
       "E\020\004\022\023\n\017REASON_DRAINING\020\005\022\031\n\025REASON_THREA" +
-      "DS_CLOSED\020\007\022\030\n\024REASON_SESSION_ENDED\020\010\"b\n" +
-      "\021ParticipantUpdate\022\016\n\006thread\030\001 \001(\t\022/\n\014pa" +
-      "rticipants\030\002 \003(\0132\031.threadbus.v1.Particip" +
-      "ant\022\014\n\004left\030\003 \003(\t\"\244\001\n\020HeartbeatRequest\022%" +
-      "\n\005state\030\001 \001(\0162\026.threadbus.v1.Presence\022\023\n" +
-      "\013status_text\030\002 \001(\t\022*\n\014read_cursors\030\003 \003(\013" +
-      "2\024.threadbus.v1.Cursor\022(\n\005lease\030\004 \001(\0132\031." +
-      "google.protobuf.Duration\"\331\001\n\021HeartbeatRe" +
-      "sponse\0225\n\022heartbeat_interval\030\001 \001(\0132\031.goo" +
-      "gle.protobuf.Duration\0220\n\ragent_timeout\030\002" +
-      " \001(\0132\031.google.protobuf.Duration\022/\n\013expir" +
-      "e_time\030\003 \001(\0132\032.google.protobuf.Timestamp" +
-      "\022*\n\006unread\030\005 \003(\0132\032.threadbus.v1.ThreadUn" +
-      "read\"B\n\014ThreadUnread\022\016\n\006thread\030\001 \001(\t\022\020\n\010" +
-      "head_seq\030\002 \001(\003\022\020\n\010read_seq\030\003 \001(\003\"\247\001\n\023Lis" +
-      "tMessagesRequest\022\016\n\006thread\030\001 \001(\t\022\021\n\tafte" +
-      "r_seq\030\002 \001(\003\022\022\n\nbefore_seq\030\003 \001(\003\022\r\n\005limit" +
-      "\030\004 \001(\005\022+\n\006filter\030\005 \001(\0132\033.threadbus.v1.Me" +
-      "ssageFilter\022\016\n\006newest\030\006 \001(\010\022\r\n\005epoch\030\007 \001" +
-      "(\t\"\266\001\n\024ListMessagesResponse\022\'\n\010messages\030" +
-      "\001 \003(\0132\025.threadbus.v1.Message\022\020\n\010head_seq" +
-      "\030\002 \001(\003\022\021\n\tfirst_seq\030\003 \001(\003\022\026\n\016next_after_" +
-      "seq\030\004 \001(\003\022\020\n\010has_more\030\005 \001(\010\022\027\n\017next_befo" +
-      "re_seq\030\006 \001(\003\022\r\n\005epoch\030\007 \001(\t\"0\n\021GetMessag" +
-      "eRequest\022\016\n\006thread\030\001 \001(\t\022\013\n\003seq\030\002 \001(\003\"<\n" +
-      "\022GetMessageResponse\022&\n\007message\030\001 \001(\0132\025.t" +
-      "hreadbus.v1.Message\"\026\n\024GetServerInfoRequ" +
-      "est\"\362\002\n\025GetServerInfoResponse\022\017\n\007version" +
-      "\030\001 \001(\t\022\r\n\005epoch\030\002 \001(\t\022\022\n\ndurability\030\003 \001(" +
-      "\t\022\014\n\004auth\030\004 \001(\t\022\r\n\005agent\030\005 \001(\t\022\016\n\006scopes" +
-      "\030\006 \003(\t\022*\n\006limits\030\010 \001(\0132\032.threadbus.v1.Se" +
-      "rverLimits\0225\n\022heartbeat_interval\030\t \001(\0132\031" +
-      ".google.protobuf.Duration\0220\n\ragent_timeo" +
-      "ut\030\n \001(\0132\031.google.protobuf.Duration\0222\n\017w" +
-      "orking_timeout\030\013 \001(\0132\031.google.protobuf.D" +
-      "uration\022/\n\013server_time\030\014 \001(\0132\032.google.pr" +
-      "otobuf.Timestamp\"\327\002\n\014ServerLimits\022\031\n\021max" +
-      "_content_bytes\030\001 \001(\005\022\031\n\021max_message_byte" +
-      "s\030\002 \001(\005\022\027\n\017max_batch_posts\030\003 \001(\005\022\030\n\020max_" +
-      "wait_threads\030\004 \001(\005\022\026\n\016max_open_waits\030\005 \001" +
-      "(\005\022,\n\tmax_lease\030\006 \001(\0132\031.google.protobuf." +
-      "Duration\022\023\n\013max_streams\030\007 \001(\005\022\031\n\021max_req" +
-      "uest_bytes\030\010 \001(\003\022\027\n\017max_frame_bytes\030\t \001(" +
-      "\003\022\033\n\023max_anonymous_waits\030\n \001(\005\0222\n\017reques" +
-      "t_timeout\030\013 \001(\0132\031.google.protobuf.Durati" +
-      "on2\375\004\n\nBusService\022R\n\013PostMessage\022 .threa" +
-      "dbus.v1.PostMessageRequest\032!.threadbus.v" +
-      "1.PostMessageResponse\022Y\n\014PostMessages\022!." +
-      "threadbus.v1.PostMessagesRequest\032\".threa" +
-      "dbus.v1.PostMessagesResponse(\0010\001\022\\\n\014Wait" +
-      "Messages\022!.threadbus.v1.WaitMessagesRequ" +
-      "est\032\".threadbus.v1.WaitMessagesResponse\"" +
-      "\003\220\002\0020\001\022Q\n\tHeartbeat\022\036.threadbus.v1.Heart" +
-      "beatRequest\032\037.threadbus.v1.HeartbeatResp" +
-      "onse\"\003\220\002\002\022Z\n\014ListMessages\022!.threadbus.v1" +
-      ".ListMessagesRequest\032\".threadbus.v1.List" +
-      "MessagesResponse\"\003\220\002\002\022T\n\nGetMessage\022\037.th" +
-      "readbus.v1.GetMessageRequest\032 .threadbus" +
-      ".v1.GetMessageResponse\"\003\220\002\001\022]\n\rGetServer" +
-      "Info\022\".threadbus.v1.GetServerInfoRequest" +
-      "\032#.threadbus.v1.GetServerInfoResponse\"\003\220" +
-      "\002\001Bc\n\020dev.threadbus.v1B\017BusServiceProtoP" +
-      "\001Z-threadbus.dev/gen/go/threadbus/v1;thr" +
-      "eadbusv1\252\002\014ThreadBus.V1b\006proto3"
+      "DS_CLOSED\020\007\022\030\n\024REASON_SESSION_ENDED\020\010\"\004\010" +
+      "\006\020\006\"b\n\021ParticipantUpdate\022\016\n\006thread\030\001 \001(\t" +
+      "\022/\n\014participants\030\002 \003(\0132\031.threadbus.v1.Pa" +
+      "rticipant\022\014\n\004left\030\003 \003(\t\"\244\001\n\020HeartbeatReq" +
+      "uest\022%\n\005state\030\001 \001(\0162\026.threadbus.v1.Prese" +
+      "nce\022\023\n\013status_text\030\002 \001(\t\022*\n\014read_cursors" +
+      "\030\003 \003(\0132\024.threadbus.v1.Cursor\022(\n\005lease\030\004 " +
+      "\001(\0132\031.google.protobuf.Duration\"\337\001\n\021Heart" +
+      "beatResponse\0225\n\022heartbeat_interval\030\001 \001(\013" +
+      "2\031.google.protobuf.Duration\0220\n\ragent_tim" +
+      "eout\030\002 \001(\0132\031.google.protobuf.Duration\022/\n" +
+      "\013expire_time\030\003 \001(\0132\032.google.protobuf.Tim" +
+      "estamp\022*\n\006unread\030\005 \003(\0132\032.threadbus.v1.Th" +
+      "readUnreadJ\004\010\004\020\005\"B\n\014ThreadUnread\022\016\n\006thre" +
+      "ad\030\001 \001(\t\022\020\n\010head_seq\030\002 \001(\003\022\020\n\010read_seq\030\003" +
+      " \001(\003\"\247\001\n\023ListMessagesRequest\022\016\n\006thread\030\001" +
+      " \001(\t\022\021\n\tafter_seq\030\002 \001(\003\022\022\n\nbefore_seq\030\003 " +
+      "\001(\003\022\r\n\005limit\030\004 \001(\005\022+\n\006filter\030\005 \001(\0132\033.thr" +
+      "eadbus.v1.MessageFilter\022\016\n\006newest\030\006 \001(\010\022" +
+      "\r\n\005epoch\030\007 \001(\t\"\266\001\n\024ListMessagesResponse\022" +
+      "\'\n\010messages\030\001 \003(\0132\025.threadbus.v1.Message" +
+      "\022\020\n\010head_seq\030\002 \001(\003\022\021\n\tfirst_seq\030\003 \001(\003\022\026\n" +
+      "\016next_after_seq\030\004 \001(\003\022\020\n\010has_more\030\005 \001(\010\022" +
+      "\027\n\017next_before_seq\030\006 \001(\003\022\r\n\005epoch\030\007 \001(\t\"" +
+      "0\n\021GetMessageRequest\022\016\n\006thread\030\001 \001(\t\022\013\n\003" +
+      "seq\030\002 \001(\003\"<\n\022GetMessageResponse\022&\n\007messa" +
+      "ge\030\001 \001(\0132\025.threadbus.v1.Message\"\026\n\024GetSe" +
+      "rverInfoRequest\"\370\002\n\025GetServerInfoRespons" +
+      "e\022\017\n\007version\030\001 \001(\t\022\r\n\005epoch\030\002 \001(\t\022\022\n\ndur" +
+      "ability\030\003 \001(\t\022\014\n\004auth\030\004 \001(\t\022\r\n\005agent\030\005 \001" +
+      "(\t\022\016\n\006scopes\030\006 \003(\t\022*\n\006limits\030\010 \001(\0132\032.thr" +
+      "eadbus.v1.ServerLimits\0225\n\022heartbeat_inte" +
+      "rval\030\t \001(\0132\031.google.protobuf.Duration\0220\n" +
+      "\ragent_timeout\030\n \001(\0132\031.google.protobuf.D" +
+      "uration\0222\n\017working_timeout\030\013 \001(\0132\031.googl" +
+      "e.protobuf.Duration\022/\n\013server_time\030\014 \001(\013" +
+      "2\032.google.protobuf.TimestampJ\004\010\007\020\010\"\327\002\n\014S" +
+      "erverLimits\022\031\n\021max_content_bytes\030\001 \001(\005\022\031" +
+      "\n\021max_message_bytes\030\002 \001(\005\022\027\n\017max_batch_p" +
+      "osts\030\003 \001(\005\022\030\n\020max_wait_threads\030\004 \001(\005\022\026\n\016" +
+      "max_open_waits\030\005 \001(\005\022,\n\tmax_lease\030\006 \001(\0132" +
+      "\031.google.protobuf.Duration\022\023\n\013max_stream" +
+      "s\030\007 \001(\005\022\031\n\021max_request_bytes\030\010 \001(\003\022\027\n\017ma" +
+      "x_frame_bytes\030\t \001(\003\022\033\n\023max_anonymous_wai" +
+      "ts\030\n \001(\005\0222\n\017request_timeout\030\013 \001(\0132\031.goog" +
+      "le.protobuf.Duration2\375\004\n\nBusService\022R\n\013P" +
+      "ostMessage\022 .threadbus.v1.PostMessageReq" +
+      "uest\032!.threadbus.v1.PostMessageResponse\022" +
+      "Y\n\014PostMessages\022!.threadbus.v1.PostMessa" +
+      "gesRequest\032\".threadbus.v1.PostMessagesRe" +
+      "sponse(\0010\001\022\\\n\014WaitMessages\022!.threadbus.v" +
+      "1.WaitMessagesRequest\032\".threadbus.v1.Wai" +
+      "tMessagesResponse\"\003\220\002\0020\001\022Q\n\tHeartbeat\022\036." +
+      "threadbus.v1.HeartbeatRequest\032\037.threadbu" +
+      "s.v1.HeartbeatResponse\"\003\220\002\002\022Z\n\014ListMessa" +
+      "ges\022!.threadbus.v1.ListMessagesRequest\032\"" +
+      ".threadbus.v1.ListMessagesResponse\"\003\220\002\002\022" +
+      "T\n\nGetMessage\022\037.threadbus.v1.GetMessageR" +
+      "equest\032 .threadbus.v1.GetMessageResponse" +
+      "\"\003\220\002\001\022]\n\rGetServerInfo\022\".threadbus.v1.Ge" +
+      "tServerInfoRequest\032#.threadbus.v1.GetSer" +
+      "verInfoResponse\"\003\220\002\001Bc\n\020dev.threadbus.v1" +
+      "B\017BusServiceProtoP\001Z-threadbus.dev/gen/g" +
+      "o/threadbus/v1;threadbusv1\252\002\014ThreadBus.V" +
+      "1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

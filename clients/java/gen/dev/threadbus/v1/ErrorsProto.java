@@ -36,7 +36,7 @@ public final class ErrorsProto {
   static {
     java.lang.String[] descriptorData = {
       "\n\031threadbus/v1/errors.proto\022\014threadbus.v" +
-      "1*\331\005\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPEC" +
+      "1*\337\005\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPEC" +
       "IFIED\020\000\022\"\n\036ERROR_REASON_VALIDATION_FAILE" +
       "D\020\001\022\"\n\036ERROR_REASON_MESSAGE_TOO_LARGE\020\002\022" +
       "\036\n\032ERROR_REASON_TOKEN_INVALID\020\004\022\036\n\032ERROR" +
@@ -54,9 +54,10 @@ public final class ErrorsProto {
       "ASON_STORAGE_FULL\020\024\022\031\n\025ERROR_REASON_DRAI" +
       "NING\020\025\022\033\n\027ERROR_REASON_STORE_BUSY\020\026\022\031\n\025E" +
       "RROR_REASON_INTERNAL\020\027\022\035\n\031ERROR_REASON_S" +
-      "TORE_FAILED\020\030B_\n\020dev.threadbus.v1B\013Error" +
-      "sProtoP\001Z-threadbus.dev/gen/go/threadbus" +
-      "/v1;threadbusv1\252\002\014ThreadBus.V1b\006proto3"
+      "TORE_FAILED\020\030\"\004\010\023\020\023B_\n\020dev.threadbus.v1B" +
+      "\013ErrorsProtoP\001Z-threadbus.dev/gen/go/thr" +
+      "eadbus/v1;threadbusv1\252\002\014ThreadBus.V1b\006pr" +
+      "oto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
