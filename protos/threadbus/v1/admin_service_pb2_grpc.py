@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """What operators do.
+    """For operators.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,12 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """What operators do.
+    """For operators.
     """
 
     def ListWaits(self, request, context):
-        """Lists the open waits of this server: who waits where, since when.
+        """Returns a page of the waits that are open on this server: which agents wait on which threads, and
+        since when. Waits on other servers of the same store are not included.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +71,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """What operators do.
+    """For operators.
     """
 
     @staticmethod

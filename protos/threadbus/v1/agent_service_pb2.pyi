@@ -56,18 +56,18 @@ class RegisterAgentRequest(_message.Message):
     agent: _builtins.str
     """Its name; see Agent.name. Required."""
     kind: _agent_pb2.AgentKind.ValueType
-    """What it is. UNSPECIFIED = AGENT."""
+    """AGENT or HUMAN. UNSPECIFIED = AGENT."""
     display_name: _builtins.str
-    """A name for people."""
+    """A name to show to people, up to 128 bytes."""
     description: _builtins.str
-    """What it does."""
+    """What it does, up to 1,024 bytes."""
     token: _builtins.str
-    """A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-    Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+    """The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+    before the call, then a lost response loses nothing. Empty = the server makes one.
     """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels."""
+        """Free labels; limits as in Message.labels."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ Global___RegisterAgentRequest: _TypeAlias = RegisterAgentRequest  # noqa: Y015
 
 @_typing.final
 class RegisterAgentResponse(_message.Message):
-    """Registered."""
+    """A registered agent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -97,12 +97,14 @@ class RegisterAgentResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Its token. Shown only here; the server keeps a hash."""
+    """Its token. Returned only here: the server keeps a hash."""
     created: _builtins.bool
-    """This call registered it: nobody had its name before."""
+    """True if this call registered it: nobody had the name before."""
     @_builtins.property
     def agent(self) -> _agent_pb2.Agent:
-        """The agent."""
+        """The agent as it is registered. If it was before this call, kind, display name, description and
+        labels are those of then.
+        """
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ Global___RegisterAgentResponse: _TypeAlias = RegisterAgentResponse  # noqa: Y015
 
 @_typing.final
 class GetAgentRequest(_message.Message):
-    """An agent to read."""
+    """Selects an agent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -167,7 +169,7 @@ Global___GetAgentResponse: _TypeAlias = GetAgentResponse  # noqa: Y015
 
 @_typing.final
 class ListAgentsRequest(_message.Message):
-    """Which agents to list."""
+    """Selects agents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -175,12 +177,14 @@ class ListAgentsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PRESENCES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many, and about 3 MiB. 0 = 100; lowered to 1,000."""
+    """Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+    to it.
+    """
     page_token: _builtins.str
-    """From the last answer. Empty = the first page."""
+    """next_page_token of the previous page. Empty = the first page."""
     @_builtins.property
     def presences(self) -> _containers.RepeatedScalarFieldContainer[_agent_pb2.Presence.ValueType]:
-        """Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all."""
+        """Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents."""
 
     def __init__(
         self,
@@ -206,7 +210,7 @@ class ListAgentsResponse(_message.Message):
     AGENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page. Empty = this is the last."""
+    """The page_token of the next page. Empty = this is the last page."""
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Agent]:
         """By name."""
@@ -227,7 +231,7 @@ Global___ListAgentsResponse: _TypeAlias = ListAgentsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateAgentRequest(_message.Message):
-    """What to change."""
+    """A change to an agent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,16 +263,16 @@ class UpdateAgentRequest(_message.Message):
     agent: _builtins.str
     """The agent. Empty = the caller."""
     display_name: _builtins.str
-    """New name for people."""
+    """New display name, up to 128 bytes."""
     description: _builtins.str
-    """New description."""
+    """New description, up to 1,024 bytes."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """New labels, all of them."""
+        """New labels; they replace all old ones."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which of the fields above to set: display_name, description, labels. Required."""
+        """The fields to set: some of display_name, description, labels. Required."""
 
     def __init__(
         self,
@@ -289,14 +293,14 @@ Global___UpdateAgentRequest: _TypeAlias = UpdateAgentRequest  # noqa: Y015
 
 @_typing.final
 class UpdateAgentResponse(_message.Message):
-    """Changed."""
+    """The agent after the change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def agent(self) -> _agent_pb2.Agent:
-        """The agent now."""
+        """The agent."""
 
     def __init__(
         self,
@@ -313,7 +317,7 @@ Global___UpdateAgentResponse: _TypeAlias = UpdateAgentResponse  # noqa: Y015
 
 @_typing.final
 class EndSessionRequest(_message.Message):
-    """Nothing to say: the token tells who."""
+    """Empty: the token identifies the caller."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -330,7 +334,7 @@ Global___EndSessionRequest: _TypeAlias = EndSessionRequest  # noqa: Y015
 
 @_typing.final
 class EndSessionResponse(_message.Message):
-    """Said."""
+    """Empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -347,13 +351,13 @@ Global___EndSessionResponse: _TypeAlias = EndSessionResponse  # noqa: Y015
 
 @_typing.final
 class UnregisterAgentRequest(_message.Message):
-    """An agent to take out."""
+    """Selects an agent to unregister."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENT_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """Its name. Empty = the caller; others only for operators."""
+    """Its name. Empty = the caller. Only operators may name another agent."""
     def __init__(
         self,
         *,
@@ -369,7 +373,7 @@ Global___UnregisterAgentRequest: _TypeAlias = UnregisterAgentRequest  # noqa: Y0
 
 @_typing.final
 class UnregisterAgentResponse(_message.Message):
-    """Taken out."""
+    """Empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -386,15 +390,15 @@ Global___UnregisterAgentResponse: _TypeAlias = UnregisterAgentResponse  # noqa: 
 
 @_typing.final
 class RotateTokenRequest(_message.Message):
-    """How to rotate."""
+    """A token rotation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GRACE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grace(self) -> _duration_pb2.Duration:
-        """How long the old token still works, so that a lost answer loses nothing. Unset = not at all; lowered
-        to 1 h.
+        """How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
+        above 1 h are lowered to it.
         """
 
     def __init__(
@@ -412,13 +416,13 @@ Global___RotateTokenRequest: _TypeAlias = RotateTokenRequest  # noqa: Y015
 
 @_typing.final
 class RotateTokenResponse(_message.Message):
-    """Rotated."""
+    """The result of a token rotation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKEN_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The new token. Shown only here."""
+    """The new token. Returned only here."""
     def __init__(
         self,
         *,

@@ -77,58 +77,71 @@ class AgentServiceServicer(object):
     """
 
     def RegisterAgent(self, request, context):
-        """Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-        registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-        ALREADY_EXISTS / AGENT_EXISTS: send one.
+        """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+        are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+        AGENT_EXISTS if the name is registered with another token, or was unregistered.
+
+        Idempotent: the same name and token find the agent registered. Without `token` in the request a
+        lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAgent(self, request, context):
-        """Reads an agent.
+        """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAgents(self, request, context):
-        """Lists agents by name.
+        """Returns a page of agents, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-        it sets values, and nobody else sets them.
+        """Changes display name, description or labels of the caller; operators may change any agent.
+        Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+        not registered.
+
+        Idempotent: it sets values, and only the agent itself and operators set them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-        brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-        OFFLINE either way.
+        """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+        later call of the agent begins a session again. Does nothing for anonymous callers.
+
+        Idempotent: the agent is OFFLINE either way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnregisterAgent(self, request, context):
-        """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-        it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-        Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+        """Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+        waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+        the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+        agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+
+        Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateToken(self, request, context):
-        """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-        with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-        another token, and without `grace` the first one ends the token that a second would come with.
+        """Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+        that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+        Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+
+        Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+        a second one would carry. With it, call again within `grace`: the last token returned is valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

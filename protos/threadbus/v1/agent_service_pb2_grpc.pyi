@@ -34,32 +34,45 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     RegisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]
-    """Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-    registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-    ALREADY_EXISTS / AGENT_EXISTS: send one.
+    """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+    are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+    AGENT_EXISTS if the name is registered with another token, or was unregistered.
+
+    Idempotent: the same name and token find the agent registered. Without `token` in the request a
+    lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
     """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]
-    """Reads an agent."""
+    """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
-    """Lists agents by name."""
+    """Returns a page of agents, by name."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
-    """Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-    it sets values, and nobody else sets them.
+    """Changes display name, description or labels of the caller; operators may change any agent.
+    Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+    not registered.
+
+    Idempotent: it sets values, and only the agent itself and operators set them.
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]
-    """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-    brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-    OFFLINE either way.
+    """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+    later call of the agent begins a session again. Does nothing for anonymous callers.
+
+    Idempotent: the agent is OFFLINE either way.
     """
     UnregisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]
-    """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-    it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-    Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+    """Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+    waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+    the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+    agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+
+    Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
     """
     RotateToken: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]
-    """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-    with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-    another token, and without `grace` the first one ends the token that a second would come with.
+    """Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+    that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+    Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+
+    Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+    a second one would carry. With it, call again within `grace`: the last token returned is valid.
     """
 
 @_typing.type_check_only
@@ -68,32 +81,45 @@ class AgentServiceAsyncStub(AgentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]  # type: ignore[assignment]
-    """Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-    registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-    ALREADY_EXISTS / AGENT_EXISTS: send one.
+    """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+    are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+    AGENT_EXISTS if the name is registered with another token, or was unregistered.
+
+    Idempotent: the same name and token find the agent registered. Without `token` in the request a
+    lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]  # type: ignore[assignment]
-    """Reads an agent."""
+    """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
-    """Lists agents by name."""
+    """Returns a page of agents, by name."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
-    """Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-    it sets values, and nobody else sets them.
+    """Changes display name, description or labels of the caller; operators may change any agent.
+    Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+    not registered.
+
+    Idempotent: it sets values, and only the agent itself and operators set them.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]  # type: ignore[assignment]
-    """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-    brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-    OFFLINE either way.
+    """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+    later call of the agent begins a session again. Does nothing for anonymous callers.
+
+    Idempotent: the agent is OFFLINE either way.
     """
     UnregisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]  # type: ignore[assignment]
-    """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-    it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-    Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+    """Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+    waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+    the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+    agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+
+    Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
     """
     RotateToken: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]  # type: ignore[assignment]
-    """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-    with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-    another token, and without `grace` the first one ends the token that a second would come with.
+    """Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+    that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+    Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+
+    Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+    a second one would carry. With it, call again within `grace`: the last token returned is valid.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -105,9 +131,12 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RegisterAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RegisterAgentResponse, _abc.Awaitable[_agent_service_pb2.RegisterAgentResponse]]:
-        """Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-        registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-        ALREADY_EXISTS / AGENT_EXISTS: send one.
+        """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+        are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+        AGENT_EXISTS if the name is registered with another token, or was unregistered.
+
+        Idempotent: the same name and token find the agent registered. Without `token` in the request a
+        lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
         """
 
     @_abc_1.abstractmethod
@@ -116,7 +145,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.GetAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.GetAgentResponse, _abc.Awaitable[_agent_service_pb2.GetAgentResponse]]:
-        """Reads an agent."""
+        """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
 
     @_abc_1.abstractmethod
     def ListAgents(
@@ -124,7 +153,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ListAgentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ListAgentsResponse, _abc.Awaitable[_agent_service_pb2.ListAgentsResponse]]:
-        """Lists agents by name."""
+        """Returns a page of agents, by name."""
 
     @_abc_1.abstractmethod
     def UpdateAgent(
@@ -132,8 +161,11 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UpdateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateAgentResponse, _abc.Awaitable[_agent_service_pb2.UpdateAgentResponse]]:
-        """Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-        it sets values, and nobody else sets them.
+        """Changes display name, description or labels of the caller; operators may change any agent.
+        Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+        not registered.
+
+        Idempotent: it sets values, and only the agent itself and operators set them.
         """
 
     @_abc_1.abstractmethod
@@ -142,9 +174,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.EndSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.EndSessionResponse, _abc.Awaitable[_agent_service_pb2.EndSessionResponse]]:
-        """Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-        brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-        OFFLINE either way.
+        """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+        later call of the agent begins a session again. Does nothing for anonymous callers.
+
+        Idempotent: the agent is OFFLINE either way.
         """
 
     @_abc_1.abstractmethod
@@ -153,9 +186,12 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UnregisterAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UnregisterAgentResponse, _abc.Awaitable[_agent_service_pb2.UnregisterAgentResponse]]:
-        """Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-        it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-        Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+        """Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+        waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+        the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+        agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+
+        Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         """
 
     @_abc_1.abstractmethod
@@ -164,9 +200,12 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RotateTokenResponse, _abc.Awaitable[_agent_service_pb2.RotateTokenResponse]]:
-        """Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-        with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-        another token, and without `grace` the first one ends the token that a second would come with.
+        """Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+        that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+        Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+
+        Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+        a second one would carry. With it, call again within `grace`: the last token returned is valid.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

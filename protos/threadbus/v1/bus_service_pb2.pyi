@@ -69,42 +69,49 @@ class PostMessageRequest(_message.Message):
     thread: _builtins.str
     """The thread. Required."""
     content: _builtins.str
-    """The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment."""
+    """The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+    attachment.
+    """
     request_id: _builtins.str
-    """Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-    UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-    as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-    it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-    and include_recipients.
+    """Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+    as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+    for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+    compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+    include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+    twice.
     """
     expected_last_seq: _builtins.int
-    """Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-    In a chain of posts use the `seq` of the last answer, not its last_seq.
+    """Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+    of posts use `seq` of the previous response, not its last_seq.
     """
     reply_to: _builtins.int
-    """Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted."""
+    """Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+    is no longer kept is accepted.
+    """
     handoff_to: _builtins.str
-    """The agent whose turn it is now; as a mention, and shown as such. Must be registered."""
+    """The registered agent whose turn it is now. It becomes a participant, as with a mention."""
     priority: _message_pb2.Priority.ValueType
-    """How urgent."""
+    """How urgent it is. UNSPECIFIED = NORMAL."""
     based_on_seq: _builtins.int
-    """Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT."""
+    """Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+    INVALID_ARGUMENT. Unset = not stated.
+    """
     include_recipients: _builtins.bool
-    """Answer with `recipients`."""
+    """Return `recipients`."""
     edit_of: _builtins.int
-    """Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-    message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+    """Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+    0 = a new message. Messages of `anonymous` cannot be edited.
     """
     epoch: _builtins.str
-    """The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-    checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+    """The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+    checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
     """
     on_behalf_of: _builtins.str
-    """Operators only: the agent to post as. Registered at need. Message.posted_by tells."""
+    """The agent to post as; registered if needed. Only for operators. Message.posted_by shows it."""
     @_builtins.property
     def mentions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-        content is not searched for @names; `threadbus post` does that, and lists here whom it found.
+        """Registered agents to mention, at most 32. They become participants. The content is not searched
+        for @names: `threadbus post` does that, and lists here what it found.
         """
 
     @_builtins.property
@@ -113,7 +120,7 @@ class PostMessageRequest(_message.Message):
 
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Attachment]:
-        """Files, at most 16; the whole message at most 3 MiB."""
+        """Attached files, at most 16. The whole message is at most 3 MiB."""
 
     def __init__(
         self,
@@ -151,7 +158,7 @@ Global___PostMessageRequest: _TypeAlias = PostMessageRequest  # noqa: Y015
 
 @_typing.final
 class PostMessageResponse(_message.Message):
-    """A message posted."""
+    """A posted message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -165,22 +172,23 @@ class PostMessageResponse(_message.Message):
     thread: _builtins.str
     """The thread."""
     seq: _builtins.int
-    """Its seq."""
+    """The message's seq."""
     deduplicated: _builtins.bool
-    """It had been posted before with this request_id; seq and create_time are those of then."""
+    """True if it was posted before with this request_id: seq and create_time are those of the first post."""
     last_seq: _builtins.int
-    """The thread's newest seq when this answer was made; seq or later."""
+    """The thread's newest seq when this response was made; `seq` or later."""
     epoch: _builtins.str
     """The thread's epoch."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was committed."""
+        """When it was committed. Server clock."""
 
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
-        """With include_recipients: those mentioned or handed to first, then those with an open wait on the
-        thread, then the other participants, never the sender. At most 100. Those who wait are told as
-        they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+        """With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+        the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+        as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+        are left out.
         """
 
     def __init__(
@@ -211,7 +219,7 @@ class PostMessagesRequest(_message.Message):
     POSTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def posts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostMessageRequest]:
-        """1–1,000 posts, under 4 MiB in all."""
+        """1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT."""
 
     def __init__(
         self,
@@ -228,7 +236,7 @@ Global___PostMessagesRequest: _TypeAlias = PostMessagesRequest  # noqa: Y015
 
 @_typing.final
 class PostMessagesResponse(_message.Message):
-    """What became of a batch."""
+    """The results of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -252,7 +260,7 @@ Global___PostMessagesResponse: _TypeAlias = PostMessagesResponse  # noqa: Y015
 
 @_typing.final
 class PostResult(_message.Message):
-    """What became of one post. The only place where an error is inside an OK answer."""
+    """The result of one post. The only place in the contract where an OK response carries an error."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -260,12 +268,12 @@ class PostResult(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def response(self) -> Global___PostMessageResponse:
-        """Posted."""
+        """The message was posted."""
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-        details in one answer, ErrorInfo alone.
+        """It was refused: the status that PostMessage would return, with its details. When the details of a
+        response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
         """
 
     def __init__(
@@ -286,7 +294,7 @@ Global___PostResult: _TypeAlias = PostResult  # noqa: Y015
 
 @_typing.final
 class WaitMessagesRequest(_message.Message):
-    """What to wait for, and when to stop."""
+    """A wait: what to wait for, and when to end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -298,16 +306,16 @@ class WaitMessagesRequest(_message.Message):
     MIN_MESSAGES_FIELD_NUMBER: _builtins.int
     INCLUDE_PARTICIPANTS_FIELD_NUMBER: _builtins.int
     max_messages: _builtins.int
-    """End once so many were delivered in all, after filtering. 0 = no such end."""
+    """End when this many messages were delivered, counted after filtering. 0 = no limit."""
     min_messages: _builtins.int
-    """End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-    1 with max_wait is the long poll: what is there at once, else the first that comes.
+    """End when at least this many messages were delivered and every thread is caught up. 0 = no such
+    end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
     """
     include_participants: _builtins.bool
     """Send `participants` frames."""
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
-        """1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)"""
+        """1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)"""
 
     @_builtins.property
     def filter(self) -> _message_pb2.MessageFilter:
@@ -315,13 +323,15 @@ class WaitMessagesRequest(_message.Message):
 
     @_builtins.property
     def max_wait(self) -> _duration_pb2.Duration:
-        """End so long after the start, with everything committed until then delivered. Unset = no such
-        end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+        """End this long after the start, once everything committed by then is delivered. Limits waiting,
+        never delivery: 0s = deliver what is there and end. Unset = no limit.
         """
 
     @_builtins.property
     def keepalive_interval(self) -> _duration_pb2.Duration:
-        """A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s."""
+        """Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+        it. Unset = 45 s.
+        """
 
     def __init__(
         self,
@@ -344,7 +354,7 @@ Global___WaitMessagesRequest: _TypeAlias = WaitMessagesRequest  # noqa: Y015
 
 @_typing.final
 class WaitMessagesResponse(_message.Message):
-    """One frame of a wait. Skip frames that you do not know."""
+    """One frame of a wait. Clients skip frames that they do not know."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -357,7 +367,7 @@ class WaitMessagesResponse(_message.Message):
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___WaitStarted:
-        """First, at once."""
+        """The first frame, sent at once."""
 
     @_builtins.property
     def messages(self) -> Global___MessageBatch:
@@ -365,23 +375,23 @@ class WaitMessagesResponse(_message.Message):
 
     @_builtins.property
     def caught_up(self) -> _thread_pb2.ThreadPosition:
-        """A thread's history is done; from here on it is live. Once per thread."""
+        """A thread's history was delivered; what follows is live. Once per thread."""
 
     @_builtins.property
     def keepalive(self) -> Global___WaitKeepalive:
-        """No other frame was sent for the granted interval."""
+        """No other frame was sent for keepalive_interval."""
 
     @_builtins.property
     def resync(self) -> Global___WaitResync:
-        """A cursor could not be honoured."""
+        """A cursor could not be honored."""
 
     @_builtins.property
     def ending(self) -> Global___WaitEnding:
-        """Last; the status OK follows."""
+        """The last frame; the status OK follows."""
 
     @_builtins.property
     def participants(self) -> Global___ParticipantUpdate:
-        """With include_participants: how the participants of one thread stand."""
+        """With include_participants: participants of one thread."""
 
     def __init__(
         self,
@@ -414,13 +424,13 @@ class WaitStarted(_message.Message):
     KEEPALIVE_INTERVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
-        """One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-        asked for, and moved by the `resync` that follows: take no cursor from here.
+        """One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+        as requested, and corrected by the `resync` that follows: do not resume from these.
         """
 
     @_builtins.property
     def keepalive_interval(self) -> _duration_pb2.Duration:
-        """Granted, always set. Take the connection for dead after two and a half of it without any frame."""
+        """The granted interval, always set. A connection without any frame for 2.5 intervals is dead."""
 
     def __init__(
         self,
@@ -438,7 +448,7 @@ Global___WaitStarted: _TypeAlias = WaitStarted  # noqa: Y015
 
 @_typing.final
 class MessageBatch(_message.Message):
-    """Messages of one thread, ascending. As many as are ready, split at about 1 MiB."""
+    """Messages of one thread, in ascending order: what is ready, split at about 1 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -446,7 +456,9 @@ class MessageBatch(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cursor(self) -> _message_pb2.Cursor:
-        """The thread, and where to resume once these are handled; past filtered-out ones."""
+        """The thread, and the position to resume from once these messages are handled. It covers messages
+        that were filtered out.
+        """
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
@@ -468,14 +480,14 @@ Global___MessageBatch: _TypeAlias = MessageBatch  # noqa: Y015
 
 @_typing.final
 class WaitKeepalive(_message.Message):
-    """Nothing was sent for a while."""
+    """The connection and the wait are alive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     THREADS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
-        """Threads whose cursor moved since a frame last told it."""
+        """The threads whose cursors moved since a frame last carried them."""
 
     def __init__(
         self,
@@ -492,7 +504,7 @@ Global___WaitKeepalive: _TypeAlias = WaitKeepalive  # noqa: Y015
 
 @_typing.final
 class WaitResync(_message.Message):
-    """A cursor could not be honoured. The wait goes on from `position.cursor`."""
+    """A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -505,19 +517,23 @@ class WaitResync(_message.Message):
         REASON_UNSPECIFIED: WaitResync._Reason.ValueType  # 0
         """Never sent."""
         REASON_CURSOR_AHEAD: WaitResync._Reason.ValueType  # 2
-        """The cursor is past the head; goes on at first_seq."""
+        """The cursor is past the head. The wait continues at first_seq."""
         REASON_EPOCH_CHANGED: WaitResync._Reason.ValueType  # 3
-        """The history is another one; goes on after the last entry both are known to share, else at first_seq."""
+        """The thread has another epoch. The wait continues after the last entry that both epochs are known
+        to share, else at first_seq.
+        """
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
-        """Why."""
+        """Why the cursor could not be honored."""
 
     REASON_UNSPECIFIED: WaitResync.Reason.ValueType  # 0
     """Never sent."""
     REASON_CURSOR_AHEAD: WaitResync.Reason.ValueType  # 2
-    """The cursor is past the head; goes on at first_seq."""
+    """The cursor is past the head. The wait continues at first_seq."""
     REASON_EPOCH_CHANGED: WaitResync.Reason.ValueType  # 3
-    """The history is another one; goes on after the last entry both are known to share, else at first_seq."""
+    """The thread has another epoch. The wait continues after the last entry that both epochs are known
+    to share, else at first_seq.
+    """
 
     REASON_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
@@ -526,11 +542,11 @@ class WaitResync(_message.Message):
     """Why."""
     @_builtins.property
     def position(self) -> _thread_pb2.ThreadPosition:
-        """Where it goes on."""
+        """Where the wait continues."""
 
     @_builtins.property
     def requested(self) -> _message_pb2.Cursor:
-        """The cursor that was asked for."""
+        """The cursor as it was requested."""
 
     def __init__(
         self,
@@ -568,16 +584,16 @@ class WaitEnding(_message.Message):
         REASON_MAX_WAIT: WaitEnding._Reason.ValueType  # 3
         """max_wait is over."""
         REASON_DEADLINE: WaitEnding._Reason.ValueType  # 4
-        """The RPC's deadline is about to pass (0.2–1 s, at most a tenth of it, before)."""
+        """The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole."""
         REASON_DRAINING: WaitEnding._Reason.ValueType  # 5
-        """The server is going away: come again after retry_delay."""
+        """The server is shutting down. Wait again after retry_delay."""
         REASON_THREADS_CLOSED: WaitEnding._Reason.ValueType  # 7
-        """Every thread is closed or archived and all of it is delivered: do not come again."""
+        """Every thread is closed or archived, and all of it was delivered. Do not wait again."""
         REASON_SESSION_ENDED: WaitEnding._Reason.ValueType  # 8
-        """The agent said goodbye (EndSession): do not come again."""
+        """The agent ended its session (EndSession). Do not wait again."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
-        """Why."""
+        """Why a wait ended."""
 
     REASON_UNSPECIFIED: WaitEnding.Reason.ValueType  # 0
     """Never sent."""
@@ -588,13 +604,13 @@ class WaitEnding(_message.Message):
     REASON_MAX_WAIT: WaitEnding.Reason.ValueType  # 3
     """max_wait is over."""
     REASON_DEADLINE: WaitEnding.Reason.ValueType  # 4
-    """The RPC's deadline is about to pass (0.2–1 s, at most a tenth of it, before)."""
+    """The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole."""
     REASON_DRAINING: WaitEnding.Reason.ValueType  # 5
-    """The server is going away: come again after retry_delay."""
+    """The server is shutting down. Wait again after retry_delay."""
     REASON_THREADS_CLOSED: WaitEnding.Reason.ValueType  # 7
-    """Every thread is closed or archived and all of it is delivered: do not come again."""
+    """Every thread is closed or archived, and all of it was delivered. Do not wait again."""
     REASON_SESSION_ENDED: WaitEnding.Reason.ValueType  # 8
-    """The agent said goodbye (EndSession): do not come again."""
+    """The agent ended its session (EndSession). Do not wait again."""
 
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
@@ -603,13 +619,14 @@ class WaitEnding(_message.Message):
     """Why."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-        was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+        """How long to pause before waiting again. Unset = wait again at once, except after an end that the
+        request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+        waits again.
         """
 
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
-        """Every thread of the wait: resume from these cursors."""
+        """Every thread of the wait, with the cursor to resume from."""
 
     def __init__(
         self,
@@ -628,8 +645,8 @@ Global___WaitEnding: _TypeAlias = WaitEnding  # noqa: Y015
 
 @_typing.final
 class ParticipantUpdate(_message.Message):
-    """How the participants of a thread stand. All of them after `started`, then those that changed;
-    a level, not a log: intermediate states may be skipped. At most one a second per thread.
+    """Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
+    intermediate states may be skipped. At most one a second per thread.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -641,11 +658,11 @@ class ParticipantUpdate(_message.Message):
     """The thread."""
     @_builtins.property
     def participants(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
-        """Those that are new or changed."""
+        """Participants that are new or changed."""
 
     @_builtins.property
     def left(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names that left."""
+        """Names of agents that left the thread."""
 
     def __init__(
         self,
@@ -664,7 +681,7 @@ Global___ParticipantUpdate: _TypeAlias = ParticipantUpdate  # noqa: Y015
 
 @_typing.final
 class HeartbeatRequest(_message.Message):
-    """The caller is alive."""
+    """A sign of life of the caller."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -673,19 +690,20 @@ class HeartbeatRequest(_message.Message):
     READ_CURSORS_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     state: _agent_pb2.Presence.ValueType
-    """What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it."""
+    """The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged."""
     status_text: _builtins.str
-    """What it does, for people, up to 256 bytes. Replaces the last one."""
+    """What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it."""
     @_builtins.property
     def read_cursors(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
-        """What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-        threads, those the caller takes no part in, other epochs, and positions past the head.
+        """What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+        Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+        past the head.
         """
 
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
-        """How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-        Unset = agent_timeout; lowered to limits.max_lease (1 h).
+        """How long the caller may be silent from now on, for example during a long model turn. Replaces the
+        running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
         """
 
     def __init__(
@@ -706,7 +724,9 @@ Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
 
 @_typing.final
 class HeartbeatResponse(_message.Message):
-    """What the server asks of the caller. What was said is written to the store within a few seconds."""
+    """When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
+    written to the store within a few seconds.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -716,20 +736,20 @@ class HeartbeatResponse(_message.Message):
     UNREAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices."""
+        """Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs."""
 
     @_builtins.property
     def agent_timeout(self) -> _duration_pb2.Duration:
-        """Without a sign of life for so long the agent is LAPSED; 60 s by default."""
+        """An agent without a sign of life for this long is LAPSED; 60 s by default."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When this lease ends, server time."""
+        """When the lease ends. Server clock. Unset for anonymous callers."""
 
     @_builtins.property
     def unread(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadUnread]:
-        """Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. What it
-        wrote itself after having read all before it is read.
+        """Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+        100. What the caller wrote itself after reading everything before it counts as read.
         """
 
     def __init__(
@@ -750,7 +770,7 @@ Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
 
 @_typing.final
 class ThreadUnread(_message.Message):
-    """What an agent has not read of a thread."""
+    """A thread that an agent has not read to its head."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -760,9 +780,9 @@ class ThreadUnread(_message.Message):
     thread: _builtins.str
     """The thread."""
     head_seq: _builtins.int
-    """Newest seq."""
+    """Seq of its newest entry."""
     read_seq: _builtins.int
-    """Read up to here."""
+    """Seq up to which the agent has read it."""
     def __init__(
         self,
         *,
@@ -780,7 +800,7 @@ Global___ThreadUnread: _TypeAlias = ThreadUnread  # noqa: Y015
 
 @_typing.final
 class ListMessagesRequest(_message.Message):
-    """Which messages to read. All with after_seq < seq < before_seq."""
+    """Selects messages of a thread: those with after_seq < seq < before_seq."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -794,15 +814,17 @@ class ListMessagesRequest(_message.Message):
     thread: _builtins.str
     """The thread. Required."""
     after_seq: _builtins.int
-    """After this seq. 0 = from the oldest kept."""
+    """Lower bound, exclusive. 0 = from the oldest entry kept."""
     before_seq: _builtins.int
-    """Before this seq. 0 = up to the head."""
+    """Upper bound, exclusive. 0 = up to the head."""
     limit: _builtins.int
-    """At most so many, and about 3 MiB. 0 = 100; lowered to 1,000."""
+    """Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+    to it.
+    """
     newest: _builtins.bool
-    """Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.)"""
+    """Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)"""
     epoch: _builtins.str
-    """The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID."""
+    """The epoch in which the seqs count. Empty = not checked."""
     @_builtins.property
     def filter(self) -> _message_pb2.MessageFilter:
         """Which messages to return. Unset = all."""
@@ -842,18 +864,18 @@ class ListMessagesResponse(_message.Message):
     head_seq: _builtins.int
     """Seq of the newest entry, read in the same snapshot."""
     first_seq: _builtins.int
-    """Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone."""
+    """Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone."""
     next_after_seq: _builtins.int
-    """The next after_seq when reading forward; past filtered-out ones."""
+    """The after_seq of the next page when reading forward. It covers messages that were filtered out."""
     has_more: _builtins.bool
-    """There may be more in the range: after next_after_seq, or with `newest` before next_before_seq."""
+    """The range may hold more: after next_after_seq, or with `newest` before next_before_seq."""
     next_before_seq: _builtins.int
-    """The next before_seq when reading backward with `newest`."""
+    """The before_seq of the next page when reading backward with `newest`."""
     epoch: _builtins.str
     """The thread's epoch."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """Ascending by seq, whatever `newest` says."""
+        """In ascending order, also with `newest`."""
 
     def __init__(
         self,
@@ -876,7 +898,7 @@ Global___ListMessagesResponse: _TypeAlias = ListMessagesResponse  # noqa: Y015
 
 @_typing.final
 class GetMessageRequest(_message.Message):
-    """One message."""
+    """Selects one message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -885,7 +907,7 @@ class GetMessageRequest(_message.Message):
     thread: _builtins.str
     """The thread. Required."""
     seq: _builtins.int
-    """Its seq, from 1. Required."""
+    """The message's seq, 1 or greater. Required."""
     def __init__(
         self,
         *,
@@ -926,7 +948,7 @@ Global___GetMessageResponse: _TypeAlias = GetMessageResponse  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
-    """Nothing to say."""
+    """Empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -943,7 +965,7 @@ Global___GetServerInfoRequest: _TypeAlias = GetServerInfoRequest  # noqa: Y015
 
 @_typing.final
 class GetServerInfoResponse(_message.Message):
-    """What this server is."""
+    """A server, and the caller as the server sees it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -959,38 +981,38 @@ class GetServerInfoResponse(_message.Message):
     WORKING_TIMEOUT_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Its version, such as 1.2.0."""
+    """The server's version, for example 1.2.0."""
     epoch: _builtins.str
-    """Identity of the store."""
+    """The identity of its store. Changes when the store is recreated."""
     durability: _builtins.str
-    """`full`: an acknowledged post is on disk. `fast`: it may be lost with the machine."""
+    """`full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails."""
     auth: _builtins.str
-    """`open` or `required`."""
+    """`open` or `required`: whether calls need a token."""
     agent: _builtins.str
-    """The caller as the server sees it: `anonymous` without a token."""
+    """The caller's name: `anonymous` without a token, `operator` with the operator's."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the caller may do: post, read, admin."""
 
     @_builtins.property
     def limits(self) -> Global___ServerLimits:
-        """Its limits."""
+        """The server's limits."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """See HeartbeatResponse."""
+        """As in HeartbeatResponse."""
 
     @_builtins.property
     def agent_timeout(self) -> _duration_pb2.Duration:
-        """See HeartbeatResponse."""
+        """As in HeartbeatResponse."""
 
     @_builtins.property
     def working_timeout(self) -> _duration_pb2.Duration:
-        """How long a delivery counts as work without any word from the agent; 15 min by default."""
+        """How long an agent counts as WORKING after a delivery without any word from it; 15 min by default."""
 
     @_builtins.property
     def server_time(self) -> _timestamp_pb2.Timestamp:
-        """Its clock."""
+        """The server's clock."""
 
     def __init__(
         self,
@@ -1017,7 +1039,7 @@ Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):
-    """Limits that a client may meet."""
+    """Limits that a client may reach."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1033,36 +1055,36 @@ class ServerLimits(_message.Message):
     MAX_ANONYMOUS_WAITS_FIELD_NUMBER: _builtins.int
     REQUEST_TIMEOUT_FIELD_NUMBER: _builtins.int
     max_content_bytes: _builtins.int
-    """Bytes of Message.content."""
+    """Most bytes of Message.content."""
     max_message_bytes: _builtins.int
-    """Bytes of a whole message."""
+    """Most bytes of a whole message."""
     max_batch_posts: _builtins.int
-    """Posts in one PostMessagesRequest."""
+    """Most posts in one PostMessagesRequest."""
     max_wait_threads: _builtins.int
-    """Threads in one wait."""
+    """Most threads in one wait."""
     max_open_waits: _builtins.int
-    """Open waits of one agent."""
+    """Most open waits of one agent."""
     max_streams: _builtins.int
-    """Calls open at a time on one connection, waits included. Further ones are queued by the client's
-    own gRPC library, without an error: open another connection instead.
+    """Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+    further calls without an error: open another connection.
     """
     max_request_bytes: _builtins.int
-    """Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-    Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+    """Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+    for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
     """
     max_frame_bytes: _builtins.int
-    """Bytes of answers and frames that callers have not read, over all callers. Further large ones
-    wait; one that waits for request_timeout is answered with STORE_BUSY.
+    """Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+    wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
     """
     max_anonymous_waits: _builtins.int
-    """Open waits of all callers without a name together."""
+    """Most open waits of all anonymous callers together."""
     @_builtins.property
     def max_lease(self) -> _duration_pb2.Duration:
         """Longest lease."""
 
     @_builtins.property
     def request_timeout(self) -> _duration_pb2.Duration:
-        """Time for a request to arrive, from its call's headers to its last byte."""
+        """Time for a request to arrive, from the headers of its call to its last byte."""
 
     def __init__(
         self,

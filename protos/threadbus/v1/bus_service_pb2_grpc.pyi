@@ -27,89 +27,133 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BusServiceStub:
-    """Post messages, wait for them, say that you are alive."""
+    """Posts messages, waits for them, reads them, and renews an agent's lease."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BusServiceAsyncStub: ...
     PostMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]
-    """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-    not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-    no idempotency_level.
+    """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+    sender need not have joined it, and is a participant from then on. Returns:
+      * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+        handoff_to).
+      * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+      * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+      * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+      * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+      * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+      * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+
+    Has no idempotency_level: it may be repeated only with a request_id.
     """
     PostMessages: _grpc.StreamStreamMultiCallable[_bus_service_pb2.PostMessagesRequest, _bus_service_pb2.PostMessagesResponse]
-    """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-    one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-    stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-    them again with the same request_id. A server that is going away answers what it has taken, then
-    ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-    as with PostMessage, each post is repeatable only with its request_id.
+    """Posts many messages: one response per request, one result per post, both in order. Posts of one
+    stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+    post does not affect the others; its result has the status that PostMessage would return. A
+    server that drains returns the results of what it has accepted, then ends the stream with
+    UNAVAILABLE / DRAINING: posts without a result were not accepted.
+
+    Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+    is unknown; each may be repeated with its request_id.
     """
     WaitMessages: _grpc.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]
-    """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-    two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-    What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-    when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-    notes as delivered only rises.
+    """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+    come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+    not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+    continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+    error. Returns:
+      * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+      * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+      * UNAUTHENTICATED: the token ended during the wait.
+    A cursor that cannot be honored is no error: see `resync`.
+
+    Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]
-    """Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-    it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+    """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+    not read. Does nothing for anonymous callers.
+
+    Idempotent: state and lease are replaced, read positions never fall.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.ListMessagesRequest, _bus_service_pb2.ListMessagesResponse]
-    """Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-    side effects: it raises the caller's delivered_seq.
+    """Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+    NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+    the epoch is another one.
+
+    Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]
-    """Reads one message."""
+    """Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]
-    """Says what this server is and who the caller is. Needs no token; limits only with one where
-    tokens are required.
+    """Returns the server's version and settings, and who the caller is to it. Needs no token; where
+    tokens are required, `limits` is set only for calls with one.
     """
 
 @_typing.type_check_only
 class BusServiceAsyncStub(BusServiceStub):
-    """Post messages, wait for them, say that you are alive."""
+    """Posts messages, waits for them, reads them, and renews an agent's lease."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PostMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]  # type: ignore[assignment]
-    """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-    not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-    no idempotency_level.
+    """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+    sender need not have joined it, and is a participant from then on. Returns:
+      * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+        handoff_to).
+      * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+      * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+      * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+      * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+      * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+      * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+
+    Has no idempotency_level: it may be repeated only with a request_id.
     """
     PostMessages: _aio.StreamStreamMultiCallable[_bus_service_pb2.PostMessagesRequest, _bus_service_pb2.PostMessagesResponse]  # type: ignore[assignment]
-    """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-    one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-    stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-    them again with the same request_id. A server that is going away answers what it has taken, then
-    ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-    as with PostMessage, each post is repeatable only with its request_id.
+    """Posts many messages: one response per request, one result per post, both in order. Posts of one
+    stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+    post does not affect the others; its result has the status that PostMessage would return. A
+    server that drains returns the results of what it has accepted, then ends the stream with
+    UNAVAILABLE / DRAINING: posts without a result were not accepted.
+
+    Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+    is unknown; each may be repeated with its request_id.
     """
     WaitMessages: _aio.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]  # type: ignore[assignment]
-    """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-    two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-    What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-    when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-    notes as delivered only rises.
+    """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+    come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+    not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+    continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+    error. Returns:
+      * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+      * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+      * UNAUTHENTICATED: the token ended during the wait.
+    A cursor that cannot be honored is no error: see `resync`.
+
+    Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-    it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+    """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+    not read. Does nothing for anonymous callers.
+
+    Idempotent: state and lease are replaced, read positions never fall.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.ListMessagesRequest, _bus_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-    side effects: it raises the caller's delivered_seq.
+    """Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+    NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+    the epoch is another one.
+
+    Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]  # type: ignore[assignment]
-    """Reads one message."""
+    """Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
-    """Says what this server is and who the caller is. Needs no token; limits only with one where
-    tokens are required.
+    """Returns the server's version and settings, and who the caller is to it. Needs no token; where
+    tokens are required, `limits` is set only for calls with one.
     """
 
 class BusServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Post messages, wait for them, say that you are alive."""
+    """Posts messages, waits for them, reads them, and renews an agent's lease."""
 
     @_abc_1.abstractmethod
     def PostMessage(
@@ -117,9 +161,18 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.PostMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.PostMessageResponse, _abc.Awaitable[_bus_service_pb2.PostMessageResponse]]:
-        """Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-        not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-        no idempotency_level.
+        """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+        sender need not have joined it, and is a participant from then on. Returns:
+          * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+            handoff_to).
+          * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+          * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+          * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+          * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+          * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+          * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+
+        Has no idempotency_level: it may be repeated only with a request_id.
         """
 
     @_abc_1.abstractmethod
@@ -128,12 +181,14 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_bus_service_pb2.PostMessagesRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_bus_service_pb2.PostMessagesResponse], _abc.AsyncIterator[_bus_service_pb2.PostMessagesResponse]]:
-        """Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-        one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-        stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-        them again with the same request_id. A server that is going away answers what it has taken, then
-        ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-        as with PostMessage, each post is repeatable only with its request_id.
+        """Posts many messages: one response per request, one result per post, both in order. Posts of one
+        stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+        post does not affect the others; its result has the status that PostMessage would return. A
+        server that drains returns the results of what it has accepted, then ends the stream with
+        UNAVAILABLE / DRAINING: posts without a result were not accepted.
+
+        Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+        is unknown; each may be repeated with its request_id.
         """
 
     @_abc_1.abstractmethod
@@ -142,11 +197,17 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.WaitMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_bus_service_pb2.WaitMessagesResponse], _abc.AsyncIterator[_bus_service_pb2.WaitMessagesResponse]]:
-        """Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-        two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-        What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-        when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-        notes as delivered only rises.
+        """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+        come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+        not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+        continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+        error. Returns:
+          * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+          * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+          * UNAUTHENTICATED: the token ended during the wait.
+        A cursor that cannot be honored is no error: see `resync`.
+
+        Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
         """
 
     @_abc_1.abstractmethod
@@ -155,8 +216,10 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.HeartbeatResponse, _abc.Awaitable[_bus_service_pb2.HeartbeatResponse]]:
-        """Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-        it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+        """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+        not read. Does nothing for anonymous callers.
+
+        Idempotent: state and lease are replaced, read positions never fall.
         """
 
     @_abc_1.abstractmethod
@@ -165,8 +228,11 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.ListMessagesResponse, _abc.Awaitable[_bus_service_pb2.ListMessagesResponse]]:
-        """Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-        side effects: it raises the caller's delivered_seq.
+        """Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+        NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+        the epoch is another one.
+
+        Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
         """
 
     @_abc_1.abstractmethod
@@ -175,7 +241,7 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.GetMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.GetMessageResponse, _abc.Awaitable[_bus_service_pb2.GetMessageResponse]]:
-        """Reads one message."""
+        """Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(
@@ -183,8 +249,8 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.GetServerInfoResponse, _abc.Awaitable[_bus_service_pb2.GetServerInfoResponse]]:
-        """Says what this server is and who the caller is. Needs no token; limits only with one where
-        tokens are required.
+        """Returns the server's version and settings, and who the caller is to it. Needs no token; where
+        tokens are required, `limits` is set only for calls with one.
         """
 
 def add_BusServiceServicer_to_server(servicer: BusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

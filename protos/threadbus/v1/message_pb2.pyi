@@ -3,20 +3,22 @@
 isort:skip_file
 Messages, cursors and filters: the data that store, bus and services share.
 
-Rules that hold for the whole package:
-  * A seq is an int64: 1, 2, 3 … within its thread, without gaps. 0 = before the first. Seqs stay
-    below 2^53, so languages whose numbers are doubles lose nothing; JSON writes them as strings.
-  * What a client is *sent* may have holes (filters, kinds it does not know): take the cursor from
-    the frame, never count.
+Rules for the whole package:
+  * A seq is an int64: 1, 2, 3 … within its thread, without gaps. 0 = before the first entry. Seqs
+    stay below 2^53, so they are exact in languages whose numbers are doubles. JSON writes them as
+    strings.
+  * What is sent to a client may leave seqs out (filters, kinds it does not know). Take the cursor
+    from the frame; never count.
   * Clients ignore fields, frames, enum values and message kinds that they do not know. The server
     refuses enum values that it does not know: INVALID_ARGUMENT.
-  * Negative numbers and durations are INVALID_ARGUMENT. Sizes above a limit are INVALID_ARGUMENT;
-    page sizes, intervals and leases above a limit are lowered to it.
-  * A client may repeat a call whose outcome is unknown if its method has an idempotency_level:
-    repeating it has the effect of calling once, or none (NO_SIDE_EFFECTS; that any call is a sign
-    of life of its agent does not count). A method without a level is repeated only if the request
-    carries a request_id, or after an error that says that nothing was done (UNAVAILABLE with
-    ErrorInfo).
+  * Negative numbers and durations are INVALID_ARGUMENT. So are sizes above a limit; page sizes,
+    intervals and leases above a limit are lowered to it.
+  * Times are the server's clock, with microseconds.
+  * idempotency_level says which calls a client may repeat when it does not know the outcome. A
+    method that has one may be called twice with the effect of calling it once, or with none
+    (NO_SIDE_EFFECTS; that every call of an agent renews its lease does not count). A method without
+    one is repeated only if the request carries a request_id, or after an error that says that
+    nothing was done (UNAVAILABLE with ErrorInfo).
 """
 
 from collections import abc as _abc
@@ -44,25 +46,25 @@ class _MessageKind:
 class _MessageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     MESSAGE_KIND_UNSPECIFIED: _MessageKind.ValueType  # 0
-    """Never sent by this server; a client that sees a kind it does not know skips the entry."""
+    """Never sent. Clients skip entries of a kind that they do not know."""
     MESSAGE_KIND_CHAT: _MessageKind.ValueType  # 1
     """Posted by an agent or a person."""
     MESSAGE_KIND_EDIT: _MessageKind.ValueType  # 2
-    """A new content for the sender's own message `edit_of`."""
+    """New content for the message `edit_of`, by its sender."""
     MESSAGE_KIND_THREAD: _MessageKind.ValueType  # 3
-    """The thread's state or settings changed; `sender` did it, `content` says it for a reader."""
+    """The thread's state or settings were changed by `sender`. `content` describes the change for people."""
 
 class MessageKind(_MessageKind, metaclass=_MessageKindEnumTypeWrapper):
-    """What kind of entry of the log a message is."""
+    """What kind of log entry a message is."""
 
 MESSAGE_KIND_UNSPECIFIED: MessageKind.ValueType  # 0
-"""Never sent by this server; a client that sees a kind it does not know skips the entry."""
+"""Never sent. Clients skip entries of a kind that they do not know."""
 MESSAGE_KIND_CHAT: MessageKind.ValueType  # 1
 """Posted by an agent or a person."""
 MESSAGE_KIND_EDIT: MessageKind.ValueType  # 2
-"""A new content for the sender's own message `edit_of`."""
+"""New content for the message `edit_of`, by its sender."""
 MESSAGE_KIND_THREAD: MessageKind.ValueType  # 3
-"""The thread's state or settings changed; `sender` did it, `content` says it for a reader."""
+"""The thread's state or settings were changed by `sender`. `content` describes the change for people."""
 Global___MessageKind: _TypeAlias = MessageKind  # noqa: Y015
 
 class _Priority:
@@ -72,34 +74,34 @@ class _Priority:
 class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """In a request: NORMAL. In a filter: everything."""
+    """In a request: NORMAL. In a filter: all."""
     PRIORITY_LOW: _Priority.ValueType  # 1
     """Can wait."""
     PRIORITY_NORMAL: _Priority.ValueType  # 2
     """The default."""
     PRIORITY_HIGH: _Priority.ValueType  # 3
-    """Before others."""
+    """To be handled before others."""
     PRIORITY_URGENT: _Priority.ValueType  # 4
-    """Interrupt what you do."""
+    """To be handled at once."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """How urgent a message is. In order: a filter's `min_priority` compares by number."""
+    """How urgent a message is, in ascending order: min_priority of a filter compares the numbers."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""In a request: NORMAL. In a filter: everything."""
+"""In a request: NORMAL. In a filter: all."""
 PRIORITY_LOW: Priority.ValueType  # 1
 """Can wait."""
 PRIORITY_NORMAL: Priority.ValueType  # 2
 """The default."""
 PRIORITY_HIGH: Priority.ValueType  # 3
-"""Before others."""
+"""To be handled before others."""
 PRIORITY_URGENT: Priority.ValueType  # 4
-"""Interrupt what you do."""
+"""To be handled at once."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """One entry of a thread's log. Immutable, but for `edit_seq`."""
+    """One entry of a thread's log. Immutable, except `edit_seq`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -142,50 +144,50 @@ class Message(_message.Message):
     EDIT_SEQ_FIELD_NUMBER: _builtins.int
     POSTED_BY_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
-    """The thread it is in."""
+    """The thread."""
     seq: _builtins.int
     """Its position in the thread, from 1."""
     sender: _builtins.str
-    """The agent that wrote it, stamped from the token. `anonymous` for calls without one."""
+    """The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one."""
     content: _builtins.str
-    """The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server."""
+    """The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it."""
     sender_kind: _agent_pb2.AgentKind.ValueType
     """What the sender was when it posted."""
     kind: Global___MessageKind.ValueType
     """What kind of entry this is."""
     reply_to: _builtins.int
-    """Seq of the message that this one answers. 0 = none."""
+    """Seq of the message that this one replies to. 0 = none."""
     handoff_to: _builtins.str
     """The agent whose turn it is now. Empty = nobody in particular."""
     priority: Global___Priority.ValueType
-    """How urgent; never PRIORITY_UNSPECIFIED in what the server sends."""
+    """How urgent it is. The server never sends PRIORITY_UNSPECIFIED."""
     request_id: _builtins.str
-    """The sender's request_id. Empty = it gave none."""
+    """The request_id of the post. Empty = it had none."""
     based_on_seq: _builtins.int
-    """Seq up to which the sender says it had read when it wrote. Unset = it did not say."""
+    """Seq up to which the sender says it had read the thread. Unset = not stated."""
     edit_of: _builtins.int
-    """For EDIT: seq of the message whose content this entry replaces. 0 otherwise."""
+    """In an EDIT: seq of the message whose content this entry replaces. Otherwise 0."""
     edit_seq: _builtins.int
-    """Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
-    counts. 0 = never edited.
+    """Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
+    current one. 0 = never edited.
     """
     posted_by: _builtins.str
-    """The operator that posted it in the sender's name. Empty = the sender itself."""
+    """The operator that posted it in the sender's name. Empty = the sender posted it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was committed, server time, microseconds. Order is by seq, not by time."""
+        """When it was committed. Order messages by seq, not by time."""
 
     @_builtins.property
     def mentions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Agents named in it, as given by the sender; without duplicates, in the order given."""
+        """Agents that the sender mentions, in the order given, without duplicates. At most 32."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels. At most 32; keys 1–63 and values up to 256 bytes."""
+        """Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes."""
 
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
-        """Files that go with it. At most 16."""
+        """Attached files. At most 16."""
 
     def __init__(
         self,
@@ -221,7 +223,7 @@ Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class Attachment(_message.Message):
-    """A file that goes with a message. Field names are those of A2A's Part."""
+    """An attached file. The field names are those of A2A's Part."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -230,13 +232,15 @@ class Attachment(_message.Message):
     RAW_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
-    """File name without a path, 1–255 bytes. May be empty."""
+    """File name without a path, up to 255 bytes. May be empty."""
     media_type: _builtins.str
-    """Media type, such as `text/x-diff`. Empty = application/octet-stream."""
+    """Media type, for example `text/x-diff`. Empty = application/octet-stream."""
     raw: _builtins.bytes
-    """The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default."""
+    """The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+    4 MiB.
+    """
     url: _builtins.str
-    """An absolute URL. The server never opens it."""
+    """An absolute URL of at most 2,048 bytes. The server does not open it."""
     def __init__(
         self,
         *,
@@ -257,7 +261,7 @@ Global___Attachment: _TypeAlias = Attachment  # noqa: Y015
 
 @_typing.final
 class Cursor(_message.Message):
-    """A position in one thread. What the server sends can be sent back as it is, to resume there."""
+    """A position in one thread. A cursor that the server sent can be sent back unchanged to resume there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -267,9 +271,9 @@ class Cursor(_message.Message):
     thread: _builtins.str
     """The thread."""
     after_seq: _builtins.int
-    """Seq last delivered; what comes next is after it. 0 = from the start."""
+    """Seq of the last entry delivered; the next one is after it. 0 = from the start."""
     epoch: _builtins.str
-    """The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked."""
+    """The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked."""
     def __init__(
         self,
         *,
@@ -287,7 +291,7 @@ Global___Cursor: _TypeAlias = Cursor  # noqa: Y015
 
 @_typing.final
 class MessageFilter(_message.Message):
-    """Which messages to deliver. Every field that is set must hold. Filtered-out ones move the cursor."""
+    """Selects messages. All fields that are set must match. Messages filtered out move the cursor, too."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -297,20 +301,20 @@ class MessageFilter(_message.Message):
     MIN_PRIORITY_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     addressed_to_me: _builtins.bool
-    """Only those that mention or are handed to the caller, or answer a message of the caller.
-    INVALID_ARGUMENT for a caller without a name of its own (anonymous).
+    """Only messages that mention the caller, are handed to it, or reply to one of its messages.
+    INVALID_ARGUMENT for anonymous callers.
     """
     exclude_own: _builtins.bool
-    """Not the caller's own. Without effect for anonymous, which owns nothing."""
+    """Not the caller's own messages. No effect for anonymous callers."""
     min_priority: Global___Priority.ValueType
-    """Only this urgent or more."""
+    """Only messages of this priority or higher."""
     @_builtins.property
     def senders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only from these agents. Empty = from all. At most 100."""
+        """Only messages of these agents, at most 100. Empty = of all."""
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___MessageKind.ValueType]:
-        """Only these kinds, at most 100. Empty = all."""
+        """Only messages of these kinds, at most 100. Empty = of all."""
 
     def __init__(
         self,

@@ -28,25 +28,25 @@ class _ThreadState:
 class _ThreadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ThreadState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     THREAD_STATE_UNSPECIFIED: _ThreadState.ValueType  # 0
-    """Never sent by this server. In a filter: any."""
+    """Never sent. In ListThreadsRequest.states: all states."""
     THREAD_STATE_OPEN: _ThreadState.ValueType  # 1
-    """Takes posts."""
+    """It accepts posts."""
     THREAD_STATE_CLOSED: _ThreadState.ValueType  # 2
-    """Readable, refuses posts, can be opened again."""
+    """It can be read, and refuses posts. It can be opened again."""
     THREAD_STATE_ARCHIVED: _ThreadState.ValueType  # 3
-    """As CLOSED, and left out of ListThreads unless asked for."""
+    """As CLOSED, and ListThreads leaves it out unless asked for it."""
 
 class ThreadState(_ThreadState, metaclass=_ThreadStateEnumTypeWrapper):
-    """Whether a thread takes posts."""
+    """Whether a thread accepts posts."""
 
 THREAD_STATE_UNSPECIFIED: ThreadState.ValueType  # 0
-"""Never sent by this server. In a filter: any."""
+"""Never sent. In ListThreadsRequest.states: all states."""
 THREAD_STATE_OPEN: ThreadState.ValueType  # 1
-"""Takes posts."""
+"""It accepts posts."""
 THREAD_STATE_CLOSED: ThreadState.ValueType  # 2
-"""Readable, refuses posts, can be opened again."""
+"""It can be read, and refuses posts. It can be opened again."""
 THREAD_STATE_ARCHIVED: ThreadState.ValueType  # 3
-"""As CLOSED, and left out of ListThreads unless asked for."""
+"""As CLOSED, and ListThreads leaves it out unless asked for it."""
 Global___ThreadState: _TypeAlias = ThreadState  # noqa: Y015
 
 class _SyncMode:
@@ -58,9 +58,11 @@ class _SyncModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SyncMode.Val
     SYNC_MODE_UNSPECIFIED: _SyncMode.ValueType  # 0
     """In a request: OFF."""
     SYNC_MODE_OFF: _SyncMode.ValueType  # 1
-    """They may."""
+    """Posts may carry it."""
     SYNC_MODE_STRICT: _SyncMode.ValueType  # 2
-    """They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED."""
+    """Posts must carry it, except those of HUMAN senders. Without it they are refused:
+    FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+    """
 
 class SyncMode(_SyncMode, metaclass=_SyncModeEnumTypeWrapper):
     """Whether posts must carry expected_last_seq."""
@@ -68,14 +70,18 @@ class SyncMode(_SyncMode, metaclass=_SyncModeEnumTypeWrapper):
 SYNC_MODE_UNSPECIFIED: SyncMode.ValueType  # 0
 """In a request: OFF."""
 SYNC_MODE_OFF: SyncMode.ValueType  # 1
-"""They may."""
+"""Posts may carry it."""
 SYNC_MODE_STRICT: SyncMode.ValueType  # 2
-"""They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED."""
+"""Posts must carry it, except those of HUMAN senders. Without it they are refused:
+FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+"""
 Global___SyncMode: _TypeAlias = SyncMode  # noqa: Y015
 
 @_typing.final
 class Thread(_message.Message):
-    """An ordered log. (Java and C#: import it by name; a wildcard import clashes with the platform's Thread.)"""
+    """An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+    Thread.)
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -112,27 +118,27 @@ class Thread(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-    digit. Other texts and fields refer to it as `thread`.
+    """Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+    a letter or digit. Other messages call it `thread`.
     """
     epoch: _builtins.str
-    """Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-    the name was deleted and created again. Seqs compare only within one epoch.
+    """The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+    the thread is deleted and created again. Seqs compare only within one epoch.
     """
     head_seq: _builtins.int
     """Seq of the newest entry. 0 = none yet."""
     first_seq: _builtins.int
-    """Seq of the oldest entry still kept; head_seq + 1 when none is."""
+    """Seq of the oldest entry still kept. head_seq + 1 if none is."""
     state: Global___ThreadState.ValueType
-    """Whether it takes posts."""
+    """Whether it accepts posts."""
     stage: _builtins.str
-    """Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted."""
+    """The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted."""
     topic: _builtins.str
     """What it is about, up to 1,024 bytes."""
     sync_mode: Global___SyncMode.ValueType
     """Whether posts must carry expected_last_seq."""
     creator: _builtins.str
-    """Who created it."""
+    """The agent that created it."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels; limits as in Message.labels."""
@@ -143,7 +149,7 @@ class Thread(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When its newest entry was committed; create_time when there is none."""
+        """When its newest entry was committed. create_time if there is none."""
 
     def __init__(
         self,
@@ -171,7 +177,7 @@ Global___Thread: _TypeAlias = Thread  # noqa: Y015
 
 @_typing.final
 class ThreadPosition(_message.Message):
-    """Where a wait stands in one thread."""
+    """The position of a wait in one thread."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,12 +188,12 @@ class ThreadPosition(_message.Message):
     head_seq: _builtins.int
     """Seq of the newest entry now."""
     first_seq: _builtins.int
-    """Seq of the oldest entry still kept; head_seq + 1 when none is."""
+    """Seq of the oldest entry still kept. head_seq + 1 if none is."""
     state: Global___ThreadState.ValueType
-    """Whether the thread takes posts now."""
+    """Whether the thread accepts posts now."""
     @_builtins.property
     def cursor(self) -> _message_pb2.Cursor:
-        """Resume from here: everything up to it was sent before this frame, or filtered out."""
+        """Resume from here. Everything up to it was sent before this frame, or filtered out."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ThreadServiceStub(object):
-    """Threads and who takes part in them.
+    """Threads and their participants.
     """
 
     def __init__(self, channel):
@@ -83,19 +83,21 @@ class ThreadServiceStub(object):
 
 
 class ThreadServiceServicer(object):
-    """Threads and who takes part in them.
+    """Threads and their participants.
     """
 
     def CreateThread(self, request, context):
-        """Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-        tell who created it. JoinThread with `create` is.
+        """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+
+        Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+        created the thread. JoinThread with `create` is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetThread(self, request, context):
-        """Reads a thread.
+        """Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,47 +112,61 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def JoinThread(self, request, context):
-        """Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-        snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+        """Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+        position, the latest messages and the participants. Anonymous callers do not become participants.
+        NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+
+        Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LeaveThread(self, request, context):
-        """Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-        leaving again changes nothing.
+        """Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+        nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+
+        Idempotent: leaving again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListParticipants(self, request, context):
-        """Lists who takes part, and what each was handed and has read.
+        """Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+        THREAD_NOT_FOUND if the thread does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateThread(self, request, context):
-        """Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-        repeatable: it could undo what another changed in between because of the first one.
+        """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+        changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+
+        Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+        the first, and append a second entry. After an unknown outcome read the thread.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetThreadState(self, request, context):
-        """Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-        repeatable, as UpdateThread is not.
+        """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+        state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+
+        Not idempotent, as UpdateThread.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteThread(self, request, context):
-        """Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-        under the name has another epoch. Not repeatable: it could delete that one.
+        """Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+        created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+        not exist.
+
+        Not idempotent: a second call could delete a thread created in between.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,7 +229,7 @@ def add_ThreadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ThreadService(object):
-    """Threads and who takes part in them.
+    """Threads and their participants.
     """
 
     @staticmethod

@@ -30,16 +30,16 @@ type RegisterAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name; see Agent.name. Required.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// What it is. UNSPECIFIED = AGENT.
+	// AGENT or HUMAN. UNSPECIFIED = AGENT.
 	Kind AgentKind `protobuf:"varint,2,opt,name=kind,proto3,enum=threadbus.v1.AgentKind" json:"kind,omitempty"`
-	// A name for people.
+	// A name to show to people, up to 128 bytes.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// What it does.
+	// What it does, up to 1,024 bytes.
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	// Free labels.
+	// Free labels; limits as in Message.labels.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-	// Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+	// The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+	// before the call, then a lost response loses nothing. Empty = the server makes one.
 	Token         string `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -117,14 +117,15 @@ func (x *RegisterAgentRequest) GetToken() string {
 	return ""
 }
 
-// Registered.
+// A registered agent.
 type RegisterAgentResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent.
+	// The agent as it is registered. If it was before this call, kind, display name, description and
+	// labels are those of then.
 	Agent *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// Its token. Shown only here; the server keeps a hash.
+	// Its token. Returned only here: the server keeps a hash.
 	Token string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
-	// This call registered it: nobody had its name before.
+	// True if this call registered it: nobody had the name before.
 	Created       bool `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -181,7 +182,7 @@ func (x *RegisterAgentResponse) GetCreated() bool {
 	return false
 }
 
-// An agent to read.
+// Selects an agent.
 type GetAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name. Empty = the caller.
@@ -273,14 +274,15 @@ func (x *GetAgentResponse) GetAgent() *Agent {
 	return nil
 }
 
-// Which agents to list.
+// Selects agents.
 type ListAgentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+	// Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+	// to it.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// From the last answer. Empty = the first page.
+	// next_page_token of the previous page. Empty = the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+	// Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
 	Presences     []Presence `protobuf:"varint,3,rep,packed,name=presences,proto3,enum=threadbus.v1.Presence" json:"presences,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -342,7 +344,7 @@ type ListAgentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By name.
 	Agents []*Agent `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
-	// For the next page. Empty = this is the last.
+	// The page_token of the next page. Empty = this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -392,18 +394,18 @@ func (x *ListAgentsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// What to change.
+// A change to an agent.
 type UpdateAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The agent. Empty = the caller.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// New name for people.
+	// New display name, up to 128 bytes.
 	DisplayName string `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// New description.
+	// New description, up to 1,024 bytes.
 	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
-	// New labels, all of them.
+	// New labels; they replace all old ones.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Which of the fields above to set: display_name, description, labels. Required.
+	// The fields to set: some of display_name, description, labels. Required.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,5,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -474,10 +476,10 @@ func (x *UpdateAgentRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 	return nil
 }
 
-// Changed.
+// The agent after the change.
 type UpdateAgentResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The agent now.
+	// The agent.
 	Agent         *Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -520,7 +522,7 @@ func (x *UpdateAgentResponse) GetAgent() *Agent {
 	return nil
 }
 
-// Nothing to say: the token tells who.
+// Empty: the token identifies the caller.
 type EndSessionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -557,7 +559,7 @@ func (*EndSessionRequest) Descriptor() ([]byte, []int) {
 	return file_threadbus_v1_agent_service_proto_rawDescGZIP(), []int{8}
 }
 
-// Said.
+// Empty.
 type EndSessionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -594,10 +596,10 @@ func (*EndSessionResponse) Descriptor() ([]byte, []int) {
 	return file_threadbus_v1_agent_service_proto_rawDescGZIP(), []int{9}
 }
 
-// An agent to take out.
+// Selects an agent to unregister.
 type UnregisterAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name. Empty = the caller; others only for operators.
+	// Its name. Empty = the caller. Only operators may name another agent.
 	Agent         string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -640,7 +642,7 @@ func (x *UnregisterAgentRequest) GetAgent() string {
 	return ""
 }
 
-// Taken out.
+// Empty.
 type UnregisterAgentResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -677,11 +679,11 @@ func (*UnregisterAgentResponse) Descriptor() ([]byte, []int) {
 	return file_threadbus_v1_agent_service_proto_rawDescGZIP(), []int{11}
 }
 
-// How to rotate.
+// A token rotation.
 type RotateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long the old token still works, so that a lost answer loses nothing. Unset = not at all; lowered
-	// to 1 h.
+	// How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
+	// above 1 h are lowered to it.
 	Grace         *durationpb.Duration `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -724,10 +726,10 @@ func (x *RotateTokenRequest) GetGrace() *durationpb.Duration {
 	return nil
 }
 
-// Rotated.
+// The result of a token rotation.
 type RotateTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The new token. Shown only here.
+	// The new token. Returned only here.
 	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,15 +26,16 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Why.
+// Why the cursor could not be honored.
 type WaitResync_Reason int32
 
 const (
 	// Never sent.
 	WaitResync_REASON_UNSPECIFIED WaitResync_Reason = 0
-	// The cursor is past the head; goes on at first_seq.
+	// The cursor is past the head. The wait continues at first_seq.
 	WaitResync_REASON_CURSOR_AHEAD WaitResync_Reason = 2
-	// The history is another one; goes on after the last entry both are known to share, else at first_seq.
+	// The thread has another epoch. The wait continues after the last entry that both epochs are known
+	// to share, else at first_seq.
 	WaitResync_REASON_EPOCH_CHANGED WaitResync_Reason = 3
 )
 
@@ -79,7 +80,7 @@ func (WaitResync_Reason) EnumDescriptor() ([]byte, []int) {
 	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{10, 0}
 }
 
-// Why.
+// Why a wait ended.
 type WaitEnding_Reason int32
 
 const (
@@ -91,13 +92,13 @@ const (
 	WaitEnding_REASON_MIN_MESSAGES WaitEnding_Reason = 2
 	// max_wait is over.
 	WaitEnding_REASON_MAX_WAIT WaitEnding_Reason = 3
-	// The RPC's deadline is about to pass (0.2–1 s, at most a tenth of it, before).
+	// The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole.
 	WaitEnding_REASON_DEADLINE WaitEnding_Reason = 4
-	// The server is going away: come again after retry_delay.
+	// The server is shutting down. Wait again after retry_delay.
 	WaitEnding_REASON_DRAINING WaitEnding_Reason = 5
-	// Every thread is closed or archived and all of it is delivered: do not come again.
+	// Every thread is closed or archived, and all of it was delivered. Do not wait again.
 	WaitEnding_REASON_THREADS_CLOSED WaitEnding_Reason = 7
-	// The agent said goodbye (EndSession): do not come again.
+	// The agent ended its session (EndSession). Do not wait again.
 	WaitEnding_REASON_SESSION_ENDED WaitEnding_Reason = 8
 )
 
@@ -157,41 +158,45 @@ type PostMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+	// The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+	// attachment.
 	Content string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	// Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-	// UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-	// as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-	// it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-	// and include_recipients.
+	// Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+	// as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+	// for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+	// compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+	// include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+	// twice.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-	// In a chain of posts use the `seq` of the last answer, not its last_seq.
+	// Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+	// of posts use `seq` of the previous response, not its last_seq.
 	ExpectedLastSeq *int64 `protobuf:"varint,4,opt,name=expected_last_seq,json=expectedLastSeq,proto3,oneof" json:"expected_last_seq,omitempty"`
-	// Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
+	// Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+	// is no longer kept is accepted.
 	ReplyTo int64 `protobuf:"varint,5,opt,name=reply_to,json=replyTo,proto3" json:"reply_to,omitempty"`
-	// Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-	// content is not searched for @names; `threadbus post` does that, and lists here whom it found.
+	// Registered agents to mention, at most 32. They become participants. The content is not searched
+	// for @names: `threadbus post` does that, and lists here what it found.
 	Mentions []string `protobuf:"bytes,6,rep,name=mentions,proto3" json:"mentions,omitempty"`
-	// The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+	// The registered agent whose turn it is now. It becomes a participant, as with a mention.
 	HandoffTo string `protobuf:"bytes,7,opt,name=handoff_to,json=handoffTo,proto3" json:"handoff_to,omitempty"`
-	// How urgent.
+	// How urgent it is. UNSPECIFIED = NORMAL.
 	Priority Priority `protobuf:"varint,8,opt,name=priority,proto3,enum=threadbus.v1.Priority" json:"priority,omitempty"`
 	// Free labels; limits as in Message.labels.
 	Labels map[string]string `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Files, at most 16; the whole message at most 3 MiB.
+	// Attached files, at most 16. The whole message is at most 3 MiB.
 	Attachments []*Attachment `protobuf:"bytes,10,rep,name=attachments,proto3" json:"attachments,omitempty"`
-	// Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+	// Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+	// INVALID_ARGUMENT. Unset = not stated.
 	BasedOnSeq *int64 `protobuf:"varint,11,opt,name=based_on_seq,json=basedOnSeq,proto3,oneof" json:"based_on_seq,omitempty"`
-	// Answer with `recipients`.
+	// Return `recipients`.
 	IncludeRecipients bool `protobuf:"varint,12,opt,name=include_recipients,json=includeRecipients,proto3" json:"include_recipients,omitempty"`
-	// Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-	// message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+	// Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+	// 0 = a new message. Messages of `anonymous` cannot be edited.
 	EditOf int64 `protobuf:"varint,13,opt,name=edit_of,json=editOf,proto3" json:"edit_of,omitempty"`
-	// The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-	// checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+	// The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+	// checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
 	Epoch string `protobuf:"bytes,14,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+	// The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
 	OnBehalfOf    string `protobuf:"bytes,15,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -332,22 +337,23 @@ func (x *PostMessageRequest) GetOnBehalfOf() string {
 	return ""
 }
 
-// A message posted.
+// A posted message.
 type PostMessageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Its seq.
+	// The message's seq.
 	Seq int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
-	// When it was committed.
+	// When it was committed. Server clock.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// It had been posted before with this request_id; seq and create_time are those of then.
+	// True if it was posted before with this request_id: seq and create_time are those of the first post.
 	Deduplicated bool `protobuf:"varint,4,opt,name=deduplicated,proto3" json:"deduplicated,omitempty"`
-	// The thread's newest seq when this answer was made; seq or later.
+	// The thread's newest seq when this response was made; `seq` or later.
 	LastSeq int64 `protobuf:"varint,5,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
-	// With include_recipients: those mentioned or handed to first, then those with an open wait on the
-	// thread, then the other participants, never the sender. At most 100. Those who wait are told as
-	// they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+	// With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+	// the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+	// as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+	// are left out.
 	Recipients []*Participant `protobuf:"bytes,6,rep,name=recipients,proto3" json:"recipients,omitempty"`
 	// The thread's epoch.
 	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -437,7 +443,7 @@ func (x *PostMessageResponse) GetEpoch() string {
 // A batch of posts.
 type PostMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1–1,000 posts, under 4 MiB in all.
+	// 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
 	Posts         []*PostMessageRequest `protobuf:"bytes,1,rep,name=posts,proto3" json:"posts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -480,7 +486,7 @@ func (x *PostMessagesRequest) GetPosts() []*PostMessageRequest {
 	return nil
 }
 
-// What became of a batch.
+// The results of a batch.
 type PostMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each post of the request, in order.
@@ -526,10 +532,10 @@ func (x *PostMessagesResponse) GetResults() []*PostResult {
 	return nil
 }
 
-// What became of one post. The only place where an error is inside an OK answer.
+// The result of one post. The only place in the contract where an OK response carries an error.
 type PostResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Either.
+	// Exactly one is set.
 	//
 	// Types that are valid to be assigned to Result:
 	//
@@ -600,13 +606,13 @@ type isPostResult_Result interface {
 }
 
 type PostResult_Response struct {
-	// Posted.
+	// The message was posted.
 	Response *PostMessageResponse `protobuf:"bytes,1,opt,name=response,proto3,oneof"`
 }
 
 type PostResult_Status struct {
-	// Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-	// details in one answer, ErrorInfo alone.
+	// It was refused: the status that PostMessage would return, with its details. When the details of a
+	// response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
 	Status *status.Status `protobuf:"bytes,2,opt,name=status,proto3,oneof"`
 }
 
@@ -614,22 +620,23 @@ func (*PostResult_Response) isPostResult_Result() {}
 
 func (*PostResult_Status) isPostResult_Result() {}
 
-// What to wait for, and when to stop.
+// A wait: what to wait for, and when to end.
 type WaitMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+	// 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
 	Threads []*Cursor `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
 	// Which messages to deliver. Unset = all.
 	Filter *MessageFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
-	// End once so many were delivered in all, after filtering. 0 = no such end.
+	// End when this many messages were delivered, counted after filtering. 0 = no limit.
 	MaxMessages int32 `protobuf:"varint,3,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
-	// End so long after the start, with everything committed until then delivered. Unset = no such
-	// end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+	// End this long after the start, once everything committed by then is delivered. Limits waiting,
+	// never delivery: 0s = deliver what is there and end. Unset = no limit.
 	MaxWait *durationpb.Duration `protobuf:"bytes,4,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
-	// A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+	// Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+	// it. Unset = 45 s.
 	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
-	// End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-	// 1 with max_wait is the long poll: what is there at once, else the first that comes.
+	// End when at least this many messages were delivered and every thread is caught up. 0 = no such
+	// end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
 	MinMessages int32 `protobuf:"varint,6,opt,name=min_messages,json=minMessages,proto3" json:"min_messages,omitempty"`
 	// Send `participants` frames.
 	IncludeParticipants bool `protobuf:"varint,7,opt,name=include_participants,json=includeParticipants,proto3" json:"include_participants,omitempty"`
@@ -716,7 +723,7 @@ func (x *WaitMessagesRequest) GetIncludeParticipants() bool {
 	return false
 }
 
-// One frame of a wait. Skip frames that you do not know.
+// One frame of a wait. Clients skip frames that they do not know.
 type WaitMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The frame.
@@ -840,7 +847,7 @@ type isWaitMessagesResponse_Frame interface {
 }
 
 type WaitMessagesResponse_Started struct {
-	// First, at once.
+	// The first frame, sent at once.
 	Started *WaitStarted `protobuf:"bytes,1,opt,name=started,proto3,oneof"`
 }
 
@@ -850,27 +857,27 @@ type WaitMessagesResponse_Messages struct {
 }
 
 type WaitMessagesResponse_CaughtUp struct {
-	// A thread's history is done; from here on it is live. Once per thread.
+	// A thread's history was delivered; what follows is live. Once per thread.
 	CaughtUp *ThreadPosition `protobuf:"bytes,3,opt,name=caught_up,json=caughtUp,proto3,oneof"`
 }
 
 type WaitMessagesResponse_Keepalive struct {
-	// No other frame was sent for the granted interval.
+	// No other frame was sent for keepalive_interval.
 	Keepalive *WaitKeepalive `protobuf:"bytes,4,opt,name=keepalive,proto3,oneof"`
 }
 
 type WaitMessagesResponse_Resync struct {
-	// A cursor could not be honoured.
+	// A cursor could not be honored.
 	Resync *WaitResync `protobuf:"bytes,5,opt,name=resync,proto3,oneof"`
 }
 
 type WaitMessagesResponse_Ending struct {
-	// Last; the status OK follows.
+	// The last frame; the status OK follows.
 	Ending *WaitEnding `protobuf:"bytes,6,opt,name=ending,proto3,oneof"`
 }
 
 type WaitMessagesResponse_Participants struct {
-	// With include_participants: how the participants of one thread stand.
+	// With include_participants: participants of one thread.
 	Participants *ParticipantUpdate `protobuf:"bytes,7,opt,name=participants,proto3,oneof"`
 }
 
@@ -891,10 +898,10 @@ func (*WaitMessagesResponse_Participants) isWaitMessagesResponse_Frame() {}
 // The wait is open.
 type WaitStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-	// asked for, and moved by the `resync` that follows: take no cursor from here.
+	// One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+	// as requested, and corrected by the `resync` that follows: do not resume from these.
 	Threads []*ThreadPosition `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
-	// Granted, always set. Take the connection for dead after two and a half of it without any frame.
+	// The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
 	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,2,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -944,10 +951,11 @@ func (x *WaitStarted) GetKeepaliveInterval() *durationpb.Duration {
 	return nil
 }
 
-// Messages of one thread, ascending. As many as are ready, split at about 1 MiB.
+// Messages of one thread, in ascending order: what is ready, split at about 1 MiB.
 type MessageBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The thread, and where to resume once these are handled; past filtered-out ones.
+	// The thread, and the position to resume from once these messages are handled. It covers messages
+	// that were filtered out.
 	Cursor *Cursor `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// At least one. Their seqs count in the epoch of `cursor`.
 	Messages      []*Message `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
@@ -999,10 +1007,10 @@ func (x *MessageBatch) GetMessages() []*Message {
 	return nil
 }
 
-// Nothing was sent for a while.
+// The connection and the wait are alive.
 type WaitKeepalive struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Threads whose cursor moved since a frame last told it.
+	// The threads whose cursors moved since a frame last carried them.
 	Threads       []*ThreadPosition `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1045,14 +1053,14 @@ func (x *WaitKeepalive) GetThreads() []*ThreadPosition {
 	return nil
 }
 
-// A cursor could not be honoured. The wait goes on from `position.cursor`.
+// A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing.
 type WaitResync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
 	Reason WaitResync_Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=threadbus.v1.WaitResync_Reason" json:"reason,omitempty"`
-	// Where it goes on.
+	// Where the wait continues.
 	Position *ThreadPosition `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	// The cursor that was asked for.
+	// The cursor as it was requested.
 	Requested     *Cursor `protobuf:"bytes,3,opt,name=requested,proto3" json:"requested,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1114,10 +1122,11 @@ type WaitEnding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
 	Reason WaitEnding_Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=threadbus.v1.WaitEnding_Reason" json:"reason,omitempty"`
-	// Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-	// was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+	// How long to pause before waiting again. Unset = wait again at once, except after an end that the
+	// request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+	// waits again.
 	RetryDelay *durationpb.Duration `protobuf:"bytes,2,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
-	// Every thread of the wait: resume from these cursors.
+	// Every thread of the wait, with the cursor to resume from.
 	Threads       []*ThreadPosition `protobuf:"bytes,3,rep,name=threads,proto3" json:"threads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1174,15 +1183,15 @@ func (x *WaitEnding) GetThreads() []*ThreadPosition {
 	return nil
 }
 
-// How the participants of a thread stand. All of them after `started`, then those that changed;
-// a level, not a log: intermediate states may be skipped. At most one a second per thread.
+// Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
+// intermediate states may be skipped. At most one a second per thread.
 type ParticipantUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Those that are new or changed.
+	// Participants that are new or changed.
 	Participants []*Participant `protobuf:"bytes,2,rep,name=participants,proto3" json:"participants,omitempty"`
-	// Names that left.
+	// Names of agents that left the thread.
 	Left          []string `protobuf:"bytes,3,rep,name=left,proto3" json:"left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1239,18 +1248,19 @@ func (x *ParticipantUpdate) GetLeft() []string {
 	return nil
 }
 
-// The caller is alive.
+// A sign of life of the caller.
 type HeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+	// The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
 	State Presence `protobuf:"varint,1,opt,name=state,proto3,enum=threadbus.v1.Presence" json:"state,omitempty"`
-	// What it does, for people, up to 256 bytes. Replaces the last one.
+	// What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
 	StatusText string `protobuf:"bytes,2,opt,name=status_text,json=statusText,proto3" json:"status_text,omitempty"`
-	// What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-	// threads, those the caller takes no part in, other epochs, and positions past the head.
+	// What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+	// Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+	// past the head.
 	ReadCursors []*Cursor `protobuf:"bytes,3,rep,name=read_cursors,json=readCursors,proto3" json:"read_cursors,omitempty"`
-	// How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-	// Unset = agent_timeout; lowered to limits.max_lease (1 h).
+	// How long the caller may be silent from now on, for example during a long model turn. Replaces the
+	// running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
 	Lease         *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1314,17 +1324,18 @@ func (x *HeartbeatRequest) GetLease() *durationpb.Duration {
 	return nil
 }
 
-// What the server asks of the caller. What was said is written to the store within a few seconds.
+// When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
+// written to the store within a few seconds.
 type HeartbeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+	// Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,1,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	// Without a sign of life for so long the agent is LAPSED; 60 s by default.
+	// An agent without a sign of life for this long is LAPSED; 60 s by default.
 	AgentTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=agent_timeout,json=agentTimeout,proto3" json:"agent_timeout,omitempty"`
-	// When this lease ends, server time.
+	// When the lease ends. Server clock. Unset for anonymous callers.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. What it
-	// wrote itself after having read all before it is read.
+	// Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+	// 100. What the caller wrote itself after reading everything before it counts as read.
 	Unread        []*ThreadUnread `protobuf:"bytes,5,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1388,14 +1399,14 @@ func (x *HeartbeatResponse) GetUnread() []*ThreadUnread {
 	return nil
 }
 
-// What an agent has not read of a thread.
+// A thread that an agent has not read to its head.
 type ThreadUnread struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Newest seq.
+	// Seq of its newest entry.
 	HeadSeq int64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// Read up to here.
+	// Seq up to which the agent has read it.
 	ReadSeq       int64 `protobuf:"varint,3,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1452,22 +1463,23 @@ func (x *ThreadUnread) GetReadSeq() int64 {
 	return 0
 }
 
-// Which messages to read. All with after_seq < seq < before_seq.
+// Selects messages of a thread: those with after_seq < seq < before_seq.
 type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// After this seq. 0 = from the oldest kept.
+	// Lower bound, exclusive. 0 = from the oldest entry kept.
 	AfterSeq int64 `protobuf:"varint,2,opt,name=after_seq,json=afterSeq,proto3" json:"after_seq,omitempty"`
-	// Before this seq. 0 = up to the head.
+	// Upper bound, exclusive. 0 = up to the head.
 	BeforeSeq int64 `protobuf:"varint,3,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"`
-	// At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+	// Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+	// to it.
 	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Which messages to return. Unset = all.
 	Filter *MessageFilter `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.)
+	// Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
 	Newest bool `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"`
-	// The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+	// The epoch in which the seqs count. Empty = not checked.
 	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1555,17 +1567,17 @@ func (x *ListMessagesRequest) GetEpoch() string {
 // A page of a thread.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ascending by seq, whatever `newest` says.
+	// In ascending order, also with `newest`.
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
 	// Seq of the newest entry, read in the same snapshot.
 	HeadSeq int64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone.
+	// Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
 	FirstSeq int64 `protobuf:"varint,3,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
-	// The next after_seq when reading forward; past filtered-out ones.
+	// The after_seq of the next page when reading forward. It covers messages that were filtered out.
 	NextAfterSeq int64 `protobuf:"varint,4,opt,name=next_after_seq,json=nextAfterSeq,proto3" json:"next_after_seq,omitempty"`
-	// There may be more in the range: after next_after_seq, or with `newest` before next_before_seq.
+	// The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
 	HasMore bool `protobuf:"varint,5,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
-	// The next before_seq when reading backward with `newest`.
+	// The before_seq of the next page when reading backward with `newest`.
 	NextBeforeSeq int64 `protobuf:"varint,6,opt,name=next_before_seq,json=nextBeforeSeq,proto3" json:"next_before_seq,omitempty"`
 	// The thread's epoch.
 	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -1652,12 +1664,12 @@ func (x *ListMessagesResponse) GetEpoch() string {
 	return ""
 }
 
-// One message.
+// Selects one message.
 type GetMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Its seq, from 1. Required.
+	// The message's seq, 1 or greater. Required.
 	Seq           int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1753,7 +1765,7 @@ func (x *GetMessageResponse) GetMessage() *Message {
 	return nil
 }
 
-// Nothing to say.
+// Empty.
 type GetServerInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1790,30 +1802,30 @@ func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
 	return file_threadbus_v1_bus_service_proto_rawDescGZIP(), []int{20}
 }
 
-// What this server is.
+// A server, and the caller as the server sees it.
 type GetServerInfoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its version, such as 1.2.0.
+	// The server's version, for example 1.2.0.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	// Identity of the store.
+	// The identity of its store. Changes when the store is recreated.
 	Epoch string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+	// `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
 	Durability string `protobuf:"bytes,3,opt,name=durability,proto3" json:"durability,omitempty"`
-	// `open` or `required`.
+	// `open` or `required`: whether calls need a token.
 	Auth string `protobuf:"bytes,4,opt,name=auth,proto3" json:"auth,omitempty"`
-	// The caller as the server sees it: `anonymous` without a token.
+	// The caller's name: `anonymous` without a token, `operator` with the operator's.
 	Agent string `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	// What the caller may do: post, read, admin.
 	Scopes []string `protobuf:"bytes,6,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// Its limits.
+	// The server's limits.
 	Limits *ServerLimits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
-	// See HeartbeatResponse.
+	// As in HeartbeatResponse.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,9,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	// See HeartbeatResponse.
+	// As in HeartbeatResponse.
 	AgentTimeout *durationpb.Duration `protobuf:"bytes,10,opt,name=agent_timeout,json=agentTimeout,proto3" json:"agent_timeout,omitempty"`
-	// How long a delivery counts as work without any word from the agent; 15 min by default.
+	// How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
 	WorkingTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=working_timeout,json=workingTimeout,proto3" json:"working_timeout,omitempty"`
-	// Its clock.
+	// The server's clock.
 	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1926,33 +1938,33 @@ func (x *GetServerInfoResponse) GetServerTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Limits that a client may meet.
+// Limits that a client may reach.
 type ServerLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Bytes of Message.content.
+	// Most bytes of Message.content.
 	MaxContentBytes int32 `protobuf:"varint,1,opt,name=max_content_bytes,json=maxContentBytes,proto3" json:"max_content_bytes,omitempty"`
-	// Bytes of a whole message.
+	// Most bytes of a whole message.
 	MaxMessageBytes int32 `protobuf:"varint,2,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
-	// Posts in one PostMessagesRequest.
+	// Most posts in one PostMessagesRequest.
 	MaxBatchPosts int32 `protobuf:"varint,3,opt,name=max_batch_posts,json=maxBatchPosts,proto3" json:"max_batch_posts,omitempty"`
-	// Threads in one wait.
+	// Most threads in one wait.
 	MaxWaitThreads int32 `protobuf:"varint,4,opt,name=max_wait_threads,json=maxWaitThreads,proto3" json:"max_wait_threads,omitempty"`
-	// Open waits of one agent.
+	// Most open waits of one agent.
 	MaxOpenWaits int32 `protobuf:"varint,5,opt,name=max_open_waits,json=maxOpenWaits,proto3" json:"max_open_waits,omitempty"`
 	// Longest lease.
 	MaxLease *durationpb.Duration `protobuf:"bytes,6,opt,name=max_lease,json=maxLease,proto3" json:"max_lease,omitempty"`
-	// Calls open at a time on one connection, waits included. Further ones are queued by the client's
-	// own gRPC library, without an error: open another connection instead.
+	// Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+	// further calls without an error: open another connection.
 	MaxStreams int32 `protobuf:"varint,7,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
-	// Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-	// Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+	// Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+	// for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
 	MaxRequestBytes int64 `protobuf:"varint,8,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
-	// Bytes of answers and frames that callers have not read, over all callers. Further large ones
-	// wait; one that waits for request_timeout is answered with STORE_BUSY.
+	// Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+	// wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
 	MaxFrameBytes int64 `protobuf:"varint,9,opt,name=max_frame_bytes,json=maxFrameBytes,proto3" json:"max_frame_bytes,omitempty"`
-	// Open waits of all callers without a name together.
+	// Most open waits of all anonymous callers together.
 	MaxAnonymousWaits int32 `protobuf:"varint,10,opt,name=max_anonymous_waits,json=maxAnonymousWaits,proto3" json:"max_anonymous_waits,omitempty"`
-	// Time for a request to arrive, from its call's headers to its last byte.
+	// Time for a request to arrive, from the headers of its call to its last byte.
 	RequestTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -34,35 +34,58 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Post messages, wait for them, say that you are alive.
+// Posts messages, waits for them, reads them, and renews an agent's lease.
 type BusServiceClient interface {
-	// Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-	// not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-	// no idempotency_level.
+	// Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+	// sender need not have joined it, and is a participant from then on. Returns:
+	//   - NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+	//     handoff_to).
+	//   - FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+	//   - ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+	//   - ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+	//   - PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+	//   - RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+	//
+	// Has no idempotency_level: it may be repeated only with a request_id.
 	PostMessage(ctx context.Context, in *PostMessageRequest, opts ...grpc.CallOption) (*PostMessageResponse, error)
-	// Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-	// one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-	// stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-	// them again with the same request_id. A server that is going away answers what it has taken, then
-	// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-	// as with PostMessage, each post is repeatable only with its request_id.
+	// Posts many messages: one response per request, one result per post, both in order. Posts of one
+	// stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+	// post does not affect the others; its result has the status that PostMessage would return. A
+	// server that drains returns the results of what it has accepted, then ends the stream with
+	// UNAVAILABLE / DRAINING: posts without a result were not accepted.
+	//
+	// Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+	// is unknown; each may be repeated with its request_id.
 	PostMessages(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PostMessagesRequest, PostMessagesResponse], error)
-	// Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-	// two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-	// What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-	// when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-	// notes as delivered only rises.
+	// Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+	// come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+	// not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+	// continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+	// error. Returns:
+	//   - NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+	//   - RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+	//   - UNAUTHENTICATED: the token ended during the wait.
+	//
+	// A cursor that cannot be honored is no error: see `resync`.
+	//
+	// Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
 	WaitMessages(ctx context.Context, in *WaitMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WaitMessagesResponse], error)
-	// Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-	// it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+	// Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+	// not read. Does nothing for anonymous callers.
+	//
+	// Idempotent: state and lease are replaced, read positions never fall.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
-	// Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-	// side effects: it raises the caller's delivered_seq.
+	// Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+	// NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+	// the epoch is another one.
+	//
+	// Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
-	// Reads one message.
+	// Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
 	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*GetMessageResponse, error)
-	// Says what this server is and who the caller is. Needs no token; limits only with one where
-	// tokens are required.
+	// Returns the server's version and settings, and who the caller is to it. Needs no token; where
+	// tokens are required, `limits` is set only for calls with one.
 	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
 }
 
@@ -160,35 +183,58 @@ func (c *busServiceClient) GetServerInfo(ctx context.Context, in *GetServerInfoR
 // All implementations must embed UnimplementedBusServiceServer
 // for forward compatibility.
 //
-// Post messages, wait for them, say that you are alive.
+// Posts messages, waits for them, reads them, and renews an agent's lease.
 type BusServiceServer interface {
-	// Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-	// not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-	// no idempotency_level.
+	// Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+	// sender need not have joined it, and is a participant from then on. Returns:
+	//   - NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+	//     handoff_to).
+	//   - FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+	//   - ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+	//   - ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+	//   - INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+	//   - PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+	//   - RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+	//
+	// Has no idempotency_level: it may be repeated only with a request_id.
 	PostMessage(context.Context, *PostMessageRequest) (*PostMessageResponse, error)
-	// Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-	// one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-	// stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-	// them again with the same request_id. A server that is going away answers what it has taken, then
-	// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-	// as with PostMessage, each post is repeatable only with its request_id.
+	// Posts many messages: one response per request, one result per post, both in order. Posts of one
+	// stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+	// post does not affect the others; its result has the status that PostMessage would return. A
+	// server that drains returns the results of what it has accepted, then ends the stream with
+	// UNAVAILABLE / DRAINING: posts without a result were not accepted.
+	//
+	// Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+	// is unknown; each may be repeated with its request_id.
 	PostMessages(grpc.BidiStreamingServer[PostMessagesRequest, PostMessagesResponse]) error
-	// Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-	// two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-	// What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-	// when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-	// notes as delivered only rises.
+	// Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+	// come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+	// not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+	// continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+	// error. Returns:
+	//   - NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+	//   - RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+	//   - UNAUTHENTICATED: the token ended during the wait.
+	//
+	// A cursor that cannot be honored is no error: see `resync`.
+	//
+	// Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
 	WaitMessages(*WaitMessagesRequest, grpc.ServerStreamingServer[WaitMessagesResponse]) error
-	// Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-	// it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+	// Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+	// not read. Does nothing for anonymous callers.
+	//
+	// Idempotent: state and lease are replaced, read positions never fall.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
-	// Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-	// side effects: it raises the caller's delivered_seq.
+	// Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+	// NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+	// the epoch is another one.
+	//
+	// Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
-	// Reads one message.
+	// Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
 	GetMessage(context.Context, *GetMessageRequest) (*GetMessageResponse, error)
-	// Says what this server is and who the caller is. Needs no token; limits only with one where
-	// tokens are required.
+	// Returns the server's version and settings, and who the caller is to it. Needs no token; where
+	// tokens are required, `limits` is set only for calls with one.
 	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
 	mustEmbedUnimplementedBusServiceServer()
 }

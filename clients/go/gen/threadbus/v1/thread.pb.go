@@ -24,17 +24,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Whether a thread takes posts.
+// Whether a thread accepts posts.
 type ThreadState int32
 
 const (
-	// Never sent by this server. In a filter: any.
+	// Never sent. In ListThreadsRequest.states: all states.
 	ThreadState_THREAD_STATE_UNSPECIFIED ThreadState = 0
-	// Takes posts.
+	// It accepts posts.
 	ThreadState_THREAD_STATE_OPEN ThreadState = 1
-	// Readable, refuses posts, can be opened again.
+	// It can be read, and refuses posts. It can be opened again.
 	ThreadState_THREAD_STATE_CLOSED ThreadState = 2
-	// As CLOSED, and left out of ListThreads unless asked for.
+	// As CLOSED, and ListThreads leaves it out unless asked for it.
 	ThreadState_THREAD_STATE_ARCHIVED ThreadState = 3
 )
 
@@ -87,9 +87,10 @@ type SyncMode int32
 const (
 	// In a request: OFF.
 	SyncMode_SYNC_MODE_UNSPECIFIED SyncMode = 0
-	// They may.
+	// Posts may carry it.
 	SyncMode_SYNC_MODE_OFF SyncMode = 1
-	// They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+	// Posts must carry it, except those of HUMAN senders. Without it they are refused:
+	// FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
 	SyncMode_SYNC_MODE_STRICT SyncMode = 2
 )
 
@@ -134,22 +135,23 @@ func (SyncMode) EnumDescriptor() ([]byte, []int) {
 	return file_threadbus_v1_thread_proto_rawDescGZIP(), []int{1}
 }
 
-// An ordered log. (Java and C#: import it by name; a wildcard import clashes with the platform's Thread.)
+// An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+// Thread.)
 type Thread struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-	// digit. Other texts and fields refer to it as `thread`.
+	// Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+	// a letter or digit. Other messages call it `thread`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-	// the name was deleted and created again. Seqs compare only within one epoch.
+	// The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+	// the thread is deleted and created again. Seqs compare only within one epoch.
 	Epoch string `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Seq of the newest entry. 0 = none yet.
 	HeadSeq int64 `protobuf:"varint,3,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// Seq of the oldest entry still kept; head_seq + 1 when none is.
+	// Seq of the oldest entry still kept. head_seq + 1 if none is.
 	FirstSeq int64 `protobuf:"varint,4,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
-	// Whether it takes posts.
+	// Whether it accepts posts.
 	State ThreadState `protobuf:"varint,5,opt,name=state,proto3,enum=threadbus.v1.ThreadState" json:"state,omitempty"`
-	// Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+	// The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
 	Stage string `protobuf:"bytes,6,opt,name=stage,proto3" json:"stage,omitempty"`
 	// What it is about, up to 1,024 bytes.
 	Topic string `protobuf:"bytes,7,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -157,11 +159,11 @@ type Thread struct {
 	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Whether posts must carry expected_last_seq.
 	SyncMode SyncMode `protobuf:"varint,9,opt,name=sync_mode,json=syncMode,proto3,enum=threadbus.v1.SyncMode" json:"sync_mode,omitempty"`
-	// Who created it.
+	// The agent that created it.
 	Creator string `protobuf:"bytes,10,opt,name=creator,proto3" json:"creator,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When its newest entry was committed; create_time when there is none.
+	// When its newest entry was committed. create_time if there is none.
 	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -281,16 +283,16 @@ func (x *Thread) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Where a wait stands in one thread.
+// The position of a wait in one thread.
 type ThreadPosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Resume from here: everything up to it was sent before this frame, or filtered out.
+	// Resume from here. Everything up to it was sent before this frame, or filtered out.
 	Cursor *Cursor `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Seq of the newest entry now.
 	HeadSeq int64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// Seq of the oldest entry still kept; head_seq + 1 when none is.
+	// Seq of the oldest entry still kept. head_seq + 1 if none is.
 	FirstSeq int64 `protobuf:"varint,3,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
-	// Whether the thread takes posts now.
+	// Whether the thread accepts posts now.
 	State         ThreadState `protobuf:"varint,4,opt,name=state,proto3,enum=threadbus.v1.ThreadState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

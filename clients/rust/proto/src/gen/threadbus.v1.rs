@@ -2,14 +2,15 @@
 /// A named participant.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Agent {
-    /// Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-    /// `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+    /// Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+    /// `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+    /// is never given to another agent.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// What it is. Fixed at registration.
     #[prost(enumeration = "AgentKind", tag = "2")]
     pub kind: i32,
-    /// A name for people, up to 128 bytes. Empty = use `name`.
+    /// A name to show to people, up to 128 bytes. Empty = show `name`.
     #[prost(string, tag = "3")]
     pub display_name: ::prost::alloc::string::String,
     /// What it does, for other agents and people, up to 1,024 bytes.
@@ -21,16 +22,16 @@ pub struct Agent {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// What is known of it now.
+    /// Its presence now.
     #[prost(enumeration = "Presence", tag = "6")]
     pub presence: i32,
-    /// What it says that it does, from its last heartbeat. Up to 256 bytes.
+    /// What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
     #[prost(string, tag = "7")]
     pub status_text: ::prost::alloc::string::String,
-    /// Its last sign of life. Unset = none yet.
+    /// Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
     #[prost(message, optional, tag = "8")]
     pub last_seen_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When it was registered.
+    /// When it was registered. Server clock.
     #[prost(message, optional, tag = "9")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -44,34 +45,34 @@ impl ::prost::Name for Agent {
         "/threadbus.v1.Agent".into()
     }
 }
-/// An agent as seen from one thread: is it there, what has it got, what has it read?
+/// An agent as seen from one thread: its presence, and how far it has received and read the thread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Participant {
     /// Its name.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// What it is. UNSPECIFIED for a name that nobody has registered.
+    /// What it is. UNSPECIFIED if the name is not registered.
     #[prost(enumeration = "AgentKind", tag = "2")]
     pub kind: i32,
-    /// What is known of it now, bus-wide.
+    /// Its presence now, over all threads.
     #[prost(enumeration = "Presence", tag = "3")]
     pub presence: i32,
-    /// It has an open wait on this thread (in an answer to a post: one whose filter lets it through).
+    /// It has an open wait on this thread. In a response to a post: one whose filter passes the message.
     #[prost(bool, tag = "4")]
     pub waiting: bool,
-    /// Highest seq of this thread written to a wait or list answer of the agent.
+    /// Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
     #[prost(int64, tag = "5")]
     pub delivered_seq: i64,
-    /// Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-    /// PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
-    /// after it counts as read. Never above head_seq, never falls within an epoch.
+    /// Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
+    /// PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
+    /// right after it counts as read. Never above head_seq; never falls within an epoch.
     #[prost(int64, tag = "6")]
     pub read_seq: i64,
     /// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
     #[prost(message, optional, tag = "7")]
     pub join_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// How many waits it has open on this thread, counted as `waiting` is. More than one: several
-    /// processes are this agent, or one of them waits twice. ListWaits tells where from.
+    /// Number of waits it has open on this thread, counted as for `waiting`. More than one: several
+    /// processes run as this agent, or one waits twice. ListWaits returns their addresses.
     #[prost(int32, tag = "8")]
     pub wait_count: i32,
 }
@@ -89,11 +90,11 @@ impl ::prost::Name for Participant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AgentKind {
-    /// In RegisterAgent: AGENT.
+    /// In RegisterAgent: AGENT. In Participant: the name is not registered.
     Unspecified = 0,
     /// A program.
     Agent = 1,
-    /// A person. In required mode only an operator registers one.
+    /// A person. Where tokens are required, only an operator registers one.
     Human = 2,
     /// A call without a token, in open mode.
     Anonymous = 3,
@@ -126,27 +127,31 @@ impl AgentKind {
         }
     }
 }
-/// What is known of an agent now. The newest evidence decides: a heartbeat (its state and lease); a
-/// wait opened (WAITING); messages delivered to a wait (WORKING, for working_timeout or until the agent
-/// has read them, posts to the thread or waits on it anew; then WAITING, or IDLE for agent_timeout). Its
-/// own messages are no work. Other calls renew the lease and never shorten it; they turn LAPSED and OFFLINE into IDLE.
-/// The end of a wait renews it, too. When the lease is over: WAITING with an open wait, else LAPSED.
+/// An agent's presence. The newest evidence decides:
+///    * A heartbeat sets the state and the lease that it carries.
+///    * Opening a wait sets WAITING.
+///    * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
+///      the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
+///      agent_timeout without an open wait.
+///    * Any other call, and the end of a wait, renews the lease, never shortens it, and turns LAPSED and
+///      OFFLINE into IDLE.
+///    * When the lease runs out: WAITING if a wait is open, else LAPSED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Presence {
-    /// In a heartbeat: leave it as it is. Otherwise: never seen since the server knows it.
+    /// In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen.
     Unspecified = 0,
-    /// It has an open wait and has read what it was handed, or said so.
+    /// It has an open wait and has read what was delivered to it; or a heartbeat said so.
     Waiting = 1,
-    /// It was handed messages that it has not yet reported as read, or said so.
+    /// Messages were delivered to it that it has not yet reported as read; or a heartbeat said so.
     Working = 2,
-    /// It is there (a call or a heartbeat within its lease) and neither waits nor works.
+    /// It called within its lease, and neither waits nor works.
     Idle = 3,
-    /// It said that it needs a person to go on.
+    /// A heartbeat said that it needs a person to continue.
     AwaitingHuman = 4,
-    /// Its lease ran out: nothing is known. Not settable.
+    /// Its lease ran out; nothing else is known. Not allowed in a heartbeat.
     Lapsed = 5,
-    /// It said goodbye, or its token was revoked. Any later call ends it. Not settable.
+    /// It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
     Offline = 6,
 }
 impl Presence {
@@ -179,22 +184,22 @@ impl Presence {
         }
     }
 }
-/// One entry of a thread's log. Immutable, but for `edit_seq`.
+/// One entry of a thread's log. Immutable, except `edit_seq`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Message {
-    /// The thread it is in.
+    /// The thread.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
     /// Its position in the thread, from 1.
     #[prost(int64, tag = "2")]
     pub seq: i64,
-    /// The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+    /// The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
     #[prost(string, tag = "3")]
     pub sender: ::prost::alloc::string::String,
-    /// The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+    /// The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
     #[prost(string, tag = "4")]
     pub content: ::prost::alloc::string::String,
-    /// When it was committed, server time, microseconds. Order is by seq, not by time.
+    /// When it was committed. Order messages by seq, not by time.
     #[prost(message, optional, tag = "5")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
     /// What the sender was when it posted.
@@ -203,41 +208,41 @@ pub struct Message {
     /// What kind of entry this is.
     #[prost(enumeration = "MessageKind", tag = "7")]
     pub kind: i32,
-    /// Seq of the message that this one answers. 0 = none.
+    /// Seq of the message that this one replies to. 0 = none.
     #[prost(int64, tag = "8")]
     pub reply_to: i64,
-    /// Agents named in it, as given by the sender; without duplicates, in the order given.
+    /// Agents that the sender mentions, in the order given, without duplicates. At most 32.
     #[prost(string, repeated, tag = "9")]
     pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The agent whose turn it is now. Empty = nobody in particular.
     #[prost(string, tag = "10")]
     pub handoff_to: ::prost::alloc::string::String,
-    /// How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+    /// How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
     #[prost(enumeration = "Priority", tag = "11")]
     pub priority: i32,
-    /// Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+    /// Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
     #[prost(map = "string, string", tag = "12")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Files that go with it. At most 16.
+    /// Attached files. At most 16.
     #[prost(message, repeated, tag = "13")]
     pub attachments: ::prost::alloc::vec::Vec<Attachment>,
-    /// The sender's request_id. Empty = it gave none.
+    /// The request_id of the post. Empty = it had none.
     #[prost(string, tag = "14")]
     pub request_id: ::prost::alloc::string::String,
-    /// Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+    /// Seq up to which the sender says it had read the thread. Unset = not stated.
     #[prost(int64, optional, tag = "15")]
     pub based_on_seq: ::core::option::Option<i64>,
-    /// For EDIT: seq of the message whose content this entry replaces. 0 otherwise.
+    /// In an EDIT: seq of the message whose content this entry replaces. Otherwise 0.
     #[prost(int64, tag = "16")]
     pub edit_of: i64,
-    /// Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
-    /// counts. 0 = never edited.
+    /// Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
+    /// current one. 0 = never edited.
     #[prost(int64, tag = "17")]
     pub edit_seq: i64,
-    /// The operator that posted it in the sender's name. Empty = the sender itself.
+    /// The operator that posted it in the sender's name. Empty = the sender posted it.
     #[prost(string, tag = "18")]
     pub posted_by: ::prost::alloc::string::String,
 }
@@ -251,28 +256,29 @@ impl ::prost::Name for Message {
         "/threadbus.v1.Message".into()
     }
 }
-/// A file that goes with a message. Field names are those of A2A's Part.
+/// An attached file. The field names are those of A2A's Part.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Attachment {
-    /// File name without a path, 1–255 bytes. May be empty.
+    /// File name without a path, up to 255 bytes. May be empty.
     #[prost(string, tag = "1")]
     pub filename: ::prost::alloc::string::String,
-    /// Media type, such as `text/x-diff`. Empty = application/octet-stream.
+    /// Media type, for example `text/x-diff`. Empty = application/octet-stream.
     #[prost(string, tag = "2")]
     pub media_type: ::prost::alloc::string::String,
-    /// Where its bytes are. Exactly one is set.
+    /// Exactly one is set.
     #[prost(oneof = "attachment::Content", tags = "3, 4")]
     pub content: ::core::option::Option<attachment::Content>,
 }
 /// Nested message and enum types in `Attachment`.
 pub mod attachment {
-    /// Where its bytes are. Exactly one is set.
+    /// Exactly one is set.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Content {
-        /// The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+        /// The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+        /// 4 MiB.
         #[prost(bytes, tag = "3")]
         Raw(::prost::alloc::vec::Vec<u8>),
-        /// An absolute URL. The server never opens it.
+        /// An absolute URL of at most 2,048 bytes. The server does not open it.
         #[prost(string, tag = "4")]
         Url(::prost::alloc::string::String),
     }
@@ -287,16 +293,16 @@ impl ::prost::Name for Attachment {
         "/threadbus.v1.Attachment".into()
     }
 }
-/// A position in one thread. What the server sends can be sent back as it is, to resume there.
+/// A position in one thread. A cursor that the server sent can be sent back unchanged to resume there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cursor {
     /// The thread.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Seq last delivered; what comes next is after it. 0 = from the start.
+    /// Seq of the last entry delivered; the next one is after it. 0 = from the start.
     #[prost(int64, tag = "2")]
     pub after_seq: i64,
-    /// The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+    /// The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
     #[prost(string, tag = "3")]
     pub epoch: ::prost::alloc::string::String,
 }
@@ -310,23 +316,23 @@ impl ::prost::Name for Cursor {
         "/threadbus.v1.Cursor".into()
     }
 }
-/// Which messages to deliver. Every field that is set must hold. Filtered-out ones move the cursor.
+/// Selects messages. All fields that are set must match. Messages filtered out move the cursor, too.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MessageFilter {
-    /// Only from these agents. Empty = from all. At most 100.
+    /// Only messages of these agents, at most 100. Empty = of all.
     #[prost(string, repeated, tag = "1")]
     pub senders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Only those that mention or are handed to the caller, or answer a message of the caller.
-    /// INVALID_ARGUMENT for a caller without a name of its own (anonymous).
+    /// Only messages that mention the caller, are handed to it, or reply to one of its messages.
+    /// INVALID_ARGUMENT for anonymous callers.
     #[prost(bool, tag = "2")]
     pub addressed_to_me: bool,
-    /// Not the caller's own. Without effect for anonymous, which owns nothing.
+    /// Not the caller's own messages. No effect for anonymous callers.
     #[prost(bool, tag = "3")]
     pub exclude_own: bool,
-    /// Only this urgent or more.
+    /// Only messages of this priority or higher.
     #[prost(enumeration = "Priority", tag = "4")]
     pub min_priority: i32,
-    /// Only these kinds, at most 100. Empty = all.
+    /// Only messages of these kinds, at most 100. Empty = of all.
     #[prost(enumeration = "MessageKind", repeated, tag = "5")]
     pub kinds: ::prost::alloc::vec::Vec<i32>,
 }
@@ -340,17 +346,17 @@ impl ::prost::Name for MessageFilter {
         "/threadbus.v1.MessageFilter".into()
     }
 }
-/// What kind of entry of the log a message is.
+/// What kind of log entry a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum MessageKind {
-    /// Never sent by this server; a client that sees a kind it does not know skips the entry.
+    /// Never sent. Clients skip entries of a kind that they do not know.
     Unspecified = 0,
     /// Posted by an agent or a person.
     Chat = 1,
-    /// A new content for the sender's own message `edit_of`.
+    /// New content for the message `edit_of`, by its sender.
     Edit = 2,
-    /// The thread's state or settings changed; `sender` did it, `content` says it for a reader.
+    /// The thread's state or settings were changed by `sender`. `content` describes the change for people.
     Thread = 3,
 }
 impl MessageKind {
@@ -377,19 +383,19 @@ impl MessageKind {
         }
     }
 }
-/// How urgent a message is. In order: a filter's `min_priority` compares by number.
+/// How urgent a message is, in ascending order: min_priority of a filter compares the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Priority {
-    /// In a request: NORMAL. In a filter: everything.
+    /// In a request: NORMAL. In a filter: all.
     Unspecified = 0,
     /// Can wait.
     Low = 1,
     /// The default.
     Normal = 2,
-    /// Before others.
+    /// To be handled before others.
     High = 3,
-    /// Interrupt what you do.
+    /// To be handled at once.
     Urgent = 4,
 }
 impl Priority {
@@ -418,19 +424,19 @@ impl Priority {
         }
     }
 }
-/// Whose waits.
+/// Selects open waits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListWaitsRequest {
-    /// Only this agent's. Empty = all.
+    /// Only waits of this agent. Empty = of all agents.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// Only on this thread. Empty = all.
+    /// Only waits on this thread. Empty = on all threads.
     #[prost(string, tag = "2")]
     pub thread: ::prost::alloc::string::String,
-    /// At most so many. 0 = 100; lowered to 1,000.
+    /// Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
     #[prost(int32, tag = "3")]
     pub page_size: i32,
-    /// From the last answer. Empty = the first page.
+    /// next_page_token of the previous page. Empty = the first page.
     #[prost(string, tag = "4")]
     pub page_token: ::prost::alloc::string::String,
 }
@@ -444,13 +450,13 @@ impl ::prost::Name for ListWaitsRequest {
         "/threadbus.v1.ListWaitsRequest".into()
     }
 }
-/// Open waits.
+/// A page of open waits.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListWaitsResponse {
-    /// Longest first.
+    /// Longest open first.
     #[prost(message, repeated, tag = "1")]
     pub waits: ::prost::alloc::vec::Vec<Wait>,
-    /// For the next page. Empty = this is the last.
+    /// The page_token of the next page. Empty = this is the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -467,17 +473,17 @@ impl ::prost::Name for ListWaitsResponse {
 /// An open wait.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Wait {
-    /// Who waits.
+    /// The agent that waits. `anonymous` for a call without a token.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// Where, and how far it is.
+    /// The threads it waits on, and its position in each.
     #[prost(message, repeated, tag = "2")]
     pub threads: ::prost::alloc::vec::Vec<Cursor>,
-    /// Since when.
+    /// When it was opened. Server clock.
     #[prost(message, optional, tag = "3")]
     pub start_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Where its connection comes from: `127.0.0.1:40312`, `\[::1\]:40312`, or `unix`. A client's waits
-    /// may share a connection, and what a proxy passes on comes from the proxy.
+    /// The remote address of its connection: `127.0.0.1:40312`, `\[::1\]:40312`, or `unix`. Several waits
+    /// of a client may share a connection. Behind a proxy it is the proxy's address.
     #[prost(string, tag = "4")]
     pub peer: ::prost::alloc::string::String,
 }
@@ -502,7 +508,7 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// What operators do.
+    /// For operators.
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -583,7 +589,8 @@ pub mod admin_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Lists the open waits of this server: who waits where, since when.
+        /// Returns a page of the waits that are open on this server: which agents wait on which threads, and
+        /// since when. Waits on other servers of the same store are not included.
         pub async fn list_waits(
             &mut self,
             request: impl tonic::IntoRequest<super::ListWaitsRequest>,
@@ -616,23 +623,23 @@ pub struct RegisterAgentRequest {
     /// Its name; see Agent.name. Required.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// What it is. UNSPECIFIED = AGENT.
+    /// AGENT or HUMAN. UNSPECIFIED = AGENT.
     #[prost(enumeration = "AgentKind", tag = "2")]
     pub kind: i32,
-    /// A name for people.
+    /// A name to show to people, up to 128 bytes.
     #[prost(string, tag = "3")]
     pub display_name: ::prost::alloc::string::String,
-    /// What it does.
+    /// What it does, up to 1,024 bytes.
     #[prost(string, tag = "4")]
     pub description: ::prost::alloc::string::String,
-    /// Free labels.
+    /// Free labels; limits as in Message.labels.
     #[prost(map = "string, string", tag = "5")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-    /// Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+    /// The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+    /// before the call, then a lost response loses nothing. Empty = the server makes one.
     #[prost(string, tag = "6")]
     pub token: ::prost::alloc::string::String,
 }
@@ -646,16 +653,17 @@ impl ::prost::Name for RegisterAgentRequest {
         "/threadbus.v1.RegisterAgentRequest".into()
     }
 }
-/// Registered.
+/// A registered agent.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterAgentResponse {
-    /// The agent.
+    /// The agent as it is registered. If it was before this call, kind, display name, description and
+    /// labels are those of then.
     #[prost(message, optional, tag = "1")]
     pub agent: ::core::option::Option<Agent>,
-    /// Its token. Shown only here; the server keeps a hash.
+    /// Its token. Returned only here: the server keeps a hash.
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
-    /// This call registered it: nobody had its name before.
+    /// True if this call registered it: nobody had the name before.
     #[prost(bool, tag = "3")]
     pub created: bool,
 }
@@ -669,7 +677,7 @@ impl ::prost::Name for RegisterAgentResponse {
         "/threadbus.v1.RegisterAgentResponse".into()
     }
 }
-/// An agent to read.
+/// Selects an agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetAgentRequest {
     /// Its name. Empty = the caller.
@@ -703,16 +711,17 @@ impl ::prost::Name for GetAgentResponse {
         "/threadbus.v1.GetAgentResponse".into()
     }
 }
-/// Which agents to list.
+/// Selects agents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAgentsRequest {
-    /// At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+    /// Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+    /// to it.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
-    /// From the last answer. Empty = the first page.
+    /// next_page_token of the previous page. Empty = the first page.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+    /// Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
     #[prost(enumeration = "Presence", repeated, tag = "3")]
     pub presences: ::prost::alloc::vec::Vec<i32>,
 }
@@ -732,7 +741,7 @@ pub struct ListAgentsResponse {
     /// By name.
     #[prost(message, repeated, tag = "1")]
     pub agents: ::prost::alloc::vec::Vec<Agent>,
-    /// For the next page. Empty = this is the last.
+    /// The page_token of the next page. Empty = this is the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -746,25 +755,25 @@ impl ::prost::Name for ListAgentsResponse {
         "/threadbus.v1.ListAgentsResponse".into()
     }
 }
-/// What to change.
+/// A change to an agent.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateAgentRequest {
     /// The agent. Empty = the caller.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
-    /// New name for people.
+    /// New display name, up to 128 bytes.
     #[prost(string, tag = "2")]
     pub display_name: ::prost::alloc::string::String,
-    /// New description.
+    /// New description, up to 1,024 bytes.
     #[prost(string, tag = "3")]
     pub description: ::prost::alloc::string::String,
-    /// New labels, all of them.
+    /// New labels; they replace all old ones.
     #[prost(map = "string, string", tag = "4")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Which of the fields above to set: display_name, description, labels. Required.
+    /// The fields to set: some of display_name, description, labels. Required.
     #[prost(message, optional, tag = "5")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
 }
@@ -778,10 +787,10 @@ impl ::prost::Name for UpdateAgentRequest {
         "/threadbus.v1.UpdateAgentRequest".into()
     }
 }
-/// Changed.
+/// The agent after the change.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateAgentResponse {
-    /// The agent now.
+    /// The agent.
     #[prost(message, optional, tag = "1")]
     pub agent: ::core::option::Option<Agent>,
 }
@@ -795,7 +804,7 @@ impl ::prost::Name for UpdateAgentResponse {
         "/threadbus.v1.UpdateAgentResponse".into()
     }
 }
-/// Nothing to say: the token tells who.
+/// Empty: the token identifies the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndSessionRequest {}
 impl ::prost::Name for EndSessionRequest {
@@ -808,7 +817,7 @@ impl ::prost::Name for EndSessionRequest {
         "/threadbus.v1.EndSessionRequest".into()
     }
 }
-/// Said.
+/// Empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndSessionResponse {}
 impl ::prost::Name for EndSessionResponse {
@@ -821,10 +830,10 @@ impl ::prost::Name for EndSessionResponse {
         "/threadbus.v1.EndSessionResponse".into()
     }
 }
-/// An agent to take out.
+/// Selects an agent to unregister.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnregisterAgentRequest {
-    /// Its name. Empty = the caller; others only for operators.
+    /// Its name. Empty = the caller. Only operators may name another agent.
     #[prost(string, tag = "1")]
     pub agent: ::prost::alloc::string::String,
 }
@@ -838,7 +847,7 @@ impl ::prost::Name for UnregisterAgentRequest {
         "/threadbus.v1.UnregisterAgentRequest".into()
     }
 }
-/// Taken out.
+/// Empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnregisterAgentResponse {}
 impl ::prost::Name for UnregisterAgentResponse {
@@ -851,11 +860,11 @@ impl ::prost::Name for UnregisterAgentResponse {
         "/threadbus.v1.UnregisterAgentResponse".into()
     }
 }
-/// How to rotate.
+/// A token rotation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateTokenRequest {
-    /// How long the old token still works, so that a lost answer loses nothing. Unset = not at all; lowered
-    /// to 1 h.
+    /// How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
+    /// above 1 h are lowered to it.
     #[prost(message, optional, tag = "1")]
     pub grace: ::core::option::Option<::prost_types::Duration>,
 }
@@ -869,10 +878,10 @@ impl ::prost::Name for RotateTokenRequest {
         "/threadbus.v1.RotateTokenRequest".into()
     }
 }
-/// Rotated.
+/// The result of a token rotation.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateTokenResponse {
-    /// The new token. Shown only here.
+    /// The new token. Returned only here.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
 }
@@ -978,9 +987,12 @@ pub mod agent_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-        /// registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-        /// ALREADY_EXISTS / AGENT_EXISTS: send one.
+        /// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+        /// are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+        /// AGENT_EXISTS if the name is registered with another token, or was unregistered.
+        ///
+        /// Idempotent: the same name and token find the agent registered. Without `token` in the request a
+        /// lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
         pub async fn register_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::RegisterAgentRequest>,
@@ -1005,7 +1017,7 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "RegisterAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Reads an agent.
+        /// Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
         pub async fn get_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::GetAgentRequest>,
@@ -1030,7 +1042,7 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "GetAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists agents by name.
+        /// Returns a page of agents, by name.
         pub async fn list_agents(
             &mut self,
             request: impl tonic::IntoRequest<super::ListAgentsRequest>,
@@ -1055,8 +1067,11 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "ListAgents"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-        /// it sets values, and nobody else sets them.
+        /// Changes display name, description or labels of the caller; operators may change any agent.
+        /// Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+        /// not registered.
+        ///
+        /// Idempotent: it sets values, and only the agent itself and operators set them.
         pub async fn update_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateAgentRequest>,
@@ -1081,9 +1096,10 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "UpdateAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-        /// brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-        /// OFFLINE either way.
+        /// Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+        /// later call of the agent begins a session again. Does nothing for anonymous callers.
+        ///
+        /// Idempotent: the agent is OFFLINE either way.
         pub async fn end_session(
             &mut self,
             request: impl tonic::IntoRequest<super::EndSessionRequest>,
@@ -1108,9 +1124,12 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "EndSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-        /// it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-        /// Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+        /// Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+        /// waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+        /// the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+        /// agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        ///
+        /// Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         pub async fn unregister_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::UnregisterAgentRequest>,
@@ -1135,9 +1154,12 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "UnregisterAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-        /// with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-        /// another token, and without `grace` the first one ends the token that a second would come with.
+        /// Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+        /// that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+        /// Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+        ///
+        /// Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+        /// a second one would carry. With it, call again within `grace`: the last token returned is valid.
         pub async fn rotate_token(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateTokenRequest>,
@@ -1164,27 +1186,28 @@ pub mod agent_service_client {
         }
     }
 }
-/// An ordered log. (Java and C#: import it by name; a wildcard import clashes with the platform's Thread.)
+/// An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+/// Thread.)
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Thread {
-    /// Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-    /// digit. Other texts and fields refer to it as `thread`.
+    /// Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+    /// a letter or digit. Other messages call it `thread`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-    /// the name was deleted and created again. Seqs compare only within one epoch.
+    /// The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+    /// the thread is deleted and created again. Seqs compare only within one epoch.
     #[prost(string, tag = "2")]
     pub epoch: ::prost::alloc::string::String,
     /// Seq of the newest entry. 0 = none yet.
     #[prost(int64, tag = "3")]
     pub head_seq: i64,
-    /// Seq of the oldest entry still kept; head_seq + 1 when none is.
+    /// Seq of the oldest entry still kept. head_seq + 1 if none is.
     #[prost(int64, tag = "4")]
     pub first_seq: i64,
-    /// Whether it takes posts.
+    /// Whether it accepts posts.
     #[prost(enumeration = "ThreadState", tag = "5")]
     pub state: i32,
-    /// Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+    /// The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
     #[prost(string, tag = "6")]
     pub stage: ::prost::alloc::string::String,
     /// What it is about, up to 1,024 bytes.
@@ -1199,13 +1222,13 @@ pub struct Thread {
     /// Whether posts must carry expected_last_seq.
     #[prost(enumeration = "SyncMode", tag = "9")]
     pub sync_mode: i32,
-    /// Who created it.
+    /// The agent that created it.
     #[prost(string, tag = "10")]
     pub creator: ::prost::alloc::string::String,
     /// When it was created.
     #[prost(message, optional, tag = "11")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When its newest entry was committed; create_time when there is none.
+    /// When its newest entry was committed. create_time if there is none.
     #[prost(message, optional, tag = "12")]
     pub update_time: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -1219,19 +1242,19 @@ impl ::prost::Name for Thread {
         "/threadbus.v1.Thread".into()
     }
 }
-/// Where a wait stands in one thread.
+/// The position of a wait in one thread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ThreadPosition {
-    /// Resume from here: everything up to it was sent before this frame, or filtered out.
+    /// Resume from here. Everything up to it was sent before this frame, or filtered out.
     #[prost(message, optional, tag = "1")]
     pub cursor: ::core::option::Option<Cursor>,
     /// Seq of the newest entry now.
     #[prost(int64, tag = "2")]
     pub head_seq: i64,
-    /// Seq of the oldest entry still kept; head_seq + 1 when none is.
+    /// Seq of the oldest entry still kept. head_seq + 1 if none is.
     #[prost(int64, tag = "3")]
     pub first_seq: i64,
-    /// Whether the thread takes posts now.
+    /// Whether the thread accepts posts now.
     #[prost(enumeration = "ThreadState", tag = "4")]
     pub state: i32,
 }
@@ -1245,17 +1268,17 @@ impl ::prost::Name for ThreadPosition {
         "/threadbus.v1.ThreadPosition".into()
     }
 }
-/// Whether a thread takes posts.
+/// Whether a thread accepts posts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ThreadState {
-    /// Never sent by this server. In a filter: any.
+    /// Never sent. In ListThreadsRequest.states: all states.
     Unspecified = 0,
-    /// Takes posts.
+    /// It accepts posts.
     Open = 1,
-    /// Readable, refuses posts, can be opened again.
+    /// It can be read, and refuses posts. It can be opened again.
     Closed = 2,
-    /// As CLOSED, and left out of ListThreads unless asked for.
+    /// As CLOSED, and ListThreads leaves it out unless asked for it.
     Archived = 3,
 }
 impl ThreadState {
@@ -1288,9 +1311,10 @@ impl ThreadState {
 pub enum SyncMode {
     /// In a request: OFF.
     Unspecified = 0,
-    /// They may.
+    /// Posts may carry it.
     Off = 1,
-    /// They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+    /// Posts must carry it, except those of HUMAN senders. Without it they are refused:
+    /// FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
     Strict = 2,
 }
 impl SyncMode {
@@ -1321,31 +1345,34 @@ pub struct PostMessageRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+    /// The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+    /// attachment.
     #[prost(string, tag = "2")]
     pub content: ::prost::alloc::string::String,
-    /// Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-    /// UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-    /// as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-    /// it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-    /// and include_recipients.
+    /// Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+    /// as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+    /// for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+    /// compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+    /// include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+    /// twice.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
-    /// Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-    /// In a chain of posts use the `seq` of the last answer, not its last_seq.
+    /// Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+    /// of posts use `seq` of the previous response, not its last_seq.
     #[prost(int64, optional, tag = "4")]
     pub expected_last_seq: ::core::option::Option<i64>,
-    /// Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
+    /// Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+    /// is no longer kept is accepted.
     #[prost(int64, tag = "5")]
     pub reply_to: i64,
-    /// Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-    /// content is not searched for @names; `threadbus post` does that, and lists here whom it found.
+    /// Registered agents to mention, at most 32. They become participants. The content is not searched
+    /// for @names: `threadbus post` does that, and lists here what it found.
     #[prost(string, repeated, tag = "6")]
     pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+    /// The registered agent whose turn it is now. It becomes a participant, as with a mention.
     #[prost(string, tag = "7")]
     pub handoff_to: ::prost::alloc::string::String,
-    /// How urgent.
+    /// How urgent it is. UNSPECIFIED = NORMAL.
     #[prost(enumeration = "Priority", tag = "8")]
     pub priority: i32,
     /// Free labels; limits as in Message.labels.
@@ -1354,24 +1381,25 @@ pub struct PostMessageRequest {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Files, at most 16; the whole message at most 3 MiB.
+    /// Attached files, at most 16. The whole message is at most 3 MiB.
     #[prost(message, repeated, tag = "10")]
     pub attachments: ::prost::alloc::vec::Vec<Attachment>,
-    /// Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+    /// Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+    /// INVALID_ARGUMENT. Unset = not stated.
     #[prost(int64, optional, tag = "11")]
     pub based_on_seq: ::core::option::Option<i64>,
-    /// Answer with `recipients`.
+    /// Return `recipients`.
     #[prost(bool, tag = "12")]
     pub include_recipients: bool,
-    /// Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-    /// message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+    /// Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+    /// 0 = a new message. Messages of `anonymous` cannot be edited.
     #[prost(int64, tag = "13")]
     pub edit_of: i64,
-    /// The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-    /// checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+    /// The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+    /// checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
     #[prost(string, tag = "14")]
     pub epoch: ::prost::alloc::string::String,
-    /// Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+    /// The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
     #[prost(string, tag = "15")]
     pub on_behalf_of: ::prost::alloc::string::String,
 }
@@ -1385,27 +1413,28 @@ impl ::prost::Name for PostMessageRequest {
         "/threadbus.v1.PostMessageRequest".into()
     }
 }
-/// A message posted.
+/// A posted message.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PostMessageResponse {
     /// The thread.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Its seq.
+    /// The message's seq.
     #[prost(int64, tag = "2")]
     pub seq: i64,
-    /// When it was committed.
+    /// When it was committed. Server clock.
     #[prost(message, optional, tag = "3")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// It had been posted before with this request_id; seq and create_time are those of then.
+    /// True if it was posted before with this request_id: seq and create_time are those of the first post.
     #[prost(bool, tag = "4")]
     pub deduplicated: bool,
-    /// The thread's newest seq when this answer was made; seq or later.
+    /// The thread's newest seq when this response was made; `seq` or later.
     #[prost(int64, tag = "5")]
     pub last_seq: i64,
-    /// With include_recipients: those mentioned or handed to first, then those with an open wait on the
-    /// thread, then the other participants, never the sender. At most 100. Those who wait are told as
-    /// they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+    /// With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+    /// the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+    /// as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+    /// are left out.
     #[prost(message, repeated, tag = "6")]
     pub recipients: ::prost::alloc::vec::Vec<Participant>,
     /// The thread's epoch.
@@ -1425,7 +1454,7 @@ impl ::prost::Name for PostMessageResponse {
 /// A batch of posts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PostMessagesRequest {
-    /// 1–1,000 posts, under 4 MiB in all.
+    /// 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT.
     #[prost(message, repeated, tag = "1")]
     pub posts: ::prost::alloc::vec::Vec<PostMessageRequest>,
 }
@@ -1439,7 +1468,7 @@ impl ::prost::Name for PostMessagesRequest {
         "/threadbus.v1.PostMessagesRequest".into()
     }
 }
-/// What became of a batch.
+/// The results of a batch.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PostMessagesResponse {
     /// One for each post of the request, in order.
@@ -1456,23 +1485,23 @@ impl ::prost::Name for PostMessagesResponse {
         "/threadbus.v1.PostMessagesResponse".into()
     }
 }
-/// What became of one post. The only place where an error is inside an OK answer.
+/// The result of one post. The only place in the contract where an OK response carries an error.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PostResult {
-    /// Either.
+    /// Exactly one is set.
     #[prost(oneof = "post_result::Result", tags = "1, 2")]
     pub result: ::core::option::Option<post_result::Result>,
 }
 /// Nested message and enum types in `PostResult`.
 pub mod post_result {
-    /// Either.
+    /// Exactly one is set.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Result {
-        /// Posted.
+        /// The message was posted.
         #[prost(message, tag = "1")]
         Response(super::PostMessageResponse),
-        /// Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-        /// details in one answer, ErrorInfo alone.
+        /// It was refused: the status that PostMessage would return, with its details. When the details of a
+        /// response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
         #[prost(message, tag = "2")]
         Status(::tonic_types::pb::Status),
     }
@@ -1487,27 +1516,28 @@ impl ::prost::Name for PostResult {
         "/threadbus.v1.PostResult".into()
     }
 }
-/// What to wait for, and when to stop.
+/// A wait: what to wait for, and when to end.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitMessagesRequest {
-    /// 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+    /// 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<Cursor>,
     /// Which messages to deliver. Unset = all.
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<MessageFilter>,
-    /// End once so many were delivered in all, after filtering. 0 = no such end.
+    /// End when this many messages were delivered, counted after filtering. 0 = no limit.
     #[prost(int32, tag = "3")]
     pub max_messages: i32,
-    /// End so long after the start, with everything committed until then delivered. Unset = no such
-    /// end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+    /// End this long after the start, once everything committed by then is delivered. Limits waiting,
+    /// never delivery: 0s = deliver what is there and end. Unset = no limit.
     #[prost(message, optional, tag = "4")]
     pub max_wait: ::core::option::Option<::prost_types::Duration>,
-    /// A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+    /// Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+    /// it. Unset = 45 s.
     #[prost(message, optional, tag = "5")]
     pub keepalive_interval: ::core::option::Option<::prost_types::Duration>,
-    /// End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-    /// 1 with max_wait is the long poll: what is there at once, else the first that comes.
+    /// End when at least this many messages were delivered and every thread is caught up. 0 = no such
+    /// end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
     #[prost(int32, tag = "6")]
     pub min_messages: i32,
     /// Send `participants` frames.
@@ -1524,7 +1554,7 @@ impl ::prost::Name for WaitMessagesRequest {
         "/threadbus.v1.WaitMessagesRequest".into()
     }
 }
-/// One frame of a wait. Skip frames that you do not know.
+/// One frame of a wait. Clients skip frames that they do not know.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitMessagesResponse {
     /// The frame.
@@ -1536,25 +1566,25 @@ pub mod wait_messages_response {
     /// The frame.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Frame {
-        /// First, at once.
+        /// The first frame, sent at once.
         #[prost(message, tag = "1")]
         Started(super::WaitStarted),
         /// Messages of one thread.
         #[prost(message, tag = "2")]
         Messages(super::MessageBatch),
-        /// A thread's history is done; from here on it is live. Once per thread.
+        /// A thread's history was delivered; what follows is live. Once per thread.
         #[prost(message, tag = "3")]
         CaughtUp(super::ThreadPosition),
-        /// No other frame was sent for the granted interval.
+        /// No other frame was sent for keepalive_interval.
         #[prost(message, tag = "4")]
         Keepalive(super::WaitKeepalive),
-        /// A cursor could not be honoured.
+        /// A cursor could not be honored.
         #[prost(message, tag = "5")]
         Resync(super::WaitResync),
-        /// Last; the status OK follows.
+        /// The last frame; the status OK follows.
         #[prost(message, tag = "6")]
         Ending(super::WaitEnding),
-        /// With include_participants: how the participants of one thread stand.
+        /// With include_participants: participants of one thread.
         #[prost(message, tag = "7")]
         Participants(super::ParticipantUpdate),
     }
@@ -1572,11 +1602,11 @@ impl ::prost::Name for WaitMessagesResponse {
 /// The wait is open.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitStarted {
-    /// One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-    /// asked for, and moved by the `resync` that follows: take no cursor from here.
+    /// One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+    /// as requested, and corrected by the `resync` that follows: do not resume from these.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<ThreadPosition>,
-    /// Granted, always set. Take the connection for dead after two and a half of it without any frame.
+    /// The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
     #[prost(message, optional, tag = "2")]
     pub keepalive_interval: ::core::option::Option<::prost_types::Duration>,
 }
@@ -1590,10 +1620,11 @@ impl ::prost::Name for WaitStarted {
         "/threadbus.v1.WaitStarted".into()
     }
 }
-/// Messages of one thread, ascending. As many as are ready, split at about 1 MiB.
+/// Messages of one thread, in ascending order: what is ready, split at about 1 MiB.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MessageBatch {
-    /// The thread, and where to resume once these are handled; past filtered-out ones.
+    /// The thread, and the position to resume from once these messages are handled. It covers messages
+    /// that were filtered out.
     #[prost(message, optional, tag = "1")]
     pub cursor: ::core::option::Option<Cursor>,
     /// At least one. Their seqs count in the epoch of `cursor`.
@@ -1610,10 +1641,10 @@ impl ::prost::Name for MessageBatch {
         "/threadbus.v1.MessageBatch".into()
     }
 }
-/// Nothing was sent for a while.
+/// The connection and the wait are alive.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitKeepalive {
-    /// Threads whose cursor moved since a frame last told it.
+    /// The threads whose cursors moved since a frame last carried them.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<ThreadPosition>,
 }
@@ -1627,22 +1658,22 @@ impl ::prost::Name for WaitKeepalive {
         "/threadbus.v1.WaitKeepalive".into()
     }
 }
-/// A cursor could not be honoured. The wait goes on from `position.cursor`.
+/// A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitResync {
     /// Why.
     #[prost(enumeration = "wait_resync::Reason", tag = "1")]
     pub reason: i32,
-    /// Where it goes on.
+    /// Where the wait continues.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<ThreadPosition>,
-    /// The cursor that was asked for.
+    /// The cursor as it was requested.
     #[prost(message, optional, tag = "3")]
     pub requested: ::core::option::Option<Cursor>,
 }
 /// Nested message and enum types in `WaitResync`.
 pub mod wait_resync {
-    /// Why.
+    /// Why the cursor could not be honored.
     #[derive(
         Clone,
         Copy,
@@ -1658,9 +1689,10 @@ pub mod wait_resync {
     pub enum Reason {
         /// Never sent.
         Unspecified = 0,
-        /// The cursor is past the head; goes on at first_seq.
+        /// The cursor is past the head. The wait continues at first_seq.
         CursorAhead = 2,
-        /// The history is another one; goes on after the last entry both are known to share, else at first_seq.
+        /// The thread has another epoch. The wait continues after the last entry that both epochs are known
+        /// to share, else at first_seq.
         EpochChanged = 3,
     }
     impl Reason {
@@ -1702,17 +1734,18 @@ pub struct WaitEnding {
     /// Why.
     #[prost(enumeration = "wait_ending::Reason", tag = "1")]
     pub reason: i32,
-    /// Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-    /// was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+    /// How long to pause before waiting again. Unset = wait again at once, except after an end that the
+    /// request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+    /// waits again.
     #[prost(message, optional, tag = "2")]
     pub retry_delay: ::core::option::Option<::prost_types::Duration>,
-    /// Every thread of the wait: resume from these cursors.
+    /// Every thread of the wait, with the cursor to resume from.
     #[prost(message, repeated, tag = "3")]
     pub threads: ::prost::alloc::vec::Vec<ThreadPosition>,
 }
 /// Nested message and enum types in `WaitEnding`.
 pub mod wait_ending {
-    /// Why.
+    /// Why a wait ended.
     #[derive(
         Clone,
         Copy,
@@ -1734,13 +1767,13 @@ pub mod wait_ending {
         MinMessages = 2,
         /// max_wait is over.
         MaxWait = 3,
-        /// The RPC's deadline is about to pass (0.2–1 s, at most a tenth of it, before).
+        /// The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole.
         Deadline = 4,
-        /// The server is going away: come again after retry_delay.
+        /// The server is shutting down. Wait again after retry_delay.
         Draining = 5,
-        /// Every thread is closed or archived and all of it is delivered: do not come again.
+        /// Every thread is closed or archived, and all of it was delivered. Do not wait again.
         ThreadsClosed = 7,
-        /// The agent said goodbye (EndSession): do not come again.
+        /// The agent ended its session (EndSession). Do not wait again.
         SessionEnded = 8,
     }
     impl Reason {
@@ -1786,17 +1819,17 @@ impl ::prost::Name for WaitEnding {
         "/threadbus.v1.WaitEnding".into()
     }
 }
-/// How the participants of a thread stand. All of them after `started`, then those that changed;
-/// a level, not a log: intermediate states may be skipped. At most one a second per thread.
+/// Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
+/// intermediate states may be skipped. At most one a second per thread.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ParticipantUpdate {
     /// The thread.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Those that are new or changed.
+    /// Participants that are new or changed.
     #[prost(message, repeated, tag = "2")]
     pub participants: ::prost::alloc::vec::Vec<Participant>,
-    /// Names that left.
+    /// Names of agents that left the thread.
     #[prost(string, repeated, tag = "3")]
     pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -1810,21 +1843,22 @@ impl ::prost::Name for ParticipantUpdate {
         "/threadbus.v1.ParticipantUpdate".into()
     }
 }
-/// The caller is alive.
+/// A sign of life of the caller.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatRequest {
-    /// What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+    /// The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
     #[prost(enumeration = "Presence", tag = "1")]
     pub state: i32,
-    /// What it does, for people, up to 256 bytes. Replaces the last one.
+    /// What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
     #[prost(string, tag = "2")]
     pub status_text: ::prost::alloc::string::String,
-    /// What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-    /// threads, those the caller takes no part in, other epochs, and positions past the head.
+    /// What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+    /// Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+    /// past the head.
     #[prost(message, repeated, tag = "3")]
     pub read_cursors: ::prost::alloc::vec::Vec<Cursor>,
-    /// How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-    /// Unset = agent_timeout; lowered to limits.max_lease (1 h).
+    /// How long the caller may be silent from now on, for example during a long model turn. Replaces the
+    /// running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
     #[prost(message, optional, tag = "4")]
     pub lease: ::core::option::Option<::prost_types::Duration>,
 }
@@ -1838,20 +1872,21 @@ impl ::prost::Name for HeartbeatRequest {
         "/threadbus.v1.HeartbeatRequest".into()
     }
 }
-/// What the server asks of the caller. What was said is written to the store within a few seconds.
+/// When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
+/// written to the store within a few seconds.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatResponse {
-    /// Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+    /// Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
     #[prost(message, optional, tag = "1")]
     pub heartbeat_interval: ::core::option::Option<::prost_types::Duration>,
-    /// Without a sign of life for so long the agent is LAPSED; 60 s by default.
+    /// An agent without a sign of life for this long is LAPSED; 60 s by default.
     #[prost(message, optional, tag = "2")]
     pub agent_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// When this lease ends, server time.
+    /// When the lease ends. Server clock. Unset for anonymous callers.
     #[prost(message, optional, tag = "3")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. What it
-    /// wrote itself after having read all before it is read.
+    /// Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+    /// 100. What the caller wrote itself after reading everything before it counts as read.
     #[prost(message, repeated, tag = "5")]
     pub unread: ::prost::alloc::vec::Vec<ThreadUnread>,
 }
@@ -1865,16 +1900,16 @@ impl ::prost::Name for HeartbeatResponse {
         "/threadbus.v1.HeartbeatResponse".into()
     }
 }
-/// What an agent has not read of a thread.
+/// A thread that an agent has not read to its head.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ThreadUnread {
     /// The thread.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Newest seq.
+    /// Seq of its newest entry.
     #[prost(int64, tag = "2")]
     pub head_seq: i64,
-    /// Read up to here.
+    /// Seq up to which the agent has read it.
     #[prost(int64, tag = "3")]
     pub read_seq: i64,
 }
@@ -1888,28 +1923,29 @@ impl ::prost::Name for ThreadUnread {
         "/threadbus.v1.ThreadUnread".into()
     }
 }
-/// Which messages to read. All with after_seq < seq < before_seq.
+/// Selects messages of a thread: those with after_seq < seq < before_seq.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListMessagesRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// After this seq. 0 = from the oldest kept.
+    /// Lower bound, exclusive. 0 = from the oldest entry kept.
     #[prost(int64, tag = "2")]
     pub after_seq: i64,
-    /// Before this seq. 0 = up to the head.
+    /// Upper bound, exclusive. 0 = up to the head.
     #[prost(int64, tag = "3")]
     pub before_seq: i64,
-    /// At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+    /// Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+    /// to it.
     #[prost(int32, tag = "4")]
     pub limit: i32,
     /// Which messages to return. Unset = all.
     #[prost(message, optional, tag = "5")]
     pub filter: ::core::option::Option<MessageFilter>,
-    /// Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.)
+    /// Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
     #[prost(bool, tag = "6")]
     pub newest: bool,
-    /// The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+    /// The epoch in which the seqs count. Empty = not checked.
     #[prost(string, tag = "7")]
     pub epoch: ::prost::alloc::string::String,
 }
@@ -1926,22 +1962,22 @@ impl ::prost::Name for ListMessagesRequest {
 /// A page of a thread.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListMessagesResponse {
-    /// Ascending by seq, whatever `newest` says.
+    /// In ascending order, also with `newest`.
     #[prost(message, repeated, tag = "1")]
     pub messages: ::prost::alloc::vec::Vec<Message>,
     /// Seq of the newest entry, read in the same snapshot.
     #[prost(int64, tag = "2")]
     pub head_seq: i64,
-    /// Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone.
+    /// Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
     #[prost(int64, tag = "3")]
     pub first_seq: i64,
-    /// The next after_seq when reading forward; past filtered-out ones.
+    /// The after_seq of the next page when reading forward. It covers messages that were filtered out.
     #[prost(int64, tag = "4")]
     pub next_after_seq: i64,
-    /// There may be more in the range: after next_after_seq, or with `newest` before next_before_seq.
+    /// The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
     #[prost(bool, tag = "5")]
     pub has_more: bool,
-    /// The next before_seq when reading backward with `newest`.
+    /// The before_seq of the next page when reading backward with `newest`.
     #[prost(int64, tag = "6")]
     pub next_before_seq: i64,
     /// The thread's epoch.
@@ -1958,13 +1994,13 @@ impl ::prost::Name for ListMessagesResponse {
         "/threadbus.v1.ListMessagesResponse".into()
     }
 }
-/// One message.
+/// Selects one message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetMessageRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Its seq, from 1. Required.
+    /// The message's seq, 1 or greater. Required.
     #[prost(int64, tag = "2")]
     pub seq: i64,
 }
@@ -1995,7 +2031,7 @@ impl ::prost::Name for GetMessageResponse {
         "/threadbus.v1.GetMessageResponse".into()
     }
 }
-/// Nothing to say.
+/// Empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetServerInfoRequest {}
 impl ::prost::Name for GetServerInfoRequest {
@@ -2008,40 +2044,40 @@ impl ::prost::Name for GetServerInfoRequest {
         "/threadbus.v1.GetServerInfoRequest".into()
     }
 }
-/// What this server is.
+/// A server, and the caller as the server sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetServerInfoResponse {
-    /// Its version, such as 1.2.0.
+    /// The server's version, for example 1.2.0.
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
-    /// Identity of the store.
+    /// The identity of its store. Changes when the store is recreated.
     #[prost(string, tag = "2")]
     pub epoch: ::prost::alloc::string::String,
-    /// `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+    /// `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
     #[prost(string, tag = "3")]
     pub durability: ::prost::alloc::string::String,
-    /// `open` or `required`.
+    /// `open` or `required`: whether calls need a token.
     #[prost(string, tag = "4")]
     pub auth: ::prost::alloc::string::String,
-    /// The caller as the server sees it: `anonymous` without a token.
+    /// The caller's name: `anonymous` without a token, `operator` with the operator's.
     #[prost(string, tag = "5")]
     pub agent: ::prost::alloc::string::String,
     /// What the caller may do: post, read, admin.
     #[prost(string, repeated, tag = "6")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Its limits.
+    /// The server's limits.
     #[prost(message, optional, tag = "8")]
     pub limits: ::core::option::Option<ServerLimits>,
-    /// See HeartbeatResponse.
+    /// As in HeartbeatResponse.
     #[prost(message, optional, tag = "9")]
     pub heartbeat_interval: ::core::option::Option<::prost_types::Duration>,
-    /// See HeartbeatResponse.
+    /// As in HeartbeatResponse.
     #[prost(message, optional, tag = "10")]
     pub agent_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// How long a delivery counts as work without any word from the agent; 15 min by default.
+    /// How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
     #[prost(message, optional, tag = "11")]
     pub working_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// Its clock.
+    /// The server's clock.
     #[prost(message, optional, tag = "12")]
     pub server_time: ::core::option::Option<::prost_types::Timestamp>,
 }
@@ -2055,43 +2091,43 @@ impl ::prost::Name for GetServerInfoResponse {
         "/threadbus.v1.GetServerInfoResponse".into()
     }
 }
-/// Limits that a client may meet.
+/// Limits that a client may reach.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerLimits {
-    /// Bytes of Message.content.
+    /// Most bytes of Message.content.
     #[prost(int32, tag = "1")]
     pub max_content_bytes: i32,
-    /// Bytes of a whole message.
+    /// Most bytes of a whole message.
     #[prost(int32, tag = "2")]
     pub max_message_bytes: i32,
-    /// Posts in one PostMessagesRequest.
+    /// Most posts in one PostMessagesRequest.
     #[prost(int32, tag = "3")]
     pub max_batch_posts: i32,
-    /// Threads in one wait.
+    /// Most threads in one wait.
     #[prost(int32, tag = "4")]
     pub max_wait_threads: i32,
-    /// Open waits of one agent.
+    /// Most open waits of one agent.
     #[prost(int32, tag = "5")]
     pub max_open_waits: i32,
     /// Longest lease.
     #[prost(message, optional, tag = "6")]
     pub max_lease: ::core::option::Option<::prost_types::Duration>,
-    /// Calls open at a time on one connection, waits included. Further ones are queued by the client's
-    /// own gRPC library, without an error: open another connection instead.
+    /// Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+    /// further calls without an error: open another connection.
     #[prost(int32, tag = "7")]
     pub max_streams: i32,
-    /// Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-    /// Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+    /// Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+    /// for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
     #[prost(int64, tag = "8")]
     pub max_request_bytes: i64,
-    /// Bytes of answers and frames that callers have not read, over all callers. Further large ones
-    /// wait; one that waits for request_timeout is answered with STORE_BUSY.
+    /// Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+    /// wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
     #[prost(int64, tag = "9")]
     pub max_frame_bytes: i64,
-    /// Open waits of all callers without a name together.
+    /// Most open waits of all anonymous callers together.
     #[prost(int32, tag = "10")]
     pub max_anonymous_waits: i32,
-    /// Time for a request to arrive, from its call's headers to its last byte.
+    /// Time for a request to arrive, from the headers of its call to its last byte.
     #[prost(message, optional, tag = "11")]
     pub request_timeout: ::core::option::Option<::prost_types::Duration>,
 }
@@ -2116,7 +2152,7 @@ pub mod bus_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Post messages, wait for them, say that you are alive.
+    /// Posts messages, waits for them, reads them, and renews an agent's lease.
     #[derive(Debug, Clone)]
     pub struct BusServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2197,9 +2233,18 @@ pub mod bus_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-        /// not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-        /// no idempotency_level.
+        /// Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+        /// sender need not have joined it, and is a participant from then on. Returns:
+        ///   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+        ///     handoff_to).
+        ///   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+        ///   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+        ///   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+        ///   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+        ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+        ///   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+        ///
+        /// Has no idempotency_level: it may be repeated only with a request_id.
         pub async fn post_message(
             &mut self,
             request: impl tonic::IntoRequest<super::PostMessageRequest>,
@@ -2224,12 +2269,14 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "PostMessage"));
             self.inner.unary(req, path, codec).await
         }
-        /// Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-        /// one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-        /// stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-        /// them again with the same request_id. A server that is going away answers what it has taken, then
-        /// ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-        /// as with PostMessage, each post is repeatable only with its request_id.
+        /// Posts many messages: one response per request, one result per post, both in order. Posts of one
+        /// stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+        /// post does not affect the others; its result has the status that PostMessage would return. A
+        /// server that drains returns the results of what it has accepted, then ends the stream with
+        /// UNAVAILABLE / DRAINING: posts without a result were not accepted.
+        ///
+        /// Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+        /// is unknown; each may be repeated with its request_id.
         pub async fn post_messages(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -2256,11 +2303,17 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "PostMessages"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-        /// two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-        /// What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-        /// when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-        /// notes as delivered only rises.
+        /// Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+        /// come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+        /// not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+        /// continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+        /// error. Returns:
+        ///   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+        ///   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+        ///   * UNAUTHENTICATED: the token ended during the wait.
+        /// A cursor that cannot be honored is no error: see `resync`.
+        ///
+        /// Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
         pub async fn wait_messages(
             &mut self,
             request: impl tonic::IntoRequest<super::WaitMessagesRequest>,
@@ -2285,8 +2338,10 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "WaitMessages"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-        /// it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+        /// Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+        /// not read. Does nothing for anonymous callers.
+        ///
+        /// Idempotent: state and lease are replaced, read positions never fall.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<super::HeartbeatRequest>,
@@ -2311,8 +2366,11 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "Heartbeat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-        /// side effects: it raises the caller's delivered_seq.
+        /// Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+        /// NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+        /// the epoch is another one.
+        ///
+        /// Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
         pub async fn list_messages(
             &mut self,
             request: impl tonic::IntoRequest<super::ListMessagesRequest>,
@@ -2337,7 +2395,7 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "ListMessages"));
             self.inner.unary(req, path, codec).await
         }
-        /// Reads one message.
+        /// Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
         pub async fn get_message(
             &mut self,
             request: impl tonic::IntoRequest<super::GetMessageRequest>,
@@ -2362,8 +2420,8 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "GetMessage"));
             self.inner.unary(req, path, codec).await
         }
-        /// Says what this server is and who the caller is. Needs no token; limits only with one where
-        /// tokens are required.
+        /// Returns the server's version and settings, and who the caller is to it. Needs no token; where
+        /// tokens are required, `limits` is set only for calls with one.
         pub async fn get_server_info(
             &mut self,
             request: impl tonic::IntoRequest<super::GetServerInfoRequest>,
@@ -2390,51 +2448,51 @@ pub mod bus_service_client {
         }
     }
 }
-/// Reasons; in brackets the status code, in braces the keys of ErrorInfo.metadata.
+/// The reasons. In brackets the status code, in braces the keys of ErrorInfo.metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ErrorReason {
     /// Never sent.
     Unspecified = 0,
-    /// \[INVALID_ARGUMENT\] A field is missing or wrong, or the bytes are not the request's type; BadRequest says which.
+    /// \[INVALID_ARGUMENT\] A field is missing or invalid, or the request cannot be parsed; BadRequest names the fields.
     ValidationFailed = 1,
-    /// \[INVALID_ARGUMENT\] {limit, size} A post is larger than allowed.
+    /// \[INVALID_ARGUMENT\] {limit, size} A post is larger than allowed. In bytes.
     MessageTooLarge = 2,
-    /// \[UNAUTHENTICATED\] No token where one is required, an unknown one, or one that was ended. Do not retry.
+    /// \[UNAUTHENTICATED\] A token is required and missing, or the token is unknown or was ended. Do not retry.
     TokenInvalid = 4,
     /// \[UNAUTHENTICATED\] The token expired. Get a new one.
     TokenExpired = 5,
-    /// \[PERMISSION_DENIED\] The token does not allow this.
+    /// \[PERMISSION_DENIED\] The caller is not allowed to do this.
     AccessDenied = 6,
-    /// \[NOT_FOUND\] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case.
+    /// \[NOT_FOUND\] The thread does not exist; a ResourceInfo for each, at most 20. The message names threads that differ by case.
     ThreadNotFound = 7,
-    /// \[NOT_FOUND\] No such message, or no longer kept.
+    /// \[NOT_FOUND\] The message does not exist, or is no longer kept.
     MessageNotFound = 8,
-    /// \[NOT_FOUND\] No such agent.
+    /// \[NOT_FOUND\] The agent is not registered.
     AgentNotFound = 9,
-    /// \[ALREADY_EXISTS\] The thread's name is taken.
+    /// \[ALREADY_EXISTS\] The thread exists.
     ThreadExists = 10,
-    /// \[ALREADY_EXISTS\] The agent's name is taken, by another token.
+    /// \[ALREADY_EXISTS\] The name is registered with another token, or was unregistered.
     AgentExists = 11,
-    /// \[ALREADY_EXISTS\] {seq} The request_id was used with another body.
+    /// \[ALREADY_EXISTS\] {seq} The request_id was used with another body, for message seq.
     RequestIdReused = 12,
-    /// \[ABORTED\] {expected, last_seq} The thread is not where expected_last_seq says. Read, rethink, post anew.
+    /// \[ABORTED\] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again.
     SeqConflict = 13,
-    /// \[FAILED_PRECONDITION\] The thread is strict and expected_last_seq is missing.
+    /// \[FAILED_PRECONDITION\] The thread is STRICT and expected_last_seq is missing.
     ExpectedSeqRequired = 14,
     /// \[FAILED_PRECONDITION\] The thread is closed or archived.
     ThreadClosed = 15,
-    /// \[OUT_OF_RANGE\] {first_seq, head_seq, epoch} A cursor of another epoch or beyond the head, in a unary call.
+    /// \[OUT_OF_RANGE\] {first_seq, head_seq, epoch} A position in another epoch or past the head, in a unary call.
     CursorInvalid = 16,
-    /// \[RESOURCE_EXHAUSTED\] {limit} A cap (open waits of one agent) is reached; QuotaFailure names it. Waiting does not help.
+    /// \[RESOURCE_EXHAUSTED\] {limit} A limit is reached, such as open waits of one agent; QuotaFailure names it. Waiting does not help.
     QuotaExceeded = 18,
     /// \[RESOURCE_EXHAUSTED\] The disk is full.
     StorageFull = 20,
-    /// \[UNAVAILABLE\] The server is going away; nothing was done. Retry elsewhere or later.
+    /// \[UNAVAILABLE\] The server is shutting down; nothing was done. Retry later, or on another server.
     Draining = 21,
-    /// \[UNAVAILABLE\] The store or the room for calls is full; nothing was done. Retry after RetryInfo.
+    /// \[UNAVAILABLE\] The store is busy or a limit of bytes is reached; nothing was done. Retry after RetryInfo.
     StoreBusy = 22,
-    /// \[INTERNAL\] {incident} Our bug; the id is in the server's log.
+    /// \[INTERNAL\] {incident} A bug in the server; its log has the incident.
     Internal = 23,
     /// \[UNAVAILABLE\] The store's file was replaced, is damaged, or cannot be read or written; nothing was done. Retry after RetryInfo.
     StoreFailed = 24,
@@ -2505,16 +2563,16 @@ pub struct CreateThreadRequest {
     /// Its name; see Thread.name. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// What it is about.
+    /// What it is about, up to 1,024 bytes.
     #[prost(string, tag = "2")]
     pub topic: ::prost::alloc::string::String,
-    /// Free labels.
+    /// Free labels; limits as in Message.labels.
     #[prost(map = "string, string", tag = "3")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Whether posts must carry expected_last_seq.
+    /// Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
     #[prost(enumeration = "SyncMode", tag = "4")]
     pub sync_mode: i32,
 }
@@ -2545,7 +2603,7 @@ impl ::prost::Name for CreateThreadResponse {
         "/threadbus.v1.CreateThreadResponse".into()
     }
 }
-/// A thread to read.
+/// Selects a thread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetThreadRequest {
     /// Its name. Required.
@@ -2579,22 +2637,23 @@ impl ::prost::Name for GetThreadResponse {
         "/threadbus.v1.GetThreadResponse".into()
     }
 }
-/// Which threads to list.
+/// Selects threads.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListThreadsRequest {
-    /// At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+    /// Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+    /// to it.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
-    /// From the last answer. Empty = the first page.
+    /// next_page_token of the previous page. Empty = the first page.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// Only in these states, at most 100. Empty = OPEN and CLOSED.
+    /// Only threads in these states, at most 100. Empty = OPEN and CLOSED.
     #[prost(enumeration = "ThreadState", repeated, tag = "3")]
     pub states: ::prost::alloc::vec::Vec<i32>,
-    /// Only names that begin so.
+    /// Only threads whose names begin with this, up to 128 bytes. Empty = all.
     #[prost(string, tag = "4")]
     pub prefix: ::prost::alloc::string::String,
-    /// Only those that this agent takes part in.
+    /// Only threads of which this agent is a participant. Empty = all.
     #[prost(string, tag = "5")]
     pub participant: ::prost::alloc::string::String,
 }
@@ -2614,7 +2673,7 @@ pub struct ListThreadsResponse {
     /// Last active first.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<Thread>,
-    /// For the next page. Empty = this is the last.
+    /// The page_token of the next page. Empty = this is the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -2628,23 +2687,23 @@ impl ::prost::Name for ListThreadsResponse {
         "/threadbus.v1.ListThreadsResponse".into()
     }
 }
-/// A thread to enter.
+/// A thread to join.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinThreadRequest {
     /// Its name. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Create it when it is not there.
+    /// Create the thread if it does not exist. Needs the scope `post`.
     #[prost(bool, tag = "2")]
     pub create: bool,
-    /// What it is about, when it is created.
+    /// What it is about, if it is created. Up to 1,024 bytes.
     #[prost(string, tag = "3")]
     pub topic: ::prost::alloc::string::String,
-    /// How many messages before `cursor` to return, as context. 0 = none; lowered to 100 and to about 1 MiB.
+    /// Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
     #[prost(int32, tag = "4")]
     pub context_limit: i32,
-    /// Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-    /// handed to – goes on from its read_seq: 0 until it says what it has read.
+    /// Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+    /// mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
     #[prost(enumeration = "JoinStart", tag = "5")]
     pub start: i32,
 }
@@ -2658,25 +2717,26 @@ impl ::prost::Name for JoinThreadRequest {
         "/threadbus.v1.JoinThreadRequest".into()
     }
 }
-/// A thread entered.
+/// A thread, as it is when the caller joins.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JoinThreadResponse {
     /// The thread.
     #[prost(message, optional, tag = "1")]
     pub thread: ::core::option::Option<Thread>,
-    /// This call created it.
+    /// True if this call created it.
     #[prost(bool, tag = "2")]
     pub created: bool,
-    /// Wait from here: the caller's read_seq if it was here before, else as `start` says.
+    /// Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
     #[prost(message, optional, tag = "3")]
     pub cursor: ::core::option::Option<Cursor>,
-    /// The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+    /// The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
     #[prost(message, repeated, tag = "4")]
     pub context: ::prost::alloc::vec::Vec<Message>,
-    /// Who takes part, the caller included. At most 100.
+    /// Participants, the caller among them. At most 100.
     #[prost(message, repeated, tag = "5")]
     pub participants: ::prost::alloc::vec::Vec<Participant>,
-    /// When this call created it: threads whose names differ from its name only by case. At most 5.
+    /// If this call created the thread: existing threads whose names differ from its name only by case.
+    /// At most 5.
     #[prost(string, repeated, tag = "6")]
     pub similar: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -2707,7 +2767,7 @@ impl ::prost::Name for LeaveThreadRequest {
         "/threadbus.v1.LeaveThreadRequest".into()
     }
 }
-/// Left.
+/// Empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaveThreadResponse {}
 impl ::prost::Name for LeaveThreadResponse {
@@ -2720,16 +2780,16 @@ impl ::prost::Name for LeaveThreadResponse {
         "/threadbus.v1.LeaveThreadResponse".into()
     }
 }
-/// Whose participants.
+/// Selects participants.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListParticipantsRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// At most so many. 0 = 100; lowered to 1,000.
+    /// Most participants to return. 0 = 100. Values above 1,000 are lowered to it.
     #[prost(int32, tag = "2")]
     pub page_size: i32,
-    /// From the last answer. Empty = the first page.
+    /// next_page_token of the previous page. Empty = the first page.
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
 }
@@ -2743,13 +2803,13 @@ impl ::prost::Name for ListParticipantsRequest {
         "/threadbus.v1.ListParticipantsRequest".into()
     }
 }
-/// Participants.
+/// A page of participants.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListParticipantsResponse {
     /// By name.
     #[prost(message, repeated, tag = "1")]
     pub participants: ::prost::alloc::vec::Vec<Participant>,
-    /// For the next page. Empty = this is the last.
+    /// The page_token of the next page. Empty = this is the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -2763,28 +2823,28 @@ impl ::prost::Name for ListParticipantsResponse {
         "/threadbus.v1.ListParticipantsResponse".into()
     }
 }
-/// What to change.
+/// A change to a thread.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateThreadRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// New topic.
+    /// New topic, up to 1,024 bytes.
     #[prost(string, tag = "2")]
     pub topic: ::prost::alloc::string::String,
-    /// New stage.
+    /// New stage, up to 63 bytes.
     #[prost(string, tag = "3")]
     pub stage: ::prost::alloc::string::String,
-    /// New labels, all of them.
+    /// New labels; they replace all old ones.
     #[prost(map = "string, string", tag = "4")]
     pub labels: ::std::collections::HashMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// New mode.
+    /// New mode. UNSPECIFIED = OFF.
     #[prost(enumeration = "SyncMode", tag = "5")]
     pub sync_mode: i32,
-    /// Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+    /// The fields to set: some of topic, stage, labels, sync_mode. Required.
     #[prost(message, optional, tag = "6")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
 }
@@ -2798,10 +2858,10 @@ impl ::prost::Name for UpdateThreadRequest {
         "/threadbus.v1.UpdateThreadRequest".into()
     }
 }
-/// Changed.
+/// The thread after the change.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateThreadResponse {
-    /// The thread now.
+    /// The thread.
     #[prost(message, optional, tag = "1")]
     pub thread: ::core::option::Option<Thread>,
 }
@@ -2821,7 +2881,7 @@ pub struct SetThreadStateRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// The state. Required.
+    /// The new state. Required.
     #[prost(enumeration = "ThreadState", tag = "2")]
     pub state: i32,
 }
@@ -2835,10 +2895,10 @@ impl ::prost::Name for SetThreadStateRequest {
         "/threadbus.v1.SetThreadStateRequest".into()
     }
 }
-/// Set.
+/// The thread after the change.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetThreadStateResponse {
-    /// The thread now.
+    /// The thread.
     #[prost(message, optional, tag = "1")]
     pub thread: ::core::option::Option<Thread>,
 }
@@ -2869,7 +2929,7 @@ impl ::prost::Name for DeleteThreadRequest {
         "/threadbus.v1.DeleteThreadRequest".into()
     }
 }
-/// Deleted.
+/// Empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteThreadResponse {}
 impl ::prost::Name for DeleteThreadResponse {
@@ -2882,15 +2942,15 @@ impl ::prost::Name for DeleteThreadResponse {
         "/threadbus.v1.DeleteThreadResponse".into()
     }
 }
-/// Where a newcomer begins.
+/// Where a newcomer starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum JoinStart {
     /// As HEAD.
     Unspecified = 0,
-    /// What was said so far is context.
+    /// After the newest entry: what was posted so far is context.
     Head = 1,
-    /// Everything still kept is news.
+    /// Before the oldest entry still kept: all of it is new.
     First = 2,
 }
 impl JoinStart {
@@ -2926,7 +2986,7 @@ pub mod thread_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Threads and who takes part in them.
+    /// Threads and their participants.
     #[derive(Debug, Clone)]
     pub struct ThreadServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3007,8 +3067,10 @@ pub mod thread_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-        /// tell who created it. JoinThread with `create` is.
+        /// Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+        ///
+        /// Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+        /// created the thread. JoinThread with `create` is.
         pub async fn create_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateThreadRequest>,
@@ -3033,7 +3095,7 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "CreateThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Reads a thread.
+        /// Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
         pub async fn get_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::GetThreadRequest>,
@@ -3084,8 +3146,11 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "ListThreads"));
             self.inner.unary(req, path, codec).await
         }
-        /// Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-        /// snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+        /// Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+        /// position, the latest messages and the participants. Anonymous callers do not become participants.
+        /// NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+        ///
+        /// Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
         pub async fn join_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::JoinThreadRequest>,
@@ -3110,8 +3175,10 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "JoinThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-        /// leaving again changes nothing.
+        /// Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+        /// nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+        ///
+        /// Idempotent: leaving again changes nothing.
         pub async fn leave_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::LeaveThreadRequest>,
@@ -3136,7 +3203,8 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "LeaveThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists who takes part, and what each was handed and has read.
+        /// Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+        /// THREAD_NOT_FOUND if the thread does not exist.
         pub async fn list_participants(
             &mut self,
             request: impl tonic::IntoRequest<super::ListParticipantsRequest>,
@@ -3163,8 +3231,11 @@ pub mod thread_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-        /// repeatable: it could undo what another changed in between because of the first one.
+        /// Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+        /// changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        ///
+        /// Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+        /// the first, and append a second entry. After an unknown outcome read the thread.
         pub async fn update_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateThreadRequest>,
@@ -3189,8 +3260,10 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "UpdateThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-        /// repeatable, as UpdateThread is not.
+        /// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+        /// state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+        ///
+        /// Not idempotent, as UpdateThread.
         pub async fn set_thread_state(
             &mut self,
             request: impl tonic::IntoRequest<super::SetThreadStateRequest>,
@@ -3215,8 +3288,11 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "SetThreadState"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-        /// under the name has another epoch. Not repeatable: it could delete that one.
+        /// Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+        /// created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+        /// not exist.
+        ///
+        /// Not idempotent: a second call could delete a thread created in between.
         pub async fn delete_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteThreadRequest>,

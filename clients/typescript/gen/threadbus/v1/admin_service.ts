@@ -25,41 +25,44 @@ export const protobufPackage = "threadbus.v1";
 
 export const protobufFileName = "threadbus/v1/admin_service.proto";
 
-/** What operators do; needs the scope `admin`. */
+/**
+ * For operators. Every method needs a token with the scope `admin`, else it returns
+ * PERMISSION_DENIED / ACCESS_DENIED.
+ */
 
-/** Whose waits. */
+/** Selects open waits. */
 export interface ListWaitsRequest {
-  /** Only this agent's. Empty = all. */
+  /** Only waits of this agent. Empty = of all agents. */
   agent: string;
-  /** Only on this thread. Empty = all. */
+  /** Only waits on this thread. Empty = on all threads. */
   thread: string;
-  /** At most so many. 0 = 100; lowered to 1,000. */
+  /** Most waits to return. 0 = 100. Values above 1,000 are lowered to it. */
   pageSize: number;
-  /** From the last answer. Empty = the first page. */
+  /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
 }
 
-/** Open waits. */
+/** A page of open waits. */
 export interface ListWaitsResponse {
-  /** Longest first. */
+  /** Longest open first. */
   waits: Wait[];
-  /** For the next page. Empty = this is the last. */
+  /** The page_token of the next page. Empty = this is the last page. */
   nextPageToken: string;
 }
 
 /** An open wait. */
 export interface Wait {
-  /** Who waits. */
+  /** The agent that waits. `anonymous` for a call without a token. */
   agent: string;
-  /** Where, and how far it is. */
+  /** The threads it waits on, and its position in each. */
   threads: Cursor[];
-  /** Since when. */
+  /** When it was opened. Server clock. */
   startTime:
     | Timestamp
     | undefined;
   /**
-   * Where its connection comes from: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. A client's waits
-   * may share a connection, and what a proxy passes on comes from the proxy.
+   * The remote address of its connection: `127.0.0.1:40312`, `[::1]:40312`, or `unix`. Several waits
+   * of a client may share a connection. Behind a proxy it is the proxy's address.
    */
   peer: string;
 }
@@ -401,13 +404,16 @@ export const Wait: MessageFns<Wait> = {
   },
 };
 
-/** What operators do. */
+/** For operators. */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
   name: "AdminService",
   fullName: "threadbus.v1.AdminService",
   methods: {
-    /** Lists the open waits of this server: who waits where, since when. */
+    /**
+     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+     * since when. Waits on other servers of the same store are not included.
+     */
     listWaits: {
       name: "ListWaits",
       requestType: ListWaitsRequest as typeof ListWaitsRequest,
@@ -419,10 +425,13 @@ export const AdminServiceDefinition = {
   },
 } as const;
 
-/** What operators do. */
+/** For operators. */
 export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
-  /** Lists the open waits of this server: who waits where, since when. */
+  /**
+   * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+   * since when. Waits on other servers of the same store are not included.
+   */
   listWaits: {
     path: "/threadbus.v1.AdminService/ListWaits" as const,
     requestStream: false as const,
@@ -435,12 +444,18 @@ export const AdminServiceService = {
 } as const;
 
 export interface AdminServiceServer extends UntypedServiceImplementation {
-  /** Lists the open waits of this server: who waits where, since when. */
+  /**
+   * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+   * since when. Waits on other servers of the same store are not included.
+   */
   listWaits: handleUnaryCall<ListWaitsRequest, ListWaitsResponse>;
 }
 
 export interface AdminServiceClient extends Client {
-  /** Lists the open waits of this server: who waits where, since when. */
+  /**
+   * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+   * since when. Waits on other servers of the same store are not included.
+   */
   listWaits(
     request: ListWaitsRequest,
     callback: (error: ServiceError | null, response: ListWaitsResponse) => void,

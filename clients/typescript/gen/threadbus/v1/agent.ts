@@ -12,15 +12,15 @@ export const protobufPackage = "threadbus.v1";
 
 export const protobufFileName = "threadbus/v1/agent.proto";
 
-/** Agents: who posts and waits, and what is known of them now. */
+/** Agents, and their presence. */
 
 /** What a sender is. */
 export enum AgentKind {
-  /** AGENT_KIND_UNSPECIFIED - In RegisterAgent: AGENT. */
+  /** AGENT_KIND_UNSPECIFIED - In RegisterAgent: AGENT. In Participant: the name is not registered. */
   AGENT_KIND_UNSPECIFIED = 0,
   /** AGENT_KIND_AGENT - A program. */
   AGENT_KIND_AGENT = 1,
-  /** AGENT_KIND_HUMAN - A person. In required mode only an operator registers one. */
+  /** AGENT_KIND_HUMAN - A person. Where tokens are required, only an operator registers one. */
   AGENT_KIND_HUMAN = 2,
   /** AGENT_KIND_ANONYMOUS - A call without a token, in open mode. */
   AGENT_KIND_ANONYMOUS = 3,
@@ -72,26 +72,30 @@ export function agentKindToJSON(object: AgentKind): string {
 }
 
 /**
- * What is known of an agent now. The newest evidence decides: a heartbeat (its state and lease); a
- * wait opened (WAITING); messages delivered to a wait (WORKING, for working_timeout or until the agent
- * has read them, posts to the thread or waits on it anew; then WAITING, or IDLE for agent_timeout). Its
- * own messages are no work. Other calls renew the lease and never shorten it; they turn LAPSED and OFFLINE into IDLE.
- * The end of a wait renews it, too. When the lease is over: WAITING with an open wait, else LAPSED.
+ * An agent's presence. The newest evidence decides:
+ *   * A heartbeat sets the state and the lease that it carries.
+ *   * Opening a wait sets WAITING.
+ *   * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
+ *     the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
+ *     agent_timeout without an open wait.
+ *   * Any other call, and the end of a wait, renews the lease, never shortens it, and turns LAPSED and
+ *     OFFLINE into IDLE.
+ *   * When the lease runs out: WAITING if a wait is open, else LAPSED.
  */
 export enum Presence {
-  /** PRESENCE_UNSPECIFIED - In a heartbeat: leave it as it is. Otherwise: never seen since the server knows it. */
+  /** PRESENCE_UNSPECIFIED - In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen. */
   PRESENCE_UNSPECIFIED = 0,
-  /** PRESENCE_WAITING - It has an open wait and has read what it was handed, or said so. */
+  /** PRESENCE_WAITING - It has an open wait and has read what was delivered to it; or a heartbeat said so. */
   PRESENCE_WAITING = 1,
-  /** PRESENCE_WORKING - It was handed messages that it has not yet reported as read, or said so. */
+  /** PRESENCE_WORKING - Messages were delivered to it that it has not yet reported as read; or a heartbeat said so. */
   PRESENCE_WORKING = 2,
-  /** PRESENCE_IDLE - It is there (a call or a heartbeat within its lease) and neither waits nor works. */
+  /** PRESENCE_IDLE - It called within its lease, and neither waits nor works. */
   PRESENCE_IDLE = 3,
-  /** PRESENCE_AWAITING_HUMAN - It said that it needs a person to go on. */
+  /** PRESENCE_AWAITING_HUMAN - A heartbeat said that it needs a person to continue. */
   PRESENCE_AWAITING_HUMAN = 4,
-  /** PRESENCE_LAPSED - Its lease ran out: nothing is known. Not settable. */
+  /** PRESENCE_LAPSED - Its lease ran out; nothing else is known. Not allowed in a heartbeat. */
   PRESENCE_LAPSED = 5,
-  /** PRESENCE_OFFLINE - It said goodbye, or its token was revoked. Any later call ends it. Not settable. */
+  /** PRESENCE_OFFLINE - It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat. */
   PRESENCE_OFFLINE = 6,
   UNRECOGNIZED = -1,
 }
@@ -151,27 +155,28 @@ export function presenceToJSON(object: Presence): string {
 /** A named participant. */
 export interface Agent {
   /**
-   * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-   * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+   * is never given to another agent.
    */
   name: string;
   /** What it is. Fixed at registration. */
   kind: AgentKind;
-  /** A name for people, up to 128 bytes. Empty = use `name`. */
+  /** A name to show to people, up to 128 bytes. Empty = show `name`. */
   displayName: string;
   /** What it does, for other agents and people, up to 1,024 bytes. */
   description: string;
   /** Free labels; limits as in Message.labels. */
   labels: { [key: string]: string };
-  /** What is known of it now. */
+  /** Its presence now. */
   presence: Presence;
-  /** What it says that it does, from its last heartbeat. Up to 256 bytes. */
+  /** What it is doing, in its own words, from its last heartbeat. Up to 256 bytes. */
   statusText: string;
-  /** Its last sign of life. Unset = none yet. */
+  /** Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet. */
   lastSeenTime:
     | Timestamp
     | undefined;
-  /** When it was registered. */
+  /** When it was registered. Server clock. */
   createTime: Timestamp | undefined;
 }
 
@@ -180,22 +185,22 @@ export interface Agent_LabelsEntry {
   value: string;
 }
 
-/** An agent as seen from one thread: is it there, what has it got, what has it read? */
+/** An agent as seen from one thread: its presence, and how far it has received and read the thread. */
 export interface Participant {
   /** Its name. */
   agent: string;
-  /** What it is. UNSPECIFIED for a name that nobody has registered. */
+  /** What it is. UNSPECIFIED if the name is not registered. */
   kind: AgentKind;
-  /** What is known of it now, bus-wide. */
+  /** Its presence now, over all threads. */
   presence: Presence;
-  /** It has an open wait on this thread (in an answer to a post: one whose filter lets it through). */
+  /** It has an open wait on this thread. In a response to a post: one whose filter passes the message. */
   waiting: boolean;
-  /** Highest seq of this thread written to a wait or list answer of the agent. */
+  /** Highest seq of this thread that was sent to the agent by a wait or by ListMessages. */
   deliveredSeq: number;
   /**
-   * Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
-   * after it counts as read. Never above head_seq, never falls within an epoch.
+   * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
+   * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
+   * right after it counts as read. Never above head_seq; never falls within an epoch.
    */
   readSeq: number;
   /** When it became a participant: by JoinThread, by posting, or by being mentioned or handed to. */
@@ -203,8 +208,8 @@ export interface Participant {
     | Timestamp
     | undefined;
   /**
-   * How many waits it has open on this thread, counted as `waiting` is. More than one: several
-   * processes are this agent, or one of them waits twice. ListWaits tells where from.
+   * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
+   * processes run as this agent, or one waits twice. ListWaits returns their addresses.
    */
   waitCount: number;
 }

@@ -40,17 +40,17 @@ export const protobufFileName = "threadbus/v1/agent_service.proto";
 export interface RegisterAgentRequest {
   /** Its name; see Agent.name. Required. */
   agent: string;
-  /** What it is. UNSPECIFIED = AGENT. */
+  /** AGENT or HUMAN. UNSPECIFIED = AGENT. */
   kind: AgentKind;
-  /** A name for people. */
+  /** A name to show to people, up to 128 bytes. */
   displayName: string;
-  /** What it does. */
+  /** What it does, up to 1,024 bytes. */
   description: string;
-  /** Free labels. */
+  /** Free labels; limits as in Message.labels. */
   labels: { [key: string]: string };
   /**
-   * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-   * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+   * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+   * before the call, then a lost response loses nothing. Empty = the server makes one.
    */
   token: string;
 }
@@ -60,19 +60,22 @@ export interface RegisterAgentRequest_LabelsEntry {
   value: string;
 }
 
-/** Registered. */
+/** A registered agent. */
 export interface RegisterAgentResponse {
-  /** The agent. */
+  /**
+   * The agent as it is registered. If it was before this call, kind, display name, description and
+   * labels are those of then.
+   */
   agent:
     | Agent
     | undefined;
-  /** Its token. Shown only here; the server keeps a hash. */
+  /** Its token. Returned only here: the server keeps a hash. */
   token: string;
-  /** This call registered it: nobody had its name before. */
+  /** True if this call registered it: nobody had the name before. */
   created: boolean;
 }
 
-/** An agent to read. */
+/** Selects an agent. */
 export interface GetAgentRequest {
   /** Its name. Empty = the caller. */
   agent: string;
@@ -84,13 +87,16 @@ export interface GetAgentResponse {
   agent: Agent | undefined;
 }
 
-/** Which agents to list. */
+/** Selects agents. */
 export interface ListAgentsRequest {
-  /** At most so many, and about 3 MiB. 0 = 100; lowered to 1,000. */
+  /**
+   * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
+   */
   pageSize: number;
-  /** From the last answer. Empty = the first page. */
+  /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
-  /** Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all. */
+  /** Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents. */
   presences: Presence[];
 }
 
@@ -98,21 +104,21 @@ export interface ListAgentsRequest {
 export interface ListAgentsResponse {
   /** By name. */
   agents: Agent[];
-  /** For the next page. Empty = this is the last. */
+  /** The page_token of the next page. Empty = this is the last page. */
   nextPageToken: string;
 }
 
-/** What to change. */
+/** A change to an agent. */
 export interface UpdateAgentRequest {
   /** The agent. Empty = the caller. */
   agent: string;
-  /** New name for people. */
+  /** New display name, up to 128 bytes. */
   displayName: string;
-  /** New description. */
+  /** New description, up to 1,024 bytes. */
   description: string;
-  /** New labels, all of them. */
+  /** New labels; they replace all old ones. */
   labels: { [key: string]: string };
-  /** Which of the fields above to set: display_name, description, labels. Required. */
+  /** The fields to set: some of display_name, description, labels. Required. */
   updateMask: string[] | undefined;
 }
 
@@ -121,42 +127,42 @@ export interface UpdateAgentRequest_LabelsEntry {
   value: string;
 }
 
-/** Changed. */
+/** The agent after the change. */
 export interface UpdateAgentResponse {
-  /** The agent now. */
+  /** The agent. */
   agent: Agent | undefined;
 }
 
-/** Nothing to say: the token tells who. */
+/** Empty: the token identifies the caller. */
 export interface EndSessionRequest {
 }
 
-/** Said. */
+/** Empty. */
 export interface EndSessionResponse {
 }
 
-/** An agent to take out. */
+/** Selects an agent to unregister. */
 export interface UnregisterAgentRequest {
-  /** Its name. Empty = the caller; others only for operators. */
+  /** Its name. Empty = the caller. Only operators may name another agent. */
   agent: string;
 }
 
-/** Taken out. */
+/** Empty. */
 export interface UnregisterAgentResponse {
 }
 
-/** How to rotate. */
+/** A token rotation. */
 export interface RotateTokenRequest {
   /**
-   * How long the old token still works, so that a lost answer loses nothing. Unset = not at all; lowered
-   * to 1 h.
+   * How long the old tokens remain valid, so that a lost response loses nothing. Unset = 0. Values
+   * above 1 h are lowered to it.
    */
   grace: Duration | undefined;
 }
 
-/** Rotated. */
+/** The result of a token rotation. */
 export interface RotateTokenResponse {
-  /** The new token. Shown only here. */
+  /** The new token. Returned only here. */
   token: string;
 }
 
@@ -1572,9 +1578,12 @@ export const AgentServiceDefinition = {
   fullName: "threadbus.v1.AgentService",
   methods: {
     /**
-     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-     * ALREADY_EXISTS / AGENT_EXISTS: send one.
+     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     *
+     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
      */
     registerAgent: {
       name: "RegisterAgent",
@@ -1584,7 +1593,7 @@ export const AgentServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
-    /** Reads an agent. */
+    /** Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered. */
     getAgent: {
       name: "GetAgent",
       requestType: GetAgentRequest as typeof GetAgentRequest,
@@ -1593,7 +1602,7 @@ export const AgentServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** Lists agents by name. */
+    /** Returns a page of agents, by name. */
     listAgents: {
       name: "ListAgents",
       requestType: ListAgentsRequest as typeof ListAgentsRequest,
@@ -1603,8 +1612,11 @@ export const AgentServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-     * it sets values, and nobody else sets them.
+     * Changes display name, description or labels of the caller; operators may change any agent.
+     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+     * not registered.
+     *
+     * Idempotent: it sets values, and only the agent itself and operators set them.
      */
     updateAgent: {
       name: "UpdateAgent",
@@ -1615,9 +1627,10 @@ export const AgentServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-     * OFFLINE either way.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     *
+     * Idempotent: the agent is OFFLINE either way.
      */
     endSession: {
       name: "EndSession",
@@ -1628,9 +1641,12 @@ export const AgentServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-     * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     *
+     * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      */
     unregisterAgent: {
       name: "UnregisterAgent",
@@ -1641,9 +1657,12 @@ export const AgentServiceDefinition = {
       options: {},
     },
     /**
-     * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-     * another token, and without `grace` the first one ends the token that a second would come with.
+     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     *
+     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
      */
     rotateToken: {
       name: "RotateToken",
@@ -1660,9 +1679,12 @@ export const AgentServiceDefinition = {
 export type AgentServiceService = typeof AgentServiceService;
 export const AgentServiceService = {
   /**
-   * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-   * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-   * ALREADY_EXISTS / AGENT_EXISTS: send one.
+   * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+   * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+   * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+   *
+   * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+   * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
    */
   registerAgent: {
     path: "/threadbus.v1.AgentService/RegisterAgent" as const,
@@ -1674,7 +1696,7 @@ export const AgentServiceService = {
       Buffer.from(RegisterAgentResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RegisterAgentResponse => RegisterAgentResponse.decode(value),
   },
-  /** Reads an agent. */
+  /** Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered. */
   getAgent: {
     path: "/threadbus.v1.AgentService/GetAgent" as const,
     requestStream: false as const,
@@ -1684,7 +1706,7 @@ export const AgentServiceService = {
     responseSerialize: (value: GetAgentResponse): Buffer => Buffer.from(GetAgentResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetAgentResponse => GetAgentResponse.decode(value),
   },
-  /** Lists agents by name. */
+  /** Returns a page of agents, by name. */
   listAgents: {
     path: "/threadbus.v1.AgentService/ListAgents" as const,
     requestStream: false as const,
@@ -1695,8 +1717,11 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): ListAgentsResponse => ListAgentsResponse.decode(value),
   },
   /**
-   * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-   * it sets values, and nobody else sets them.
+   * Changes display name, description or labels of the caller; operators may change any agent.
+   * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+   * not registered.
+   *
+   * Idempotent: it sets values, and only the agent itself and operators set them.
    */
   updateAgent: {
     path: "/threadbus.v1.AgentService/UpdateAgent" as const,
@@ -1708,9 +1733,10 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): UpdateAgentResponse => UpdateAgentResponse.decode(value),
   },
   /**
-   * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-   * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-   * OFFLINE either way.
+   * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+   * later call of the agent begins a session again. Does nothing for anonymous callers.
+   *
+   * Idempotent: the agent is OFFLINE either way.
    */
   endSession: {
     path: "/threadbus.v1.AgentService/EndSession" as const,
@@ -1722,9 +1748,12 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): EndSessionResponse => EndSessionResponse.decode(value),
   },
   /**
-   * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-   * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-   * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+   * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+   * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+   * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+   * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+   *
+   * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
    */
   unregisterAgent: {
     path: "/threadbus.v1.AgentService/UnregisterAgent" as const,
@@ -1738,9 +1767,12 @@ export const AgentServiceService = {
     responseDeserialize: (value: Buffer): UnregisterAgentResponse => UnregisterAgentResponse.decode(value),
   },
   /**
-   * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-   * another token, and without `grace` the first one ends the token that a second would come with.
+   * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+   * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+   * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+   *
+   * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+   * a second one would carry. With it, call again within `grace`: the last token returned is valid.
    */
   rotateToken: {
     path: "/threadbus.v1.AgentService/RotateToken" as const,
@@ -1755,45 +1787,61 @@ export const AgentServiceService = {
 
 export interface AgentServiceServer extends UntypedServiceImplementation {
   /**
-   * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-   * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-   * ALREADY_EXISTS / AGENT_EXISTS: send one.
+   * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+   * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+   * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+   *
+   * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+   * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
    */
   registerAgent: handleUnaryCall<RegisterAgentRequest, RegisterAgentResponse>;
-  /** Reads an agent. */
+  /** Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered. */
   getAgent: handleUnaryCall<GetAgentRequest, GetAgentResponse>;
-  /** Lists agents by name. */
+  /** Returns a page of agents, by name. */
   listAgents: handleUnaryCall<ListAgentsRequest, ListAgentsResponse>;
   /**
-   * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-   * it sets values, and nobody else sets them.
+   * Changes display name, description or labels of the caller; operators may change any agent.
+   * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+   * not registered.
+   *
+   * Idempotent: it sets values, and only the agent itself and operators set them.
    */
   updateAgent: handleUnaryCall<UpdateAgentRequest, UpdateAgentResponse>;
   /**
-   * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-   * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-   * OFFLINE either way.
+   * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+   * later call of the agent begins a session again. Does nothing for anonymous callers.
+   *
+   * Idempotent: the agent is OFFLINE either way.
    */
   endSession: handleUnaryCall<EndSessionRequest, EndSessionResponse>;
   /**
-   * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-   * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-   * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+   * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+   * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+   * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+   * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+   *
+   * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
    */
   unregisterAgent: handleUnaryCall<UnregisterAgentRequest, UnregisterAgentResponse>;
   /**
-   * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-   * another token, and without `grace` the first one ends the token that a second would come with.
+   * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+   * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+   * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+   *
+   * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+   * a second one would carry. With it, call again within `grace`: the last token returned is valid.
    */
   rotateToken: handleUnaryCall<RotateTokenRequest, RotateTokenResponse>;
 }
 
 export interface AgentServiceClient extends Client {
   /**
-   * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-   * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-   * ALREADY_EXISTS / AGENT_EXISTS: send one.
+   * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+   * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+   * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+   *
+   * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+   * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
    */
   registerAgent(
     request: RegisterAgentRequest,
@@ -1810,7 +1858,7 @@ export interface AgentServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RegisterAgentResponse) => void,
   ): ClientUnaryCall;
-  /** Reads an agent. */
+  /** Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered. */
   getAgent(
     request: GetAgentRequest,
     callback: (error: ServiceError | null, response: GetAgentResponse) => void,
@@ -1826,7 +1874,7 @@ export interface AgentServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetAgentResponse) => void,
   ): ClientUnaryCall;
-  /** Lists agents by name. */
+  /** Returns a page of agents, by name. */
   listAgents(
     request: ListAgentsRequest,
     callback: (error: ServiceError | null, response: ListAgentsResponse) => void,
@@ -1843,8 +1891,11 @@ export interface AgentServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListAgentsResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-   * it sets values, and nobody else sets them.
+   * Changes display name, description or labels of the caller; operators may change any agent.
+   * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+   * not registered.
+   *
+   * Idempotent: it sets values, and only the agent itself and operators set them.
    */
   updateAgent(
     request: UpdateAgentRequest,
@@ -1862,9 +1913,10 @@ export interface AgentServiceClient extends Client {
     callback: (error: ServiceError | null, response: UpdateAgentResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-   * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-   * OFFLINE either way.
+   * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+   * later call of the agent begins a session again. Does nothing for anonymous callers.
+   *
+   * Idempotent: the agent is OFFLINE either way.
    */
   endSession(
     request: EndSessionRequest,
@@ -1882,9 +1934,12 @@ export interface AgentServiceClient extends Client {
     callback: (error: ServiceError | null, response: EndSessionResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-   * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-   * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+   * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+   * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+   * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+   * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+   *
+   * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
    */
   unregisterAgent(
     request: UnregisterAgentRequest,
@@ -1902,9 +1957,12 @@ export interface AgentServiceClient extends Client {
     callback: (error: ServiceError | null, response: UnregisterAgentResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-   * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-   * another token, and without `grace` the first one ends the token that a second would come with.
+   * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+   * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+   * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+   *
+   * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+   * a second one would carry. With it, call again within `grace`: the last token returned is valid.
    */
   rotateToken(
     request: RotateTokenRequest,

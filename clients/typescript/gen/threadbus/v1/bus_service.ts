@@ -39,55 +39,65 @@ export const protobufFileName = "threadbus/v1/bus_service.proto";
 export interface PostMessageRequest {
   /** The thread. Required. */
   thread: string;
-  /** The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment. */
+  /**
+   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+   * attachment.
+   */
   content: string;
   /**
-   * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-   * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-   * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-   * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-   * and include_recipients.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+   * twice.
    */
   requestId: string;
   /**
-   * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-   * In a chain of posts use the `seq` of the last answer, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+   * of posts use `seq` of the previous response, not its last_seq.
    */
   expectedLastSeq?:
     | number
     | undefined;
-  /** Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted. */
+  /**
+   * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+   * is no longer kept is accepted.
+   */
   replyTo: number;
   /**
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for @names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for @names: `threadbus post` does that, and lists here what it found.
    */
   mentions: string[];
-  /** The agent whose turn it is now; as a mention, and shown as such. Must be registered. */
+  /** The registered agent whose turn it is now. It becomes a participant, as with a mention. */
   handoffTo: string;
-  /** How urgent. */
+  /** How urgent it is. UNSPECIFIED = NORMAL. */
   priority: Priority;
   /** Free labels; limits as in Message.labels. */
   labels: { [key: string]: string };
-  /** Files, at most 16; the whole message at most 3 MiB. */
+  /** Attached files, at most 16. The whole message is at most 3 MiB. */
   attachments: Attachment[];
-  /** Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT. */
+  /**
+   * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+   * INVALID_ARGUMENT. Unset = not stated.
+   */
   basedOnSeq?:
     | number
     | undefined;
-  /** Answer with `recipients`. */
+  /** Return `recipients`. */
   includeRecipients: boolean;
   /**
-   * Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-   * message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+   * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+   * 0 = a new message. Messages of `anonymous` cannot be edited.
    */
   editOf: number;
   /**
-   * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-   * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
    */
   epoch: string;
-  /** Operators only: the agent to post as. Registered at need. Message.posted_by tells. */
+  /** The agent to post as; registered if needed. Only for operators. Message.posted_by shows it. */
   onBehalfOf: string;
 }
 
@@ -96,24 +106,25 @@ export interface PostMessageRequest_LabelsEntry {
   value: string;
 }
 
-/** A message posted. */
+/** A posted message. */
 export interface PostMessageResponse {
   /** The thread. */
   thread: string;
-  /** Its seq. */
+  /** The message's seq. */
   seq: number;
-  /** When it was committed. */
+  /** When it was committed. Server clock. */
   createTime:
     | Timestamp
     | undefined;
-  /** It had been posted before with this request_id; seq and create_time are those of then. */
+  /** True if it was posted before with this request_id: seq and create_time are those of the first post. */
   deduplicated: boolean;
-  /** The thread's newest seq when this answer was made; seq or later. */
+  /** The thread's newest seq when this response was made; `seq` or later. */
   lastSeq: number;
   /**
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    */
   recipients: Participant[];
   /** The thread's epoch. */
@@ -122,62 +133,65 @@ export interface PostMessageResponse {
 
 /** A batch of posts. */
 export interface PostMessagesRequest {
-  /** 1–1,000 posts, under 4 MiB in all. */
+  /** 1–1,000 posts, less than 4 MiB in all. Another number ends the stream with INVALID_ARGUMENT. */
   posts: PostMessageRequest[];
 }
 
-/** What became of a batch. */
+/** The results of a batch. */
 export interface PostMessagesResponse {
   /** One for each post of the request, in order. */
   results: PostResult[];
 }
 
-/** What became of one post. The only place where an error is inside an OK answer. */
+/** The result of one post. The only place in the contract where an OK response carries an error. */
 export interface PostResult {
-  /** Posted. */
+  /** The message was posted. */
   response?:
     | PostMessageResponse
     | undefined;
   /**
-   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-   * details in one answer, ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. When the details of a
+   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
    */
   status?: Status | undefined;
 }
 
-/** What to wait for, and when to stop. */
+/** A wait: what to wait for, and when to end. */
 export interface WaitMessagesRequest {
-  /** 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».) */
+  /** 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.) */
   threads: Cursor[];
   /** Which messages to deliver. Unset = all. */
   filter:
     | MessageFilter
     | undefined;
-  /** End once so many were delivered in all, after filtering. 0 = no such end. */
+  /** End when this many messages were delivered, counted after filtering. 0 = no limit. */
   maxMessages: number;
   /**
-   * End so long after the start, with everything committed until then delivered. Unset = no such
-   * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+   * End this long after the start, once everything committed by then is delivered. Limits waiting,
+   * never delivery: 0s = deliver what is there and end. Unset = no limit.
    */
   maxWait:
     | Duration
     | undefined;
-  /** A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s. */
+  /**
+   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+   * it. Unset = 45 s.
+   */
   keepaliveInterval:
     | Duration
     | undefined;
   /**
-   * End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-   * 1 with max_wait is the long poll: what is there at once, else the first that comes.
+   * End when at least this many messages were delivered and every thread is caught up. 0 = no such
+   * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
    */
   minMessages: number;
   /** Send `participants` frames. */
   includeParticipants: boolean;
 }
 
-/** One frame of a wait. Skip frames that you do not know. */
+/** One frame of a wait. Clients skip frames that they do not know. */
 export interface WaitMessagesResponse {
-  /** First, at once. */
+  /** The first frame, sent at once. */
   started?:
     | WaitStarted
     | undefined;
@@ -185,40 +199,43 @@ export interface WaitMessagesResponse {
   messages?:
     | MessageBatch
     | undefined;
-  /** A thread's history is done; from here on it is live. Once per thread. */
+  /** A thread's history was delivered; what follows is live. Once per thread. */
   caughtUp?:
     | ThreadPosition
     | undefined;
-  /** No other frame was sent for the granted interval. */
+  /** No other frame was sent for keepalive_interval. */
   keepalive?:
     | WaitKeepalive
     | undefined;
-  /** A cursor could not be honoured. */
+  /** A cursor could not be honored. */
   resync?:
     | WaitResync
     | undefined;
-  /** Last; the status OK follows. */
+  /** The last frame; the status OK follows. */
   ending?:
     | WaitEnding
     | undefined;
-  /** With include_participants: how the participants of one thread stand. */
+  /** With include_participants: participants of one thread. */
   participants?: ParticipantUpdate | undefined;
 }
 
 /** The wait is open. */
 export interface WaitStarted {
   /**
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    */
   threads: ThreadPosition[];
-  /** Granted, always set. Take the connection for dead after two and a half of it without any frame. */
+  /** The granted interval, always set. A connection without any frame for 2.5 intervals is dead. */
   keepaliveInterval: Duration | undefined;
 }
 
-/** Messages of one thread, ascending. As many as are ready, split at about 1 MiB. */
+/** Messages of one thread, in ascending order: what is ready, split at about 1 MiB. */
 export interface MessageBatch {
-  /** The thread, and where to resume once these are handled; past filtered-out ones. */
+  /**
+   * The thread, and the position to resume from once these messages are handled. It covers messages
+   * that were filtered out.
+   */
   cursor:
     | Cursor
     | undefined;
@@ -226,31 +243,34 @@ export interface MessageBatch {
   messages: Message[];
 }
 
-/** Nothing was sent for a while. */
+/** The connection and the wait are alive. */
 export interface WaitKeepalive {
-  /** Threads whose cursor moved since a frame last told it. */
+  /** The threads whose cursors moved since a frame last carried them. */
   threads: ThreadPosition[];
 }
 
-/** A cursor could not be honoured. The wait goes on from `position.cursor`. */
+/** A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing. */
 export interface WaitResync {
   /** Why. */
   reason: WaitResync_Reason;
-  /** Where it goes on. */
+  /** Where the wait continues. */
   position:
     | ThreadPosition
     | undefined;
-  /** The cursor that was asked for. */
+  /** The cursor as it was requested. */
   requested: Cursor | undefined;
 }
 
-/** Why. */
+/** Why the cursor could not be honored. */
 export enum WaitResync_Reason {
   /** REASON_UNSPECIFIED - Never sent. */
   REASON_UNSPECIFIED = 0,
-  /** REASON_CURSOR_AHEAD - The cursor is past the head; goes on at first_seq. */
+  /** REASON_CURSOR_AHEAD - The cursor is past the head. The wait continues at first_seq. */
   REASON_CURSOR_AHEAD = 2,
-  /** REASON_EPOCH_CHANGED - The history is another one; goes on after the last entry both are known to share, else at first_seq. */
+  /**
+   * REASON_EPOCH_CHANGED - The thread has another epoch. The wait continues after the last entry that both epochs are known
+   * to share, else at first_seq.
+   */
   REASON_EPOCH_CHANGED = 3,
   UNRECOGNIZED = -1,
 }
@@ -292,17 +312,18 @@ export interface WaitEnding {
   /** Why. */
   reason: WaitEnding_Reason;
   /**
-   * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-   * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+   * waits again.
    */
   retryDelay:
     | Duration
     | undefined;
-  /** Every thread of the wait: resume from these cursors. */
+  /** Every thread of the wait, with the cursor to resume from. */
   threads: ThreadPosition[];
 }
 
-/** Why. */
+/** Why a wait ended. */
 export enum WaitEnding_Reason {
   /** REASON_UNSPECIFIED - Never sent. */
   REASON_UNSPECIFIED = 0,
@@ -312,13 +333,13 @@ export enum WaitEnding_Reason {
   REASON_MIN_MESSAGES = 2,
   /** REASON_MAX_WAIT - max_wait is over. */
   REASON_MAX_WAIT = 3,
-  /** REASON_DEADLINE - The RPC's deadline is about to pass (0.2–1 s, at most a tenth of it, before). */
+  /** REASON_DEADLINE - The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole. */
   REASON_DEADLINE = 4,
-  /** REASON_DRAINING - The server is going away: come again after retry_delay. */
+  /** REASON_DRAINING - The server is shutting down. Wait again after retry_delay. */
   REASON_DRAINING = 5,
-  /** REASON_THREADS_CLOSED - Every thread is closed or archived and all of it is delivered: do not come again. */
+  /** REASON_THREADS_CLOSED - Every thread is closed or archived, and all of it was delivered. Do not wait again. */
   REASON_THREADS_CLOSED = 7,
-  /** REASON_SESSION_ENDED - The agent said goodbye (EndSession): do not come again. */
+  /** REASON_SESSION_ENDED - The agent ended its session (EndSession). Do not wait again. */
   REASON_SESSION_ENDED = 8,
   UNRECOGNIZED = -1,
 }
@@ -381,110 +402,117 @@ export function waitEnding_ReasonToJSON(object: WaitEnding_Reason): string {
 }
 
 /**
- * How the participants of a thread stand. All of them after `started`, then those that changed;
- * a level, not a log: intermediate states may be skipped. At most one a second per thread.
+ * Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
+ * intermediate states may be skipped. At most one a second per thread.
  */
 export interface ParticipantUpdate {
   /** The thread. */
   thread: string;
-  /** Those that are new or changed. */
+  /** Participants that are new or changed. */
   participants: Participant[];
-  /** Names that left. */
+  /** Names of agents that left the thread. */
   left: string[];
 }
 
-/** The caller is alive. */
+/** A sign of life of the caller. */
 export interface HeartbeatRequest {
-  /** What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it. */
+  /** The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged. */
   state: Presence;
-  /** What it does, for people, up to 256 bytes. Replaces the last one. */
+  /** What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it. */
   statusText: string;
   /**
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    */
   readCursors: Cursor[];
   /**
-   * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-   * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
    */
   lease: Duration | undefined;
 }
 
-/** What the server asks of the caller. What was said is written to the store within a few seconds. */
+/**
+ * When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
+ * written to the store within a few seconds.
+ */
 export interface HeartbeatResponse {
-  /** Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices. */
+  /** Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs. */
   heartbeatInterval:
     | Duration
     | undefined;
-  /** Without a sign of life for so long the agent is LAPSED; 60 s by default. */
+  /** An agent without a sign of life for this long is LAPSED; 60 s by default. */
   agentTimeout:
     | Duration
     | undefined;
-  /** When this lease ends, server time. */
+  /** When the lease ends. Server clock. Unset for anonymous callers. */
   expireTime:
     | Timestamp
     | undefined;
   /**
-   * Threads the caller takes part in with head_seq > read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    */
   unread: ThreadUnread[];
 }
 
-/** What an agent has not read of a thread. */
+/** A thread that an agent has not read to its head. */
 export interface ThreadUnread {
   /** The thread. */
   thread: string;
-  /** Newest seq. */
+  /** Seq of its newest entry. */
   headSeq: number;
-  /** Read up to here. */
+  /** Seq up to which the agent has read it. */
   readSeq: number;
 }
 
-/** Which messages to read. All with after_seq < seq < before_seq. */
+/** Selects messages of a thread: those with after_seq < seq < before_seq. */
 export interface ListMessagesRequest {
   /** The thread. Required. */
   thread: string;
-  /** After this seq. 0 = from the oldest kept. */
+  /** Lower bound, exclusive. 0 = from the oldest entry kept. */
   afterSeq: number;
-  /** Before this seq. 0 = up to the head. */
+  /** Upper bound, exclusive. 0 = up to the head. */
   beforeSeq: number;
-  /** At most so many, and about 3 MiB. 0 = 100; lowered to 1,000. */
+  /**
+   * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
+   */
   limit: number;
   /** Which messages to return. Unset = all. */
   filter:
     | MessageFilter
     | undefined;
-  /** Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.) */
+  /** Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.) */
   newest: boolean;
-  /** The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID. */
+  /** The epoch in which the seqs count. Empty = not checked. */
   epoch: string;
 }
 
 /** A page of a thread. */
 export interface ListMessagesResponse {
-  /** Ascending by seq, whatever `newest` says. */
+  /** In ascending order, also with `newest`. */
   messages: Message[];
   /** Seq of the newest entry, read in the same snapshot. */
   headSeq: number;
-  /** Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone. */
+  /** Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone. */
   firstSeq: number;
-  /** The next after_seq when reading forward; past filtered-out ones. */
+  /** The after_seq of the next page when reading forward. It covers messages that were filtered out. */
   nextAfterSeq: number;
-  /** There may be more in the range: after next_after_seq, or with `newest` before next_before_seq. */
+  /** The range may hold more: after next_after_seq, or with `newest` before next_before_seq. */
   hasMore: boolean;
-  /** The next before_seq when reading backward with `newest`. */
+  /** The before_seq of the next page when reading backward with `newest`. */
   nextBeforeSeq: number;
   /** The thread's epoch. */
   epoch: string;
 }
 
-/** One message. */
+/** Selects one message. */
 export interface GetMessageRequest {
   /** The thread. Required. */
   thread: string;
-  /** Its seq, from 1. Required. */
+  /** The message's seq, 1 or greater. Required. */
   seq: number;
 }
 
@@ -494,78 +522,78 @@ export interface GetMessageResponse {
   message: Message | undefined;
 }
 
-/** Nothing to say. */
+/** Empty. */
 export interface GetServerInfoRequest {
 }
 
-/** What this server is. */
+/** A server, and the caller as the server sees it. */
 export interface GetServerInfoResponse {
-  /** Its version, such as 1.2.0. */
+  /** The server's version, for example 1.2.0. */
   version: string;
-  /** Identity of the store. */
+  /** The identity of its store. Changes when the store is recreated. */
   epoch: string;
-  /** `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine. */
+  /** `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails. */
   durability: string;
-  /** `open` or `required`. */
+  /** `open` or `required`: whether calls need a token. */
   auth: string;
-  /** The caller as the server sees it: `anonymous` without a token. */
+  /** The caller's name: `anonymous` without a token, `operator` with the operator's. */
   agent: string;
   /** What the caller may do: post, read, admin. */
   scopes: string[];
-  /** Its limits. */
+  /** The server's limits. */
   limits:
     | ServerLimits
     | undefined;
-  /** See HeartbeatResponse. */
+  /** As in HeartbeatResponse. */
   heartbeatInterval:
     | Duration
     | undefined;
-  /** See HeartbeatResponse. */
+  /** As in HeartbeatResponse. */
   agentTimeout:
     | Duration
     | undefined;
-  /** How long a delivery counts as work without any word from the agent; 15 min by default. */
+  /** How long an agent counts as WORKING after a delivery without any word from it; 15 min by default. */
   workingTimeout:
     | Duration
     | undefined;
-  /** Its clock. */
+  /** The server's clock. */
   serverTime: Timestamp | undefined;
 }
 
-/** Limits that a client may meet. */
+/** Limits that a client may reach. */
 export interface ServerLimits {
-  /** Bytes of Message.content. */
+  /** Most bytes of Message.content. */
   maxContentBytes: number;
-  /** Bytes of a whole message. */
+  /** Most bytes of a whole message. */
   maxMessageBytes: number;
-  /** Posts in one PostMessagesRequest. */
+  /** Most posts in one PostMessagesRequest. */
   maxBatchPosts: number;
-  /** Threads in one wait. */
+  /** Most threads in one wait. */
   maxWaitThreads: number;
-  /** Open waits of one agent. */
+  /** Most open waits of one agent. */
   maxOpenWaits: number;
   /** Longest lease. */
   maxLease:
     | Duration
     | undefined;
   /**
-   * Calls open at a time on one connection, waits included. Further ones are queued by the client's
-   * own gRPC library, without an error: open another connection instead.
+   * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+   * further calls without an error: open another connection.
    */
   maxStreams: number;
   /**
-   * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-   * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+   * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
    */
   maxRequestBytes: number;
   /**
-   * Bytes of answers and frames that callers have not read, over all callers. Further large ones
-   * wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+   * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
    */
   maxFrameBytes: number;
-  /** Open waits of all callers without a name together. */
+  /** Most open waits of all anonymous callers together. */
   maxAnonymousWaits: number;
-  /** Time for a request to arrive, from its call's headers to its last byte. */
+  /** Time for a request to arrive, from the headers of its call to its last byte. */
   requestTimeout: Duration | undefined;
 }
 
@@ -3888,16 +3916,25 @@ export const ServerLimits: MessageFns<ServerLimits> = {
   },
 };
 
-/** Post messages, wait for them, say that you are alive. */
+/** Posts messages, waits for them, reads them, and renews an agent's lease. */
 export type BusServiceDefinition = typeof BusServiceDefinition;
 export const BusServiceDefinition = {
   name: "BusService",
   fullName: "threadbus.v1.BusService",
   methods: {
     /**
-     * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-     * no idempotency_level.
+     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+     * sender need not have joined it, and is a participant from then on. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+     *     handoff_to).
+     *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+     *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     *
+     * Has no idempotency_level: it may be repeated only with a request_id.
      */
     postMessage: {
       name: "PostMessage",
@@ -3908,12 +3945,14 @@ export const BusServiceDefinition = {
       options: {},
     },
     /**
-     * Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-     * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-     * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-     * them again with the same request_id. A server that is going away answers what it has taken, then
-     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-     * as with PostMessage, each post is repeatable only with its request_id.
+     * Posts many messages: one response per request, one result per post, both in order. Posts of one
+     * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+     * post does not affect the others; its result has the status that PostMessage would return. A
+     * server that drains returns the results of what it has accepted, then ends the stream with
+     * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+     *
+     * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+     * is unknown; each may be repeated with its request_id.
      */
     postMessages: {
       name: "PostMessages",
@@ -3924,11 +3963,17 @@ export const BusServiceDefinition = {
       options: {},
     },
     /**
-     * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-     * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-     * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-     * notes as delivered only rises.
+     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+     * error. Returns:
+     *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * UNAUTHENTICATED: the token ended during the wait.
+     * A cursor that cannot be honored is no error: see `resync`.
+     *
+     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
      */
     waitMessages: {
       name: "WaitMessages",
@@ -3939,8 +3984,10 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+     * not read. Does nothing for anonymous callers.
+     *
+     * Idempotent: state and lease are replaced, read positions never fall.
      */
     heartbeat: {
       name: "Heartbeat",
@@ -3951,8 +3998,11 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-     * side effects: it raises the caller's delivered_seq.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+     * the epoch is another one.
+     *
+     * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      */
     listMessages: {
       name: "ListMessages",
@@ -3962,7 +4012,7 @@ export const BusServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
-    /** Reads one message. */
+    /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
     getMessage: {
       name: "GetMessage",
       requestType: GetMessageRequest as typeof GetMessageRequest,
@@ -3972,8 +4022,8 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Says what this server is and who the caller is. Needs no token; limits only with one where
-     * tokens are required.
+     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * tokens are required, `limits` is set only for calls with one.
      */
     getServerInfo: {
       name: "GetServerInfo",
@@ -3986,13 +4036,22 @@ export const BusServiceDefinition = {
   },
 } as const;
 
-/** Post messages, wait for them, say that you are alive. */
+/** Posts messages, waits for them, reads them, and renews an agent's lease. */
 export type BusServiceService = typeof BusServiceService;
 export const BusServiceService = {
   /**
-   * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-   * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-   * no idempotency_level.
+   * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+   * sender need not have joined it, and is a participant from then on. Returns:
+   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+   *     handoff_to).
+   *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+   *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+   *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+   *
+   * Has no idempotency_level: it may be repeated only with a request_id.
    */
   postMessage: {
     path: "/threadbus.v1.BusService/PostMessage" as const,
@@ -4004,12 +4063,14 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): PostMessageResponse => PostMessageResponse.decode(value),
   },
   /**
-   * Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-   * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-   * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-   * them again with the same request_id. A server that is going away answers what it has taken, then
-   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-   * as with PostMessage, each post is repeatable only with its request_id.
+   * Posts many messages: one response per request, one result per post, both in order. Posts of one
+   * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+   * post does not affect the others; its result has the status that PostMessage would return. A
+   * server that drains returns the results of what it has accepted, then ends the stream with
+   * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+   *
+   * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+   * is unknown; each may be repeated with its request_id.
    */
   postMessages: {
     path: "/threadbus.v1.BusService/PostMessages" as const,
@@ -4022,11 +4083,17 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): PostMessagesResponse => PostMessagesResponse.decode(value),
   },
   /**
-   * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-   * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-   * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-   * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-   * notes as delivered only rises.
+   * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+   * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+   * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+   * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+   * error. Returns:
+   *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+   *   * UNAUTHENTICATED: the token ended during the wait.
+   * A cursor that cannot be honored is no error: see `resync`.
+   *
+   * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
    */
   waitMessages: {
     path: "/threadbus.v1.BusService/WaitMessages" as const,
@@ -4039,8 +4106,10 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): WaitMessagesResponse => WaitMessagesResponse.decode(value),
   },
   /**
-   * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-   * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+   * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+   * not read. Does nothing for anonymous callers.
+   *
+   * Idempotent: state and lease are replaced, read positions never fall.
    */
   heartbeat: {
     path: "/threadbus.v1.BusService/Heartbeat" as const,
@@ -4052,8 +4121,11 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): HeartbeatResponse => HeartbeatResponse.decode(value),
   },
   /**
-   * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-   * side effects: it raises the caller's delivered_seq.
+   * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+   * the epoch is another one.
+   *
+   * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
   listMessages: {
     path: "/threadbus.v1.BusService/ListMessages" as const,
@@ -4065,7 +4137,7 @@ export const BusServiceService = {
       Buffer.from(ListMessagesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListMessagesResponse => ListMessagesResponse.decode(value),
   },
-  /** Reads one message. */
+  /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
   getMessage: {
     path: "/threadbus.v1.BusService/GetMessage" as const,
     requestStream: false as const,
@@ -4076,8 +4148,8 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): GetMessageResponse => GetMessageResponse.decode(value),
   },
   /**
-   * Says what this server is and who the caller is. Needs no token; limits only with one where
-   * tokens are required.
+   * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+   * tokens are required, `limits` is set only for calls with one.
    */
   getServerInfo: {
     path: "/threadbus.v1.BusService/GetServerInfo" as const,
@@ -4093,52 +4165,83 @@ export const BusServiceService = {
 
 export interface BusServiceServer extends UntypedServiceImplementation {
   /**
-   * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-   * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-   * no idempotency_level.
+   * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+   * sender need not have joined it, and is a participant from then on. Returns:
+   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+   *     handoff_to).
+   *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+   *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+   *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+   *
+   * Has no idempotency_level: it may be repeated only with a request_id.
    */
   postMessage: handleUnaryCall<PostMessageRequest, PostMessageResponse>;
   /**
-   * Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-   * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-   * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-   * them again with the same request_id. A server that is going away answers what it has taken, then
-   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-   * as with PostMessage, each post is repeatable only with its request_id.
+   * Posts many messages: one response per request, one result per post, both in order. Posts of one
+   * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+   * post does not affect the others; its result has the status that PostMessage would return. A
+   * server that drains returns the results of what it has accepted, then ends the stream with
+   * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+   *
+   * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+   * is unknown; each may be repeated with its request_id.
    */
   postMessages: handleBidiStreamingCall<PostMessagesRequest, PostMessagesResponse>;
   /**
-   * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-   * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-   * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-   * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-   * notes as delivered only rises.
+   * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+   * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+   * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+   * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+   * error. Returns:
+   *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+   *   * UNAUTHENTICATED: the token ended during the wait.
+   * A cursor that cannot be honored is no error: see `resync`.
+   *
+   * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
    */
   waitMessages: handleServerStreamingCall<WaitMessagesRequest, WaitMessagesResponse>;
   /**
-   * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-   * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+   * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+   * not read. Does nothing for anonymous callers.
+   *
+   * Idempotent: state and lease are replaced, read positions never fall.
    */
   heartbeat: handleUnaryCall<HeartbeatRequest, HeartbeatResponse>;
   /**
-   * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-   * side effects: it raises the caller's delivered_seq.
+   * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+   * the epoch is another one.
+   *
+   * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
   listMessages: handleUnaryCall<ListMessagesRequest, ListMessagesResponse>;
-  /** Reads one message. */
+  /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
   getMessage: handleUnaryCall<GetMessageRequest, GetMessageResponse>;
   /**
-   * Says what this server is and who the caller is. Needs no token; limits only with one where
-   * tokens are required.
+   * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+   * tokens are required, `limits` is set only for calls with one.
    */
   getServerInfo: handleUnaryCall<GetServerInfoRequest, GetServerInfoResponse>;
 }
 
 export interface BusServiceClient extends Client {
   /**
-   * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-   * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-   * no idempotency_level.
+   * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+   * sender need not have joined it, and is a participant from then on. Returns:
+   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+   *     handoff_to).
+   *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+   *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+   *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+   *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+   *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+   *
+   * Has no idempotency_level: it may be repeated only with a request_id.
    */
   postMessage(
     request: PostMessageRequest,
@@ -4156,12 +4259,14 @@ export interface BusServiceClient extends Client {
     callback: (error: ServiceError | null, response: PostMessageResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-   * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-   * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-   * them again with the same request_id. A server that is going away answers what it has taken, then
-   * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-   * as with PostMessage, each post is repeatable only with its request_id.
+   * Posts many messages: one response per request, one result per post, both in order. Posts of one
+   * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+   * post does not affect the others; its result has the status that PostMessage would return. A
+   * server that drains returns the results of what it has accepted, then ends the stream with
+   * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+   *
+   * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+   * is unknown; each may be repeated with its request_id.
    */
   postMessages(): ClientDuplexStream<PostMessagesRequest, PostMessagesResponse>;
   postMessages(options: Partial<CallOptions>): ClientDuplexStream<PostMessagesRequest, PostMessagesResponse>;
@@ -4170,11 +4275,17 @@ export interface BusServiceClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientDuplexStream<PostMessagesRequest, PostMessagesResponse>;
   /**
-   * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-   * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-   * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-   * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-   * notes as delivered only rises.
+   * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+   * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+   * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+   * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+   * error. Returns:
+   *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+   *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+   *   * UNAUTHENTICATED: the token ended during the wait.
+   * A cursor that cannot be honored is no error: see `resync`.
+   *
+   * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
    */
   waitMessages(
     request: WaitMessagesRequest,
@@ -4186,8 +4297,10 @@ export interface BusServiceClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientReadableStream<WaitMessagesResponse>;
   /**
-   * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-   * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+   * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+   * not read. Does nothing for anonymous callers.
+   *
+   * Idempotent: state and lease are replaced, read positions never fall.
    */
   heartbeat(
     request: HeartbeatRequest,
@@ -4205,8 +4318,11 @@ export interface BusServiceClient extends Client {
     callback: (error: ServiceError | null, response: HeartbeatResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-   * side effects: it raises the caller's delivered_seq.
+   * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+   * the epoch is another one.
+   *
+   * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
   listMessages(
     request: ListMessagesRequest,
@@ -4223,7 +4339,7 @@ export interface BusServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListMessagesResponse) => void,
   ): ClientUnaryCall;
-  /** Reads one message. */
+  /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
   getMessage(
     request: GetMessageRequest,
     callback: (error: ServiceError | null, response: GetMessageResponse) => void,
@@ -4240,8 +4356,8 @@ export interface BusServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetMessageResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Says what this server is and who the caller is. Needs no token; limits only with one where
-   * tokens are required.
+   * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+   * tokens are required, `limits` is set only for calls with one.
    */
   getServerInfo(
     request: GetServerInfoRequest,

@@ -16,31 +16,33 @@ export const protobufFileName = "threadbus/v1/message.proto";
 /**
  * Messages, cursors and filters: the data that store, bus and services share.
  *
- * Rules that hold for the whole package:
- *   * A seq is an int64: 1, 2, 3 … within its thread, without gaps. 0 = before the first. Seqs stay
- *     below 2^53, so languages whose numbers are doubles lose nothing; JSON writes them as strings.
- *   * What a client is *sent* may have holes (filters, kinds it does not know): take the cursor from
- *     the frame, never count.
+ * Rules for the whole package:
+ *   * A seq is an int64: 1, 2, 3 … within its thread, without gaps. 0 = before the first entry. Seqs
+ *     stay below 2^53, so they are exact in languages whose numbers are doubles. JSON writes them as
+ *     strings.
+ *   * What is sent to a client may leave seqs out (filters, kinds it does not know). Take the cursor
+ *     from the frame; never count.
  *   * Clients ignore fields, frames, enum values and message kinds that they do not know. The server
  *     refuses enum values that it does not know: INVALID_ARGUMENT.
- *   * Negative numbers and durations are INVALID_ARGUMENT. Sizes above a limit are INVALID_ARGUMENT;
- *     page sizes, intervals and leases above a limit are lowered to it.
- *   * A client may repeat a call whose outcome is unknown if its method has an idempotency_level:
- *     repeating it has the effect of calling once, or none (NO_SIDE_EFFECTS; that any call is a sign
- *     of life of its agent does not count). A method without a level is repeated only if the request
- *     carries a request_id, or after an error that says that nothing was done (UNAVAILABLE with
- *     ErrorInfo).
+ *   * Negative numbers and durations are INVALID_ARGUMENT. So are sizes above a limit; page sizes,
+ *     intervals and leases above a limit are lowered to it.
+ *   * Times are the server's clock, with microseconds.
+ *   * idempotency_level says which calls a client may repeat when it does not know the outcome. A
+ *     method that has one may be called twice with the effect of calling it once, or with none
+ *     (NO_SIDE_EFFECTS; that every call of an agent renews its lease does not count). A method without
+ *     one is repeated only if the request carries a request_id, or after an error that says that
+ *     nothing was done (UNAVAILABLE with ErrorInfo).
  */
 
-/** What kind of entry of the log a message is. */
+/** What kind of log entry a message is. */
 export enum MessageKind {
-  /** MESSAGE_KIND_UNSPECIFIED - Never sent by this server; a client that sees a kind it does not know skips the entry. */
+  /** MESSAGE_KIND_UNSPECIFIED - Never sent. Clients skip entries of a kind that they do not know. */
   MESSAGE_KIND_UNSPECIFIED = 0,
   /** MESSAGE_KIND_CHAT - Posted by an agent or a person. */
   MESSAGE_KIND_CHAT = 1,
-  /** MESSAGE_KIND_EDIT - A new content for the sender's own message `edit_of`. */
+  /** MESSAGE_KIND_EDIT - New content for the message `edit_of`, by its sender. */
   MESSAGE_KIND_EDIT = 2,
-  /** MESSAGE_KIND_THREAD - The thread's state or settings changed; `sender` did it, `content` says it for a reader. */
+  /** MESSAGE_KIND_THREAD - The thread's state or settings were changed by `sender`. `content` describes the change for people. */
   MESSAGE_KIND_THREAD = 3,
   UNRECOGNIZED = -1,
 }
@@ -82,17 +84,17 @@ export function messageKindToJSON(object: MessageKind): string {
   }
 }
 
-/** How urgent a message is. In order: a filter's `min_priority` compares by number. */
+/** How urgent a message is, in ascending order: min_priority of a filter compares the numbers. */
 export enum Priority {
-  /** PRIORITY_UNSPECIFIED - In a request: NORMAL. In a filter: everything. */
+  /** PRIORITY_UNSPECIFIED - In a request: NORMAL. In a filter: all. */
   PRIORITY_UNSPECIFIED = 0,
   /** PRIORITY_LOW - Can wait. */
   PRIORITY_LOW = 1,
   /** PRIORITY_NORMAL - The default. */
   PRIORITY_NORMAL = 2,
-  /** PRIORITY_HIGH - Before others. */
+  /** PRIORITY_HIGH - To be handled before others. */
   PRIORITY_HIGH = 3,
-  /** PRIORITY_URGENT - Interrupt what you do. */
+  /** PRIORITY_URGENT - To be handled at once. */
   PRIORITY_URGENT = 4,
   UNRECOGNIZED = -1,
 }
@@ -139,17 +141,17 @@ export function priorityToJSON(object: Priority): string {
   }
 }
 
-/** One entry of a thread's log. Immutable, but for `edit_seq`. */
+/** One entry of a thread's log. Immutable, except `edit_seq`. */
 export interface Message {
-  /** The thread it is in. */
+  /** The thread. */
   thread: string;
   /** Its position in the thread, from 1. */
   seq: number;
-  /** The agent that wrote it, stamped from the token. `anonymous` for calls without one. */
+  /** The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one. */
   sender: string;
-  /** The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server. */
+  /** The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it. */
   content: string;
-  /** When it was committed, server time, microseconds. Order is by seq, not by time. */
+  /** When it was committed. Order messages by seq, not by time. */
   createTime:
     | Timestamp
     | undefined;
@@ -157,32 +159,32 @@ export interface Message {
   senderKind: AgentKind;
   /** What kind of entry this is. */
   kind: MessageKind;
-  /** Seq of the message that this one answers. 0 = none. */
+  /** Seq of the message that this one replies to. 0 = none. */
   replyTo: number;
-  /** Agents named in it, as given by the sender; without duplicates, in the order given. */
+  /** Agents that the sender mentions, in the order given, without duplicates. At most 32. */
   mentions: string[];
   /** The agent whose turn it is now. Empty = nobody in particular. */
   handoffTo: string;
-  /** How urgent; never PRIORITY_UNSPECIFIED in what the server sends. */
+  /** How urgent it is. The server never sends PRIORITY_UNSPECIFIED. */
   priority: Priority;
-  /** Free labels. At most 32; keys 1–63 and values up to 256 bytes. */
+  /** Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes. */
   labels: { [key: string]: string };
-  /** Files that go with it. At most 16. */
+  /** Attached files. At most 16. */
   attachments: Attachment[];
-  /** The sender's request_id. Empty = it gave none. */
+  /** The request_id of the post. Empty = it had none. */
   requestId: string;
-  /** Seq up to which the sender says it had read when it wrote. Unset = it did not say. */
+  /** Seq up to which the sender says it had read the thread. Unset = not stated. */
   basedOnSeq?:
     | number
     | undefined;
-  /** For EDIT: seq of the message whose content this entry replaces. 0 otherwise. */
+  /** In an EDIT: seq of the message whose content this entry replaces. Otherwise 0. */
   editOf: number;
   /**
-   * Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
-   * counts. 0 = never edited.
+   * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
+   * current one. 0 = never edited.
    */
   editSeq: number;
-  /** The operator that posted it in the sender's name. Empty = the sender itself. */
+  /** The operator that posted it in the sender's name. Empty = the sender posted it. */
   postedBy: string;
 }
 
@@ -191,44 +193,47 @@ export interface Message_LabelsEntry {
   value: string;
 }
 
-/** A file that goes with a message. Field names are those of A2A's Part. */
+/** An attached file. The field names are those of A2A's Part. */
 export interface Attachment {
-  /** File name without a path, 1–255 bytes. May be empty. */
+  /** File name without a path, up to 255 bytes. May be empty. */
   filename: string;
-  /** Media type, such as `text/x-diff`. Empty = application/octet-stream. */
+  /** Media type, for example `text/x-diff`. Empty = application/octet-stream. */
   mediaType: string;
-  /** The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default. */
+  /**
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+   * 4 MiB.
+   */
   raw?:
     | Buffer
     | undefined;
-  /** An absolute URL. The server never opens it. */
+  /** An absolute URL of at most 2,048 bytes. The server does not open it. */
   url?: string | undefined;
 }
 
-/** A position in one thread. What the server sends can be sent back as it is, to resume there. */
+/** A position in one thread. A cursor that the server sent can be sent back unchanged to resume there. */
 export interface Cursor {
   /** The thread. */
   thread: string;
-  /** Seq last delivered; what comes next is after it. 0 = from the start. */
+  /** Seq of the last entry delivered; the next one is after it. 0 = from the start. */
   afterSeq: number;
-  /** The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked. */
+  /** The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked. */
   epoch: string;
 }
 
-/** Which messages to deliver. Every field that is set must hold. Filtered-out ones move the cursor. */
+/** Selects messages. All fields that are set must match. Messages filtered out move the cursor, too. */
 export interface MessageFilter {
-  /** Only from these agents. Empty = from all. At most 100. */
+  /** Only messages of these agents, at most 100. Empty = of all. */
   senders: string[];
   /**
-   * Only those that mention or are handed to the caller, or answer a message of the caller.
-   * INVALID_ARGUMENT for a caller without a name of its own (anonymous).
+   * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+   * INVALID_ARGUMENT for anonymous callers.
    */
   addressedToMe: boolean;
-  /** Not the caller's own. Without effect for anonymous, which owns nothing. */
+  /** Not the caller's own messages. No effect for anonymous callers. */
   excludeOwn: boolean;
-  /** Only this urgent or more. */
+  /** Only messages of this priority or higher. */
   minPriority: Priority;
-  /** Only these kinds, at most 100. Empty = all. */
+  /** Only messages of these kinds, at most 100. Empty = of all. */
   kinds: MessageKind[];
 }
 

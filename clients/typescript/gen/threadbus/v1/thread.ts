@@ -15,15 +15,15 @@ export const protobufFileName = "threadbus/v1/thread.proto";
 
 /** Threads: ordered logs with a name. */
 
-/** Whether a thread takes posts. */
+/** Whether a thread accepts posts. */
 export enum ThreadState {
-  /** THREAD_STATE_UNSPECIFIED - Never sent by this server. In a filter: any. */
+  /** THREAD_STATE_UNSPECIFIED - Never sent. In ListThreadsRequest.states: all states. */
   THREAD_STATE_UNSPECIFIED = 0,
-  /** THREAD_STATE_OPEN - Takes posts. */
+  /** THREAD_STATE_OPEN - It accepts posts. */
   THREAD_STATE_OPEN = 1,
-  /** THREAD_STATE_CLOSED - Readable, refuses posts, can be opened again. */
+  /** THREAD_STATE_CLOSED - It can be read, and refuses posts. It can be opened again. */
   THREAD_STATE_CLOSED = 2,
-  /** THREAD_STATE_ARCHIVED - As CLOSED, and left out of ListThreads unless asked for. */
+  /** THREAD_STATE_ARCHIVED - As CLOSED, and ListThreads leaves it out unless asked for it. */
   THREAD_STATE_ARCHIVED = 3,
   UNRECOGNIZED = -1,
 }
@@ -69,9 +69,12 @@ export function threadStateToJSON(object: ThreadState): string {
 export enum SyncMode {
   /** SYNC_MODE_UNSPECIFIED - In a request: OFF. */
   SYNC_MODE_UNSPECIFIED = 0,
-  /** SYNC_MODE_OFF - They may. */
+  /** SYNC_MODE_OFF - Posts may carry it. */
   SYNC_MODE_OFF = 1,
-  /** SYNC_MODE_STRICT - They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED. */
+  /**
+   * SYNC_MODE_STRICT - Posts must carry it, except those of HUMAN senders. Without it they are refused:
+   * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+   */
   SYNC_MODE_STRICT = 2,
   UNRECOGNIZED = -1,
 }
@@ -108,25 +111,28 @@ export function syncModeToJSON(object: SyncMode): string {
   }
 }
 
-/** An ordered log. (Java and C#: import it by name; a wildcard import clashes with the platform's Thread.) */
+/**
+ * An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+ * Thread.)
+ */
 export interface Thread {
   /**
-   * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-   * digit. Other texts and fields refer to it as `thread`.
+   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+   * a letter or digit. Other messages call it `thread`.
    */
   name: string;
   /**
-   * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-   * the name was deleted and created again. Seqs compare only within one epoch.
+   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * the thread is deleted and created again. Seqs compare only within one epoch.
    */
   epoch: string;
   /** Seq of the newest entry. 0 = none yet. */
   headSeq: number;
-  /** Seq of the oldest entry still kept; head_seq + 1 when none is. */
+  /** Seq of the oldest entry still kept. head_seq + 1 if none is. */
   firstSeq: number;
-  /** Whether it takes posts. */
+  /** Whether it accepts posts. */
   state: ThreadState;
-  /** Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted. */
+  /** The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted. */
   stage: string;
   /** What it is about, up to 1,024 bytes. */
   topic: string;
@@ -134,13 +140,13 @@ export interface Thread {
   labels: { [key: string]: string };
   /** Whether posts must carry expected_last_seq. */
   syncMode: SyncMode;
-  /** Who created it. */
+  /** The agent that created it. */
   creator: string;
   /** When it was created. */
   createTime:
     | Timestamp
     | undefined;
-  /** When its newest entry was committed; create_time when there is none. */
+  /** When its newest entry was committed. create_time if there is none. */
   updateTime: Timestamp | undefined;
 }
 
@@ -149,17 +155,17 @@ export interface Thread_LabelsEntry {
   value: string;
 }
 
-/** Where a wait stands in one thread. */
+/** The position of a wait in one thread. */
 export interface ThreadPosition {
-  /** Resume from here: everything up to it was sent before this frame, or filtered out. */
+  /** Resume from here. Everything up to it was sent before this frame, or filtered out. */
   cursor:
     | Cursor
     | undefined;
   /** Seq of the newest entry now. */
   headSeq: number;
-  /** Seq of the oldest entry still kept; head_seq + 1 when none is. */
+  /** Seq of the oldest entry still kept. head_seq + 1 if none is. */
   firstSeq: number;
-  /** Whether the thread takes posts now. */
+  /** Whether the thread accepts posts now. */
   state: ThreadState;
 }
 

@@ -35,15 +35,15 @@ export const protobufPackage = "threadbus.v1";
 
 export const protobufFileName = "threadbus/v1/thread_service.proto";
 
-/** Threads and who takes part in them. */
+/** Threads and their participants. */
 
-/** Where a newcomer begins. */
+/** Where a newcomer starts. */
 export enum JoinStart {
   /** JOIN_START_UNSPECIFIED - As HEAD. */
   JOIN_START_UNSPECIFIED = 0,
-  /** JOIN_START_HEAD - What was said so far is context. */
+  /** JOIN_START_HEAD - After the newest entry: what was posted so far is context. */
   JOIN_START_HEAD = 1,
-  /** JOIN_START_FIRST - Everything still kept is news. */
+  /** JOIN_START_FIRST - Before the oldest entry still kept: all of it is new. */
   JOIN_START_FIRST = 2,
   UNRECOGNIZED = -1,
 }
@@ -84,11 +84,11 @@ export function joinStartToJSON(object: JoinStart): string {
 export interface CreateThreadRequest {
   /** Its name; see Thread.name. Required. */
   thread: string;
-  /** What it is about. */
+  /** What it is about, up to 1,024 bytes. */
   topic: string;
-  /** Free labels. */
+  /** Free labels; limits as in Message.labels. */
   labels: { [key: string]: string };
-  /** Whether posts must carry expected_last_seq. */
+  /** Whether posts must carry expected_last_seq. UNSPECIFIED = OFF. */
   syncMode: SyncMode;
 }
 
@@ -103,7 +103,7 @@ export interface CreateThreadResponse {
   thread: Thread | undefined;
 }
 
-/** A thread to read. */
+/** Selects a thread. */
 export interface GetThreadRequest {
   /** Its name. Required. */
   thread: string;
@@ -115,17 +115,20 @@ export interface GetThreadResponse {
   thread: Thread | undefined;
 }
 
-/** Which threads to list. */
+/** Selects threads. */
 export interface ListThreadsRequest {
-  /** At most so many, and about 3 MiB. 0 = 100; lowered to 1,000. */
+  /**
+   * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
+   */
   pageSize: number;
-  /** From the last answer. Empty = the first page. */
+  /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
-  /** Only in these states, at most 100. Empty = OPEN and CLOSED. */
+  /** Only threads in these states, at most 100. Empty = OPEN and CLOSED. */
   states: ThreadState[];
-  /** Only names that begin so. */
+  /** Only threads whose names begin with this, up to 128 bytes. Empty = all. */
   prefix: string;
-  /** Only those that this agent takes part in. */
+  /** Only threads of which this agent is a participant. Empty = all. */
   participant: string;
 }
 
@@ -133,44 +136,47 @@ export interface ListThreadsRequest {
 export interface ListThreadsResponse {
   /** Last active first. */
   threads: Thread[];
-  /** For the next page. Empty = this is the last. */
+  /** The page_token of the next page. Empty = this is the last page. */
   nextPageToken: string;
 }
 
-/** A thread to enter. */
+/** A thread to join. */
 export interface JoinThreadRequest {
   /** Its name. Required. */
   thread: string;
-  /** Create it when it is not there. */
+  /** Create the thread if it does not exist. Needs the scope `post`. */
   create: boolean;
-  /** What it is about, when it is created. */
+  /** What it is about, if it is created. Up to 1,024 bytes. */
   topic: string;
-  /** How many messages before `cursor` to return, as context. 0 = none; lowered to 100 and to about 1 MiB. */
+  /** Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all. */
   contextLimit: number;
   /**
-   * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-   * handed to – goes on from its read_seq: 0 until it says what it has read.
+   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
    */
   start: JoinStart;
 }
 
-/** A thread entered. */
+/** A thread, as it is when the caller joins. */
 export interface JoinThreadResponse {
   /** The thread. */
   thread:
     | Thread
     | undefined;
-  /** This call created it. */
+  /** True if this call created it. */
   created: boolean;
-  /** Wait from here: the caller's read_seq if it was here before, else as `start` says. */
+  /** Wait from here: the caller's read_seq if it was a participant before, else as `start` says. */
   cursor:
     | Cursor
     | undefined;
-  /** The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat. */
+  /** The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them. */
   context: Message[];
-  /** Who takes part, the caller included. At most 100. */
+  /** Participants, the caller among them. At most 100. */
   participants: Participant[];
-  /** When this call created it: threads whose names differ from its name only by case. At most 5. */
+  /**
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
+   */
   similar: string[];
 }
 
@@ -180,41 +186,41 @@ export interface LeaveThreadRequest {
   thread: string;
 }
 
-/** Left. */
+/** Empty. */
 export interface LeaveThreadResponse {
 }
 
-/** Whose participants. */
+/** Selects participants. */
 export interface ListParticipantsRequest {
   /** The thread. Required. */
   thread: string;
-  /** At most so many. 0 = 100; lowered to 1,000. */
+  /** Most participants to return. 0 = 100. Values above 1,000 are lowered to it. */
   pageSize: number;
-  /** From the last answer. Empty = the first page. */
+  /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
 }
 
-/** Participants. */
+/** A page of participants. */
 export interface ListParticipantsResponse {
   /** By name. */
   participants: Participant[];
-  /** For the next page. Empty = this is the last. */
+  /** The page_token of the next page. Empty = this is the last page. */
   nextPageToken: string;
 }
 
-/** What to change. */
+/** A change to a thread. */
 export interface UpdateThreadRequest {
   /** The thread. Required. */
   thread: string;
-  /** New topic. */
+  /** New topic, up to 1,024 bytes. */
   topic: string;
-  /** New stage. */
+  /** New stage, up to 63 bytes. */
   stage: string;
-  /** New labels, all of them. */
+  /** New labels; they replace all old ones. */
   labels: { [key: string]: string };
-  /** New mode. */
+  /** New mode. UNSPECIFIED = OFF. */
   syncMode: SyncMode;
-  /** Which of the fields above to set: topic, stage, labels, sync_mode. Required. */
+  /** The fields to set: some of topic, stage, labels, sync_mode. Required. */
   updateMask: string[] | undefined;
 }
 
@@ -223,9 +229,9 @@ export interface UpdateThreadRequest_LabelsEntry {
   value: string;
 }
 
-/** Changed. */
+/** The thread after the change. */
 export interface UpdateThreadResponse {
-  /** The thread now. */
+  /** The thread. */
   thread: Thread | undefined;
 }
 
@@ -233,13 +239,13 @@ export interface UpdateThreadResponse {
 export interface SetThreadStateRequest {
   /** The thread. Required. */
   thread: string;
-  /** The state. Required. */
+  /** The new state. Required. */
   state: ThreadState;
 }
 
-/** Set. */
+/** The thread after the change. */
 export interface SetThreadStateResponse {
-  /** The thread now. */
+  /** The thread. */
   thread: Thread | undefined;
 }
 
@@ -249,7 +255,7 @@ export interface DeleteThreadRequest {
   thread: string;
 }
 
-/** Deleted. */
+/** Empty. */
 export interface DeleteThreadResponse {
 }
 
@@ -2167,15 +2173,17 @@ export const DeleteThreadResponse: MessageFns<DeleteThreadResponse> = {
   },
 };
 
-/** Threads and who takes part in them. */
+/** Threads and their participants. */
 export type ThreadServiceDefinition = typeof ThreadServiceDefinition;
 export const ThreadServiceDefinition = {
   name: "ThreadService",
   fullName: "threadbus.v1.ThreadService",
   methods: {
     /**
-     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-     * tell who created it. JoinThread with `create` is.
+     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     *
+     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+     * created the thread. JoinThread with `create` is.
      */
     createThread: {
       name: "CreateThread",
@@ -2185,7 +2193,7 @@ export const ThreadServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Reads a thread. */
+    /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
     getThread: {
       name: "GetThread",
       requestType: GetThreadRequest as typeof GetThreadRequest,
@@ -2204,8 +2212,11 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+     * position, the latest messages and the participants. Anonymous callers do not become participants.
+     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+     *
+     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
      */
     joinThread: {
       name: "JoinThread",
@@ -2216,8 +2227,10 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-     * leaving again changes nothing.
+     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     *
+     * Idempotent: leaving again changes nothing.
      */
     leaveThread: {
       name: "LeaveThread",
@@ -2227,7 +2240,10 @@ export const ThreadServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
-    /** Lists who takes part, and what each was handed and has read. */
+    /**
+     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * THREAD_NOT_FOUND if the thread does not exist.
+     */
     listParticipants: {
       name: "ListParticipants",
       requestType: ListParticipantsRequest as typeof ListParticipantsRequest,
@@ -2237,8 +2253,11 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-     * repeatable: it could undo what another changed in between because of the first one.
+     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     *
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+     * the first, and append a second entry. After an unknown outcome read the thread.
      */
     updateThread: {
       name: "UpdateThread",
@@ -2249,8 +2268,10 @@ export const ThreadServiceDefinition = {
       options: {},
     },
     /**
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-     * repeatable, as UpdateThread is not.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     *
+     * Not idempotent, as UpdateThread.
      */
     setThreadState: {
       name: "SetThreadState",
@@ -2261,8 +2282,11 @@ export const ThreadServiceDefinition = {
       options: {},
     },
     /**
-     * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch. Not repeatable: it could delete that one.
+     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+     * not exist.
+     *
+     * Not idempotent: a second call could delete a thread created in between.
      */
     deleteThread: {
       name: "DeleteThread",
@@ -2275,12 +2299,14 @@ export const ThreadServiceDefinition = {
   },
 } as const;
 
-/** Threads and who takes part in them. */
+/** Threads and their participants. */
 export type ThreadServiceService = typeof ThreadServiceService;
 export const ThreadServiceService = {
   /**
-   * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-   * tell who created it. JoinThread with `create` is.
+   * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   *
+   * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+   * created the thread. JoinThread with `create` is.
    */
   createThread: {
     path: "/threadbus.v1.ThreadService/CreateThread" as const,
@@ -2292,7 +2318,7 @@ export const ThreadServiceService = {
       Buffer.from(CreateThreadResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CreateThreadResponse => CreateThreadResponse.decode(value),
   },
-  /** Reads a thread. */
+  /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
   getThread: {
     path: "/threadbus.v1.ThreadService/GetThread" as const,
     requestStream: false as const,
@@ -2316,8 +2342,11 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): ListThreadsResponse => ListThreadsResponse.decode(value),
   },
   /**
-   * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-   * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+   * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+   * position, the latest messages and the participants. Anonymous callers do not become participants.
+   * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+   *
+   * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
    */
   joinThread: {
     path: "/threadbus.v1.ThreadService/JoinThread" as const,
@@ -2329,8 +2358,10 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): JoinThreadResponse => JoinThreadResponse.decode(value),
   },
   /**
-   * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-   * leaving again changes nothing.
+   * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+   * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   *
+   * Idempotent: leaving again changes nothing.
    */
   leaveThread: {
     path: "/threadbus.v1.ThreadService/LeaveThread" as const,
@@ -2341,7 +2372,10 @@ export const ThreadServiceService = {
     responseSerialize: (value: LeaveThreadResponse): Buffer => Buffer.from(LeaveThreadResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): LeaveThreadResponse => LeaveThreadResponse.decode(value),
   },
-  /** Lists who takes part, and what each was handed and has read. */
+  /**
+   * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+   * THREAD_NOT_FOUND if the thread does not exist.
+   */
   listParticipants: {
     path: "/threadbus.v1.ThreadService/ListParticipants" as const,
     requestStream: false as const,
@@ -2354,8 +2388,11 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): ListParticipantsResponse => ListParticipantsResponse.decode(value),
   },
   /**
-   * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-   * repeatable: it could undo what another changed in between because of the first one.
+   * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+   * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   *
+   * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+   * the first, and append a second entry. After an unknown outcome read the thread.
    */
   updateThread: {
     path: "/threadbus.v1.ThreadService/UpdateThread" as const,
@@ -2368,8 +2405,10 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): UpdateThreadResponse => UpdateThreadResponse.decode(value),
   },
   /**
-   * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-   * repeatable, as UpdateThread is not.
+   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+   * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   *
+   * Not idempotent, as UpdateThread.
    */
   setThreadState: {
     path: "/threadbus.v1.ThreadService/SetThreadState" as const,
@@ -2383,8 +2422,11 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): SetThreadStateResponse => SetThreadStateResponse.decode(value),
   },
   /**
-   * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-   * under the name has another epoch. Not repeatable: it could delete that one.
+   * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+   * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+   * not exist.
+   *
+   * Not idempotent: a second call could delete a thread created in between.
    */
   deleteThread: {
     path: "/threadbus.v1.ThreadService/DeleteThread" as const,
@@ -2400,11 +2442,13 @@ export const ThreadServiceService = {
 
 export interface ThreadServiceServer extends UntypedServiceImplementation {
   /**
-   * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-   * tell who created it. JoinThread with `create` is.
+   * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   *
+   * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+   * created the thread. JoinThread with `create` is.
    */
   createThread: handleUnaryCall<CreateThreadRequest, CreateThreadResponse>;
-  /** Reads a thread. */
+  /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
   getThread: handleUnaryCall<GetThreadRequest, GetThreadResponse>;
   /**
    * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
@@ -2412,38 +2456,56 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
    */
   listThreads: handleUnaryCall<ListThreadsRequest, ListThreadsResponse>;
   /**
-   * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-   * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+   * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+   * position, the latest messages and the participants. Anonymous callers do not become participants.
+   * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+   *
+   * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
    */
   joinThread: handleUnaryCall<JoinThreadRequest, JoinThreadResponse>;
   /**
-   * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-   * leaving again changes nothing.
+   * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+   * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   *
+   * Idempotent: leaving again changes nothing.
    */
   leaveThread: handleUnaryCall<LeaveThreadRequest, LeaveThreadResponse>;
-  /** Lists who takes part, and what each was handed and has read. */
+  /**
+   * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+   * THREAD_NOT_FOUND if the thread does not exist.
+   */
   listParticipants: handleUnaryCall<ListParticipantsRequest, ListParticipantsResponse>;
   /**
-   * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-   * repeatable: it could undo what another changed in between because of the first one.
+   * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+   * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   *
+   * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+   * the first, and append a second entry. After an unknown outcome read the thread.
    */
   updateThread: handleUnaryCall<UpdateThreadRequest, UpdateThreadResponse>;
   /**
-   * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-   * repeatable, as UpdateThread is not.
+   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+   * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   *
+   * Not idempotent, as UpdateThread.
    */
   setThreadState: handleUnaryCall<SetThreadStateRequest, SetThreadStateResponse>;
   /**
-   * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-   * under the name has another epoch. Not repeatable: it could delete that one.
+   * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+   * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+   * not exist.
+   *
+   * Not idempotent: a second call could delete a thread created in between.
    */
   deleteThread: handleUnaryCall<DeleteThreadRequest, DeleteThreadResponse>;
 }
 
 export interface ThreadServiceClient extends Client {
   /**
-   * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-   * tell who created it. JoinThread with `create` is.
+   * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+   *
+   * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+   * created the thread. JoinThread with `create` is.
    */
   createThread(
     request: CreateThreadRequest,
@@ -2460,7 +2522,7 @@ export interface ThreadServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CreateThreadResponse) => void,
   ): ClientUnaryCall;
-  /** Reads a thread. */
+  /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
   getThread(
     request: GetThreadRequest,
     callback: (error: ServiceError | null, response: GetThreadResponse) => void,
@@ -2496,8 +2558,11 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListThreadsResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-   * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+   * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+   * position, the latest messages and the participants. Anonymous callers do not become participants.
+   * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+   *
+   * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
    */
   joinThread(
     request: JoinThreadRequest,
@@ -2515,8 +2580,10 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: JoinThreadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-   * leaving again changes nothing.
+   * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+   * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   *
+   * Idempotent: leaving again changes nothing.
    */
   leaveThread(
     request: LeaveThreadRequest,
@@ -2533,7 +2600,10 @@ export interface ThreadServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: LeaveThreadResponse) => void,
   ): ClientUnaryCall;
-  /** Lists who takes part, and what each was handed and has read. */
+  /**
+   * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+   * THREAD_NOT_FOUND if the thread does not exist.
+   */
   listParticipants(
     request: ListParticipantsRequest,
     callback: (error: ServiceError | null, response: ListParticipantsResponse) => void,
@@ -2550,8 +2620,11 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListParticipantsResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-   * repeatable: it could undo what another changed in between because of the first one.
+   * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+   * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   *
+   * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+   * the first, and append a second entry. After an unknown outcome read the thread.
    */
   updateThread(
     request: UpdateThreadRequest,
@@ -2569,8 +2642,10 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: UpdateThreadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-   * repeatable, as UpdateThread is not.
+   * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+   * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+   *
+   * Not idempotent, as UpdateThread.
    */
   setThreadState(
     request: SetThreadStateRequest,
@@ -2588,8 +2663,11 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: SetThreadStateResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-   * under the name has another epoch. Not repeatable: it could delete that one.
+   * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+   * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+   * not exist.
+   *
+   * Not idempotent: a second call could delete a thread created in between.
    */
   deleteThread(
     request: DeleteThreadRequest,

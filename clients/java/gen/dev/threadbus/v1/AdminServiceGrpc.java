@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * What operators do.
+ * For operators.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -108,14 +108,15 @@ public final class AdminServiceGrpc {
 
   /**
    * <pre>
-   * What operators do.
+   * For operators.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Lists the open waits of this server: who waits where, since when.
+     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+     * since when. Waits on other servers of the same store are not included.
      * </pre>
      */
     default void listWaits(dev.threadbus.v1.ListWaitsRequest request,
@@ -127,7 +128,7 @@ public final class AdminServiceGrpc {
   /**
    * Base class for the server implementation of the service AdminService.
    * <pre>
-   * What operators do.
+   * For operators.
    * </pre>
    */
   public static abstract class AdminServiceImplBase
@@ -141,7 +142,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service AdminService.
    * <pre>
-   * What operators do.
+   * For operators.
    * </pre>
    */
   public static final class AdminServiceStub
@@ -159,7 +160,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Lists the open waits of this server: who waits where, since when.
+     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+     * since when. Waits on other servers of the same store are not included.
      * </pre>
      */
     public void listWaits(dev.threadbus.v1.ListWaitsRequest request,
@@ -172,7 +174,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service AdminService.
    * <pre>
-   * What operators do.
+   * For operators.
    * </pre>
    */
   public static final class AdminServiceBlockingV2Stub
@@ -190,7 +192,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Lists the open waits of this server: who waits where, since when.
+     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+     * since when. Waits on other servers of the same store are not included.
      * </pre>
      */
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) throws io.grpc.StatusException {
@@ -202,7 +205,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service AdminService.
    * <pre>
-   * What operators do.
+   * For operators.
    * </pre>
    */
   public static final class AdminServiceBlockingStub
@@ -220,7 +223,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Lists the open waits of this server: who waits where, since when.
+     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+     * since when. Waits on other servers of the same store are not included.
      * </pre>
      */
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) {
@@ -232,7 +236,7 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service AdminService.
    * <pre>
-   * What operators do.
+   * For operators.
    * </pre>
    */
   public static final class AdminServiceFutureStub
@@ -250,7 +254,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Lists the open waits of this server: who waits where, since when.
+     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
+     * since when. Waits on other servers of the same store are not included.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListWaitsResponse> listWaits(

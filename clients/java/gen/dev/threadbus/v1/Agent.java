@@ -71,8 +71,9 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-   * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+   * is never given to another agent.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -93,8 +94,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-   * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+   * is never given to another agent.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -146,7 +148,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object displayName_ = "";
   /**
    * <pre>
-   * A name for people, up to 128 bytes. Empty = use `name`.
+   * A name to show to people, up to 128 bytes. Empty = show `name`.
    * </pre>
    *
    * <code>string display_name = 3;</code>
@@ -167,7 +169,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A name for people, up to 128 bytes. Empty = use `name`.
+   * A name to show to people, up to 128 bytes. Empty = show `name`.
    * </pre>
    *
    * <code>string display_name = 3;</code>
@@ -334,7 +336,7 @@ java.lang.String defaultValue) {
   private int presence_ = 0;
   /**
    * <pre>
-   * What is known of it now.
+   * Its presence now.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -345,7 +347,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * What is known of it now.
+   * Its presence now.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -361,7 +363,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object statusText_ = "";
   /**
    * <pre>
-   * What it says that it does, from its last heartbeat. Up to 256 bytes.
+   * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
    * </pre>
    *
    * <code>string status_text = 7;</code>
@@ -382,7 +384,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * What it says that it does, from its last heartbeat. Up to 256 bytes.
+   * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
    * </pre>
    *
    * <code>string status_text = 7;</code>
@@ -407,7 +409,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp lastSeenTime_;
   /**
    * <pre>
-   * Its last sign of life. Unset = none yet.
+   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -419,7 +421,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Its last sign of life. Unset = none yet.
+   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -431,7 +433,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Its last sign of life. Unset = none yet.
+   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -445,7 +447,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When it was registered.
+   * When it was registered. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -457,7 +459,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When it was registered.
+   * When it was registered. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -469,7 +471,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When it was registered.
+   * When it was registered. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1040,8 +1042,9 @@ java.lang.String defaultValue) {
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-     * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+     * is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1061,8 +1064,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-     * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+     * is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1083,8 +1087,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-     * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+     * is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1101,8 +1106,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-     * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+     * is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1116,8 +1122,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-     * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+     * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+     * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+     * is never given to another agent.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1208,7 +1215,7 @@ java.lang.String defaultValue) {
     private java.lang.Object displayName_ = "";
     /**
      * <pre>
-     * A name for people, up to 128 bytes. Empty = use `name`.
+     * A name to show to people, up to 128 bytes. Empty = show `name`.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1228,7 +1235,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A name for people, up to 128 bytes. Empty = use `name`.
+     * A name to show to people, up to 128 bytes. Empty = show `name`.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1249,7 +1256,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A name for people, up to 128 bytes. Empty = use `name`.
+     * A name to show to people, up to 128 bytes. Empty = show `name`.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1266,7 +1273,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A name for people, up to 128 bytes. Empty = use `name`.
+     * A name to show to people, up to 128 bytes. Empty = show `name`.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1280,7 +1287,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A name for people, up to 128 bytes. Empty = use `name`.
+     * A name to show to people, up to 128 bytes. Empty = show `name`.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1547,7 +1554,7 @@ java.lang.String defaultValue) {
     private int presence_ = 0;
     /**
      * <pre>
-     * What is known of it now.
+     * Its presence now.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1558,7 +1565,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What is known of it now.
+     * Its presence now.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1573,7 +1580,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What is known of it now.
+     * Its presence now.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1586,7 +1593,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What is known of it now.
+     * Its presence now.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1602,7 +1609,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What is known of it now.
+     * Its presence now.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1618,7 +1625,7 @@ java.lang.String defaultValue) {
     private java.lang.Object statusText_ = "";
     /**
      * <pre>
-     * What it says that it does, from its last heartbeat. Up to 256 bytes.
+     * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
      * </pre>
      *
      * <code>string status_text = 7;</code>
@@ -1638,7 +1645,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it says that it does, from its last heartbeat. Up to 256 bytes.
+     * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
      * </pre>
      *
      * <code>string status_text = 7;</code>
@@ -1659,7 +1666,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it says that it does, from its last heartbeat. Up to 256 bytes.
+     * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
      * </pre>
      *
      * <code>string status_text = 7;</code>
@@ -1676,7 +1683,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it says that it does, from its last heartbeat. Up to 256 bytes.
+     * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
      * </pre>
      *
      * <code>string status_text = 7;</code>
@@ -1690,7 +1697,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it says that it does, from its last heartbeat. Up to 256 bytes.
+     * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
      * </pre>
      *
      * <code>string status_text = 7;</code>
@@ -1712,7 +1719,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> lastSeenTimeBuilder_;
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1723,7 +1730,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1738,7 +1745,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1758,7 +1765,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1776,7 +1783,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1801,7 +1808,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1818,7 +1825,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1830,7 +1837,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1845,7 +1852,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its last sign of life. Unset = none yet.
+     * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -1869,7 +1876,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1880,7 +1887,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1895,7 +1902,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1915,7 +1922,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1933,7 +1940,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1958,7 +1965,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1975,7 +1982,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -1987,7 +1994,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -2002,7 +2009,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was registered.
+     * When it was registered. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 9;</code>

@@ -17,7 +17,7 @@ public enum AgentKind
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * In RegisterAgent: AGENT.
+   * In RegisterAgent: AGENT. In Participant: the name is not registered.
    * </pre>
    *
    * <code>AGENT_KIND_UNSPECIFIED = 0;</code>
@@ -33,7 +33,7 @@ public enum AgentKind
   AGENT_KIND_AGENT(1),
   /**
    * <pre>
-   * A person. In required mode only an operator registers one.
+   * A person. Where tokens are required, only an operator registers one.
    * </pre>
    *
    * <code>AGENT_KIND_HUMAN = 2;</code>
@@ -69,7 +69,7 @@ public enum AgentKind
   }
   /**
    * <pre>
-   * In RegisterAgent: AGENT.
+   * In RegisterAgent: AGENT. In Participant: the name is not registered.
    * </pre>
    *
    * <code>AGENT_KIND_UNSPECIFIED = 0;</code>
@@ -85,7 +85,7 @@ public enum AgentKind
   public static final int AGENT_KIND_AGENT_VALUE = 1;
   /**
    * <pre>
-   * A person. In required mode only an operator registers one.
+   * A person. Where tokens are required, only an operator registers one.
    * </pre>
    *
    * <code>AGENT_KIND_HUMAN = 2;</code>

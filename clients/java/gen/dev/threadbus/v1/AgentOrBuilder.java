@@ -12,8 +12,9 @@ public interface AgentOrBuilder extends
 
   /**
    * <pre>
-   * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-   * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+   * is never given to another agent.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -22,8 +23,9 @@ public interface AgentOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * Its name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit. `anonymous`, `system`, `operator`,
-   * `me`, `all`, `everyone`, `here` and `none` are reserved. Never given to another once registered.
+   * Its name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit. `anonymous`, `system`,
+   * `operator`, `me`, `all`, `everyone`, `here` and `none` are reserved. A name that was registered
+   * is never given to another agent.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -53,7 +55,7 @@ public interface AgentOrBuilder extends
 
   /**
    * <pre>
-   * A name for people, up to 128 bytes. Empty = use `name`.
+   * A name to show to people, up to 128 bytes. Empty = show `name`.
    * </pre>
    *
    * <code>string display_name = 3;</code>
@@ -62,7 +64,7 @@ public interface AgentOrBuilder extends
   java.lang.String getDisplayName();
   /**
    * <pre>
-   * A name for people, up to 128 bytes. Empty = use `name`.
+   * A name to show to people, up to 128 bytes. Empty = show `name`.
    * </pre>
    *
    * <code>string display_name = 3;</code>
@@ -147,7 +149,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * What is known of it now.
+   * Its presence now.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -156,7 +158,7 @@ java.lang.String defaultValue);
   int getPresenceValue();
   /**
    * <pre>
-   * What is known of it now.
+   * Its presence now.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -166,7 +168,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * What it says that it does, from its last heartbeat. Up to 256 bytes.
+   * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
    * </pre>
    *
    * <code>string status_text = 7;</code>
@@ -175,7 +177,7 @@ java.lang.String defaultValue);
   java.lang.String getStatusText();
   /**
    * <pre>
-   * What it says that it does, from its last heartbeat. Up to 256 bytes.
+   * What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
    * </pre>
    *
    * <code>string status_text = 7;</code>
@@ -186,7 +188,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Its last sign of life. Unset = none yet.
+   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -195,7 +197,7 @@ java.lang.String defaultValue);
   boolean hasLastSeenTime();
   /**
    * <pre>
-   * Its last sign of life. Unset = none yet.
+   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -204,7 +206,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getLastSeenTime();
   /**
    * <pre>
-   * Its last sign of life. Unset = none yet.
+   * Its last sign of life: a call, a heartbeat, or the end of a wait. Server clock. Unset = none yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp last_seen_time = 8;</code>
@@ -213,7 +215,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When it was registered.
+   * When it was registered. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -222,7 +224,7 @@ java.lang.String defaultValue);
   boolean hasCreateTime();
   /**
    * <pre>
-   * When it was registered.
+   * When it was registered. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>
@@ -231,7 +233,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When it was registered.
+   * When it was registered. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 9;</code>

@@ -305,9 +305,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-     * ALREADY_EXISTS / AGENT_EXISTS: send one.
+     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
      * </pre>
      */
     default void registerAgent(dev.threadbus.v1.RegisterAgentRequest request,
@@ -317,7 +319,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Reads an agent.
+     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     default void getAgent(dev.threadbus.v1.GetAgentRequest request,
@@ -327,7 +329,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Lists agents by name.
+     * Returns a page of agents, by name.
      * </pre>
      */
     default void listAgents(dev.threadbus.v1.ListAgentsRequest request,
@@ -337,8 +339,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-     * it sets values, and nobody else sets them.
+     * Changes display name, description or labels of the caller; operators may change any agent.
+     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+     * not registered.
+     * Idempotent: it sets values, and only the agent itself and operators set them.
      * </pre>
      */
     default void updateAgent(dev.threadbus.v1.UpdateAgentRequest request,
@@ -348,9 +352,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-     * OFFLINE either way.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
     default void endSession(dev.threadbus.v1.EndSessionRequest request,
@@ -360,9 +364,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-     * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
     default void unregisterAgent(dev.threadbus.v1.UnregisterAgentRequest request,
@@ -372,9 +378,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-     * another token, and without `grace` the first one ends the token that a second would come with.
+     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
      * </pre>
      */
     default void rotateToken(dev.threadbus.v1.RotateTokenRequest request,
@@ -418,9 +426,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-     * ALREADY_EXISTS / AGENT_EXISTS: send one.
+     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
      * </pre>
      */
     public void registerAgent(dev.threadbus.v1.RegisterAgentRequest request,
@@ -431,7 +441,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Reads an agent.
+     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     public void getAgent(dev.threadbus.v1.GetAgentRequest request,
@@ -442,7 +452,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Lists agents by name.
+     * Returns a page of agents, by name.
      * </pre>
      */
     public void listAgents(dev.threadbus.v1.ListAgentsRequest request,
@@ -453,8 +463,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-     * it sets values, and nobody else sets them.
+     * Changes display name, description or labels of the caller; operators may change any agent.
+     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+     * not registered.
+     * Idempotent: it sets values, and only the agent itself and operators set them.
      * </pre>
      */
     public void updateAgent(dev.threadbus.v1.UpdateAgentRequest request,
@@ -465,9 +477,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-     * OFFLINE either way.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
     public void endSession(dev.threadbus.v1.EndSessionRequest request,
@@ -478,9 +490,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-     * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
     public void unregisterAgent(dev.threadbus.v1.UnregisterAgentRequest request,
@@ -491,9 +505,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-     * another token, and without `grace` the first one ends the token that a second would come with.
+     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
      * </pre>
      */
     public void rotateToken(dev.threadbus.v1.RotateTokenRequest request,
@@ -524,9 +540,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-     * ALREADY_EXISTS / AGENT_EXISTS: send one.
+     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
      * </pre>
      */
     public dev.threadbus.v1.RegisterAgentResponse registerAgent(dev.threadbus.v1.RegisterAgentRequest request) throws io.grpc.StatusException {
@@ -536,7 +554,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Reads an agent.
+     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     public dev.threadbus.v1.GetAgentResponse getAgent(dev.threadbus.v1.GetAgentRequest request) throws io.grpc.StatusException {
@@ -546,7 +564,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Lists agents by name.
+     * Returns a page of agents, by name.
      * </pre>
      */
     public dev.threadbus.v1.ListAgentsResponse listAgents(dev.threadbus.v1.ListAgentsRequest request) throws io.grpc.StatusException {
@@ -556,8 +574,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-     * it sets values, and nobody else sets them.
+     * Changes display name, description or labels of the caller; operators may change any agent.
+     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+     * not registered.
+     * Idempotent: it sets values, and only the agent itself and operators set them.
      * </pre>
      */
     public dev.threadbus.v1.UpdateAgentResponse updateAgent(dev.threadbus.v1.UpdateAgentRequest request) throws io.grpc.StatusException {
@@ -567,9 +587,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-     * OFFLINE either way.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
     public dev.threadbus.v1.EndSessionResponse endSession(dev.threadbus.v1.EndSessionRequest request) throws io.grpc.StatusException {
@@ -579,9 +599,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-     * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
     public dev.threadbus.v1.UnregisterAgentResponse unregisterAgent(dev.threadbus.v1.UnregisterAgentRequest request) throws io.grpc.StatusException {
@@ -591,9 +613,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-     * another token, and without `grace` the first one ends the token that a second would come with.
+     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
      * </pre>
      */
     public dev.threadbus.v1.RotateTokenResponse rotateToken(dev.threadbus.v1.RotateTokenRequest request) throws io.grpc.StatusException {
@@ -623,9 +647,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-     * ALREADY_EXISTS / AGENT_EXISTS: send one.
+     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
      * </pre>
      */
     public dev.threadbus.v1.RegisterAgentResponse registerAgent(dev.threadbus.v1.RegisterAgentRequest request) {
@@ -635,7 +661,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Reads an agent.
+     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     public dev.threadbus.v1.GetAgentResponse getAgent(dev.threadbus.v1.GetAgentRequest request) {
@@ -645,7 +671,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Lists agents by name.
+     * Returns a page of agents, by name.
      * </pre>
      */
     public dev.threadbus.v1.ListAgentsResponse listAgents(dev.threadbus.v1.ListAgentsRequest request) {
@@ -655,8 +681,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-     * it sets values, and nobody else sets them.
+     * Changes display name, description or labels of the caller; operators may change any agent.
+     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+     * not registered.
+     * Idempotent: it sets values, and only the agent itself and operators set them.
      * </pre>
      */
     public dev.threadbus.v1.UpdateAgentResponse updateAgent(dev.threadbus.v1.UpdateAgentRequest request) {
@@ -666,9 +694,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-     * OFFLINE either way.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
     public dev.threadbus.v1.EndSessionResponse endSession(dev.threadbus.v1.EndSessionRequest request) {
@@ -678,9 +706,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-     * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
     public dev.threadbus.v1.UnregisterAgentResponse unregisterAgent(dev.threadbus.v1.UnregisterAgentRequest request) {
@@ -690,9 +720,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-     * another token, and without `grace` the first one ends the token that a second would come with.
+     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
      * </pre>
      */
     public dev.threadbus.v1.RotateTokenResponse rotateToken(dev.threadbus.v1.RotateTokenRequest request) {
@@ -722,9 +754,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Registers an agent and gives it its token. Idempotent: the same name and token find the agent
-     * registered. When the server is to make the token, a lost answer loses it, and a repetition gets
-     * ALREADY_EXISTS / AGENT_EXISTS: send one.
+     * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
+     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * AGENT_EXISTS if the name is registered with another token, or was unregistered.
+     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
+     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.RegisterAgentResponse> registerAgent(
@@ -735,7 +769,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Reads an agent.
+     * Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetAgentResponse> getAgent(
@@ -746,7 +780,7 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Lists agents by name.
+     * Returns a page of agents, by name.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListAgentsResponse> listAgents(
@@ -757,8 +791,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Changes the caller's (operators: anyone's) display name, description or labels. Idempotent:
-     * it sets values, and nobody else sets them.
+     * Changes display name, description or labels of the caller; operators may change any agent.
+     * Returns PERMISSION_DENIED / ACCESS_DENIED for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is
+     * not registered.
+     * Idempotent: it sets values, and only the agent itself and operators set them.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.UpdateAgentResponse> updateAgent(
@@ -769,9 +805,9 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Says goodbye: OFFLINE now, its open waits end with SESSION_ENDED. Any later call of the agent
-     * brings it back. Anonymous callers may call it; it then does nothing. Idempotent: the agent is
-     * OFFLINE either way.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
+     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.EndSessionResponse> endSession(
@@ -782,9 +818,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Takes an agent out: its tokens end and with them its open waits (UNAUTHENTICATED / TOKEN_INVALID),
-     * it leaves its threads. What it wrote keeps its name, and the name is never given to another.
-     * Not repeatable: the second call gets NOT_FOUND / AGENT_NOT_FOUND, or TOKEN_INVALID for the caller.
+     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
+     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
+     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
+     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.UnregisterAgentResponse> unregisterAgent(
@@ -795,9 +833,11 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Gives the caller a new token in place of the one it calls with and any other it has. Waits opened
-     * with an old one end with it (UNAUTHENTICATED / TOKEN_EXPIRED). Not repeatable: each call makes
-     * another token, and without `grace` the first one ends the token that a second would come with.
+     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
+     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
+     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
+     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.RotateTokenResponse> rotateToken(

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A file that goes with a message. Field names are those of A2A's Part.
+ * An attached file. The field names are those of A2A's Part.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.Attachment}
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object filename_ = "";
   /**
    * <pre>
-   * File name without a path, 1–255 bytes. May be empty.
+   * File name without a path, up to 255 bytes. May be empty.
    * </pre>
    *
    * <code>string filename = 1;</code>
@@ -117,7 +117,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * File name without a path, 1–255 bytes. May be empty.
+   * File name without a path, up to 255 bytes. May be empty.
    * </pre>
    *
    * <code>string filename = 1;</code>
@@ -143,7 +143,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object mediaType_ = "";
   /**
    * <pre>
-   * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+   * Media type, for example `text/x-diff`. Empty = application/octet-stream.
    * </pre>
    *
    * <code>string media_type = 2;</code>
@@ -164,7 +164,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+   * Media type, for example `text/x-diff`. Empty = application/octet-stream.
    * </pre>
    *
    * <code>string media_type = 2;</code>
@@ -188,7 +188,8 @@ private static final long serialVersionUID = 0L;
   public static final int RAW_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+   * 4 MiB.
    * </pre>
    *
    * <code>bytes raw = 3;</code>
@@ -200,7 +201,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+   * 4 MiB.
    * </pre>
    *
    * <code>bytes raw = 3;</code>
@@ -217,7 +219,7 @@ private static final long serialVersionUID = 0L;
   public static final int URL_FIELD_NUMBER = 4;
   /**
    * <pre>
-   * An absolute URL. The server never opens it.
+   * An absolute URL of at most 2,048 bytes. The server does not open it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -228,7 +230,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An absolute URL. The server never opens it.
+   * An absolute URL of at most 2,048 bytes. The server does not open it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -253,7 +255,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An absolute URL. The server never opens it.
+   * An absolute URL of at most 2,048 bytes. The server does not open it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -486,7 +488,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A file that goes with a message. Field names are those of A2A's Part.
+   * An attached file. The field names are those of A2A's Part.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.Attachment}
@@ -692,7 +694,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object filename_ = "";
     /**
      * <pre>
-     * File name without a path, 1–255 bytes. May be empty.
+     * File name without a path, up to 255 bytes. May be empty.
      * </pre>
      *
      * <code>string filename = 1;</code>
@@ -712,7 +714,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * File name without a path, 1–255 bytes. May be empty.
+     * File name without a path, up to 255 bytes. May be empty.
      * </pre>
      *
      * <code>string filename = 1;</code>
@@ -733,7 +735,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * File name without a path, 1–255 bytes. May be empty.
+     * File name without a path, up to 255 bytes. May be empty.
      * </pre>
      *
      * <code>string filename = 1;</code>
@@ -750,7 +752,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * File name without a path, 1–255 bytes. May be empty.
+     * File name without a path, up to 255 bytes. May be empty.
      * </pre>
      *
      * <code>string filename = 1;</code>
@@ -764,7 +766,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * File name without a path, 1–255 bytes. May be empty.
+     * File name without a path, up to 255 bytes. May be empty.
      * </pre>
      *
      * <code>string filename = 1;</code>
@@ -784,7 +786,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object mediaType_ = "";
     /**
      * <pre>
-     * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+     * Media type, for example `text/x-diff`. Empty = application/octet-stream.
      * </pre>
      *
      * <code>string media_type = 2;</code>
@@ -804,7 +806,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+     * Media type, for example `text/x-diff`. Empty = application/octet-stream.
      * </pre>
      *
      * <code>string media_type = 2;</code>
@@ -825,7 +827,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+     * Media type, for example `text/x-diff`. Empty = application/octet-stream.
      * </pre>
      *
      * <code>string media_type = 2;</code>
@@ -842,7 +844,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+     * Media type, for example `text/x-diff`. Empty = application/octet-stream.
      * </pre>
      *
      * <code>string media_type = 2;</code>
@@ -856,7 +858,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+     * Media type, for example `text/x-diff`. Empty = application/octet-stream.
      * </pre>
      *
      * <code>string media_type = 2;</code>
@@ -875,7 +877,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+     * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+     * 4 MiB.
      * </pre>
      *
      * <code>bytes raw = 3;</code>
@@ -886,7 +889,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+     * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+     * 4 MiB.
      * </pre>
      *
      * <code>bytes raw = 3;</code>
@@ -900,7 +904,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+     * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+     * 4 MiB.
      * </pre>
      *
      * <code>bytes raw = 3;</code>
@@ -916,7 +921,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+     * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+     * 4 MiB.
      * </pre>
      *
      * <code>bytes raw = 3;</code>
@@ -933,7 +939,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * An absolute URL. The server never opens it.
+     * An absolute URL of at most 2,048 bytes. The server does not open it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -945,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL. The server never opens it.
+     * An absolute URL of at most 2,048 bytes. The server does not open it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -971,7 +977,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL. The server never opens it.
+     * An absolute URL of at most 2,048 bytes. The server does not open it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -998,7 +1004,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL. The server never opens it.
+     * An absolute URL of at most 2,048 bytes. The server does not open it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -1015,7 +1021,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL. The server never opens it.
+     * An absolute URL of at most 2,048 bytes. The server does not open it.
      * </pre>
      *
      * <code>string url = 4;</code>
@@ -1031,7 +1037,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An absolute URL. The server never opens it.
+     * An absolute URL of at most 2,048 bytes. The server does not open it.
      * </pre>
      *
      * <code>string url = 4;</code>

@@ -12,7 +12,7 @@ public interface AttachmentOrBuilder extends
 
   /**
    * <pre>
-   * File name without a path, 1–255 bytes. May be empty.
+   * File name without a path, up to 255 bytes. May be empty.
    * </pre>
    *
    * <code>string filename = 1;</code>
@@ -21,7 +21,7 @@ public interface AttachmentOrBuilder extends
   java.lang.String getFilename();
   /**
    * <pre>
-   * File name without a path, 1–255 bytes. May be empty.
+   * File name without a path, up to 255 bytes. May be empty.
    * </pre>
    *
    * <code>string filename = 1;</code>
@@ -32,7 +32,7 @@ public interface AttachmentOrBuilder extends
 
   /**
    * <pre>
-   * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+   * Media type, for example `text/x-diff`. Empty = application/octet-stream.
    * </pre>
    *
    * <code>string media_type = 2;</code>
@@ -41,7 +41,7 @@ public interface AttachmentOrBuilder extends
   java.lang.String getMediaType();
   /**
    * <pre>
-   * Media type, such as `text/x-diff`. Empty = application/octet-stream.
+   * Media type, for example `text/x-diff`. Empty = application/octet-stream.
    * </pre>
    *
    * <code>string media_type = 2;</code>
@@ -52,7 +52,8 @@ public interface AttachmentOrBuilder extends
 
   /**
    * <pre>
-   * The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+   * 4 MiB.
    * </pre>
    *
    * <code>bytes raw = 3;</code>
@@ -61,7 +62,8 @@ public interface AttachmentOrBuilder extends
   boolean hasRaw();
   /**
    * <pre>
-   * The bytes. A message is at most 3 MiB in all, so that every frame fits gRPC's 4 MiB default.
+   * The file's bytes. The whole message is at most 3 MiB, so that every frame fits gRPC's default of
+   * 4 MiB.
    * </pre>
    *
    * <code>bytes raw = 3;</code>
@@ -71,7 +73,7 @@ public interface AttachmentOrBuilder extends
 
   /**
    * <pre>
-   * An absolute URL. The server never opens it.
+   * An absolute URL of at most 2,048 bytes. The server does not open it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -80,7 +82,7 @@ public interface AttachmentOrBuilder extends
   boolean hasUrl();
   /**
    * <pre>
-   * An absolute URL. The server never opens it.
+   * An absolute URL of at most 2,048 bytes. The server does not open it.
    * </pre>
    *
    * <code>string url = 4;</code>
@@ -89,7 +91,7 @@ public interface AttachmentOrBuilder extends
   java.lang.String getUrl();
   /**
    * <pre>
-   * An absolute URL. The server never opens it.
+   * An absolute URL of at most 2,048 bytes. The server does not open it.
    * </pre>
    *
    * <code>string url = 4;</code>

@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Post messages, wait for them, say that you are alive.
+ * Posts messages, waits for them, reads them, and renews an agent's lease.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -298,16 +298,24 @@ public final class BusServiceGrpc {
 
   /**
    * <pre>
-   * Post messages, wait for them, say that you are alive.
+   * Posts messages, waits for them, reads them, and renews an agent's lease.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-     * no idempotency_level.
+     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+     * sender need not have joined it, and is a participant from then on. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+     *     handoff_to).
+     *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+     *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
     default void postMessage(dev.threadbus.v1.PostMessageRequest request,
@@ -317,12 +325,13 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-     * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-     * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-     * them again with the same request_id. A server that is going away answers what it has taken, then
-     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-     * as with PostMessage, each post is repeatable only with its request_id.
+     * Posts many messages: one response per request, one result per post, both in order. Posts of one
+     * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+     * post does not affect the others; its result has the status that PostMessage would return. A
+     * server that drains returns the results of what it has accepted, then ends the stream with
+     * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+     * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+     * is unknown; each may be repeated with its request_id.
      * </pre>
      */
     default io.grpc.stub.StreamObserver<dev.threadbus.v1.PostMessagesRequest> postMessages(
@@ -332,11 +341,16 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-     * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-     * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-     * notes as delivered only rises.
+     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+     * error. Returns:
+     *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * UNAUTHENTICATED: the token ended during the wait.
+     * A cursor that cannot be honored is no error: see `resync`.
+     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
      * </pre>
      */
     default void waitMessages(dev.threadbus.v1.WaitMessagesRequest request,
@@ -346,8 +360,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+     * not read. Does nothing for anonymous callers.
+     * Idempotent: state and lease are replaced, read positions never fall.
      * </pre>
      */
     default void heartbeat(dev.threadbus.v1.HeartbeatRequest request,
@@ -357,8 +372,10 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-     * side effects: it raises the caller's delivered_seq.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+     * the epoch is another one.
+     * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
     default void listMessages(dev.threadbus.v1.ListMessagesRequest request,
@@ -368,7 +385,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads one message.
+     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     default void getMessage(dev.threadbus.v1.GetMessageRequest request,
@@ -378,8 +395,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Says what this server is and who the caller is. Needs no token; limits only with one where
-     * tokens are required.
+     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
     default void getServerInfo(dev.threadbus.v1.GetServerInfoRequest request,
@@ -391,7 +408,7 @@ public final class BusServiceGrpc {
   /**
    * Base class for the server implementation of the service BusService.
    * <pre>
-   * Post messages, wait for them, say that you are alive.
+   * Posts messages, waits for them, reads them, and renews an agent's lease.
    * </pre>
    */
   public static abstract class BusServiceImplBase
@@ -405,7 +422,7 @@ public final class BusServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service BusService.
    * <pre>
-   * Post messages, wait for them, say that you are alive.
+   * Posts messages, waits for them, reads them, and renews an agent's lease.
    * </pre>
    */
   public static final class BusServiceStub
@@ -423,9 +440,17 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-     * no idempotency_level.
+     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+     * sender need not have joined it, and is a participant from then on. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+     *     handoff_to).
+     *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+     *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
     public void postMessage(dev.threadbus.v1.PostMessageRequest request,
@@ -436,12 +461,13 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-     * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-     * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-     * them again with the same request_id. A server that is going away answers what it has taken, then
-     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-     * as with PostMessage, each post is repeatable only with its request_id.
+     * Posts many messages: one response per request, one result per post, both in order. Posts of one
+     * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+     * post does not affect the others; its result has the status that PostMessage would return. A
+     * server that drains returns the results of what it has accepted, then ends the stream with
+     * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+     * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+     * is unknown; each may be repeated with its request_id.
      * </pre>
      */
     public io.grpc.stub.StreamObserver<dev.threadbus.v1.PostMessagesRequest> postMessages(
@@ -452,11 +478,16 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-     * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-     * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-     * notes as delivered only rises.
+     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+     * error. Returns:
+     *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * UNAUTHENTICATED: the token ended during the wait.
+     * A cursor that cannot be honored is no error: see `resync`.
+     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
      * </pre>
      */
     public void waitMessages(dev.threadbus.v1.WaitMessagesRequest request,
@@ -467,8 +498,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+     * not read. Does nothing for anonymous callers.
+     * Idempotent: state and lease are replaced, read positions never fall.
      * </pre>
      */
     public void heartbeat(dev.threadbus.v1.HeartbeatRequest request,
@@ -479,8 +511,10 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-     * side effects: it raises the caller's delivered_seq.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+     * the epoch is another one.
+     * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
     public void listMessages(dev.threadbus.v1.ListMessagesRequest request,
@@ -491,7 +525,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads one message.
+     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     public void getMessage(dev.threadbus.v1.GetMessageRequest request,
@@ -502,8 +536,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Says what this server is and who the caller is. Needs no token; limits only with one where
-     * tokens are required.
+     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
     public void getServerInfo(dev.threadbus.v1.GetServerInfoRequest request,
@@ -516,7 +550,7 @@ public final class BusServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service BusService.
    * <pre>
-   * Post messages, wait for them, say that you are alive.
+   * Posts messages, waits for them, reads them, and renews an agent's lease.
    * </pre>
    */
   public static final class BusServiceBlockingV2Stub
@@ -534,9 +568,17 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-     * no idempotency_level.
+     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+     * sender need not have joined it, and is a participant from then on. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+     *     handoff_to).
+     *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+     *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
     public dev.threadbus.v1.PostMessageResponse postMessage(dev.threadbus.v1.PostMessageRequest request) throws io.grpc.StatusException {
@@ -546,12 +588,13 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts many: one answer per request, one result per post, both in order. Posts of one stream to
-     * one thread get their seqs in the order sent. A batch is not a transaction: one refused post
-     * stops nothing. When the stream breaks, posts without a result have an unknown outcome; send
-     * them again with the same request_id. A server that is going away answers what it has taken, then
-     * ends the stream with UNAVAILABLE / DRAINING: what has no result was not taken. No idempotency_level:
-     * as with PostMessage, each post is repeatable only with its request_id.
+     * Posts many messages: one response per request, one result per post, both in order. Posts of one
+     * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
+     * post does not affect the others; its result has the status that PostMessage would return. A
+     * server that drains returns the results of what it has accepted, then ends the stream with
+     * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+     * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
+     * is unknown; each may be repeated with its request_id.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -563,11 +606,16 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-     * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-     * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-     * notes as delivered only rises.
+     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+     * error. Returns:
+     *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * UNAUTHENTICATED: the token ended during the wait.
+     * A cursor that cannot be honored is no error: see `resync`.
+     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -579,8 +627,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+     * not read. Does nothing for anonymous callers.
+     * Idempotent: state and lease are replaced, read positions never fall.
      * </pre>
      */
     public dev.threadbus.v1.HeartbeatResponse heartbeat(dev.threadbus.v1.HeartbeatRequest request) throws io.grpc.StatusException {
@@ -590,8 +639,10 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-     * side effects: it raises the caller's delivered_seq.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+     * the epoch is another one.
+     * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
     public dev.threadbus.v1.ListMessagesResponse listMessages(dev.threadbus.v1.ListMessagesRequest request) throws io.grpc.StatusException {
@@ -601,7 +652,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads one message.
+     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     public dev.threadbus.v1.GetMessageResponse getMessage(dev.threadbus.v1.GetMessageRequest request) throws io.grpc.StatusException {
@@ -611,8 +662,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Says what this server is and who the caller is. Needs no token; limits only with one where
-     * tokens are required.
+     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
     public dev.threadbus.v1.GetServerInfoResponse getServerInfo(dev.threadbus.v1.GetServerInfoRequest request) throws io.grpc.StatusException {
@@ -624,7 +675,7 @@ public final class BusServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service BusService.
    * <pre>
-   * Post messages, wait for them, say that you are alive.
+   * Posts messages, waits for them, reads them, and renews an agent's lease.
    * </pre>
    */
   public static final class BusServiceBlockingStub
@@ -642,9 +693,17 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-     * no idempotency_level.
+     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+     * sender need not have joined it, and is a participant from then on. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+     *     handoff_to).
+     *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+     *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
     public dev.threadbus.v1.PostMessageResponse postMessage(dev.threadbus.v1.PostMessageRequest request) {
@@ -654,11 +713,16 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Replays from the cursors, then follows. Order holds within a thread. Waiting consumes nothing:
-     * two waits of one agent both get every message. Ends with `ending` and OK, or with an error.
-     * What an agent has read it says itself, with Heartbeat or based_on_seq: so it goes on from there
-     * when it joins again. Idempotent: the same cursors bring the same messages, and what the server
-     * notes as delivered only rises.
+     * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
+     * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
+     * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
+     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
+     * error. Returns:
+     *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
+     *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
+     *   * UNAUTHENTICATED: the token ended during the wait.
+     * A cursor that cannot be honored is no error: see `resync`.
+     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
      * </pre>
      */
     public java.util.Iterator<dev.threadbus.v1.WaitMessagesResponse> waitMessages(
@@ -669,8 +733,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+     * not read. Does nothing for anonymous callers.
+     * Idempotent: state and lease are replaced, read positions never fall.
      * </pre>
      */
     public dev.threadbus.v1.HeartbeatResponse heartbeat(dev.threadbus.v1.HeartbeatRequest request) {
@@ -680,8 +745,10 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-     * side effects: it raises the caller's delivered_seq.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+     * the epoch is another one.
+     * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
     public dev.threadbus.v1.ListMessagesResponse listMessages(dev.threadbus.v1.ListMessagesRequest request) {
@@ -691,7 +758,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads one message.
+     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     public dev.threadbus.v1.GetMessageResponse getMessage(dev.threadbus.v1.GetMessageRequest request) {
@@ -701,8 +768,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Says what this server is and who the caller is. Needs no token; limits only with one where
-     * tokens are required.
+     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
     public dev.threadbus.v1.GetServerInfoResponse getServerInfo(dev.threadbus.v1.GetServerInfoRequest request) {
@@ -714,7 +781,7 @@ public final class BusServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service BusService.
    * <pre>
-   * Post messages, wait for them, say that you are alive.
+   * Posts messages, waits for them, reads them, and renews an agent's lease.
    * </pre>
    */
   public static final class BusServiceFutureStub
@@ -732,9 +799,17 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Posts one message. Answered once the commit is durable. The thread must exist; the sender need
-     * not have joined it, and is a participant from then on. Repeatable only with a request_id, so it has
-     * no idempotency_level.
+     * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
+     * sender need not have joined it, and is a participant from then on. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
+     *     handoff_to).
+     *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
+     *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
+     * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.PostMessageResponse> postMessage(
@@ -745,8 +820,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Renews the caller's lease, says what it does and what it has read. Anonymous callers may call
-     * it; it then does nothing. Idempotent: state and lease are replaced, read positions only rise.
+     * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
+     * not read. Does nothing for anonymous callers.
+     * Idempotent: state and lease are replaced, read positions never fall.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.HeartbeatResponse> heartbeat(
@@ -757,8 +833,10 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads a page of a thread, in ascending order. Moves no read position. Idempotent, not free of
-     * side effects: it raises the caller's delivered_seq.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
+     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
+     * the epoch is another one.
+     * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListMessagesResponse> listMessages(
@@ -769,7 +847,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Reads one message.
+     * Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetMessageResponse> getMessage(
@@ -780,8 +858,8 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Says what this server is and who the caller is. Needs no token; limits only with one where
-     * tokens are required.
+     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetServerInfoResponse> getServerInfo(

@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object topic_ = "";
   /**
    * <pre>
-   * What it is about.
+   * What it is about, up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 2;</code>
@@ -135,7 +135,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it is about.
+   * What it is about, up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 2;</code>
@@ -184,7 +184,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -205,7 +205,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -216,7 +216,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -234,7 +234,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -255,7 +255,7 @@ java.lang.String defaultValue) {
   private int syncMode_ = 0;
   /**
    * <pre>
-   * Whether posts must carry expected_last_seq.
+   * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>
@@ -266,7 +266,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Whether posts must carry expected_last_seq.
+   * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>
@@ -777,7 +777,7 @@ java.lang.String defaultValue) {
     private java.lang.Object topic_ = "";
     /**
      * <pre>
-     * What it is about.
+     * What it is about, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -797,7 +797,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is about.
+     * What it is about, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -818,7 +818,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is about.
+     * What it is about, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -835,7 +835,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is about.
+     * What it is about, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -849,7 +849,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is about.
+     * What it is about, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -894,7 +894,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -915,7 +915,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -926,7 +926,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -944,7 +944,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -968,7 +968,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -991,7 +991,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -1008,7 +1008,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -1024,7 +1024,7 @@ java.lang.String defaultValue) {
     private int syncMode_ = 0;
     /**
      * <pre>
-     * Whether posts must carry expected_last_seq.
+     * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>
@@ -1035,7 +1035,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Whether posts must carry expected_last_seq.
+     * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>
@@ -1050,7 +1050,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Whether posts must carry expected_last_seq.
+     * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>
@@ -1063,7 +1063,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Whether posts must carry expected_last_seq.
+     * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>
@@ -1079,7 +1079,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Whether posts must carry expected_last_seq.
+     * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>

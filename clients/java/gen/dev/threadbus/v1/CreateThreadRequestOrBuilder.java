@@ -32,7 +32,7 @@ public interface CreateThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * What it is about.
+   * What it is about, up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 2;</code>
@@ -41,7 +41,7 @@ public interface CreateThreadRequestOrBuilder extends
   java.lang.String getTopic();
   /**
    * <pre>
-   * What it is about.
+   * What it is about, up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 2;</code>
@@ -52,7 +52,7 @@ public interface CreateThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -60,7 +60,7 @@ public interface CreateThreadRequestOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -75,7 +75,7 @@ public interface CreateThreadRequestOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -84,7 +84,7 @@ public interface CreateThreadRequestOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -96,7 +96,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 3;</code>
@@ -106,7 +106,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Whether posts must carry expected_last_seq.
+   * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>
@@ -115,7 +115,7 @@ java.lang.String defaultValue);
   int getSyncModeValue();
   /**
    * <pre>
-   * Whether posts must carry expected_last_seq.
+   * Whether posts must carry expected_last_seq. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 4;</code>

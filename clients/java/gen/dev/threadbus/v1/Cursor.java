@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A position in one thread. What the server sends can be sent back as it is, to resume there.
+ * A position in one thread. A cursor that the server sent can be sent back unchanged to resume there.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.Cursor}
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private long afterSeq_ = 0L;
   /**
    * <pre>
-   * Seq last delivered; what comes next is after it. 0 = from the start.
+   * Seq of the last entry delivered; the next one is after it. 0 = from the start.
    * </pre>
    *
    * <code>int64 after_seq = 2;</code>
@@ -116,7 +116,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+   * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
    * </pre>
    *
    * <code>string epoch = 3;</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+   * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
    * </pre>
    *
    * <code>string epoch = 3;</code>
@@ -338,7 +338,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A position in one thread. What the server sends can be sent back as it is, to resume there.
+   * A position in one thread. A cursor that the server sent can be sent back unchanged to resume there.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.Cursor}
@@ -599,7 +599,7 @@ private static final long serialVersionUID = 0L;
     private long afterSeq_ ;
     /**
      * <pre>
-     * Seq last delivered; what comes next is after it. 0 = from the start.
+     * Seq of the last entry delivered; the next one is after it. 0 = from the start.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>
@@ -611,7 +611,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq last delivered; what comes next is after it. 0 = from the start.
+     * Seq of the last entry delivered; the next one is after it. 0 = from the start.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>
@@ -627,7 +627,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq last delivered; what comes next is after it. 0 = from the start.
+     * Seq of the last entry delivered; the next one is after it. 0 = from the start.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>
@@ -643,7 +643,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>
@@ -663,7 +663,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>
@@ -684,7 +684,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>
@@ -701,7 +701,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>
@@ -715,7 +715,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>

@@ -32,7 +32,7 @@ public interface CursorOrBuilder extends
 
   /**
    * <pre>
-   * Seq last delivered; what comes next is after it. 0 = from the start.
+   * Seq of the last entry delivered; the next one is after it. 0 = from the start.
    * </pre>
    *
    * <code>int64 after_seq = 2;</code>
@@ -42,7 +42,7 @@ public interface CursorOrBuilder extends
 
   /**
    * <pre>
-   * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+   * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
    * </pre>
    *
    * <code>string epoch = 3;</code>
@@ -51,7 +51,7 @@ public interface CursorOrBuilder extends
   java.lang.String getEpoch();
   /**
    * <pre>
-   * The history in which `after_seq` counts (Thread.epoch). In a request, empty = not checked.
+   * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
    * </pre>
    *
    * <code>string epoch = 3;</code>

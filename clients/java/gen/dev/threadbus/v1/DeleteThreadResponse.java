@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Deleted.
+ * Empty.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.DeleteThreadResponse}
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Deleted.
+   * Empty.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.DeleteThreadResponse}

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Nothing to say: the token tells who.
+ * Empty: the token identifies the caller.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.EndSessionRequest}
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Nothing to say: the token tells who.
+   * Empty: the token identifies the caller.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.EndSessionRequest}

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Said.
+ * Empty.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.EndSessionResponse}
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Said.
+   * Empty.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.EndSessionResponse}

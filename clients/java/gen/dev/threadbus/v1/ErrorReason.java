@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Reasons; in brackets the status code, in braces the keys of ErrorInfo.metadata.
+ * The reasons. In brackets the status code, in braces the keys of ErrorInfo.metadata.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.ErrorReason}
@@ -25,7 +25,7 @@ public enum ErrorReason
   ERROR_REASON_UNSPECIFIED(0),
   /**
    * <pre>
-   * [INVALID_ARGUMENT] A field is missing or wrong, or the bytes are not the request's type; BadRequest says which.
+   * [INVALID_ARGUMENT] A field is missing or invalid, or the request cannot be parsed; BadRequest names the fields.
    * </pre>
    *
    * <code>ERROR_REASON_VALIDATION_FAILED = 1;</code>
@@ -33,7 +33,7 @@ public enum ErrorReason
   ERROR_REASON_VALIDATION_FAILED(1),
   /**
    * <pre>
-   * [INVALID_ARGUMENT] {limit, size} A post is larger than allowed.
+   * [INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes.
    * </pre>
    *
    * <code>ERROR_REASON_MESSAGE_TOO_LARGE = 2;</code>
@@ -41,7 +41,7 @@ public enum ErrorReason
   ERROR_REASON_MESSAGE_TOO_LARGE(2),
   /**
    * <pre>
-   * [UNAUTHENTICATED] No token where one is required, an unknown one, or one that was ended. Do not retry.
+   * [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was ended. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_INVALID = 4;</code>
@@ -57,7 +57,7 @@ public enum ErrorReason
   ERROR_REASON_TOKEN_EXPIRED(5),
   /**
    * <pre>
-   * [PERMISSION_DENIED] The token does not allow this.
+   * [PERMISSION_DENIED] The caller is not allowed to do this.
    * </pre>
    *
    * <code>ERROR_REASON_ACCESS_DENIED = 6;</code>
@@ -65,7 +65,7 @@ public enum ErrorReason
   ERROR_REASON_ACCESS_DENIED(6),
   /**
    * <pre>
-   * [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case.
+   * [NOT_FOUND] The thread does not exist; a ResourceInfo for each, at most 20. The message names threads that differ by case.
    * </pre>
    *
    * <code>ERROR_REASON_THREAD_NOT_FOUND = 7;</code>
@@ -73,7 +73,7 @@ public enum ErrorReason
   ERROR_REASON_THREAD_NOT_FOUND(7),
   /**
    * <pre>
-   * [NOT_FOUND] No such message, or no longer kept.
+   * [NOT_FOUND] The message does not exist, or is no longer kept.
    * </pre>
    *
    * <code>ERROR_REASON_MESSAGE_NOT_FOUND = 8;</code>
@@ -81,7 +81,7 @@ public enum ErrorReason
   ERROR_REASON_MESSAGE_NOT_FOUND(8),
   /**
    * <pre>
-   * [NOT_FOUND] No such agent.
+   * [NOT_FOUND] The agent is not registered.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_NOT_FOUND = 9;</code>
@@ -89,7 +89,7 @@ public enum ErrorReason
   ERROR_REASON_AGENT_NOT_FOUND(9),
   /**
    * <pre>
-   * [ALREADY_EXISTS] The thread's name is taken.
+   * [ALREADY_EXISTS] The thread exists.
    * </pre>
    *
    * <code>ERROR_REASON_THREAD_EXISTS = 10;</code>
@@ -97,7 +97,7 @@ public enum ErrorReason
   ERROR_REASON_THREAD_EXISTS(10),
   /**
    * <pre>
-   * [ALREADY_EXISTS] The agent's name is taken, by another token.
+   * [ALREADY_EXISTS] The name is registered with another token, or was unregistered.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_EXISTS = 11;</code>
@@ -105,7 +105,7 @@ public enum ErrorReason
   ERROR_REASON_AGENT_EXISTS(11),
   /**
    * <pre>
-   * [ALREADY_EXISTS] {seq} The request_id was used with another body.
+   * [ALREADY_EXISTS] {seq} The request_id was used with another body, for message seq.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 12;</code>
@@ -113,7 +113,7 @@ public enum ErrorReason
   ERROR_REASON_REQUEST_ID_REUSED(12),
   /**
    * <pre>
-   * [ABORTED] {expected, last_seq} The thread is not where expected_last_seq says. Read, rethink, post anew.
+   * [ABORTED] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again.
    * </pre>
    *
    * <code>ERROR_REASON_SEQ_CONFLICT = 13;</code>
@@ -121,7 +121,7 @@ public enum ErrorReason
   ERROR_REASON_SEQ_CONFLICT(13),
   /**
    * <pre>
-   * [FAILED_PRECONDITION] The thread is strict and expected_last_seq is missing.
+   * [FAILED_PRECONDITION] The thread is STRICT and expected_last_seq is missing.
    * </pre>
    *
    * <code>ERROR_REASON_EXPECTED_SEQ_REQUIRED = 14;</code>
@@ -137,7 +137,7 @@ public enum ErrorReason
   ERROR_REASON_THREAD_CLOSED(15),
   /**
    * <pre>
-   * [OUT_OF_RANGE] {first_seq, head_seq, epoch} A cursor of another epoch or beyond the head, in a unary call.
+   * [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position in another epoch or past the head, in a unary call.
    * </pre>
    *
    * <code>ERROR_REASON_CURSOR_INVALID = 16;</code>
@@ -145,7 +145,7 @@ public enum ErrorReason
   ERROR_REASON_CURSOR_INVALID(16),
   /**
    * <pre>
-   * [RESOURCE_EXHAUSTED] {limit} A cap (open waits of one agent) is reached; QuotaFailure names it. Waiting does not help.
+   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as open waits of one agent; QuotaFailure names it. Waiting does not help.
    * </pre>
    *
    * <code>ERROR_REASON_QUOTA_EXCEEDED = 18;</code>
@@ -161,7 +161,7 @@ public enum ErrorReason
   ERROR_REASON_STORAGE_FULL(20),
   /**
    * <pre>
-   * [UNAVAILABLE] The server is going away; nothing was done. Retry elsewhere or later.
+   * [UNAVAILABLE] The server is shutting down; nothing was done. Retry later, or on another server.
    * </pre>
    *
    * <code>ERROR_REASON_DRAINING = 21;</code>
@@ -169,7 +169,7 @@ public enum ErrorReason
   ERROR_REASON_DRAINING(21),
   /**
    * <pre>
-   * [UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo.
+   * [UNAVAILABLE] The store is busy or a limit of bytes is reached; nothing was done. Retry after RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STORE_BUSY = 22;</code>
@@ -177,7 +177,7 @@ public enum ErrorReason
   ERROR_REASON_STORE_BUSY(22),
   /**
    * <pre>
-   * [INTERNAL] {incident} Our bug; the id is in the server's log.
+   * [INTERNAL] {incident} A bug in the server; its log has the incident.
    * </pre>
    *
    * <code>ERROR_REASON_INTERNAL = 23;</code>
@@ -213,7 +213,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * [INVALID_ARGUMENT] A field is missing or wrong, or the bytes are not the request's type; BadRequest says which.
+   * [INVALID_ARGUMENT] A field is missing or invalid, or the request cannot be parsed; BadRequest names the fields.
    * </pre>
    *
    * <code>ERROR_REASON_VALIDATION_FAILED = 1;</code>
@@ -221,7 +221,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_VALIDATION_FAILED_VALUE = 1;
   /**
    * <pre>
-   * [INVALID_ARGUMENT] {limit, size} A post is larger than allowed.
+   * [INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes.
    * </pre>
    *
    * <code>ERROR_REASON_MESSAGE_TOO_LARGE = 2;</code>
@@ -229,7 +229,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_MESSAGE_TOO_LARGE_VALUE = 2;
   /**
    * <pre>
-   * [UNAUTHENTICATED] No token where one is required, an unknown one, or one that was ended. Do not retry.
+   * [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was ended. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_INVALID = 4;</code>
@@ -245,7 +245,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_TOKEN_EXPIRED_VALUE = 5;
   /**
    * <pre>
-   * [PERMISSION_DENIED] The token does not allow this.
+   * [PERMISSION_DENIED] The caller is not allowed to do this.
    * </pre>
    *
    * <code>ERROR_REASON_ACCESS_DENIED = 6;</code>
@@ -253,7 +253,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_ACCESS_DENIED_VALUE = 6;
   /**
    * <pre>
-   * [NOT_FOUND] No such thread; a ResourceInfo for each, 20 at most. The message names others that differ by case.
+   * [NOT_FOUND] The thread does not exist; a ResourceInfo for each, at most 20. The message names threads that differ by case.
    * </pre>
    *
    * <code>ERROR_REASON_THREAD_NOT_FOUND = 7;</code>
@@ -261,7 +261,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_THREAD_NOT_FOUND_VALUE = 7;
   /**
    * <pre>
-   * [NOT_FOUND] No such message, or no longer kept.
+   * [NOT_FOUND] The message does not exist, or is no longer kept.
    * </pre>
    *
    * <code>ERROR_REASON_MESSAGE_NOT_FOUND = 8;</code>
@@ -269,7 +269,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_MESSAGE_NOT_FOUND_VALUE = 8;
   /**
    * <pre>
-   * [NOT_FOUND] No such agent.
+   * [NOT_FOUND] The agent is not registered.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_NOT_FOUND = 9;</code>
@@ -277,7 +277,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_AGENT_NOT_FOUND_VALUE = 9;
   /**
    * <pre>
-   * [ALREADY_EXISTS] The thread's name is taken.
+   * [ALREADY_EXISTS] The thread exists.
    * </pre>
    *
    * <code>ERROR_REASON_THREAD_EXISTS = 10;</code>
@@ -285,7 +285,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_THREAD_EXISTS_VALUE = 10;
   /**
    * <pre>
-   * [ALREADY_EXISTS] The agent's name is taken, by another token.
+   * [ALREADY_EXISTS] The name is registered with another token, or was unregistered.
    * </pre>
    *
    * <code>ERROR_REASON_AGENT_EXISTS = 11;</code>
@@ -293,7 +293,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_AGENT_EXISTS_VALUE = 11;
   /**
    * <pre>
-   * [ALREADY_EXISTS] {seq} The request_id was used with another body.
+   * [ALREADY_EXISTS] {seq} The request_id was used with another body, for message seq.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 12;</code>
@@ -301,7 +301,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_REQUEST_ID_REUSED_VALUE = 12;
   /**
    * <pre>
-   * [ABORTED] {expected, last_seq} The thread is not where expected_last_seq says. Read, rethink, post anew.
+   * [ABORTED] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again.
    * </pre>
    *
    * <code>ERROR_REASON_SEQ_CONFLICT = 13;</code>
@@ -309,7 +309,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_SEQ_CONFLICT_VALUE = 13;
   /**
    * <pre>
-   * [FAILED_PRECONDITION] The thread is strict and expected_last_seq is missing.
+   * [FAILED_PRECONDITION] The thread is STRICT and expected_last_seq is missing.
    * </pre>
    *
    * <code>ERROR_REASON_EXPECTED_SEQ_REQUIRED = 14;</code>
@@ -325,7 +325,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_THREAD_CLOSED_VALUE = 15;
   /**
    * <pre>
-   * [OUT_OF_RANGE] {first_seq, head_seq, epoch} A cursor of another epoch or beyond the head, in a unary call.
+   * [OUT_OF_RANGE] {first_seq, head_seq, epoch} A position in another epoch or past the head, in a unary call.
    * </pre>
    *
    * <code>ERROR_REASON_CURSOR_INVALID = 16;</code>
@@ -333,7 +333,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_CURSOR_INVALID_VALUE = 16;
   /**
    * <pre>
-   * [RESOURCE_EXHAUSTED] {limit} A cap (open waits of one agent) is reached; QuotaFailure names it. Waiting does not help.
+   * [RESOURCE_EXHAUSTED] {limit} A limit is reached, such as open waits of one agent; QuotaFailure names it. Waiting does not help.
    * </pre>
    *
    * <code>ERROR_REASON_QUOTA_EXCEEDED = 18;</code>
@@ -349,7 +349,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STORAGE_FULL_VALUE = 20;
   /**
    * <pre>
-   * [UNAVAILABLE] The server is going away; nothing was done. Retry elsewhere or later.
+   * [UNAVAILABLE] The server is shutting down; nothing was done. Retry later, or on another server.
    * </pre>
    *
    * <code>ERROR_REASON_DRAINING = 21;</code>
@@ -357,7 +357,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_DRAINING_VALUE = 21;
   /**
    * <pre>
-   * [UNAVAILABLE] The store or the room for calls is full; nothing was done. Retry after RetryInfo.
+   * [UNAVAILABLE] The store is busy or a limit of bytes is reached; nothing was done. Retry after RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STORE_BUSY = 22;</code>
@@ -365,7 +365,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STORE_BUSY_VALUE = 22;
   /**
    * <pre>
-   * [INTERNAL] {incident} Our bug; the id is in the server's log.
+   * [INTERNAL] {incident} A bug in the server; its log has the incident.
    * </pre>
    *
    * <code>ERROR_REASON_INTERNAL = 23;</code>

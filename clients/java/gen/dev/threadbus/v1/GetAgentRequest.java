@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * An agent to read.
+ * Selects an agent.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.GetAgentRequest}
@@ -253,7 +253,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An agent to read.
+   * Selects an agent.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.GetAgentRequest}

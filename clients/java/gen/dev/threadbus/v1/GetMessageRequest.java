@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * One message.
+ * Selects one message.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.GetMessageRequest}
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private long seq_ = 0L;
   /**
    * <pre>
-   * Its seq, from 1. Required.
+   * The message's seq, 1 or greater. Required.
    * </pre>
    *
    * <code>int64 seq = 2;</code>
@@ -280,7 +280,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One message.
+   * Selects one message.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.GetMessageRequest}
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     private long seq_ ;
     /**
      * <pre>
-     * Its seq, from 1. Required.
+     * The message's seq, 1 or greater. Required.
      * </pre>
      *
      * <code>int64 seq = 2;</code>
@@ -539,7 +539,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its seq, from 1. Required.
+     * The message's seq, 1 or greater. Required.
      * </pre>
      *
      * <code>int64 seq = 2;</code>
@@ -555,7 +555,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its seq, from 1. Required.
+     * The message's seq, 1 or greater. Required.
      * </pre>
      *
      * <code>int64 seq = 2;</code>

@@ -32,7 +32,7 @@ public interface GetMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Its seq, from 1. Required.
+   * The message's seq, 1 or greater. Required.
    * </pre>
    *
    * <code>int64 seq = 2;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Nothing to say.
+ * Empty.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.GetServerInfoRequest}
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Nothing to say.
+   * Empty.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.GetServerInfoRequest}

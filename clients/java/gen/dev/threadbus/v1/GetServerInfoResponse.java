@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What this server is.
+ * A server, and the caller as the server sees it.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.GetServerInfoResponse}
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object version_ = "";
   /**
    * <pre>
-   * Its version, such as 1.2.0.
+   * The server's version, for example 1.2.0.
    * </pre>
    *
    * <code>string version = 1;</code>
@@ -81,7 +81,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its version, such as 1.2.0.
+   * The server's version, for example 1.2.0.
    * </pre>
    *
    * <code>string version = 1;</code>
@@ -107,7 +107,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * Identity of the store.
+   * The identity of its store. Changes when the store is recreated.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -128,7 +128,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Identity of the store.
+   * The identity of its store. Changes when the store is recreated.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -154,7 +154,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object durability_ = "";
   /**
    * <pre>
-   * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
    * </pre>
    *
    * <code>string durability = 3;</code>
@@ -175,7 +175,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
    * </pre>
    *
    * <code>string durability = 3;</code>
@@ -201,7 +201,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object auth_ = "";
   /**
    * <pre>
-   * `open` or `required`.
+   * `open` or `required`: whether calls need a token.
    * </pre>
    *
    * <code>string auth = 4;</code>
@@ -222,7 +222,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * `open` or `required`.
+   * `open` or `required`: whether calls need a token.
    * </pre>
    *
    * <code>string auth = 4;</code>
@@ -248,7 +248,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * The caller as the server sees it: `anonymous` without a token.
+   * The caller's name: `anonymous` without a token, `operator` with the operator's.
    * </pre>
    *
    * <code>string agent = 5;</code>
@@ -269,7 +269,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The caller as the server sees it: `anonymous` without a token.
+   * The caller's name: `anonymous` without a token, `operator` with the operator's.
    * </pre>
    *
    * <code>string agent = 5;</code>
@@ -347,7 +347,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.ServerLimits limits_;
   /**
    * <pre>
-   * Its limits.
+   * The server's limits.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -359,7 +359,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its limits.
+   * The server's limits.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -371,7 +371,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its limits.
+   * The server's limits.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -385,7 +385,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration heartbeatInterval_;
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -397,7 +397,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -409,7 +409,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -423,7 +423,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration agentTimeout_;
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -435,7 +435,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -447,7 +447,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -461,7 +461,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration workingTimeout_;
   /**
    * <pre>
-   * How long a delivery counts as work without any word from the agent; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -473,7 +473,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long a delivery counts as work without any word from the agent; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -485,7 +485,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long a delivery counts as work without any word from the agent; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -499,7 +499,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp serverTime_;
   /**
    * <pre>
-   * Its clock.
+   * The server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -511,7 +511,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its clock.
+   * The server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -523,7 +523,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its clock.
+   * The server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -828,7 +828,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What this server is.
+   * A server, and the caller as the server sees it.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.GetServerInfoResponse}
@@ -1166,7 +1166,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object version_ = "";
     /**
      * <pre>
-     * Its version, such as 1.2.0.
+     * The server's version, for example 1.2.0.
      * </pre>
      *
      * <code>string version = 1;</code>
@@ -1186,7 +1186,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version, such as 1.2.0.
+     * The server's version, for example 1.2.0.
      * </pre>
      *
      * <code>string version = 1;</code>
@@ -1207,7 +1207,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version, such as 1.2.0.
+     * The server's version, for example 1.2.0.
      * </pre>
      *
      * <code>string version = 1;</code>
@@ -1224,7 +1224,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version, such as 1.2.0.
+     * The server's version, for example 1.2.0.
      * </pre>
      *
      * <code>string version = 1;</code>
@@ -1238,7 +1238,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version, such as 1.2.0.
+     * The server's version, for example 1.2.0.
      * </pre>
      *
      * <code>string version = 1;</code>
@@ -1258,7 +1258,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * Identity of the store.
+     * The identity of its store. Changes when the store is recreated.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1278,7 +1278,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Identity of the store.
+     * The identity of its store. Changes when the store is recreated.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1299,7 +1299,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Identity of the store.
+     * The identity of its store. Changes when the store is recreated.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1316,7 +1316,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Identity of the store.
+     * The identity of its store. Changes when the store is recreated.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1330,7 +1330,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Identity of the store.
+     * The identity of its store. Changes when the store is recreated.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1350,7 +1350,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object durability_ = "";
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1370,7 +1370,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1391,7 +1391,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1408,7 +1408,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1422,7 +1422,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+     * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
      * </pre>
      *
      * <code>string durability = 3;</code>
@@ -1442,7 +1442,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object auth_ = "";
     /**
      * <pre>
-     * `open` or `required`.
+     * `open` or `required`: whether calls need a token.
      * </pre>
      *
      * <code>string auth = 4;</code>
@@ -1462,7 +1462,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `open` or `required`.
+     * `open` or `required`: whether calls need a token.
      * </pre>
      *
      * <code>string auth = 4;</code>
@@ -1483,7 +1483,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `open` or `required`.
+     * `open` or `required`: whether calls need a token.
      * </pre>
      *
      * <code>string auth = 4;</code>
@@ -1500,7 +1500,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `open` or `required`.
+     * `open` or `required`: whether calls need a token.
      * </pre>
      *
      * <code>string auth = 4;</code>
@@ -1514,7 +1514,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * `open` or `required`.
+     * `open` or `required`: whether calls need a token.
      * </pre>
      *
      * <code>string auth = 4;</code>
@@ -1534,7 +1534,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * The caller as the server sees it: `anonymous` without a token.
+     * The caller's name: `anonymous` without a token, `operator` with the operator's.
      * </pre>
      *
      * <code>string agent = 5;</code>
@@ -1554,7 +1554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller as the server sees it: `anonymous` without a token.
+     * The caller's name: `anonymous` without a token, `operator` with the operator's.
      * </pre>
      *
      * <code>string agent = 5;</code>
@@ -1575,7 +1575,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller as the server sees it: `anonymous` without a token.
+     * The caller's name: `anonymous` without a token, `operator` with the operator's.
      * </pre>
      *
      * <code>string agent = 5;</code>
@@ -1592,7 +1592,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller as the server sees it: `anonymous` without a token.
+     * The caller's name: `anonymous` without a token, `operator` with the operator's.
      * </pre>
      *
      * <code>string agent = 5;</code>
@@ -1606,7 +1606,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller as the server sees it: `anonymous` without a token.
+     * The caller's name: `anonymous` without a token, `operator` with the operator's.
      * </pre>
      *
      * <code>string agent = 5;</code>
@@ -1775,7 +1775,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ServerLimits, dev.threadbus.v1.ServerLimits.Builder, dev.threadbus.v1.ServerLimitsOrBuilder> limitsBuilder_;
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1786,7 +1786,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1801,7 +1801,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1821,7 +1821,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1839,7 +1839,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1864,7 +1864,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1881,7 +1881,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1893,7 +1893,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1908,7 +1908,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its limits.
+     * The server's limits.
      * </pre>
      *
      * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -1932,7 +1932,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> heartbeatIntervalBuilder_;
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -1943,7 +1943,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -1958,7 +1958,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -1978,7 +1978,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -1996,7 +1996,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -2021,7 +2021,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -2038,7 +2038,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -2050,7 +2050,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -2065,7 +2065,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -2089,7 +2089,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> agentTimeoutBuilder_;
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2100,7 +2100,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2115,7 +2115,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2135,7 +2135,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2153,7 +2153,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2178,7 +2178,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2195,7 +2195,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2207,7 +2207,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2222,7 +2222,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * See HeartbeatResponse.
+     * As in HeartbeatResponse.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -2246,7 +2246,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> workingTimeoutBuilder_;
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2257,7 +2257,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2272,7 +2272,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2292,7 +2292,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2310,7 +2310,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2335,7 +2335,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2352,7 +2352,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2364,7 +2364,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2379,7 +2379,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long a delivery counts as work without any word from the agent; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2403,7 +2403,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> serverTimeBuilder_;
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2414,7 +2414,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2429,7 +2429,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2449,7 +2449,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2467,7 +2467,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2492,7 +2492,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2509,7 +2509,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2521,7 +2521,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -2536,7 +2536,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its clock.
+     * The server's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp server_time = 12;</code>

@@ -12,7 +12,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * Its version, such as 1.2.0.
+   * The server's version, for example 1.2.0.
    * </pre>
    *
    * <code>string version = 1;</code>
@@ -21,7 +21,7 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getVersion();
   /**
    * <pre>
-   * Its version, such as 1.2.0.
+   * The server's version, for example 1.2.0.
    * </pre>
    *
    * <code>string version = 1;</code>
@@ -32,7 +32,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * Identity of the store.
+   * The identity of its store. Changes when the store is recreated.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -41,7 +41,7 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getEpoch();
   /**
    * <pre>
-   * Identity of the store.
+   * The identity of its store. Changes when the store is recreated.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -52,7 +52,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
    * </pre>
    *
    * <code>string durability = 3;</code>
@@ -61,7 +61,7 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getDurability();
   /**
    * <pre>
-   * `full`: an acknowledged post is on disk. `fast`: it may be lost with the machine.
+   * `full`: an acknowledged post is on disk. `fast`: the last posts may be lost if the machine fails.
    * </pre>
    *
    * <code>string durability = 3;</code>
@@ -72,7 +72,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * `open` or `required`.
+   * `open` or `required`: whether calls need a token.
    * </pre>
    *
    * <code>string auth = 4;</code>
@@ -81,7 +81,7 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getAuth();
   /**
    * <pre>
-   * `open` or `required`.
+   * `open` or `required`: whether calls need a token.
    * </pre>
    *
    * <code>string auth = 4;</code>
@@ -92,7 +92,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The caller as the server sees it: `anonymous` without a token.
+   * The caller's name: `anonymous` without a token, `operator` with the operator's.
    * </pre>
    *
    * <code>string agent = 5;</code>
@@ -101,7 +101,7 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * The caller as the server sees it: `anonymous` without a token.
+   * The caller's name: `anonymous` without a token, `operator` with the operator's.
    * </pre>
    *
    * <code>string agent = 5;</code>
@@ -153,7 +153,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * Its limits.
+   * The server's limits.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -162,7 +162,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasLimits();
   /**
    * <pre>
-   * Its limits.
+   * The server's limits.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -171,7 +171,7 @@ public interface GetServerInfoResponseOrBuilder extends
   dev.threadbus.v1.ServerLimits getLimits();
   /**
    * <pre>
-   * Its limits.
+   * The server's limits.
    * </pre>
    *
    * <code>.threadbus.v1.ServerLimits limits = 8;</code>
@@ -180,7 +180,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -189,7 +189,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasHeartbeatInterval();
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -198,7 +198,7 @@ public interface GetServerInfoResponseOrBuilder extends
   com.google.protobuf.Duration getHeartbeatInterval();
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 9;</code>
@@ -207,7 +207,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -216,7 +216,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasAgentTimeout();
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -225,7 +225,7 @@ public interface GetServerInfoResponseOrBuilder extends
   com.google.protobuf.Duration getAgentTimeout();
   /**
    * <pre>
-   * See HeartbeatResponse.
+   * As in HeartbeatResponse.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 10;</code>
@@ -234,7 +234,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * How long a delivery counts as work without any word from the agent; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -243,7 +243,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasWorkingTimeout();
   /**
    * <pre>
-   * How long a delivery counts as work without any word from the agent; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -252,7 +252,7 @@ public interface GetServerInfoResponseOrBuilder extends
   com.google.protobuf.Duration getWorkingTimeout();
   /**
    * <pre>
-   * How long a delivery counts as work without any word from the agent; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -261,7 +261,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * Its clock.
+   * The server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -270,7 +270,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasServerTime();
   /**
    * <pre>
-   * Its clock.
+   * The server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>
@@ -279,7 +279,7 @@ public interface GetServerInfoResponseOrBuilder extends
   com.google.protobuf.Timestamp getServerTime();
   /**
    * <pre>
-   * Its clock.
+   * The server's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp server_time = 12;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A thread to read.
+ * Selects a thread.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.GetThreadRequest}
@@ -253,7 +253,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread to read.
+   * Selects a thread.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.GetThreadRequest}

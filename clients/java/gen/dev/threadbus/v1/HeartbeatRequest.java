@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * The caller is alive.
+ * A sign of life of the caller.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.HeartbeatRequest}
@@ -55,7 +55,7 @@ private static final long serialVersionUID = 0L;
   private int state_ = 0;
   /**
    * <pre>
-   * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+   * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Presence state = 1;</code>
@@ -66,7 +66,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+   * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Presence state = 1;</code>
@@ -82,7 +82,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object statusText_ = "";
   /**
    * <pre>
-   * What it does, for people, up to 256 bytes. Replaces the last one.
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
    * </pre>
    *
    * <code>string status_text = 2;</code>
@@ -103,7 +103,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it does, for people, up to 256 bytes. Replaces the last one.
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
    * </pre>
    *
    * <code>string status_text = 2;</code>
@@ -129,8 +129,9 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Cursor> readCursors_;
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -141,8 +142,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -154,8 +156,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -166,8 +169,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -178,8 +182,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -194,8 +199,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration lease_;
   /**
    * <pre>
-   * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-   * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -207,8 +212,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-   * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -220,8 +225,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-   * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -428,7 +433,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The caller is alive.
+   * A sign of life of the caller.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.HeartbeatRequest}
@@ -672,7 +677,7 @@ private static final long serialVersionUID = 0L;
     private int state_ = 0;
     /**
      * <pre>
-     * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+     * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Presence state = 1;</code>
@@ -683,7 +688,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+     * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Presence state = 1;</code>
@@ -698,7 +703,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+     * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Presence state = 1;</code>
@@ -711,7 +716,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+     * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Presence state = 1;</code>
@@ -727,7 +732,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+     * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Presence state = 1;</code>
@@ -743,7 +748,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object statusText_ = "";
     /**
      * <pre>
-     * What it does, for people, up to 256 bytes. Replaces the last one.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -763,7 +768,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it does, for people, up to 256 bytes. Replaces the last one.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -784,7 +789,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it does, for people, up to 256 bytes. Replaces the last one.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -801,7 +806,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it does, for people, up to 256 bytes. Replaces the last one.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -815,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it does, for people, up to 256 bytes. Replaces the last one.
+     * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
      * </pre>
      *
      * <code>string status_text = 2;</code>
@@ -846,8 +851,9 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -861,8 +867,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -876,8 +883,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -891,8 +899,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -913,8 +922,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -932,8 +942,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -953,8 +964,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -975,8 +987,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -994,8 +1007,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1013,8 +1027,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1033,8 +1048,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1051,8 +1067,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1069,8 +1086,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1081,8 +1099,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1096,8 +1115,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1112,8 +1132,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1124,8 +1145,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1137,8 +1159,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-     * threads, those the caller takes no part in, other epochs, and positions past the head.
+     * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+     * past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1167,8 +1190,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> leaseBuilder_;
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1179,8 +1202,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1195,8 +1218,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1216,8 +1239,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1235,8 +1258,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1261,8 +1284,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1279,8 +1302,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1292,8 +1315,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1308,8 +1331,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-     * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>

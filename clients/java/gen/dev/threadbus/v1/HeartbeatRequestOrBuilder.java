@@ -12,7 +12,7 @@ public interface HeartbeatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+   * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Presence state = 1;</code>
@@ -21,7 +21,7 @@ public interface HeartbeatRequestOrBuilder extends
   int getStateValue();
   /**
    * <pre>
-   * What the caller does: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it.
+   * The caller's state: WAITING, WORKING, IDLE or AWAITING_HUMAN. UNSPECIFIED = leave it unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Presence state = 1;</code>
@@ -31,7 +31,7 @@ public interface HeartbeatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What it does, for people, up to 256 bytes. Replaces the last one.
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
    * </pre>
    *
    * <code>string status_text = 2;</code>
@@ -40,7 +40,7 @@ public interface HeartbeatRequestOrBuilder extends
   java.lang.String getStatusText();
   /**
    * <pre>
-   * What it does, for people, up to 256 bytes. Replaces the last one.
+   * What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
    * </pre>
    *
    * <code>string status_text = 2;</code>
@@ -51,8 +51,9 @@ public interface HeartbeatRequestOrBuilder extends
 
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -61,8 +62,9 @@ public interface HeartbeatRequestOrBuilder extends
       getReadCursorsList();
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -70,8 +72,9 @@ public interface HeartbeatRequestOrBuilder extends
   dev.threadbus.v1.Cursor getReadCursors(int index);
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -79,8 +82,9 @@ public interface HeartbeatRequestOrBuilder extends
   int getReadCursorsCount();
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -89,8 +93,9 @@ public interface HeartbeatRequestOrBuilder extends
       getReadCursorsOrBuilderList();
   /**
    * <pre>
-   * What it has read, at most 1,000 threads, each once. Only ever raises read_seq. Ignored are unknown
-   * threads, those the caller takes no part in, other epochs, and positions past the head.
+   * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
+   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
+   * past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -100,8 +105,8 @@ public interface HeartbeatRequestOrBuilder extends
 
   /**
    * <pre>
-   * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-   * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -110,8 +115,8 @@ public interface HeartbeatRequestOrBuilder extends
   boolean hasLease();
   /**
    * <pre>
-   * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-   * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -120,8 +125,8 @@ public interface HeartbeatRequestOrBuilder extends
   com.google.protobuf.Duration getLease();
   /**
    * <pre>
-   * How long it may stay silent from now, such as for a long model turn; replaces the running lease.
-   * Unset = agent_timeout; lowered to limits.max_lease (1 h).
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
+   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>

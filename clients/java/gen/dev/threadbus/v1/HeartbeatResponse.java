@@ -7,7 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What the server asks of the caller. What was said is written to the store within a few seconds.
+ * When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
+ * written to the store within a few seconds.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.HeartbeatResponse}
@@ -53,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration heartbeatInterval_;
   /**
    * <pre>
-   * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -65,7 +66,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -77,7 +78,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -91,7 +92,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration agentTimeout_;
   /**
    * <pre>
-   * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+   * An agent without a sign of life for this long is LAPSED; 60 s by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -103,7 +104,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+   * An agent without a sign of life for this long is LAPSED; 60 s by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -115,7 +116,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+   * An agent without a sign of life for this long is LAPSED; 60 s by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -129,7 +130,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp expireTime_;
   /**
    * <pre>
-   * When this lease ends, server time.
+   * When the lease ends. Server clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -141,7 +142,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this lease ends, server time.
+   * When the lease ends. Server clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -153,7 +154,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this lease ends, server time.
+   * When the lease ends. Server clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -168,8 +169,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadUnread> unread_;
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -180,8 +181,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -193,8 +194,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -205,8 +206,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -217,8 +218,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -438,7 +439,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the server asks of the caller. What was said is written to the store within a few seconds.
+   * When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
+   * written to the store within a few seconds.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.HeartbeatResponse}
@@ -702,7 +704,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> heartbeatIntervalBuilder_;
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -713,7 +715,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -728,7 +730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -748,7 +750,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -766,7 +768,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -791,7 +793,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -808,7 +810,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -820,7 +822,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -835,7 +837,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -859,7 +861,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> agentTimeoutBuilder_;
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -870,7 +872,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -885,7 +887,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -905,7 +907,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -923,7 +925,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -948,7 +950,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -965,7 +967,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -977,7 +979,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -992,7 +994,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+     * An agent without a sign of life for this long is LAPSED; 60 s by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -1016,7 +1018,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> expireTimeBuilder_;
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1027,7 +1029,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1042,7 +1044,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1062,7 +1064,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1080,7 +1082,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1105,7 +1107,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1122,7 +1124,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1134,7 +1136,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1149,7 +1151,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this lease ends, server time.
+     * When the lease ends. Server clock. Unset for anonymous callers.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -1182,8 +1184,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1197,8 +1199,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1212,8 +1214,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1227,8 +1229,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1249,8 +1251,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1268,8 +1270,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1289,8 +1291,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1311,8 +1313,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1330,8 +1332,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1349,8 +1351,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1369,8 +1371,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1387,8 +1389,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1405,8 +1407,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1417,8 +1419,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1432,8 +1434,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1448,8 +1450,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1460,8 +1462,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1473,8 +1475,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-     * wrote itself after having read all before it is read.
+     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+     * 100. What the caller wrote itself after reading everything before it counts as read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

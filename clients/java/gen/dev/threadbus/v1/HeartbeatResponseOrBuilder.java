@@ -12,7 +12,7 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -21,7 +21,7 @@ public interface HeartbeatResponseOrBuilder extends
   boolean hasHeartbeatInterval();
   /**
    * <pre>
-   * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -30,7 +30,7 @@ public interface HeartbeatResponseOrBuilder extends
   com.google.protobuf.Duration getHeartbeatInterval();
   /**
    * <pre>
-   * Send the next heartbeat after this; 40 s by default. While a longer lease runs, that suffices.
+   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -39,7 +39,7 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+   * An agent without a sign of life for this long is LAPSED; 60 s by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -48,7 +48,7 @@ public interface HeartbeatResponseOrBuilder extends
   boolean hasAgentTimeout();
   /**
    * <pre>
-   * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+   * An agent without a sign of life for this long is LAPSED; 60 s by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -57,7 +57,7 @@ public interface HeartbeatResponseOrBuilder extends
   com.google.protobuf.Duration getAgentTimeout();
   /**
    * <pre>
-   * Without a sign of life for so long the agent is LAPSED; 60 s by default.
+   * An agent without a sign of life for this long is LAPSED; 60 s by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration agent_timeout = 2;</code>
@@ -66,7 +66,7 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * When this lease ends, server time.
+   * When the lease ends. Server clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -75,7 +75,7 @@ public interface HeartbeatResponseOrBuilder extends
   boolean hasExpireTime();
   /**
    * <pre>
-   * When this lease ends, server time.
+   * When the lease ends. Server clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -84,7 +84,7 @@ public interface HeartbeatResponseOrBuilder extends
   com.google.protobuf.Timestamp getExpireTime();
   /**
    * <pre>
-   * When this lease ends, server time.
+   * When the lease ends. Server clock. Unset for anonymous callers.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp expire_time = 3;</code>
@@ -93,8 +93,8 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -103,8 +103,8 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadList();
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -112,8 +112,8 @@ public interface HeartbeatResponseOrBuilder extends
   dev.threadbus.v1.ThreadUnread getUnread(int index);
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -121,8 +121,8 @@ public interface HeartbeatResponseOrBuilder extends
   int getUnreadCount();
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -131,8 +131,8 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadOrBuilderList();
   /**
    * <pre>
-   * Threads the caller takes part in with head_seq &gt; read_seq, newest first. At most 100. What it
-   * wrote itself after having read all before it is read.
+   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
+   * 100. What the caller wrote itself after reading everything before it counts as read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Where a newcomer begins.
+ * Where a newcomer starts.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.JoinStart}
@@ -25,7 +25,7 @@ public enum JoinStart
   JOIN_START_UNSPECIFIED(0),
   /**
    * <pre>
-   * What was said so far is context.
+   * After the newest entry: what was posted so far is context.
    * </pre>
    *
    * <code>JOIN_START_HEAD = 1;</code>
@@ -33,7 +33,7 @@ public enum JoinStart
   JOIN_START_HEAD(1),
   /**
    * <pre>
-   * Everything still kept is news.
+   * Before the oldest entry still kept: all of it is new.
    * </pre>
    *
    * <code>JOIN_START_FIRST = 2;</code>
@@ -61,7 +61,7 @@ public enum JoinStart
   public static final int JOIN_START_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * What was said so far is context.
+   * After the newest entry: what was posted so far is context.
    * </pre>
    *
    * <code>JOIN_START_HEAD = 1;</code>
@@ -69,7 +69,7 @@ public enum JoinStart
   public static final int JOIN_START_HEAD_VALUE = 1;
   /**
    * <pre>
-   * Everything still kept is news.
+   * Before the oldest entry still kept: all of it is new.
    * </pre>
    *
    * <code>JOIN_START_FIRST = 2;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A thread to enter.
+ * A thread to join.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.JoinThreadRequest}
@@ -101,7 +101,7 @@ private static final long serialVersionUID = 0L;
   private boolean create_ = false;
   /**
    * <pre>
-   * Create it when it is not there.
+   * Create the thread if it does not exist. Needs the scope `post`.
    * </pre>
    *
    * <code>bool create = 2;</code>
@@ -117,7 +117,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object topic_ = "";
   /**
    * <pre>
-   * What it is about, when it is created.
+   * What it is about, if it is created. Up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 3;</code>
@@ -138,7 +138,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it is about, when it is created.
+   * What it is about, if it is created. Up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 3;</code>
@@ -163,7 +163,7 @@ private static final long serialVersionUID = 0L;
   private int contextLimit_ = 0;
   /**
    * <pre>
-   * How many messages before `cursor` to return, as context. 0 = none; lowered to 100 and to about 1 MiB.
+   * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
    * </pre>
    *
    * <code>int32 context_limit = 4;</code>
@@ -178,8 +178,8 @@ private static final long serialVersionUID = 0L;
   private int start_ = 0;
   /**
    * <pre>
-   * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-   * handed to – goes on from its read_seq: 0 until it says what it has read.
+   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -190,8 +190,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-   * handed to – goes on from its read_seq: 0 until it says what it has read.
+   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -403,7 +403,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread to enter.
+   * A thread to join.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.JoinThreadRequest}
@@ -688,7 +688,7 @@ private static final long serialVersionUID = 0L;
     private boolean create_ ;
     /**
      * <pre>
-     * Create it when it is not there.
+     * Create the thread if it does not exist. Needs the scope `post`.
      * </pre>
      *
      * <code>bool create = 2;</code>
@@ -700,7 +700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Create it when it is not there.
+     * Create the thread if it does not exist. Needs the scope `post`.
      * </pre>
      *
      * <code>bool create = 2;</code>
@@ -716,7 +716,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Create it when it is not there.
+     * Create the thread if it does not exist. Needs the scope `post`.
      * </pre>
      *
      * <code>bool create = 2;</code>
@@ -732,7 +732,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object topic_ = "";
     /**
      * <pre>
-     * What it is about, when it is created.
+     * What it is about, if it is created. Up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 3;</code>
@@ -752,7 +752,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is about, when it is created.
+     * What it is about, if it is created. Up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 3;</code>
@@ -773,7 +773,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is about, when it is created.
+     * What it is about, if it is created. Up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 3;</code>
@@ -790,7 +790,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is about, when it is created.
+     * What it is about, if it is created. Up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 3;</code>
@@ -804,7 +804,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is about, when it is created.
+     * What it is about, if it is created. Up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 3;</code>
@@ -824,7 +824,7 @@ private static final long serialVersionUID = 0L;
     private int contextLimit_ ;
     /**
      * <pre>
-     * How many messages before `cursor` to return, as context. 0 = none; lowered to 100 and to about 1 MiB.
+     * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>
@@ -836,7 +836,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many messages before `cursor` to return, as context. 0 = none; lowered to 100 and to about 1 MiB.
+     * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>
@@ -852,7 +852,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many messages before `cursor` to return, as context. 0 = none; lowered to 100 and to about 1 MiB.
+     * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>
@@ -868,8 +868,8 @@ private static final long serialVersionUID = 0L;
     private int start_ = 0;
     /**
      * <pre>
-     * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-     * handed to – goes on from its read_seq: 0 until it says what it has read.
+     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -880,8 +880,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-     * handed to – goes on from its read_seq: 0 until it says what it has read.
+     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -896,8 +896,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-     * handed to – goes on from its read_seq: 0 until it says what it has read.
+     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -910,8 +910,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-     * handed to – goes on from its read_seq: 0 until it says what it has read.
+     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -927,8 +927,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-     * handed to – goes on from its read_seq: 0 until it says what it has read.
+     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>

@@ -32,7 +32,7 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Create it when it is not there.
+   * Create the thread if it does not exist. Needs the scope `post`.
    * </pre>
    *
    * <code>bool create = 2;</code>
@@ -42,7 +42,7 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * What it is about, when it is created.
+   * What it is about, if it is created. Up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 3;</code>
@@ -51,7 +51,7 @@ public interface JoinThreadRequestOrBuilder extends
   java.lang.String getTopic();
   /**
    * <pre>
-   * What it is about, when it is created.
+   * What it is about, if it is created. Up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 3;</code>
@@ -62,7 +62,7 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many messages before `cursor` to return, as context. 0 = none; lowered to 100 and to about 1 MiB.
+   * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
    * </pre>
    *
    * <code>int32 context_limit = 4;</code>
@@ -72,8 +72,8 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-   * handed to – goes on from its read_seq: 0 until it says what it has read.
+   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -82,8 +82,8 @@ public interface JoinThreadRequestOrBuilder extends
   int getStartValue();
   /**
    * <pre>
-   * Where a newcomer begins. An agent that was here before – it joined, posted, or was mentioned or
-   * handed to – goes on from its read_seq: 0 until it says what it has read.
+   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
+   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>

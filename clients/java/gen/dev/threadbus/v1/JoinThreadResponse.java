@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A thread entered.
+ * A thread, as it is when the caller joins.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.JoinThreadResponse}
@@ -94,7 +94,7 @@ private static final long serialVersionUID = 0L;
   private boolean created_ = false;
   /**
    * <pre>
-   * This call created it.
+   * True if this call created it.
    * </pre>
    *
    * <code>bool created = 2;</code>
@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor cursor_;
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -133,7 +133,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -148,7 +148,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Message> context_;
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -159,7 +159,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -171,7 +171,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -182,7 +182,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -193,7 +193,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -209,7 +209,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Participant> participants_;
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -220,7 +220,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -232,7 +232,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -243,7 +243,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -254,7 +254,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -271,7 +271,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -283,7 +284,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -294,7 +296,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -306,7 +309,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -553,7 +557,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread entered.
+   * A thread, as it is when the caller joins.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.JoinThreadResponse}
@@ -1040,7 +1044,7 @@ private static final long serialVersionUID = 0L;
     private boolean created_ ;
     /**
      * <pre>
-     * This call created it.
+     * True if this call created it.
      * </pre>
      *
      * <code>bool created = 2;</code>
@@ -1052,7 +1056,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * This call created it.
+     * True if this call created it.
      * </pre>
      *
      * <code>bool created = 2;</code>
@@ -1068,7 +1072,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * This call created it.
+     * True if this call created it.
      * </pre>
      *
      * <code>bool created = 2;</code>
@@ -1086,7 +1090,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> cursorBuilder_;
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1097,7 +1101,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1112,7 +1116,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1132,7 +1136,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1150,7 +1154,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1175,7 +1179,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1192,7 +1196,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1204,7 +1208,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1219,7 +1223,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1252,7 +1256,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1266,7 +1270,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1280,7 +1284,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1294,7 +1298,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1315,7 +1319,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1333,7 +1337,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1353,7 +1357,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1374,7 +1378,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1392,7 +1396,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1410,7 +1414,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1429,7 +1433,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1446,7 +1450,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1463,7 +1467,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1474,7 +1478,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1488,7 +1492,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1503,7 +1507,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1514,7 +1518,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1526,7 +1530,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+     * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -1564,7 +1568,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1578,7 +1582,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1592,7 +1596,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1606,7 +1610,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1627,7 +1631,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1645,7 +1649,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1665,7 +1669,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1686,7 +1690,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1704,7 +1708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1722,7 +1726,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1741,7 +1745,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1758,7 +1762,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1775,7 +1779,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1786,7 +1790,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1800,7 +1804,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1815,7 +1819,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1826,7 +1830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1838,7 +1842,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who takes part, the caller included. At most 100.
+     * Participants, the caller among them. At most 100.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -1872,7 +1876,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1885,7 +1890,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1896,7 +1902,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1908,7 +1915,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1921,7 +1929,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1940,7 +1949,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1958,7 +1968,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1976,7 +1987,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>
@@ -1991,7 +2003,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this call created it: threads whose names differ from its name only by case. At most 5.
+     * If this call created the thread: existing threads whose names differ from its name only by case.
+     * At most 5.
      * </pre>
      *
      * <code>repeated string similar = 6;</code>

@@ -39,7 +39,7 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * This call created it.
+   * True if this call created it.
    * </pre>
    *
    * <code>bool created = 2;</code>
@@ -49,7 +49,7 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -58,7 +58,7 @@ public interface JoinThreadResponseOrBuilder extends
   boolean hasCursor();
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -67,7 +67,7 @@ public interface JoinThreadResponseOrBuilder extends
   dev.threadbus.v1.Cursor getCursor();
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was here before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -76,7 +76,7 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -85,7 +85,7 @@ public interface JoinThreadResponseOrBuilder extends
       getContextList();
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -93,7 +93,7 @@ public interface JoinThreadResponseOrBuilder extends
   dev.threadbus.v1.Message getContext(int index);
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -101,7 +101,7 @@ public interface JoinThreadResponseOrBuilder extends
   int getContextCount();
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -110,7 +110,7 @@ public interface JoinThreadResponseOrBuilder extends
       getContextOrBuilderList();
   /**
    * <pre>
-   * The newest messages at or before `cursor`, ascending: what a wait from `cursor` will not repeat.
+   * The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message context = 4;</code>
@@ -120,7 +120,7 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -129,7 +129,7 @@ public interface JoinThreadResponseOrBuilder extends
       getParticipantsList();
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -137,7 +137,7 @@ public interface JoinThreadResponseOrBuilder extends
   dev.threadbus.v1.Participant getParticipants(int index);
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -145,7 +145,7 @@ public interface JoinThreadResponseOrBuilder extends
   int getParticipantsCount();
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -154,7 +154,7 @@ public interface JoinThreadResponseOrBuilder extends
       getParticipantsOrBuilderList();
   /**
    * <pre>
-   * Who takes part, the caller included. At most 100.
+   * Participants, the caller among them. At most 100.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 5;</code>
@@ -164,7 +164,8 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -174,7 +175,8 @@ public interface JoinThreadResponseOrBuilder extends
       getSimilarList();
   /**
    * <pre>
-   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -183,7 +185,8 @@ public interface JoinThreadResponseOrBuilder extends
   int getSimilarCount();
   /**
    * <pre>
-   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>
@@ -193,7 +196,8 @@ public interface JoinThreadResponseOrBuilder extends
   java.lang.String getSimilar(int index);
   /**
    * <pre>
-   * When this call created it: threads whose names differ from its name only by case. At most 5.
+   * If this call created the thread: existing threads whose names differ from its name only by case.
+   * At most 5.
    * </pre>
    *
    * <code>repeated string similar = 6;</code>

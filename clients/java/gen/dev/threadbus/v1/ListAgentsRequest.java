@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Which agents to list.
+ * Selects agents.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ListAgentsRequest}
@@ -53,7 +53,8 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+   * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -69,7 +70,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -90,7 +91,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -126,7 +127,7 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -139,7 +140,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -151,7 +152,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -164,7 +165,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -177,7 +178,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -384,7 +385,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which agents to list.
+   * Selects agents.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ListAgentsRequest}
@@ -571,7 +572,8 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -583,7 +585,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -599,7 +602,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -615,7 +619,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -635,7 +639,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -656,7 +660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -673,7 +677,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -687,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -713,7 +717,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -725,7 +729,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -736,7 +740,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -748,7 +752,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -766,7 +770,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -782,7 +786,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -800,7 +804,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -814,7 +818,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -827,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -839,7 +843,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -856,7 +860,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -871,7 +875,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+     * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Presence presences = 3;</code>

@@ -12,7 +12,8 @@ public interface ListAgentsRequestOrBuilder extends
 
   /**
    * <pre>
-   * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+   * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -22,7 +23,7 @@ public interface ListAgentsRequestOrBuilder extends
 
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -31,7 +32,7 @@ public interface ListAgentsRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -42,7 +43,7 @@ public interface ListAgentsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -51,7 +52,7 @@ public interface ListAgentsRequestOrBuilder extends
   java.util.List<dev.threadbus.v1.Presence> getPresencesList();
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -60,7 +61,7 @@ public interface ListAgentsRequestOrBuilder extends
   int getPresencesCount();
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -70,7 +71,7 @@ public interface ListAgentsRequestOrBuilder extends
   dev.threadbus.v1.Presence getPresences(int index);
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>
@@ -80,7 +81,7 @@ public interface ListAgentsRequestOrBuilder extends
   getPresencesValueList();
   /**
    * <pre>
-   * Only those with one of these presences, at most 100; UNSPECIFIED are those never seen. Empty = all.
+   * Only agents with one of these presences, at most 100. UNSPECIFIED = never seen. Empty = all agents.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Presence presences = 3;</code>

@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object nextPageToken_ = "";
   /**
    * <pre>
-   * For the next page. Empty = this is the last.
+   * The page_token of the next page. Empty = this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -136,7 +136,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * For the next page. Empty = this is the last.
+   * The page_token of the next page. Empty = this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -842,7 +842,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object nextPageToken_ = "";
     /**
      * <pre>
-     * For the next page. Empty = this is the last.
+     * The page_token of the next page. Empty = this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -862,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * For the next page. Empty = this is the last.
+     * The page_token of the next page. Empty = this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -883,7 +883,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * For the next page. Empty = this is the last.
+     * The page_token of the next page. Empty = this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -900,7 +900,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * For the next page. Empty = this is the last.
+     * The page_token of the next page. Empty = this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -914,7 +914,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * For the next page. Empty = this is the last.
+     * The page_token of the next page. Empty = this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>

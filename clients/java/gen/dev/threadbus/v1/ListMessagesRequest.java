@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Which messages to read. All with after_seq &lt; seq &lt; before_seq.
+ * Selects messages of a thread: those with after_seq &lt; seq &lt; before_seq.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ListMessagesRequest}
@@ -101,7 +101,7 @@ private static final long serialVersionUID = 0L;
   private long afterSeq_ = 0L;
   /**
    * <pre>
-   * After this seq. 0 = from the oldest kept.
+   * Lower bound, exclusive. 0 = from the oldest entry kept.
    * </pre>
    *
    * <code>int64 after_seq = 2;</code>
@@ -116,7 +116,7 @@ private static final long serialVersionUID = 0L;
   private long beforeSeq_ = 0L;
   /**
    * <pre>
-   * Before this seq. 0 = up to the head.
+   * Upper bound, exclusive. 0 = up to the head.
    * </pre>
    *
    * <code>int64 before_seq = 3;</code>
@@ -131,7 +131,8 @@ private static final long serialVersionUID = 0L;
   private int limit_ = 0;
   /**
    * <pre>
-   * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+   * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
    * </pre>
    *
    * <code>int32 limit = 4;</code>
@@ -184,7 +185,7 @@ private static final long serialVersionUID = 0L;
   private boolean newest_ = false;
   /**
    * <pre>
-   * Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.)
+   * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
    * </pre>
    *
    * <code>bool newest = 6;</code>
@@ -200,7 +201,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which the seqs count. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -221,7 +222,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which the seqs count. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -473,7 +474,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which messages to read. All with after_seq &lt; seq &lt; before_seq.
+   * Selects messages of a thread: those with after_seq &lt; seq &lt; before_seq.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ListMessagesRequest}
@@ -799,7 +800,7 @@ private static final long serialVersionUID = 0L;
     private long afterSeq_ ;
     /**
      * <pre>
-     * After this seq. 0 = from the oldest kept.
+     * Lower bound, exclusive. 0 = from the oldest entry kept.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>
@@ -811,7 +812,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * After this seq. 0 = from the oldest kept.
+     * Lower bound, exclusive. 0 = from the oldest entry kept.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>
@@ -827,7 +828,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * After this seq. 0 = from the oldest kept.
+     * Lower bound, exclusive. 0 = from the oldest entry kept.
      * </pre>
      *
      * <code>int64 after_seq = 2;</code>
@@ -843,7 +844,7 @@ private static final long serialVersionUID = 0L;
     private long beforeSeq_ ;
     /**
      * <pre>
-     * Before this seq. 0 = up to the head.
+     * Upper bound, exclusive. 0 = up to the head.
      * </pre>
      *
      * <code>int64 before_seq = 3;</code>
@@ -855,7 +856,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Before this seq. 0 = up to the head.
+     * Upper bound, exclusive. 0 = up to the head.
      * </pre>
      *
      * <code>int64 before_seq = 3;</code>
@@ -871,7 +872,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Before this seq. 0 = up to the head.
+     * Upper bound, exclusive. 0 = up to the head.
      * </pre>
      *
      * <code>int64 before_seq = 3;</code>
@@ -887,7 +888,8 @@ private static final long serialVersionUID = 0L;
     private int limit_ ;
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 limit = 4;</code>
@@ -899,7 +901,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 limit = 4;</code>
@@ -915,7 +918,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 limit = 4;</code>
@@ -1088,7 +1092,7 @@ private static final long serialVersionUID = 0L;
     private boolean newest_ ;
     /**
      * <pre>
-     * Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.)
+     * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1100,7 +1104,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.)
+     * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1116,7 +1120,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.)
+     * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1132,7 +1136,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which the seqs count. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1152,7 +1156,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which the seqs count. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1173,7 +1177,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which the seqs count. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1190,7 +1194,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which the seqs count. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1204,7 +1208,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which the seqs count. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>

@@ -32,7 +32,7 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * After this seq. 0 = from the oldest kept.
+   * Lower bound, exclusive. 0 = from the oldest entry kept.
    * </pre>
    *
    * <code>int64 after_seq = 2;</code>
@@ -42,7 +42,7 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Before this seq. 0 = up to the head.
+   * Upper bound, exclusive. 0 = up to the head.
    * </pre>
    *
    * <code>int64 before_seq = 3;</code>
@@ -52,7 +52,8 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+   * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
    * </pre>
    *
    * <code>int32 limit = 4;</code>
@@ -89,7 +90,7 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Of those in the range return the newest `limit`, not the oldest. (The last page: set only this.)
+   * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
    * </pre>
    *
    * <code>bool newest = 6;</code>
@@ -99,7 +100,7 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which the seqs count. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -108,7 +109,7 @@ public interface ListMessagesRequestOrBuilder extends
   java.lang.String getEpoch();
   /**
    * <pre>
-   * The history that the seqs count in. Empty = not checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which the seqs count. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>

@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Message> messages_;
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -65,7 +65,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -88,7 +88,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -129,7 +129,7 @@ private static final long serialVersionUID = 0L;
   private long firstSeq_ = 0L;
   /**
    * <pre>
-   * Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone.
+   * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
    * </pre>
    *
    * <code>int64 first_seq = 3;</code>
@@ -144,7 +144,7 @@ private static final long serialVersionUID = 0L;
   private long nextAfterSeq_ = 0L;
   /**
    * <pre>
-   * The next after_seq when reading forward; past filtered-out ones.
+   * The after_seq of the next page when reading forward. It covers messages that were filtered out.
    * </pre>
    *
    * <code>int64 next_after_seq = 4;</code>
@@ -159,7 +159,7 @@ private static final long serialVersionUID = 0L;
   private boolean hasMore_ = false;
   /**
    * <pre>
-   * There may be more in the range: after next_after_seq, or with `newest` before next_before_seq.
+   * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
    * </pre>
    *
    * <code>bool has_more = 5;</code>
@@ -174,7 +174,7 @@ private static final long serialVersionUID = 0L;
   private long nextBeforeSeq_ = 0L;
   /**
    * <pre>
-   * The next before_seq when reading backward with `newest`.
+   * The before_seq of the next page when reading backward with `newest`.
    * </pre>
    *
    * <code>int64 next_before_seq = 6;</code>
@@ -736,7 +736,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -750,7 +750,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -764,7 +764,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -778,7 +778,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -799,7 +799,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -817,7 +817,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -837,7 +837,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -858,7 +858,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -876,7 +876,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -894,7 +894,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -913,7 +913,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -930,7 +930,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -947,7 +947,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -958,7 +958,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -972,7 +972,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -987,7 +987,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -998,7 +998,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -1010,7 +1010,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ascending by seq, whatever `newest` says.
+     * In ascending order, also with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -1081,7 +1081,7 @@ private static final long serialVersionUID = 0L;
     private long firstSeq_ ;
     /**
      * <pre>
-     * Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone.
+     * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
      * </pre>
      *
      * <code>int64 first_seq = 3;</code>
@@ -1093,7 +1093,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone.
+     * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
      * </pre>
      *
      * <code>int64 first_seq = 3;</code>
@@ -1109,7 +1109,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone.
+     * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
      * </pre>
      *
      * <code>int64 first_seq = 3;</code>
@@ -1125,7 +1125,7 @@ private static final long serialVersionUID = 0L;
     private long nextAfterSeq_ ;
     /**
      * <pre>
-     * The next after_seq when reading forward; past filtered-out ones.
+     * The after_seq of the next page when reading forward. It covers messages that were filtered out.
      * </pre>
      *
      * <code>int64 next_after_seq = 4;</code>
@@ -1137,7 +1137,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next after_seq when reading forward; past filtered-out ones.
+     * The after_seq of the next page when reading forward. It covers messages that were filtered out.
      * </pre>
      *
      * <code>int64 next_after_seq = 4;</code>
@@ -1153,7 +1153,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next after_seq when reading forward; past filtered-out ones.
+     * The after_seq of the next page when reading forward. It covers messages that were filtered out.
      * </pre>
      *
      * <code>int64 next_after_seq = 4;</code>
@@ -1169,7 +1169,7 @@ private static final long serialVersionUID = 0L;
     private boolean hasMore_ ;
     /**
      * <pre>
-     * There may be more in the range: after next_after_seq, or with `newest` before next_before_seq.
+     * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
      * </pre>
      *
      * <code>bool has_more = 5;</code>
@@ -1181,7 +1181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * There may be more in the range: after next_after_seq, or with `newest` before next_before_seq.
+     * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
      * </pre>
      *
      * <code>bool has_more = 5;</code>
@@ -1197,7 +1197,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * There may be more in the range: after next_after_seq, or with `newest` before next_before_seq.
+     * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
      * </pre>
      *
      * <code>bool has_more = 5;</code>
@@ -1213,7 +1213,7 @@ private static final long serialVersionUID = 0L;
     private long nextBeforeSeq_ ;
     /**
      * <pre>
-     * The next before_seq when reading backward with `newest`.
+     * The before_seq of the next page when reading backward with `newest`.
      * </pre>
      *
      * <code>int64 next_before_seq = 6;</code>
@@ -1225,7 +1225,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next before_seq when reading backward with `newest`.
+     * The before_seq of the next page when reading backward with `newest`.
      * </pre>
      *
      * <code>int64 next_before_seq = 6;</code>
@@ -1241,7 +1241,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next before_seq when reading backward with `newest`.
+     * The before_seq of the next page when reading backward with `newest`.
      * </pre>
      *
      * <code>int64 next_before_seq = 6;</code>

@@ -12,7 +12,7 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -21,7 +21,7 @@ public interface ListMessagesResponseOrBuilder extends
       getMessagesList();
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -29,7 +29,7 @@ public interface ListMessagesResponseOrBuilder extends
   dev.threadbus.v1.Message getMessages(int index);
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -37,7 +37,7 @@ public interface ListMessagesResponseOrBuilder extends
   int getMessagesCount();
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -46,7 +46,7 @@ public interface ListMessagesResponseOrBuilder extends
       getMessagesOrBuilderList();
   /**
    * <pre>
-   * Ascending by seq, whatever `newest` says.
+   * In ascending order, also with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -66,7 +66,7 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * Seq of the oldest entry kept. Above after_seq + 1: entries in between are gone.
+   * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
    * </pre>
    *
    * <code>int64 first_seq = 3;</code>
@@ -76,7 +76,7 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * The next after_seq when reading forward; past filtered-out ones.
+   * The after_seq of the next page when reading forward. It covers messages that were filtered out.
    * </pre>
    *
    * <code>int64 next_after_seq = 4;</code>
@@ -86,7 +86,7 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * There may be more in the range: after next_after_seq, or with `newest` before next_before_seq.
+   * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
    * </pre>
    *
    * <code>bool has_more = 5;</code>
@@ -96,7 +96,7 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * The next before_seq when reading backward with `newest`.
+   * The before_seq of the next page when reading backward with `newest`.
    * </pre>
    *
    * <code>int64 next_before_seq = 6;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Whose participants.
+ * Selects participants.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ListParticipantsRequest}
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * At most so many. 0 = 100; lowered to 1,000.
+   * Most participants to return. 0 = 100. Values above 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -116,7 +116,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -337,7 +337,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Whose participants.
+   * Selects participants.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ListParticipantsRequest}
@@ -598,7 +598,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * At most so many. 0 = 100; lowered to 1,000.
+     * Most participants to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -610,7 +610,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many. 0 = 100; lowered to 1,000.
+     * Most participants to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -626,7 +626,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many. 0 = 100; lowered to 1,000.
+     * Most participants to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -642,7 +642,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -662,7 +662,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -683,7 +683,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -700,7 +700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -714,7 +714,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 3;</code>

@@ -32,7 +32,7 @@ public interface ListParticipantsRequestOrBuilder extends
 
   /**
    * <pre>
-   * At most so many. 0 = 100; lowered to 1,000.
+   * Most participants to return. 0 = 100. Values above 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -42,7 +42,7 @@ public interface ListParticipantsRequestOrBuilder extends
 
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -51,7 +51,7 @@ public interface ListParticipantsRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 3;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Which threads to list.
+ * Selects threads.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ListThreadsRequest}
@@ -55,7 +55,8 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+   * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -71,7 +72,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -92,7 +93,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -128,7 +129,7 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -141,7 +142,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -153,7 +154,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -166,7 +167,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -179,7 +180,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -197,7 +198,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object prefix_ = "";
   /**
    * <pre>
-   * Only names that begin so.
+   * Only threads whose names begin with this, up to 128 bytes. Empty = all.
    * </pre>
    *
    * <code>string prefix = 4;</code>
@@ -218,7 +219,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only names that begin so.
+   * Only threads whose names begin with this, up to 128 bytes. Empty = all.
    * </pre>
    *
    * <code>string prefix = 4;</code>
@@ -244,7 +245,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object participant_ = "";
   /**
    * <pre>
-   * Only those that this agent takes part in.
+   * Only threads of which this agent is a participant. Empty = all.
    * </pre>
    *
    * <code>string participant = 5;</code>
@@ -265,7 +266,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only those that this agent takes part in.
+   * Only threads of which this agent is a participant. Empty = all.
    * </pre>
    *
    * <code>string participant = 5;</code>
@@ -500,7 +501,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which threads to list.
+   * Selects threads.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ListThreadsRequest}
@@ -715,7 +716,8 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -727,7 +729,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -743,7 +746,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+     * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+     * to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -759,7 +763,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -779,7 +783,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -800,7 +804,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -817,7 +821,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -831,7 +835,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -857,7 +861,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -869,7 +873,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -880,7 +884,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -892,7 +896,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -910,7 +914,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -926,7 +930,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -944,7 +948,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -958,7 +962,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -971,7 +975,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -983,7 +987,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -1000,7 +1004,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -1015,7 +1019,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only in these states, at most 100. Empty = OPEN and CLOSED.
+     * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -1035,7 +1039,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object prefix_ = "";
     /**
      * <pre>
-     * Only names that begin so.
+     * Only threads whose names begin with this, up to 128 bytes. Empty = all.
      * </pre>
      *
      * <code>string prefix = 4;</code>
@@ -1055,7 +1059,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only names that begin so.
+     * Only threads whose names begin with this, up to 128 bytes. Empty = all.
      * </pre>
      *
      * <code>string prefix = 4;</code>
@@ -1076,7 +1080,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only names that begin so.
+     * Only threads whose names begin with this, up to 128 bytes. Empty = all.
      * </pre>
      *
      * <code>string prefix = 4;</code>
@@ -1093,7 +1097,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only names that begin so.
+     * Only threads whose names begin with this, up to 128 bytes. Empty = all.
      * </pre>
      *
      * <code>string prefix = 4;</code>
@@ -1107,7 +1111,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only names that begin so.
+     * Only threads whose names begin with this, up to 128 bytes. Empty = all.
      * </pre>
      *
      * <code>string prefix = 4;</code>
@@ -1127,7 +1131,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object participant_ = "";
     /**
      * <pre>
-     * Only those that this agent takes part in.
+     * Only threads of which this agent is a participant. Empty = all.
      * </pre>
      *
      * <code>string participant = 5;</code>
@@ -1147,7 +1151,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those that this agent takes part in.
+     * Only threads of which this agent is a participant. Empty = all.
      * </pre>
      *
      * <code>string participant = 5;</code>
@@ -1168,7 +1172,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those that this agent takes part in.
+     * Only threads of which this agent is a participant. Empty = all.
      * </pre>
      *
      * <code>string participant = 5;</code>
@@ -1185,7 +1189,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those that this agent takes part in.
+     * Only threads of which this agent is a participant. Empty = all.
      * </pre>
      *
      * <code>string participant = 5;</code>
@@ -1199,7 +1203,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those that this agent takes part in.
+     * Only threads of which this agent is a participant. Empty = all.
      * </pre>
      *
      * <code>string participant = 5;</code>

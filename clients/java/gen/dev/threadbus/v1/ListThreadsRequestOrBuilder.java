@@ -12,7 +12,8 @@ public interface ListThreadsRequestOrBuilder extends
 
   /**
    * <pre>
-   * At most so many, and about 3 MiB. 0 = 100; lowered to 1,000.
+   * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
+   * to it.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -22,7 +23,7 @@ public interface ListThreadsRequestOrBuilder extends
 
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -31,7 +32,7 @@ public interface ListThreadsRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -42,7 +43,7 @@ public interface ListThreadsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -51,7 +52,7 @@ public interface ListThreadsRequestOrBuilder extends
   java.util.List<dev.threadbus.v1.ThreadState> getStatesList();
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -60,7 +61,7 @@ public interface ListThreadsRequestOrBuilder extends
   int getStatesCount();
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -70,7 +71,7 @@ public interface ListThreadsRequestOrBuilder extends
   dev.threadbus.v1.ThreadState getStates(int index);
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -80,7 +81,7 @@ public interface ListThreadsRequestOrBuilder extends
   getStatesValueList();
   /**
    * <pre>
-   * Only in these states, at most 100. Empty = OPEN and CLOSED.
+   * Only threads in these states, at most 100. Empty = OPEN and CLOSED.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadState states = 3;</code>
@@ -91,7 +92,7 @@ public interface ListThreadsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only names that begin so.
+   * Only threads whose names begin with this, up to 128 bytes. Empty = all.
    * </pre>
    *
    * <code>string prefix = 4;</code>
@@ -100,7 +101,7 @@ public interface ListThreadsRequestOrBuilder extends
   java.lang.String getPrefix();
   /**
    * <pre>
-   * Only names that begin so.
+   * Only threads whose names begin with this, up to 128 bytes. Empty = all.
    * </pre>
    *
    * <code>string prefix = 4;</code>
@@ -111,7 +112,7 @@ public interface ListThreadsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only those that this agent takes part in.
+   * Only threads of which this agent is a participant. Empty = all.
    * </pre>
    *
    * <code>string participant = 5;</code>
@@ -120,7 +121,7 @@ public interface ListThreadsRequestOrBuilder extends
   java.lang.String getParticipant();
   /**
    * <pre>
-   * Only those that this agent takes part in.
+   * Only threads of which this agent is a participant. Empty = all.
    * </pre>
    *
    * <code>string participant = 5;</code>

@@ -56,7 +56,7 @@ public interface ListThreadsResponseOrBuilder extends
 
   /**
    * <pre>
-   * For the next page. Empty = this is the last.
+   * The page_token of the next page. Empty = this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -65,7 +65,7 @@ public interface ListThreadsResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * For the next page. Empty = this is the last.
+   * The page_token of the next page. Empty = this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Whose waits.
+ * Selects open waits.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ListWaitsRequest}
@@ -55,7 +55,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object agent_ = "";
   /**
    * <pre>
-   * Only this agent's. Empty = all.
+   * Only waits of this agent. Empty = of all agents.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only this agent's. Empty = all.
+   * Only waits of this agent. Empty = of all agents.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object thread_ = "";
   /**
    * <pre>
-   * Only on this thread. Empty = all.
+   * Only waits on this thread. Empty = on all threads.
    * </pre>
    *
    * <code>string thread = 2;</code>
@@ -123,7 +123,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only on this thread. Empty = all.
+   * Only waits on this thread. Empty = on all threads.
    * </pre>
    *
    * <code>string thread = 2;</code>
@@ -148,7 +148,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * At most so many. 0 = 100; lowered to 1,000.
+   * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 3;</code>
@@ -164,7 +164,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 4;</code>
@@ -185,7 +185,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 4;</code>
@@ -395,7 +395,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Whose waits.
+   * Selects open waits.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ListWaitsRequest}
@@ -578,7 +578,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object agent_ = "";
     /**
      * <pre>
-     * Only this agent's. Empty = all.
+     * Only waits of this agent. Empty = of all agents.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -598,7 +598,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this agent's. Empty = all.
+     * Only waits of this agent. Empty = of all agents.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -619,7 +619,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this agent's. Empty = all.
+     * Only waits of this agent. Empty = of all agents.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -636,7 +636,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this agent's. Empty = all.
+     * Only waits of this agent. Empty = of all agents.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -650,7 +650,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this agent's. Empty = all.
+     * Only waits of this agent. Empty = of all agents.
      * </pre>
      *
      * <code>string agent = 1;</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object thread_ = "";
     /**
      * <pre>
-     * Only on this thread. Empty = all.
+     * Only waits on this thread. Empty = on all threads.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -690,7 +690,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only on this thread. Empty = all.
+     * Only waits on this thread. Empty = on all threads.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -711,7 +711,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only on this thread. Empty = all.
+     * Only waits on this thread. Empty = on all threads.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -728,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only on this thread. Empty = all.
+     * Only waits on this thread. Empty = on all threads.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -742,7 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only on this thread. Empty = all.
+     * Only waits on this thread. Empty = on all threads.
      * </pre>
      *
      * <code>string thread = 2;</code>
@@ -762,7 +762,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * At most so many. 0 = 100; lowered to 1,000.
+     * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>
@@ -774,7 +774,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many. 0 = 100; lowered to 1,000.
+     * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>
@@ -790,7 +790,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At most so many. 0 = 100; lowered to 1,000.
+     * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>
@@ -806,7 +806,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 4;</code>
@@ -826,7 +826,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 4;</code>
@@ -847,7 +847,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 4;</code>
@@ -864,7 +864,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 4;</code>
@@ -878,7 +878,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * From the last answer. Empty = the first page.
+     * next_page_token of the previous page. Empty = the first page.
      * </pre>
      *
      * <code>string page_token = 4;</code>

@@ -12,7 +12,7 @@ public interface ListWaitsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only this agent's. Empty = all.
+   * Only waits of this agent. Empty = of all agents.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -21,7 +21,7 @@ public interface ListWaitsRequestOrBuilder extends
   java.lang.String getAgent();
   /**
    * <pre>
-   * Only this agent's. Empty = all.
+   * Only waits of this agent. Empty = of all agents.
    * </pre>
    *
    * <code>string agent = 1;</code>
@@ -32,7 +32,7 @@ public interface ListWaitsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only on this thread. Empty = all.
+   * Only waits on this thread. Empty = on all threads.
    * </pre>
    *
    * <code>string thread = 2;</code>
@@ -41,7 +41,7 @@ public interface ListWaitsRequestOrBuilder extends
   java.lang.String getThread();
   /**
    * <pre>
-   * Only on this thread. Empty = all.
+   * Only waits on this thread. Empty = on all threads.
    * </pre>
    *
    * <code>string thread = 2;</code>
@@ -52,7 +52,7 @@ public interface ListWaitsRequestOrBuilder extends
 
   /**
    * <pre>
-   * At most so many. 0 = 100; lowered to 1,000.
+   * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 3;</code>
@@ -62,7 +62,7 @@ public interface ListWaitsRequestOrBuilder extends
 
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 4;</code>
@@ -71,7 +71,7 @@ public interface ListWaitsRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * From the last answer. Empty = the first page.
+   * next_page_token of the previous page. Empty = the first page.
    * </pre>
    *
    * <code>string page_token = 4;</code>

@@ -12,7 +12,7 @@ public interface ListWaitsResponseOrBuilder extends
 
   /**
    * <pre>
-   * Longest first.
+   * Longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -21,7 +21,7 @@ public interface ListWaitsResponseOrBuilder extends
       getWaitsList();
   /**
    * <pre>
-   * Longest first.
+   * Longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -29,7 +29,7 @@ public interface ListWaitsResponseOrBuilder extends
   dev.threadbus.v1.Wait getWaits(int index);
   /**
    * <pre>
-   * Longest first.
+   * Longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -37,7 +37,7 @@ public interface ListWaitsResponseOrBuilder extends
   int getWaitsCount();
   /**
    * <pre>
-   * Longest first.
+   * Longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -46,7 +46,7 @@ public interface ListWaitsResponseOrBuilder extends
       getWaitsOrBuilderList();
   /**
    * <pre>
-   * Longest first.
+   * Longest open first.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Wait waits = 1;</code>
@@ -56,7 +56,7 @@ public interface ListWaitsResponseOrBuilder extends
 
   /**
    * <pre>
-   * For the next page. Empty = this is the last.
+   * The page_token of the next page. Empty = this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -65,7 +65,7 @@ public interface ListWaitsResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * For the next page. Empty = this is the last.
+   * The page_token of the next page. Empty = this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * One entry of a thread's log. Immutable, but for `edit_seq`.
+ * One entry of a thread's log. Immutable, except `edit_seq`.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.Message}
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object thread_ = "";
   /**
    * <pre>
-   * The thread it is in.
+   * The thread.
    * </pre>
    *
    * <code>string thread = 1;</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The thread it is in.
+   * The thread.
    * </pre>
    *
    * <code>string thread = 1;</code>
@@ -139,7 +139,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object sender_ = "";
   /**
    * <pre>
-   * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+   * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -160,7 +160,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+   * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -186,7 +186,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object content_ = "";
   /**
    * <pre>
-   * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+   * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -207,7 +207,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+   * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -232,7 +232,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When it was committed, server time, microseconds. Order is by seq, not by time.
+   * When it was committed. Order messages by seq, not by time.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -244,7 +244,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was committed, server time, microseconds. Order is by seq, not by time.
+   * When it was committed. Order messages by seq, not by time.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -256,7 +256,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was committed, server time, microseconds. Order is by seq, not by time.
+   * When it was committed. Order messages by seq, not by time.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -322,7 +322,7 @@ private static final long serialVersionUID = 0L;
   private long replyTo_ = 0L;
   /**
    * <pre>
-   * Seq of the message that this one answers. 0 = none.
+   * Seq of the message that this one replies to. 0 = none.
    * </pre>
    *
    * <code>int64 reply_to = 8;</code>
@@ -339,7 +339,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Agents named in it, as given by the sender; without duplicates, in the order given.
+   * Agents that the sender mentions, in the order given, without duplicates. At most 32.
    * </pre>
    *
    * <code>repeated string mentions = 9;</code>
@@ -351,7 +351,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named in it, as given by the sender; without duplicates, in the order given.
+   * Agents that the sender mentions, in the order given, without duplicates. At most 32.
    * </pre>
    *
    * <code>repeated string mentions = 9;</code>
@@ -362,7 +362,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named in it, as given by the sender; without duplicates, in the order given.
+   * Agents that the sender mentions, in the order given, without duplicates. At most 32.
    * </pre>
    *
    * <code>repeated string mentions = 9;</code>
@@ -374,7 +374,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named in it, as given by the sender; without duplicates, in the order given.
+   * Agents that the sender mentions, in the order given, without duplicates. At most 32.
    * </pre>
    *
    * <code>repeated string mentions = 9;</code>
@@ -437,7 +437,7 @@ private static final long serialVersionUID = 0L;
   private int priority_ = 0;
   /**
    * <pre>
-   * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+   * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
    * </pre>
    *
    * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -448,7 +448,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+   * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
    * </pre>
    *
    * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -487,7 +487,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -508,7 +508,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -519,7 +519,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -537,7 +537,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -559,7 +559,7 @@ java.lang.String defaultValue) {
   private java.util.List<dev.threadbus.v1.Attachment> attachments_;
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -570,7 +570,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -582,7 +582,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -593,7 +593,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -604,7 +604,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -620,7 +620,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * The sender's request_id. Empty = it gave none.
+   * The request_id of the post. Empty = it had none.
    * </pre>
    *
    * <code>string request_id = 14;</code>
@@ -641,7 +641,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The sender's request_id. Empty = it gave none.
+   * The request_id of the post. Empty = it had none.
    * </pre>
    *
    * <code>string request_id = 14;</code>
@@ -666,7 +666,7 @@ java.lang.String defaultValue) {
   private long basedOnSeq_ = 0L;
   /**
    * <pre>
-   * Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+   * Seq up to which the sender says it had read the thread. Unset = not stated.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -678,7 +678,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+   * Seq up to which the sender says it had read the thread. Unset = not stated.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -693,7 +693,7 @@ java.lang.String defaultValue) {
   private long editOf_ = 0L;
   /**
    * <pre>
-   * For EDIT: seq of the message whose content this entry replaces. 0 otherwise.
+   * In an EDIT: seq of the message whose content this entry replaces. Otherwise 0.
    * </pre>
    *
    * <code>int64 edit_of = 16;</code>
@@ -708,8 +708,8 @@ java.lang.String defaultValue) {
   private long editSeq_ = 0L;
   /**
    * <pre>
-   * Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
-   * counts. 0 = never edited.
+   * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
+   * current one. 0 = never edited.
    * </pre>
    *
    * <code>int64 edit_seq = 17;</code>
@@ -725,7 +725,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object postedBy_ = "";
   /**
    * <pre>
-   * The operator that posted it in the sender's name. Empty = the sender itself.
+   * The operator that posted it in the sender's name. Empty = the sender posted it.
    * </pre>
    *
    * <code>string posted_by = 18;</code>
@@ -746,7 +746,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The operator that posted it in the sender's name. Empty = the sender itself.
+   * The operator that posted it in the sender's name. Empty = the sender posted it.
    * </pre>
    *
    * <code>string posted_by = 18;</code>
@@ -1138,7 +1138,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * One entry of a thread's log. Immutable, but for `edit_seq`.
+   * One entry of a thread's log. Immutable, except `edit_seq`.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.Message}
@@ -1598,7 +1598,7 @@ java.lang.String defaultValue) {
     private java.lang.Object thread_ = "";
     /**
      * <pre>
-     * The thread it is in.
+     * The thread.
      * </pre>
      *
      * <code>string thread = 1;</code>
@@ -1618,7 +1618,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The thread it is in.
+     * The thread.
      * </pre>
      *
      * <code>string thread = 1;</code>
@@ -1639,7 +1639,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The thread it is in.
+     * The thread.
      * </pre>
      *
      * <code>string thread = 1;</code>
@@ -1656,7 +1656,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The thread it is in.
+     * The thread.
      * </pre>
      *
      * <code>string thread = 1;</code>
@@ -1670,7 +1670,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The thread it is in.
+     * The thread.
      * </pre>
      *
      * <code>string thread = 1;</code>
@@ -1734,7 +1734,7 @@ java.lang.String defaultValue) {
     private java.lang.Object sender_ = "";
     /**
      * <pre>
-     * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1754,7 +1754,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1775,7 +1775,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1792,7 +1792,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1806,7 +1806,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1826,7 +1826,7 @@ java.lang.String defaultValue) {
     private java.lang.Object content_ = "";
     /**
      * <pre>
-     * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1846,7 +1846,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1867,7 +1867,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1884,7 +1884,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1898,7 +1898,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+     * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
      * </pre>
      *
      * <code>string content = 4;</code>
@@ -1920,7 +1920,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -1931,7 +1931,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -1946,7 +1946,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -1966,7 +1966,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -1984,7 +1984,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -2009,7 +2009,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -2026,7 +2026,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -2038,7 +2038,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -2053,7 +2053,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it was committed, server time, microseconds. Order is by seq, not by time.
+     * When it was committed. Order messages by seq, not by time.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -2217,7 +2217,7 @@ java.lang.String defaultValue) {
     private long replyTo_ ;
     /**
      * <pre>
-     * Seq of the message that this one answers. 0 = none.
+     * Seq of the message that this one replies to. 0 = none.
      * </pre>
      *
      * <code>int64 reply_to = 8;</code>
@@ -2229,7 +2229,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the message that this one answers. 0 = none.
+     * Seq of the message that this one replies to. 0 = none.
      * </pre>
      *
      * <code>int64 reply_to = 8;</code>
@@ -2245,7 +2245,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the message that this one answers. 0 = none.
+     * Seq of the message that this one replies to. 0 = none.
      * </pre>
      *
      * <code>int64 reply_to = 8;</code>
@@ -2268,7 +2268,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2281,7 +2281,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2292,7 +2292,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2304,7 +2304,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2317,7 +2317,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2336,7 +2336,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2354,7 +2354,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2372,7 +2372,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2387,7 +2387,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named in it, as given by the sender; without duplicates, in the order given.
+     * Agents that the sender mentions, in the order given, without duplicates. At most 32.
      * </pre>
      *
      * <code>repeated string mentions = 9;</code>
@@ -2500,7 +2500,7 @@ java.lang.String defaultValue) {
     private int priority_ = 0;
     /**
      * <pre>
-     * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+     * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -2511,7 +2511,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+     * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -2526,7 +2526,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+     * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -2539,7 +2539,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+     * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -2555,7 +2555,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+     * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -2596,7 +2596,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2617,7 +2617,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2628,7 +2628,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2646,7 +2646,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2670,7 +2670,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2693,7 +2693,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2710,7 +2710,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+     * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -2737,7 +2737,7 @@ java.lang.String defaultValue) {
 
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2751,7 +2751,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2765,7 +2765,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2779,7 +2779,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2800,7 +2800,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2818,7 +2818,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2838,7 +2838,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2859,7 +2859,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2877,7 +2877,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2895,7 +2895,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2914,7 +2914,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2931,7 +2931,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2948,7 +2948,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2959,7 +2959,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2973,7 +2973,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2988,7 +2988,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -2999,7 +2999,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -3011,7 +3011,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files that go with it. At most 16.
+     * Attached files. At most 16.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -3038,7 +3038,7 @@ java.lang.String defaultValue) {
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * The sender's request_id. Empty = it gave none.
+     * The request_id of the post. Empty = it had none.
      * </pre>
      *
      * <code>string request_id = 14;</code>
@@ -3058,7 +3058,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The sender's request_id. Empty = it gave none.
+     * The request_id of the post. Empty = it had none.
      * </pre>
      *
      * <code>string request_id = 14;</code>
@@ -3079,7 +3079,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The sender's request_id. Empty = it gave none.
+     * The request_id of the post. Empty = it had none.
      * </pre>
      *
      * <code>string request_id = 14;</code>
@@ -3096,7 +3096,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The sender's request_id. Empty = it gave none.
+     * The request_id of the post. Empty = it had none.
      * </pre>
      *
      * <code>string request_id = 14;</code>
@@ -3110,7 +3110,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The sender's request_id. Empty = it gave none.
+     * The request_id of the post. Empty = it had none.
      * </pre>
      *
      * <code>string request_id = 14;</code>
@@ -3130,7 +3130,7 @@ java.lang.String defaultValue) {
     private long basedOnSeq_ ;
     /**
      * <pre>
-     * Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+     * Seq up to which the sender says it had read the thread. Unset = not stated.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3142,7 +3142,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+     * Seq up to which the sender says it had read the thread. Unset = not stated.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3154,7 +3154,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+     * Seq up to which the sender says it had read the thread. Unset = not stated.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3170,7 +3170,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+     * Seq up to which the sender says it had read the thread. Unset = not stated.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3186,7 +3186,7 @@ java.lang.String defaultValue) {
     private long editOf_ ;
     /**
      * <pre>
-     * For EDIT: seq of the message whose content this entry replaces. 0 otherwise.
+     * In an EDIT: seq of the message whose content this entry replaces. Otherwise 0.
      * </pre>
      *
      * <code>int64 edit_of = 16;</code>
@@ -3198,7 +3198,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * For EDIT: seq of the message whose content this entry replaces. 0 otherwise.
+     * In an EDIT: seq of the message whose content this entry replaces. Otherwise 0.
      * </pre>
      *
      * <code>int64 edit_of = 16;</code>
@@ -3214,7 +3214,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * For EDIT: seq of the message whose content this entry replaces. 0 otherwise.
+     * In an EDIT: seq of the message whose content this entry replaces. Otherwise 0.
      * </pre>
      *
      * <code>int64 edit_of = 16;</code>
@@ -3230,8 +3230,8 @@ java.lang.String defaultValue) {
     private long editSeq_ ;
     /**
      * <pre>
-     * Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
-     * counts. 0 = never edited.
+     * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
+     * current one. 0 = never edited.
      * </pre>
      *
      * <code>int64 edit_seq = 17;</code>
@@ -3243,8 +3243,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
-     * counts. 0 = never edited.
+     * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
+     * current one. 0 = never edited.
      * </pre>
      *
      * <code>int64 edit_seq = 17;</code>
@@ -3260,8 +3260,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
-     * counts. 0 = never edited.
+     * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
+     * current one. 0 = never edited.
      * </pre>
      *
      * <code>int64 edit_seq = 17;</code>
@@ -3277,7 +3277,7 @@ java.lang.String defaultValue) {
     private java.lang.Object postedBy_ = "";
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender itself.
+     * The operator that posted it in the sender's name. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>
@@ -3297,7 +3297,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender itself.
+     * The operator that posted it in the sender's name. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>
@@ -3318,7 +3318,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender itself.
+     * The operator that posted it in the sender's name. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>
@@ -3335,7 +3335,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender itself.
+     * The operator that posted it in the sender's name. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>
@@ -3349,7 +3349,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender itself.
+     * The operator that posted it in the sender's name. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>

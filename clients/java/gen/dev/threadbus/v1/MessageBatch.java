@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Messages of one thread, ascending. As many as are ready, split at about 1 MiB.
+ * Messages of one thread, in ascending order: what is ready, split at about 1 MiB.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.MessageBatch}
@@ -53,7 +53,8 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor cursor_;
   /**
    * <pre>
-   * The thread, and where to resume once these are handled; past filtered-out ones.
+   * The thread, and the position to resume from once these messages are handled. It covers messages
+   * that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -65,7 +66,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The thread, and where to resume once these are handled; past filtered-out ones.
+   * The thread, and the position to resume from once these messages are handled. It covers messages
+   * that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -77,7 +79,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The thread, and where to resume once these are handled; past filtered-out ones.
+   * The thread, and the position to resume from once these messages are handled. It covers messages
+   * that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -325,7 +328,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Messages of one thread, ascending. As many as are ready, split at about 1 MiB.
+   * Messages of one thread, in ascending order: what is ready, split at about 1 MiB.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.MessageBatch}
@@ -545,7 +548,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> cursorBuilder_;
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -556,7 +560,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -571,7 +576,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -591,7 +597,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -609,7 +616,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -634,7 +642,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -651,7 +660,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -663,7 +673,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -678,7 +689,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread, and where to resume once these are handled; past filtered-out ones.
+     * The thread, and the position to resume from once these messages are handled. It covers messages
+     * that were filtered out.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 1;</code>

@@ -12,7 +12,8 @@ public interface MessageBatchOrBuilder extends
 
   /**
    * <pre>
-   * The thread, and where to resume once these are handled; past filtered-out ones.
+   * The thread, and the position to resume from once these messages are handled. It covers messages
+   * that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -21,7 +22,8 @@ public interface MessageBatchOrBuilder extends
   boolean hasCursor();
   /**
    * <pre>
-   * The thread, and where to resume once these are handled; past filtered-out ones.
+   * The thread, and the position to resume from once these messages are handled. It covers messages
+   * that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>
@@ -30,7 +32,8 @@ public interface MessageBatchOrBuilder extends
   dev.threadbus.v1.Cursor getCursor();
   /**
    * <pre>
-   * The thread, and where to resume once these are handled; past filtered-out ones.
+   * The thread, and the position to resume from once these messages are handled. It covers messages
+   * that were filtered out.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 1;</code>

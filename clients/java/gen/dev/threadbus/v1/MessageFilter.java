@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Which messages to deliver. Every field that is set must hold. Filtered-out ones move the cursor.
+ * Selects messages. All fields that are set must match. Messages filtered out move the cursor, too.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.MessageFilter}
@@ -57,7 +57,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Only from these agents. Empty = from all. At most 100.
+   * Only messages of these agents, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -69,7 +69,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only from these agents. Empty = from all. At most 100.
+   * Only messages of these agents, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -80,7 +80,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only from these agents. Empty = from all. At most 100.
+   * Only messages of these agents, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -92,7 +92,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only from these agents. Empty = from all. At most 100.
+   * Only messages of these agents, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -108,8 +108,8 @@ private static final long serialVersionUID = 0L;
   private boolean addressedToMe_ = false;
   /**
    * <pre>
-   * Only those that mention or are handed to the caller, or answer a message of the caller.
-   * INVALID_ARGUMENT for a caller without a name of its own (anonymous).
+   * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+   * INVALID_ARGUMENT for anonymous callers.
    * </pre>
    *
    * <code>bool addressed_to_me = 2;</code>
@@ -124,7 +124,7 @@ private static final long serialVersionUID = 0L;
   private boolean excludeOwn_ = false;
   /**
    * <pre>
-   * Not the caller's own. Without effect for anonymous, which owns nothing.
+   * Not the caller's own messages. No effect for anonymous callers.
    * </pre>
    *
    * <code>bool exclude_own = 3;</code>
@@ -139,7 +139,7 @@ private static final long serialVersionUID = 0L;
   private int minPriority_ = 0;
   /**
    * <pre>
-   * Only this urgent or more.
+   * Only messages of this priority or higher.
    * </pre>
    *
    * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -150,7 +150,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only this urgent or more.
+   * Only messages of this priority or higher.
    * </pre>
    *
    * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -176,7 +176,7 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -189,7 +189,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -201,7 +201,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -214,7 +214,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -227,7 +227,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -464,7 +464,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which messages to deliver. Every field that is set must hold. Filtered-out ones move the cursor.
+   * Selects messages. All fields that are set must match. Messages filtered out move the cursor, too.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.MessageFilter}
@@ -690,7 +690,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -703,7 +703,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -714,7 +714,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -726,7 +726,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -739,7 +739,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -758,7 +758,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -776,7 +776,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -794,7 +794,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -809,7 +809,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only from these agents. Empty = from all. At most 100.
+     * Only messages of these agents, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -830,8 +830,8 @@ private static final long serialVersionUID = 0L;
     private boolean addressedToMe_ ;
     /**
      * <pre>
-     * Only those that mention or are handed to the caller, or answer a message of the caller.
-     * INVALID_ARGUMENT for a caller without a name of its own (anonymous).
+     * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+     * INVALID_ARGUMENT for anonymous callers.
      * </pre>
      *
      * <code>bool addressed_to_me = 2;</code>
@@ -843,8 +843,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those that mention or are handed to the caller, or answer a message of the caller.
-     * INVALID_ARGUMENT for a caller without a name of its own (anonymous).
+     * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+     * INVALID_ARGUMENT for anonymous callers.
      * </pre>
      *
      * <code>bool addressed_to_me = 2;</code>
@@ -860,8 +860,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only those that mention or are handed to the caller, or answer a message of the caller.
-     * INVALID_ARGUMENT for a caller without a name of its own (anonymous).
+     * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+     * INVALID_ARGUMENT for anonymous callers.
      * </pre>
      *
      * <code>bool addressed_to_me = 2;</code>
@@ -877,7 +877,7 @@ private static final long serialVersionUID = 0L;
     private boolean excludeOwn_ ;
     /**
      * <pre>
-     * Not the caller's own. Without effect for anonymous, which owns nothing.
+     * Not the caller's own messages. No effect for anonymous callers.
      * </pre>
      *
      * <code>bool exclude_own = 3;</code>
@@ -889,7 +889,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Not the caller's own. Without effect for anonymous, which owns nothing.
+     * Not the caller's own messages. No effect for anonymous callers.
      * </pre>
      *
      * <code>bool exclude_own = 3;</code>
@@ -905,7 +905,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Not the caller's own. Without effect for anonymous, which owns nothing.
+     * Not the caller's own messages. No effect for anonymous callers.
      * </pre>
      *
      * <code>bool exclude_own = 3;</code>
@@ -921,7 +921,7 @@ private static final long serialVersionUID = 0L;
     private int minPriority_ = 0;
     /**
      * <pre>
-     * Only this urgent or more.
+     * Only messages of this priority or higher.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -932,7 +932,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this urgent or more.
+     * Only messages of this priority or higher.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -947,7 +947,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this urgent or more.
+     * Only messages of this priority or higher.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -960,7 +960,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this urgent or more.
+     * Only messages of this priority or higher.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -976,7 +976,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this urgent or more.
+     * Only messages of this priority or higher.
      * </pre>
      *
      * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -998,7 +998,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1010,7 +1010,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1021,7 +1021,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1033,7 +1033,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1051,7 +1051,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1067,7 +1067,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1085,7 +1085,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1099,7 +1099,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1112,7 +1112,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1124,7 +1124,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1141,7 +1141,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -1156,7 +1156,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only these kinds, at most 100. Empty = all.
+     * Only messages of these kinds, at most 100. Empty = of all.
      * </pre>
      *
      * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>

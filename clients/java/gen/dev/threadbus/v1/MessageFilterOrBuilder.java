@@ -12,7 +12,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only from these agents. Empty = from all. At most 100.
+   * Only messages of these agents, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -22,7 +22,7 @@ public interface MessageFilterOrBuilder extends
       getSendersList();
   /**
    * <pre>
-   * Only from these agents. Empty = from all. At most 100.
+   * Only messages of these agents, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -31,7 +31,7 @@ public interface MessageFilterOrBuilder extends
   int getSendersCount();
   /**
    * <pre>
-   * Only from these agents. Empty = from all. At most 100.
+   * Only messages of these agents, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -41,7 +41,7 @@ public interface MessageFilterOrBuilder extends
   java.lang.String getSenders(int index);
   /**
    * <pre>
-   * Only from these agents. Empty = from all. At most 100.
+   * Only messages of these agents, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -53,8 +53,8 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only those that mention or are handed to the caller, or answer a message of the caller.
-   * INVALID_ARGUMENT for a caller without a name of its own (anonymous).
+   * Only messages that mention the caller, are handed to it, or reply to one of its messages.
+   * INVALID_ARGUMENT for anonymous callers.
    * </pre>
    *
    * <code>bool addressed_to_me = 2;</code>
@@ -64,7 +64,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Not the caller's own. Without effect for anonymous, which owns nothing.
+   * Not the caller's own messages. No effect for anonymous callers.
    * </pre>
    *
    * <code>bool exclude_own = 3;</code>
@@ -74,7 +74,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only this urgent or more.
+   * Only messages of this priority or higher.
    * </pre>
    *
    * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -83,7 +83,7 @@ public interface MessageFilterOrBuilder extends
   int getMinPriorityValue();
   /**
    * <pre>
-   * Only this urgent or more.
+   * Only messages of this priority or higher.
    * </pre>
    *
    * <code>.threadbus.v1.Priority min_priority = 4;</code>
@@ -93,7 +93,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -102,7 +102,7 @@ public interface MessageFilterOrBuilder extends
   java.util.List<dev.threadbus.v1.MessageKind> getKindsList();
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -111,7 +111,7 @@ public interface MessageFilterOrBuilder extends
   int getKindsCount();
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -121,7 +121,7 @@ public interface MessageFilterOrBuilder extends
   dev.threadbus.v1.MessageKind getKinds(int index);
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>
@@ -131,7 +131,7 @@ public interface MessageFilterOrBuilder extends
   getKindsValueList();
   /**
    * <pre>
-   * Only these kinds, at most 100. Empty = all.
+   * Only messages of these kinds, at most 100. Empty = of all.
    * </pre>
    *
    * <code>repeated .threadbus.v1.MessageKind kinds = 5;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What kind of entry of the log a message is.
+ * What kind of log entry a message is.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.MessageKind}
@@ -17,7 +17,7 @@ public enum MessageKind
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Never sent by this server; a client that sees a kind it does not know skips the entry.
+   * Never sent. Clients skip entries of a kind that they do not know.
    * </pre>
    *
    * <code>MESSAGE_KIND_UNSPECIFIED = 0;</code>
@@ -33,7 +33,7 @@ public enum MessageKind
   MESSAGE_KIND_CHAT(1),
   /**
    * <pre>
-   * A new content for the sender's own message `edit_of`.
+   * New content for the message `edit_of`, by its sender.
    * </pre>
    *
    * <code>MESSAGE_KIND_EDIT = 2;</code>
@@ -41,7 +41,7 @@ public enum MessageKind
   MESSAGE_KIND_EDIT(2),
   /**
    * <pre>
-   * The thread's state or settings changed; `sender` did it, `content` says it for a reader.
+   * The thread's state or settings were changed by `sender`. `content` describes the change for people.
    * </pre>
    *
    * <code>MESSAGE_KIND_THREAD = 3;</code>
@@ -61,7 +61,7 @@ public enum MessageKind
   }
   /**
    * <pre>
-   * Never sent by this server; a client that sees a kind it does not know skips the entry.
+   * Never sent. Clients skip entries of a kind that they do not know.
    * </pre>
    *
    * <code>MESSAGE_KIND_UNSPECIFIED = 0;</code>
@@ -77,7 +77,7 @@ public enum MessageKind
   public static final int MESSAGE_KIND_CHAT_VALUE = 1;
   /**
    * <pre>
-   * A new content for the sender's own message `edit_of`.
+   * New content for the message `edit_of`, by its sender.
    * </pre>
    *
    * <code>MESSAGE_KIND_EDIT = 2;</code>
@@ -85,7 +85,7 @@ public enum MessageKind
   public static final int MESSAGE_KIND_EDIT_VALUE = 2;
   /**
    * <pre>
-   * The thread's state or settings changed; `sender` did it, `content` says it for a reader.
+   * The thread's state or settings were changed by `sender`. `content` describes the change for people.
    * </pre>
    *
    * <code>MESSAGE_KIND_THREAD = 3;</code>

@@ -12,7 +12,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The thread it is in.
+   * The thread.
    * </pre>
    *
    * <code>string thread = 1;</code>
@@ -21,7 +21,7 @@ public interface MessageOrBuilder extends
   java.lang.String getThread();
   /**
    * <pre>
-   * The thread it is in.
+   * The thread.
    * </pre>
    *
    * <code>string thread = 1;</code>
@@ -42,7 +42,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+   * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -51,7 +51,7 @@ public interface MessageOrBuilder extends
   java.lang.String getSender();
   /**
    * <pre>
-   * The agent that wrote it, stamped from the token. `anonymous` for calls without one.
+   * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -62,7 +62,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+   * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -71,7 +71,7 @@ public interface MessageOrBuilder extends
   java.lang.String getContent();
   /**
    * <pre>
-   * The text, UTF-8. At most 1 MiB by default (GetServerInfo.limits). Never parsed by the server.
+   * The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
    * </pre>
    *
    * <code>string content = 4;</code>
@@ -82,7 +82,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * When it was committed, server time, microseconds. Order is by seq, not by time.
+   * When it was committed. Order messages by seq, not by time.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -91,7 +91,7 @@ public interface MessageOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When it was committed, server time, microseconds. Order is by seq, not by time.
+   * When it was committed. Order messages by seq, not by time.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -100,7 +100,7 @@ public interface MessageOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When it was committed, server time, microseconds. Order is by seq, not by time.
+   * When it was committed. Order messages by seq, not by time.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5;</code>
@@ -147,7 +147,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * Seq of the message that this one answers. 0 = none.
+   * Seq of the message that this one replies to. 0 = none.
    * </pre>
    *
    * <code>int64 reply_to = 8;</code>
@@ -157,7 +157,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * Agents named in it, as given by the sender; without duplicates, in the order given.
+   * Agents that the sender mentions, in the order given, without duplicates. At most 32.
    * </pre>
    *
    * <code>repeated string mentions = 9;</code>
@@ -167,7 +167,7 @@ public interface MessageOrBuilder extends
       getMentionsList();
   /**
    * <pre>
-   * Agents named in it, as given by the sender; without duplicates, in the order given.
+   * Agents that the sender mentions, in the order given, without duplicates. At most 32.
    * </pre>
    *
    * <code>repeated string mentions = 9;</code>
@@ -176,7 +176,7 @@ public interface MessageOrBuilder extends
   int getMentionsCount();
   /**
    * <pre>
-   * Agents named in it, as given by the sender; without duplicates, in the order given.
+   * Agents that the sender mentions, in the order given, without duplicates. At most 32.
    * </pre>
    *
    * <code>repeated string mentions = 9;</code>
@@ -186,7 +186,7 @@ public interface MessageOrBuilder extends
   java.lang.String getMentions(int index);
   /**
    * <pre>
-   * Agents named in it, as given by the sender; without duplicates, in the order given.
+   * Agents that the sender mentions, in the order given, without duplicates. At most 32.
    * </pre>
    *
    * <code>repeated string mentions = 9;</code>
@@ -218,7 +218,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+   * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
    * </pre>
    *
    * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -227,7 +227,7 @@ public interface MessageOrBuilder extends
   int getPriorityValue();
   /**
    * <pre>
-   * How urgent; never PRIORITY_UNSPECIFIED in what the server sends.
+   * How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
    * </pre>
    *
    * <code>.threadbus.v1.Priority priority = 11;</code>
@@ -237,7 +237,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -245,7 +245,7 @@ public interface MessageOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -260,7 +260,7 @@ public interface MessageOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -269,7 +269,7 @@ public interface MessageOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -281,7 +281,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels. At most 32; keys 1–63 and values up to 256 bytes.
+   * Free labels. At most 32; keys of 1–63 bytes, values of up to 256 bytes.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 12;</code>
@@ -291,7 +291,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -300,7 +300,7 @@ java.lang.String defaultValue);
       getAttachmentsList();
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -308,7 +308,7 @@ java.lang.String defaultValue);
   dev.threadbus.v1.Attachment getAttachments(int index);
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -316,7 +316,7 @@ java.lang.String defaultValue);
   int getAttachmentsCount();
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -325,7 +325,7 @@ java.lang.String defaultValue);
       getAttachmentsOrBuilderList();
   /**
    * <pre>
-   * Files that go with it. At most 16.
+   * Attached files. At most 16.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 13;</code>
@@ -335,7 +335,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The sender's request_id. Empty = it gave none.
+   * The request_id of the post. Empty = it had none.
    * </pre>
    *
    * <code>string request_id = 14;</code>
@@ -344,7 +344,7 @@ java.lang.String defaultValue);
   java.lang.String getRequestId();
   /**
    * <pre>
-   * The sender's request_id. Empty = it gave none.
+   * The request_id of the post. Empty = it had none.
    * </pre>
    *
    * <code>string request_id = 14;</code>
@@ -355,7 +355,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+   * Seq up to which the sender says it had read the thread. Unset = not stated.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -364,7 +364,7 @@ java.lang.String defaultValue);
   boolean hasBasedOnSeq();
   /**
    * <pre>
-   * Seq up to which the sender says it had read when it wrote. Unset = it did not say.
+   * Seq up to which the sender says it had read the thread. Unset = not stated.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -374,7 +374,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * For EDIT: seq of the message whose content this entry replaces. 0 otherwise.
+   * In an EDIT: seq of the message whose content this entry replaces. Otherwise 0.
    * </pre>
    *
    * <code>int64 edit_of = 16;</code>
@@ -384,8 +384,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Seq of the newest EDIT of this message at the time of reading; its `content` is the one that
-   * counts. 0 = never edited.
+   * Seq of the newest EDIT of this message at the time of reading: that entry's `content` is the
+   * current one. 0 = never edited.
    * </pre>
    *
    * <code>int64 edit_seq = 17;</code>
@@ -395,7 +395,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The operator that posted it in the sender's name. Empty = the sender itself.
+   * The operator that posted it in the sender's name. Empty = the sender posted it.
    * </pre>
    *
    * <code>string posted_by = 18;</code>
@@ -404,7 +404,7 @@ java.lang.String defaultValue);
   java.lang.String getPostedBy();
   /**
    * <pre>
-   * The operator that posted it in the sender's name. Empty = the sender itself.
+   * The operator that posted it in the sender's name. Empty = the sender posted it.
    * </pre>
    *
    * <code>string posted_by = 18;</code>

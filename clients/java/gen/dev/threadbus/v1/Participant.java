@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * An agent as seen from one thread: is it there, what has it got, what has it read?
+ * An agent as seen from one thread: its presence, and how far it has received and read the thread.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.Participant}
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What it is. UNSPECIFIED for a name that nobody has registered.
+   * What it is. UNSPECIFIED if the name is not registered.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -113,7 +113,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it is. UNSPECIFIED for a name that nobody has registered.
+   * What it is. UNSPECIFIED if the name is not registered.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -128,7 +128,7 @@ private static final long serialVersionUID = 0L;
   private int presence_ = 0;
   /**
    * <pre>
-   * What is known of it now, bus-wide.
+   * Its presence now, over all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -139,7 +139,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What is known of it now, bus-wide.
+   * Its presence now, over all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -154,7 +154,7 @@ private static final long serialVersionUID = 0L;
   private boolean waiting_ = false;
   /**
    * <pre>
-   * It has an open wait on this thread (in an answer to a post: one whose filter lets it through).
+   * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
    * </pre>
    *
    * <code>bool waiting = 4;</code>
@@ -169,7 +169,7 @@ private static final long serialVersionUID = 0L;
   private long deliveredSeq_ = 0L;
   /**
    * <pre>
-   * Highest seq of this thread written to a wait or list answer of the agent.
+   * Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
    * </pre>
    *
    * <code>int64 delivered_seq = 5;</code>
@@ -184,9 +184,9 @@ private static final long serialVersionUID = 0L;
   private long readSeq_ = 0L;
   /**
    * <pre>
-   * Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
-   * after it counts as read. Never above head_seq, never falls within an epoch.
+   * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
+   * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
+   * right after it counts as read. Never above head_seq; never falls within an epoch.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>
@@ -239,8 +239,8 @@ private static final long serialVersionUID = 0L;
   private int waitCount_ = 0;
   /**
    * <pre>
-   * How many waits it has open on this thread, counted as `waiting` is. More than one: several
-   * processes are this agent, or one of them waits twice. ListWaits tells where from.
+   * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
+   * processes run as this agent, or one waits twice. ListWaits returns their addresses.
    * </pre>
    *
    * <code>int32 wait_count = 8;</code>
@@ -492,7 +492,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An agent as seen from one thread: is it there, what has it got, what has it read?
+   * An agent as seen from one thread: its presence, and how far it has received and read the thread.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.Participant}
@@ -828,7 +828,7 @@ private static final long serialVersionUID = 0L;
     private int kind_ = 0;
     /**
      * <pre>
-     * What it is. UNSPECIFIED for a name that nobody has registered.
+     * What it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -839,7 +839,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED for a name that nobody has registered.
+     * What it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -854,7 +854,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED for a name that nobody has registered.
+     * What it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -867,7 +867,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED for a name that nobody has registered.
+     * What it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -883,7 +883,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED for a name that nobody has registered.
+     * What it is. UNSPECIFIED if the name is not registered.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -899,7 +899,7 @@ private static final long serialVersionUID = 0L;
     private int presence_ = 0;
     /**
      * <pre>
-     * What is known of it now, bus-wide.
+     * Its presence now, over all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -910,7 +910,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is known of it now, bus-wide.
+     * Its presence now, over all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -925,7 +925,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is known of it now, bus-wide.
+     * Its presence now, over all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -938,7 +938,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is known of it now, bus-wide.
+     * Its presence now, over all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -954,7 +954,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is known of it now, bus-wide.
+     * Its presence now, over all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -970,7 +970,7 @@ private static final long serialVersionUID = 0L;
     private boolean waiting_ ;
     /**
      * <pre>
-     * It has an open wait on this thread (in an answer to a post: one whose filter lets it through).
+     * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -982,7 +982,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It has an open wait on this thread (in an answer to a post: one whose filter lets it through).
+     * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -998,7 +998,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It has an open wait on this thread (in an answer to a post: one whose filter lets it through).
+     * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -1014,7 +1014,7 @@ private static final long serialVersionUID = 0L;
     private long deliveredSeq_ ;
     /**
      * <pre>
-     * Highest seq of this thread written to a wait or list answer of the agent.
+     * Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
      * </pre>
      *
      * <code>int64 delivered_seq = 5;</code>
@@ -1026,7 +1026,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Highest seq of this thread written to a wait or list answer of the agent.
+     * Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
      * </pre>
      *
      * <code>int64 delivered_seq = 5;</code>
@@ -1042,7 +1042,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Highest seq of this thread written to a wait or list answer of the agent.
+     * Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
      * </pre>
      *
      * <code>int64 delivered_seq = 5;</code>
@@ -1058,9 +1058,9 @@ private static final long serialVersionUID = 0L;
     private long readSeq_ ;
     /**
      * <pre>
-     * Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
-     * after it counts as read. Never above head_seq, never falls within an epoch.
+     * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
+     * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
+     * right after it counts as read. Never above head_seq; never falls within an epoch.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1072,9 +1072,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
-     * after it counts as read. Never above head_seq, never falls within an epoch.
+     * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
+     * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
+     * right after it counts as read. Never above head_seq; never falls within an epoch.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1090,9 +1090,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
-     * after it counts as read. Never above head_seq, never falls within an epoch.
+     * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
+     * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
+     * right after it counts as read. Never above head_seq; never falls within an epoch.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1265,8 +1265,8 @@ private static final long serialVersionUID = 0L;
     private int waitCount_ ;
     /**
      * <pre>
-     * How many waits it has open on this thread, counted as `waiting` is. More than one: several
-     * processes are this agent, or one of them waits twice. ListWaits tells where from.
+     * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
+     * processes run as this agent, or one waits twice. ListWaits returns their addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>
@@ -1278,8 +1278,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many waits it has open on this thread, counted as `waiting` is. More than one: several
-     * processes are this agent, or one of them waits twice. ListWaits tells where from.
+     * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
+     * processes run as this agent, or one waits twice. ListWaits returns their addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>
@@ -1295,8 +1295,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many waits it has open on this thread, counted as `waiting` is. More than one: several
-     * processes are this agent, or one of them waits twice. ListWaits tells where from.
+     * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
+     * processes run as this agent, or one waits twice. ListWaits returns their addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>

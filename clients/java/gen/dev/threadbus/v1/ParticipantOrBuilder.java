@@ -32,7 +32,7 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * What it is. UNSPECIFIED for a name that nobody has registered.
+   * What it is. UNSPECIFIED if the name is not registered.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -41,7 +41,7 @@ public interface ParticipantOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What it is. UNSPECIFIED for a name that nobody has registered.
+   * What it is. UNSPECIFIED if the name is not registered.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -51,7 +51,7 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * What is known of it now, bus-wide.
+   * Its presence now, over all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -60,7 +60,7 @@ public interface ParticipantOrBuilder extends
   int getPresenceValue();
   /**
    * <pre>
-   * What is known of it now, bus-wide.
+   * Its presence now, over all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -70,7 +70,7 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * It has an open wait on this thread (in an answer to a post: one whose filter lets it through).
+   * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
    * </pre>
    *
    * <code>bool waiting = 4;</code>
@@ -80,7 +80,7 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * Highest seq of this thread written to a wait or list answer of the agent.
+   * Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
    * </pre>
    *
    * <code>int64 delivered_seq = 5;</code>
@@ -90,9 +90,9 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * Highest seq of this thread that the agent said it has read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or where it began when it joined. An entry that it writes itself right
-   * after it counts as read. Never above head_seq, never falls within an epoch.
+   * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
+   * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
+   * right after it counts as read. Never above head_seq; never falls within an epoch.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>
@@ -129,8 +129,8 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * How many waits it has open on this thread, counted as `waiting` is. More than one: several
-   * processes are this agent, or one of them waits twice. ListWaits tells where from.
+   * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
+   * processes run as this agent, or one waits twice. ListWaits returns their addresses.
    * </pre>
    *
    * <code>int32 wait_count = 8;</code>

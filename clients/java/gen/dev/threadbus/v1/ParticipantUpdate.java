@@ -7,8 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * How the participants of a thread stand. All of them after `started`, then those that changed;
- * a level, not a log: intermediate states may be skipped. At most one a second per thread.
+ * Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
+ * intermediate states may be skipped. At most one a second per thread.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ParticipantUpdate}
@@ -104,7 +104,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Participant> participants_;
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -127,7 +127,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -138,7 +138,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -166,7 +166,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Names that left.
+   * Names of agents that left the thread.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -178,7 +178,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names that left.
+   * Names of agents that left the thread.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -189,7 +189,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names that left.
+   * Names of agents that left the thread.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -201,7 +201,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names that left.
+   * Names of agents that left the thread.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -401,8 +401,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How the participants of a thread stand. All of them after `started`, then those that changed;
-   * a level, not a log: intermediate states may be skipped. At most one a second per thread.
+   * Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
+   * intermediate states may be skipped. At most one a second per thread.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ParticipantUpdate}
@@ -729,7 +729,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -743,7 +743,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -757,7 +757,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -771,7 +771,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -810,7 +810,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -830,7 +830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -851,7 +851,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -869,7 +869,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -887,7 +887,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -906,7 +906,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -923,7 +923,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -940,7 +940,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -951,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -965,7 +965,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -980,7 +980,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -991,7 +991,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -1003,7 +1003,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Those that are new or changed.
+     * Participants that are new or changed.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -1037,7 +1037,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1050,7 +1050,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1061,7 +1061,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1073,7 +1073,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1086,7 +1086,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1105,7 +1105,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1123,7 +1123,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1141,7 +1141,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>
@@ -1156,7 +1156,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names that left.
+     * Names of agents that left the thread.
      * </pre>
      *
      * <code>repeated string left = 3;</code>

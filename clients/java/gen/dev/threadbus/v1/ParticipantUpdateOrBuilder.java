@@ -32,7 +32,7 @@ public interface ParticipantUpdateOrBuilder extends
 
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -41,7 +41,7 @@ public interface ParticipantUpdateOrBuilder extends
       getParticipantsList();
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -49,7 +49,7 @@ public interface ParticipantUpdateOrBuilder extends
   dev.threadbus.v1.Participant getParticipants(int index);
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -57,7 +57,7 @@ public interface ParticipantUpdateOrBuilder extends
   int getParticipantsCount();
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -66,7 +66,7 @@ public interface ParticipantUpdateOrBuilder extends
       getParticipantsOrBuilderList();
   /**
    * <pre>
-   * Those that are new or changed.
+   * Participants that are new or changed.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant participants = 2;</code>
@@ -76,7 +76,7 @@ public interface ParticipantUpdateOrBuilder extends
 
   /**
    * <pre>
-   * Names that left.
+   * Names of agents that left the thread.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -86,7 +86,7 @@ public interface ParticipantUpdateOrBuilder extends
       getLeftList();
   /**
    * <pre>
-   * Names that left.
+   * Names of agents that left the thread.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -95,7 +95,7 @@ public interface ParticipantUpdateOrBuilder extends
   int getLeftCount();
   /**
    * <pre>
-   * Names that left.
+   * Names of agents that left the thread.
    * </pre>
    *
    * <code>repeated string left = 3;</code>
@@ -105,7 +105,7 @@ public interface ParticipantUpdateOrBuilder extends
   java.lang.String getLeft(int index);
   /**
    * <pre>
-   * Names that left.
+   * Names of agents that left the thread.
    * </pre>
    *
    * <code>repeated string left = 3;</code>

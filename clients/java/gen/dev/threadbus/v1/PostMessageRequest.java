@@ -122,7 +122,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object content_ = "";
   /**
    * <pre>
-   * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+   * attachment.
    * </pre>
    *
    * <code>string content = 2;</code>
@@ -143,7 +144,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+   * attachment.
    * </pre>
    *
    * <code>string content = 2;</code>
@@ -169,11 +171,12 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-   * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-   * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-   * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-   * and include_recipients.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+   * twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -194,11 +197,12 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-   * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-   * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-   * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-   * and include_recipients.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+   * twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -223,8 +227,8 @@ private static final long serialVersionUID = 0L;
   private long expectedLastSeq_ = 0L;
   /**
    * <pre>
-   * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-   * In a chain of posts use the `seq` of the last answer, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+   * of posts use `seq` of the previous response, not its last_seq.
    * </pre>
    *
    * <code>optional int64 expected_last_seq = 4;</code>
@@ -236,8 +240,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-   * In a chain of posts use the `seq` of the last answer, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+   * of posts use `seq` of the previous response, not its last_seq.
    * </pre>
    *
    * <code>optional int64 expected_last_seq = 4;</code>
@@ -252,7 +256,8 @@ private static final long serialVersionUID = 0L;
   private long replyTo_ = 0L;
   /**
    * <pre>
-   * Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
+   * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+   * is no longer kept is accepted.
    * </pre>
    *
    * <code>int64 reply_to = 5;</code>
@@ -269,8 +274,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for &#64;names: `threadbus post` does that, and lists here what it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -282,8 +287,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for &#64;names: `threadbus post` does that, and lists here what it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -294,8 +299,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for &#64;names: `threadbus post` does that, and lists here what it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -307,8 +312,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for &#64;names: `threadbus post` does that, and lists here what it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -325,7 +330,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object handoffTo_ = "";
   /**
    * <pre>
-   * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention.
    * </pre>
    *
    * <code>string handoff_to = 7;</code>
@@ -346,7 +351,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention.
    * </pre>
    *
    * <code>string handoff_to = 7;</code>
@@ -371,7 +376,7 @@ private static final long serialVersionUID = 0L;
   private int priority_ = 0;
   /**
    * <pre>
-   * How urgent.
+   * How urgent it is. UNSPECIFIED = NORMAL.
    * </pre>
    *
    * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -382,7 +387,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How urgent.
+   * How urgent it is. UNSPECIFIED = NORMAL.
    * </pre>
    *
    * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -493,7 +498,7 @@ java.lang.String defaultValue) {
   private java.util.List<dev.threadbus.v1.Attachment> attachments_;
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -504,7 +509,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -516,7 +521,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -527,7 +532,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -538,7 +543,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -553,7 +558,8 @@ java.lang.String defaultValue) {
   private long basedOnSeq_ = 0L;
   /**
    * <pre>
-   * Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+   * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+   * INVALID_ARGUMENT. Unset = not stated.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 11;</code>
@@ -565,7 +571,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+   * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+   * INVALID_ARGUMENT. Unset = not stated.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 11;</code>
@@ -580,7 +587,7 @@ java.lang.String defaultValue) {
   private boolean includeRecipients_ = false;
   /**
    * <pre>
-   * Answer with `recipients`.
+   * Return `recipients`.
    * </pre>
    *
    * <code>bool include_recipients = 12;</code>
@@ -595,8 +602,8 @@ java.lang.String defaultValue) {
   private long editOf_ = 0L;
   /**
    * <pre>
-   * Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-   * message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+   * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+   * 0 = a new message. Messages of `anonymous` cannot be edited.
    * </pre>
    *
    * <code>int64 edit_of = 13;</code>
@@ -612,8 +619,8 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-   * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -634,8 +641,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-   * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -661,7 +668,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object onBehalfOf_ = "";
   /**
    * <pre>
-   * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+   * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
    * </pre>
    *
    * <code>string on_behalf_of = 15;</code>
@@ -682,7 +689,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+   * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
    * </pre>
    *
    * <code>string on_behalf_of = 15;</code>
@@ -1544,7 +1551,8 @@ java.lang.String defaultValue) {
     private java.lang.Object content_ = "";
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+     * attachment.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1564,7 +1572,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+     * attachment.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1585,7 +1594,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+     * attachment.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1602,7 +1612,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+     * attachment.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1616,7 +1627,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+     * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+     * attachment.
      * </pre>
      *
      * <code>string content = 2;</code>
@@ -1636,11 +1648,12 @@ java.lang.String defaultValue) {
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-     * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-     * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-     * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-     * and include_recipients.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+     * twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1660,11 +1673,12 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-     * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-     * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-     * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-     * and include_recipients.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+     * twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1685,11 +1699,12 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-     * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-     * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-     * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-     * and include_recipients.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+     * twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1706,11 +1721,12 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-     * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-     * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-     * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-     * and include_recipients.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+     * twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1724,11 +1740,12 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-     * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-     * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-     * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-     * and include_recipients.
+     * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+     * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+     * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+     * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+     * twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1748,8 +1765,8 @@ java.lang.String defaultValue) {
     private long expectedLastSeq_ ;
     /**
      * <pre>
-     * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-     * In a chain of posts use the `seq` of the last answer, not its last_seq.
+     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+     * of posts use `seq` of the previous response, not its last_seq.
      * </pre>
      *
      * <code>optional int64 expected_last_seq = 4;</code>
@@ -1761,8 +1778,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-     * In a chain of posts use the `seq` of the last answer, not its last_seq.
+     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+     * of posts use `seq` of the previous response, not its last_seq.
      * </pre>
      *
      * <code>optional int64 expected_last_seq = 4;</code>
@@ -1774,8 +1791,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-     * In a chain of posts use the `seq` of the last answer, not its last_seq.
+     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+     * of posts use `seq` of the previous response, not its last_seq.
      * </pre>
      *
      * <code>optional int64 expected_last_seq = 4;</code>
@@ -1791,8 +1808,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-     * In a chain of posts use the `seq` of the last answer, not its last_seq.
+     * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+     * of posts use `seq` of the previous response, not its last_seq.
      * </pre>
      *
      * <code>optional int64 expected_last_seq = 4;</code>
@@ -1808,7 +1825,8 @@ java.lang.String defaultValue) {
     private long replyTo_ ;
     /**
      * <pre>
-     * Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
+     * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+     * is no longer kept is accepted.
      * </pre>
      *
      * <code>int64 reply_to = 5;</code>
@@ -1820,7 +1838,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
+     * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+     * is no longer kept is accepted.
      * </pre>
      *
      * <code>int64 reply_to = 5;</code>
@@ -1836,7 +1855,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
+     * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+     * is no longer kept is accepted.
      * </pre>
      *
      * <code>int64 reply_to = 5;</code>
@@ -1859,8 +1879,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1873,8 +1893,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1885,8 +1905,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1898,8 +1918,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1912,8 +1932,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1932,8 +1952,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1951,8 +1971,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1970,8 +1990,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -1986,8 +2006,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-     * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+     * Registered agents to mention, at most 32. They become participants. The content is not searched
+     * for &#64;names: `threadbus post` does that, and lists here what it found.
      * </pre>
      *
      * <code>repeated string mentions = 6;</code>
@@ -2008,7 +2028,7 @@ java.lang.String defaultValue) {
     private java.lang.Object handoffTo_ = "";
     /**
      * <pre>
-     * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2028,7 +2048,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2049,7 +2069,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2066,7 +2086,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2080,7 +2100,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+     * The registered agent whose turn it is now. It becomes a participant, as with a mention.
      * </pre>
      *
      * <code>string handoff_to = 7;</code>
@@ -2100,7 +2120,7 @@ java.lang.String defaultValue) {
     private int priority_ = 0;
     /**
      * <pre>
-     * How urgent.
+     * How urgent it is. UNSPECIFIED = NORMAL.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -2111,7 +2131,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How urgent.
+     * How urgent it is. UNSPECIFIED = NORMAL.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -2126,7 +2146,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How urgent.
+     * How urgent it is. UNSPECIFIED = NORMAL.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -2139,7 +2159,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How urgent.
+     * How urgent it is. UNSPECIFIED = NORMAL.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -2155,7 +2175,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How urgent.
+     * How urgent it is. UNSPECIFIED = NORMAL.
      * </pre>
      *
      * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -2337,7 +2357,7 @@ java.lang.String defaultValue) {
 
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2351,7 +2371,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2365,7 +2385,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2379,7 +2399,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2400,7 +2420,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2418,7 +2438,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2438,7 +2458,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2459,7 +2479,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2477,7 +2497,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2495,7 +2515,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2514,7 +2534,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2531,7 +2551,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2548,7 +2568,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2559,7 +2579,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2573,7 +2593,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2588,7 +2608,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2599,7 +2619,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2611,7 +2631,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Files, at most 16; the whole message at most 3 MiB.
+     * Attached files, at most 16. The whole message is at most 3 MiB.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -2638,7 +2658,8 @@ java.lang.String defaultValue) {
     private long basedOnSeq_ ;
     /**
      * <pre>
-     * Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+     * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+     * INVALID_ARGUMENT. Unset = not stated.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 11;</code>
@@ -2650,7 +2671,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+     * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+     * INVALID_ARGUMENT. Unset = not stated.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 11;</code>
@@ -2662,7 +2684,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+     * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+     * INVALID_ARGUMENT. Unset = not stated.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 11;</code>
@@ -2678,7 +2701,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+     * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+     * INVALID_ARGUMENT. Unset = not stated.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 11;</code>
@@ -2694,7 +2718,7 @@ java.lang.String defaultValue) {
     private boolean includeRecipients_ ;
     /**
      * <pre>
-     * Answer with `recipients`.
+     * Return `recipients`.
      * </pre>
      *
      * <code>bool include_recipients = 12;</code>
@@ -2706,7 +2730,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Answer with `recipients`.
+     * Return `recipients`.
      * </pre>
      *
      * <code>bool include_recipients = 12;</code>
@@ -2722,7 +2746,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Answer with `recipients`.
+     * Return `recipients`.
      * </pre>
      *
      * <code>bool include_recipients = 12;</code>
@@ -2738,8 +2762,8 @@ java.lang.String defaultValue) {
     private long editOf_ ;
     /**
      * <pre>
-     * Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-     * message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+     * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+     * 0 = a new message. Messages of `anonymous` cannot be edited.
      * </pre>
      *
      * <code>int64 edit_of = 13;</code>
@@ -2751,8 +2775,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-     * message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+     * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+     * 0 = a new message. Messages of `anonymous` cannot be edited.
      * </pre>
      *
      * <code>int64 edit_of = 13;</code>
@@ -2768,8 +2792,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-     * message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+     * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+     * 0 = a new message. Messages of `anonymous` cannot be edited.
      * </pre>
      *
      * <code>int64 edit_of = 13;</code>
@@ -2785,8 +2809,8 @@ java.lang.String defaultValue) {
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-     * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2806,8 +2830,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-     * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2828,8 +2852,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-     * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2846,8 +2870,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-     * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2861,8 +2885,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-     * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2882,7 +2906,7 @@ java.lang.String defaultValue) {
     private java.lang.Object onBehalfOf_ = "";
     /**
      * <pre>
-     * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>
@@ -2902,7 +2926,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>
@@ -2923,7 +2947,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>
@@ -2940,7 +2964,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>
@@ -2954,7 +2978,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+     * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
      * </pre>
      *
      * <code>string on_behalf_of = 15;</code>

@@ -32,7 +32,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+   * attachment.
    * </pre>
    *
    * <code>string content = 2;</code>
@@ -41,7 +42,8 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getContent();
   /**
    * <pre>
-   * The text, UTF-8, at most 1 MiB by default. Required unless there is an attachment.
+   * The text, UTF-8, at most limits.max_content_bytes (1 MiB by default). Required unless there is an
+   * attachment.
    * </pre>
    *
    * <code>string content = 2;</code>
@@ -52,11 +54,12 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-   * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-   * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-   * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-   * and include_recipients.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+   * twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -65,11 +68,12 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Makes a retry safe: 1–128 printable ASCII characters, a UUID by habit (ids that ascend, such as
-   * UUIDv7, are stored the quickest); unique per thread and sender (all of `anonymous` is one) for
-   * as long as the message is kept. Empty = a retry may store it twice. A refused post does not use
-   * it up. The body compared is every field but request_id, expected_last_seq, epoch, based_on_seq
-   * and include_recipients.
+   * Makes the post repeatable: 1–128 printable ASCII characters, usually a UUID. Ascending ids, such
+   * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
+   * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
+   * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
+   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
+   * twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -80,8 +84,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-   * In a chain of posts use the `seq` of the last answer, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+   * of posts use `seq` of the previous response, not its last_seq.
    * </pre>
    *
    * <code>optional int64 expected_last_seq = 4;</code>
@@ -90,8 +94,8 @@ public interface PostMessageRequestOrBuilder extends
   boolean hasExpectedLastSeq();
   /**
    * <pre>
-   * Post only if this is still the thread's head_seq; 0 = only as the first entry. Unset = always.
-   * In a chain of posts use the `seq` of the last answer, not its last_seq.
+   * Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
+   * of posts use `seq` of the previous response, not its last_seq.
    * </pre>
    *
    * <code>optional int64 expected_last_seq = 4;</code>
@@ -101,7 +105,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Seq answered. 0 = none; above head_seq = MESSAGE_NOT_FOUND; one no longer kept is accepted.
+   * Seq of the message this one replies to. 0 = none. Above head_seq: MESSAGE_NOT_FOUND. A message that
+   * is no longer kept is accepted.
    * </pre>
    *
    * <code>int64 reply_to = 5;</code>
@@ -111,8 +116,8 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for &#64;names: `threadbus post` does that, and lists here what it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -122,8 +127,8 @@ public interface PostMessageRequestOrBuilder extends
       getMentionsList();
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for &#64;names: `threadbus post` does that, and lists here what it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -132,8 +137,8 @@ public interface PostMessageRequestOrBuilder extends
   int getMentionsCount();
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for &#64;names: `threadbus post` does that, and lists here what it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -143,8 +148,8 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getMentions(int index);
   /**
    * <pre>
-   * Agents named, at most 32. They become participants. Unregistered names: AGENT_NOT_FOUND. The
-   * content is not searched for &#64;names; `threadbus post` does that, and lists here whom it found.
+   * Registered agents to mention, at most 32. They become participants. The content is not searched
+   * for &#64;names: `threadbus post` does that, and lists here what it found.
    * </pre>
    *
    * <code>repeated string mentions = 6;</code>
@@ -156,7 +161,7 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention.
    * </pre>
    *
    * <code>string handoff_to = 7;</code>
@@ -165,7 +170,7 @@ public interface PostMessageRequestOrBuilder extends
   java.lang.String getHandoffTo();
   /**
    * <pre>
-   * The agent whose turn it is now; as a mention, and shown as such. Must be registered.
+   * The registered agent whose turn it is now. It becomes a participant, as with a mention.
    * </pre>
    *
    * <code>string handoff_to = 7;</code>
@@ -176,7 +181,7 @@ public interface PostMessageRequestOrBuilder extends
 
   /**
    * <pre>
-   * How urgent.
+   * How urgent it is. UNSPECIFIED = NORMAL.
    * </pre>
    *
    * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -185,7 +190,7 @@ public interface PostMessageRequestOrBuilder extends
   int getPriorityValue();
   /**
    * <pre>
-   * How urgent.
+   * How urgent it is. UNSPECIFIED = NORMAL.
    * </pre>
    *
    * <code>.threadbus.v1.Priority priority = 8;</code>
@@ -249,7 +254,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -258,7 +263,7 @@ java.lang.String defaultValue);
       getAttachmentsList();
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -266,7 +271,7 @@ java.lang.String defaultValue);
   dev.threadbus.v1.Attachment getAttachments(int index);
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -274,7 +279,7 @@ java.lang.String defaultValue);
   int getAttachmentsCount();
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -283,7 +288,7 @@ java.lang.String defaultValue);
       getAttachmentsOrBuilderList();
   /**
    * <pre>
-   * Files, at most 16; the whole message at most 3 MiB.
+   * Attached files, at most 16. The whole message is at most 3 MiB.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Attachment attachments = 10;</code>
@@ -293,7 +298,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+   * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+   * INVALID_ARGUMENT. Unset = not stated.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 11;</code>
@@ -302,7 +308,8 @@ java.lang.String defaultValue);
   boolean hasBasedOnSeq();
   /**
    * <pre>
-   * Seq up to which the sender had read. Raises its read_seq. Above head_seq: INVALID_ARGUMENT.
+   * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
+   * INVALID_ARGUMENT. Unset = not stated.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 11;</code>
@@ -312,7 +319,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Answer with `recipients`.
+   * Return `recipients`.
    * </pre>
    *
    * <code>bool include_recipients = 12;</code>
@@ -322,8 +329,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Replace the content of this own message: the entry's kind is EDIT. 0 = a new message. Another's
-   * message (nobody's are `anonymous`'s): PERMISSION_DENIED / ACCESS_DENIED.
+   * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+   * 0 = a new message. Messages of `anonymous` cannot be edited.
    * </pre>
    *
    * <code>int64 edit_of = 13;</code>
@@ -333,8 +340,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-   * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -343,8 +350,8 @@ java.lang.String defaultValue);
   java.lang.String getEpoch();
   /**
    * <pre>
-   * The history that expected_last_seq, based_on_seq, reply_to and edit_of count in. Empty = not
-   * checked; another one: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
+   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -355,7 +362,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+   * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
    * </pre>
    *
    * <code>string on_behalf_of = 15;</code>
@@ -364,7 +371,7 @@ java.lang.String defaultValue);
   java.lang.String getOnBehalfOf();
   /**
    * <pre>
-   * Operators only: the agent to post as. Registered at need. Message.posted_by tells.
+   * The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
    * </pre>
    *
    * <code>string on_behalf_of = 15;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A message posted.
+ * A posted message.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.PostMessageResponse}
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private long seq_ = 0L;
   /**
    * <pre>
-   * Its seq.
+   * The message's seq.
    * </pre>
    *
    * <code>int64 seq = 2;</code>
@@ -117,7 +117,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When it was committed.
+   * When it was committed. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -129,7 +129,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was committed.
+   * When it was committed. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -141,7 +141,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was committed.
+   * When it was committed. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -155,7 +155,7 @@ private static final long serialVersionUID = 0L;
   private boolean deduplicated_ = false;
   /**
    * <pre>
-   * It had been posted before with this request_id; seq and create_time are those of then.
+   * True if it was posted before with this request_id: seq and create_time are those of the first post.
    * </pre>
    *
    * <code>bool deduplicated = 4;</code>
@@ -170,7 +170,7 @@ private static final long serialVersionUID = 0L;
   private long lastSeq_ = 0L;
   /**
    * <pre>
-   * The thread's newest seq when this answer was made; seq or later.
+   * The thread's newest seq when this response was made; `seq` or later.
    * </pre>
    *
    * <code>int64 last_seq = 5;</code>
@@ -186,9 +186,10 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Participant> recipients_;
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -199,9 +200,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -213,9 +215,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -226,9 +229,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -239,9 +243,10 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -532,7 +537,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A message posted.
+   * A posted message.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.PostMessageResponse}
@@ -906,7 +911,7 @@ private static final long serialVersionUID = 0L;
     private long seq_ ;
     /**
      * <pre>
-     * Its seq.
+     * The message's seq.
      * </pre>
      *
      * <code>int64 seq = 2;</code>
@@ -918,7 +923,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its seq.
+     * The message's seq.
      * </pre>
      *
      * <code>int64 seq = 2;</code>
@@ -934,7 +939,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its seq.
+     * The message's seq.
      * </pre>
      *
      * <code>int64 seq = 2;</code>
@@ -952,7 +957,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -963,7 +968,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -978,7 +983,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -998,7 +1003,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1016,7 +1021,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1041,7 +1046,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1058,7 +1063,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1070,7 +1075,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1085,7 +1090,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was committed.
+     * When it was committed. Server clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -1107,7 +1112,7 @@ private static final long serialVersionUID = 0L;
     private boolean deduplicated_ ;
     /**
      * <pre>
-     * It had been posted before with this request_id; seq and create_time are those of then.
+     * True if it was posted before with this request_id: seq and create_time are those of the first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1119,7 +1124,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It had been posted before with this request_id; seq and create_time are those of then.
+     * True if it was posted before with this request_id: seq and create_time are those of the first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1135,7 +1140,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It had been posted before with this request_id; seq and create_time are those of then.
+     * True if it was posted before with this request_id: seq and create_time are those of the first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1151,7 +1156,7 @@ private static final long serialVersionUID = 0L;
     private long lastSeq_ ;
     /**
      * <pre>
-     * The thread's newest seq when this answer was made; seq or later.
+     * The thread's newest seq when this response was made; `seq` or later.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1163,7 +1168,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread's newest seq when this answer was made; seq or later.
+     * The thread's newest seq when this response was made; `seq` or later.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1179,7 +1184,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread's newest seq when this answer was made; seq or later.
+     * The thread's newest seq when this response was made; `seq` or later.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1206,9 +1211,10 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1222,9 +1228,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1238,9 +1245,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1254,9 +1262,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1277,9 +1286,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1297,9 +1307,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1319,9 +1330,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1342,9 +1354,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1362,9 +1375,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1382,9 +1396,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1403,9 +1418,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1422,9 +1438,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1441,9 +1458,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1454,9 +1472,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1470,9 +1489,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1487,9 +1507,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1500,9 +1521,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1514,9 +1536,10 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-     * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-     * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+     * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+     * are left out.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>

@@ -32,7 +32,7 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * Its seq.
+   * The message's seq.
    * </pre>
    *
    * <code>int64 seq = 2;</code>
@@ -42,7 +42,7 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * When it was committed.
+   * When it was committed. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -51,7 +51,7 @@ public interface PostMessageResponseOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When it was committed.
+   * When it was committed. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -60,7 +60,7 @@ public interface PostMessageResponseOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When it was committed.
+   * When it was committed. Server clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 3;</code>
@@ -69,7 +69,7 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * It had been posted before with this request_id; seq and create_time are those of then.
+   * True if it was posted before with this request_id: seq and create_time are those of the first post.
    * </pre>
    *
    * <code>bool deduplicated = 4;</code>
@@ -79,7 +79,7 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * The thread's newest seq when this answer was made; seq or later.
+   * The thread's newest seq when this response was made; `seq` or later.
    * </pre>
    *
    * <code>int64 last_seq = 5;</code>
@@ -89,9 +89,10 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -100,9 +101,10 @@ public interface PostMessageResponseOrBuilder extends
       getRecipientsList();
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -110,9 +112,10 @@ public interface PostMessageResponseOrBuilder extends
   dev.threadbus.v1.Participant getRecipients(int index);
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -120,9 +123,10 @@ public interface PostMessageResponseOrBuilder extends
   int getRecipientsCount();
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -131,9 +135,10 @@ public interface PostMessageResponseOrBuilder extends
       getRecipientsOrBuilderList();
   /**
    * <pre>
-   * With include_recipients: those mentioned or handed to first, then those with an open wait on the
-   * thread, then the other participants, never the sender. At most 100. Those who wait are told as
-   * they stood before this message reached them. Answers to a batch leave out what is past 3 MiB.
+   * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
+   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
+   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
+   * are left out.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What became of a batch.
+ * The results of a batch.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.PostMessagesResponse}
@@ -270,7 +270,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What became of a batch.
+   * The results of a batch.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.PostMessagesResponse}

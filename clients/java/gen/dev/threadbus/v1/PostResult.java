@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What became of one post. The only place where an error is inside an OK answer.
+ * The result of one post. The only place in the contract where an OK response carries an error.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.PostResult}
@@ -92,7 +92,7 @@ private static final long serialVersionUID = 0L;
   public static final int RESPONSE_FIELD_NUMBER = 1;
   /**
    * <pre>
-   * Posted.
+   * The message was posted.
    * </pre>
    *
    * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -104,7 +104,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Posted.
+   * The message was posted.
    * </pre>
    *
    * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Posted.
+   * The message was posted.
    * </pre>
    *
    * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -135,8 +135,8 @@ private static final long serialVersionUID = 0L;
   public static final int STATUS_FIELD_NUMBER = 2;
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-   * details in one answer, ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. When the details of a
+   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -148,8 +148,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-   * details in one answer, ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. When the details of a
+   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -164,8 +164,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-   * details in one answer, ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. When the details of a
+   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -365,7 +365,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What became of one post. The only place where an error is inside an OK answer.
+   * The result of one post. The only place in the contract where an OK response carries an error.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.PostResult}
@@ -559,7 +559,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.PostMessageResponse, dev.threadbus.v1.PostMessageResponse.Builder, dev.threadbus.v1.PostMessageResponseOrBuilder> responseBuilder_;
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -571,7 +571,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -593,7 +593,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -613,7 +613,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -631,7 +631,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -658,7 +658,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -681,7 +681,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -709,7 +709,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posted.
+     * The message was posted.
      * </pre>
      *
      * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -737,8 +737,8 @@ private static final long serialVersionUID = 0L;
         com.google.rpc.Status, com.google.rpc.Status.Builder, com.google.rpc.StatusOrBuilder> statusBuilder_;
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -750,8 +750,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -773,8 +773,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -794,8 +794,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -813,8 +813,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -841,8 +841,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -865,8 +865,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -876,8 +876,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -895,8 +895,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-     * details in one answer, ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. When the details of a
+     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>

@@ -12,7 +12,7 @@ public interface PostResultOrBuilder extends
 
   /**
    * <pre>
-   * Posted.
+   * The message was posted.
    * </pre>
    *
    * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -21,7 +21,7 @@ public interface PostResultOrBuilder extends
   boolean hasResponse();
   /**
    * <pre>
-   * Posted.
+   * The message was posted.
    * </pre>
    *
    * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -30,7 +30,7 @@ public interface PostResultOrBuilder extends
   dev.threadbus.v1.PostMessageResponse getResponse();
   /**
    * <pre>
-   * Posted.
+   * The message was posted.
    * </pre>
    *
    * <code>.threadbus.v1.PostMessageResponse response = 1;</code>
@@ -39,8 +39,8 @@ public interface PostResultOrBuilder extends
 
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-   * details in one answer, ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. When the details of a
+   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -49,8 +49,8 @@ public interface PostResultOrBuilder extends
   boolean hasStatus();
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-   * details in one answer, ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. When the details of a
+   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -59,8 +59,8 @@ public interface PostResultOrBuilder extends
   com.google.rpc.Status getStatus();
   /**
    * <pre>
-   * Refused: the status that PostMessage would have ended with, details included; past 3 MiB of
-   * details in one answer, ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. When the details of a
+   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>

@@ -7,11 +7,15 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What is known of an agent now. The newest evidence decides: a heartbeat (its state and lease); a
- * wait opened (WAITING); messages delivered to a wait (WORKING, for working_timeout or until the agent
- * has read them, posts to the thread or waits on it anew; then WAITING, or IDLE for agent_timeout). Its
- * own messages are no work. Other calls renew the lease and never shorten it; they turn LAPSED and OFFLINE into IDLE.
- * The end of a wait renews it, too. When the lease is over: WAITING with an open wait, else LAPSED.
+ * An agent's presence. The newest evidence decides:
+ * * A heartbeat sets the state and the lease that it carries.
+ * * Opening a wait sets WAITING.
+ * * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
+ * the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
+ * agent_timeout without an open wait.
+ * * Any other call, and the end of a wait, renews the lease, never shortens it, and turns LAPSED and
+ * OFFLINE into IDLE.
+ * * When the lease runs out: WAITING if a wait is open, else LAPSED.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.Presence}
@@ -21,7 +25,7 @@ public enum Presence
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * In a heartbeat: leave it as it is. Otherwise: never seen since the server knows it.
+   * In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen.
    * </pre>
    *
    * <code>PRESENCE_UNSPECIFIED = 0;</code>
@@ -29,7 +33,7 @@ public enum Presence
   PRESENCE_UNSPECIFIED(0),
   /**
    * <pre>
-   * It has an open wait and has read what it was handed, or said so.
+   * It has an open wait and has read what was delivered to it; or a heartbeat said so.
    * </pre>
    *
    * <code>PRESENCE_WAITING = 1;</code>
@@ -37,7 +41,7 @@ public enum Presence
   PRESENCE_WAITING(1),
   /**
    * <pre>
-   * It was handed messages that it has not yet reported as read, or said so.
+   * Messages were delivered to it that it has not yet reported as read; or a heartbeat said so.
    * </pre>
    *
    * <code>PRESENCE_WORKING = 2;</code>
@@ -45,7 +49,7 @@ public enum Presence
   PRESENCE_WORKING(2),
   /**
    * <pre>
-   * It is there (a call or a heartbeat within its lease) and neither waits nor works.
+   * It called within its lease, and neither waits nor works.
    * </pre>
    *
    * <code>PRESENCE_IDLE = 3;</code>
@@ -53,7 +57,7 @@ public enum Presence
   PRESENCE_IDLE(3),
   /**
    * <pre>
-   * It said that it needs a person to go on.
+   * A heartbeat said that it needs a person to continue.
    * </pre>
    *
    * <code>PRESENCE_AWAITING_HUMAN = 4;</code>
@@ -61,7 +65,7 @@ public enum Presence
   PRESENCE_AWAITING_HUMAN(4),
   /**
    * <pre>
-   * Its lease ran out: nothing is known. Not settable.
+   * Its lease ran out; nothing else is known. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_LAPSED = 5;</code>
@@ -69,7 +73,7 @@ public enum Presence
   PRESENCE_LAPSED(5),
   /**
    * <pre>
-   * It said goodbye, or its token was revoked. Any later call ends it. Not settable.
+   * It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_OFFLINE = 6;</code>
@@ -89,7 +93,7 @@ public enum Presence
   }
   /**
    * <pre>
-   * In a heartbeat: leave it as it is. Otherwise: never seen since the server knows it.
+   * In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen.
    * </pre>
    *
    * <code>PRESENCE_UNSPECIFIED = 0;</code>
@@ -97,7 +101,7 @@ public enum Presence
   public static final int PRESENCE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * It has an open wait and has read what it was handed, or said so.
+   * It has an open wait and has read what was delivered to it; or a heartbeat said so.
    * </pre>
    *
    * <code>PRESENCE_WAITING = 1;</code>
@@ -105,7 +109,7 @@ public enum Presence
   public static final int PRESENCE_WAITING_VALUE = 1;
   /**
    * <pre>
-   * It was handed messages that it has not yet reported as read, or said so.
+   * Messages were delivered to it that it has not yet reported as read; or a heartbeat said so.
    * </pre>
    *
    * <code>PRESENCE_WORKING = 2;</code>
@@ -113,7 +117,7 @@ public enum Presence
   public static final int PRESENCE_WORKING_VALUE = 2;
   /**
    * <pre>
-   * It is there (a call or a heartbeat within its lease) and neither waits nor works.
+   * It called within its lease, and neither waits nor works.
    * </pre>
    *
    * <code>PRESENCE_IDLE = 3;</code>
@@ -121,7 +125,7 @@ public enum Presence
   public static final int PRESENCE_IDLE_VALUE = 3;
   /**
    * <pre>
-   * It said that it needs a person to go on.
+   * A heartbeat said that it needs a person to continue.
    * </pre>
    *
    * <code>PRESENCE_AWAITING_HUMAN = 4;</code>
@@ -129,7 +133,7 @@ public enum Presence
   public static final int PRESENCE_AWAITING_HUMAN_VALUE = 4;
   /**
    * <pre>
-   * Its lease ran out: nothing is known. Not settable.
+   * Its lease ran out; nothing else is known. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_LAPSED = 5;</code>
@@ -137,7 +141,7 @@ public enum Presence
   public static final int PRESENCE_LAPSED_VALUE = 5;
   /**
    * <pre>
-   * It said goodbye, or its token was revoked. Any later call ends it. Not settable.
+   * It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_OFFLINE = 6;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * How urgent a message is. In order: a filter's `min_priority` compares by number.
+ * How urgent a message is, in ascending order: min_priority of a filter compares the numbers.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.Priority}
@@ -17,7 +17,7 @@ public enum Priority
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * In a request: NORMAL. In a filter: everything.
+   * In a request: NORMAL. In a filter: all.
    * </pre>
    *
    * <code>PRIORITY_UNSPECIFIED = 0;</code>
@@ -41,7 +41,7 @@ public enum Priority
   PRIORITY_NORMAL(2),
   /**
    * <pre>
-   * Before others.
+   * To be handled before others.
    * </pre>
    *
    * <code>PRIORITY_HIGH = 3;</code>
@@ -49,7 +49,7 @@ public enum Priority
   PRIORITY_HIGH(3),
   /**
    * <pre>
-   * Interrupt what you do.
+   * To be handled at once.
    * </pre>
    *
    * <code>PRIORITY_URGENT = 4;</code>
@@ -69,7 +69,7 @@ public enum Priority
   }
   /**
    * <pre>
-   * In a request: NORMAL. In a filter: everything.
+   * In a request: NORMAL. In a filter: all.
    * </pre>
    *
    * <code>PRIORITY_UNSPECIFIED = 0;</code>
@@ -93,7 +93,7 @@ public enum Priority
   public static final int PRIORITY_NORMAL_VALUE = 2;
   /**
    * <pre>
-   * Before others.
+   * To be handled before others.
    * </pre>
    *
    * <code>PRIORITY_HIGH = 3;</code>
@@ -101,7 +101,7 @@ public enum Priority
   public static final int PRIORITY_HIGH_VALUE = 3;
   /**
    * <pre>
-   * Interrupt what you do.
+   * To be handled at once.
    * </pre>
    *
    * <code>PRIORITY_URGENT = 4;</code>

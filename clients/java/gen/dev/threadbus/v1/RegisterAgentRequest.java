@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What it is. UNSPECIFIED = AGENT.
+   * AGENT or HUMAN. UNSPECIFIED = AGENT.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it is. UNSPECIFIED = AGENT.
+   * AGENT or HUMAN. UNSPECIFIED = AGENT.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -142,7 +142,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object displayName_ = "";
   /**
    * <pre>
-   * A name for people.
+   * A name to show to people, up to 128 bytes.
    * </pre>
    *
    * <code>string display_name = 3;</code>
@@ -163,7 +163,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A name for people.
+   * A name to show to people, up to 128 bytes.
    * </pre>
    *
    * <code>string display_name = 3;</code>
@@ -189,7 +189,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object description_ = "";
   /**
    * <pre>
-   * What it does.
+   * What it does, up to 1,024 bytes.
    * </pre>
    *
    * <code>string description = 4;</code>
@@ -210,7 +210,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it does.
+   * What it does, up to 1,024 bytes.
    * </pre>
    *
    * <code>string description = 4;</code>
@@ -259,7 +259,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -280,7 +280,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -291,7 +291,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -309,7 +309,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -331,8 +331,8 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object token_ = "";
   /**
    * <pre>
-   * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-   * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+   * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+   * before the call, then a lost response loses nothing. Empty = the server makes one.
    * </pre>
    *
    * <code>string token = 6;</code>
@@ -353,8 +353,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-   * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+   * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+   * before the call, then a lost response loses nothing. Empty = the server makes one.
    * </pre>
    *
    * <code>string token = 6;</code>
@@ -923,7 +923,7 @@ java.lang.String defaultValue) {
     private int kind_ = 0;
     /**
      * <pre>
-     * What it is. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -934,7 +934,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -949,7 +949,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -962,7 +962,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -978,7 +978,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it is. UNSPECIFIED = AGENT.
+     * AGENT or HUMAN. UNSPECIFIED = AGENT.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -994,7 +994,7 @@ java.lang.String defaultValue) {
     private java.lang.Object displayName_ = "";
     /**
      * <pre>
-     * A name for people.
+     * A name to show to people, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1014,7 +1014,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A name for people.
+     * A name to show to people, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1035,7 +1035,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A name for people.
+     * A name to show to people, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1052,7 +1052,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A name for people.
+     * A name to show to people, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1066,7 +1066,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A name for people.
+     * A name to show to people, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 3;</code>
@@ -1086,7 +1086,7 @@ java.lang.String defaultValue) {
     private java.lang.Object description_ = "";
     /**
      * <pre>
-     * What it does.
+     * What it does, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 4;</code>
@@ -1106,7 +1106,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it does.
+     * What it does, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 4;</code>
@@ -1127,7 +1127,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it does.
+     * What it does, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 4;</code>
@@ -1144,7 +1144,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it does.
+     * What it does, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 4;</code>
@@ -1158,7 +1158,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What it does.
+     * What it does, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 4;</code>
@@ -1203,7 +1203,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1224,7 +1224,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1235,7 +1235,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1253,7 +1253,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1277,7 +1277,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1300,7 +1300,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1317,7 +1317,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Free labels.
+     * Free labels; limits as in Message.labels.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -1333,8 +1333,8 @@ java.lang.String defaultValue) {
     private java.lang.Object token_ = "";
     /**
      * <pre>
-     * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-     * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+     * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+     * before the call, then a lost response loses nothing. Empty = the server makes one.
      * </pre>
      *
      * <code>string token = 6;</code>
@@ -1354,8 +1354,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-     * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+     * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+     * before the call, then a lost response loses nothing. Empty = the server makes one.
      * </pre>
      *
      * <code>string token = 6;</code>
@@ -1376,8 +1376,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-     * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+     * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+     * before the call, then a lost response loses nothing. Empty = the server makes one.
      * </pre>
      *
      * <code>string token = 6;</code>
@@ -1394,8 +1394,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-     * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+     * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+     * before the call, then a lost response loses nothing. Empty = the server makes one.
      * </pre>
      *
      * <code>string token = 6;</code>
@@ -1409,8 +1409,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-     * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+     * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+     * before the call, then a lost response loses nothing. Empty = the server makes one.
      * </pre>
      *
      * <code>string token = 6;</code>

@@ -32,7 +32,7 @@ public interface RegisterAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * What it is. UNSPECIFIED = AGENT.
+   * AGENT or HUMAN. UNSPECIFIED = AGENT.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -41,7 +41,7 @@ public interface RegisterAgentRequestOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What it is. UNSPECIFIED = AGENT.
+   * AGENT or HUMAN. UNSPECIFIED = AGENT.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind kind = 2;</code>
@@ -51,7 +51,7 @@ public interface RegisterAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * A name for people.
+   * A name to show to people, up to 128 bytes.
    * </pre>
    *
    * <code>string display_name = 3;</code>
@@ -60,7 +60,7 @@ public interface RegisterAgentRequestOrBuilder extends
   java.lang.String getDisplayName();
   /**
    * <pre>
-   * A name for people.
+   * A name to show to people, up to 128 bytes.
    * </pre>
    *
    * <code>string display_name = 3;</code>
@@ -71,7 +71,7 @@ public interface RegisterAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * What it does.
+   * What it does, up to 1,024 bytes.
    * </pre>
    *
    * <code>string description = 4;</code>
@@ -80,7 +80,7 @@ public interface RegisterAgentRequestOrBuilder extends
   java.lang.String getDescription();
   /**
    * <pre>
-   * What it does.
+   * What it does, up to 1,024 bytes.
    * </pre>
    *
    * <code>string description = 4;</code>
@@ -91,7 +91,7 @@ public interface RegisterAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -99,7 +99,7 @@ public interface RegisterAgentRequestOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -114,7 +114,7 @@ public interface RegisterAgentRequestOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -123,7 +123,7 @@ public interface RegisterAgentRequestOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -135,7 +135,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * Free labels.
+   * Free labels; limits as in Message.labels.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 5;</code>
@@ -145,8 +145,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-   * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+   * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+   * before the call, then a lost response loses nothing. Empty = the server makes one.
    * </pre>
    *
    * <code>string token = 6;</code>
@@ -155,8 +155,8 @@ java.lang.String defaultValue);
   java.lang.String getToken();
   /**
    * <pre>
-   * A secret of the caller's own making to be its token: 32–128 characters of `A-Z a-z 0-9 _ -`.
-   * Saved before the call, it makes a repeated registration safe. Empty = the server makes one.
+   * The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
+   * before the call, then a lost response loses nothing. Empty = the server makes one.
    * </pre>
    *
    * <code>string token = 6;</code>

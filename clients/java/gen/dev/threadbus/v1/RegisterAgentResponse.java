@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Registered.
+ * A registered agent.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.RegisterAgentResponse}
@@ -53,7 +53,8 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Agent agent_;
   /**
    * <pre>
-   * The agent.
+   * The agent as it is registered. If it was before this call, kind, display name, description and
+   * labels are those of then.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -65,7 +66,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent.
+   * The agent as it is registered. If it was before this call, kind, display name, description and
+   * labels are those of then.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -77,7 +79,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent.
+   * The agent as it is registered. If it was before this call, kind, display name, description and
+   * labels are those of then.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -92,7 +95,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object token_ = "";
   /**
    * <pre>
-   * Its token. Shown only here; the server keeps a hash.
+   * Its token. Returned only here: the server keeps a hash.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -113,7 +116,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its token. Shown only here; the server keeps a hash.
+   * Its token. Returned only here: the server keeps a hash.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -138,7 +141,7 @@ private static final long serialVersionUID = 0L;
   private boolean created_ = false;
   /**
    * <pre>
-   * This call registered it: nobody had its name before.
+   * True if this call registered it: nobody had the name before.
    * </pre>
    *
    * <code>bool created = 3;</code>
@@ -335,7 +338,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Registered.
+   * A registered agent.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.RegisterAgentResponse}
@@ -521,7 +524,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Agent, dev.threadbus.v1.Agent.Builder, dev.threadbus.v1.AgentOrBuilder> agentBuilder_;
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -532,7 +536,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -547,7 +552,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -567,7 +573,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -585,7 +592,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -610,7 +618,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -627,7 +636,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -639,7 +649,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -654,7 +665,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent.
+     * The agent as it is registered. If it was before this call, kind, display name, description and
+     * labels are those of then.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -676,7 +688,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object token_ = "";
     /**
      * <pre>
-     * Its token. Shown only here; the server keeps a hash.
+     * Its token. Returned only here: the server keeps a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -696,7 +708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its token. Shown only here; the server keeps a hash.
+     * Its token. Returned only here: the server keeps a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -717,7 +729,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its token. Shown only here; the server keeps a hash.
+     * Its token. Returned only here: the server keeps a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -734,7 +746,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its token. Shown only here; the server keeps a hash.
+     * Its token. Returned only here: the server keeps a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -748,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its token. Shown only here; the server keeps a hash.
+     * Its token. Returned only here: the server keeps a hash.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -768,7 +780,7 @@ private static final long serialVersionUID = 0L;
     private boolean created_ ;
     /**
      * <pre>
-     * This call registered it: nobody had its name before.
+     * True if this call registered it: nobody had the name before.
      * </pre>
      *
      * <code>bool created = 3;</code>
@@ -780,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * This call registered it: nobody had its name before.
+     * True if this call registered it: nobody had the name before.
      * </pre>
      *
      * <code>bool created = 3;</code>
@@ -796,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * This call registered it: nobody had its name before.
+     * True if this call registered it: nobody had the name before.
      * </pre>
      *
      * <code>bool created = 3;</code>

@@ -12,7 +12,8 @@ public interface RegisterAgentResponseOrBuilder extends
 
   /**
    * <pre>
-   * The agent.
+   * The agent as it is registered. If it was before this call, kind, display name, description and
+   * labels are those of then.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -21,7 +22,8 @@ public interface RegisterAgentResponseOrBuilder extends
   boolean hasAgent();
   /**
    * <pre>
-   * The agent.
+   * The agent as it is registered. If it was before this call, kind, display name, description and
+   * labels are those of then.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -30,7 +32,8 @@ public interface RegisterAgentResponseOrBuilder extends
   dev.threadbus.v1.Agent getAgent();
   /**
    * <pre>
-   * The agent.
+   * The agent as it is registered. If it was before this call, kind, display name, description and
+   * labels are those of then.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -39,7 +42,7 @@ public interface RegisterAgentResponseOrBuilder extends
 
   /**
    * <pre>
-   * Its token. Shown only here; the server keeps a hash.
+   * Its token. Returned only here: the server keeps a hash.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -48,7 +51,7 @@ public interface RegisterAgentResponseOrBuilder extends
   java.lang.String getToken();
   /**
    * <pre>
-   * Its token. Shown only here; the server keeps a hash.
+   * Its token. Returned only here: the server keeps a hash.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -59,7 +62,7 @@ public interface RegisterAgentResponseOrBuilder extends
 
   /**
    * <pre>
-   * This call registered it: nobody had its name before.
+   * True if this call registered it: nobody had the name before.
    * </pre>
    *
    * <code>bool created = 3;</code>

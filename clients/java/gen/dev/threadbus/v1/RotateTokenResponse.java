@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Rotated.
+ * The result of a token rotation.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.RotateTokenResponse}
@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object token_ = "";
   /**
    * <pre>
-   * The new token. Shown only here.
+   * The new token. Returned only here.
    * </pre>
    *
    * <code>string token = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The new token. Shown only here.
+   * The new token. Returned only here.
    * </pre>
    *
    * <code>string token = 1;</code>
@@ -253,7 +253,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Rotated.
+   * The result of a token rotation.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.RotateTokenResponse}
@@ -396,7 +396,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object token_ = "";
     /**
      * <pre>
-     * The new token. Shown only here.
+     * The new token. Returned only here.
      * </pre>
      *
      * <code>string token = 1;</code>
@@ -416,7 +416,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The new token. Shown only here.
+     * The new token. Returned only here.
      * </pre>
      *
      * <code>string token = 1;</code>
@@ -437,7 +437,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The new token. Shown only here.
+     * The new token. Returned only here.
      * </pre>
      *
      * <code>string token = 1;</code>
@@ -454,7 +454,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The new token. Shown only here.
+     * The new token. Returned only here.
      * </pre>
      *
      * <code>string token = 1;</code>
@@ -468,7 +468,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The new token. Shown only here.
+     * The new token. Returned only here.
      * </pre>
      *
      * <code>string token = 1;</code>

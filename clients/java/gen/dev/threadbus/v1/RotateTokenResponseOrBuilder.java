@@ -12,7 +12,7 @@ public interface RotateTokenResponseOrBuilder extends
 
   /**
    * <pre>
-   * The new token. Shown only here.
+   * The new token. Returned only here.
    * </pre>
    *
    * <code>string token = 1;</code>
@@ -21,7 +21,7 @@ public interface RotateTokenResponseOrBuilder extends
   java.lang.String getToken();
   /**
    * <pre>
-   * The new token. Shown only here.
+   * The new token. Returned only here.
    * </pre>
    *
    * <code>string token = 1;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Limits that a client may meet.
+ * Limits that a client may reach.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ServerLimits}
@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private int maxContentBytes_ = 0;
   /**
    * <pre>
-   * Bytes of Message.content.
+   * Most bytes of Message.content.
    * </pre>
    *
    * <code>int32 max_content_bytes = 1;</code>
@@ -67,7 +67,7 @@ private static final long serialVersionUID = 0L;
   private int maxMessageBytes_ = 0;
   /**
    * <pre>
-   * Bytes of a whole message.
+   * Most bytes of a whole message.
    * </pre>
    *
    * <code>int32 max_message_bytes = 2;</code>
@@ -82,7 +82,7 @@ private static final long serialVersionUID = 0L;
   private int maxBatchPosts_ = 0;
   /**
    * <pre>
-   * Posts in one PostMessagesRequest.
+   * Most posts in one PostMessagesRequest.
    * </pre>
    *
    * <code>int32 max_batch_posts = 3;</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private int maxWaitThreads_ = 0;
   /**
    * <pre>
-   * Threads in one wait.
+   * Most threads in one wait.
    * </pre>
    *
    * <code>int32 max_wait_threads = 4;</code>
@@ -112,7 +112,7 @@ private static final long serialVersionUID = 0L;
   private int maxOpenWaits_ = 0;
   /**
    * <pre>
-   * Open waits of one agent.
+   * Most open waits of one agent.
    * </pre>
    *
    * <code>int32 max_open_waits = 5;</code>
@@ -165,8 +165,8 @@ private static final long serialVersionUID = 0L;
   private int maxStreams_ = 0;
   /**
    * <pre>
-   * Calls open at a time on one connection, waits included. Further ones are queued by the client's
-   * own gRPC library, without an error: open another connection instead.
+   * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+   * further calls without an error: open another connection.
    * </pre>
    *
    * <code>int32 max_streams = 7;</code>
@@ -181,8 +181,8 @@ private static final long serialVersionUID = 0L;
   private long maxRequestBytes_ = 0L;
   /**
    * <pre>
-   * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-   * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+   * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_request_bytes = 8;</code>
@@ -197,8 +197,8 @@ private static final long serialVersionUID = 0L;
   private long maxFrameBytes_ = 0L;
   /**
    * <pre>
-   * Bytes of answers and frames that callers have not read, over all callers. Further large ones
-   * wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+   * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_frame_bytes = 9;</code>
@@ -213,7 +213,7 @@ private static final long serialVersionUID = 0L;
   private int maxAnonymousWaits_ = 0;
   /**
    * <pre>
-   * Open waits of all callers without a name together.
+   * Most open waits of all anonymous callers together.
    * </pre>
    *
    * <code>int32 max_anonymous_waits = 10;</code>
@@ -228,7 +228,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration requestTimeout_;
   /**
    * <pre>
-   * Time for a request to arrive, from its call's headers to its last byte.
+   * Time for a request to arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -240,7 +240,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Time for a request to arrive, from its call's headers to its last byte.
+   * Time for a request to arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -252,7 +252,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Time for a request to arrive, from its call's headers to its last byte.
+   * Time for a request to arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -543,7 +543,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Limits that a client may meet.
+   * Limits that a client may reach.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ServerLimits}
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     private int maxContentBytes_ ;
     /**
      * <pre>
-     * Bytes of Message.content.
+     * Most bytes of Message.content.
      * </pre>
      *
      * <code>int32 max_content_bytes = 1;</code>
@@ -843,7 +843,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of Message.content.
+     * Most bytes of Message.content.
      * </pre>
      *
      * <code>int32 max_content_bytes = 1;</code>
@@ -859,7 +859,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of Message.content.
+     * Most bytes of Message.content.
      * </pre>
      *
      * <code>int32 max_content_bytes = 1;</code>
@@ -875,7 +875,7 @@ private static final long serialVersionUID = 0L;
     private int maxMessageBytes_ ;
     /**
      * <pre>
-     * Bytes of a whole message.
+     * Most bytes of a whole message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -887,7 +887,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of a whole message.
+     * Most bytes of a whole message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -903,7 +903,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of a whole message.
+     * Most bytes of a whole message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -919,7 +919,7 @@ private static final long serialVersionUID = 0L;
     private int maxBatchPosts_ ;
     /**
      * <pre>
-     * Posts in one PostMessagesRequest.
+     * Most posts in one PostMessagesRequest.
      * </pre>
      *
      * <code>int32 max_batch_posts = 3;</code>
@@ -931,7 +931,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posts in one PostMessagesRequest.
+     * Most posts in one PostMessagesRequest.
      * </pre>
      *
      * <code>int32 max_batch_posts = 3;</code>
@@ -947,7 +947,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Posts in one PostMessagesRequest.
+     * Most posts in one PostMessagesRequest.
      * </pre>
      *
      * <code>int32 max_batch_posts = 3;</code>
@@ -963,7 +963,7 @@ private static final long serialVersionUID = 0L;
     private int maxWaitThreads_ ;
     /**
      * <pre>
-     * Threads in one wait.
+     * Most threads in one wait.
      * </pre>
      *
      * <code>int32 max_wait_threads = 4;</code>
@@ -975,7 +975,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in one wait.
+     * Most threads in one wait.
      * </pre>
      *
      * <code>int32 max_wait_threads = 4;</code>
@@ -991,7 +991,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads in one wait.
+     * Most threads in one wait.
      * </pre>
      *
      * <code>int32 max_wait_threads = 4;</code>
@@ -1007,7 +1007,7 @@ private static final long serialVersionUID = 0L;
     private int maxOpenWaits_ ;
     /**
      * <pre>
-     * Open waits of one agent.
+     * Most open waits of one agent.
      * </pre>
      *
      * <code>int32 max_open_waits = 5;</code>
@@ -1019,7 +1019,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Open waits of one agent.
+     * Most open waits of one agent.
      * </pre>
      *
      * <code>int32 max_open_waits = 5;</code>
@@ -1035,7 +1035,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Open waits of one agent.
+     * Most open waits of one agent.
      * </pre>
      *
      * <code>int32 max_open_waits = 5;</code>
@@ -1208,8 +1208,8 @@ private static final long serialVersionUID = 0L;
     private int maxStreams_ ;
     /**
      * <pre>
-     * Calls open at a time on one connection, waits included. Further ones are queued by the client's
-     * own gRPC library, without an error: open another connection instead.
+     * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+     * further calls without an error: open another connection.
      * </pre>
      *
      * <code>int32 max_streams = 7;</code>
@@ -1221,8 +1221,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Calls open at a time on one connection, waits included. Further ones are queued by the client's
-     * own gRPC library, without an error: open another connection instead.
+     * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+     * further calls without an error: open another connection.
      * </pre>
      *
      * <code>int32 max_streams = 7;</code>
@@ -1238,8 +1238,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Calls open at a time on one connection, waits included. Further ones are queued by the client's
-     * own gRPC library, without an error: open another connection instead.
+     * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+     * further calls without an error: open another connection.
      * </pre>
      *
      * <code>int32 max_streams = 7;</code>
@@ -1255,8 +1255,8 @@ private static final long serialVersionUID = 0L;
     private long maxRequestBytes_ ;
     /**
      * <pre>
-     * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-     * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+     * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1268,8 +1268,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-     * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+     * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1285,8 +1285,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-     * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+     * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1302,8 +1302,8 @@ private static final long serialVersionUID = 0L;
     private long maxFrameBytes_ ;
     /**
      * <pre>
-     * Bytes of answers and frames that callers have not read, over all callers. Further large ones
-     * wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+     * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1315,8 +1315,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of answers and frames that callers have not read, over all callers. Further large ones
-     * wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+     * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1332,8 +1332,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Bytes of answers and frames that callers have not read, over all callers. Further large ones
-     * wait; one that waits for request_timeout is answered with STORE_BUSY.
+     * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+     * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1349,7 +1349,7 @@ private static final long serialVersionUID = 0L;
     private int maxAnonymousWaits_ ;
     /**
      * <pre>
-     * Open waits of all callers without a name together.
+     * Most open waits of all anonymous callers together.
      * </pre>
      *
      * <code>int32 max_anonymous_waits = 10;</code>
@@ -1361,7 +1361,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Open waits of all callers without a name together.
+     * Most open waits of all anonymous callers together.
      * </pre>
      *
      * <code>int32 max_anonymous_waits = 10;</code>
@@ -1377,7 +1377,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Open waits of all callers without a name together.
+     * Most open waits of all anonymous callers together.
      * </pre>
      *
      * <code>int32 max_anonymous_waits = 10;</code>
@@ -1395,7 +1395,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> requestTimeoutBuilder_;
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1406,7 +1406,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1421,7 +1421,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1441,7 +1441,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1459,7 +1459,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1484,7 +1484,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1501,7 +1501,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1513,7 +1513,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1528,7 +1528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from its call's headers to its last byte.
+     * Time for a request to arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>

@@ -12,7 +12,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Bytes of Message.content.
+   * Most bytes of Message.content.
    * </pre>
    *
    * <code>int32 max_content_bytes = 1;</code>
@@ -22,7 +22,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Bytes of a whole message.
+   * Most bytes of a whole message.
    * </pre>
    *
    * <code>int32 max_message_bytes = 2;</code>
@@ -32,7 +32,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Posts in one PostMessagesRequest.
+   * Most posts in one PostMessagesRequest.
    * </pre>
    *
    * <code>int32 max_batch_posts = 3;</code>
@@ -42,7 +42,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Threads in one wait.
+   * Most threads in one wait.
    * </pre>
    *
    * <code>int32 max_wait_threads = 4;</code>
@@ -52,7 +52,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Open waits of one agent.
+   * Most open waits of one agent.
    * </pre>
    *
    * <code>int32 max_open_waits = 5;</code>
@@ -89,8 +89,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Calls open at a time on one connection, waits included. Further ones are queued by the client's
-   * own gRPC library, without an error: open another connection instead.
+   * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
+   * further calls without an error: open another connection.
    * </pre>
    *
    * <code>int32 max_streams = 7;</code>
@@ -100,8 +100,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Bytes of requests, over all callers: those that have not arrived whole and those being handled.
-   * Further calls wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
+   * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_request_bytes = 8;</code>
@@ -111,8 +111,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Bytes of answers and frames that callers have not read, over all callers. Further large ones
-   * wait; one that waits for request_timeout is answered with STORE_BUSY.
+   * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
+   * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_frame_bytes = 9;</code>
@@ -122,7 +122,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Open waits of all callers without a name together.
+   * Most open waits of all anonymous callers together.
    * </pre>
    *
    * <code>int32 max_anonymous_waits = 10;</code>
@@ -132,7 +132,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Time for a request to arrive, from its call's headers to its last byte.
+   * Time for a request to arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -141,7 +141,7 @@ public interface ServerLimitsOrBuilder extends
   boolean hasRequestTimeout();
   /**
    * <pre>
-   * Time for a request to arrive, from its call's headers to its last byte.
+   * Time for a request to arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -150,7 +150,7 @@ public interface ServerLimitsOrBuilder extends
   com.google.protobuf.Duration getRequestTimeout();
   /**
    * <pre>
-   * Time for a request to arrive, from its call's headers to its last byte.
+   * Time for a request to arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>

@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private int state_ = 0;
   /**
    * <pre>
-   * The state. Required.
+   * The new state. Required.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 2;</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The state. Required.
+   * The new state. Required.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 2;</code>
@@ -537,7 +537,7 @@ private static final long serialVersionUID = 0L;
     private int state_ = 0;
     /**
      * <pre>
-     * The state. Required.
+     * The new state. Required.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 2;</code>
@@ -548,7 +548,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The state. Required.
+     * The new state. Required.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 2;</code>
@@ -563,7 +563,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The state. Required.
+     * The new state. Required.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 2;</code>
@@ -576,7 +576,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The state. Required.
+     * The new state. Required.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 2;</code>
@@ -592,7 +592,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The state. Required.
+     * The new state. Required.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 2;</code>

@@ -32,7 +32,7 @@ public interface SetThreadStateRequestOrBuilder extends
 
   /**
    * <pre>
-   * The state. Required.
+   * The new state. Required.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 2;</code>
@@ -41,7 +41,7 @@ public interface SetThreadStateRequestOrBuilder extends
   int getStateValue();
   /**
    * <pre>
-   * The state. Required.
+   * The new state. Required.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 2;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Set.
+ * The thread after the change.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.SetThreadStateResponse}
@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Thread thread_;
   /**
    * <pre>
-   * The thread now.
+   * The thread.
    * </pre>
    *
    * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -64,7 +64,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The thread now.
+   * The thread.
    * </pre>
    *
    * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The thread now.
+   * The thread.
    * </pre>
    *
    * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -250,7 +250,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Set.
+   * The thread after the change.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.SetThreadStateResponse}
@@ -410,7 +410,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Thread, dev.threadbus.v1.Thread.Builder, dev.threadbus.v1.ThreadOrBuilder> threadBuilder_;
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -421,7 +421,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -436,7 +436,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -456,7 +456,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -474,7 +474,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -499,7 +499,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -516,7 +516,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -528,7 +528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -543,7 +543,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread now.
+     * The thread.
      * </pre>
      *
      * <code>.threadbus.v1.Thread thread = 1;</code>

@@ -12,7 +12,7 @@ public interface SetThreadStateResponseOrBuilder extends
 
   /**
    * <pre>
-   * The thread now.
+   * The thread.
    * </pre>
    *
    * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -21,7 +21,7 @@ public interface SetThreadStateResponseOrBuilder extends
   boolean hasThread();
   /**
    * <pre>
-   * The thread now.
+   * The thread.
    * </pre>
    *
    * <code>.threadbus.v1.Thread thread = 1;</code>
@@ -30,7 +30,7 @@ public interface SetThreadStateResponseOrBuilder extends
   dev.threadbus.v1.Thread getThread();
   /**
    * <pre>
-   * The thread now.
+   * The thread.
    * </pre>
    *
    * <code>.threadbus.v1.Thread thread = 1;</code>

@@ -25,7 +25,7 @@ public enum SyncMode
   SYNC_MODE_UNSPECIFIED(0),
   /**
    * <pre>
-   * They may.
+   * Posts may carry it.
    * </pre>
    *
    * <code>SYNC_MODE_OFF = 1;</code>
@@ -33,7 +33,8 @@ public enum SyncMode
   SYNC_MODE_OFF(1),
   /**
    * <pre>
-   * They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+   * Posts must carry it, except those of HUMAN senders. Without it they are refused:
+   * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
    * </pre>
    *
    * <code>SYNC_MODE_STRICT = 2;</code>
@@ -61,7 +62,7 @@ public enum SyncMode
   public static final int SYNC_MODE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * They may.
+   * Posts may carry it.
    * </pre>
    *
    * <code>SYNC_MODE_OFF = 1;</code>
@@ -69,7 +70,8 @@ public enum SyncMode
   public static final int SYNC_MODE_OFF_VALUE = 1;
   /**
    * <pre>
-   * They must, but for those of HUMAN senders: FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
+   * Posts must carry it, except those of HUMAN senders. Without it they are refused:
+   * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
    * </pre>
    *
    * <code>SYNC_MODE_STRICT = 2;</code>

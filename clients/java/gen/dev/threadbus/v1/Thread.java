@@ -7,7 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * An ordered log. (Java and C#: import it by name; a wildcard import clashes with the platform's Thread.)
+ * An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+ * Thread.)
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.Thread}
@@ -72,8 +73,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-   * digit. Other texts and fields refer to it as `thread`.
+   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+   * a letter or digit. Other messages call it `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -94,8 +95,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-   * digit. Other texts and fields refer to it as `thread`.
+   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+   * a letter or digit. Other messages call it `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -121,8 +122,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-   * the name was deleted and created again. Seqs compare only within one epoch.
+   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * the thread is deleted and created again. Seqs compare only within one epoch.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -143,8 +144,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-   * the name was deleted and created again. Seqs compare only within one epoch.
+   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * the thread is deleted and created again. Seqs compare only within one epoch.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -184,7 +185,7 @@ private static final long serialVersionUID = 0L;
   private long firstSeq_ = 0L;
   /**
    * <pre>
-   * Seq of the oldest entry still kept; head_seq + 1 when none is.
+   * Seq of the oldest entry still kept. head_seq + 1 if none is.
    * </pre>
    *
    * <code>int64 first_seq = 4;</code>
@@ -199,7 +200,7 @@ private static final long serialVersionUID = 0L;
   private int state_ = 0;
   /**
    * <pre>
-   * Whether it takes posts.
+   * Whether it accepts posts.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -210,7 +211,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Whether it takes posts.
+   * Whether it accepts posts.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -226,7 +227,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stage_ = "";
   /**
    * <pre>
-   * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+   * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
    * </pre>
    *
    * <code>string stage = 6;</code>
@@ -247,7 +248,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+   * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
    * </pre>
    *
    * <code>string stage = 6;</code>
@@ -441,7 +442,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object creator_ = "";
   /**
    * <pre>
-   * Who created it.
+   * The agent that created it.
    * </pre>
    *
    * <code>string creator = 10;</code>
@@ -462,7 +463,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Who created it.
+   * The agent that created it.
    * </pre>
    *
    * <code>string creator = 10;</code>
@@ -525,7 +526,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp updateTime_;
   /**
    * <pre>
-   * When its newest entry was committed; create_time when there is none.
+   * When its newest entry was committed. create_time if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -537,7 +538,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When its newest entry was committed; create_time when there is none.
+   * When its newest entry was committed. create_time if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -549,7 +550,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When its newest entry was committed; create_time when there is none.
+   * When its newest entry was committed. create_time if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -855,7 +856,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * An ordered log. (Java and C#: import it by name; a wildcard import clashes with the platform's Thread.)
+   * An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+   * Thread.)
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.Thread}
@@ -1192,8 +1194,8 @@ java.lang.String defaultValue) {
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-     * digit. Other texts and fields refer to it as `thread`.
+     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+     * a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1213,8 +1215,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-     * digit. Other texts and fields refer to it as `thread`.
+     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+     * a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1235,8 +1237,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-     * digit. Other texts and fields refer to it as `thread`.
+     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+     * a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1253,8 +1255,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-     * digit. Other texts and fields refer to it as `thread`.
+     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+     * a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1268,8 +1270,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-     * digit. Other texts and fields refer to it as `thread`.
+     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+     * a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1289,8 +1291,8 @@ java.lang.String defaultValue) {
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-     * the name was deleted and created again. Seqs compare only within one epoch.
+     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * the thread is deleted and created again. Seqs compare only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1310,8 +1312,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-     * the name was deleted and created again. Seqs compare only within one epoch.
+     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * the thread is deleted and created again. Seqs compare only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1332,8 +1334,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-     * the name was deleted and created again. Seqs compare only within one epoch.
+     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * the thread is deleted and created again. Seqs compare only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1350,8 +1352,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-     * the name was deleted and created again. Seqs compare only within one epoch.
+     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * the thread is deleted and created again. Seqs compare only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1365,8 +1367,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-     * the name was deleted and created again. Seqs compare only within one epoch.
+     * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+     * the thread is deleted and created again. Seqs compare only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1430,7 +1432,7 @@ java.lang.String defaultValue) {
     private long firstSeq_ ;
     /**
      * <pre>
-     * Seq of the oldest entry still kept; head_seq + 1 when none is.
+     * Seq of the oldest entry still kept. head_seq + 1 if none is.
      * </pre>
      *
      * <code>int64 first_seq = 4;</code>
@@ -1442,7 +1444,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the oldest entry still kept; head_seq + 1 when none is.
+     * Seq of the oldest entry still kept. head_seq + 1 if none is.
      * </pre>
      *
      * <code>int64 first_seq = 4;</code>
@@ -1458,7 +1460,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the oldest entry still kept; head_seq + 1 when none is.
+     * Seq of the oldest entry still kept. head_seq + 1 if none is.
      * </pre>
      *
      * <code>int64 first_seq = 4;</code>
@@ -1474,7 +1476,7 @@ java.lang.String defaultValue) {
     private int state_ = 0;
     /**
      * <pre>
-     * Whether it takes posts.
+     * Whether it accepts posts.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -1485,7 +1487,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Whether it takes posts.
+     * Whether it accepts posts.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -1500,7 +1502,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Whether it takes posts.
+     * Whether it accepts posts.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -1513,7 +1515,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Whether it takes posts.
+     * Whether it accepts posts.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -1529,7 +1531,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Whether it takes posts.
+     * Whether it accepts posts.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -1545,7 +1547,7 @@ java.lang.String defaultValue) {
     private java.lang.Object stage_ = "";
     /**
      * <pre>
-     * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1565,7 +1567,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1586,7 +1588,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1603,7 +1605,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1617,7 +1619,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+     * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
      * </pre>
      *
      * <code>string stage = 6;</code>
@@ -1955,7 +1957,7 @@ java.lang.String defaultValue) {
     private java.lang.Object creator_ = "";
     /**
      * <pre>
-     * Who created it.
+     * The agent that created it.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -1975,7 +1977,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Who created it.
+     * The agent that created it.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -1996,7 +1998,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Who created it.
+     * The agent that created it.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -2013,7 +2015,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Who created it.
+     * The agent that created it.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -2027,7 +2029,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Who created it.
+     * The agent that created it.
      * </pre>
      *
      * <code>string creator = 10;</code>
@@ -2206,7 +2208,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updateTimeBuilder_;
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2217,7 +2219,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2232,7 +2234,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2252,7 +2254,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2270,7 +2272,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2295,7 +2297,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2312,7 +2314,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2324,7 +2326,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -2339,7 +2341,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its newest entry was committed; create_time when there is none.
+     * When its newest entry was committed. create_time if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 12;</code>

@@ -12,8 +12,8 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-   * digit. Other texts and fields refer to it as `thread`.
+   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+   * a letter or digit. Other messages call it `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -22,8 +22,8 @@ public interface ThreadOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * Its name, chosen by its creator, case-sensitive: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or
-   * digit. Other texts and fields refer to it as `thread`.
+   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
+   * a letter or digit. Other messages call it `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -34,8 +34,8 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-   * the name was deleted and created again. Seqs compare only within one epoch.
+   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * the thread is deleted and created again. Seqs compare only within one epoch.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -44,8 +44,8 @@ public interface ThreadOrBuilder extends
   java.lang.String getEpoch();
   /**
    * <pre>
-   * Identity of its history, opaque, up to 32 bytes. Changes when the store was recreated, and when
-   * the name was deleted and created again. Seqs compare only within one epoch.
+   * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
+   * the thread is deleted and created again. Seqs compare only within one epoch.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -66,7 +66,7 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * Seq of the oldest entry still kept; head_seq + 1 when none is.
+   * Seq of the oldest entry still kept. head_seq + 1 if none is.
    * </pre>
    *
    * <code>int64 first_seq = 4;</code>
@@ -76,7 +76,7 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * Whether it takes posts.
+   * Whether it accepts posts.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -85,7 +85,7 @@ public interface ThreadOrBuilder extends
   int getStateValue();
   /**
    * <pre>
-   * Whether it takes posts.
+   * Whether it accepts posts.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadState state = 5;</code>
@@ -95,7 +95,7 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+   * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
    * </pre>
    *
    * <code>string stage = 6;</code>
@@ -104,7 +104,7 @@ public interface ThreadOrBuilder extends
   java.lang.String getStage();
   /**
    * <pre>
-   * Where the work stands, in its users' words, such as `review`. Up to 63 bytes, not interpreted.
+   * The stage of the work, in its users' words, for example `review`. Up to 63 bytes, not interpreted.
    * </pre>
    *
    * <code>string stage = 6;</code>
@@ -208,7 +208,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Who created it.
+   * The agent that created it.
    * </pre>
    *
    * <code>string creator = 10;</code>
@@ -217,7 +217,7 @@ java.lang.String defaultValue);
   java.lang.String getCreator();
   /**
    * <pre>
-   * Who created it.
+   * The agent that created it.
    * </pre>
    *
    * <code>string creator = 10;</code>
@@ -255,7 +255,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When its newest entry was committed; create_time when there is none.
+   * When its newest entry was committed. create_time if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -264,7 +264,7 @@ java.lang.String defaultValue);
   boolean hasUpdateTime();
   /**
    * <pre>
-   * When its newest entry was committed; create_time when there is none.
+   * When its newest entry was committed. create_time if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>
@@ -273,7 +273,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getUpdateTime();
   /**
    * <pre>
-   * When its newest entry was committed; create_time when there is none.
+   * When its newest entry was committed. create_time if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 12;</code>

@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Threads and who takes part in them.
+ * Threads and their participants.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -360,15 +360,16 @@ public final class ThreadServiceGrpc {
 
   /**
    * <pre>
-   * Threads and who takes part in them.
+   * Threads and their participants.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-     * tell who created it. JoinThread with `create` is.
+     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+     * created the thread. JoinThread with `create` is.
      * </pre>
      */
     default void createThread(dev.threadbus.v1.CreateThreadRequest request,
@@ -378,7 +379,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Reads a thread.
+     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     default void getThread(dev.threadbus.v1.GetThreadRequest request,
@@ -399,8 +400,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+     * position, the latest messages and the participants. Anonymous callers do not become participants.
+     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
      * </pre>
      */
     default void joinThread(dev.threadbus.v1.JoinThreadRequest request,
@@ -410,8 +413,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-     * leaving again changes nothing.
+     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Idempotent: leaving again changes nothing.
      * </pre>
      */
     default void leaveThread(dev.threadbus.v1.LeaveThreadRequest request,
@@ -421,7 +425,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists who takes part, and what each was handed and has read.
+     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
     default void listParticipants(dev.threadbus.v1.ListParticipantsRequest request,
@@ -431,8 +436,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-     * repeatable: it could undo what another changed in between because of the first one.
+     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+     * the first, and append a second entry. After an unknown outcome read the thread.
      * </pre>
      */
     default void updateThread(dev.threadbus.v1.UpdateThreadRequest request,
@@ -442,8 +449,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-     * repeatable, as UpdateThread is not.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent, as UpdateThread.
      * </pre>
      */
     default void setThreadState(dev.threadbus.v1.SetThreadStateRequest request,
@@ -453,8 +461,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch. Not repeatable: it could delete that one.
+     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+     * not exist.
+     * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
     default void deleteThread(dev.threadbus.v1.DeleteThreadRequest request,
@@ -466,7 +476,7 @@ public final class ThreadServiceGrpc {
   /**
    * Base class for the server implementation of the service ThreadService.
    * <pre>
-   * Threads and who takes part in them.
+   * Threads and their participants.
    * </pre>
    */
   public static abstract class ThreadServiceImplBase
@@ -480,7 +490,7 @@ public final class ThreadServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service ThreadService.
    * <pre>
-   * Threads and who takes part in them.
+   * Threads and their participants.
    * </pre>
    */
   public static final class ThreadServiceStub
@@ -498,8 +508,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-     * tell who created it. JoinThread with `create` is.
+     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+     * created the thread. JoinThread with `create` is.
      * </pre>
      */
     public void createThread(dev.threadbus.v1.CreateThreadRequest request,
@@ -510,7 +521,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Reads a thread.
+     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     public void getThread(dev.threadbus.v1.GetThreadRequest request,
@@ -533,8 +544,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+     * position, the latest messages and the participants. Anonymous callers do not become participants.
+     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
      * </pre>
      */
     public void joinThread(dev.threadbus.v1.JoinThreadRequest request,
@@ -545,8 +558,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-     * leaving again changes nothing.
+     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Idempotent: leaving again changes nothing.
      * </pre>
      */
     public void leaveThread(dev.threadbus.v1.LeaveThreadRequest request,
@@ -557,7 +571,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists who takes part, and what each was handed and has read.
+     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
     public void listParticipants(dev.threadbus.v1.ListParticipantsRequest request,
@@ -568,8 +583,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-     * repeatable: it could undo what another changed in between because of the first one.
+     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+     * the first, and append a second entry. After an unknown outcome read the thread.
      * </pre>
      */
     public void updateThread(dev.threadbus.v1.UpdateThreadRequest request,
@@ -580,8 +597,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-     * repeatable, as UpdateThread is not.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent, as UpdateThread.
      * </pre>
      */
     public void setThreadState(dev.threadbus.v1.SetThreadStateRequest request,
@@ -592,8 +610,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch. Not repeatable: it could delete that one.
+     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+     * not exist.
+     * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
     public void deleteThread(dev.threadbus.v1.DeleteThreadRequest request,
@@ -606,7 +626,7 @@ public final class ThreadServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service ThreadService.
    * <pre>
-   * Threads and who takes part in them.
+   * Threads and their participants.
    * </pre>
    */
   public static final class ThreadServiceBlockingV2Stub
@@ -624,8 +644,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-     * tell who created it. JoinThread with `create` is.
+     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+     * created the thread. JoinThread with `create` is.
      * </pre>
      */
     public dev.threadbus.v1.CreateThreadResponse createThread(dev.threadbus.v1.CreateThreadRequest request) throws io.grpc.StatusException {
@@ -635,7 +656,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Reads a thread.
+     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     public dev.threadbus.v1.GetThreadResponse getThread(dev.threadbus.v1.GetThreadRequest request) throws io.grpc.StatusException {
@@ -656,8 +677,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+     * position, the latest messages and the participants. Anonymous callers do not become participants.
+     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
      * </pre>
      */
     public dev.threadbus.v1.JoinThreadResponse joinThread(dev.threadbus.v1.JoinThreadRequest request) throws io.grpc.StatusException {
@@ -667,8 +690,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-     * leaving again changes nothing.
+     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Idempotent: leaving again changes nothing.
      * </pre>
      */
     public dev.threadbus.v1.LeaveThreadResponse leaveThread(dev.threadbus.v1.LeaveThreadRequest request) throws io.grpc.StatusException {
@@ -678,7 +702,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists who takes part, and what each was handed and has read.
+     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
     public dev.threadbus.v1.ListParticipantsResponse listParticipants(dev.threadbus.v1.ListParticipantsRequest request) throws io.grpc.StatusException {
@@ -688,8 +713,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-     * repeatable: it could undo what another changed in between because of the first one.
+     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+     * the first, and append a second entry. After an unknown outcome read the thread.
      * </pre>
      */
     public dev.threadbus.v1.UpdateThreadResponse updateThread(dev.threadbus.v1.UpdateThreadRequest request) throws io.grpc.StatusException {
@@ -699,8 +726,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-     * repeatable, as UpdateThread is not.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent, as UpdateThread.
      * </pre>
      */
     public dev.threadbus.v1.SetThreadStateResponse setThreadState(dev.threadbus.v1.SetThreadStateRequest request) throws io.grpc.StatusException {
@@ -710,8 +738,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch. Not repeatable: it could delete that one.
+     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+     * not exist.
+     * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
     public dev.threadbus.v1.DeleteThreadResponse deleteThread(dev.threadbus.v1.DeleteThreadRequest request) throws io.grpc.StatusException {
@@ -723,7 +753,7 @@ public final class ThreadServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service ThreadService.
    * <pre>
-   * Threads and who takes part in them.
+   * Threads and their participants.
    * </pre>
    */
   public static final class ThreadServiceBlockingStub
@@ -741,8 +771,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-     * tell who created it. JoinThread with `create` is.
+     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+     * created the thread. JoinThread with `create` is.
      * </pre>
      */
     public dev.threadbus.v1.CreateThreadResponse createThread(dev.threadbus.v1.CreateThreadRequest request) {
@@ -752,7 +783,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Reads a thread.
+     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     public dev.threadbus.v1.GetThreadResponse getThread(dev.threadbus.v1.GetThreadRequest request) {
@@ -773,8 +804,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+     * position, the latest messages and the participants. Anonymous callers do not become participants.
+     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
      * </pre>
      */
     public dev.threadbus.v1.JoinThreadResponse joinThread(dev.threadbus.v1.JoinThreadRequest request) {
@@ -784,8 +817,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-     * leaving again changes nothing.
+     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Idempotent: leaving again changes nothing.
      * </pre>
      */
     public dev.threadbus.v1.LeaveThreadResponse leaveThread(dev.threadbus.v1.LeaveThreadRequest request) {
@@ -795,7 +829,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists who takes part, and what each was handed and has read.
+     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
     public dev.threadbus.v1.ListParticipantsResponse listParticipants(dev.threadbus.v1.ListParticipantsRequest request) {
@@ -805,8 +840,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-     * repeatable: it could undo what another changed in between because of the first one.
+     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+     * the first, and append a second entry. After an unknown outcome read the thread.
      * </pre>
      */
     public dev.threadbus.v1.UpdateThreadResponse updateThread(dev.threadbus.v1.UpdateThreadRequest request) {
@@ -816,8 +853,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-     * repeatable, as UpdateThread is not.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent, as UpdateThread.
      * </pre>
      */
     public dev.threadbus.v1.SetThreadStateResponse setThreadState(dev.threadbus.v1.SetThreadStateRequest request) {
@@ -827,8 +865,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch. Not repeatable: it could delete that one.
+     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+     * not exist.
+     * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
     public dev.threadbus.v1.DeleteThreadResponse deleteThread(dev.threadbus.v1.DeleteThreadRequest request) {
@@ -840,7 +880,7 @@ public final class ThreadServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service ThreadService.
    * <pre>
-   * Threads and who takes part in them.
+   * Threads and their participants.
    * </pre>
    */
   public static final class ThreadServiceFutureStub
@@ -858,8 +898,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Creates a thread. Not repeatable: the second call gets ALREADY_EXISTS / THREAD_EXISTS, which does not
-     * tell who created it. JoinThread with `create` is.
+     * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
+     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
+     * created the thread. JoinThread with `create` is.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.CreateThreadResponse> createThread(
@@ -870,7 +911,7 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Reads a thread.
+     * Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.GetThreadResponse> getThread(
@@ -893,8 +934,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Enters a thread in one call: what it is, what was said, who is here, where to wait from. One
-     * snapshot. Idempotent: who has joined goes on from where it was. Only the first answer has `created`.
+     * Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
+     * position, the latest messages and the participants. Anonymous callers do not become participants.
+     * NOT_FOUND / THREAD_NOT_FOUND if it does not exist and `create` is not set.
+     * Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.JoinThreadResponse> joinThread(
@@ -905,8 +948,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Takes part no more; keeps what was said, forgets what the caller has read. Idempotent:
-     * leaving again changes nothing.
+     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
+     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Idempotent: leaving again changes nothing.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.LeaveThreadResponse> leaveThread(
@@ -917,7 +961,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists who takes part, and what each was handed and has read.
+     * Returns a page of a thread's participants, with what each has received and read. NOT_FOUND /
+     * THREAD_NOT_FOUND if the thread does not exist.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListParticipantsResponse> listParticipants(
@@ -928,8 +973,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Changes topic, stage, labels or mode. Writes a THREAD entry if anything changes. Not
-     * repeatable: it could undo what another changed in between because of the first one.
+     * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
+     * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
+     * the first, and append a second entry. After an unknown outcome read the thread.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.UpdateThreadResponse> updateThread(
@@ -940,8 +987,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Opens, closes or archives. Writes a THREAD entry, so every waiter learns it in order. Not
-     * repeatable, as UpdateThread is not.
+     * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
+     * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
+     * Not idempotent, as UpdateThread.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.SetThreadStateResponse> setThreadState(
@@ -952,8 +1000,10 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Open waits on it end with NOT_FOUND. A thread created later
-     * under the name has another epoch. Not repeatable: it could delete that one.
+     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
+     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
+     * not exist.
+     * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.DeleteThreadResponse> deleteThread(

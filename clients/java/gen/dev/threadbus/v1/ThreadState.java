@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Whether a thread takes posts.
+ * Whether a thread accepts posts.
  * </pre>
  *
  * Protobuf enum {@code threadbus.v1.ThreadState}
@@ -17,7 +17,7 @@ public enum ThreadState
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Never sent by this server. In a filter: any.
+   * Never sent. In ListThreadsRequest.states: all states.
    * </pre>
    *
    * <code>THREAD_STATE_UNSPECIFIED = 0;</code>
@@ -25,7 +25,7 @@ public enum ThreadState
   THREAD_STATE_UNSPECIFIED(0),
   /**
    * <pre>
-   * Takes posts.
+   * It accepts posts.
    * </pre>
    *
    * <code>THREAD_STATE_OPEN = 1;</code>
@@ -33,7 +33,7 @@ public enum ThreadState
   THREAD_STATE_OPEN(1),
   /**
    * <pre>
-   * Readable, refuses posts, can be opened again.
+   * It can be read, and refuses posts. It can be opened again.
    * </pre>
    *
    * <code>THREAD_STATE_CLOSED = 2;</code>
@@ -41,7 +41,7 @@ public enum ThreadState
   THREAD_STATE_CLOSED(2),
   /**
    * <pre>
-   * As CLOSED, and left out of ListThreads unless asked for.
+   * As CLOSED, and ListThreads leaves it out unless asked for it.
    * </pre>
    *
    * <code>THREAD_STATE_ARCHIVED = 3;</code>
@@ -61,7 +61,7 @@ public enum ThreadState
   }
   /**
    * <pre>
-   * Never sent by this server. In a filter: any.
+   * Never sent. In ListThreadsRequest.states: all states.
    * </pre>
    *
    * <code>THREAD_STATE_UNSPECIFIED = 0;</code>
@@ -69,7 +69,7 @@ public enum ThreadState
   public static final int THREAD_STATE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Takes posts.
+   * It accepts posts.
    * </pre>
    *
    * <code>THREAD_STATE_OPEN = 1;</code>
@@ -77,7 +77,7 @@ public enum ThreadState
   public static final int THREAD_STATE_OPEN_VALUE = 1;
   /**
    * <pre>
-   * Readable, refuses posts, can be opened again.
+   * It can be read, and refuses posts. It can be opened again.
    * </pre>
    *
    * <code>THREAD_STATE_CLOSED = 2;</code>
@@ -85,7 +85,7 @@ public enum ThreadState
   public static final int THREAD_STATE_CLOSED_VALUE = 2;
   /**
    * <pre>
-   * As CLOSED, and left out of ListThreads unless asked for.
+   * As CLOSED, and ListThreads leaves it out unless asked for it.
    * </pre>
    *
    * <code>THREAD_STATE_ARCHIVED = 3;</code>

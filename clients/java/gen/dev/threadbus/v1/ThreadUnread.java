@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What an agent has not read of a thread.
+ * A thread that an agent has not read to its head.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ThreadUnread}
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private long headSeq_ = 0L;
   /**
    * <pre>
-   * Newest seq.
+   * Seq of its newest entry.
    * </pre>
    *
    * <code>int64 head_seq = 2;</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   private long readSeq_ = 0L;
   /**
    * <pre>
-   * Read up to here.
+   * Seq up to which the agent has read it.
    * </pre>
    *
    * <code>int64 read_seq = 3;</code>
@@ -307,7 +307,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What an agent has not read of a thread.
+   * A thread that an agent has not read to its head.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ThreadUnread}
@@ -566,7 +566,7 @@ private static final long serialVersionUID = 0L;
     private long headSeq_ ;
     /**
      * <pre>
-     * Newest seq.
+     * Seq of its newest entry.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>
@@ -578,7 +578,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest seq.
+     * Seq of its newest entry.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>
@@ -594,7 +594,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest seq.
+     * Seq of its newest entry.
      * </pre>
      *
      * <code>int64 head_seq = 2;</code>
@@ -610,7 +610,7 @@ private static final long serialVersionUID = 0L;
     private long readSeq_ ;
     /**
      * <pre>
-     * Read up to here.
+     * Seq up to which the agent has read it.
      * </pre>
      *
      * <code>int64 read_seq = 3;</code>
@@ -622,7 +622,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Read up to here.
+     * Seq up to which the agent has read it.
      * </pre>
      *
      * <code>int64 read_seq = 3;</code>
@@ -638,7 +638,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Read up to here.
+     * Seq up to which the agent has read it.
      * </pre>
      *
      * <code>int64 read_seq = 3;</code>

@@ -32,7 +32,7 @@ public interface ThreadUnreadOrBuilder extends
 
   /**
    * <pre>
-   * Newest seq.
+   * Seq of its newest entry.
    * </pre>
    *
    * <code>int64 head_seq = 2;</code>
@@ -42,7 +42,7 @@ public interface ThreadUnreadOrBuilder extends
 
   /**
    * <pre>
-   * Read up to here.
+   * Seq up to which the agent has read it.
    * </pre>
    *
    * <code>int64 read_seq = 3;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Taken out.
+ * Empty.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.UnregisterAgentResponse}
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Taken out.
+   * Empty.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.UnregisterAgentResponse}

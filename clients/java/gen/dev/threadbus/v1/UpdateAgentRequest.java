@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What to change.
+ * A change to an agent.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.UpdateAgentRequest}
@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object displayName_ = "";
   /**
    * <pre>
-   * New name for people.
+   * New display name, up to 128 bytes.
    * </pre>
    *
    * <code>string display_name = 2;</code>
@@ -136,7 +136,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New name for people.
+   * New display name, up to 128 bytes.
    * </pre>
    *
    * <code>string display_name = 2;</code>
@@ -162,7 +162,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object description_ = "";
   /**
    * <pre>
-   * New description.
+   * New description, up to 1,024 bytes.
    * </pre>
    *
    * <code>string description = 3;</code>
@@ -183,7 +183,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New description.
+   * New description, up to 1,024 bytes.
    * </pre>
    *
    * <code>string description = 3;</code>
@@ -232,7 +232,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -253,7 +253,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -264,7 +264,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -282,7 +282,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -303,7 +303,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.FieldMask updateMask_;
   /**
    * <pre>
-   * Which of the fields above to set: display_name, description, labels. Required.
+   * The fields to set: some of display_name, description, labels. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -315,7 +315,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Which of the fields above to set: display_name, description, labels. Required.
+   * The fields to set: some of display_name, description, labels. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -327,7 +327,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Which of the fields above to set: display_name, description, labels. Required.
+   * The fields to set: some of display_name, description, labels. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -553,7 +553,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * What to change.
+   * A change to an agent.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.UpdateAgentRequest}
@@ -884,7 +884,7 @@ java.lang.String defaultValue) {
     private java.lang.Object displayName_ = "";
     /**
      * <pre>
-     * New name for people.
+     * New display name, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 2;</code>
@@ -904,7 +904,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New name for people.
+     * New display name, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 2;</code>
@@ -925,7 +925,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New name for people.
+     * New display name, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 2;</code>
@@ -942,7 +942,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New name for people.
+     * New display name, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 2;</code>
@@ -956,7 +956,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New name for people.
+     * New display name, up to 128 bytes.
      * </pre>
      *
      * <code>string display_name = 2;</code>
@@ -976,7 +976,7 @@ java.lang.String defaultValue) {
     private java.lang.Object description_ = "";
     /**
      * <pre>
-     * New description.
+     * New description, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 3;</code>
@@ -996,7 +996,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New description.
+     * New description, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 3;</code>
@@ -1017,7 +1017,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New description.
+     * New description, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 3;</code>
@@ -1034,7 +1034,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New description.
+     * New description, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 3;</code>
@@ -1048,7 +1048,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New description.
+     * New description, up to 1,024 bytes.
      * </pre>
      *
      * <code>string description = 3;</code>
@@ -1093,7 +1093,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1114,7 +1114,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1125,7 +1125,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1143,7 +1143,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1167,7 +1167,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1190,7 +1190,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1207,7 +1207,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1225,7 +1225,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.FieldMask, com.google.protobuf.FieldMask.Builder, com.google.protobuf.FieldMaskOrBuilder> updateMaskBuilder_;
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -1236,7 +1236,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -1251,7 +1251,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -1271,7 +1271,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -1289,7 +1289,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -1314,7 +1314,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -1331,7 +1331,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -1343,7 +1343,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -1358,7 +1358,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: display_name, description, labels. Required.
+     * The fields to set: some of display_name, description, labels. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 5;</code>

@@ -32,7 +32,7 @@ public interface UpdateAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * New name for people.
+   * New display name, up to 128 bytes.
    * </pre>
    *
    * <code>string display_name = 2;</code>
@@ -41,7 +41,7 @@ public interface UpdateAgentRequestOrBuilder extends
   java.lang.String getDisplayName();
   /**
    * <pre>
-   * New name for people.
+   * New display name, up to 128 bytes.
    * </pre>
    *
    * <code>string display_name = 2;</code>
@@ -52,7 +52,7 @@ public interface UpdateAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * New description.
+   * New description, up to 1,024 bytes.
    * </pre>
    *
    * <code>string description = 3;</code>
@@ -61,7 +61,7 @@ public interface UpdateAgentRequestOrBuilder extends
   java.lang.String getDescription();
   /**
    * <pre>
-   * New description.
+   * New description, up to 1,024 bytes.
    * </pre>
    *
    * <code>string description = 3;</code>
@@ -72,7 +72,7 @@ public interface UpdateAgentRequestOrBuilder extends
 
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -80,7 +80,7 @@ public interface UpdateAgentRequestOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -95,7 +95,7 @@ public interface UpdateAgentRequestOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -104,7 +104,7 @@ public interface UpdateAgentRequestOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -116,7 +116,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -126,7 +126,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Which of the fields above to set: display_name, description, labels. Required.
+   * The fields to set: some of display_name, description, labels. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -135,7 +135,7 @@ java.lang.String defaultValue);
   boolean hasUpdateMask();
   /**
    * <pre>
-   * Which of the fields above to set: display_name, description, labels. Required.
+   * The fields to set: some of display_name, description, labels. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 5;</code>
@@ -144,7 +144,7 @@ java.lang.String defaultValue);
   com.google.protobuf.FieldMask getUpdateMask();
   /**
    * <pre>
-   * Which of the fields above to set: display_name, description, labels. Required.
+   * The fields to set: some of display_name, description, labels. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 5;</code>

@@ -12,7 +12,7 @@ public interface UpdateAgentResponseOrBuilder extends
 
   /**
    * <pre>
-   * The agent now.
+   * The agent.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -21,7 +21,7 @@ public interface UpdateAgentResponseOrBuilder extends
   boolean hasAgent();
   /**
    * <pre>
-   * The agent now.
+   * The agent.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -30,7 +30,7 @@ public interface UpdateAgentResponseOrBuilder extends
   dev.threadbus.v1.Agent getAgent();
   /**
    * <pre>
-   * The agent now.
+   * The agent.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What to change.
+ * A change to a thread.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.UpdateThreadRequest}
@@ -116,7 +116,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object topic_ = "";
   /**
    * <pre>
-   * New topic.
+   * New topic, up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 2;</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New topic.
+   * New topic, up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 2;</code>
@@ -163,7 +163,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stage_ = "";
   /**
    * <pre>
-   * New stage.
+   * New stage, up to 63 bytes.
    * </pre>
    *
    * <code>string stage = 3;</code>
@@ -184,7 +184,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New stage.
+   * New stage, up to 63 bytes.
    * </pre>
    *
    * <code>string stage = 3;</code>
@@ -233,7 +233,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -254,7 +254,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -265,7 +265,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -283,7 +283,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -304,7 +304,7 @@ java.lang.String defaultValue) {
   private int syncMode_ = 0;
   /**
    * <pre>
-   * New mode.
+   * New mode. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -315,7 +315,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * New mode.
+   * New mode. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -330,7 +330,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.FieldMask updateMask_;
   /**
    * <pre>
-   * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -342,7 +342,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -354,7 +354,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -590,7 +590,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * What to change.
+   * A change to a thread.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.UpdateThreadRequest}
@@ -933,7 +933,7 @@ java.lang.String defaultValue) {
     private java.lang.Object topic_ = "";
     /**
      * <pre>
-     * New topic.
+     * New topic, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -953,7 +953,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New topic.
+     * New topic, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -974,7 +974,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New topic.
+     * New topic, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -991,7 +991,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New topic.
+     * New topic, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -1005,7 +1005,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New topic.
+     * New topic, up to 1,024 bytes.
      * </pre>
      *
      * <code>string topic = 2;</code>
@@ -1025,7 +1025,7 @@ java.lang.String defaultValue) {
     private java.lang.Object stage_ = "";
     /**
      * <pre>
-     * New stage.
+     * New stage, up to 63 bytes.
      * </pre>
      *
      * <code>string stage = 3;</code>
@@ -1045,7 +1045,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New stage.
+     * New stage, up to 63 bytes.
      * </pre>
      *
      * <code>string stage = 3;</code>
@@ -1066,7 +1066,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New stage.
+     * New stage, up to 63 bytes.
      * </pre>
      *
      * <code>string stage = 3;</code>
@@ -1083,7 +1083,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New stage.
+     * New stage, up to 63 bytes.
      * </pre>
      *
      * <code>string stage = 3;</code>
@@ -1097,7 +1097,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New stage.
+     * New stage, up to 63 bytes.
      * </pre>
      *
      * <code>string stage = 3;</code>
@@ -1142,7 +1142,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1163,7 +1163,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1174,7 +1174,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1192,7 +1192,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1216,7 +1216,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1239,7 +1239,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1256,7 +1256,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New labels, all of them.
+     * New labels; they replace all old ones.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -1272,7 +1272,7 @@ java.lang.String defaultValue) {
     private int syncMode_ = 0;
     /**
      * <pre>
-     * New mode.
+     * New mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1283,7 +1283,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New mode.
+     * New mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1298,7 +1298,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New mode.
+     * New mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1311,7 +1311,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New mode.
+     * New mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1327,7 +1327,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * New mode.
+     * New mode. UNSPECIFIED = OFF.
      * </pre>
      *
      * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -1345,7 +1345,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.FieldMask, com.google.protobuf.FieldMask.Builder, com.google.protobuf.FieldMaskOrBuilder> updateMaskBuilder_;
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1356,7 +1356,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1371,7 +1371,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1391,7 +1391,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1409,7 +1409,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1434,7 +1434,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1451,7 +1451,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1463,7 +1463,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -1478,7 +1478,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+     * The fields to set: some of topic, stage, labels, sync_mode. Required.
      * </pre>
      *
      * <code>.google.protobuf.FieldMask update_mask = 6;</code>

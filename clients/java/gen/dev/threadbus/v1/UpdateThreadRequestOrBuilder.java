@@ -32,7 +32,7 @@ public interface UpdateThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * New topic.
+   * New topic, up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 2;</code>
@@ -41,7 +41,7 @@ public interface UpdateThreadRequestOrBuilder extends
   java.lang.String getTopic();
   /**
    * <pre>
-   * New topic.
+   * New topic, up to 1,024 bytes.
    * </pre>
    *
    * <code>string topic = 2;</code>
@@ -52,7 +52,7 @@ public interface UpdateThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * New stage.
+   * New stage, up to 63 bytes.
    * </pre>
    *
    * <code>string stage = 3;</code>
@@ -61,7 +61,7 @@ public interface UpdateThreadRequestOrBuilder extends
   java.lang.String getStage();
   /**
    * <pre>
-   * New stage.
+   * New stage, up to 63 bytes.
    * </pre>
    *
    * <code>string stage = 3;</code>
@@ -72,7 +72,7 @@ public interface UpdateThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -80,7 +80,7 @@ public interface UpdateThreadRequestOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -95,7 +95,7 @@ public interface UpdateThreadRequestOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -104,7 +104,7 @@ public interface UpdateThreadRequestOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -116,7 +116,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * New labels, all of them.
+   * New labels; they replace all old ones.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 4;</code>
@@ -126,7 +126,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * New mode.
+   * New mode. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -135,7 +135,7 @@ java.lang.String defaultValue);
   int getSyncModeValue();
   /**
    * <pre>
-   * New mode.
+   * New mode. UNSPECIFIED = OFF.
    * </pre>
    *
    * <code>.threadbus.v1.SyncMode sync_mode = 5;</code>
@@ -145,7 +145,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -154,7 +154,7 @@ java.lang.String defaultValue);
   boolean hasUpdateMask();
   /**
    * <pre>
-   * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>
@@ -163,7 +163,7 @@ java.lang.String defaultValue);
   com.google.protobuf.FieldMask getUpdateMask();
   /**
    * <pre>
-   * Which of the fields above to set: topic, stage, labels, sync_mode. Required.
+   * The fields to set: some of topic, stage, labels, sync_mode. Required.
    * </pre>
    *
    * <code>.google.protobuf.FieldMask update_mask = 6;</code>

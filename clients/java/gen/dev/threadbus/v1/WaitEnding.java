@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
 
   /**
    * <pre>
-   * Why.
+   * Why a wait ended.
    * </pre>
    *
    * Protobuf enum {@code threadbus.v1.WaitEnding.Reason}
@@ -92,7 +92,7 @@ private static final long serialVersionUID = 0L;
     REASON_MAX_WAIT(3),
     /**
      * <pre>
-     * The RPC's deadline is about to pass (0.2–1 s, at most a tenth of it, before).
+     * The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole.
      * </pre>
      *
      * <code>REASON_DEADLINE = 4;</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
     REASON_DEADLINE(4),
     /**
      * <pre>
-     * The server is going away: come again after retry_delay.
+     * The server is shutting down. Wait again after retry_delay.
      * </pre>
      *
      * <code>REASON_DRAINING = 5;</code>
@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
     REASON_DRAINING(5),
     /**
      * <pre>
-     * Every thread is closed or archived and all of it is delivered: do not come again.
+     * Every thread is closed or archived, and all of it was delivered. Do not wait again.
      * </pre>
      *
      * <code>REASON_THREADS_CLOSED = 7;</code>
@@ -116,7 +116,7 @@ private static final long serialVersionUID = 0L;
     REASON_THREADS_CLOSED(7),
     /**
      * <pre>
-     * The agent said goodbye (EndSession): do not come again.
+     * The agent ended its session (EndSession). Do not wait again.
      * </pre>
      *
      * <code>REASON_SESSION_ENDED = 8;</code>
@@ -168,7 +168,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_MAX_WAIT_VALUE = 3;
     /**
      * <pre>
-     * The RPC's deadline is about to pass (0.2–1 s, at most a tenth of it, before).
+     * The RPC's deadline is near: 0.2–1 s away, and at most a tenth of the whole.
      * </pre>
      *
      * <code>REASON_DEADLINE = 4;</code>
@@ -176,7 +176,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_DEADLINE_VALUE = 4;
     /**
      * <pre>
-     * The server is going away: come again after retry_delay.
+     * The server is shutting down. Wait again after retry_delay.
      * </pre>
      *
      * <code>REASON_DRAINING = 5;</code>
@@ -184,7 +184,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_DRAINING_VALUE = 5;
     /**
      * <pre>
-     * Every thread is closed or archived and all of it is delivered: do not come again.
+     * Every thread is closed or archived, and all of it was delivered. Do not wait again.
      * </pre>
      *
      * <code>REASON_THREADS_CLOSED = 7;</code>
@@ -192,7 +192,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_THREADS_CLOSED_VALUE = 7;
     /**
      * <pre>
-     * The agent said goodbye (EndSession): do not come again.
+     * The agent ended its session (EndSession). Do not wait again.
      * </pre>
      *
      * <code>REASON_SESSION_ENDED = 8;</code>
@@ -319,8 +319,9 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration retryDelay_;
   /**
    * <pre>
-   * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-   * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+   * waits again.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -332,8 +333,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-   * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+   * waits again.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -345,8 +347,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-   * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+   * waits again.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -361,7 +364,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadPosition> threads_;
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -372,7 +375,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -384,7 +387,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -395,7 +398,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -406,7 +409,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -907,8 +910,9 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> retryDelayBuilder_;
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -919,8 +923,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -935,8 +940,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -956,8 +962,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -975,8 +982,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1001,8 +1009,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1019,8 +1028,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1032,8 +1042,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1048,8 +1059,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-     * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+     * waits again.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1082,7 +1094,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1096,7 +1108,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1110,7 +1122,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1124,7 +1136,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1145,7 +1157,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1163,7 +1175,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1183,7 +1195,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1204,7 +1216,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1222,7 +1234,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1240,7 +1252,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1259,7 +1271,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1276,7 +1288,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1293,7 +1305,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1304,7 +1316,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1318,7 +1330,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1333,7 +1345,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1344,7 +1356,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -1356,7 +1368,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Every thread of the wait: resume from these cursors.
+     * Every thread of the wait, with the cursor to resume from.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>

@@ -31,8 +31,9 @@ public interface WaitEndingOrBuilder extends
 
   /**
    * <pre>
-   * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-   * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+   * waits again.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -41,8 +42,9 @@ public interface WaitEndingOrBuilder extends
   boolean hasRetryDelay();
   /**
    * <pre>
-   * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-   * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+   * waits again.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -51,8 +53,9 @@ public interface WaitEndingOrBuilder extends
   com.google.protobuf.Duration getRetryDelay();
   /**
    * <pre>
-   * Wait so long before coming again. Unset = come again at once, unless the reason is an end that
-   * was asked for, THREADS_CLOSED or SESSION_ENDED. Reasons that a client does not know mean: come again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
+   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
+   * waits again.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -61,7 +64,7 @@ public interface WaitEndingOrBuilder extends
 
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -70,7 +73,7 @@ public interface WaitEndingOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -78,7 +81,7 @@ public interface WaitEndingOrBuilder extends
   dev.threadbus.v1.ThreadPosition getThreads(int index);
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -86,7 +89,7 @@ public interface WaitEndingOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>
@@ -95,7 +98,7 @@ public interface WaitEndingOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * Every thread of the wait: resume from these cursors.
+   * Every thread of the wait, with the cursor to resume from.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 3;</code>

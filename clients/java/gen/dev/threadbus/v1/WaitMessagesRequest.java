@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * What to wait for, and when to stop.
+ * A wait: what to wait for, and when to end.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.WaitMessagesRequest}
@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Cursor> threads_;
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -65,7 +65,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -88,7 +88,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -152,7 +152,7 @@ private static final long serialVersionUID = 0L;
   private int maxMessages_ = 0;
   /**
    * <pre>
-   * End once so many were delivered in all, after filtering. 0 = no such end.
+   * End when this many messages were delivered, counted after filtering. 0 = no limit.
    * </pre>
    *
    * <code>int32 max_messages = 3;</code>
@@ -167,8 +167,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration maxWait_;
   /**
    * <pre>
-   * End so long after the start, with everything committed until then delivered. Unset = no such
-   * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+   * End this long after the start, once everything committed by then is delivered. Limits waiting,
+   * never delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -180,8 +180,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * End so long after the start, with everything committed until then delivered. Unset = no such
-   * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+   * End this long after the start, once everything committed by then is delivered. Limits waiting,
+   * never delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -193,8 +193,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * End so long after the start, with everything committed until then delivered. Unset = no such
-   * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+   * End this long after the start, once everything committed by then is delivered. Limits waiting,
+   * never delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -208,7 +208,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration keepaliveInterval_;
   /**
    * <pre>
-   * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+   * it. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -220,7 +221,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+   * it. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -232,7 +234,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+   * it. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -246,8 +249,8 @@ private static final long serialVersionUID = 0L;
   private int minMessages_ = 0;
   /**
    * <pre>
-   * End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-   * 1 with max_wait is the long poll: what is there at once, else the first that comes.
+   * End when at least this many messages were delivered and every thread is caught up. 0 = no such
+   * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
    * </pre>
    *
    * <code>int32 min_messages = 6;</code>
@@ -516,7 +519,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What to wait for, and when to stop.
+   * A wait: what to wait for, and when to end.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.WaitMessagesRequest}
@@ -825,7 +828,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -839,7 +842,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -853,7 +856,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -867,7 +870,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -888,7 +891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -906,7 +909,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -926,7 +929,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -947,7 +950,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -965,7 +968,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -983,7 +986,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1002,7 +1005,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1019,7 +1022,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1036,7 +1039,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1047,7 +1050,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1061,7 +1064,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1076,7 +1079,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1087,7 +1090,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1099,7 +1102,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+     * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -1283,7 +1286,7 @@ private static final long serialVersionUID = 0L;
     private int maxMessages_ ;
     /**
      * <pre>
-     * End once so many were delivered in all, after filtering. 0 = no such end.
+     * End when this many messages were delivered, counted after filtering. 0 = no limit.
      * </pre>
      *
      * <code>int32 max_messages = 3;</code>
@@ -1295,7 +1298,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End once so many were delivered in all, after filtering. 0 = no such end.
+     * End when this many messages were delivered, counted after filtering. 0 = no limit.
      * </pre>
      *
      * <code>int32 max_messages = 3;</code>
@@ -1311,7 +1314,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End once so many were delivered in all, after filtering. 0 = no such end.
+     * End when this many messages were delivered, counted after filtering. 0 = no limit.
      * </pre>
      *
      * <code>int32 max_messages = 3;</code>
@@ -1329,8 +1332,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> maxWaitBuilder_;
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1341,8 +1344,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1357,8 +1360,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1378,8 +1381,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1397,8 +1400,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1423,8 +1426,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1441,8 +1444,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1454,8 +1457,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1470,8 +1473,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End so long after the start, with everything committed until then delivered. Unset = no such
-     * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+     * End this long after the start, once everything committed by then is delivered. Limits waiting,
+     * never delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1495,7 +1498,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> keepaliveIntervalBuilder_;
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1506,7 +1510,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1521,7 +1526,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1541,7 +1547,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1559,7 +1566,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1584,7 +1592,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1601,7 +1610,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1613,7 +1623,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1628,7 +1639,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+     * it. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1650,8 +1662,8 @@ private static final long serialVersionUID = 0L;
     private int minMessages_ ;
     /**
      * <pre>
-     * End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-     * 1 with max_wait is the long poll: what is there at once, else the first that comes.
+     * End when at least this many messages were delivered and every thread is caught up. 0 = no such
+     * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>
@@ -1663,8 +1675,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-     * 1 with max_wait is the long poll: what is there at once, else the first that comes.
+     * End when at least this many messages were delivered and every thread is caught up. 0 = no such
+     * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>
@@ -1680,8 +1692,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-     * 1 with max_wait is the long poll: what is there at once, else the first that comes.
+     * End when at least this many messages were delivered and every thread is caught up. 0 = no such
+     * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>

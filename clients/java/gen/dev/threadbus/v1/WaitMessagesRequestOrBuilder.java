@@ -12,7 +12,7 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -21,7 +21,7 @@ public interface WaitMessagesRequestOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -29,7 +29,7 @@ public interface WaitMessagesRequestOrBuilder extends
   dev.threadbus.v1.Cursor getThreads(int index);
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -37,7 +37,7 @@ public interface WaitMessagesRequestOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -46,7 +46,7 @@ public interface WaitMessagesRequestOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * 1–1,000 threads, each once. (Empty is INVALID_ARGUMENT; kept for «all that I take part in».)
+   * 1–1,000 threads, each once, with the position to continue from. (Empty is INVALID_ARGUMENT.)
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor threads = 1;</code>
@@ -83,7 +83,7 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * End once so many were delivered in all, after filtering. 0 = no such end.
+   * End when this many messages were delivered, counted after filtering. 0 = no limit.
    * </pre>
    *
    * <code>int32 max_messages = 3;</code>
@@ -93,8 +93,8 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * End so long after the start, with everything committed until then delivered. Unset = no such
-   * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+   * End this long after the start, once everything committed by then is delivered. Limits waiting,
+   * never delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -103,8 +103,8 @@ public interface WaitMessagesRequestOrBuilder extends
   boolean hasMaxWait();
   /**
    * <pre>
-   * End so long after the start, with everything committed until then delivered. Unset = no such
-   * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+   * End this long after the start, once everything committed by then is delivered. Limits waiting,
+   * never delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -113,8 +113,8 @@ public interface WaitMessagesRequestOrBuilder extends
   com.google.protobuf.Duration getMaxWait();
   /**
    * <pre>
-   * End so long after the start, with everything committed until then delivered. Unset = no such
-   * end; 0s = deliver what is there and end. It bounds waiting, never delivery.
+   * End this long after the start, once everything committed by then is delivered. Limits waiting,
+   * never delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -123,7 +123,8 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+   * it. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -132,7 +133,8 @@ public interface WaitMessagesRequestOrBuilder extends
   boolean hasKeepaliveInterval();
   /**
    * <pre>
-   * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+   * it. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -141,7 +143,8 @@ public interface WaitMessagesRequestOrBuilder extends
   com.google.protobuf.Duration getKeepaliveInterval();
   /**
    * <pre>
-   * A wish for `keepalive` frames; 1 s to 5 min, lowered or raised to it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
+   * it. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -150,8 +153,8 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * End as soon as at least so many were delivered and every thread is caught up. 0 = no such end.
-   * 1 with max_wait is the long poll: what is there at once, else the first that comes.
+   * End when at least this many messages were delivered and every thread is caught up. 0 = no such
+   * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
    * </pre>
    *
    * <code>int32 min_messages = 6;</code>

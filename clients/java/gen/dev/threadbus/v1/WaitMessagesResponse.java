@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * One frame of a wait. Skip frames that you do not know.
+ * One frame of a wait. Clients skip frames that they do not know.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.WaitMessagesResponse}
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   public static final int STARTED_FIELD_NUMBER = 1;
   /**
    * <pre>
-   * First, at once.
+   * The first frame, sent at once.
    * </pre>
    *
    * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * First, at once.
+   * The first frame, sent at once.
    * </pre>
    *
    * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -129,7 +129,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * First, at once.
+   * The first frame, sent at once.
    * </pre>
    *
    * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -188,7 +188,7 @@ private static final long serialVersionUID = 0L;
   public static final int CAUGHT_UP_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * A thread's history is done; from here on it is live. Once per thread.
+   * A thread's history was delivered; what follows is live. Once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -200,7 +200,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread's history is done; from here on it is live. Once per thread.
+   * A thread's history was delivered; what follows is live. Once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -215,7 +215,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread's history is done; from here on it is live. Once per thread.
+   * A thread's history was delivered; what follows is live. Once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -231,7 +231,7 @@ private static final long serialVersionUID = 0L;
   public static final int KEEPALIVE_FIELD_NUMBER = 4;
   /**
    * <pre>
-   * No other frame was sent for the granted interval.
+   * No other frame was sent for keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -243,7 +243,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * No other frame was sent for the granted interval.
+   * No other frame was sent for keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -258,7 +258,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * No other frame was sent for the granted interval.
+   * No other frame was sent for keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -274,7 +274,7 @@ private static final long serialVersionUID = 0L;
   public static final int RESYNC_FIELD_NUMBER = 5;
   /**
    * <pre>
-   * A cursor could not be honoured.
+   * A cursor could not be honored.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -286,7 +286,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor could not be honoured.
+   * A cursor could not be honored.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -301,7 +301,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor could not be honoured.
+   * A cursor could not be honored.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -317,7 +317,7 @@ private static final long serialVersionUID = 0L;
   public static final int ENDING_FIELD_NUMBER = 6;
   /**
    * <pre>
-   * Last; the status OK follows.
+   * The last frame; the status OK follows.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -329,7 +329,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Last; the status OK follows.
+   * The last frame; the status OK follows.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -344,7 +344,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Last; the status OK follows.
+   * The last frame; the status OK follows.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -360,7 +360,7 @@ private static final long serialVersionUID = 0L;
   public static final int PARTICIPANTS_FIELD_NUMBER = 7;
   /**
    * <pre>
-   * With include_participants: how the participants of one thread stand.
+   * With include_participants: participants of one thread.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -372,7 +372,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_participants: how the participants of one thread stand.
+   * With include_participants: participants of one thread.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -387,7 +387,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With include_participants: how the participants of one thread stand.
+   * With include_participants: participants of one thread.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -662,7 +662,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One frame of a wait. Skip frames that you do not know.
+   * One frame of a wait. Clients skip frames that they do not know.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.WaitMessagesResponse}
@@ -946,7 +946,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.WaitStarted, dev.threadbus.v1.WaitStarted.Builder, dev.threadbus.v1.WaitStartedOrBuilder> startedBuilder_;
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -958,7 +958,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -980,7 +980,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -1000,7 +1000,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -1018,7 +1018,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -1045,7 +1045,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -1068,7 +1068,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -1078,7 +1078,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -1096,7 +1096,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * First, at once.
+     * The first frame, sent at once.
      * </pre>
      *
      * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -1302,7 +1302,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ThreadPosition, dev.threadbus.v1.ThreadPosition.Builder, dev.threadbus.v1.ThreadPositionOrBuilder> caughtUpBuilder_;
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1314,7 +1314,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1336,7 +1336,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1356,7 +1356,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1374,7 +1374,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1401,7 +1401,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1424,7 +1424,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1434,7 +1434,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1452,7 +1452,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history is done; from here on it is live. Once per thread.
+     * A thread's history was delivered; what follows is live. Once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1480,7 +1480,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.WaitKeepalive, dev.threadbus.v1.WaitKeepalive.Builder, dev.threadbus.v1.WaitKeepaliveOrBuilder> keepaliveBuilder_;
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1492,7 +1492,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1514,7 +1514,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1534,7 +1534,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1552,7 +1552,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1579,7 +1579,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1602,7 +1602,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1612,7 +1612,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1630,7 +1630,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * No other frame was sent for the granted interval.
+     * No other frame was sent for keepalive_interval.
      * </pre>
      *
      * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -1658,7 +1658,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.WaitResync, dev.threadbus.v1.WaitResync.Builder, dev.threadbus.v1.WaitResyncOrBuilder> resyncBuilder_;
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1670,7 +1670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1692,7 +1692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1712,7 +1712,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1730,7 +1730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1757,7 +1757,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1780,7 +1780,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1790,7 +1790,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1808,7 +1808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honoured.
+     * A cursor could not be honored.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1836,7 +1836,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.WaitEnding, dev.threadbus.v1.WaitEnding.Builder, dev.threadbus.v1.WaitEndingOrBuilder> endingBuilder_;
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -1848,7 +1848,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -1870,7 +1870,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -1890,7 +1890,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -1908,7 +1908,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -1935,7 +1935,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -1958,7 +1958,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -1968,7 +1968,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -1986,7 +1986,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Last; the status OK follows.
+     * The last frame; the status OK follows.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -2014,7 +2014,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ParticipantUpdate, dev.threadbus.v1.ParticipantUpdate.Builder, dev.threadbus.v1.ParticipantUpdateOrBuilder> participantsBuilder_;
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2026,7 +2026,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2048,7 +2048,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2068,7 +2068,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2086,7 +2086,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2113,7 +2113,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2136,7 +2136,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2146,7 +2146,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -2164,7 +2164,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With include_participants: how the participants of one thread stand.
+     * With include_participants: participants of one thread.
      * </pre>
      *
      * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>

@@ -12,7 +12,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * First, at once.
+   * The first frame, sent at once.
    * </pre>
    *
    * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -21,7 +21,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasStarted();
   /**
    * <pre>
-   * First, at once.
+   * The first frame, sent at once.
    * </pre>
    *
    * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -30,7 +30,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.WaitStarted getStarted();
   /**
    * <pre>
-   * First, at once.
+   * The first frame, sent at once.
    * </pre>
    *
    * <code>.threadbus.v1.WaitStarted started = 1;</code>
@@ -66,7 +66,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * A thread's history is done; from here on it is live. Once per thread.
+   * A thread's history was delivered; what follows is live. Once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -75,7 +75,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasCaughtUp();
   /**
    * <pre>
-   * A thread's history is done; from here on it is live. Once per thread.
+   * A thread's history was delivered; what follows is live. Once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -84,7 +84,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.ThreadPosition getCaughtUp();
   /**
    * <pre>
-   * A thread's history is done; from here on it is live. Once per thread.
+   * A thread's history was delivered; what follows is live. Once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -93,7 +93,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * No other frame was sent for the granted interval.
+   * No other frame was sent for keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -102,7 +102,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasKeepalive();
   /**
    * <pre>
-   * No other frame was sent for the granted interval.
+   * No other frame was sent for keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -111,7 +111,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.WaitKeepalive getKeepalive();
   /**
    * <pre>
-   * No other frame was sent for the granted interval.
+   * No other frame was sent for keepalive_interval.
    * </pre>
    *
    * <code>.threadbus.v1.WaitKeepalive keepalive = 4;</code>
@@ -120,7 +120,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * A cursor could not be honoured.
+   * A cursor could not be honored.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -129,7 +129,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasResync();
   /**
    * <pre>
-   * A cursor could not be honoured.
+   * A cursor could not be honored.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -138,7 +138,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.WaitResync getResync();
   /**
    * <pre>
-   * A cursor could not be honoured.
+   * A cursor could not be honored.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -147,7 +147,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * Last; the status OK follows.
+   * The last frame; the status OK follows.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -156,7 +156,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasEnding();
   /**
    * <pre>
-   * Last; the status OK follows.
+   * The last frame; the status OK follows.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -165,7 +165,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.WaitEnding getEnding();
   /**
    * <pre>
-   * Last; the status OK follows.
+   * The last frame; the status OK follows.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding ending = 6;</code>
@@ -174,7 +174,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * With include_participants: how the participants of one thread stand.
+   * With include_participants: participants of one thread.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -183,7 +183,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasParticipants();
   /**
    * <pre>
-   * With include_participants: how the participants of one thread stand.
+   * With include_participants: participants of one thread.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>
@@ -192,7 +192,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.ParticipantUpdate getParticipants();
   /**
    * <pre>
-   * With include_participants: how the participants of one thread stand.
+   * With include_participants: participants of one thread.
    * </pre>
    *
    * <code>.threadbus.v1.ParticipantUpdate participants = 7;</code>

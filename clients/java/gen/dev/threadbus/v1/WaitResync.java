@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A cursor could not be honoured. The wait goes on from `position.cursor`.
+ * A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.WaitResync}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
 
   /**
    * <pre>
-   * Why.
+   * Why the cursor could not be honored.
    * </pre>
    *
    * Protobuf enum {@code threadbus.v1.WaitResync.Reason}
@@ -67,7 +67,7 @@ private static final long serialVersionUID = 0L;
     REASON_UNSPECIFIED(0),
     /**
      * <pre>
-     * The cursor is past the head; goes on at first_seq.
+     * The cursor is past the head. The wait continues at first_seq.
      * </pre>
      *
      * <code>REASON_CURSOR_AHEAD = 2;</code>
@@ -75,7 +75,8 @@ private static final long serialVersionUID = 0L;
     REASON_CURSOR_AHEAD(2),
     /**
      * <pre>
-     * The history is another one; goes on after the last entry both are known to share, else at first_seq.
+     * The thread has another epoch. The wait continues after the last entry that both epochs are known
+     * to share, else at first_seq.
      * </pre>
      *
      * <code>REASON_EPOCH_CHANGED = 3;</code>
@@ -103,7 +104,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_UNSPECIFIED_VALUE = 0;
     /**
      * <pre>
-     * The cursor is past the head; goes on at first_seq.
+     * The cursor is past the head. The wait continues at first_seq.
      * </pre>
      *
      * <code>REASON_CURSOR_AHEAD = 2;</code>
@@ -111,7 +112,8 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_CURSOR_AHEAD_VALUE = 2;
     /**
      * <pre>
-     * The history is another one; goes on after the last entry both are known to share, else at first_seq.
+     * The thread has another epoch. The wait continues after the last entry that both epochs are known
+     * to share, else at first_seq.
      * </pre>
      *
      * <code>REASON_EPOCH_CHANGED = 3;</code>
@@ -233,7 +235,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.ThreadPosition position_;
   /**
    * <pre>
-   * Where it goes on.
+   * Where the wait continues.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -245,7 +247,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where it goes on.
+   * Where the wait continues.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -257,7 +259,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where it goes on.
+   * Where the wait continues.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -271,7 +273,7 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor requested_;
   /**
    * <pre>
-   * The cursor that was asked for.
+   * The cursor as it was requested.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -283,7 +285,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The cursor that was asked for.
+   * The cursor as it was requested.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -295,7 +297,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The cursor that was asked for.
+   * The cursor as it was requested.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -495,7 +497,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor could not be honoured. The wait goes on from `position.cursor`.
+   * A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.WaitResync}
@@ -760,7 +762,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ThreadPosition, dev.threadbus.v1.ThreadPosition.Builder, dev.threadbus.v1.ThreadPositionOrBuilder> positionBuilder_;
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -771,7 +773,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -786,7 +788,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -806,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -824,7 +826,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -849,7 +851,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -866,7 +868,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -878,7 +880,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -893,7 +895,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it goes on.
+     * Where the wait continues.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -917,7 +919,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> requestedBuilder_;
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -928,7 +930,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -943,7 +945,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -963,7 +965,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -981,7 +983,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -1006,7 +1008,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -1023,7 +1025,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -1035,7 +1037,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -1050,7 +1052,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cursor that was asked for.
+     * The cursor as it was requested.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor requested = 3;</code>

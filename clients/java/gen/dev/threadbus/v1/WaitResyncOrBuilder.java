@@ -31,7 +31,7 @@ public interface WaitResyncOrBuilder extends
 
   /**
    * <pre>
-   * Where it goes on.
+   * Where the wait continues.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -40,7 +40,7 @@ public interface WaitResyncOrBuilder extends
   boolean hasPosition();
   /**
    * <pre>
-   * Where it goes on.
+   * Where the wait continues.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -49,7 +49,7 @@ public interface WaitResyncOrBuilder extends
   dev.threadbus.v1.ThreadPosition getPosition();
   /**
    * <pre>
-   * Where it goes on.
+   * Where the wait continues.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition position = 2;</code>
@@ -58,7 +58,7 @@ public interface WaitResyncOrBuilder extends
 
   /**
    * <pre>
-   * The cursor that was asked for.
+   * The cursor as it was requested.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -67,7 +67,7 @@ public interface WaitResyncOrBuilder extends
   boolean hasRequested();
   /**
    * <pre>
-   * The cursor that was asked for.
+   * The cursor as it was requested.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>
@@ -76,7 +76,7 @@ public interface WaitResyncOrBuilder extends
   dev.threadbus.v1.Cursor getRequested();
   /**
    * <pre>
-   * The cursor that was asked for.
+   * The cursor as it was requested.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor requested = 3;</code>

@@ -54,8 +54,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadPosition> threads_;
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -66,8 +66,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -79,8 +79,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -91,8 +91,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -103,8 +103,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration keepaliveInterval_;
   /**
    * <pre>
-   * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -131,7 +131,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -143,7 +143,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -559,8 +559,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -574,8 +574,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -589,8 +589,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -604,8 +604,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -626,8 +626,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -645,8 +645,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -666,8 +666,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -688,8 +688,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -707,8 +707,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -726,8 +726,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -746,8 +746,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -764,8 +764,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -782,8 +782,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -794,8 +794,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -809,8 +809,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -825,8 +825,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -837,8 +837,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -850,8 +850,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-     * asked for, and moved by the `resync` that follows: take no cursor from here.
+     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -880,7 +880,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> keepaliveIntervalBuilder_;
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -891,7 +891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -906,7 +906,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -926,7 +926,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -944,7 +944,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -969,7 +969,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -986,7 +986,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -998,7 +998,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -1013,7 +1013,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>

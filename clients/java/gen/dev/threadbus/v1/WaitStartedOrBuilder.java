@@ -12,8 +12,8 @@ public interface WaitStartedOrBuilder extends
 
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -22,8 +22,8 @@ public interface WaitStartedOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -31,8 +31,8 @@ public interface WaitStartedOrBuilder extends
   dev.threadbus.v1.ThreadPosition getThreads(int index);
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -40,8 +40,8 @@ public interface WaitStartedOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -50,8 +50,8 @@ public interface WaitStartedOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * One for each thread asked for, in that order. A cursor that cannot be honoured is told as it was
-   * asked for, and moved by the `resync` that follows: take no cursor from here.
+   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -61,7 +61,7 @@ public interface WaitStartedOrBuilder extends
 
   /**
    * <pre>
-   * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -70,7 +70,7 @@ public interface WaitStartedOrBuilder extends
   boolean hasKeepaliveInterval();
   /**
    * <pre>
-   * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -79,7 +79,7 @@ public interface WaitStartedOrBuilder extends
   com.google.protobuf.Duration getKeepaliveInterval();
   /**
    * <pre>
-   * Granted, always set. Take the connection for dead after two and a half of it without any frame.
+   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
