@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
+from bus_server.store.file import SCHEMA_VERSION
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -36,8 +38,9 @@ def test_the_wheel_holds_stubs_protos_and_types(wheel: zipfile.ZipFile) -> None:
     assert {"threadbus/limits.py", "threadbus/names.py"} <= names
     for proto in (ROOT / "third_party/google").rglob("*.proto"):
         assert f"threadbus/third_party/{proto.relative_to(ROOT / 'third_party')}" in names
-    scripts = ("schema", "upgrade-2", "upgrade-3", "upgrade-4")
-    assert {f"bus_server/store/{script}.sql" for script in scripts} <= names
+    scripts = {str(path.relative_to(ROOT)) for path in (ROOT / "bus_server").rglob("*.sql")}
+    assert len(scripts) == SCHEMA_VERSION  # the newest, and an upgrade to each but the first
+    assert scripts <= names
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
 
 

@@ -25,8 +25,8 @@ def db() -> Iterator[sqlite3.Connection]:
 def active(db: sqlite3.Connection, state: int, time: int) -> None:
     """A thread in a state was active at an order time."""
     db.execute(
-        "INSERT INTO thread (name, epoch, state, topic, labels, creator, create_time, active_time)"
-        " VALUES (?, 'e', ?, '', '{}', '', 0, ?)",
+        "INSERT INTO thread (name, epoch, state, sync_mode, active_time, body)"
+        " VALUES (?, 'e', ?, 1, ?, x'')",
         (f"t{time}", state, time),
     )
 

@@ -103,11 +103,13 @@ COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
         context_bytes=1000,
     ),
     "set_thread_state": lambda: store.SetThreadState("t", THREAD_STATE_CLOSED, Message(sender="a")),
-    "update_thread": lambda: store.UpdateThread("t", Message(sender="a"), topic="new"),
+    "update_thread": lambda: store.UpdateThread(
+        "t", Message(sender="a"), Thread(topic="new"), ["topic"]
+    ),
     "leave_thread": lambda: store.LeaveThread("t", "a"),
     "delete_thread": lambda: store.DeleteThread("t"),
     "register_agent": lambda: store.RegisterAgent(agent("b"), b"other", claim=False),
-    "update_agent": lambda: store.UpdateAgent("a", description="new"),
+    "update_agent": lambda: store.UpdateAgent("a", Agent(description="new"), ["description"]),
     "checkpoint": lambda: store.Checkpoint(
         [
             store.Sighting(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from bus_server.store.file import APPLICATION_ID
+from bus_server.store.order import BACK
 from tests.callers import Caller
 from tests.conftest import StartServer
 from tests.connections import connected
@@ -20,20 +22,30 @@ from tests.presence import beat, state
 from tests.refusals import refused
 from tests.refused_start import refused_start
 from tests.serving import ServerProcess
+from threadbus.v1.agent_pb2 import AGENT_KIND_HUMAN, Agent
+from threadbus.v1.agent_service_pb2 import ListAgentsRequest, RegisterAgentRequest
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
     PRIORITY_NORMAL,
     Message,
 )
-from threadbus.v1.thread_pb2 import SYNC_MODE_OFF
+from threadbus.v1.thread_pb2 import (
+    SYNC_MODE_OFF,
+    SYNC_MODE_STRICT,
+    THREAD_STATE_CLOSED,
+    Thread,
+)
 from threadbus.v1.thread_service_pb2 import (
+    CreateThreadRequest,
     GetThreadRequest,
     JoinThreadRequest,
     ListThreadsRequest,
 )
 
-VERSIONS = (1, 2, 3, 4)
+VERSIONS = (1, 2, 3, 4, 5)
+#: What old columns must lose nothing of.
+TEXT, LABELS = "a \0 → 😀 '\"; x", {"a": "b, c=d", "naïve": "\0😀"}
 AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")
 
 
@@ -89,6 +101,14 @@ def thread(
             request_id=f"id-{content}",
         )
         insert(db, number, time, body)
+    if version_of(db) >= 3:
+        active_time = ([create_time, *entry_times])[-1]
+        db.execute("UPDATE thread SET active_time = ? WHERE id = ?", (active_time, number))
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def insert(db: sqlite3.Connection, number: int, time: int, body: Message) -> None:
@@ -138,6 +158,63 @@ async def test_what_an_older_file_holds_is_there_and_what_is_new_works(
         assert await state(client.agents, "coder") == "IDLE"
         edited = await Peer(client.bus, AGENT).post("design", "ONE", edit_of=1)
         assert edited.seq == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_an_older_file_says_of_threads_and_agents_is_kept(
+    start_server: StartServer, tmp_path: Path, version: int
+) -> None:
+    db, labels = made(tmp_path / "bus.db", version), json.dumps(LABELS)
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
+        opened.execute("UPDATE thread SET state = 2, topic = ?, labels = ?", (TEXT, labels))
+        opened.execute("UPDATE agent SET kind = 2, display_name = ?, labels = ?", (TEXT, labels))
+        if version >= 2:
+            opened.execute("UPDATE thread SET stage = ?, sync_mode = 2", (TEXT,))
+            opened.execute(
+                "INSERT INTO agent (name, kind, display_name, description, labels, create_time,"
+                " unregister_time) VALUES ('gone', 1, '', '', '{}', 6, 7)"
+            )
+        if version >= 5:  # after the wall clock went back
+            thread(opened, 2, "later", create_time=BACK | 4, entry_times=())
+    server = start_server(db=db)
+    wanted = Thread(name="design", epoch="e1", head_seq=2, first_seq=1, topic=TEXT, labels=LABELS)
+    wanted.state, wanted.sync_mode = THREAD_STATE_CLOSED, SYNC_MODE_OFF
+    wanted.creator = "coder"
+    if version >= 2:
+        wanted.stage, wanted.sync_mode = TEXT, SYNC_MODE_STRICT
+    wanted.create_time.FromMicroseconds(5)
+    wanted.update_time.FromMicroseconds(2)
+    coder = Agent(name="coder", kind=AGENT_KIND_HUMAN, description="writes", labels=LABELS)
+    coder.display_name = TEXT
+    coder.create_time.FromMicroseconds(6)
+    async with connected(server.address) as client:
+        listed = (await client.threads.ListThreads(ListThreadsRequest())).threads
+        assert listed[-1] == wanted
+        found = await client.agents.ListAgents(ListAgentsRequest())
+        assert list(found.agents) == [coder]
+        if version >= 2:
+            refusal = await refused(client.agents.RegisterAgent(RegisterAgentRequest(agent="gone")))
+            assert refusal.reason == "AGENT_EXISTS"
+        if version >= 5:
+            assert listed[0].name == "later"
+            assert listed[0].create_time.ToMicroseconds() == 4
+            assert listed[0].update_time.ToMicroseconds() == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_no_thread_gets_what_was_left_of_one_that_was_deleted_in_an_older_file(
+    start_server: StartServer, tmp_path: Path, version: int
+) -> None:
+    db = made(tmp_path / "bus.db", version)
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
+        thread(opened, 2, "deleted", create_time=1, entry_times=(3, 4))
+        opened.execute("DELETE FROM thread WHERE id = 2")
+    server = start_server(db=db)
+    async with connected(server.address) as client:
+        await client.threads.CreateThread(CreateThreadRequest(thread="new"))
+        assert (await Peer(client.bus, AGENT).post("new", "first")).seq == 1
 
 
 @pytest.mark.slow
@@ -194,7 +271,7 @@ async def test_what_was_edited_in_an_older_file_is_and_can_be_edited_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", [1, 2])  # whose rows do not know when that was
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_the_threads_of_an_older_file_are_listed_last_active_first(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
@@ -250,14 +327,19 @@ def test_a_file_that_another_program_locks_is_left_as_it_is(old: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_upgrade_that_fails_half_way_changes_nothing(old: Path) -> None:
+@pytest.mark.parametrize(("version", "in_the_way"), [(1, "presence"), (5, "agent_5")])
+def test_an_upgrade_that_fails_half_way_changes_nothing(
+    tmp_path: Path, version: int, in_the_way: str
+) -> None:
+    old = made(tmp_path / "bus.db", version)
     with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as other:
-        other.execute("CREATE TABLE presence (of_another_program)")  # in the way of the last step
+        # Of another program; the last steps stumble over it.
+        other.execute(f"CREATE TABLE {in_the_way} (x)")
     before = columns(old)
-    assert "presence" in refused_start(old)
+    assert in_the_way in refused_start(old)
     assert columns(old) == before
     with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as other:
-        assert other.execute("PRAGMA user_version").fetchone() == (1,)
-        other.execute("DROP TABLE presence")
+        assert version_of(other) == version
+        other.execute(f"DROP TABLE {in_the_way}")
     with ServerProcess(old):
-        assert "stage" in {column[0] for column in columns(old)["thread"]}
+        assert "body" in {column[0] for column in columns(old)["thread"]}

@@ -144,7 +144,9 @@ async def test_the_very_next_post_meets_a_mode_that_was_turned_on_and_off(
 
 
 async def test_a_post_of_the_same_transaction_meets_it_too(tmp_path: Path) -> None:
-    strict = UpdateThread("t", Message(sender="coder"), sync_mode=SYNC_MODE_STRICT)
+    strict = UpdateThread(
+        "t", Message(sender="coder"), Thread(sync_mode=SYNC_MODE_STRICT), ["sync_mode"]
+    )
     async with opened(tmp_path / "bus.db") as store:
         create = CreateThread(Thread(name="t"))
         commit = await store.commit([create, append("t", "before"), strict, append("t", "after")])

@@ -93,15 +93,14 @@ class AgentService:
     ) -> pb.UpdateAgentResponse:
         name = _own(caller, request.agent)
         mask = validation.update_mask("update_mask", request.update_mask, _SETTINGS)
-        display_name = validation.text("display_name", request.display_name, MAX_DISPLAY_NAME_BYTES)
-        description = validation.text("description", request.description, MAX_DESCRIPTION_BYTES)
-        labels = validation.labels("labels", request.labels)
-        change = UpdateAgent(
-            name,
-            display_name=display_name if "display_name" in mask else None,
-            description=description if "description" in mask else None,
-            labels=labels if "labels" in mask else None,
+        settings = Agent(
+            display_name=validation.text(
+                "display_name", request.display_name, MAX_DISPLAY_NAME_BYTES
+            ),
+            description=validation.text("description", request.description, MAX_DESCRIPTION_BYTES),
+            labels=validation.labels("labels", request.labels),
         )
+        change = UpdateAgent(name, settings, mask)
         return pb.UpdateAgentResponse(agent=await self._agents.update(change))
 
     async def EndSession(

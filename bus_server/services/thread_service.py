@@ -139,18 +139,14 @@ class ThreadService:
         require_scope(caller, "post")
         name = validation.thread_name("thread", request.thread)
         mask = validation.update_mask("update_mask", request.update_mask, _SETTINGS)
-        topic = validation.text("topic", request.topic, MAX_TOPIC_BYTES)
-        stage = validation.text("stage", request.stage, MAX_STAGE_BYTES)
-        labels = validation.labels("labels", request.labels)
-        sync_mode = _sync_mode(request.sync_mode)
-        change = UpdateThread(
-            name,
-            Message(sender=caller.name, sender_kind=caller.kind),
-            topic=topic if "topic" in mask else None,
-            stage=stage if "stage" in mask else None,
-            labels=labels if "labels" in mask else None,
-            sync_mode=sync_mode if "sync_mode" in mask else None,
+        settings = Thread(
+            topic=validation.text("topic", request.topic, MAX_TOPIC_BYTES),
+            stage=validation.text("stage", request.stage, MAX_STAGE_BYTES),
+            labels=validation.labels("labels", request.labels),
+            sync_mode=_sync_mode(request.sync_mode),
         )
+        entry = Message(sender=caller.name, sender_kind=caller.kind)
+        change = UpdateThread(name, entry, settings, mask)
         return pb.UpdateThreadResponse(thread=await self._bus.change_thread(change))
 
     async def SetThreadState(

@@ -113,15 +113,15 @@ def duration(field: str, value: Duration) -> float:
     return seconds
 
 
-def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> set[str]:
-    """Returns the fields to update: at least one, all `known`."""
+def update_mask(field: str, mask: FieldMask, known: Sequence[str]) -> list[str]:
+    """Returns the fields to set, in the order of `known`. Raises ValidationFailed."""
     if not mask.paths:
         raise ValidationFailed((field, f"required: some of {', '.join(known)}"))
     at_most(f"{field}.paths", mask.paths, limits.MAX_FILTER_VALUES)
     for at, path in enumerate(mask.paths):
         if path not in known:
             raise ValidationFailed((f"{field}.paths[{at}]", f"one of {', '.join(known)}"))
-    return set(mask.paths)
+    return [name for name in known if name in mask.paths]
 
 
 def mentions(field: str, agents: Sequence[str]) -> list[str]:

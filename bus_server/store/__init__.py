@@ -138,14 +138,12 @@ class SetThreadState(Command[Thread]):
 
 @dataclass(frozen=True, slots=True)
 class UpdateThread(Command[Thread]):
-    """Change what is not None, with a THREAD entry by `sender` if it was anything else."""
+    """Set these fields to what they are in `settings`, with a THREAD entry if that changes any."""
 
     name: str
     entry: Message  # sender and sender_kind
-    topic: str | None = None
-    stage: str | None = None
-    labels: Mapping[str, str] | None = None
-    sync_mode: SyncMode.ValueType | None = None
+    settings: Thread
+    fields: Sequence[str]
     position: "Position | None" = None  # as in Append
 
 
@@ -197,12 +195,11 @@ class SetOperatorToken(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class UpdateAgent(Command[Agent]):
-    """Change what is not None."""
+    """Set these fields to what they are in `settings`."""
 
     name: str
-    display_name: str | None = None
-    description: str | None = None
-    labels: Mapping[str, str] | None = None
+    settings: Agent
+    fields: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

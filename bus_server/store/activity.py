@@ -8,6 +8,8 @@ rewritten at most once a second:
 
     active_time <= last activity < active_time + GRANULARITY
 
+While a thread has no entry, active_time is when it was created.
+
 The list walks down the index on it, looks up the exact times of the threads it passes, and ends
 where nobody below can be above those it has.
 """
@@ -41,12 +43,12 @@ _MATCHES = (
 )
 #: Those in one state, out of all threads.
 _WALK = (
-    "SELECT t.active_time, t.create_time, t.id FROM thread AS t INDEXED BY thread_active"  # noqa: S608
+    "SELECT t.active_time, t.id FROM thread AS t INDEXED BY thread_active"  # noqa: S608
     f" WHERE t.state = :state AND {_MATCHES} ORDER BY t.active_time DESC"
 )
 #: Those in some states, out of a few threads.
 _AMONG = (
-    "SELECT t.active_time, t.create_time, t.id FROM thread AS t"  # noqa: S608
+    "SELECT t.active_time, t.id FROM thread AS t"  # noqa: S608
     " WHERE t.id IN (SELECT value FROM json_each(:ids))"
     " AND +t.state IN (SELECT value FROM json_each(:states))"
     f" AND {_MATCHES} ORDER BY t.active_time DESC"
@@ -89,8 +91,8 @@ def list_threads(
 
 def _candidates(
     db: sqlite3.Connection, asked: dict[str, Any], states: Collection[int]
-) -> Iterable[tuple[int, int, int]]:
-    """active_time, create_time and id of what may come after a key, by active_time downward."""
+) -> Iterable[tuple[int, int]]:
+    """active_time and id of what may come after a key, by active_time downward."""
     ids = _few(db, asked)
     if ids is not None:
         few = {"ids": json.dumps(ids), "states": json.dumps(list(states))}
@@ -117,18 +119,18 @@ def _first(
     db: sqlite3.Connection,
     start: store.ThreadPageKey,
     limit: int,
-    candidates: Iterable[tuple[int, int, int]],
+    candidates: Iterable[tuple[int, int]],
 ) -> list[store.ThreadPageKey]:
     """Keys of the first of these after `start`, in order."""
     first: list[store.ThreadPageKey] = []  # a heap, the last one on top
-    for active_time, create_time, thread_id in candidates:
+    for active_time, thread_id in candidates:
         if len(first) == limit and first[0].active >= active_time + GRANULARITY:
             break  # neither it nor any that follows can come before those
         row = db.execute(
             "SELECT time FROM message WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
             (thread_id << 32, thread_id << 32 | store.MAX_SEQ),
         ).fetchone()
-        key = store.ThreadPageKey(row[0] if row else create_time, thread_id)
+        key = store.ThreadPageKey(row[0] if row else active_time, thread_id)
         if key < start:
             heapq.heappush(first, key)
             if len(first) > limit:

@@ -1,6 +1,6 @@
 """Registering agents and taking them out; their tokens."""
 
-import json
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from bus_server import store
 from bus_server.errors import (
@@ -37,17 +37,11 @@ def register_agent(tx: Transaction, command: store.RegisterAgent) -> store.Regis
 
 def register(tx: Transaction, agent: Agent) -> Agent:
     """Register an agent unless it is; answers it as it is registered. Raises AgentExists."""
+    made = Agent(create_time=tx.create_time)
+    made.MergeFrom(agent)
     tx.db.execute(
-        "INSERT OR IGNORE INTO agent (name, kind, display_name, description, labels, create_time)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            agent.name,
-            agent.kind,
-            agent.display_name,
-            agent.description,
-            json.dumps(dict(agent.labels)),
-            tx.now,
-        ),
+        "INSERT OR IGNORE INTO agent (name, kind, unregister_time, body) VALUES (?, ?, 0, ?)",
+        (made.name, made.kind, reads.agent_body(made)),
     )
     registered = reads.agent(tx.db, agent.name)
     if registered is None:
@@ -66,17 +60,10 @@ def set_operator_token(tx: Transaction, command: store.SetOperatorToken) -> None
 
 def update_agent(tx: Transaction, command: store.UpdateAgent) -> Agent:
     agent = _registered(tx, command.name)
-    if command.display_name is not None:
-        agent.display_name = command.display_name
-    if command.description is not None:
-        agent.description = command.description
-    if command.labels is not None:
-        agent.labels.clear()
-        agent.labels.update(command.labels)
-    tx.db.execute(
-        "UPDATE agent SET display_name = ?, description = ?, labels = ? WHERE name = ?",
-        (agent.display_name, agent.description, json.dumps(dict(agent.labels)), agent.name),
+    FieldMask(paths=command.fields).MergeMessage(
+        command.settings, agent, replace_repeated_field=True
     )
+    tx.db.execute("UPDATE agent SET body = ? WHERE name = ?", (reads.agent_body(agent), agent.name))
     return agent
 
 

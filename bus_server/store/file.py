@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 #: SQLite's application_id of our files: "TBus".
 APPLICATION_ID = 0x54427573
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
 #: By the version that they came with.
 _LATER_TABLES = {2: "presence", 4: "entry", 5: "clock"}
@@ -220,24 +220,6 @@ def _check_owners(path: Path, uid: int) -> None:
                 f"{file} has a second name elsewhere (a hard link), and a server there would "
                 "damage it: remove the other name, or serve a copy"
             )
-
-
-def upgrade(db: sqlite3.Connection) -> None:
-    """Bring an older file's schema up to date: each version in a transaction, or not at all."""
-    while True:
-        db.execute("BEGIN IMMEDIATE")  # from here on no other server can do the same
-        try:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version >= SCHEMA_VERSION:
-                return
-            script = Path(__file__).with_name(f"upgrade-{version + 1}.sql").read_text("utf-8")
-            for statement in script.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {version + 1}")
-            db.execute("COMMIT")
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
 
 
 def quoted(path: Path) -> str:

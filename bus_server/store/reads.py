@@ -5,12 +5,17 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from google.protobuf import message as protobuf
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
 from bus_server.store.order import WALL
 from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
+
+M = TypeVar("M", bound=protobuf.Message)
 
 #: Seq of the newest entry of the thread t; one look-up in the message tree.
 HEAD = (
@@ -21,9 +26,8 @@ HEAD = (
 SIMILAR, LOOKED_AT = 5, 20
 #: What _thread makes a Thread of.
 _THREAD = (
-    f"t.name, t.epoch, {HEAD}, t.state, t.topic, t.stage, t.labels, t.sync_mode, t.creator,"  # noqa: S608
-    f" t.create_time & {WALL},"
-    f" coalesce((SELECT time FROM message WHERE id = t.id << 32 | {HEAD}), t.create_time) & {WALL}"
+    f"t.name, t.epoch, {HEAD}, t.state, t.sync_mode, t.body,"  # noqa: S608
+    f" (SELECT time FROM message WHERE id = t.id << 32 | {HEAD}) & {WALL}"
 )
 
 
@@ -165,25 +169,32 @@ def threads_by_id(db: sqlite3.Connection, thread_ids: Sequence[int]) -> dict[int
     return {row[-1]: _thread(row[:-1]) for row in rows}
 
 
-def _thread(row: tuple[str, str, int, int, str, str, str, int, str, int, int]) -> Thread:
-    name, epoch, head_seq, state, topic, stage, labels, mode, creator, create_time, update_time = (
-        row
-    )
-    thread = Thread(
-        name=name,
-        epoch=epoch,
-        head_seq=head_seq,
-        first_seq=1,
-        state=ThreadState.ValueType(state),
-        topic=topic,
-        stage=stage,
-        labels=json.loads(labels),
-        sync_mode=SyncMode.ValueType(mode),
-        creator=creator,
-    )
-    thread.create_time.FromMicroseconds(create_time)
-    thread.update_time.FromMicroseconds(update_time)
+def _thread(row: tuple[str, str, int, int, int, bytes, int | None]) -> Thread:
+    name, epoch, head_seq, state, mode, body, time = row
+    thread = Thread.FromString(body)
+    thread.name, thread.epoch, thread.head_seq, thread.first_seq = name, epoch, head_seq, 1
+    thread.state = ThreadState.ValueType(state)
+    thread.sync_mode = SyncMode.ValueType(mode)
+    if time is None:
+        thread.update_time.CopyFrom(thread.create_time)
+    else:
+        thread.update_time.FromMicroseconds(time)
     return thread
+
+
+def thread_body(thread: Thread) -> bytes:
+    """Returns what is stored of a thread in `body`; `_thread` adds the rest."""
+    return _serialised_without(
+        thread, "name", "epoch", "state", "sync_mode", "head_seq", "first_seq", "update_time"
+    )
+
+
+def _serialised_without(whole: M, *fields: str) -> bytes:
+    rest = type(whole)()
+    rest.CopyFrom(whole)
+    for field in fields:
+        rest.ClearField(field)
+    return rest.SerializeToString()
 
 
 def agent(db: sqlite3.Connection, name: str, now: int = 0) -> Agent | None:
@@ -205,27 +216,24 @@ def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) ->
 #: on the store's clock.
 STATE = "CASE WHEN p.state < 5 AND p.lease_end_time <= :now THEN 5 ELSE coalesce(p.state, 0) END"
 _AGENT = (
-    f"a.name, a.kind, a.display_name, a.description, a.labels, a.create_time, {STATE},"
-    " coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"
+    f"a.name, a.kind, a.body, {STATE}, coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"
     " FROM agent AS a LEFT JOIN presence AS p ON p.agent = a.name WHERE a.unregister_time = 0"
 )
 
 
-def _agent(row: tuple[str, int, str, str, str, int, int, str, int]) -> Agent:
-    name, kind, display_name, description, labels, create_time, state, text, last_seen_time = row
-    found = Agent(
-        name=name,
-        kind=AgentKind.ValueType(kind),
-        display_name=display_name,
-        description=description,
-        labels=json.loads(labels),
-        presence=Presence.ValueType(state),
-        status_text=text,
-    )
+def _agent(row: tuple[str, int, bytes, int, str, int]) -> Agent:
+    name, kind, body, state, text, last_seen_time = row
+    found = Agent.FromString(body)
+    found.name, found.kind = name, AgentKind.ValueType(kind)
+    found.presence, found.status_text = Presence.ValueType(state), text
     if last_seen_time:
         found.last_seen_time.FromMicroseconds(last_seen_time)
-    found.create_time.FromMicroseconds(create_time)
     return found
+
+
+def agent_body(agent: Agent) -> bytes:
+    """Returns what is stored of an agent in `body`; `_agent` adds the rest."""
+    return _serialised_without(agent, "name", "kind", "presence", "status_text", "last_seen_time")
 
 
 def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:

@@ -11,19 +11,16 @@ CREATE TABLE clock (
     base INTEGER NOT NULL
 ) STRICT;
 
--- Ids are never used again: what a deleted thread left behind can be cleared later.
+-- Ids are never used again: what a deleted thread left behind can be cleared later. body is the
+-- serialised threadbus.v1.Thread without what has a column and what the log tells.
 CREATE TABLE thread (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     epoch TEXT NOT NULL,
     state INTEGER NOT NULL,
-    topic TEXT NOT NULL,
-    labels TEXT NOT NULL, -- a JSON object
-    creator TEXT NOT NULL,
-    create_time INTEGER NOT NULL,
-    stage TEXT NOT NULL DEFAULT '',
-    sync_mode INTEGER NOT NULL DEFAULT 1,
-    active_time INTEGER NOT NULL DEFAULT 0 -- when it was last active, to the second: activity.py
+    sync_mode INTEGER NOT NULL,
+    active_time INTEGER NOT NULL, -- when it was last active, to the second: activity.py
+    body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX thread_active ON thread (state, active_time);
 -- Names that differ only by case.
@@ -69,14 +66,12 @@ CREATE TABLE participant (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX participant_agent ON participant (agent, thread_id);
 
+-- body is the serialised threadbus.v1.Agent without what has a column and its presence.
 CREATE TABLE agent (
     name TEXT PRIMARY KEY,
     kind INTEGER NOT NULL,
-    display_name TEXT NOT NULL,
-    description TEXT NOT NULL,
-    labels TEXT NOT NULL, -- a JSON object
-    create_time INTEGER NOT NULL,
-    unregister_time INTEGER NOT NULL DEFAULT 0 -- 0: it is registered
+    unregister_time INTEGER NOT NULL, -- 0: it is registered
+    body BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- What was last known of each agent that was ever seen, as of the last checkpoint.

@@ -45,6 +45,7 @@ from bus_server.store.damage import confirmed
 from bus_server.store.faults import Faults
 from bus_server.store.monitor import FileMonitor
 from bus_server.store.order import Order
+from bus_server.store.upgrade import upgrade
 from bus_server.store.write_lock import WriteLock
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
@@ -161,7 +162,7 @@ class SqliteStore:
 
     def _upgrade(self, db: sqlite3.Connection) -> None:
         with self._lock.held():
-            file.upgrade(db)
+            upgrade(db)
             rescue.record(self._lock.descriptor, self._files.path)
             self.clock = StoreClock.of(db, boot_id())
 

@@ -1,9 +1,11 @@
 """Creating, entering, changing and deleting threads."""
 
-import json
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from bus_server import store
 from bus_server.errors import ThreadExists, ThreadNotFound
@@ -34,19 +36,18 @@ def create_thread(tx: Transaction, command: store.CreateThread) -> Thread:
 
 
 def _create(tx: Transaction, thread: Thread) -> None:
+    created = Thread(create_time=tx.create_time)
+    created.MergeFrom(thread)
     tx.db.execute(
-        "INSERT INTO thread (name, epoch, state, topic, labels, creator, create_time, active_time,"
-        " sync_mode) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO thread (name, epoch, state, sync_mode, active_time, body)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
         (
-            thread.name,
+            created.name,
             secrets.token_hex(8),
             THREAD_STATE_OPEN,
-            thread.topic,
-            json.dumps(dict(thread.labels)),
-            thread.creator,
+            created.sync_mode or SYNC_MODE_OFF,
             tx.order,
-            tx.order,
-            thread.sync_mode or SYNC_MODE_OFF,
+            reads.thread_body(created),
         ),
     )
 
@@ -108,35 +109,33 @@ def set_thread_state(tx: Transaction, command: store.SetThreadState) -> Thread:
 def update_thread(tx: Transaction, command: store.UpdateThread) -> Thread:
     head = tx.head(command.name)
     thread = reads.threads(tx.db, [command.name])[0]
-    changes = []
-    if command.topic is not None and command.topic != thread.topic:
-        thread.topic = command.topic
-        changes.append(f"topic to “{thread.topic}”" if thread.topic else "topic to none")
-    if command.stage is not None and command.stage != thread.stage:
-        thread.stage = command.stage
-        changes.append(f"stage to “{thread.stage}”" if thread.stage else "stage to none")
-    if command.labels is not None and command.labels != dict(thread.labels):
-        thread.labels.clear()
-        thread.labels.update(command.labels)
-        labels = ", ".join(f"{key}={value}" for key, value in sorted(thread.labels.items()))
-        changes.append(f"labels to {labels or 'none'}")
-    if command.sync_mode is not None and command.sync_mode != thread.sync_mode:
-        thread.sync_mode = command.sync_mode
-        mode = SyncMode.Name(thread.sync_mode).removeprefix("SYNC_MODE_").lower()
-        changes.append(f"sync_mode to {mode}")
+    before = Thread()
+    before.CopyFrom(thread)
+    FieldMask(paths=command.fields).MergeMessage(
+        command.settings, thread, replace_repeated_field=True
+    )
+    changes = [
+        f"{field} to {_setting(thread, field) or 'none'}"
+        for field in command.fields
+        if getattr(thread, field) != getattr(before, field)
+    ]
     if changes:
         _record(tx, command, head._replace(sync_mode=thread.sync_mode), " and ".join(changes))
         tx.db.execute(
-            "UPDATE thread SET topic = ?, stage = ?, labels = ?, sync_mode = ? WHERE id = ?",
-            (
-                thread.topic,
-                thread.stage,
-                json.dumps(dict(thread.labels)),
-                thread.sync_mode,
-                head.thread_id,
-            ),
+            "UPDATE thread SET sync_mode = ?, body = ? WHERE id = ?",
+            (thread.sync_mode, reads.thread_body(thread), head.thread_id),
         )
     return reads.threads(tx.db, [command.name])[0]
+
+
+def _setting(thread: Thread, field: str) -> str:
+    """A setting as the entries about a thread tell it; empty: none."""
+    value: Any = getattr(thread, field)
+    if field == "labels":
+        return ", ".join(f"{key}={value[key]}" for key in sorted(value))
+    if field == "sync_mode":
+        return SyncMode.Name(value).removeprefix("SYNC_MODE_").lower()
+    return f"“{value}”" if value else ""
 
 
 def _record(

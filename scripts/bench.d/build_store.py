@@ -18,7 +18,7 @@ from numbering import content
 from bus_server.store import file
 from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message
-from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN
+from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN, Thread
 
 _ROWS = 20_000  # in a transaction
 _SENDER = "anonymous"
@@ -45,18 +45,17 @@ def build(
         db.execute("PRAGMA synchronous = OFF").fetchall()
         db.execute("BEGIN")
         db.executemany(
-            "INSERT INTO thread (id, name, epoch, state, topic, labels, creator, create_time,"
-            " sync_mode, active_time) VALUES (?, ?, ?, ?, '', '{}', ?, ?, ?, ?)",
+            "INSERT INTO thread (id, name, epoch, state, sync_mode, active_time, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     number,
                     thread_name(number),
                     secrets.token_hex(8),
                     THREAD_STATE_OPEN,
-                    _SENDER,
-                    active_time - _count(number, threads, messages) * _APART,
                     SYNC_MODE_OFF,
                     active_time,
+                    _body(active_time - _count(number, threads, messages) * _APART),
                 )
                 for number in range(1, threads + 1)
                 for active_time in (_active_time(number, threads, now),)
@@ -81,6 +80,13 @@ def build(
                 )
             db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _body(create_time: int) -> bytes:
+    """What a row holds of a thread beside the columns."""
+    thread = Thread(creator=_SENDER)
+    thread.create_time.FromMicroseconds(create_time)
+    return thread.SerializeToString()
 
 
 def _count(number: int, threads: int, messages: int) -> int:

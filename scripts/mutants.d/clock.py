@@ -203,8 +203,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/reads.py",
-                "t.create_time) & {WALL}",
-                "t.create_time) & {-1}",
+                "t.id << 32 | {HEAD}) & {WALL}",
+                "t.id << 32 | {HEAD}) & {-1}",
             )
         ],
         ["tests/test_clock_listing.py::test_times_are_told_as_the_clock_stood"],

@@ -91,17 +91,4 @@ SABOTAGES = [
             "tests/test_identity_sessions.py::test_its_waits_end_with_all_their_cursors_and_those_of_others_go_on"
         ],
     ),
-    Sabotage(
-        "the upgrade of a file is not one transaction",
-        [
-            Edit(
-                "bus_server/store/file.py",
-                "                db.execute(statement)\n",
-                "                db.execute(statement)\n"
-                '                db.execute("COMMIT")\n'
-                '                db.execute("BEGIN IMMEDIATE")\n',
-            )
-        ],
-        ["tests/test_store_upgrade.py::test_an_upgrade_that_fails_half_way_changes_nothing"],
-    ),
 ]

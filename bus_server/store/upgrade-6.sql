@@ -1,0 +1,32 @@
+-- From schema version 5 to 6: threads and agents are kept as protos. upgrade.py has thread_body and
+-- agent_body, which make one of a row. The greatest id that a thread ever had must not be forgotten,
+-- nor do times in bodies tell how often the wall clock went back.
+ALTER TABLE thread RENAME TO thread_5;
+CREATE TABLE thread (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    epoch TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    sync_mode INTEGER NOT NULL,
+    active_time INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+INSERT INTO sqlite_sequence SELECT 'thread', seq FROM sqlite_sequence WHERE name = 'thread_5';
+INSERT INTO thread
+SELECT id, name, epoch, state, sync_mode, active_time,
+    thread_body(topic, stage, labels, creator, create_time & 9007199254740991)
+FROM thread_5;
+DROP TABLE thread_5;
+CREATE INDEX thread_active ON thread (state, active_time);
+CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);
+ALTER TABLE agent RENAME TO agent_5;
+CREATE TABLE agent (
+    name TEXT PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    unregister_time INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO agent
+SELECT name, kind, unregister_time, agent_body(display_name, description, labels, create_time)
+FROM agent_5;
+DROP TABLE agent_5;
