@@ -53,7 +53,7 @@ class Fallback:
         ends = await store.expire_times(tokens) if tokens else {}
         await self._waits.expire({token: ends.get(token) for token in tokens})
         since = store.clock.now() - round(CHECKPOINT_DELAY * 1e6)
-        for agent in self._presence.merge(await store.sightings(since)):
+        for agent in self._presence.merge(await store.presence_rows(since)):
             await self._waits.end(WaitEnding.REASON_SESSION_ENDED, agent=agent)
         known_heads = tails.heads
         heads = await store.heads(list(known_heads)) if known_heads else {}

@@ -228,7 +228,7 @@ async def _run(
     try:
         token = operator_token(settings.db)
         await store.commit([SetOperatorToken(token_hash(token))])
-        parts.presence.restore(await store.sightings(0))
+        parts.presence.restore(await store.presence_rows(0))
     except (BusError, StoreBug, OSError) as error:
         raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
     for risk in dict.fromkeys([*file.risks(settings.db, os.geteuid()), *listening.risks(settings)]):

@@ -111,4 +111,4 @@ async def test_what_is_known_of_a_crowd_is_written_however_little_may_be_queued(
         for number in range(100):
             parts.presence.seen(f"agent-{number}")
         await parts.bus.drain()
-        assert len(await store.sightings(0)) == 100
+        assert len(await store.presence_rows(0)) == 100

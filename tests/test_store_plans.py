@@ -112,7 +112,7 @@ COMMANDS: dict[str, Callable[[], store.Command[Any]]] = {
     "update_agent": lambda: store.UpdateAgent("a", Agent(description="new"), ["description"]),
     "checkpoint": lambda: store.Checkpoint(
         [
-            store.Sighting(
+            store.PresenceRow(
                 agent="a",
                 state=PRESENCE_IDLE,
                 status_text="here",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bus_server.presence.agent_state import SETTABLE, UNKNOWN_THREAD, AgentState, Heartbeat
 from bus_server.presence.changes import Changes
-from bus_server.store import Sighting
+from bus_server.store import PresenceRow
 from bus_server.store.clock import StoreClock
 from threadbus.limits import MAX_LEASE
 from threadbus.v1 import agent_pb2
@@ -181,7 +181,7 @@ class Presence:
 
     # ── The store ───────────────────────────────────────────────────────────────────────────────
 
-    def restore(self, rows: Iterable[Sighting]) -> None:
+    def restore(self, rows: Iterable[PresenceRow]) -> None:
         """Load what the store knows of agents. Called once, before the first evidence.
 
         Each lease runs for at least one full agent timeout from now: no agent lapses because the
@@ -202,7 +202,7 @@ class Presence:
             if row_is_valid:
                 self._unsaved.discard(row.agent)
 
-    def merge(self, rows: Iterable[Sighting]) -> list[str]:
+    def merge(self, rows: Iterable[PresenceRow]) -> list[str]:
         """Take over rows of other servers on the same store that are newer than what is here.
 
         Returns the agents that ended their session there and have waits here: the caller must end
@@ -234,12 +234,12 @@ class Presence:
                 self._unsaved.discard(row.agent)
         return ended
 
-    def begin_save(self) -> list[Sighting]:
+    def begin_save(self) -> list[PresenceRow]:
         """Returns the rows to write. The caller must call `finish_save` or `abort_save` next."""
         names, self._unsaved = self._unsaved, set()
         now = self._loop.time()
         return [
-            Sighting(
+            PresenceRow(
                 agent=name,
                 state=state.presence(now),
                 status_text=state.status_text,
@@ -249,7 +249,7 @@ class Presence:
             for name, state in ((name, self._states[name]) for name in names)
         ]
 
-    def finish_save(self, rows: Iterable[Sighting]) -> None:
+    def finish_save(self, rows: Iterable[PresenceRow]) -> None:
         """These rows are in the store: drop the agents among them that are lapsed or offline."""
         for name in (row.agent for row in rows):
             state = self._states.get(name)
@@ -260,7 +260,7 @@ class Presence:
                 if state.timer is not None:
                     state.timer.cancel()
 
-    def abort_save(self, rows: Sequence[Sighting]) -> None:
+    def abort_save(self, rows: Sequence[PresenceRow]) -> None:
         """These rows could not be written: the next `begin_save` returns their agents again."""
         self._unsaved |= {row.agent for row in rows if row.agent in self._states}
 
@@ -285,7 +285,7 @@ class Presence:
         state.pending_work.clear()
         self._publish(agent, state, now)
 
-    def _from_row(self, row: Sighting, now: float) -> AgentState:
+    def _from_row(self, row: PresenceRow, now: float) -> AgentState:
         """Returns the state in a row of the store, its lease cut to the longest that is granted.
 
         A last seen time in the future cannot be compared with any other. It becomes the present,

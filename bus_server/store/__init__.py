@@ -1,7 +1,7 @@
-"""What the bus asks of a store: commands, which it commits in batches. interface.py has the reads.
+"""The commands that a store commits, in batches, and what they return. interface.py has the reads.
 
-A store is the truth. It decides seqs, and everything that decides about a post (is it a repetition,
-does the expectation hold, is the thread open) is decided inside its transaction.
+The store is the truth. It assigns seqs, and it checks a post inside its transaction: whether the
+request_id was used, whether the thread is open, whether expected_last_seq holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,39 +32,39 @@ MAX_SEQ = (1 << 32) - 1
 
 
 class Command(Generic[R]):
-    """A write. R is what it answers; it may raise a BusError instead, and then changes nothing."""
+    """A write that returns an R, or fails with a BusError and then changes nothing."""
 
     __slots__ = ()
 
     @property
     def size(self) -> int:
-        """About how many bytes it carries, for the writer's bounds."""
+        """About how many bytes it carries. The writer bounds its queue and batches by it."""
         return 256
 
 
-# Of these two there is one for each post, and a frozen one takes three times as long to make.
+# There is one of these two for each post. A frozen dataclass takes three times as long to create.
 @dataclass(slots=True)
 class Append(Command["Appended"]):
-    """Append `message` (all but seq and create_time) to its thread; an edit if it has edit_of.
+    """Append `message` to its thread; the store sets seq and create_time. An edit has edit_of.
 
-    A request_id that the sender used before is answered first of all: what follows may have
-    changed since. Then the epoch (unless empty), the thread's state and mode and expected_last_seq
-    (unless None) are checked, then that what the message refers to exists.
+    Checked in this order: whether the sender used the request_id before (then nothing else is
+    checked, as it may have changed since), the epoch (unless empty), the thread's state and mode,
+    expected_last_seq (unless None), and whether the messages and agents that it names exist.
     """
 
     message: Message
     expected_last_seq: int | None = None
     epoch: str = ""
-    #: Register the sender at need: the post is an operator's on its behalf.
+    #: Register the sender if needed: an operator posts on its behalf.
     register_sender: bool = False
     size: int = 256
-    #: How far the sender is in the thread, as far as the store does not know yet.
+    #: The sender's position in the thread, if it is newer than the stored one.
     position: "Position | None" = None
 
 
 @dataclass(slots=True)
 class Appended:
-    """Where a message is."""
+    """Where a message was appended, now or by an earlier post with its request_id."""
 
     seq: int
     create_time: Timestamp
@@ -75,7 +75,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class AppendMany(Command["list[Appended | Exception]"]):
-    """Append messages one after the other. Each has its own answer: a refused one stops nothing."""
+    """Append messages in order. Each has its own outcome: one that is refused stops none."""
 
     posts: Sequence[Append]
 
@@ -86,19 +86,19 @@ class AppendMany(Command["list[Appended | Exception]"]):
 
 @dataclass(frozen=True, slots=True)
 class CreateThread(Command[Thread]):
-    """Create the thread: name, topic, labels, sync_mode and creator are taken from `thread`."""
+    """Create a thread. Its epoch, state and times are set by the store."""
 
     thread: Thread
 
 
 @dataclass(frozen=True, slots=True)
 class JoinThread(Command["Joined"]):
-    """Make `agent` (None: nobody who is remembered) a participant of a thread.
+    """Make `agent` (None: an anonymous caller) a participant of a thread.
 
-    What it finds there is read afterwards, by Store.entrance: it may have megabytes.
+    The rest of a JoinThread response is read afterwards, by Store.entrance: it may have megabytes.
     """
 
-    thread: Thread  # name, and topic and creator for when it is created
+    thread: Thread  # the name, and what the thread is created with
     create: bool
     agent: str | None
     from_first: bool
@@ -108,18 +108,18 @@ class JoinThread(Command["Joined"]):
 
 
 class Joined(NamedTuple):
-    """Which thread was joined, and where to go on from."""
+    """The thread that was joined, and the seq to read on from."""
 
     thread_id: int
     created: bool
     after_seq: int
-    #: Threads whose names differ from its name only by case, if it was created.
+    #: If it was created: threads whose names differ from its name only by case.
     similar: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """The thread, context and participants for a JoinThread response, in one snapshot."""
+    """Thread, context and participants of a JoinThread response, read in one snapshot."""
 
     thread: Thread
     context: Sequence[Message]
@@ -128,7 +128,7 @@ class Entrance:
 
 @dataclass(frozen=True, slots=True)
 class SetThreadState(Command[Thread]):
-    """Set a thread's state, with a THREAD entry by `sender` unless it is in that state already."""
+    """Set a thread's state, with a THREAD entry if that changes it."""
 
     name: str
     state: ThreadState.ValueType
@@ -149,7 +149,7 @@ class UpdateThread(Command[Thread]):
 
 @dataclass(frozen=True, slots=True)
 class LeaveThread(Command[None]):
-    """Make an agent no participant of a thread any more."""
+    """Remove an agent from a thread's participants."""
 
     name: str
     agent: str
@@ -157,18 +157,18 @@ class LeaveThread(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class DeleteThread(Command[None]):
-    """Delete a thread. What it held is cleared by Purge afterwards."""
+    """Delete a thread. Purge deletes its messages afterwards."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Purge(Command[bool]):
-    """Clear a part of what deleted threads held. Answers whether there is more."""
+    """Delete a part of what deleted threads left behind. Returns whether there is more."""
 
 
 class Registered(NamedTuple):
-    """An agent, and whether it was registered just now."""
+    """An agent, and whether this call registered it."""
 
     agent: Agent
     created: bool
@@ -176,9 +176,9 @@ class Registered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RegisterAgent(Command[Registered]):
-    """Register an agent with its token's hash, or find it registered with the same.
+    """Register an agent with its token's hash. Returns the agent if it is registered with the same.
 
-    `claim`: one that has no token yet, because an operator posted on its behalf, may be given one.
+    `claim`: allow this for an agent without a token, which an operator's post registered.
     """
 
     agent: Agent
@@ -188,7 +188,7 @@ class RegisterAgent(Command[Registered]):
 
 @dataclass(frozen=True, slots=True)
 class SetOperatorToken(Command[None]):
-    """Make this the operator's one token."""
+    """Replace the operator's token."""
 
     token_hash: bytes
 
@@ -204,16 +204,16 @@ class UpdateAgent(Command[Agent]):
 
 @dataclass(frozen=True, slots=True)
 class UnregisterAgent(Command[None]):
-    """Take an agent out, with its tokens and its places in threads. Its name stays taken."""
+    """Remove an agent with its tokens and its participation in threads. Its name stays taken."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class RotateToken(Command[dict[bytes, int]]):
-    """Put a token in the place of an agent's others, which end at `expire_time` at the latest.
+    """Add a token to an agent. Its others expire at `expire_time` at the latest.
 
-    Answers when each of those ends, by its hash.
+    Returns when each of those expires, by its hash.
     """
 
     old_hash: bytes
@@ -222,43 +222,43 @@ class RotateToken(Command[dict[bytes, int]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """What was last known of an agent. Times are on the store's clock."""
+class PresenceRow:
+    """The stored presence of an agent, as of a checkpoint. Times are on the store's clock."""
 
     agent: str
     state: Presence.ValueType
-    status_text: str | None  # None: as it was
+    status_text: str | None  # None: unchanged
     last_seen_time: int
     lease_end_time: int
 
 
 class Position(NamedTuple):
-    """How far an agent is in a thread."""
+    """The seqs that an agent was delivered and has read in a thread."""
 
     epoch: str
     delivered: int
     read: int
 
     def up_to(self, delivered: int, read: int) -> "Position":
-        """This one, or further where these are."""
+        """Returns this position raised to these seqs where they are higher."""
         return Position(self.epoch, max(self.delivered, delivered), max(self.read, read))
 
 
 def read_in(position: Position | None, epoch: str) -> int:
-    """How far it says that an agent has read in the history of this epoch."""
+    """Returns the read seq of a position in the history of this epoch; 0 without one."""
     return position.read if position is not None and position.epoch == epoch else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint(Command[None]):
-    """Write what is known of agents, and raise their positions in threads.
+    """Store the presence of agents, and raise their positions in threads.
 
-    Positions are by agent and thread. What fits no participant is dropped, and so is an older
-    sighting than the one that is there. Its size does not count: all of it is in memory anyway, and
-    what is refused for its size now would be refused for ever.
+    Positions are by agent and thread. Those of agents that take no part are dropped, and so is
+    presence that is older than what is stored. Its size does not count: all of it is in memory
+    anyway, and what is refused for its size now would always be refused.
     """
 
-    sightings: Sequence[Sighting]
+    presence: Sequence[PresenceRow]
     positions: Mapping[tuple[str, str], Position]
 
 
@@ -279,23 +279,23 @@ class Head(NamedTuple):
 
 @dataclass(slots=True)
 class Commit:
-    """What a batch did."""
+    """What a batch of commands did."""
 
-    #: One for each command, in order: its answer, or why it was refused.
+    #: What each command returned or raised, in order.
     outcomes: list[Any | BusError] = field(default_factory=list)
     #: What was appended to each thread, by seq, ascending.
     entries: dict[str, dict[int, Row]] = field(default_factory=dict)
     #: Messages of each thread that were edited, by seq: the seq of the newest edit.
     edited: dict[str, dict[int, int]] = field(default_factory=dict)
-    #: Where each of these threads ends now.
+    #: The new heads of threads that got entries.
     heads: dict[str, Head] = field(default_factory=dict)
     #: Threads deleted: name and epoch.
     deleted: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, later: "Commit") -> None:
-        """Take in what a later commit did."""
+        """Add what a later commit did."""
         for name, _ in later.deleted:
-            # What comes under the name from here on is another thread's.
+            # From here on the name is another thread's.
             self.heads.pop(name, None)
             self.entries.pop(name, None)
             self.edited.pop(name, None)
@@ -329,7 +329,7 @@ class ThreadPageKey(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """Whose a token is."""
+    """The agent that a token belongs to."""
 
     agent: str  # empty: an operator
     kind: int

@@ -1,17 +1,16 @@
-"""When threads were last active, and the list of them in that order.
+"""Lists threads by their last activity.
 
-A thread's last activity is the time of its newest entry, or of its creation while it has none: an
-order time, which grows though the wall clock goes back. The message tree tells it, one look-up a
-thread; what the list needs is an order over all threads, and a row that each post rewrites would
-cost each post a page. So a thread's row knows its last activity to the second only, and is
-rewritten at most once a second:
+A thread's last activity is the order time (order.py) of its newest entry, or of its creation while
+it has none. The message table has it, one look-up a thread. The list needs an index over all
+threads, but a row that each post rewrites would cost each post a page. So a thread's row has its
+last activity to the second only, and is rewritten at most once a second:
 
     active_time <= last activity < active_time + GRANULARITY
 
-While a thread has no entry, active_time is when it was created.
+While a thread has no entry, active_time is exact.
 
-The list walks down the index on it, looks up the exact times of the threads it passes, and ends
-where nobody below can be above those it has.
+The list walks down that index, looks up the exact times of the threads it passes, and ends where no
+thread further down can come before those it has.
 """
 
 import heapq
@@ -28,25 +27,25 @@ from threadbus.v1.thread_pb2 import Thread
 #: Microseconds.
 GRANULARITY = 1_000_000
 
-#: Threads that a filter may leave to be looked at one by one: a few milliseconds. Where it leaves
-#: more, the walk mostly meets enough of them soon; not where all of them have long been idle.
+#: If a filter selects no more threads than this, each is looked at, in a few milliseconds. If it
+#: selects more, the walk soon meets enough of them, unless all of them have long been idle.
 FEW = 1_000
 
 #: After every thread.
 _END = 1 << 62
 
-#: Whether the thread t is one of those asked for, whatever its state, and can come after the key.
+#: Whether thread t passes the filters, but for its state, and can come after the key.
 _MATCHES = (
     "t.active_time <= :active AND t.name >= :prefix AND t.name < :prefix_end"
     " AND (:participant = '' OR EXISTS (SELECT 1 FROM participant AS p"
     " WHERE p.thread_id = t.id AND p.agent = :participant))"
 )
-#: Those in one state, out of all threads.
+#: All such threads in one state.
 _WALK = (
     "SELECT t.active_time, t.id FROM thread AS t INDEXED BY thread_active"  # noqa: S608
     f" WHERE t.state = :state AND {_MATCHES} ORDER BY t.active_time DESC"
 )
-#: Those in some states, out of a few threads.
+#: Such threads in some states, among a few.
 _AMONG = (
     "SELECT t.active_time, t.id FROM thread AS t"  # noqa: S608
     " WHERE t.id IN (SELECT value FROM json_each(:ids))"
@@ -56,9 +55,9 @@ _AMONG = (
 
 
 def touch(db: sqlite3.Connection, thread_ids: Iterable[int], now: int) -> None:
-    """Entries of `now` were appended to these threads: note it where it is not known.
+    """Record that threads got entries at the order time `now`.
 
-    The row of a thread that was active within the last second is only read.
+    Writes nothing for a thread that was active within the last second.
     """
     known_since = now - GRANULARITY + 1
     db.executemany(
@@ -75,7 +74,7 @@ def list_threads(
     limit: int,
     after: store.ThreadPageKey | None,
 ) -> list[tuple[Thread, store.ThreadPageKey]]:
-    """Threads after a key, last active first, each with its own key."""
+    """Returns threads after a key, last active first, each with its own key."""
     start = after or store.ThreadPageKey(_END, 0)
     asked = {
         "active": start.active,
@@ -92,7 +91,7 @@ def list_threads(
 def _candidates(
     db: sqlite3.Connection, asked: dict[str, Any], states: Collection[int]
 ) -> Iterable[tuple[int, int]]:
-    """active_time and id of what may come after a key, by active_time downward."""
+    """Returns active_time and id of threads that can come after a key, by active_time downward."""
     ids = _few(db, asked)
     if ids is not None:
         few = {"ids": json.dumps(ids), "states": json.dumps(list(states))}
@@ -102,7 +101,7 @@ def _candidates(
 
 
 def _few(db: sqlite3.Connection, asked: dict[str, Any]) -> list[int] | None:
-    """Threads among which are all that a filter leaves; None where these are many."""
+    """Returns ids of threads among which are all that pass the filters; None if there are many."""
     narrow = {
         "participant": "SELECT thread_id FROM participant WHERE agent = :participant",
         "prefix": "SELECT id FROM thread WHERE name >= :prefix AND name < :prefix_end",
@@ -121,11 +120,11 @@ def _first(
     limit: int,
     candidates: Iterable[tuple[int, int]],
 ) -> list[store.ThreadPageKey]:
-    """Keys of the first of these after `start`, in order."""
+    """Returns the keys of the first `limit` candidates after `start`, in order."""
     first: list[store.ThreadPageKey] = []  # a heap, the last one on top
     for active_time, thread_id in candidates:
         if len(first) == limit and first[0].active >= active_time + GRANULARITY:
-            break  # neither it nor any that follows can come before those
+            break  # neither this one nor any that follows can come before those
         row = db.execute(
             "SELECT time FROM message WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
             (thread_id << 32, thread_id << 32 | store.MAX_SEQ),

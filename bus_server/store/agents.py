@@ -1,4 +1,4 @@
-"""Registering agents and taking them out; their tokens."""
+"""Registering, changing and unregistering agents; their tokens."""
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -36,7 +36,10 @@ def register_agent(tx: Transaction, command: store.RegisterAgent) -> store.Regis
 
 
 def register(tx: Transaction, agent: Agent) -> Agent:
-    """Register an agent unless it is; answers it as it is registered. Raises AgentExists."""
+    """Register an agent, unless it is. Returns the registered one. Raises AgentExists.
+
+    It is raised for the name of an agent that was unregistered.
+    """
     made = Agent(create_time=tx.create_time)
     made.MergeFrom(agent)
     tx.db.execute(
@@ -82,7 +85,7 @@ def _registered(tx: Transaction, name: str) -> Agent:
 
 
 def _check_expiry(tx: Transaction, owner: store.Owner | None) -> None:
-    """Refuse a token that ended."""
+    """Raises TokenExpired."""
     if owner is not None and 0 < owner.expire_time <= tx.store_now:
         raise TokenExpired
 
@@ -90,14 +93,14 @@ def _check_expiry(tx: Transaction, owner: store.Owner | None) -> None:
 def rotate_token(tx: Transaction, command: store.RotateToken) -> dict[bytes, int]:
     owner = reads.owner(tx.db, command.old_hash)
     if owner is None:
-        raise TokenInvalid("the token was ended meanwhile")
-    _check_expiry(tx, owner)  # it may have been rotated meanwhile, perhaps through another server
+        raise TokenInvalid("the token has ended")
+    _check_expiry(tx, owner)  # it may have been rotated since, perhaps through another server
     tx.db.execute(
         "INSERT INTO token (hash, agent, create_time) VALUES (?, ?, ?)",
         (command.new_hash, owner.agent, tx.now),
     )
-    # The new one alone lasts: those whose answers were lost end with the old one, and none of them
-    # can prolong itself.
+    # Only the new one lasts: a token whose response was lost expires with the old one, and none of
+    # them can prolong itself.
     bounds = {"agent": owner.agent, "new": command.new_hash, "end": command.expire_time}
     tx.db.execute(
         "UPDATE token SET expire_time = :end WHERE agent = :agent AND hash <> :new"
@@ -107,7 +110,7 @@ def rotate_token(tx: Transaction, command: store.RotateToken) -> dict[bytes, int
     ends = tx.db.execute(
         "SELECT hash, expire_time FROM token WHERE agent = :agent AND hash <> :new", bounds
     ).fetchall()
-    # Those that ended before are of no more use than to say so.
+    # Those that expired before are kept only to say so.
     tx.db.execute(
         "DELETE FROM token WHERE agent = ? AND expire_time BETWEEN 1 AND ? AND hash <> ?",
         (owner.agent, tx.store_now, command.old_hash),

@@ -1,4 +1,4 @@
-"""Runs a store's write transactions, and tells when the outcome of one is unknown."""
+"""Runs a store's write transactions, and tracks those whose outcome is unknown."""
 
 import contextlib
 import sqlite3
@@ -19,17 +19,18 @@ class Committer:
     def __init__(self, files: FileMonitor, lock: WriteLock) -> None:
         self._files = files
         self._lock = lock
-        #: A commit failed half-way: it may come back when the log is recovered, until the next
-        #: commit is written over it.
+        #: A commit failed half-way: recovery of the log may restore it, until the next commit
+        #: overwrites it.
         self.unresolved = False
         #: Whether the last commit wrote anything.
         self.stored = False
 
     def transact(self, db: sqlite3.Connection, write: Callable[[], T]) -> T:
-        """Run a function in a transaction. Returns what it returns.
+        """Run a function in a transaction, under the write lock. Returns what it returns.
 
-        Raises sqlite3.Error, OSError, StoreBusy and StoreLost when nothing was done, OutcomeUnknown
-        when that is not known: the log may hold the whole transaction, and be recovered.
+        Raises sqlite3.Error, OSError, StoreBusy or StoreLost if nothing was committed, and
+        OutcomeUnknown if that is not known: the log may hold the whole transaction, and be
+        recovered.
         """
         with self._lock.held():
             db.execute("BEGIN IMMEDIATE")
@@ -46,19 +47,19 @@ class Committer:
                 db.execute("COMMIT")
             except sqlite3.Error as error:
                 _roll_back(db)
-                if isinstance(connections.meaning(error), StorageFull | StoreBusy):
-                    raise  # the record that makes it a transaction was not written
+                if isinstance(connections.translate_error(error), StorageFull | StoreBusy):
+                    raise  # the commit record was not written
                 self.unresolved = True
                 raise OutcomeUnknown(str(error)) from error
             self.stored = db.total_changes > before
             if self.stored:
-                self.unresolved = False  # what failed before was written over
+                self.unresolved = False  # what failed before was overwritten
             try:
-                # What cannot be told was right a moment ago, and is asked for again next time.
+                # If this fails, the files were right a moment ago, and are checked next time.
                 with contextlib.suppress(OSError):
                     self._files.check()
             except StoreLost as error:
-                self._files.loss = error  # though it may look whole at the next look
+                self._files.loss = error  # the next check may not find it
                 self.unresolved = True
                 raise OutcomeUnknown(str(error)) from error
             return result

@@ -1,4 +1,4 @@
-"""Connection settings, and SQLite's errors in the store's terms."""
+"""Settings of connections, and the translation of SQLite's errors."""
 
 import logging
 import sqlite3
@@ -7,13 +7,12 @@ from bus_server.errors import StorageFull, StoreBug, StoreBusy, StoreFailed, Sto
 
 logger = logging.getLogger(__name__)
 
-#: Primary result codes of disk and file errors. Any other unexpected code is a bug of ours.
+#: Primary result codes of disk and file errors. Any other unexpected code is a bug.
 _FAILED = (
     *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM),
     *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH),
 )
-#: The file is not what was written to it, by primary and by extended code. SQLite says so as well
-#: when the disk cannot read it (EIO).
+#: Primary and extended codes of damaged files. SQLite returns them for read errors (EIO), too.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _CUT = (sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
@@ -38,8 +37,8 @@ def set_up_writer(db: sqlite3.Connection, full_durability: bool) -> str:
 def set_up_reader(db: sqlite3.Connection) -> None:
     """Set up a connection that reads."""
     _trace(db)
-    # In KiB. The usual 2 MB do not hold the newest pages of a thousand threads, which a page of the
-    # list of threads may have to look at: in a large store it took half as long again.
+    # In KiB. The default of 2 MB does not hold the newest pages of a thousand threads, which a page
+    # of ListThreads may read: in a large store it took half as long again.
     db.execute("PRAGMA cache_size = -8000")
 
 
@@ -49,19 +48,19 @@ def _trace(db: sqlite3.Connection) -> None:
 
 
 def data_version(db: sqlite3.Connection) -> int:
-    """A number that changes when another connection wrote to the file."""
+    """Returns a number that changes when another connection wrote to the file."""
     (version,) = db.execute("PRAGMA data_version").fetchone()
     return int(version)
 
 
 def touch(db: sqlite3.Connection) -> None:
-    """Write a page, within a transaction. SQLite skips updates that change nothing."""
+    """Write a page, within a transaction: SQLite skips updates that change nothing."""
     db.execute("INSERT INTO purge VALUES (0)")
     db.execute("DELETE FROM purge WHERE thread_id = 0")
 
 
-def meaning(error: Exception) -> Exception:
-    """Returns an error of SQLite's in the store's words; others as they are."""
+def translate_error(error: Exception) -> Exception:
+    """Returns the store's error for one of SQLite's; others as they are."""
     if not isinstance(error, sqlite3.Error):
         return error
     extended = getattr(error, "sqlite_errorcode", 0)

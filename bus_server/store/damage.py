@@ -1,4 +1,4 @@
-"""Whether a file is damaged, or a disk only failed to read it: SQLite says the same of both."""
+"""Tells damaged files from read errors of the disk, for which SQLite has the same code."""
 
 import sqlite3
 from collections.abc import Callable
@@ -12,17 +12,18 @@ T = TypeVar("T")
 
 
 def confirmed(files: FileMonitor, run: Callable[[], T]) -> T:
-    """Run what uses a connection, and once more if the file seems damaged. Returns what it returns.
+    """Run a function that uses a connection. Returns what it returns.
 
-    SQLite answers SQLITE_CORRUPT when the disk answers EIO (unixRead in os_unix.c). Takes as long
-    as reading the files if they seem damaged.
+    If the file seems damaged, reads all of the files and runs the function again: SQLite returns
+    SQLITE_CORRUPT when the disk returns EIO (unixRead in os_unix.c).
 
-    Raises StoreFailed if the disk fails, StoreLost if the file is damaged, and sqlite3.Error.
+    Raises StoreFailed if the disk fails, StoreLost if the file is damaged, other errors of the
+    function as they are.
     """
     try:
         return run()
     except sqlite3.Error as error:
-        if not isinstance(connections.meaning(error), StoreLost):
+        if not isinstance(connections.translate_error(error), StoreLost):
             raise
     try:
         files.read_all()
@@ -31,7 +32,7 @@ def confirmed(files: FileMonitor, run: Callable[[], T]) -> T:
     try:
         return run()
     except sqlite3.Error as error:
-        meaning = connections.meaning(error)
-        if isinstance(meaning, StoreLost):
-            raise meaning from error
+        translated = connections.translate_error(error)
+        if isinstance(translated, StoreLost):
+            raise translated from error
         raise

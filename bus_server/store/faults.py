@@ -13,11 +13,11 @@ LASTING = 5.0
 
 
 class Faults:
-    """The faults that a store has now, by what is wrong."""
+    """The faults that a store has now, by their names in the log."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
-        #: When each was last told; and those whose end is to be told, too.
+        #: When each was last logged, and those whose end is to be logged.
         self._told: dict[str, float] = {}
         self._open: set[str] = set()
 
@@ -25,7 +25,7 @@ class Faults:
         return bool(self._since)
 
     def begin(self, fault: str, details: str) -> None:
-        """Log that something is wrong from now on. To be called as long as it is wrong."""
+        """Log the begin of a fault. Call it again as long as the fault lasts."""
         now = time.monotonic()
         since = self._since.setdefault(fault, now)
         quiet = now - self._told.get(fault, -math.inf) < QUIET and now - since < LASTING
@@ -35,7 +35,7 @@ class Faults:
             logger.error("%s: %s", fault, details)
 
     def end(self, fault: str) -> None:
-        """Log that it is right again, if it was told that it was wrong."""
+        """Log the end of a fault, if its begin was logged."""
         since = self._since.pop(fault, None)
         if since is not None and fault in self._open:
             self._open.remove(fault)

@@ -1,4 +1,4 @@
-"""The database file: made whole or not at all, and looked at before SQLite may touch it."""
+"""The database file: created whole or not at all, and checked before SQLite opens it."""
 
 import contextlib
 import logging
@@ -27,19 +27,19 @@ _LATER_TABLES = {2: "presence", 4: "entry", 5: "clock"}
 
 #: The files of a store: the database, and what SQLite and servers keep beside it.
 _ENDINGS = ("", "-wal", "-shm", "-journal", "-writer")
-#: Bytes of the longest ending, that of the journal of a draft of what is rescued.
+#: Bytes of the longest ending: that of the journal of a draft of a rescued file.
 _LONGEST_ENDING = 31
 _LONGEST_NAME = 255
 
 
 def locate(path: Path) -> Path:
-    """Returns where the database at `path` really is, links followed; `path` if it is none.
+    """Returns the real path of the database at `path`, links followed; `path` if it has none.
 
-    All that belongs to a store lies beside it under its name. Servers that are given the database
-    by different names share it only if they all call this first.
+    The other files of a store are beside it under its name. Servers that are given the database by
+    different names share it only if they all call this first.
 
     Raises:
-        StoreRefused: no database can be there. Nothing is touched.
+        StoreRefused: no database can be there. Nothing was changed.
     """
     if not path.name:
         raise StoreRefused("--db names no file: say one, such as threadbus.db")
@@ -67,7 +67,7 @@ def locate(path: Path) -> Path:
             )
         _check_kind(path, path.stat())
     except FileNotFoundError:
-        pass  # it will be made there
+        pass  # it will be created there
     except OSError as error:
         raise StoreRefused(f"cannot use {path} ({error.strerror}): choose another --db") from error
     try:
@@ -78,19 +78,19 @@ def locate(path: Path) -> Path:
 
 
 def prepare(path: Path) -> None:
-    """Make sure that a store of ours is at `path`; make one where there is nothing.
+    """Check the store at `path`, or create one if nothing is there.
 
     Removes drafts of starts that were killed.
 
     Raises:
-        StoreRefused: there is something else, or it cannot be written, or others can write to it.
-            It is untouched.
+        StoreRefused: something else is there, or it cannot be written, or others can write to it.
+            It was not changed.
     """
     folder = path.parent
     try:
         _check_folder(folder)
         with filesystem.lock_folder(folder):
-            _check_files(path, os.geteuid())  # so that what is moved, and what says so, is ours
+            _check_files(path, os.geteuid())  # before anything is moved
             if rescue.is_log_of_another(path):
                 # SQLite would replay it into this one, and destroy it.
                 log, aside = filesystem.beside(path, "-wal"), rescue.set_aside(path)
@@ -105,15 +105,15 @@ def prepare(path: Path) -> None:
 
 
 def check(path: Path, uid: int) -> None:
-    """Check what is at `path`, if anything, and beside it, for a server of this user. Only reads.
+    """Check the files at `path` and beside it, if any, for a server of this user. Only reads.
 
     Raises:
-        StoreRefused: it is no store of ours, or damaged, or others can write to it.
-        OSError: it cannot be looked at.
+        StoreRefused: they are no store, or damaged, or others can write to them.
+        OSError: they cannot be read.
     """
     _check_folder(path.parent)
     log = filesystem.beside(path, "-wal")
-    left_over = log.exists()  # looked at first: another server makes its log after its file
+    left_over = log.exists()  # checked first: another server creates its log after its file
     version = _check_files(path, uid)
     if version is not None:
         rescue.check_complete(path)
@@ -132,7 +132,7 @@ def check(path: Path, uid: int) -> None:
 
 
 def risks(path: Path, uid: int) -> list[str]:
-    """Returns what others than this user could do to the store at `path`, a sentence each."""
+    """Returns what other users could do to the store at `path`, a sentence each."""
     loose = []
     for file in (filesystem.beside(path, ending) for ending in _ENDINGS):
         with contextlib.suppress(FileNotFoundError):
@@ -165,16 +165,16 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_files(path: Path, uid: int) -> int | None:
-    """Check what the files are, and whose. Returns the schema version; None without a database.
+    """Check the kinds and owners of the files. Returns the schema version; None without a database.
 
-    An empty file is none. Raises StoreRefused or OSError, as `check`.
+    An empty file is no database. Raises StoreRefused or OSError, as `check`.
     """
     version = None
     if path.exists():
         _check_kind(path, path.stat())
         if path.stat().st_size > 0:
             version = _version(path)
-    _check_owners(path, uid)  # of a file that is not another program's
+    _check_owners(path, uid)  # last: another program's file is refused as such
     return version
 
 
@@ -188,9 +188,9 @@ def _check_kind(file: Path, status: os.stat_result) -> None:
 
 
 def _check_owners(path: Path, uid: int) -> None:
-    """Check that nobody but this user can write to the files of a store that are there.
+    """Check that only this user can write to the files of a store.
 
-    SQLite takes over what it finds in a log or a journal: who can write to one can change all.
+    SQLite replays what it finds in a log or a journal: write access to one is access to all.
     """
     trusted = {0, uid}
     if uid == 0:  # as in a container: root serves what a user of the host owns
@@ -223,14 +223,14 @@ def _check_owners(path: Path, uid: int) -> None:
 
 
 def quoted(path: Path) -> str:
-    """The path as a part of SQLite's file: URIs."""
+    """Returns the path as a part of SQLite's file: URIs."""
     return urllib.parse.quote(str(path))
 
 
 def _create(path: Path) -> None:
-    """Build the schema beside `path`, then put it there at once.
+    """Create the database in a draft beside `path`, then move it there.
 
-    So that a crash leaves a whole file or none.
+    A crash leaves a whole file or none. Raises StoreRefused.
     """
     draft = filesystem.draft_of(path)
     try:
@@ -248,7 +248,7 @@ def _create(path: Path) -> None:
                 draft.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the name, too, must outlive a power cut
+            os.fsync(folder)  # so that the name survives a power cut
         finally:
             os.close(folder)
     except (OSError, sqlite3.Error) as error:
@@ -258,7 +258,7 @@ def _create(path: Path) -> None:
 
 
 def _version(path: Path) -> int:
-    """Returns the schema version of a file of ours. Raises StoreRefused if it is none."""
+    """Returns the schema version of a store's file. Raises StoreRefused if it is none."""
     # The header is read as bytes: opening it with SQLite could already change a foreign file.
     try:
         if not os.access(path, os.W_OK):
@@ -282,13 +282,15 @@ def _version(path: Path) -> int:
 
 def _check_tables(path: Path, log: Path, version: int) -> None:
     try:
-        # A file without a log is complete, and looking at it need not make one.
-        _look(path, "mode=ro" if log.exists() else "mode=ro&immutable=1", version)
+        # A file without a log is complete, and reading it need not create one.
+        _validate_tables(path, "mode=ro" if log.exists() else "mode=ro&immutable=1", version)
     except sqlite3.Error as error:
         if not log.exists():
             raise _damaged(path, error) from error
         try:
-            _look(path, "mode=ro", version)  # another server may just have begun to write to it
+            _validate_tables(
+                path, "mode=ro", version
+            )  # another server may just have begun to write to it
         except sqlite3.Error as again:
             raise _damaged(path, again) from again
 
@@ -299,8 +301,11 @@ def _damaged(path: Path, error: sqlite3.Error) -> StoreRefused:
     return StoreRefused(f"{path} is damaged ({error}): restore a backup")
 
 
-def _look(path: Path, how: str, version: int) -> None:
-    """Walk the table definitions and the first page of each table. Raises sqlite3.Error."""
+def _validate_tables(path: Path, how: str, version: int) -> None:
+    """Check that all tables are there and can be read. Raises sqlite3.Error.
+
+    Reads the definitions and the first page of each. `how`: parameters of the URI.
+    """
     uri = f"file:{quoted(path)}?{how}"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
         later = (table for since, table in _LATER_TABLES.items() if version >= since)

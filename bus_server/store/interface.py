@@ -1,4 +1,4 @@
-"""What the bus really calls of a store; sqlite.py is the one there is."""
+"""The store's interface; sqlite.py implements it."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
@@ -12,8 +12,8 @@ from bus_server.store import (
     JoinThread,
     Owner,
     Page,
+    PresenceRow,
     Row,
-    Sighting,
     ThreadPageKey,
 )
 from bus_server.store.clock import StoreClock
@@ -23,27 +23,32 @@ from threadbus.v1.thread_pb2 import Thread
 
 
 class Store(Protocol):
-    """A store. Reads see what was committed before they began."""
+    """A store. Reads see all that was committed before they began.
+
+    Every method raises StoreFailed if the store cannot be read or written, and StoreBusy if another
+    program has locked it.
+    """
 
     epoch: str
-    #: What the times of sightings and the ends of tokens are told by.
+    #: The clock of presence and of tokens' expire times.
     clock: StoreClock
 
     async def commit(self, commands: Sequence[Command[Any]]) -> Commit:
-        """Run the commands as one transaction, durable when this returns.
+        """Run commands as one transaction, which is durable when this returns.
 
-        A command that is refused, or fails, does so alone. Raises StoreBusy when the store is
-        locked by somebody else for too long, StorageFull when the disk is; then nothing was done.
+        A command that is refused or fails has no effect on the others. Raises StoreBusy when the
+        store is locked for too long, StorageFull when the disk is full, and StoreFailed; then
+        nothing was done. Raises OutcomeUnknown when that is not known.
         """
 
     async def foreign_version(self) -> int:
-        """A number that changes when somebody else has written to the store."""
+        """Returns a number that changes when another process wrote to the store."""
 
     async def heads(self, names: Sequence[str]) -> dict[str, Head]:
-        """Where these threads end; those that do not exist are left out."""
+        """Returns the heads of threads by name; those that do not exist are left out."""
 
     async def similar(self, names: Sequence[str]) -> list[str]:
-        """Threads whose names differ from one of these only by case; a few at most."""
+        """Returns names of threads that differ from one of these only by case; a few at most."""
 
     async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Row]:
         """Return messages after < seq <= upto of a thread, ascending; none if it was deleted.
@@ -61,10 +66,10 @@ class Store(Protocol):
         """
 
     async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
-        """Who sent these messages of a thread."""
+        """Returns the senders of messages, by seq."""
 
     async def threads(self, names: Sequence[str]) -> list[Thread]:
-        """Threads by name; those that do not exist are left out."""
+        """Returns threads by name; those that do not exist are left out."""
 
     async def list_threads(
         self,
@@ -74,41 +79,42 @@ class Store(Protocol):
         limit: int,
         after: ThreadPageKey | None,
     ) -> list[tuple[Thread, ThreadPageKey]]:
-        """Threads after a key, last active first, each with its own key.
+        """Returns threads after a key, last active first, each with its own key.
 
-        One that gets a post moves to the front, and so out of what is after the key.
+        A thread that gets an entry moves to the front: it may be left out of the next pages.
         """
 
     async def participants(
         self, name: str, *, first: Sequence[str] = (), after: str = "", limit: int
     ) -> tuple[Head, list[Participant]]:
-        """Where a thread ends, and at most `limit` of those in it.
+        """Returns a thread's head and at most `limit` participants.
 
-        First those named, whoever they are; then participants by name, after a name if one is
-        given. Their presence is that of the last checkpoint. Raises ThreadNotFound.
+        Those named in `first` come first, whether they take part or not; then participants by
+        name, after the name `after`. Their presence is that of the last checkpoint. Raises
+        ThreadNotFound.
         """
 
     async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
-        """Returns what a JoinThread response tells, or None if the thread was deleted since.
+        """Returns the rest of a JoinThread response, or None if the thread was deleted since.
 
         The context is the newest messages up to `joined.after_seq`. The participants are
         sorted by name and include the caller; their presence is that of the last checkpoint.
         """
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-        """Threads, and their epochs, that an agent has not read to their heads, newest first."""
+        """Returns threads with entries that an agent has not read, newest first, with epochs."""
 
-    async def sightings(self, since: int) -> list[Sighting]:
-        """What was last known of agents that were seen after this time (as above)."""
+    async def presence_rows(self, since: int) -> list[PresenceRow]:
+        """Returns the stored presence of agents seen after a time of the store's clock."""
 
     async def agent(self, name: str) -> Agent | None:
-        """An agent, if it is registered; its presence is that of the last checkpoint."""
+        """Returns a registered agent, or None. Its presence is that of the last checkpoint."""
 
     async def list_agents(self, limit: int, after: str) -> list[Agent]:
-        """Agents by name, after the name given."""
+        """Returns registered agents by name, after the name given."""
 
     async def owner(self, token_hash: bytes) -> Owner | None:
-        """Whose token has this hash."""
+        """Returns the owner of the token with this hash, or None."""
 
     async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
-        """When these tokens end (0: never); those that are no more are left out."""
+        """Returns when tokens expire (0: never); those that do not exist are left out."""

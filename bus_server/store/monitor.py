@@ -1,4 +1,4 @@
-"""Whether the files at a store's path still are the ones that it has open, and whole."""
+"""Checks that the files at a store's path are the ones that it has open, and whole."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ from bus_server.errors import StoreLost
 #: database. https://sqlite.org/walformat.html#the_wal_index_file_format
 _HEADER = 48
 _INDEX = struct.Struct("=48x14xHII8xQ8xI")
-#: The byte of that file which SQLite locks while it checkpoints.
+#: The byte of that file that SQLite locks while it checkpoints.
 _CHECKPOINT_LOCK = 121
 #: Bytes of the log's header, and of each frame's.
 _LOG_HEADER, _FRAME_HEADER = 32, 24
@@ -24,62 +24,61 @@ _BLOCK = 1024 * 1024
 
 
 class FileMonitor:
-    """Compares the files of an open store with what is found at their paths.
+    """Compares the files of an open store with those at their paths.
 
-    SQLite goes on with files that were removed or replaced, and with a log that was cut: what it
-    then commits is gone when the process ends, or destroys a file that is not its own.
+    SQLite continues with files that were removed or replaced, and with a log that was truncated:
+    what it then commits is lost when the process ends, or destroys another file.
 
-    To be used by one thread at a time. Speed matters: it looks twice for each batch of posts.
+    Not thread-safe. Speed matters: each batch of posts is checked twice.
     """
 
     def __init__(self, path: Path) -> None:
-        """To be made while SQLite has the files open, and closed once it has closed them.
+        """Open the files. Raises OSError.
 
-        The second because closing any descriptor of a file ends all of the process's locks on it.
-
-        Raises OSError.
+        SQLite must have them open already. Call `close` after SQLite has closed them, since closing
+        any descriptor of a file ends all locks of the process on it.
         """
         self.path = path
-        #: Why the files are not the store's any more, if they are not; set by who finds it out.
+        #: Why the files are no longer the store's, if so. Set by callers.
         self.loss: StoreLost | None = None
         self.log = filesystem.beside(path, "-wal")
         index = filesystem.beside(path, "-shm")
         self._database_file, self._log_file, self._index_file = [
             (str(file), file.stat()) for file in (path, self.log, index)
         ]
-        #: Of the database, at the last `check`; and which checkpoint was the last one then.
+        #: The database's size at the last `check`, and the last checkpoint then.
         self._size = 0
         self._checkpoint: tuple[int, int] | None = None
         self._log_size = 0
-        #: Where the disk failed last: which file, and at which byte.
+        #: Descriptor and offset at which the disk failed last.
         self._unreadable: tuple[int, int] | None = None
         self._index = os.open(index, os.O_RDONLY | os.O_CLOEXEC)
         self._log = os.open(self.log, os.O_RDONLY | os.O_CLOEXEC)
         self._database = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the files."""
         for opened in (self._index, self._log, self._database):
             os.close(opened)
 
     @property
     def log_size(self) -> int:
-        """Bytes of the log that is open, or as many as it had when that could last be told."""
+        """The size of the open log in bytes; the last one known if that cannot be read."""
         with contextlib.suppress(OSError):
             return os.lseek(self._log, 0, os.SEEK_END)
         return self._log_size
 
     def check(self) -> None:
-        """Raises StoreLost if a file is gone, another one, or shorter than it must be. 12 µs.
+        """Raises StoreLost if a file was removed, replaced or truncated. Takes 12 µs.
 
-        Raises OSError if that cannot be found out.
+        Raises OSError if that cannot be checked.
         """
         self._found(self._index_file)
         if not self._cut():
             return
-        # A checkpoint may be cutting the database: it says so in the index when it is done. To be
-        # sure, hold the lock that it takes. Our own ones are made by the thread that is here.
-        with contextlib.suppress(BlockingIOError):  # if somebody has it: at the next look
+        # A checkpoint may be truncating the database: it updates the index when it is done. To be
+        # sure, hold its lock. This process runs checkpoints on the thread that is here.
+        with contextlib.suppress(BlockingIOError):  # if it is taken: at the next check
             fcntl.lockf(self._index, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _CHECKPOINT_LOCK)
             try:
                 if cut := self._cut():
@@ -88,7 +87,7 @@ class FileMonitor:
                 fcntl.lockf(self._index, fcntl.LOCK_UN, 1, _CHECKPOINT_LOCK)
 
     def check_log(self) -> None:
-        """Raises StoreLost if the log is shorter than at the last `check`. 1 µs.
+        """Raises StoreLost if the log is shorter than at the last `check`. Takes 1 µs.
 
         The caller must hold the write lock, so that no server or checkpoint can have truncated it.
         """
@@ -96,10 +95,10 @@ class FileMonitor:
             raise StoreLost(f"{self.log} was cut")
 
     def read_all(self) -> None:
-        """Read the database and the log to their ends. Raises OSError if the disk fails.
+        """Read all of the database and the log. Raises OSError if the disk fails.
 
-        It may take seconds, but is quick where the disk goes on failing at the same place. Other
-        than `check` it may be called by any thread.
+        It may take seconds, but is quick while the disk fails at the same place. Unlike `check` it
+        may be called from any thread.
         """
         if self._unreadable:
             os.pread(self._unreadable[0], _BLOCK, self._unreadable[1])
@@ -114,31 +113,31 @@ class FileMonitor:
         self._unreadable = None
 
     def is_moved(self) -> bool:
-        """Whether another file, or none, is at the database's path."""
+        """Returns whether another file, or none, is at the database's path."""
         return not is_file(*self._database_file)
 
     def folder_is_moved(self) -> bool:
-        """Whether the folder is not at its path, and the database still has a name elsewhere."""
+        """Returns whether the folder was moved, and not removed: the database still has a name."""
         here = os.path.isdir(self.path.parent)  # noqa: PTH112 - that one may raise OSError
         return not here and os.fstat(self._database).st_nlink > 0
 
     def log_is_gone(self) -> bool:
-        """Whether nothing is at the log's path."""
+        """Returns whether nothing is at the log's path."""
         return not os.path.lexists(self.log)
 
     def owns_log(self) -> bool:
-        """Whether the log at its path is the one that is open."""
+        """Returns whether the log at its path is the one that is open."""
         return is_file(*self._log_file)
 
     def log_is_whole(self) -> bool:
-        """Whether the log at its path is the one that is open, and has all that was written."""
+        """Returns whether the log at its path is the one that is open, and not truncated."""
         try:
             return self.owns_log() and self._cut() != str(self.log)
         except (StoreLost, OSError):
-            return True  # something else is amiss
+            return True  # something else is wrong
 
     def _cut(self) -> str:
-        """Which file is shorter than it must be, if one is. Raises as `check`."""
+        """Returns the path of a file that was truncated, empty if none was. Raises as `check`."""
         # The header first: files that grow after it was read are not too short.
         index = os.pread(self._index, _INDEX.size, 0)
         size, log_size = self._found(self._database_file), self._found(self._log_file)
@@ -165,7 +164,7 @@ class FileMonitor:
         return ""
 
     def _found(self, file: tuple[str, os.stat_result]) -> int:
-        """The size of a file that is there. Raises as `check`."""
+        """Returns the size of the file at a path. Raises as `check`."""
         path, known = file
         try:
             found = os.stat(path)  # noqa: PTH116 - half the time
@@ -177,7 +176,7 @@ class FileMonitor:
 
 
 def is_file(path: str, known: os.stat_result) -> bool:
-    """Whether that file is what is found at a path."""
+    """Returns whether the file at a path is that one."""
     try:
         return os.path.samestat(Path(path).stat(), known)
     except OSError:

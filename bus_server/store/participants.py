@@ -1,4 +1,4 @@
-"""Who takes part in which thread, how far each is, and what was last known of agents."""
+"""Participants of threads with their positions, and the stored presence of agents."""
 
 import json
 import sqlite3
@@ -11,7 +11,7 @@ from bus_server.store.transaction import Transaction
 from threadbus.v1.agent_pb2 import AgentKind, Participant, Presence
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 
-#: What _participant makes a Participant of: names n, and how far each is in the thread :thread.
+#: The columns of _participant, for the names n in the thread :thread.
 _PARTICIPANT = (
     f"n.name, coalesce(a.kind, 0), {reads.STATE}, coalesce(m.delivered_seq, 0),"
     " coalesce(m.read_seq, 0), coalesce(m.join_time, 0) FROM names AS n"
@@ -30,9 +30,9 @@ def participants(
     limit: int,
     now: int = 0,
 ) -> tuple[store.Head, list[Participant]]:
-    """Those named first, whoever they are, then the thread's participants by name.
+    """Returns a thread's head and participants, as Store.participants.
 
-    `now` is on the store's clock: those whose leases ended before are LAPSED.
+    `now` is on the store's clock: agents whose leases ended before are LAPSED.
     """
     head = reads.head(db, name)
     if head is None:
@@ -69,7 +69,7 @@ def _participant(row: tuple[str, int, int, int, int, int]) -> Participant:
 
 
 def unread(db: sqlite3.Connection, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-    """Threads, with their epochs, that an agent has not read to their heads, newest first."""
+    """Returns threads with entries that an agent has not read, and their epochs, newest first."""
     rows = db.execute(
         f"SELECT t.name, {reads.HEAD} AS head, m.read_seq, t.epoch"  # noqa: S608
         " FROM participant AS m JOIN thread AS t ON t.id = m.thread_id"
@@ -83,15 +83,15 @@ def unread(db: sqlite3.Connection, agent: str, limit: int) -> list[tuple[ThreadU
     ]
 
 
-def sightings(db: sqlite3.Connection, since: int) -> list[store.Sighting]:
-    """What was last known of those who were seen after a time."""
+def presence_rows(db: sqlite3.Connection, since: int) -> list[store.PresenceRow]:
+    """Returns the stored presence of agents that were seen after a time of the store's clock."""
     rows = db.execute(
         "SELECT agent, state, status_text, last_seen_time, lease_end_time FROM presence"
         " WHERE last_seen_time > ?",
         (since,),
     )
     return [
-        store.Sighting(
+        store.PresenceRow(
             agent=agent,
             state=Presence.ValueType(state),
             status_text=text,
@@ -110,14 +110,14 @@ def leave_thread(tx: Transaction, command: store.LeaveThread) -> None:
 
 
 def checkpoint(tx: Transaction, command: store.Checkpoint) -> None:
-    """At most two statements, however many agents and positions there are."""
-    if command.sightings:
-        _save_sightings(tx, command.sightings)
+    """Store presence and positions. At most two statements, however many there are."""
+    if command.presence:
+        _save_presence(tx, command.presence)
     if command.positions:
         _save_positions(tx, command.positions)
 
 
-def _save_sightings(tx: Transaction, found: Sequence[store.Sighting]) -> None:
+def _save_presence(tx: Transaction, found: Sequence[store.PresenceRow]) -> None:
     # Not as JSON, which would end a text at a NUL.
     tx.db.executemany(
         "INSERT INTO presence (agent, state, status_text, last_seen_time, lease_end_time)"
@@ -128,14 +128,14 @@ def _save_sightings(tx: Transaction, found: Sequence[store.Sighting]) -> None:
         " WHERE excluded.last_seen_time >= last_seen_time OR last_seen_time > :now",
         [
             {
-                "agent": sighting.agent,
-                "state": sighting.state,
-                "text": sighting.status_text,
-                "seen": sighting.last_seen_time,
-                "lease": sighting.lease_end_time,
+                "agent": row.agent,
+                "state": row.state,
+                "text": row.status_text,
+                "seen": row.last_seen_time,
+                "lease": row.lease_end_time,
                 "now": tx.store_now,
             }
-            for sighting in found
+            for row in found
         ],
     )
 

@@ -1,7 +1,7 @@
-"""Appending messages: everything that decides about a post is decided here.
+"""Appending messages: all checks of a post.
 
-None of it reads a large body, which may have 3 MiB where the post has a few bytes; once, where it
-is from before schema version 4.
+None of them reads a large message, which may have 3 MiB where the post has a few bytes, but for
+those from before schema version 4, once each.
 """
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -34,40 +34,40 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
     hashed = None
     if message.request_id:
         hashed = body_hash(message)
-        earlier = _earlier(tx, head, message, hashed)
+        earlier = _find_repetition(tx, head, message, hashed)
         if earlier is not None:
             return store.Appended(*earlier, True, head.seq, head.epoch)
-    _check(tx, head, command)
+    _check_post(tx, head, command)
     addressed = _addressed(message)
     if addressed:
         missing = addressed - reads.registered(tx.db, addressed)
         if missing:
             raise AgentNotFound(sorted(missing))
     if message.edit_of:
-        _check_edited(tx, head, message)
+        _check_edit(tx, head, message)
     if command.register_sender:
         register(tx, Agent(name=message.sender, kind=AGENT_KIND_AGENT))
-    tx.insert(message, hashed)
+    tx.append(message, hashed)
     if message.edit_of:
-        tx.edit(message)
+        tx.record_edit(message)
     if message.sender != "anonymous":
-        _take_part(tx, head, command)
+        _record_sender(tx, head, command)
     for name in addressed:
-        tx.participate(head.thread_id, name)
+        tx.add_participant(head.thread_id, name)
     return store.Appended(head.seq + 1, tx.create_time, False, head.seq + 1, head.epoch)
 
 
-def _take_part(tx: Transaction, head: store.Head, command: store.Append) -> None:
-    """The sender is a participant from then on, and has read what it is known to have read."""
+def _record_sender(tx: Transaction, head: store.Head, command: store.Append) -> None:
+    """Make the sender a participant, or raise its read_seq."""
     message, thread_id = command.message, head.thread_id
     read = max(message.based_on_seq, store.read_in(command.position, head.epoch))
-    if not tx.wrote(thread_id, message.sender, message.seq, read):
-        tx.participate(thread_id, message.sender, with_own(read, message.seq))
+    if not tx.raise_read_seq(thread_id, message.sender, message.seq, read):
+        tx.add_participant(thread_id, message.sender, with_own(read, message.seq))
 
 
 def append_many(tx: Transaction, command: store.AppendMany) -> list[store.Appended | Exception]:
     answers: list[store.Appended | Exception] = []
-    tx.look_up({post.message.thread for post in command.posts})
+    tx.load_heads({post.message.thread for post in command.posts})
     for post in command.posts:
         try:
             answers.append(append(tx, post))
@@ -76,17 +76,20 @@ def append_many(tx: Transaction, command: store.AppendMany) -> list[store.Append
     return answers
 
 
-def _earlier(
+def _find_repetition(
     tx: Transaction, head: store.Head, message: Message, hashed: bytes
 ) -> tuple[int, Timestamp] | None:
-    """Where the message is that this request_id made, if it did; refuses another body."""
-    request = tx.request(head.thread_id, message.sender, message.request_id)
+    """Returns seq and create_time of the message that this request_id made; None: none.
+
+    Raises RequestIdReused if that message has another body.
+    """
+    request = tx.find_request(head.thread_id, message.sender, message.request_id)
     if request is None:
         return None
     seq, time, earlier = request
     if earlier is None and (whole := tx.message(head, seq)) is not None:
         earlier = body_hash(whole)
-        tx.keep_hash(head.thread_id, whole, earlier)
+        tx.save_body_hash(head.thread_id, whole, earlier)
     if earlier != hashed:
         raise RequestIdReused(message.request_id, seq)
     create_time = Timestamp()
@@ -94,7 +97,7 @@ def _earlier(
     return seq, create_time
 
 
-def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
+def _check_post(tx: Transaction, head: store.Head, command: store.Append) -> None:
     message = command.message
     if command.epoch and command.epoch != head.epoch:
         raise CursorInvalid(head_seq=head.seq, epoch=head.epoch, past_head=False)
@@ -114,8 +117,8 @@ def _check(tx: Transaction, head: store.Head, command: store.Append) -> None:
         raise MessageNotFound(message.thread, message.reply_to, head.seq)
 
 
-def _check_edited(tx: Transaction, head: store.Head, message: Message) -> None:
-    """Whether there is a message of the sender's that this one can be a new content for."""
+def _check_edit(tx: Transaction, head: store.Head, message: Message) -> None:
+    """Check that the sender may edit the message. Raises a BusError if not."""
     seq = message.edit_of
     entry = tx.entry(head, seq)
     if entry is None:
@@ -127,7 +130,7 @@ def _check_edited(tx: Transaction, head: store.Head, message: Message) -> None:
         if whole.kind == MESSAGE_KIND_THREAD:
             raise ValidationFailed(("edit_of", f"entry {seq} is no message to edit"))
         edit_of = whole.edit_of
-        tx.keep_edit_of(head.thread_id << 32 | seq, edit_of)
+        tx.save_edit_of(head.thread_id << 32 | seq, edit_of)
     if edit_of:
         raise ValidationFailed(("edit_of", f"entry {seq} is an edit: edit message {edit_of}"))
 

@@ -1,4 +1,4 @@
-"""Queries. Each is one function over a connection, run on that connection's thread."""
+"""Queries. Each is a function of a connection, run on that connection's thread."""
 
 import contextlib
 import itertools
@@ -17,14 +17,14 @@ from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 M = TypeVar("M", bound=protobuf.Message)
 
-#: Seq of the newest entry of the thread t; one look-up in the message tree.
+#: Seq of the newest entry of thread t: one look-up in the message table.
 HEAD = (
     "coalesce((SELECT max(id) FROM message WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295)"
     " & 4294967295, 0)"
 )
-#: So many names that differ only by case are told, and those of so many names looked for.
+#: How many names that differ only by case are returned, and for how many names.
 SIMILAR, LOOKED_AT = 5, 20
-#: What _thread makes a Thread of.
+#: The columns of _thread.
 _THREAD = (
     f"t.name, t.epoch, {HEAD}, t.state, t.sync_mode, t.body,"  # noqa: S608
     f" (SELECT time FROM message WHERE id = t.id << 32 | {HEAD}) & {WALL}"
@@ -35,13 +35,13 @@ _HEADS = f"SELECT t.name, t.id, t.epoch, {HEAD}, t.state, t.sync_mode FROM threa
 
 
 def head(db: sqlite3.Connection, name: str) -> store.Head | None:
-    """Where a thread ends, if it is there."""
+    """Returns a thread's head, or None."""
     row = db.execute(f"{_HEADS} WHERE t.name = ?", (name,)).fetchone()
     return None if row is None else _head(*row[1:])
 
 
 def heads(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, store.Head]:
-    """Where threads end, by name."""
+    """Returns the heads of threads, by name."""
     rows = db.execute(
         f"{_HEADS} WHERE t.name IN (SELECT value FROM json_each(?))",  # noqa: S608
         (json.dumps(list(names)),),
@@ -54,9 +54,9 @@ def _head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.
 
 
 def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
-    """Threads whose names differ from one of these only by case, at most SIMILAR.
+    """Returns at most SIMILAR names of threads that differ from one of these only by case.
 
-    Names are ASCII, all that NOCASE knows of case.
+    Names are ASCII, as NOCASE needs.
     """
     found: dict[str, None] = {}
     for name in itertools.islice(names, LOOKED_AT):
@@ -109,7 +109,7 @@ def page(
     max_bytes: int,
     newest: bool,
 ) -> store.Page:
-    """A page of a thread's log and its head, in one snapshot."""
+    """Returns messages and the head, as Store.page, in one snapshot. Raises ThreadNotFound."""
     with snapshot(db):
         end = head(db, name)
         if end is None:
@@ -128,7 +128,7 @@ def page(
 
 
 def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
-    """Who sent some messages of a thread."""
+    """Returns the senders of messages, by seq."""
     rows = db.execute(
         "SELECT id & 4294967295, sender FROM message WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps([thread_id << 32 | seq for seq in seqs]),),
@@ -138,7 +138,7 @@ def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict
 
 @contextlib.contextmanager
 def snapshot(db: sqlite3.Connection) -> Iterator[None]:
-    """Several reads that see one state. Within the writer's transaction they do anyway."""
+    """Run several reads on one snapshot. Within the writer's transaction they have one anyway."""
     if db.in_transaction:
         yield
         return
@@ -150,7 +150,7 @@ def snapshot(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def threads(db: sqlite3.Connection, names: Sequence[str]) -> list[Thread]:
-    """Threads by name."""
+    """Returns threads by name."""
     rows = db.execute(
         f"SELECT {_THREAD} FROM thread AS t"  # noqa: S608
         " WHERE t.name IN (SELECT value FROM json_each(?))",
@@ -160,7 +160,7 @@ def threads(db: sqlite3.Connection, names: Sequence[str]) -> list[Thread]:
 
 
 def threads_by_id(db: sqlite3.Connection, thread_ids: Sequence[int]) -> dict[int, Thread]:
-    """Threads by id."""
+    """Returns threads by id."""
     rows = db.execute(
         f"SELECT {_THREAD}, t.id FROM thread AS t"  # noqa: S608
         " WHERE t.id IN (SELECT value FROM json_each(?))",
@@ -198,13 +198,13 @@ def _serialised_without(whole: M, *fields: str) -> bytes:
 
 
 def agent(db: sqlite3.Connection, name: str, now: int = 0) -> Agent | None:
-    """An agent by name; `now` as for STATE."""
+    """Returns a registered agent, or None; `now` as for STATE."""
     row = db.execute(f"SELECT {_AGENT} AND a.name = :name", {"name": name, "now": now}).fetchone()
     return None if row is None else _agent(row)
 
 
 def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) -> list[Agent]:
-    """Agents by name; `now` as for STATE."""
+    """Returns registered agents in order of their names; `now` as for STATE."""
     rows = db.execute(
         f"SELECT {_AGENT} AND a.name > :after ORDER BY a.name LIMIT :limit",
         {"after": after, "limit": limit, "now": now},
@@ -212,8 +212,8 @@ def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) ->
     return [_agent(row) for row in rows]
 
 
-#: A presence p whose lease is over is LAPSED (5), if it was any of those that have a lease. :now is
-#: on the store's clock.
+#: The state of presence p: LAPSED (5) if it is one with a lease, and that ended before :now on the
+#: store's clock.
 STATE = "CASE WHEN p.state < 5 AND p.lease_end_time <= :now THEN 5 ELSE coalesce(p.state, 0) END"
 _AGENT = (
     f"a.name, a.kind, a.body, {STATE}, coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"
@@ -237,7 +237,7 @@ def agent_body(agent: Agent) -> bytes:
 
 
 def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
-    """Which of these names are agents'."""
+    """Returns those of these names that are registered."""
     rows = db.execute(
         "SELECT name FROM agent WHERE unregister_time = 0"
         " AND name IN (SELECT value FROM json_each(?))",
@@ -247,7 +247,7 @@ def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
 
 
 def owner(db: sqlite3.Connection, token_hash: bytes) -> store.Owner | None:
-    """Whose token this is."""
+    """Returns the owner of a token, or None."""
     row = db.execute(
         "SELECT t.agent, coalesce(a.kind, 0), t.expire_time FROM token AS t LEFT JOIN agent AS a"
         " ON a.name = t.agent WHERE t.hash = ?",
@@ -257,9 +257,9 @@ def owner(db: sqlite3.Connection, token_hash: bytes) -> store.Owner | None:
 
 
 def expire_times(db: sqlite3.Connection, token_hashes: Iterable[bytes]) -> dict[bytes, int]:
-    """When these tokens end (0: never); those that are no more are left out."""
+    """Returns when tokens expire (0: never); those that do not exist are left out."""
     found = {}
-    for token_hash in token_hashes:  # JSON, in which the others send lists, knows no bytes
+    for token_hash in token_hashes:  # not json_each as elsewhere: JSON has no bytes
         row = db.execute("SELECT expire_time FROM token WHERE hash = ?", (token_hash,)).fetchone()
         if row is not None:
             found[token_hash] = row[0]

@@ -1,4 +1,4 @@
-"""What becomes of a store whose files were removed, replaced or damaged while it was open."""
+"""Rescues the contents of a store whose files were removed, replaced or damaged while open."""
 
 import contextlib
 import fcntl
@@ -13,13 +13,13 @@ from bus_server import filesystem
 from bus_server.errors import StoreRefused
 from bus_server.store.monitor import FileMonitor
 
-# FILE-writer, which all servers on a file lock, says in three lines which log belongs to which
-# database, each as DEVICE:INODE, or that a database (DEVICE:INODE:MODIFIED) must not be served, and
+# FILE-writer, which all servers on a file lock, has three lines: which log belongs to which
+# database, each as DEVICE:INODE; or that a database (DEVICE:INODE:MODIFIED) must not be served, and
 # what to do.
 _BELONGS, _INCOMPLETE = "log", "incomplete"
-#: Ends the name of what a lost store held.
+#: The ending of files with the contents of a lost store.
 _RESCUED = ".rescued"
-#: Where, and for how many bytes, SQLite locks a database that it has open to read.
+#: Offset and size of the lock that SQLite holds on a database while it reads.
 _SHARED_LOCK = 0x40000002, 510
 #: More bytes than FILE-writer has.
 _MORE = 16 * 1024
@@ -33,10 +33,10 @@ def rescued(path: Path) -> Path | None:
 
 
 def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
-    """Write all that a connection still reads to a new file beside its own.
+    """Copy all that a connection can still read to a new file beside its own.
 
-    Returns the file's path, and whether the file is sound. The folder is made anew if it was
-    removed. Raises sqlite3.Error or OSError; then there is no such file.
+    Returns the file's path, and whether the file is sound. Creates the folder if it was removed.
+    Raises sqlite3.Error or OSError; then there is no such file.
     """
     path = monitor.path
     if monitor.folder_is_moved():
@@ -52,7 +52,7 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
         names = _numbered(filesystem.beside(path, _RESCUED))
         while True:
             target = next(names)
-            with contextlib.suppress(FileExistsError):  # another server's, or an older one
+            with contextlib.suppress(FileExistsError):  # another server's, or from before
                 target.touch(0o600, exist_ok=False)
                 draft.replace(target)
                 return target, sound
@@ -61,9 +61,9 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
 
 
 def leave(monitor: FileMonitor, lock: int, saved: Path | None) -> str:
-    """Leave nothing behind that could be replayed. Returns what to do now.
+    """Make sure that the next start does not replay a wrong log. Returns what the user should do.
 
-    `saved`: where all is that the store held, if it could be saved.
+    `saved`: the file with all that the store held, if it could be saved.
     """
     path = monitor.path
     go_on = f"mv {saved} {path}" if saved else "restore a backup"
@@ -87,9 +87,9 @@ def leave(monitor: FileMonitor, lock: int, saved: Path | None) -> str:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename the log beside a database that it does not belong to. Returns its new path.
+    """Rename a log that does not belong to the database beside it. Returns its new path.
 
-    SQLite would replay it into that database, and destroy it.
+    SQLite would replay it into that database, and destroy it. Raises OSError.
     """
     log = filesystem.beside(path, "-wal")
     names = _numbered(filesystem.beside(log, ".set-aside"))
@@ -101,7 +101,7 @@ def set_aside(path: Path) -> Path:
 
 
 def _try_to_set_aside(path: Path) -> None:
-    """As `set_aside`; does nothing where that fails, as on a disk that became read-only."""
+    """As `set_aside`, but ignores errors, as on a disk that became read-only."""
     with contextlib.suppress(OSError):
         set_aside(path)
 
@@ -113,21 +113,22 @@ def record(lock: int, path: Path) -> None:
 
 
 def record_incomplete(lock: int, path: Path, remedy: str) -> None:
-    """Write down in FILE-writer that the database, as it is now, must not be served."""
+    """Record in FILE-writer that the database, as it is now, must not be served."""
     _write(lock, f"{_INCOMPLETE}\n{_state(path)}\n{remedy}\n")
 
 
 def forget(lock: int, path: Path) -> None:
     """Clear FILE-writer if there is no log any more.
 
-    Expects the caller to hold the lock: who starts makes the log, and then writes down whose it is.
+    The caller must hold the lock: a server that starts creates the log, and then records whose it
+    is.
     """
     if not filesystem.beside(path, "-wal").exists():
         _write(lock, "")
 
 
 def check_complete(path: Path) -> None:
-    """Raises StoreRefused when the database must not be served, as it lacks what its log held."""
+    """Raises StoreRefused if the database must not be served, as it lacks what its log held."""
     kind, state, remedy = _record_of(path)
     if kind == _INCOMPLETE and state == _state(path):
         # Another server on the file may have saved what the one that wrote this could not.
@@ -140,12 +141,12 @@ def check_complete(path: Path) -> None:
 
 
 def is_log_of_another(path: Path) -> bool:
-    """Whether the log beside a database was left of another one that was at its path.
+    """Returns whether the log beside a database belongs to another one that was at its path.
 
-    False where there is no database, or an empty one: then the log may be all that is left. False,
-    too, while a program has this one open: its log may have the number of one that was removed.
+    False if there is no database, or an empty one: the log may be all that is left. False, too,
+    while a program has the database open: its log may have the inode number of a removed one.
 
-    Not to be called while this process has the database open: its locks on it would end.
+    Must not be called while this process has the database open: its locks on it would end.
     """
     kind, log, database = _record_of(path)
     try:
@@ -173,9 +174,9 @@ def _record_of(path: Path) -> tuple[str, str, str]:
 
 
 def _is_open(path: Path) -> bool:
-    """Whether another process has a database open: in WAL mode it has it locked as long.
+    """Returns whether another process has a database open: in WAL mode that locks it.
 
-    True, too, if that cannot be found out.
+    True, too, if that cannot be checked.
     """
     start, size = _SHARED_LOCK
     try:
@@ -207,7 +208,7 @@ def _identity(path: Path) -> str:
 
 
 def _state(path: Path) -> str:
-    """Changes when a file is replaced, and when a backup is copied over it."""
+    """Returns what changes when a file is replaced, and when a backup is copied over it."""
     return f"{_identity(path)}:{path.stat().st_mtime_ns}"
 
 

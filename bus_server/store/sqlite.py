@@ -1,7 +1,7 @@
-"""The embedded store: SQLite, one connection that writes and a few that read.
+"""The embedded store: SQLite, with one connection that writes and two that read.
 
-Each connection has a thread of its own (aiosqlite's), and each transaction or query is one plain
-function run there: one hop, and nothing of another call can come in between.
+Each connection has a thread of its own (aiosqlite's). Each transaction or query is one plain
+function that runs there: one hop, and no other call's statements can come in between.
 """
 
 import asyncio
@@ -56,15 +56,14 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-#: Reads of more rows, and those that may pass over any number of them, are heavy.
+#: Reads of more rows than this, and those that may scan any number of rows, are heavy.
 HEAVY = 200
 
-#: A log of more bytes is worth a warning: several checkpoints could not fold it in.
+#: Bytes. A larger log is worth a warning: several checkpoints could not empty it.
 LARGE_LOG = 32 * 1024 * 1024
-#: A disk with fewer bytes left still counts as full: the next post may not fit.
+#: Bytes. A disk with less free space counts as full: the next post may not fit.
 NEARLY_FULL = 1024 * 1024
-
-# Faults, as the log names them.
+# Names of faults in the log.
 _FULL = "the disk is full, posts are refused"
 _WRITES = "the database cannot be written, posts fail"
 _READS = "a part of the database cannot be read"
@@ -73,7 +72,7 @@ _LOCK = "servers on the database cannot take turns"
 
 
 class SqliteStore:
-    """A store in one file. Made by `open`; close it last."""
+    """A store in one file. Created by `open`; close it last."""
 
     clock: StoreClock
 
@@ -87,11 +86,11 @@ class SqliteStore:
         epoch: str,
     ) -> None:
         self.epoch = epoch
-        #: Set when the files are not the store's any more: see `give_up`.
+        #: Set when the files are no longer the store's: see `give_up`.
         self.lost = asyncio.Event()
         self._given_up = False
         self._faults, self._warnings = Faults(), Faults()
-        #: What could not be read last.
+        #: The last read that failed.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._writer = writer
         self._order = Order()
@@ -99,7 +98,7 @@ class SqliteStore:
         self._lock = lock
         self._files = files
         self._committer = Committer(files, lock)
-        #: A thread for heavy reads, for which callers take turns, so that these delay no quick one.
+        #: Heavy reads have a thread of their own, and take turns, so that they delay no quick one.
         self._quick, self._heavy = quick, heavy
         self._heavy_turn = FairLock()
 
@@ -110,10 +109,10 @@ class SqliteStore:
         Args:
             path: the database file.
             full_durability: sync each commit to disk before it counts.
-            busy_timeout: seconds to wait for somebody else who locks the file.
+            busy_timeout: seconds to wait for another program that locks the file.
 
         Raises:
-            StoreRefused: the file is not ours, damaged, newer, or not writable. It is untouched.
+            StoreRefused: the file is no store, damaged, newer, or not writable. It was not changed.
         """
         file.prepare(path)
         logging.getLogger("aiosqlite").setLevel(logging.INFO)
@@ -135,14 +134,15 @@ class SqliteStore:
             for connection in reversed(opened):
                 await connection.close()
             if isinstance(error, (sqlite3.Error, OSError, StoreBusy)):
-                raise StoreRefused(f"cannot open {path}: {connections.meaning(error)}") from error
+                reason = connections.translate_error(error)
+                raise StoreRefused(f"cannot open {path}: {reason}") from error
             raise
         return opened_store
 
     async def close(self) -> None:
-        """Close the connections, the writer last: it folds the log into the file.
+        """Close the connections, the writer last: it moves the log into the database.
 
-        Raises StoreLost, after `give_up`, when the files are not the store's any more.
+        Raises StoreLost, after `give_up`, if the files are no longer the store's.
         """
         await self.inspect()
         if self._files.loss:
@@ -174,9 +174,9 @@ class SqliteStore:
         return bool(self._faults) or self._files.loss is not None
 
     async def inspect(self) -> None:
-        """Look whether the files are still the store's, and whether what failed works again.
+        """Check the files, and whether what failed works again. Sets `lost` and `failing`.
 
-        To be called about once a second. What is found is in `lost`, `failing` and the log.
+        Call it about once a second. It logs faults.
         """
         if self._files.loss:
             self.lost.set()
@@ -188,11 +188,11 @@ class SqliteStore:
         except (BusError, StoreBug) as error:
             self._write_failed(error)
         else:
-            self._written()
+            self._write_succeeded()
         if self._failed_read is not None:
             failed_read, self._failed_read = self._failed_read, None
             with contextlib.suppress(BusError, StoreBug):
-                await self._readable(failed_read)  # which keeps it if it fails again
+                await self._readable(failed_read)  # sets it if it fails again
             if self._failed_read is None:
                 self._faults.end(_READS)
         size = self._files.log_size
@@ -213,7 +213,7 @@ class SqliteStore:
                 touch = functools.partial(connections.touch, db)
                 confirmed(self._files, lambda: self._committer.transact(db, touch))
         except Exception as error:
-            raise self._meaning(error) from error
+            raise self._translate_error(error) from error
 
     def refusal(self) -> BusError:
         """Returns the error for calls to a lost store."""
@@ -229,10 +229,9 @@ class SqliteStore:
             self._warnings.begin(_LOCK, f"cannot use {self._lock.path}: {error.strerror}")
 
     async def give_up(self) -> None:
-        """Save what a lost store still holds, and leave nothing behind that could be replayed.
+        """Save what a lost store still holds, so that the next start replays no wrong log. Once.
 
-        The connections stay open where closing them could write to another database: the process
-        must end without doing so. Does nothing when called again.
+        Where closing connections could write to another database, the process must end without.
         """
         if self._given_up:
             return
@@ -246,22 +245,22 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             told = f"What it held could not be saved ({error})"
         if sound and files.log_is_gone() and not files.is_moved():
-            # The last one folds the log into the database, unless another server has it. Not
-            # without a copy: on a full disk that could end half-way.
+            # Closing the last one empties the log into the database, unless another server has it.
+            # Not without a copy: on a full disk that could end half-way.
             with contextlib.suppress(sqlite3.Error):
                 await self._close_connections()
         remedy = rescue.leave(files, self._lock.descriptor, saved if sound else None)
         logger.critical("%s. %s. End every server on it, then: %s", files.loss, told, remedy)
 
-    def _meaning(self, error: Exception) -> Exception:
+    def _translate_error(self, error: Exception) -> Exception:
         """Returns the error to raise to the store's callers."""
-        meaning = connections.meaning(error)
-        if isinstance(meaning, OSError):
-            meaning = StoreFailed(f"its files cannot be looked at ({meaning.strerror})")
-        if isinstance(meaning, StoreLost):
-            self._files.loss = self._files.loss or meaning
-            meaning = StoreFailed(str(self._files.loss))
-        return meaning
+        translated = connections.translate_error(error)
+        if isinstance(translated, OSError):
+            translated = StoreFailed(f"its files cannot be looked at ({translated.strerror})")
+        if isinstance(translated, StoreLost):
+            self._files.loss = self._files.loss or translated
+            translated = StoreFailed(str(self._files.loss))
+        return translated
 
     def _write_failed(self, error: Exception) -> None:
         if self._files.loss:
@@ -271,7 +270,7 @@ class SqliteStore:
         elif isinstance(error, StoreFailed | OutcomeUnknown):
             self._faults.begin(_WRITES, str(error.__cause__ or error))
 
-    def _written(self) -> None:
+    def _write_succeeded(self) -> None:
         if not self._faults or not self._committer.stored:
             return
         self._faults.end(_WRITES)
@@ -282,13 +281,13 @@ class SqliteStore:
 
     async def commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
         if self._files.loss:
-            raise self._write_meaning(self._files.loss)
+            raise self._translate_write_error(self._files.loss)
         try:
             commit = await _run(self._writer, self._commit, commands)
         except (BusError, StoreBug) as error:
             self._write_failed(error)
             raise
-        self._written()
+        self._write_succeeded()
         return commit
 
     def _commit(
@@ -298,32 +297,34 @@ class SqliteStore:
         try:
             return confirmed(self._files, lambda: self._committer.transact(db, write))
         except Exception as error:
-            meaning = self._write_meaning(error)
+            translated = self._translate_write_error(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
-            if isinstance(meaning, BusError) or alone:
-                if meaning is error:
+            if isinstance(translated, BusError) or alone:
+                if translated is error:
                     raise  # from itself it would hold itself, and its frames
-                raise meaning from error
+                raise translated from error
             logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
-        # Something unforeseen in one of them: find out in which, so that it fails alone.
+        # An unexpected error in one of them: run each alone, so that only that one fails.
         whole = store.Commit()
         for command in commands:
             if isinstance(command, store.AppendMany):
-                each = [self._alone_in_a_transaction(db, whole, post) for post in command.posts]
+                each = [self._run_alone(db, whole, post) for post in command.posts]
                 whole.outcomes.append(each)
             else:
-                whole.outcomes.append(self._alone_in_a_transaction(db, whole, command))
+                whole.outcomes.append(self._run_alone(db, whole, command))
         return whole
 
-    def _alone_in_a_transaction(
+    def _run_alone(
         self, db: sqlite3.Connection, whole: store.Commit, command: store.Command[Any]
     ) -> Any:
-        """What becomes of a command; what it did is added to the whole."""
+        """Run a command in a transaction. Returns its outcome; adds what it did to `whole`."""
         try:
             commit = self._committer.transact(db, lambda: self._write(db, [command]))
-        except Exception as error:  # noqa: BLE001 - its caller hears of it
-            meaning = self._write_meaning(error)
-            return meaning.without_traceback() if isinstance(meaning, BusError) else meaning
+        except Exception as error:  # noqa: BLE001 - it is the outcome
+            translated = self._translate_write_error(error)
+            return (
+                translated.without_traceback() if isinstance(translated, BusError) else translated
+            )
         (outcome,) = commit.outcomes
         commit.outcomes.clear()
         whole.add(commit)
@@ -336,14 +337,14 @@ class SqliteStore:
         order = self._order.next(db, now)
         return writes.run(db, commands, now, self.clock.now(), order)
 
-    def _write_meaning(self, error: Exception) -> Exception:
-        meaning = self._meaning(error)
+    def _translate_write_error(self, error: Exception) -> Exception:
+        translated = self._translate_error(error)
         if self._committer.unresolved and isinstance(
-            meaning, StoreFailed | StorageFull | StoreBusy
+            translated, StoreFailed | StorageFull | StoreBusy
         ):
-            # It may be the repetition of what is unresolved: that nothing was done is not known.
+            # It may repeat the commit that is unresolved: whether nothing was done is not known.
             return OutcomeUnknown(str(error))
-        return meaning
+        return translated
 
     def _checkpoint(self, db: sqlite3.Connection) -> None:
         with self._lock.held():
@@ -410,8 +411,8 @@ class SqliteStore:
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
         return await self._read(True, participants.unread, agent, limit)
 
-    async def sightings(self, since: int) -> list[store.Sighting]:
-        return await self._read(True, participants.sightings, since)
+    async def presence_rows(self, since: int) -> list[store.PresenceRow]:
+        return await self._read(True, participants.presence_rows, since)
 
     async def agent(self, name: str) -> Agent | None:
         return await self._read(False, reads.agent, name, self.clock.now())
@@ -448,37 +449,36 @@ class SqliteStore:
         if not heavy:
             return await _run(self._quick, run)
         async with self._heavy_turn:
-            # The thread runs it to its end although the caller may leave; nobody else's turn
-            # begins before.
-            return await _to_the_end(_run(self._heavy, run))
+            # The thread runs it to its end even if this is cancelled: the next turn is after it.
+            return await _run_to_completion(_run(self._heavy, run))
 
     async def _readable(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Read. Raises StoreFailed, StoreBusy or StoreBug, and remembers what cannot be read."""
+        """Read; keep it for `inspect` if it fails. Raises StoreFailed, StoreBusy or StoreBug."""
         if self._files.loss:
             raise StoreFailed(str(self._files.loss))
         try:
             return await read()
         except (sqlite3.Error, StoreFailed, StoreLost) as error:
-            meaning = self._meaning(error)
+            translated = self._translate_error(error)
             if self._files.loss:
                 self.lost.set()
-            elif isinstance(meaning, StoreFailed):
+            elif isinstance(translated, StoreFailed):
                 self._failed_read = read
-                self._faults.begin(_READS, str(meaning))
-            if meaning is error:
+                self._faults.begin(_READS, str(translated))
+            if translated is error:
                 raise
-            raise meaning from error
+            raise translated from error
 
 
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """What comes of it; if this is cancelled, that is raised once it is done."""
+async def _run_to_completion(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end even if this is cancelled; CancelledError is raised then."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # nobody else will look at it
+            task.exception()  # retrieved: nobody else does
         raise
 
 
@@ -488,10 +488,10 @@ async def _run(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Run a function on a connection's thread, in one hop.
+    """Run a function on a connection's thread, in one hop. Returns what it returns.
 
-    aiosqlite has no public call for this: every statement would be a hop of its own, with room for
-    other calls between them. The two names used here are why its version is bounded.
+    aiosqlite has no public call for this: each statement would be a hop, and others could come in
+    between. The two private names used here are why its version is bounded.
     """
     execute: Any = connection._execute
     result: T = await execute(function, connection._conn, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Creating, entering, changing and deleting threads."""
+"""Creating, joining, changing and deleting threads."""
 
 import secrets
 import sqlite3
@@ -20,7 +20,7 @@ from threadbus.v1.thread_pb2 import (
     ThreadState,
 )
 
-#: What is cleared of a deleted thread at a time: a few milliseconds of the writer's.
+#: How much of a deleted thread one Purge deletes: a few milliseconds of the writer's time.
 PURGE_ROWS = 500
 PURGE_BYTES = 1024 * 1024
 
@@ -71,21 +71,21 @@ def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
         if row is not None:
             after = row[0]
         else:
-            tx.participate(head.thread_id, command.agent, after)
+            tx.add_participant(head.thread_id, command.agent, after)
     return store.Joined(head.thread_id, created, after, similar)
 
 
 def entrance(
     db: sqlite3.Connection, join: store.JoinThread, joined: store.Joined, now: int = 0
 ) -> store.Entrance | None:
-    """What is found in the thread that was joined; None if that was deleted since."""
+    """Returns the rest of a JoinThread response, or None if the thread was deleted since."""
     name, context = join.thread.name, []
     with reads.snapshot(db):
         head = reads.head(db, name)
         if head is None or head.thread_id != joined.thread_id:
             return None
         thread = reads.threads(db, [name])[0]
-        own = [] if join.agent is None else [join.agent]  # not left out of a crowd
+        own = [] if join.agent is None else [join.agent]  # it is always listed
         _, present = participants.participants(
             db, name, first=own, limit=join.participant_limit, now=now
         )
@@ -101,7 +101,7 @@ def set_thread_state(tx: Transaction, command: store.SetThreadState) -> Thread:
     head = tx.head(command.name)
     if head.state != command.state:
         state = ThreadState.Name(command.state).removeprefix("THREAD_STATE_").lower()
-        _record(tx, command, head._replace(state=command.state), f"state to {state}")
+        _append_entry(tx, command, head._replace(state=command.state), f"state to {state}")
         tx.db.execute("UPDATE thread SET state = ? WHERE id = ?", (command.state, head.thread_id))
     return reads.threads(tx.db, [command.name])[0]
 
@@ -120,7 +120,7 @@ def update_thread(tx: Transaction, command: store.UpdateThread) -> Thread:
         if getattr(thread, field) != getattr(before, field)
     ]
     if changes:
-        _record(tx, command, head._replace(sync_mode=thread.sync_mode), " and ".join(changes))
+        _append_entry(tx, command, head._replace(sync_mode=thread.sync_mode), " and ".join(changes))
         tx.db.execute(
             "UPDATE thread SET sync_mode = ?, body = ? WHERE id = ?",
             (thread.sync_mode, reads.thread_body(thread), head.thread_id),
@@ -129,7 +129,7 @@ def update_thread(tx: Transaction, command: store.UpdateThread) -> Thread:
 
 
 def _setting(thread: Thread, field: str) -> str:
-    """A setting as the entries about a thread tell it; empty: none."""
+    """Returns a setting as THREAD entries have it; empty: none."""
     value: Any = getattr(thread, field)
     if field == "labels":
         return ", ".join(f"{key}={value[key]}" for key in sorted(value))
@@ -138,31 +138,31 @@ def _setting(thread: Thread, field: str) -> str:
     return f"“{value}”" if value else ""
 
 
-def _record(
+def _append_entry(
     tx: Transaction,
     command: store.SetThreadState | store.UpdateThread,
     head: store.Head,
     change: str,
 ) -> None:
-    """Append the THREAD entry that tells of a change to `head`."""
+    """Append the THREAD entry of a change. `head`: the thread's, with the change."""
     entry = Message()
     entry.CopyFrom(command.entry)
     entry.thread = command.name
     entry.kind = MESSAGE_KIND_THREAD
     entry.priority = PRIORITY_NORMAL
     entry.content = f"{entry.sender} set the thread's {change}"
-    tx.insert(entry)
+    tx.append(entry)
     read = store.read_in(command.position, head.epoch)
-    tx.wrote(head.thread_id, entry.sender, entry.seq, read)
+    tx.raise_read_seq(head.thread_id, entry.sender, entry.seq, read)
     tx.flush()  # the thread is read next, and its head with it
-    tx.move(command.name, head._replace(seq=entry.seq))
+    tx.set_head(command.name, head._replace(seq=entry.seq))
 
 
 def delete_thread(tx: Transaction, command: store.DeleteThread) -> None:
     thread_id = tx.head(command.name).thread_id
     tx.db.execute("DELETE FROM thread WHERE id = ?", (thread_id,))
     tx.db.execute("INSERT INTO purge (thread_id) VALUES (?)", (thread_id,))
-    tx.forget(command.name)
+    tx.record_deletion(command.name)
 
 
 def purge(tx: Transaction, command: store.Purge) -> bool:
@@ -175,7 +175,7 @@ def purge(tx: Transaction, command: store.Purge) -> bool:
         "SELECT id, length(body) FROM message WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
         (thread_id << 32, thread_id << 32 | store.MAX_SEQ, PURGE_ROWS),
     ).fetchall()
-    for upto, length in rows:  # noqa: B007 - how far it came is what is wanted
+    for upto, length in rows:  # noqa: B007 - its last value counts
         size += length
         if size > PURGE_BYTES:
             break

@@ -1,4 +1,4 @@
-"""The lock of all that write to or checkpoint a store's file, in turn with other servers."""
+"""The lock under which servers write to a store's file and checkpoint it, one at a time."""
 
 import contextlib
 import fcntl
@@ -16,8 +16,8 @@ TURN = 0.0005
 class WriteLock:
     """An exclusive flock on FILE-writer.
 
-    SQLite's own lock would do for correctness, but those who wait for it sleep for up to 0.1 s at a
-    time: with two busy servers on a file the slowest posts took twice as long.
+    SQLite's own lock suffices for correctness, but its waiters sleep for up to 0.1 s at a time:
+    with two busy servers on a file the slowest posts took twice as long.
     """
 
     def __init__(self, path: Path, patience: float) -> None:
@@ -52,10 +52,10 @@ class WriteLock:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def reopen(self) -> bool:
-        """Open the file anew if another one, or none, is at its path. Returns whether it did.
+        """Open the file again if another one, or none, is at its path. Returns whether it did.
 
-        Until then SQLite's own lock holds; this one must be everybody's. Raises OSError if what is
-        there cannot be opened.
+        All servers must lock the same file; until they do, SQLite's own lock holds. Raises OSError
+        if the file cannot be opened.
         """
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(self.path.lstat(), os.fstat(self.descriptor)):

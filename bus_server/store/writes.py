@@ -1,4 +1,4 @@
-"""Which function carries out which command, and how a batch of them is run."""
+"""Runs a batch of commands: the function of each."""
 
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -37,10 +37,10 @@ def run(
     store_now: int | None = None,
     order: int | None = None,
 ) -> store.Commit:
-    """Run commands in order; each one's outcome is its answer or its BusError.
+    """Run commands in order, within a transaction. Returns what they did.
 
-    `now` is in microseconds since the epoch, `store_now` is the same moment on the store's clock,
-    and `order` as an order time; None: as `now`.
+    `now` is in microseconds since the epoch; `store_now` is the same moment on the store's clock,
+    and `order` as an order time (None: equal to `now`).
     """
     tx = Transaction(
         db, now, now if store_now is None else store_now, now if order is None else order
@@ -49,7 +49,7 @@ def run(
         outcome: Any
         try:
             if type(command) not in _APPENDS:
-                tx.flush()  # it may look at what was appended before
+                tx.flush()  # it may read what was appended before
             outcome = _COMMANDS[type(command)](tx, command)
         except BusError as refusal:
             outcome = refusal.without_traceback()

@@ -78,8 +78,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/transaction.py",
-                '        """What is known of an entry of a thread."""\n        self.flush()\n',
-                '        """What is known of an entry of a thread."""\n',
+                'Flushes."""\n        self.flush()\n',
+                'Flushes."""\n',
             )
         ],
         ["tests/test_posting_many.py::test_a_message_is_edited_in_the_batch_it_came_in"],

@@ -50,7 +50,7 @@ SABOTAGES = [
         [
             Edit(
                 _POSTS,
-                "        tx.edit(message)\n",
+                "        tx.record_edit(message)\n",
                 "        tx.commit.edited = {message.thread: {message.edit_of: message.seq}}\n",
             )
         ],
@@ -111,7 +111,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/threads.py",
-                "        _record(tx, command, head._replace(sync_mode=thread.sync_mode),",
+                "        _append_entry(tx, command, head._replace(sync_mode=thread.sync_mode),",
                 "        str(",
             )
         ],

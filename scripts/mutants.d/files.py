@@ -162,15 +162,15 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/file.py",
-                "            _check_files(path, os.geteuid())  # so",
-                "            # so",
+                "            _check_files(path, os.geteuid())  # before",
+                "            # before",
             )
         ],
         ["tests/test_starting_files.py::test_what_somebody_else_says_of_a_log_moves_it_nowhere"],
     ),
     Sabotage(
         "files that cannot be looked at end the server",
-        [Edit(_STORE, "if isinstance(meaning, OSError):", "if False:")],
+        [Edit(_STORE, "if isinstance(translated, OSError):", "if False:")],
         [
             "tests/test_store_faults.py::test_files_that_cannot_be_looked_at_refuse_posts_until_they_can"
         ],

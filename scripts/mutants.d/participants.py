@@ -154,7 +154,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/threads.py",
-                "    tx.wrote(head.thread_id, entry.sender, entry.seq, read)\n",
+                "    tx.raise_read_seq(head.thread_id, entry.sender, entry.seq, read)\n",
                 "",
             )
         ],

@@ -190,7 +190,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/fallback.py",
-                "        for agent in self._presence.merge(await store.sightings(since)):\n",
+                "        for agent in self._presence.merge(await store.presence_rows(since)):\n",
                 "        for agent in ():\n",
             )
         ],

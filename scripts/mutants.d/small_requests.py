@@ -22,7 +22,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "the hash of an older body is not kept",
-        [Edit(_POSTS, "        tx.keep_hash(head.thread_id, whole, earlier)\n", "")],
+        [Edit(_POSTS, "        tx.save_body_hash(head.thread_id, whole, earlier)\n", "")],
         [f"{_BODIES}::test_of_older_messages_the_bodies_tell"],
     ),
     Sabotage(
@@ -40,7 +40,7 @@ SABOTAGES = [
         [
             Edit(
                 _TRANSACTION,
-                "            self.keep_edit_of(thread_id << 32 | seq, message.edit_of)\n",
+                "            self.save_edit_of(thread_id << 32 | seq, message.edit_of)\n",
                 "            pass\n",
             )
         ],
@@ -51,8 +51,8 @@ SABOTAGES = [
         [
             Edit(
                 _POSTS,
-                "        tx.edit(message)\n",
-                "        tx.edit(message)\n"
+                "        tx.record_edit(message)\n",
+                "        tx.record_edit(message)\n"
                 "        whole = tx.message(head, message.edit_of)\n"
                 "        tx.commit.__class__.kept = [*getattr(tx.commit, 'kept', ()), whole]\n",
             ),

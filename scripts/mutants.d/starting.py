@@ -12,7 +12,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/server.py",
-                "        parts.presence.restore(await store.sightings(0))\n    except",
+                "        parts.presence.restore(await store.presence_rows(0))\n    except",
                 "    except",
             ),
             Edit(
