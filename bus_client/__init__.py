@@ -1,12 +1,11 @@
-"""ThreadBus for Python: post to threads, and be woken the moment a message is committed.
+"""The Python SDK of ThreadBus: post to threads, and be woken when a message is committed.
 
     async with BusClient(agent="reviewer") as bus:
         thread = await bus.join("design")
         async for message in thread.follow():
             await thread.post("Looks good.", reply_to=message.seq)
 
-Names are loaded when they are first used, so that the command line need not pay for gRPC to say
-how it is used.
+Its names are imported on first use: `threadbus --help` must not pay for importing gRPC.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    #: Of the package `threadbus`.
+    #: The version of the installed package `threadbus`; "0+unknown" if it is not installed.
     __version__: str
 
     from bus_client.client import BusClient
@@ -117,8 +116,8 @@ __all__ = [
     "Wait",
 ]
 
-# Where the names are; all others are exceptions.
-_HOMES = {
+# The modules of the names; the others are in bus_client.errors.
+_MODULES = {
     "Agent": "threadbus.v1.agent_pb2",
     "AgentKind": "threadbus.v1.agent_pb2",
     "Attachment": "threadbus.v1.message_pb2",
@@ -140,14 +139,14 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # a checker that saw this would take every name for one of ours
+if not TYPE_CHECKING:  # with this, type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
             return _version()
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOMES.get(name, "bus_client.errors")), name)
+        return getattr(import_module(_MODULES.get(name, "bus_client.errors")), name)
 
 
 def __dir__() -> list[str]:
@@ -155,7 +154,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    from importlib import metadata  # its import takes longer than all else here
+    from importlib import metadata  # slow to import
 
     try:
         return metadata.version("threadbus")

@@ -1,22 +1,22 @@
-"""Addresses of servers, as people and programs write them."""
+"""Parses server addresses."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address
 
-#: Where a server listens that was not told otherwise.
+#: The port of an address without one, and the server's default.
 PORT = 7420
 
-# A name or an IPv4 address, or an IPv6 one in brackets; perhaps a port.
+# A name or IPv4 address, or an IPv6 address in brackets; optionally a port.
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s/:\[\]]+)(?::(\d{1,5}))?")
 
 
 def whole_address(address: str) -> str:
-    """The address with its port, 7420 if it has none. `unix:PATH` stays as it is.
+    """Returns the address with its port, 7420 if it has none. `unix:PATH` is returned unchanged.
 
     Raises:
-        ValueError: It is neither `HOST`, `HOST:PORT` nor `unix:PATH`.
+        ValueError: The address is neither `HOST`, `HOST:PORT` nor `unix:PATH`.
     """
     if re.fullmatch(r"unix:.+", address):
         return address

@@ -1,9 +1,8 @@
-"""Calls to the server: deadlines, repetition, and what their failures mean."""
+"""The calls of a client: deadlines, retries, authentication, and their failures as errors."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,12 +21,13 @@ from bus_client.errors import (
     Unauthenticated,
     Unavailable,
     Unreachable,
-    bare,
+    strip_traceback,
 )
 from bus_client.idempotency import UnaryRequest, idempotent
 from bus_client.identity import Identity
 from bus_client.responses import checked_token
-from bus_client.session_generation import Goodbyes
+from bus_client.retry import backoff
+from bus_client.session_generation import SessionGeneration
 from bus_client.status import from_rpc_error, refused_by_proxy
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest
@@ -42,69 +42,63 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
-# Seconds for one attempt, else a server that hangs would use up the whole timeout.
-_ATTEMPT = 10.0
-# Seconds for the server to say its limits, else a stream is opened without knowing them.
-_LEARNING = 5.0
-# Seconds without which an attempt is not begun that would only bring the outcome in doubt.
-_ENOUGH = 0.25
+# Seconds for one attempt: a server that hangs must not use up the whole timeout.
+_ATTEMPT_TIMEOUT = 10.0
+# Seconds for the server to say its limits; a stream is opened without them after that.
+_LIMITS_TIMEOUT = 5.0
+# Seconds that must be left to begin an attempt whose outcome could become unknown.
+_MIN_ATTEMPT = 0.25
 _CLOSED = "The client was closed."
-# What grpc raises, beside a status, when it cannot make a call, for its metadata for one.
-_WITHIN_GRPC = (grpc.aio.BaseError, TypeError, ValueError)
+# What grpc raises, besides a status, for a call that it cannot send, e.g. for its metadata.
+_GRPC_ERRORS = (grpc.aio.BaseError, TypeError, ValueError)
 
 Request = TypeVar("Request", bound=UnaryRequest)
 Response = TypeVar("Response")
 
 
-def backoff(first: float, longest: float) -> Iterator[float]:
-    """Pauses between attempts, in seconds: doubling, and jittered so that clients spread out."""
-    step = first
-    while True:
-        yield step * random.uniform(0.5, 1.0)  # noqa: S311
-        step = min(step * 2, longest)
-
-
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class Paged(UnaryRequest, Protocol):
-    """A request that is answered in pages."""
+class PagedRequest(UnaryRequest, Protocol):
+    """A request for one page of a list."""
 
     page_token: str
 
 
 class Page(Protocol):
-    """One of its answers."""
+    """The response to a PagedRequest."""
 
     next_page_token: str
 
     def SerializeToString(self) -> bytes: ...
 
 
-PagedRequest = TypeVar("PagedRequest", bound=Paged)
-PageResponse = TypeVar("PageResponse", bound=Page)
+ListRequest = TypeVar("ListRequest", bound=PagedRequest)
+ListResponse = TypeVar("ListResponse", bound=Page)
 
 
-def _by_caller() -> bool:
-    """Whether it is the caller who cancelled, not the client that closed or gave up a call."""
+def _cancelled_by_caller() -> bool:
+    """Returns whether the running task was cancelled, and not only a call of this client."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def _checked(response: Response | None, check: Callable[[Response], object] | None) -> Response:
-    if response is None:  # what grpc makes of bytes that it cannot parse
+def _checked_response(
+    response: Response | None, check: Callable[[Response], object] | None
+) -> Response:
+    if response is None:  # grpc could not parse its bytes
         raise ProtocolError("The server sent a response that cannot be parsed.")
     if check is not None:
         check(response)
     return response
 
 
-def _not_made(failure: Exception) -> BusError:
-    """What to say of a call that grpc itself did not make."""
-    # Not its text: that may hold the token.
+def _not_sent(failure: Exception) -> BusError:
+    """Returns the error for a call that grpc refused to send."""
+    # Not with the failure's text, which may contain the token.
     name = type(failure).__name__
     return BusError(
-        f"gRPC did not make the call ({name}): something of it, such as the token, cannot be sent.",
+        f"gRPC did not send the call ({name}): part of it, such as the token, cannot be sent.",
         code="INTERNAL",
     )
 
@@ -114,7 +108,16 @@ def _bearer(token: str) -> Metadata:
 
 
 class Calls:
-    """The services of one server, called as one agent."""
+    """The calls of one client to one server, with their retries.
+
+    Any number of calls may run at once. Belongs to the event loop in which it was created.
+
+    Attributes:
+        admin, agents, bus, threads: The stubs; their methods are what call() takes.
+        session_generation: See there.
+        token_version: How often the token was set or replaced; see reauthenticate().
+        created: authenticate() has registered the agent; before, nobody had its name.
+    """
 
     def __init__(self, connections: Connections, *, identity: Identity, timeout: float) -> None:
         channel = connections.unary
@@ -122,37 +125,49 @@ class Calls:
         self.agents = AgentServiceStub(channel)
         self.bus = BusServiceStub(channel)
         self.threads = ThreadServiceStub(channel)
-        #: How often the server was told who calls; see introduce_again().
-        self.introduced = 0
-        #: Saying so registered the agent.
+        self.session_generation = SessionGeneration()
+        self.token_version = 0
         self.created = False
         self._connections = connections
         self._identity = identity
         self._timeout = timeout
         self._metadata: Metadata = ()
-        self._introducing = asyncio.Lock()
-        self.goodbyes = Goodbyes()
+        self._authenticating = asyncio.Lock()
         self._closed = False
 
-    async def introduce(self) -> str:
-        """Says to the server who calls; answers who it takes the caller for."""
+    async def authenticate(self) -> str:
+        """Registers the agent, or checks the token. Returns the caller's name at the server.
+
+        Raises:
+            AgentExists: The agent's name belongs to another token.
+            Unauthenticated: The token is unknown, or belongs to another agent.
+            CredentialsError: The agent's token cannot be read from or kept in its file.
+            BusError: The call failed.
+        """
         if token := await self._identity.own_token():
             return await self._register(token, self._timeout)
         if self._identity.token is not None:
-            self._authorize(self._identity.token)
+            self._set_token(self._identity.token)
         info = await self.call(self.bus.GetServerInfo, GetServerInfoRequest())
         if self._identity.agent not in (None, info.agent):
-            raise self._identity.mistaken(info.agent)
+            raise self._identity.token_of_another(info.agent)
         return info.agent
 
-    async def introduce_again(self, introduced: int, *, timeout: float) -> bool:
-        """Whether a call may be repeated whose token the server did not know.
+    async def reauthenticate(self, token_version: int, *, timeout: float) -> bool:
+        """Returns whether to retry a call whose token the server did not know.
 
-        That is when another is in use now than at the call, when `introduced` was that; or when
-        the agent could be registered again, as the store was made anew.
+        True if the token was replaced since the call, or if the agent is registered by its name:
+        it is registered again then, as the server may have a new store.
+
+        Args:
+            token_version: What the attribute was when the call was sent.
+            timeout: Seconds for the registration.
+
+        Raises:
+            BusError: As authenticate() does.
         """
-        async with self._introducing:
-            if self.introduced == introduced:
+        async with self._authenticating:
+            if self.token_version == token_version:
                 token = await self._identity.own_token()
                 if token is None:
                     return False
@@ -160,13 +175,20 @@ class Calls:
             return True
 
     async def rotate_token(self, request: RotateTokenRequest) -> str:
-        """Has the server give the agent a new token, keeps it, and sends it from now on."""
-        introduced = self.introduced
+        """Replaces the caller's token: keeps the new one, sends it from now on, and returns it.
+
+        Raises:
+            OutcomeUnknown: The response was lost.
+            ProtocolError: The response has no valid token. The old one stays in use.
+            CredentialsError: The new token is in use but could not be kept in the file.
+            BusError: The call failed.
+        """
+        token_version = self.token_version
         try:
             return await self._rotate_token(request)
         except Unauthenticated as error:
-            if error.reason != "TOKEN_INVALID" or not await self.introduce_again(
-                introduced, timeout=self._timeout
+            if error.reason != "TOKEN_INVALID" or not await self.reauthenticate(
+                token_version, timeout=self._timeout
             ):
                 raise
         return await self._rotate_token(request)
@@ -179,17 +201,23 @@ class Calls:
         timeout: float | None = None,
         check: Callable[[Response], object] | None = None,
     ) -> Response:
-        """Make a unary call, and retry it until it succeeds or `timeout` seconds are over.
+        """Returns the response to a unary call, which is retried for up to `timeout` seconds.
 
         After an attempt whose outcome is unknown it is retried if its method is idempotent by the
         contract, or if the request carries a request_id. After one that was refused for now
         (Unavailable with a reason) it is always retried.
 
+        Args:
+            method: A method of one of the stubs.
+            request: Must not change while the call runs.
+            timeout: None = the client's.
+            check: Called with the response; raises ProtocolError if that breaks the contract.
+
         Raises:
-            OutcomeUnknown: It may have been done, and its method is not idempotent.
-            ProtocolError: `check` raised it for the response of an idempotent method. For another
-                method it is OutcomeUnknown.
-            BusError: Any other failure, of the last attempt.
+            OutcomeUnknown: No attempt settled whether it was done, and its method is not
+                idempotent.
+            RuntimeError: The client was closed.
+            BusError: The last failure.
         """
         return await self._repeat(
             method,
@@ -201,10 +229,15 @@ class Calls:
 
     async def pages(
         self,
-        method: grpc.aio.UnaryUnaryMultiCallable[PagedRequest, PageResponse],
-        request: PagedRequest,
-    ) -> AsyncIterator[PageResponse]:
-        """Calls for one page after the other. ProtocolError if a page leads nowhere."""
+        method: grpc.aio.UnaryUnaryMultiCallable[ListRequest, ListResponse],
+        request: ListRequest,
+    ) -> AsyncIterator[ListResponse]:
+        """Yields all pages, one call for each. Changes `request`.
+
+        Raises:
+            ProtocolError: A page is empty or a repetition, though it names a next one.
+            BusError: A call failed.
+        """
         tokens, before = set[str](), b""
         while True:
             page = await self.call(method, request)
@@ -212,7 +245,7 @@ class Calls:
             page.next_page_token = ""
             entries = page.SerializeToString()
             if token and (token in tokens or entries in (b"", before)):
-                raise ProtocolError("The server sent a page that leads to no next one.")
+                raise ProtocolError("The server sent a page that does not lead to the next one.")
             yield page
             if not token:
                 return
@@ -225,36 +258,37 @@ class Calls:
             try:
                 response = await self._repeat(method, request, timeout, metadata=())
             except Unauthenticated:
-                # Tokens are required here: an agent that is registered may repeat it, with its own.
+                # The server requires tokens: a registered agent may repeat it with its own.
                 response = await self._repeat(method, request, timeout, metadata=_bearer(token))
         except AgentExists as error:
-            await self._identity.refused(error)
-            raise self._identity.taken(error) from error
+            await self._identity.registration_refused(error)
+            raise self._identity.name_taken(error) from error
         except InvalidArgument as error:
-            await self._identity.refused(error)
+            await self._identity.registration_refused(error)
             raise
         if response.agent.name != self._identity.agent:
             raise ProtocolError(
                 f"The server registered {response.agent.name!r}, not {self._identity.agent!r}."
             )
-        self._authorize(token)
+        self._set_token(token)
         self.created = response.created
         return response.agent.name
 
     async def _rotate_token(self, request: RotateTokenRequest) -> str:
-        async with self._introducing:  # who meets the end of the old one waits for the new one
+        # Calls that fail with the old token wait for the new one.
+        async with self._authenticating:
             method = self.agents.RotateToken
             response = await self._repeat(method, request, self._timeout)
             token = checked_token(response.token)
             try:
                 await self._identity.change_token(token)
             finally:
-                self._authorize(token)
+                self._set_token(token)
         return token
 
-    def _authorize(self, token: str) -> None:
+    def _set_token(self, token: str) -> None:
         self._metadata = _bearer(token)
-        self.introduced += 1
+        self.token_version += 1
 
     async def _repeat(
         self,
@@ -266,58 +300,60 @@ class Calls:
         metadata: Metadata | None = None,
         check: Callable[[Response], object] | None = None,
     ) -> Response:
+        """As call(). With `register` it may reauthenticate(); `metadata` replaces the token."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         changes, request_id = not idempotent(request), getattr(request, "request_id", "")
-        enough = min(_ENOUGH, timeout / 2) if changes else 0.0
-        introduced, in_doubt, knows = self.introduced, False, False
+        min_attempt = min(_MIN_ATTEMPT, timeout / 2) if changes else 0.0
+        token_version, in_doubt, settled = self.token_version, False, False
         error: BusError
         for pause in backoff(0.1, 2.0):
-            last_start = deadline if in_doubt else deadline - enough
-            # Connecting first tells «never sent» from «no answer».
-            if not await self._connections.enter(last_start):
+            last_start = deadline if in_doubt else deadline - min_attempt
+            # Waiting for the connection first tells "never sent" from "not answered".
+            if not await self._connections.acquire(last_start):
                 error = Unreachable(f"{self._identity.server} does not answer.", code="UNAVAILABLE")
                 break
-            left = min(deadline - loop.time(), _ATTEMPT)
+            left = min(deadline - loop.time(), _ATTEMPT_TIMEOUT)
             try:
                 sent = self._metadata if metadata is None else metadata
                 response = await method(request, timeout=left, metadata=sent)
-                return _checked(response, check)
+                return _checked_response(response, check)
             except grpc.aio.AioRpcError as failure:
                 error = from_rpc_error(failure)
             except ProtocolError as failure:
-                error = bare(failure)
-            except _WITHIN_GRPC as failure:
-                error = _not_made(failure)
+                error = strip_traceback(failure)
+            except _GRPC_ERRORS as failure:
+                error = _not_sent(failure)
             except asyncio.CancelledError:
-                if not self._closed or _by_caller():
+                if not self._closed or _cancelled_by_caller():
                     raise
                 error = Unreachable(_CLOSED, code="CANCELLED")
             finally:
-                self._connections.leave()
+                self._connections.release()
             unknown = isinstance(error, (Unreachable, InternalError, ProtocolError))
             in_doubt = in_doubt or unknown
-            # Who calls is looked at before the request_id, and a proxy does not look at it.
-            knows = not (
+            # The token is checked before the request_id is looked up; a proxy never looks it up.
+            settled = not (
                 isinstance(error, (Unavailable, InternalError, ProtocolError, Unauthenticated))
                 or refused_by_proxy(error)
             )
             if register and error.reason == "TOKEN_INVALID":
                 try:
-                    if await self.introduce_again(introduced, timeout=deadline - loop.time()):
+                    left = deadline - loop.time()
+                    if await self.reauthenticate(token_version, timeout=left):
                         register = False
                         continue
                 except BusError as failure:
-                    error = bare(failure)
+                    error = strip_traceback(failure)
             if not isinstance(error, Unavailable) or (unknown and changes and not request_id):
                 break
             pause = max(pause, error.retry_delay or 0.0)
             if self._closed or loop.time() + pause >= (deadline if in_doubt else last_start):
                 break
             await asyncio.sleep(pause)
-        if changes and in_doubt and not knows:  # such a refusal does not end the doubt
+        if changes and in_doubt and not settled:
             raise OutcomeUnknown(
-                f"It may have been done, or not: {error.message}",
+                f"It is unknown whether this was done: {error.message}",
                 request_id=request_id,
                 code=error.code,
                 reason=error.reason,
@@ -327,18 +363,29 @@ class Calls:
         try:
             raise error
         finally:
-            del error  # see bare()
+            del error  # see strip_traceback()
 
     async def learn_limits(self) -> None:
-        """To be awaited before a stream is opened: how many the server takes on a connection."""
-        ask = partial(self.call, self.bus.GetServerInfo, GetServerInfoRequest(), timeout=_LEARNING)
+        """Await this before a stream is opened: see Connections.learn_limits().
+
+        Raises:
+            RuntimeError: The client was closed.
+        """
+        ask = partial(
+            self.call, self.bus.GetServerInfo, GetServerInfoRequest(), timeout=_LIMITS_TIMEOUT
+        )
         await self._connections.learn_limits(ask)
 
     def wait_messages(
         self, request: WaitMessagesRequest, *, timeout: float | None
     ) -> grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]:
-        """Opens a wait as soon as the server can be reached; `timeout` None = without end."""
-        return self._connections.open(
+        """Opens a wait, which is sent once the server can be reached.
+
+        Args:
+            request: What to wait for.
+            timeout: Seconds until gRPC ends the stream. None = no limit.
+        """
+        return self._connections.open_stream(
             lambda bus: bus.WaitMessages(
                 request, timeout=timeout, metadata=self._metadata, wait_for_ready=True
             )
@@ -347,36 +394,38 @@ class Calls:
     def post_messages(
         self,
     ) -> grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]:
-        """Opens a stream of posts as soon as the server can be reached."""
-        return self._connections.open(
+        """Opens a stream of posts, which is sent once the server can be reached."""
+        return self._connections.open_stream(
             lambda bus: bus.PostMessages(metadata=self._metadata, wait_for_ready=True)
         )
 
     async def close(self) -> None:
-        """Closes all connections, and with them every call under way."""
+        """Closes all connections. Ends every call and stream with RuntimeError."""
         self._closed = True
         await self._connections.close()
 
     @contextmanager
-    def usable(self) -> Iterator[None]:
-        """Has a stream say so when the client was closed, before it or under it.
+    def stream_errors(self) -> Iterator[None]:
+        """Encloses each use of a stream: translates what grpc raises besides a status.
 
-        grpc would cancel it, which nobody asked for, or raise an error of its own. One that the
-        client itself cancelled otherwise is Unreachable.
+        Raises:
+            RuntimeError: The client was closed, before or during the block.
+            Unreachable: The stream was cancelled, but not the task that uses it.
+            BusError: grpc could not send it.
         """
         if self._closed:
             raise RuntimeError(_CLOSED)
         try:
             yield
         except asyncio.CancelledError as cancelled:
-            if _by_caller():
+            if _cancelled_by_caller():
                 raise
-            bare(cancelled)  # contextlib keeps it
+            strip_traceback(cancelled)  # contextlib keeps a reference
             if self._closed:
                 raise RuntimeError(_CLOSED) from None
-            raise Unreachable("It was cancelled.", code="CANCELLED") from None
-        except _WITHIN_GRPC as failure:
-            bare(failure)
+            raise Unreachable("The stream was cancelled.", code="CANCELLED") from None
+        except _GRPC_ERRORS as failure:
+            strip_traceback(failure)
             if self._closed:
                 raise RuntimeError(_CLOSED) from None
-            raise _not_made(failure) from failure
+            raise _not_sent(failure) from failure

@@ -1,4 +1,8 @@
-"""The gRPC channel to a server, and every option it is opened with."""
+"""The gRPC channel to a server, every option it is opened with, and the guard against forks.
+
+gRPC does not survive fork(): a forked process has none of its threads, and its locks may be held.
+Calls there raise RuntimeError instead of hanging or crashing.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 16 * _MIB),
-    # The default's 120 s would leave agents stranded long after the server is back.
+    # The default of 120 s would leave agents disconnected long after the server is back.
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
@@ -26,36 +30,40 @@ FORKED = (
     "the method `spawn`, or fork before the first client connects."
 )
 
-#: The process that opened the first channel; None before. A forked process inherits it.
+#: The process that opened the first channel, or None. A forked process inherits it.
 _process: int | None = None
 
 
 def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
-    """A channel to `server`, `host:port` or `unix:PATH`. Call it inside the running loop.
+    """Returns a new channel. It belongs to the event loop that runs, and connects when used.
 
-    Channels of this process to one server share a connection if their `connection` is the same.
-    RuntimeError in a process that was forked after the first channel.
+    Args:
+        server: `host:port` or `unix:PATH`.
+        connection: The process's channels to one server share a connection of the same number.
+
+    Raises:
+        RuntimeError: See refuse_fork().
     """
     global _process
     refuse_fork()
     _process = os.getpid()
-    # gRPC knows no such option: channels whose options differ share nothing.
+    # An option that gRPC ignores; but only channels with equal options share a connection.
     options = [*_OPTIONS, ("threadbus.connection", connection)]
     if server.startswith(_LOOPBACK):
-        # Else a http_proxy variable sends even local calls to the proxy.
+        # Otherwise http_proxy in the environment sends even local calls to the proxy.
         options.append(("grpc.enable_http_proxy", 0))
     return grpc.aio.insecure_channel(server, options=options)
 
 
 def refuse_fork() -> None:
-    """Raises RuntimeError in a process that was forked from one that had opened a channel.
+    """Raises RuntimeError in a process forked from one that had opened a channel.
 
-    Even if all of them are closed: gRPC's threads are not in this process, its locks may be held.
+    Also if all of its channels were closed.
     """
     if forked():
         raise RuntimeError(FORKED)
 
 
 def forked() -> bool:
-    """Whether this process was forked from one that had opened a channel."""
+    """Returns whether this process was forked from one that had opened a channel."""
     return _process not in (None, os.getpid())

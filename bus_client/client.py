@@ -41,33 +41,40 @@ class BusClient:
             thread = await bus.join("design")
             await thread.post("Ready to review.", mentions=["coder"])
 
-    It belongs to the event loop that it was connected in. Connections that break are made again;
-    calls that are safe to repeat are repeated for up to `timeout` seconds.
-    While it is connected, others see that the agent is there; see heartbeat().
+    Belongs to the event loop in which it was connected; any number of calls may run at once.
+    Broken connections are reopened. Calls that are safe to repeat are retried for up to `timeout`
+    seconds. While the client is connected, others see that the agent is there; see heartbeat().
 
-    Every call may raise Unreachable, Draining, Unauthenticated, AccessDenied, InvalidArgument and
-    InternalError; see bus_client.BusError. What cannot be put into a request, such as half a
-    character or a number out of range, is InvalidArgument before anything is sent.
+    Every call may raise Unreachable, Draining, StoreBusy, StoreFailed, Unauthenticated,
+    AccessDenied, InvalidArgument, InternalError and ProtocolError; see bus_client.BusError.
+    InvalidArgument is raised before anything is sent for an argument that does not fit into the
+    request, such as a number out of range. A call of a client that is not connected, or that is
+    closed meanwhile, raises RuntimeError.
 
-    An agent that registered by its name, and that the server does not know any more, is registered
-    again: AgentExists if that is impossible.
+    If the server no longer knows an agent that registered by its name, the agent is registered
+    again. A call raises AgentExists if that fails because its name is taken.
 
     Args:
-        server: `host`, `host:port` or `unix:PATH`. The port is 7420 unless it is given.
-        agent: Name to register, or resume, at the server. Its token is made here and kept in the
+        server: `host`, `host:port` or `unix:PATH`. The default port is 7420.
+        agent: The name to register, or to resume. Its token is created here and kept in the
             credentials file. None without a token = anonymous, where the server allows it.
         token: A token given out by the server or its operator; nothing is registered then.
-        kind: What the agent is. Counts when it is first registered, as the next two do.
+        kind: What the agent is. Used when it is first registered, like the next two.
         display_name: A name for people, up to 128 bytes.
         description: What it does, up to 1,024 bytes.
-        timeout: Seconds that a call may take, with repetitions. Waiting has limits of its own.
-            Here and wherever else seconds are given: infinity, or more than 31 years, is no limit;
-            what is negative or not a number is refused with InvalidArgument.
-        credentials: Another credentials file than the one that THREADBUS_CREDENTIALS names, or
-            `credentials.json` in the user's data directory. Looked for only when `agent` is given
-            without a `token`. One of the user's own that others can read is refused.
-        heartbeats: Tell the server by itself, as often as it wants, that the agent is alive; False
-            for tools that come and go. What was read is told anyhow, and heartbeat() can be called.
+        timeout: Seconds for a call with its retries; follow(), wait() and post_many() have limits
+            of their own. Here and for all other times: infinity, or more than 31 years, means no
+            limit; a negative number or NaN raises InvalidArgument.
+        credentials: Path of the credentials file. None = THREADBUS_CREDENTIALS, or else
+            `credentials.json` in the user's data directory. Used only for an `agent` without a
+            `token`. A file of the user that others can read is refused.
+        heartbeats: Report automatically that the agent is alive, at the interval that the server
+            asks for. False for short-lived tools: only heartbeat() does then. Read positions are
+            reported in either case.
+
+    Raises:
+        InvalidArgument: `server`, `token`, `timeout` or `credentials` is not valid. The other
+            arguments are checked by connect().
     """
 
     def __init__(
@@ -93,7 +100,7 @@ class BusClient:
             description=description,
             credentials=credentials,
         )
-        self._timed = heartbeats
+        self._automatic_heartbeats = heartbeats
         self._agent = agent or ANONYMOUS
         self._created = False
         self._opened: tuple[Calls, Heartbeats] | None = None
@@ -106,15 +113,15 @@ class BusClient:
         await self.close()
 
     async def connect(self) -> None:
-        """Connects and registers. `async with` does it.
+        """Connects and registers. `async with` does it. No-op if connected.
 
         Raises:
             Unreachable: No server answered within `timeout`.
             AgentExists: The agent's name belongs to another token.
             Unauthenticated: The token is unknown, or belongs to another agent.
-            CredentialsError: The agent's token cannot be read or kept in the credentials file.
-            RuntimeError: The process was forked from one in which a client had connected: gRPC
-                cannot be forked. Start it with the method `spawn`.
+            CredentialsError: The agent's token cannot be read from or kept in the credentials file.
+            RuntimeError: The process was forked from one in which a client had connected, which
+                gRPC does not survive. Start processes with the method `spawn`.
         """
         refuse_fork()
         if self._opened is not None:
@@ -122,21 +129,23 @@ class BusClient:
         connections = Connections(self._identity.server)
         calls = Calls(connections, identity=self._identity, timeout=self._timeout)
         try:
-            self._agent = await calls.introduce()
+            self._agent = await calls.authenticate()
             self._created = calls.created
         except BaseException:
             await calls.close()
             raise
         anonymous = self._agent == ANONYMOUS
-        self._opened = calls, Heartbeats(calls, anonymous=anonymous, timed=self._timed)
+        heartbeats = Heartbeats(calls, anonymous=anonymous, automatic=self._automatic_heartbeats)
+        self._opened = calls, heartbeats
 
     async def close(self) -> None:
-        """Reports what was read last, at most 2 s long, and disconnects. Ends all open calls.
+        """Reports the last read positions, for at most 2 s, and disconnects. Ends all open calls.
 
-        It says no goodbye: others see the agent until its lease ends; see end_session().
+        Does not end the agent's session: others see the agent until its lease expires; see
+        end_session(). No-op if not connected.
         """
         opened, self._opened = self._opened, None
-        if opened is None or forked():  # another process's: it goes on with it
+        if opened is None or forked():  # the parent process still uses the connection
             return
         calls, heartbeats = opened
         try:
@@ -146,21 +155,21 @@ class BusClient:
 
     @property
     def agent(self) -> str:
-        """The caller as the server sees it; "anonymous" without an agent."""
+        """The caller's name as the server sees it; "anonymous" without an agent."""
         return self._agent
 
     @property
     def created(self) -> bool:
-        """Connecting registered the agent: nobody had its name before. Is it misspelt?"""
+        """Whether connecting registered the agent. If unexpected, its name may be misspelt."""
         return self._created
 
     @property
     def server(self) -> str:
-        """The server's address."""
+        """The server's address, with its port."""
         return self._identity.server
 
     async def server_info(self) -> GetServerInfoResponse:
-        """What the server is, its limits, and who the caller is."""
+        """Returns the server's version and limits, and who the caller is."""
         return await self._calls.call(self._calls.bus.GetServerInfo, GetServerInfoRequest())
 
     async def heartbeat(
@@ -170,18 +179,19 @@ class BusClient:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Tells others now what the agent does; `unread` of the answer, what there is to read.
+        """Reports what the agent does. Returns, in `unread`, what it has to read.
 
-        What was said holds until it is said anew: the client's own heartbeats carry it on, even
-        if this call fails, unless with InvalidArgument. Does nothing for an anonymous client.
+        The text and the lease hold until they are changed: automatic heartbeats repeat them, also
+        if this call fails with an error other than InvalidArgument. The server ignores the
+        heartbeats of an anonymous client.
 
         Args:
             state: PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE or PRESENCE_AWAITING_HUMAN.
-                Unspecified = leave it as it is.
-            status_text: What it does, for people, up to 256 bytes. None = leave it as it is.
-            lease: Seconds from now for which silence is no bad sign, such as those of a long model
-                turn that blocks the event loop; the server may lower it (to 1 h). 0 = no more than
-                its agent_timeout, as without any; None = leave it as it is.
+                Unspecified = unchanged.
+            status_text: What it does, for people, up to 256 bytes. None = unchanged.
+            lease: Seconds from now in which silence does not mean that the agent is gone, for
+                example during a long model call that blocks the event loop. The server may lower
+                it (to 1 h). 0 = its agent_timeout, the default. None = unchanged.
         """
         build(HeartbeatRequest, state=state, status_text="" if status_text is None else status_text)
         lease = None if lease is None else seconds("lease", lease)
@@ -198,10 +208,10 @@ class BusClient:
         labels: Mapping[str, str] | None = None,
         token: str | None = None,
     ) -> tuple[Agent, str]:
-        """Registers another agent; the agent and its token, which nobody will tell again.
+        """Registers another agent. Returns it and its token, which cannot be retrieved later.
 
-        Where tokens are required only an operator may. An agent of one's own is registered by
-        giving its name to BusClient.
+        Only for operators where the server requires tokens. To register the client's own agent,
+        pass its name to BusClient.
 
         Args:
             name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit.
@@ -227,7 +237,7 @@ class BusClient:
         return response.agent, response.token
 
     async def get_agent(self, name: str = "") -> Agent:
-        """What is known of an agent, the caller by default. AgentNotFound if there is none."""
+        """Returns an agent, the caller by default. Raises AgentNotFound if there is none."""
         request = build(agent_service_pb2.GetAgentRequest, agent=name)
         response = await self._calls.call(self._calls.agents.GetAgent, request)
         return response.agent
@@ -235,11 +245,11 @@ class BusClient:
     async def list_agents(
         self, *, presences: Iterable[Presence.ValueType] = ()
     ) -> AsyncIterator[Agent]:
-        """All agents, by name.
+        """Yields all agents, by name.
 
         Args:
-            presences: Only those with one of these; PRESENCE_UNSPECIFIED are those that were never
-                seen. Empty = all.
+            presences: Only agents with one of these; PRESENCE_UNSPECIFIED is that of agents that
+                were never seen. Empty = all.
         """
         request = build(agent_service_pb2.ListAgentsRequest, presences=presences)
         async for page in self._calls.pages(self._calls.agents.ListAgents, request):
@@ -254,16 +264,16 @@ class BusClient:
         description: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Agent:
-        """Changes what others see of an agent: the caller, or for operators anyone.
+        """Changes what others see of an agent, and returns it. Operators may change any agent.
 
         Args:
             name: The agent. Empty = the caller.
-            display_name: Its new name for people, up to 128 bytes. None = as before.
-            description: What it does, up to 1,024 bytes. None = as before.
-            labels: All its labels. None = as before.
+            display_name: Its new name for people, up to 128 bytes. None = unchanged.
+            description: What it does, up to 1,024 bytes. None = unchanged.
+            labels: Replaces all its labels. None = unchanged.
 
         Raises:
-            AgentNotFound: There is none of this name.
+            AgentNotFound: There is no agent of this name.
         """
         changes = {"display_name": display_name, "description": description, "labels": labels}
         given = {field: value for field, value in changes.items() if value is not None}
@@ -277,57 +287,55 @@ class BusClient:
         return response.agent
 
     async def unregister_agent(self, name: str = "") -> None:
-        """Takes an agent out for ever: the caller, or for operators anyone.
+        """Removes an agent permanently. Operators may remove any agent.
 
-        Its tokens and its open waits end, it leaves its threads; what it wrote stays. Nobody can
-        register its name again.
+        Ends its tokens and its open waits, and takes it out of its threads. Its messages stay, and
+        its name cannot be registered again.
 
         Args:
             name: The agent. Empty = the caller.
 
         Raises:
-            AgentNotFound: There is none of this name.
-            OutcomeUnknown: The answer was lost.
+            AgentNotFound: There is no agent of this name.
+            OutcomeUnknown: The response was lost.
         """
         request = build(agent_service_pb2.UnregisterAgentRequest, agent=name)
         itself = name in ("", self.agent)
-        async with self._heartbeats.goodbye() if itself else nullcontext():
+        async with self._heartbeats.ending_session() if itself else nullcontext():
             await self._calls.call(self._calls.agents.UnregisterAgent, request)
 
     async def rotate_token(self, *, grace: float = 60.0) -> str:
-        """Gives the caller a new token in place of the one it calls with.
+        """Replaces the caller's token. Returns the new one, which cannot be retrieved later.
 
-        The client goes on with the new one; its own open waits are opened anew. If it is kept in
-        the credentials file, the new one is there before anything is done with it, and other
-        clients that registered by name with that file find it when they need it.
+        The client uses the new token from now on, and reopens its own waits. If the old one was
+        in the credentials file, the new one replaces it there first; other clients that use the
+        file find it when they need it.
 
         Args:
-            grace: Seconds that the old one still works, up to 1 h. Without any, a lost answer
+            grace: Seconds for which the old token remains valid, up to 1 h. With 0 a lost response
                 loses the agent.
 
-        Returns:
-            The new token, which nobody will tell again.
-
         Raises:
-            OutcomeUnknown: The answer was lost. Within `grace`, call it again.
+            OutcomeUnknown: The response was lost. Call it again within `grace`.
+            CredentialsError: The new token could not be kept in the file; the client uses it.
         """
         request = agent_service_pb2.RotateTokenRequest()
         request.grace.FromMicroseconds(int(seconds("grace", grace) * 1e6))
         return await self._calls.rotate_token(request)
 
     async def end_session(self) -> None:
-        """Says goodbye for the agent: others see at once that it is gone (PRESENCE_OFFLINE).
+        """Ends the agent's session: others see at once that it is gone (PRESENCE_OFFLINE).
 
-        Ends the open waits of the agent, also those of its other processes: their follow() ends as
-        when the thread is closed. Any later call of the agent brings it back. So this client's
-        own heartbeats rest, until the next heartbeat(), acknowledge(), follow() or wait(); what was
-        read is reported before the goodbye. Does nothing for an anonymous client.
+        Reports the read positions first. Ends all open waits of the agent, also those of its other
+        processes: their follow() ends as when the thread is closed. Any later call of the agent
+        starts a new session. So this client sends no automatic heartbeats until the next
+        heartbeat(), acknowledge(), follow() or wait(). No-op for an anonymous client.
         """
-        counted = nullcontext() if self.agent == ANONYMOUS else self._calls.goodbyes.saying()
-        async with counted, self._heartbeats.goodbye():
-            await self._calls.call(
-                self._calls.agents.EndSession, agent_service_pb2.EndSessionRequest()
-            )
+        anonymous = self.agent == ANONYMOUS
+        ending = nullcontext() if anonymous else self._calls.session_generation.ending()
+        async with ending, self._heartbeats.ending_session():
+            request = agent_service_pb2.EndSessionRequest()
+            await self._calls.call(self._calls.agents.EndSession, request)
 
     async def join(
         self,
@@ -338,14 +346,19 @@ class BusClient:
         context_limit: int = 0,
         start: Literal["head", "first"] = "head",
     ) -> ThreadHandle:
-        """Enters a thread, at the place up to which the agent has read it.
+        """Joins a thread. Returns a handle at the position up to which the agent has read it.
 
         Args:
             thread: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or digit.
-            create: Create it if it is not there; else ThreadNotFound is raised.
+            create: Create the thread if there is none.
             topic: What it is about, if it is created. Up to 1,024 bytes.
-            context_limit: How many messages before that place to return as `context`, up to 100.
-            start: Where an agent that was never here begins: at the head, or at the first message.
+            context_limit: How many messages before that position to return as `context`, up to
+                100.
+            start: Where an agent that was never in the thread begins: at the head, or at the first
+                message.
+
+        Raises:
+            ThreadNotFound: There is no such thread, and `create` is False.
         """
         choice("start", start, ("head", "first"))
         request = build(
@@ -354,16 +367,18 @@ class BusClient:
             create=create,
             topic=topic,
             context_limit=context_limit,
-            start=thread_service_pb2.JOIN_START_FIRST
-            if start == "first"
-            else thread_service_pb2.JOIN_START_HEAD,
+            start=(
+                thread_service_pb2.JOIN_START_FIRST
+                if start == "first"
+                else thread_service_pb2.JOIN_START_HEAD
+            ),
         )
         joined = await self._calls.call(self._calls.threads.JoinThread, request)
         checked_join(joined, thread)
         return ThreadHandle(thread, self._calls, self._heartbeats, joined)
 
     def thread(self, name: str) -> ThreadHandle:
-        """A thread to post to or read from without joining it. Makes no call."""
+        """Returns a handle to post to or read a thread without joining it. Makes no call."""
         return ThreadHandle(text("thread", name), self._calls, self._heartbeats)
 
     async def create_thread(
@@ -374,13 +389,17 @@ class BusClient:
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType = SYNC_MODE_UNSPECIFIED,
     ) -> Thread:
-        """Creates a thread. ThreadExists if it is there; OutcomeUnknown if the answer was lost.
+        """Creates a thread, and returns it.
 
         Args:
             name: As in join().
             topic: What it is about, up to 1,024 bytes.
             labels: At most 32; keys up to 63 and values up to 256 bytes.
-            sync_mode: SYNC_MODE_STRICT: posts must say what they expect; see ThreadHandle.post().
+            sync_mode: With SYNC_MODE_STRICT posts need expected_last_seq; see ThreadHandle.post().
+
+        Raises:
+            ThreadExists: There is a thread of this name.
+            OutcomeUnknown: The response was lost.
         """
         request = build(
             thread_service_pb2.CreateThreadRequest,
@@ -393,7 +412,7 @@ class BusClient:
         return response.thread
 
     async def get_thread(self, name: str) -> Thread:
-        """What is known of a thread. ThreadNotFound if there is none."""
+        """Returns a thread. Raises ThreadNotFound if there is none of this name."""
         request = build(thread_service_pb2.GetThreadRequest, thread=name)
         response = await self._calls.call(self._calls.threads.GetThread, request)
         return checked_thread(response.thread, name)
@@ -405,14 +424,14 @@ class BusClient:
         states: Iterable[ThreadState.ValueType] = (),
         participant: str = "",
     ) -> AsyncIterator[Thread]:
-        """All threads, last active first.
+        """Yields all threads, the last active first.
 
         One that gets an entry while the list is read may be left out, or listed twice.
 
         Args:
-            prefix: Only names that begin so.
-            states: Only these. Empty = open and closed ones, not archived.
-            participant: Only those that this agent takes part in.
+            prefix: Only threads whose names begin with it.
+            states: Only threads in one of these. Empty = open and closed ones, not archived.
+            participant: Only threads that this agent takes part in.
         """
         request = build(
             thread_service_pb2.ListThreadsRequest,
@@ -425,11 +444,14 @@ class BusClient:
                 yield thread
 
     async def list_waits(self, *, agent: str = "", thread: str = "") -> AsyncIterator[Wait]:
-        """The open waits of the server, longest first. Only for operators: else AccessDenied.
+        """Yields the open waits of the server, longest first. Only for operators.
 
         Args:
             agent: Only this agent's. Empty = all.
             thread: Only those on this thread. Empty = all.
+
+        Raises:
+            AccessDenied: The caller is not an operator.
         """
         request = build(admin_service_pb2.ListWaitsRequest, agent=agent, thread=thread)
         async for page in self._calls.pages(self._calls.admin.ListWaits, request):

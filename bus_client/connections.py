@@ -1,4 +1,4 @@
-"""The connections of one client: one for unary calls, others for its streams."""
+"""The connections of a client: one for unary calls, others for its streams."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 if TYPE_CHECKING:
     from threadbus.v1.bus_service_pb2_grpc import BusServiceAsyncStub
 
-# Streams on one connection, unless the server takes fewer, and unary calls of one client under way.
-# Proxies take 100 or more; a server refuses calls while it still clears away as many as it takes.
-_MOST_STREAMS = 100
+# Streams on a connection, unless the server allows fewer, and concurrent unary calls of a client.
+# Proxies allow 100 or more. A server refuses calls while it still cleans up as many as it allows.
+_MAX_STREAMS = 100
 
-# Seconds after which a server that did not say is asked again.
+# Seconds after which a server that did not say its limits is asked again.
 _ASK_AGAIN = 5.0
 
 _lock = threading.Lock()
-#: The open streams of this process, by server and number of the connection. Held with `_lock`.
+#: The open streams of this process by server and connection number. Guarded by `_lock`.
 _streams: Counter[tuple[str, int]] = Counter()
 
 Stream = TypeVar("Stream", bound=grpc.aio.Call)
@@ -45,29 +45,32 @@ class _StreamChannel:
 class Connections:
     """The channels of one client to one server.
 
-    A server, or a proxy, takes so many calls at a time on one connection, and gRPC queues the
-    others without a word. A stream may stay open for days: so none is opened on the connection
-    of the unary calls, and another connection is opened when those there are hold enough.
+    A server or proxy allows a limited number of concurrent calls on one connection; gRPC silently
+    queues the rest. A stream may stay open for days. So streams are kept off the connection of
+    the unary calls, and another connection is opened when the existing ones are full.
 
-    The clients of a process share connections of the same number, so that a thousand agents in
-    one process need a dozen. Belongs to the event loop that it was made in.
+    The clients of a process share connections of the same number: a thousand agents in one
+    process need about a dozen. Belongs to the event loop in which it was created.
     """
 
     def __init__(self, server: str) -> None:
         self._server = server
-        #: For unary calls. Connects with the first one.
+        #: For unary calls. Connects with the first call.
         self.unary = open_channel(server)
-        self._places = asyncio.Semaphore(_MOST_STREAMS)
-        #: By number, from 1. One that is empty is kept for the next stream.
+        self._unary_slots = asyncio.Semaphore(_MAX_STREAMS)
+        #: By number, from 1. A channel without streams is kept for the next one.
         self._channels: dict[int, _StreamChannel] = {}
-        self._most = _MOST_STREAMS
-        self._ask_again = 0.0  # when to ask for it, on the loop's clock
+        self._max_streams = _MAX_STREAMS
+        self._ask_again = 0.0  # when to ask the server, on the loop's clock
         self._learning = asyncio.Lock()
 
     async def learn_limits(self, ask: Callable[[], Awaitable[GetServerInfoResponse]]) -> None:
-        """Asks the server once how many calls it takes on one connection.
+        """Learns from the server, once, how many calls it allows on a connection.
 
-        When it does not answer, it is taken for one that takes as many as usual, for some seconds.
+        A failed `ask` is ignored: 100 are assumed, and the server is asked again after 5 s.
+
+        Args:
+            ask: Calls GetServerInfo.
         """
         clock = asyncio.get_running_loop().time
         async with self._learning:
@@ -76,44 +79,51 @@ class Connections:
             self._ask_again = math.inf
             try:
                 limits = (await ask()).limits
-                told = limits.max_streams
-                self._most = min(told, _MOST_STREAMS) if told > 0 else _MOST_STREAMS
+                allowed = limits.max_streams
+                self._max_streams = min(allowed, _MAX_STREAMS) if allowed > 0 else _MAX_STREAMS
             except BusError:
                 self._ask_again = clock() + _ASK_AGAIN
             except BaseException:
                 self._ask_again = 0.0
                 raise
 
-    async def enter(self, deadline: float) -> bool:
-        """Wait until a unary call can be sent; say `leave` when it is answered.
+    async def acquire(self, deadline: float) -> bool:
+        """Waits until a unary call can be sent. If so, call release() after the response.
 
-        False: it cannot by `deadline`, on the loop's clock, or this is closed.
+        Returns False at `deadline`, a time of the loop's clock, or if the connections are closed.
+
+        Raises:
+            RuntimeError: The process was forked; see refuse_fork().
         """
         refuse_fork()
         try:
             async with asyncio.timeout_at(deadline):
-                await self._places.acquire()
+                await self._unary_slots.acquire()
                 try:
                     await self.unary.channel_ready()
                 except BaseException:
-                    self.leave()
+                    self.release()
                     raise
         except (TimeoutError, grpc.aio.UsageError):  # the latter when it is closed
             return False
         return True
 
-    def leave(self) -> None:
-        """A unary call is answered."""
-        self._places.release()
+    def release(self) -> None:
+        """Ends what acquire() began."""
+        self._unary_slots.release()
 
-    def open(self, start: Callable[[BusServiceAsyncStub], Stream]) -> Stream:
-        """Starts a stream on a connection that has room for it; counted there until it ends."""
+    def open_stream(self, start: Callable[[BusServiceAsyncStub], Stream]) -> Stream:
+        """Returns what `start` opens on a connection with room; it counts there until it ends.
+
+        Raises:
+            RuntimeError: The process was forked; see refuse_fork().
+        """
         refuse_fork()
         with _lock:
             number = next(
                 number
                 for number in chain(self._channels, count(1))
-                if _streams[self._server, number] < self._most
+                if _streams[self._server, number] < self._max_streams
             )
             _streams[self._server, number] += 1
         if number not in self._channels:
@@ -123,9 +133,9 @@ class Connections:
         used.streams += 1
 
         def ended(_: Any) -> None:
-            if used.streams:  # else it was closed
+            if used.streams:  # else close() has released it
                 used.streams -= 1
-                self._give_back(number, 1)
+                self._release_streams(number, 1)
 
         try:
             stream = start(used.bus)
@@ -136,15 +146,15 @@ class Connections:
         return stream
 
     async def close(self) -> None:
-        """Closes all channels, and with them every call under way."""
+        """Closes all channels. Cancels every call and stream."""
         channels, self._channels = self._channels, {}
         for number, used in channels.items():
             streams, used.streams = used.streams, 0
-            self._give_back(number, streams)
+            self._release_streams(number, streams)
         for channel in (self.unary, *(used.channel for used in channels.values())):
             await channel.close()
 
-    def _give_back(self, number: int, streams: int) -> None:
+    def _release_streams(self, number: int, streams: int) -> None:
         with _lock:
             _streams[self._server, number] -= streams
             if not _streams[self._server, number]:

@@ -1,4 +1,9 @@
-"""The tokens of this user's agents: one JSON file, server → agent → token."""
+"""The credentials file: JSON with the tokens of this user's agents, server → agent → token.
+
+It may be used by several processes at once: an advisory lock on a file beside it serialises
+changes, and each change replaces it atomically. Functions that change it block for a few file
+writes, and up to 10 s while another process holds the lock.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +23,18 @@ import platformdirs
 
 from bus_client.errors import CredentialsError
 
-_PATIENCE = 10.0  # seconds to wait for another process that has the file locked
-_LOOK = 0.05  # seconds between two looks whether it still has
+_LOCK_TIMEOUT = 10.0  # seconds to wait for another process that holds the lock
+_LOCK_POLL = 0.05  # seconds between two attempts to lock
 
-#: The lock that this process waits for at this moment; see awaited().
+#: The lock file that this process is waiting for; see awaited().
 _awaited: Path | None = None
 
 
 def default_path() -> Path:
-    """THREADBUS_CREDENTIALS, else `credentials.json` in the user's data directory.
+    """Returns THREADBUS_CREDENTIALS, else `credentials.json` in the user's data directory.
 
     Raises:
-        CredentialsError: HOME and XDG_DATA_HOME do not tell where that is.
+        CredentialsError: That directory cannot be found through HOME and XDG_DATA_HOME.
     """
     if named := os.environ.get("THREADBUS_CREDENTIALS"):
         return Path(named)
@@ -37,23 +42,20 @@ def default_path() -> Path:
     folder = os.environ.get(variable)
     if folder is not None and not Path(folder).is_absolute():
         raise CredentialsError(
-            f"There is no telling where the agent's token is kept: {variable} is {folder!r}, "
-            "which is not an absolute path."
+            f"There is no place for the agent's token: {variable} is {folder!r}, which is not an "
+            "absolute path."
         )
     with suppress(RuntimeError):
         path = platformdirs.user_data_path("threadbus") / "credentials.json"
         if path.is_absolute():
             return path
     raise CredentialsError(
-        "There is no place to keep the agent's token: neither HOME nor XDG_DATA_HOME is set."
+        "There is no place for the agent's token: neither HOME nor XDG_DATA_HOME is set."
     )
 
 
 def agent_token(path: Path, server: str, agent: str) -> str:
-    """The token kept for `agent` at `server`; a new one, already saved, when there is none.
-
-    Safe for several processes at once: they get the same token. It blocks for a few file writes,
-    and for up to 10 s while another process has the file locked.
+    """Returns the token of `agent` at `server`; creates and saves one if there is none.
 
     Raises:
         CredentialsError: The file cannot be read or written, or is not safe.
@@ -62,8 +64,12 @@ def agent_token(path: Path, server: str, agent: str) -> str:
 
 
 def obtain_token(path: Path, server: str, agent: str) -> tuple[str, bool]:
-    """As agent_token(); and whether the token was made by this call."""
-    kept = kept_token(path, server, agent)  # nothing need be writable for that
+    """Returns what agent_token() does, and whether this call created the token.
+
+    Raises:
+        CredentialsError: As agent_token() does.
+    """
+    kept = kept_token(path, server, agent)  # works if the file is read-only
     if kept is not None:
         return kept, False
     with _open(path) as file:
@@ -77,14 +83,22 @@ def obtain_token(path: Path, server: str, agent: str) -> tuple[str, bool]:
 
 
 def keep_token(path: Path, server: str, agent: str, token: str) -> None:
-    """Keeps `token` for `agent` at `server` in place of the one before. It blocks as above."""
+    """Saves `token` for `agent` at `server`, in place of the one before.
+
+    Raises:
+        CredentialsError: The file cannot be read or written, or is not safe.
+    """
     with _open(path) as file:
         file.tokens.setdefault(server, {})[agent] = token
         file.save()
 
 
 def forget_token(path: Path, server: str, agent: str, token: str) -> None:
-    """Forgets the token kept for `agent` at `server` if it is this one. It blocks as above."""
+    """Removes the token of `agent` at `server` if it is this one.
+
+    Raises:
+        CredentialsError: The file cannot be read or written, or is not safe.
+    """
     with _open(path) as file:
         kept = file.tokens.get(server, {})
         if kept.get(agent) != token:
@@ -96,34 +110,34 @@ def forget_token(path: Path, server: str, agent: str, token: str) -> None:
 
 
 def kept_token(path: Path, server: str, agent: str) -> str | None:
-    """The token kept for `agent` at `server`, if there is one. Makes and locks nothing.
+    """Returns the token of `agent` at `server`, if there is one. Creates and locks nothing.
 
     Raises:
         CredentialsError: The file cannot be read, or is not safe.
     """
-    with _told(path):
+    with _errors(path):
         return _load(_real(path)).get(server, {}).get(agent)
 
 
 def new_token() -> str:
-    """A fresh token: 256 random bits, in characters that every server takes."""
+    """Returns a new token: 256 random bits, in characters that every server accepts."""
     return secrets.token_urlsafe(32)
 
 
 def awaited() -> Path | None:
-    """The lock that this process waits for at this moment, as another one holds it."""
+    """Returns the lock file that this process is waiting for; None if it waits for none."""
     return _awaited
 
 
 class _File:
-    """The credentials file, locked. Its tokens may be changed, and then saved."""
+    """The locked credentials file. Change `tokens`, then save()."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.tokens = _load(path)
 
     def save(self) -> None:
-        """Replaces the file atomically: readers see either the old or the new content."""
+        """Replaces the file atomically and durably. Raises OSError."""
         path = self._path
         descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
         try:
@@ -138,14 +152,14 @@ class _File:
             raise
         directory = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(directory)  # the rename, too, has to outlive a crash
+            os.fsync(directory)  # the rename must survive a crash too
         finally:
             os.close(directory)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[_File]:
-    with _told(path):
+    with _errors(path):
         path = _real(path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(path.with_name(f"{path.name}.lock")):
@@ -153,8 +167,8 @@ def _open(path: Path) -> Iterator[_File]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Says of which file it is that something went wrong with it."""
+def _errors(path: Path) -> Iterator[None]:
+    """Raises CredentialsError, with the file's name, for an OSError or an invalid path."""
     try:
         yield
     except OSError as error:
@@ -166,9 +180,9 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _real(path: Path) -> Path:
-    """Where the file is that a symbolic link names, as those of dotfile managers do."""
+    """Resolves symbolic links, such as those of dotfile managers."""
     if path.is_symlink() and os.geteuid() not in (path.lstat().st_uid, 0):
-        raise CredentialsError(f"{path} is a symbolic link that another user made. Remove it.")
+        raise CredentialsError(f"{path} is a symbolic link of another user. Remove it.")
     try:
         return path.resolve()
     except RuntimeError:  # an OSError from Python 3.13 on
@@ -178,11 +192,11 @@ def _real(path: Path) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     global _awaited
-    # A file of its own: a lock on the credentials themselves would be lost when they are replaced.
+    # A file of its own: a lock on the credentials would be lost when they are replaced.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _LOCK_TIMEOUT
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,10 +204,10 @@ def _locked(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise CredentialsError(
-                        f"Another process has held {path} locked for {_PATIENCE:g} s."
+                        f"Another process has held {path} locked for {_LOCK_TIMEOUT:g} s."
                     ) from None
             _awaited = path
-            time.sleep(_LOOK)
+            time.sleep(_LOCK_POLL)
         _awaited = None
         yield
     finally:
@@ -203,7 +217,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _load(path: Path) -> dict[str, dict[str, str]]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # nor wait at a FIFO
+        # O_NONBLOCK: opening a FIFO must not block.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return {}
     with os.fdopen(descriptor, "rb") as file:
@@ -213,23 +228,23 @@ def _load(path: Path) -> dict[str, dict[str, str]]:
         tokens = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         why = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
-        raise CredentialsError(f"{path} is not JSON ({why}). Mend it, or move it away.") from error
+        raise CredentialsError(f"{path} is not JSON ({why}). Fix it, or move it away.") from error
     if not isinstance(tokens, dict) or not all(
         isinstance(kept, dict) and all(isinstance(token, str) for token in kept.values())
         for kept in tokens.values()
     ):
-        raise CredentialsError(f"{path} is not server → agent → token. Mend it, or move it away.")
+        raise CredentialsError(f"{path} is not server → agent → token. Fix it, or move it away.")
     return tokens
 
 
 def _check_status(path: Path, status: os.stat_result) -> None:
-    """Refuses a file that others can read or have made, as ssh does with its keys."""
+    """Raises CredentialsError for a file that others can read or own, as ssh does for keys."""
     user, mode = os.geteuid(), stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):
         raise CredentialsError(f"{path} is not a regular file.")
     if user not in (status.st_uid, 0) and status.st_uid != 0:
         raise CredentialsError(f"{path} belongs to another user. Move it away.")
-    # The mode of what is root's, such as a secret that is mounted, its readers cannot change.
+    # Users cannot change the mode of a file of root, such as a mounted secret.
     if status.st_uid == user and mode & 0o077:
         raise CredentialsError(
             f"Others may read or write the tokens in {path} (mode {mode:04o}): chmod 600 {path}"

@@ -1,4 +1,21 @@
-"""What can go wrong: one small tree of exceptions."""
+"""The exceptions of the SDK.
+
+BusError
+├── InvalidArgument, MessageTooLarge, CredentialsError
+├── Unauthenticated
+│   └── TokenExpired
+├── AccessDenied
+├── NotFound
+│   └── ThreadNotFound, MessageNotFound, AgentNotFound
+├── AlreadyExists
+│   └── ThreadExists, AgentExists, RequestIdReused
+├── SeqConflict, ExpectedSeqRequired, ThreadClosed, CursorInvalid, CursorLost
+├── QuotaExceeded, StorageFull
+├── Unavailable
+│   └── Draining, StoreBusy, StoreFailed, Unreachable
+├── InternalError, ProtocolError
+└── OutcomeUnknown
+"""
 
 from __future__ import annotations
 
@@ -12,29 +29,30 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=BaseException)
 
 
-def bare(error: E) -> E:
-    """Returns the error without traceback, cause and context, so that it can be kept.
+def strip_traceback(error: E) -> E:
+    """Removes the error's traceback, cause and context, so that it can be stored. Returns it.
 
-    The frames of a traceback keep their variables: a stream, and so its connection, as well as the
-    error itself. Python would free such a cycle only at its next collection of garbage.
+    The frames of a traceback keep their variables alive: a stream with its connection, and often
+    the error itself. Python frees such a cycle only with its next garbage collection. For the
+    same reason a frame that raises a stored error deletes its variable.
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
 
 
 class BusError(Exception):
-    """A call failed. Every error of this package is one; its message says what happened.
+    """A call failed. The base class of every error of this package.
 
     Attributes:
         message: What happened, in a sentence.
         code: Name of the gRPC status, such as "NOT_FOUND".
         reason: Name of the reason in errors.proto, such as "THREAD_NOT_FOUND"; "" if none is given.
-        metadata: Particulars that go with the reason, as the server sent them.
+        metadata: Details of the reason, as the server sent them.
         field_violations: (field, description) of each request field that was refused.
-        retry_delay: Seconds after which the server wants to be asked again, at most 60; None if it
-            did not say.
-        retryable: Whether the same call may succeed later. (Calls that are safe to repeat were
-            repeated already, until their timeout.)
+        retry_delay: Seconds after which the server wants the call to be retried, at most 60; None
+            if it did not say.
+        retryable: Whether the same call may succeed later. (Calls that are safe to retry were
+            retried until their timeout.)
         hint: What to do next; "" if there is no general advice.
     """
 
@@ -63,7 +81,7 @@ class BusError(Exception):
             self.hint = hint
 
     def _number(self, key: str) -> int:
-        """A number of the metadata; 0 if it is missing, or none."""
+        """Returns a number of the metadata; 0 if it is missing or not a number."""
         digits = self.metadata.get(key, "")
         return int(digits) if re.fullmatch("[0-9]{1,19}", digits) else 0
 
@@ -75,7 +93,7 @@ class InvalidArgument(BusError):
 
 
 class CredentialsError(BusError):
-    """The file with the agents' tokens cannot be found, read or written, or is not safe."""
+    """The credentials file cannot be found, read or written, or is not safe."""
 
     hint = (
         "Name a file of your own: credentials=, or THREADBUS_CREDENTIALS, XDG_DATA_HOME or HOME "
@@ -93,21 +111,21 @@ class MessageTooLarge(BusError):
 
 
 class Unauthenticated(BusError):
-    """The server wants a token and got none, or one that it does not know."""
+    """The server requires a token and got none, or does not know the one it got."""
 
     hint = "Pass the token that the server or its operator gave out."
 
 
 class TokenExpired(Unauthenticated):
-    """The token is too old."""
+    """The token has expired."""
 
     hint = "Get a new token from the server's operator."
 
 
 class AccessDenied(BusError):
-    """The token does not allow this."""
+    """The token does not permit this call."""
 
-    hint = "Use a token with the right to do it, or ask an operator."
+    hint = "Use a token that permits it, or ask an operator."
 
 
 class NotFound(BusError):
@@ -115,54 +133,54 @@ class NotFound(BusError):
 
 
 class ThreadNotFound(NotFound):
-    """No such thread. The message names those that differ from it only by case."""
+    """There is no such thread. The message names those that differ from it only by case."""
 
     hint = "Check its name, or create it with join()."
 
 
 class MessageNotFound(NotFound):
-    """No such message, or it is no longer kept."""
+    """There is no such message, or it is no longer kept."""
 
     hint = "Check its seq against the thread's first_seq and head_seq."
 
 
 class AgentNotFound(NotFound):
-    """No such agent."""
+    """There is no such agent."""
 
-    hint = "Check its name against list_agents(); agents must have registered to be mentioned."
+    hint = "Check its name against list_agents(). Only registered agents can be mentioned."
 
 
 class AlreadyExists(BusError):
-    """What was to be made is there already."""
+    """What the call should create exists already."""
 
 
 class ThreadExists(AlreadyExists):
-    """The thread's name is taken."""
+    """A thread of this name exists already."""
 
-    hint = "Use it with join(), or take another name."
+    hint = "Enter it with join(), or choose another name."
 
 
 class AgentExists(AlreadyExists):
-    """The agent's name is taken, by another token."""
+    """The agent's name is registered with another token."""
 
-    hint = "Pass the token it was registered with, or take another name."
+    hint = "Pass the token it was registered with, or choose another name."
 
 
 class RequestIdReused(AlreadyExists):
-    """The request_id was used before, with another body."""
+    """The request_id was used before, for another message."""
 
     hint = "Use a new request_id for a new message."
 
     @property
     def seq(self) -> int:
-        """Seq of the message that was posted with it."""
+        """The seq of the message that was posted with it."""
         return self._number("seq")
 
 
 class SeqConflict(BusError):
-    """The thread is not where expected_last_seq says: someone else posted first."""
+    """expected_last_seq is not the thread's newest seq: another message was posted first."""
 
-    hint = "Read what was posted since, then decide anew."
+    hint = "Read what was posted since, then decide again."
 
     @property
     def expected(self) -> int:
@@ -176,37 +194,37 @@ class SeqConflict(BusError):
 
 
 class ExpectedSeqRequired(BusError):
-    """The thread is strict: a post must say what the newest message is that its author knows."""
+    """The thread is strict: posts need expected_last_seq."""
 
     hint = "Read the thread to its end, then post with expected_last_seq."
 
 
 class ThreadClosed(BusError):
-    """The thread is closed or archived and takes no posts."""
+    """The thread is closed or archived and accepts no posts."""
 
     hint = "Open it again with set_state(), or post to another thread."
 
 
 class CursorInvalid(BusError):
-    """A position is of another history of the thread, or past its head (both in `metadata`)."""
+    """A seq belongs to another history of the thread, or is past its head; see `metadata`."""
 
-    hint = "Join the thread again to learn where it is now."
+    hint = "Join the thread again to get its current position."
 
 
 class QuotaExceeded(BusError):
-    """A cap of the server is reached. Waiting does not help."""
+    """A limit of the server is reached. Retrying does not help."""
 
-    hint = "Close something first, such as another wait of this agent."
+    hint = "Release something first, such as another wait of this agent."
 
 
 class StorageFull(BusError):
     """The server's disk is full."""
 
-    hint = "Make room on the server, then try again."
+    hint = "Free space on the server, then try again."
 
 
 class Unavailable(BusError):
-    """The server cannot take the call now; nothing was done."""
+    """The server cannot handle the call now; nothing was done."""
 
     retryable = True
     hint = "Try again a little later."
@@ -217,36 +235,36 @@ class Draining(Unavailable):
 
 
 class StoreBusy(Unavailable):
-    """The server has more to store than it can take in; nothing was done."""
+    """The server is overloaded with writes; nothing was done."""
 
 
 class StoreFailed(Unavailable):
-    """The server's store cannot be read or written, or its file is lost; nothing was done."""
+    """The server cannot read or write its store, or lost its file; nothing was done."""
 
-    hint = "Look into the server's log: it says what the store met, and what to do."
+    hint = "See the server's log for what failed and what to do."
 
 
 class Unreachable(Unavailable):
-    """No answer came: the server does not run, is elsewhere, or the connection broke."""
+    """No response came: no server runs at the address, or the connection broke."""
 
     hint = "Check that the server runs and that its address is right."
 
 
 class InternalError(BusError):
-    """The server failed. Please report it, with the incident."""
+    """The server failed. Please report it with its incident id."""
 
-    hint = "Look for the incident in the server's log."
+    hint = "Look up the incident in the server's log."
 
     @property
     def incident(self) -> str:
-        """Id under which the server's log has it; "" if it gave none."""
+        """The id of the failure in the server's log; "" if the server sent none."""
         return self.metadata.get("incident", "")
 
 
 class ProtocolError(BusError):
-    """A response breaks the contract. Nothing of it was used; positions stay where they were.
+    """A response breaks the contract. It was discarded; read positions did not change.
 
-    The server, or a proxy in front of it, is broken or another program.
+    The server, or a proxy in front of it, is faulty or another program.
     """
 
     hint = "Check that a ThreadBus server has this address, and what is in between."
@@ -256,14 +274,14 @@ class ProtocolError(BusError):
 
 
 class OutcomeUnknown(BusError):
-    """Nobody can say whether it was done: the answer was lost, or the time was up without one.
+    """It is unknown whether the call was done: its response was lost, or came too late.
 
     Attributes:
-        request_id: That of the post; repeating the post with it is safe. "" for other calls.
+        request_id: That of the post, which can safely be repeated with it. "" for other calls.
     """
 
     retryable = True
-    hint = "Repeat the post with the same request_id; for anything else, look first."
+    hint = "Repeat a post with the same request_id. For any other call, check what was done first."
 
     def __init__(self, message: str, *, request_id: str, code: str, reason: str = "") -> None:
         super().__init__(message, code=code, reason=reason)
@@ -271,17 +289,17 @@ class OutcomeUnknown(BusError):
 
 
 class CursorLost(BusError):
-    """The read position is not one of the thread's history any more: messages may be missing.
+    """The read position is no longer in the thread's history: messages may have been missed.
 
-    `reason` is "CURSOR_AHEAD" (the thread ends before it) or "EPOCH_CHANGED" (the thread was made
-    anew, perhaps with the whole store).
+    `reason` is "CURSOR_AHEAD" (the thread ends before it) or "EPOCH_CHANGED" (the thread was
+    deleted and created again, perhaps with the whole store).
 
     Attributes:
-        position: Where the thread handle stands now: what comes next is after it.
+        position: The new read position of the thread handle.
         requested: The position that was lost.
     """
 
-    hint = "Call follow() or wait() again to go on from the new position."
+    hint = "Call follow() or wait() again to continue from the new position."
 
     def __init__(self, message: str, *, reason: str, position: Cursor, requested: Cursor) -> None:
         super().__init__(message, code="OUT_OF_RANGE", reason=reason)

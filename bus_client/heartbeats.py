@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 
-from bus_client.calls import Calls, backoff
+from bus_client.calls import Calls
 from bus_client.errors import BusError, InvalidArgument
-from bus_client.responses import seconds
+from bus_client.responses import bounded_seconds
+from bus_client.retry import backoff
 from threadbus.limits import MAX_WAIT_THREADS
 from threadbus.v1.agent_pb2 import PRESENCE_UNSPECIFIED, Presence
 from threadbus.v1.bus_service_pb2 import (
@@ -22,93 +23,103 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import Cursor
 
-_PAUSE = 0.5  # seconds between two beats of our own accord, at least
-_ATTEMPT = 5.0  # seconds for a beat of our own accord: others wait for it
-_LAST_BEAT = 2.0  # seconds that closing may take for it
-# What the server says when it does not say how often, and for how long a beat counts.
+_MIN_PAUSE = 0.5  # seconds between two automatic heartbeats
+_TIMEOUT = 5.0  # seconds for an automatic heartbeat: other heartbeats wait for it
+_LAST_TIMEOUT = 2.0  # seconds for the heartbeat in close()
+# Seconds to assume if the server does not say its heartbeat interval and agent timeout.
 _INTERVAL, _AGENT_TIMEOUT = 40.0, 60.0
-_LONGEST = 3_600.0  # seconds between two beats, whatever the server says
-_FOR_EVER = 1e9  # seconds
+_MAX_INTERVAL = 3_600.0  # seconds between two heartbeats, whatever the server says
+_NO_LIMIT = 1e9  # seconds
 
 
 class Heartbeats:
-    """Makes every Heartbeat call of one client, one after the other.
+    """Makes every Heartbeat call of one client, one at a time.
 
-    Each carries all that the agent says of itself, as each replaces what was said before, and the
-    newest read positions of all threads. `timed` beats also come when nothing was read: at once,
-    at the interval that the server asks for, and after a delivery.
+    A heartbeat replaces what the ones before said. So each carries the agent's status text and
+    lease, and the newest read positions of all threads.
+
+    Heartbeats are sent when read positions were reported; if `automatic`, also at once, at the
+    interval that the server asks for, and after a delivery. For an `anonymous` client, whose
+    presence and positions the server does not keep, only beat() sends one.
+
+    Belongs to the event loop in which it was created; its background task runs until close().
     """
 
-    def __init__(self, calls: Calls, *, anonymous: bool, timed: bool) -> None:
+    def __init__(self, calls: Calls, *, anonymous: bool, automatic: bool) -> None:
         self._calls = calls
         self._anonymous = anonymous
-        self._timed = timed and not anonymous
+        self._automatic = automatic and not anonymous
         self._unsent: dict[str, Cursor] = {}
         self._sent: dict[str, Cursor] = {}
         self._status_text = ""
         self._lease_end = -math.inf  # on the loop's clock
         self._agent_timeout = _AGENT_TIMEOUT
-        self._due = asyncio.get_running_loop().time() if self._timed else math.inf
-        self._owed = False
-        self._resting = False
-        self._beating = asyncio.Lock()  # else an older one could overtake a newer one
-        self._news = asyncio.Event()
+        self._due = asyncio.get_running_loop().time() if self._automatic else math.inf
+        self._needed = False  # a heartbeat, though there may be no position to report
+        self._paused = False
+        self._sending = asyncio.Lock()  # keeps an older heartbeat from overtaking a newer one
+        self._wakeup = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     def report(self, cursor: Cursor) -> None:
-        """Everything up to `cursor` was read. The server learns it within about a second."""
+        """Reports that everything up to `cursor` was read, within about a second."""
         if self._anonymous or self._sent.get(cursor.thread) == cursor:
             return
         self._unsent[cursor.thread] = cursor
         self._wake()
 
-    def delivered(self) -> None:
-        """Messages came. The server takes them for work that may go on in silence for minutes.
-
-        A beat ends that: should the agent be killed over its work, it is found out soon.
-        """
-        self._owed = self._timed and not self._resting
-        self._wake()
-
     def update_from_frame(self, frame: WaitMessagesResponse) -> None:
-        """Has the heartbeats fit what the server takes the agent for after `frame`."""
+        """Follows what the server concludes about the agent from a frame that it sent.
+
+        After a delivery it allows the agent to work in silence for minutes. A heartbeat ends
+        that, so that an agent that is killed at work is noticed soon. After the end of the
+        agent's session heartbeats are paused.
+        """
         if frame.HasField("messages"):
-            self.delivered()
+            self._needed = self._automatic and not self._paused
+            self._wake()
         elif frame.ending.reason == WaitEnding.REASON_SESSION_ENDED:
-            self.rest()
+            self.pause()
 
     def forget(self, thread: str) -> None:
-        """What was read of the thread counts no more."""
+        """Drops the reported read position of a thread."""
         self._unsent.pop(thread, None)
         self._sent.pop(thread, None)
 
-    def rest(self) -> None:
-        """Makes no beat of its own accord until resume(): any would take back a goodbye."""
-        self._resting, self._owed, self._due = True, False, math.inf
+    def pause(self) -> None:
+        """Stops automatic heartbeats until resume(): any of them would start a new session."""
+        self._paused, self._needed, self._due = True, False, math.inf
+
+    def resume(self) -> None:
+        """Undoes pause(), and sends a heartbeat at once. No-op if they are not paused."""
+        if self._paused:
+            self._paused = False
+            self._needed = self._automatic
+            self._wake()
 
     @asynccontextmanager
-    async def goodbye(self) -> AsyncIterator[None]:
-        """Reports what was read, lets the goodbye be said, and rests; unless that fails."""
-        self.rest()
+    async def ending_session(self) -> AsyncIterator[None]:
+        """Encloses the call that ends the session. Reports read positions before, then pauses.
+
+        If the report or the block fails, resumes.
+        """
+        self.pause()
         try:
-            await self.send()
+            await self.flush()
             yield
         except BaseException:
             self.resume()
             raise
 
-    def resume(self) -> None:
-        """Goes on after a rest: at once."""
-        if self._resting:
-            self._resting = False
-            self._owed = self._timed
-            self._wake()
+    async def flush(self) -> None:
+        """Sends what was reported and not sent yet.
 
-    async def send(self) -> None:
-        """Sends now what was reported. What could not be sent is kept for the next time."""
-        async with self._beating:
-            if self._unsent or self._owed:
-                await self._beat()
+        Raises:
+            BusError: The call failed. The positions are kept and sent later.
+        """
+        async with self._sending:
+            if self._unsent or self._needed:
+                await self._send()
 
     async def beat(
         self,
@@ -117,100 +128,116 @@ class Heartbeats:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Beats now; text and lease are kept for the beats to come. None = as before.
+        """Sends a heartbeat now. Later ones carry its text and lease too, also if it fails.
 
-        A `lease` in seconds; 0 = the ordinary one again.
+        Args:
+            state: Unspecified = leave it to the server.
+            status_text: None = unchanged.
+            lease: Seconds from now; 0 = the server's agent timeout. None = unchanged.
+
+        Raises:
+            InvalidArgument: The text and lease are not kept.
+            BusError: The call failed.
         """
-        async with self._beating:
-            kept = self._status_text, self._lease_end
+        async with self._sending:
+            before = self._status_text, self._lease_end
             if status_text is not None:
                 self._status_text = status_text
             if lease is not None:
                 self._lease_end = asyncio.get_running_loop().time() + lease
             try:
-                return await self._beat(state, lease=lease)
+                return await self._send(state, lease=lease)
             except InvalidArgument:
-                self._status_text, self._lease_end = kept  # all beats to come would be refused
+                # Otherwise all later heartbeats would be refused too.
+                self._status_text, self._lease_end = before
                 raise
 
     async def close(self) -> None:
-        """Sends what is left, if that is quickly done."""
+        """Stops, and sends what is left within 2 s. Failures are ignored.
+
+        What could not be reported is delivered again: repeats, but no gaps.
+        """
         self._task.cancel()
         await asyncio.wait([self._task])
         if self._task.cancelled():
             with suppress(asyncio.CancelledError):
-                self._task.result()  # else it keeps the call that it was in, and the connection
-        with suppress(BusError, TimeoutError):  # it will come again: repeats, but no gaps
-            async with asyncio.timeout(_LAST_BEAT):
-                await self.send()
+                # Otherwise the task keeps its last call, and with that the connection.
+                self._task.result()
+        with suppress(BusError, TimeoutError):
+            async with asyncio.timeout(_LAST_TIMEOUT):
+                await self.flush()
 
     async def _run(self) -> None:
-        pauses = backoff(_PAUSE, 10.0)
+        pauses = backoff(_MIN_PAUSE, 10.0)
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._due if self._due < math.inf else None):
-                    await self._news.wait()
-            self._news.clear()
+                    await self._wakeup.wait()
+            self._wakeup.clear()
             overdue = self._due <= asyncio.get_running_loop().time()
-            if self._resting or not (overdue or self._unsent or self._owed):
+            if self._paused or not (overdue or self._unsent or self._needed):
                 continue
-            pause = _PAUSE
-            if not self._beating.locked():  # else one is under way, and takes what there is along
-                async with self._beating:
+            pause = _MIN_PAUSE
+            if not self._sending.locked():  # else its holder sends what there is
+                async with self._sending:
                     try:
-                        await self._beat(timeout=_ATTEMPT)
-                        pauses = backoff(_PAUSE, 10.0)
+                        await self._send(timeout=_TIMEOUT)
+                        pauses = backoff(_MIN_PAUSE, 10.0)
                     except BusError:
                         pause += next(pauses)
             await asyncio.sleep(pause)
             self._wake()
 
-    async def _beat(
+    async def _send(
         self,
         state: Presence.ValueType = PRESENCE_UNSPECIFIED,
         *,
         lease: float | None = None,
         timeout: float | None = None,
     ) -> HeartbeatResponse:
+        """Makes the call. Hold `_sending`."""
         loop = asyncio.get_running_loop()
         batch = dict(islice(self._unsent.items(), MAX_WAIT_THREADS))
         request = HeartbeatRequest(
             state=state, status_text=self._status_text, read_cursors=batch.values()
         )
-        rest = self._lease_end - loop.time()
-        if not lease and rest > self._agent_timeout:  # what is left of it, while it is longer
-            lease = rest
+        left = self._lease_end - loop.time()
+        if not lease and left > self._agent_timeout:  # a longer lease has not run out
+            lease = left
         if lease:
-            request.lease.FromMicroseconds(int(min(lease, _FOR_EVER) * 1e6))
+            request.lease.FromMicroseconds(int(min(lease, _NO_LIMIT) * 1e6))
         for thread in batch:
             del self._unsent[thread]
-        self._owed = False
+        self._needed = False
         try:
             response = await self._calls.call(self._calls.bus.Heartbeat, request, timeout=timeout)
         except BaseException as error:
-            self._unsent = _unrefused(batch, error) | self._unsent  # newer ones win
-            self._owed = self._timed and not self._resting
+            self._unsent = _retriable(batch, error) | self._unsent  # newer ones win
+            self._needed = self._automatic and not self._paused
             raise
         self._sent |= batch
         self._wake()
-        if self._timed and not self._resting:
-            interval = seconds(
-                response.heartbeat_interval, least=_PAUSE, most=_LONGEST, default=_INTERVAL
+        if self._automatic and not self._paused:
+            interval = bounded_seconds(
+                response.heartbeat_interval,
+                least=_MIN_PAUSE,
+                most=_MAX_INTERVAL,
+                default=_INTERVAL,
             )
             self._due = loop.time() + interval * random.uniform(0.9, 1.0)  # noqa: S311
         if response.HasField("agent_timeout"):
-            self._agent_timeout = seconds(
-                response.agent_timeout, least=0.0, most=_FOR_EVER, default=_AGENT_TIMEOUT
+            self._agent_timeout = bounded_seconds(
+                response.agent_timeout, least=0.0, most=_NO_LIMIT, default=_AGENT_TIMEOUT
             )
         return response
 
     def _wake(self) -> None:
-        if (self._unsent or self._owed) and not self._resting:
-            self._news.set()
+        if (self._unsent or self._needed) and not self._paused:
+            self._wakeup.set()
 
 
-def _unrefused(batch: dict[str, Cursor], error: BaseException) -> dict[str, Cursor]:
-    """Those of a beat's read positions that may be sent again: others would be refused for ever."""
+def _retriable(batch: dict[str, Cursor], error: BaseException) -> dict[str, Cursor]:
+    """Returns the read positions of a failed heartbeat without those that the server refused."""
     if not isinstance(error, InvalidArgument):
         return batch
     refused = {field.partition(".")[0] for field, _ in error.field_violations}

@@ -25,9 +25,11 @@ from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 ANONYMOUS = "anonymous"
 
 
-def took_no_token(error: BusError) -> bool:
-    """Whether a registration was refused so that no server can have the token: the name is
-    another's, or no name at all. Where another field is wrong, another process may be registered.
+def name_refused(error: BusError) -> bool:
+    """Returns whether a registration was refused for its name: then no server has its token.
+
+    The name belongs to another token, or is not valid. If another field was refused, the server
+    may still know the token from another process.
     """
     names = [field for field, _ in error.field_violations]
     return isinstance(error, AgentExists) or (
@@ -36,12 +38,12 @@ def took_no_token(error: BusError) -> bool:
 
 
 class Identity:
-    """A name to register, a token, both, or neither: anonymous.
+    """The caller of a client: a name to register, a token, both, or neither (anonymous).
 
     Attributes:
         server: The server's address, with its port.
         agent: The name. With a token it is only checked.
-        token: A token that was given out. Without one, the credentials file has the agent's.
+        token: The token given to the client. None = the one in the credentials file.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Identity:
         description: str,
         credentials: str | os.PathLike[str] | None,
     ) -> None:
-        """Checks BusClient's arguments; the registration's are checked by registration().
+        """Takes BusClient's arguments. Those for the registration are checked by registration().
 
         Raises:
             InvalidArgument: `server`, `token` or `credentials` is not valid.
@@ -67,51 +69,60 @@ class Identity:
         self._display_name = display_name
         self._description = description
         self._credentials = _path(credentials)
-        self._new_token: str | None = None  # made by own_token(); nobody else can have it yet
+        self._new_token: str | None = None  # created by own_token()
 
     @property
     def file(self) -> Path:
-        """The credentials file. Raises CredentialsError if its place is unknown."""
+        """The credentials file. Raises CredentialsError if its path cannot be found."""
         return self._credentials or stored.default_path()
 
     async def own_token(self) -> str | None:
-        """The agent's token in the credentials file; None for a client that needs none of it.
+        """Returns the agent's token from the credentials file; None for other callers.
 
-        It is saved before the server hears of it: a lost answer cannot lose the name.
+        Creates one if needed, and saves it before the server gets it: otherwise a lost response
+        could lose the agent's name.
 
         Raises:
-            CredentialsError: It can neither be read nor kept there.
-            InvalidArgument: The agent could not be registered with it.
+            CredentialsError: The token cannot be read or saved.
+            InvalidArgument: See registration().
         """
         if self.agent is None or self.token is not None:
             return None
-        self.registration("")  # else a token would be made for nothing
+        self.registration("")  # create no token for an agent that cannot be registered
         token, created = await asyncio.to_thread(
             stored.obtain_token, self.file, self.server, self.agent
         )
         self._new_token = token if created else None
         return token
 
-    async def refused(self, error: BusError) -> None:
-        """The server did not register the agent: forgets a token that was made for it just now.
+    async def registration_refused(self, error: BusError) -> None:
+        """Removes the token from the file if own_token() created it for a name that was refused.
 
-        A token that was there before may be right for the store that was here before.
+        An older token stays: it may be right for the store that the server had before.
         """
-        if self._new_token is not None and self.agent is not None and took_no_token(error):
+        if self._new_token is not None and self.agent is not None and name_refused(error):
             with suppress(CredentialsError):
                 await asyncio.to_thread(
                     stored.forget_token, self.file, self.server, self.agent, self._new_token
                 )
 
     async def change_token(self, token: str) -> None:
-        """Takes the new token for the agent's from now on, and keeps it where the old one was."""
+        """Replaces the token, in memory or in the credentials file.
+
+        Raises:
+            CredentialsError: The token cannot be saved.
+        """
         if self.token is not None:
             self.token = token
         elif self.agent is not None:
             await asyncio.to_thread(stored.keep_token, self.file, self.server, self.agent, token)
 
     def registration(self, token: str) -> RegisterAgentRequest:
-        """The request that registers the agent, or finds it registered."""
+        """Returns the request that registers the agent.
+
+        Raises:
+            InvalidArgument: The name, display name or description cannot be sent.
+        """
         return build(
             RegisterAgentRequest,
             agent=self.agent or "",
@@ -121,22 +132,22 @@ class Identity:
             token=token,
         )
 
-    def taken(self, error: AgentExists) -> AgentExists:
-        """What to say when the server has given the name to another token."""
+    def name_taken(self, error: AgentExists) -> AgentExists:
+        """Returns the error for a name that is registered with another token."""
         return AgentExists(
             f"At {self.server} the name {self.agent!r} belongs to another token than the one in "
-            f"{self.file}. Pass the token it was registered with, or take another name. (Tokens "
-            "are kept by the server's address: another port, or `localhost` for `127.0.0.1`, is "
-            "another one.)",
+            f"{self.file}. Pass the token it was registered with, or choose another name. (Tokens "
+            "are kept by server address; `localhost` and `127.0.0.1` are two addresses, and so "
+            "are two ports.)",
             code=error.code,
             reason=error.reason,
             metadata=error.metadata,
         )
 
-    def mistaken(self, agent: str) -> Unauthenticated:
-        """What to say when the token is that of another agent."""
+    def token_of_another(self, agent: str) -> Unauthenticated:
+        """Returns the error for a token that belongs to `agent`, not to this one."""
         return Unauthenticated(
-            f"The token is that of {agent!r}, not of {self.agent!r}.", code="UNAUTHENTICATED"
+            f"The token belongs to {agent!r}, not to {self.agent!r}.", code="UNAUTHENTICATED"
         )
 
 
@@ -149,7 +160,7 @@ def _address(server: str) -> str:
 
 def _token(token: str | None) -> str | None:
     if token is not None and not re.fullmatch("[!-~]+", text("token", token)):
-        refuse("token", "must be printable ASCII without blanks")  # it goes into a header
+        refuse("token", "must be printable ASCII without spaces")  # it is sent in a header
     return token
 
 

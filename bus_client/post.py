@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def new_request_id() -> str:
-    """A request_id that nobody used: 32 hex digits.
+    """Returns a new, unique request_id: 32 hex digits.
 
-    They ascend with the time, so that the server writes the ones of many posts side by side: with
+    They ascend with time, so that the server stores those of consecutive posts side by side: with
     random ones a batch of posts takes half as long again.
     """
     return f"{time.time_ns():016x}{secrets.token_hex(8)}"
@@ -27,7 +27,7 @@ def new_request_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A message for ThreadHandle.post_many(); its fields mean what they mean to post()."""
+    """A message for ThreadHandle.post_many(). Its fields are the arguments of post()."""
 
     content: str = ""
     _: KW_ONLY
@@ -45,9 +45,10 @@ class Post:
     request_id: str | None = None
 
     def request(self, thread: str, epoch: str) -> PostMessageRequest:
-        """The post as it is sent; `epoch` is the history that its seqs count in.
+        """Returns the request for this post. Its seqs are of the history `epoch` of `thread`.
 
-        InvalidArgument if a field cannot be put into it.
+        Raises:
+            InvalidArgument: A field does not fit into the request.
         """
         given = (self.expected_last_seq, self.based_on_seq) != (None, None)
         return build(
@@ -66,22 +67,23 @@ class Post:
             based_on_seq=self.based_on_seq,
             on_behalf_of=self.on_behalf_of,
             include_recipients=self.include_recipients,
-            # Seqs count in one history only: in another one the post must not pass by chance.
+            # In another history of the thread its seqs must not fit by chance.
             epoch=epoch if given or self.reply_to or self.edit_of else "",
         )
 
 
-def several(posts: T) -> T:
-    """What is given to post_many(). InvalidArgument if it is a single post, or none at all."""
+def checked_several(posts: T) -> T:
+    """Returns the argument of post_many(). Raises InvalidArgument unless it is an iterable."""
     single = isinstance(posts, str | bytes | Post)
     if single or not isinstance(posts, Iterable | AsyncIterable):
         refuse("posts", f"must be several, not a single {type(posts).__name__}")
     return posts
 
 
-async def requests(
+async def post_requests(
     posts: Iterable[str | Post] | AsyncIterable[str | Post], thread: str, epoch: str
 ) -> AsyncGenerator[PostMessageRequest | InvalidArgument]:
+    """Yields a request for each post to `thread`, or the error in place of an invalid one."""
     if isinstance(posts, AsyncIterable):
         async for post in posts:
             yield _request(post, thread, epoch)
@@ -91,7 +93,7 @@ async def requests(
 
 
 def _request(post: str | Post, thread: str, epoch: str) -> PostMessageRequest | InvalidArgument:
-    """The request, or why there is none: it is to be given in the post's place."""
+    """Returns the request, or the error to yield in its place."""
     try:
         return (post if isinstance(post, Post) else Post(post)).request(thread, epoch)
     except InvalidArgument as refused:

@@ -1,4 +1,4 @@
-"""Posting many through one stream: bounded in flight, answered in order, resumed after a break."""
+"""The loop around PostMessages: batches in flight, results in order, resumed after a break."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import grpc.aio
 
-from bus_client.calls import Calls, backoff
+from bus_client.calls import Calls
 from bus_client.errors import (
     BusError,
     InternalError,
@@ -19,9 +19,10 @@ from bus_client.errors import (
     Unauthenticated,
     Unavailable,
     Unreachable,
-    bare,
+    strip_traceback,
 )
 from bus_client.responses import checked_results
+from bus_client.retry import backoff
 from bus_client.status import from_rpc_error, from_status, refused_by_proxy
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
@@ -32,13 +33,13 @@ from threadbus.v1.bus_service_pb2 import (
 
 _BATCH_POSTS = 100
 _BATCH_BYTES = 512 * 1024  # a larger message is a batch of its own
-_BATCHES = 4  # in flight
+_MAX_BATCHES = 4  # in flight
 
 _Call = grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]
 
 
 class PostStream:
-    """One post_many(): the posts that are not answered yet, over as many streams as it takes."""
+    """One post_many() call: keeps each post until its result came, over any number of streams."""
 
     def __init__(
         self,
@@ -47,97 +48,105 @@ class PostStream:
         *,
         timeout: float,
     ) -> None:
+        """`posts` may yield an error in place of a post that cannot be sent. `timeout`: seconds."""
         self._calls = calls
         self._posts = posts
         self._timeout = timeout
-        #: Taken from `posts` and in no batch yet. None: there are no more.
+        #: Posts taken from `posts` that are in no batch yet; None after the last one.
         self._ready: asyncio.Queue[PostMessageRequest | BusError | None] = asyncio.Queue(
             _BATCH_POSTS
         )
         self._unanswered: deque[_Batch] = deque()
-        #: Something of the above, or what is sent, changed.
+        #: Notified when _unanswered or _all_taken changed.
         self._changed = asyncio.Condition()
         self._all_taken = False
 
     async def results(self) -> AsyncGenerator[PostMessageResponse | BusError]:
-        """What became of each post, in order.
+        """Yields the response or error of each post, in order. Call it once.
 
         Raises:
-            OutcomeUnknown: For `timeout` seconds there was no answer; or it was no answer to what
-                was posted.
+            OutcomeUnknown: No result came for `timeout` seconds, or a response broke the contract,
+                and posts were in flight.
             BusError: The stream was refused.
         """
         feeding = asyncio.create_task(self._feed())
-        pauses, strange, in_doubt = backoff(0.05, 2.0), False, False
+        pauses, reauthenticated, in_doubt = backoff(0.05, 2.0), False, False
         loop = asyncio.get_running_loop()
-        give_up = math.inf  # while nothing is unanswered
-        introduced = self._calls.introduced
+        retry_until = math.inf  # while no stream has failed since the last result
+        token_version = self._calls.token_version
         error: BusError | None = None
         try:
             await self._calls.learn_limits()
             while not (self._all_taken and not self._unanswered):
                 error = None
-                stream = self._attempt()
+                stream = self._stream()
                 try:
                     async for results in stream:
-                        give_up, pauses, strange = math.inf, backoff(0.05, 2.0), False
+                        retry_until, pauses, reauthenticated = math.inf, backoff(0.05, 2.0), False
                         for result in results:
                             yield result
                 except BusError as failure:
-                    error = bare(failure)
+                    error = strip_traceback(failure)
                 finally:
                     await stream.aclose()
                 if error is None:
                     continue
-                give_up = min(give_up, loop.time() + self._timeout)
-                if error.reason == "TOKEN_INVALID" and not strange:
-                    strange = await self._calls.introduce_again(introduced, timeout=self._timeout)
-                    introduced = self._calls.introduced
-                    if strange:
+                retry_until = min(retry_until, loop.time() + self._timeout)
+                if error.reason == "TOKEN_INVALID" and not reauthenticated:
+                    reauthenticated = await self._calls.reauthenticate(
+                        token_version, timeout=self._timeout
+                    )
+                    token_version = self._calls.token_version
+                    if reauthenticated:
                         continue
                 if isinstance(error, ProtocolError):
                     raise self._unknown(error)
                 if not isinstance(error, (Unavailable, InternalError)):
-                    if refused_by_proxy(error):  # in mid-stream: it may have passed on a part
+                    if refused_by_proxy(error):  # mid-stream: it may have forwarded a part
                         in_doubt = in_doubt or len(self._unanswered) > 1
-                    knows = not (isinstance(error, Unauthenticated) or refused_by_proxy(error))
-                    raise error if knows or not in_doubt else self._unknown(error)
+                    settled = not (isinstance(error, Unauthenticated) or refused_by_proxy(error))
+                    raise error if settled or not in_doubt else self._unknown(error)
                 in_doubt = True
                 pause = max(next(pauses), error.retry_delay or 0.0)
-                if loop.time() + pause >= give_up:
+                if loop.time() + pause >= retry_until:
                     raise self._unknown(error)
                 await asyncio.sleep(pause)
             await feeding
         finally:
-            error = None  # see bare()
+            error = None  # see strip_traceback()
             feeding.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await feeding
 
     def _unknown(self, error: BusError) -> BusError:
+        """Returns OutcomeUnknown for the posts in flight; `error` itself if there are none."""
         in_doubt = [post for batch in self._unanswered for post in batch.request.posts]
         if not in_doubt:
             return error
         return OutcomeUnknown(
-            f"It may have been posted, or not: {error.message}",
+            f"It is unknown whether this was posted: {error.message}",
             request_id=in_doubt[0].request_id,
             code=error.code,
             reason=error.reason,
         )
 
     async def _feed(self) -> None:
-        """Takes the posts in as there is room for them."""
+        """Moves posts from the caller's iterable into the queue, as it has room."""
         try:
             async for post in self._posts:
                 await self._ready.put(post)
         except Exception:
-            await self._ready.put(None)  # what was taken in is still posted and answered
+            await self._ready.put(None)  # those taken before are still posted
             raise
         await self._ready.put(None)
 
-    async def _attempt(self) -> AsyncGenerator[list[PostMessageResponse | BusError]]:
-        """One stream, from the first unanswered batch on: their results. Raises BusError."""
-        with self._calls.usable():
+    async def _stream(self) -> AsyncGenerator[list[PostMessageResponse | BusError]]:
+        """Opens a stream, sends from the first unanswered batch on, yields results by batch.
+
+        Raises:
+            BusError: The stream failed.
+        """
+        with self._calls.stream_errors():
             call = self._calls.post_messages()
         sending = asyncio.create_task(self._send(call))
         try:
@@ -152,40 +161,40 @@ class PostStream:
             call.cancel()
 
     async def _read(self, call: _Call) -> list[PostMessageResponse | BusError]:
-        """The results of the first unanswered batch."""
+        """Returns the results of the first unanswered batch, once they came."""
         batch = self._unanswered[0]
-        results = batch.results(await self._answer(call) if batch.request.posts else None)
+        results = batch.results(await self._response(call) if batch.request.posts else None)
         self._unanswered.popleft()
         async with self._changed:
             self._changed.notify_all()
         return results
 
-    async def _answer(self, call: _Call) -> PostMessagesResponse:
+    async def _response(self, call: _Call) -> PostMessagesResponse:
         try:
             async with asyncio.timeout(self._timeout):
-                with self._calls.usable():
-                    answer = await call.read()
+                with self._calls.stream_errors():
+                    response = await call.read()
         except TimeoutError:
-            raise Unreachable("No answer came.", code="DEADLINE_EXCEEDED") from None
+            raise Unreachable("The server did not answer.", code="DEADLINE_EXCEEDED") from None
         except grpc.aio.AioRpcError as failure:
             raise from_rpc_error(failure) from None
-        if answer is grpc.aio.EOF:
-            raise Unreachable("The stream ended too early.", code="UNAVAILABLE")
-        if not isinstance(answer, PostMessagesResponse):
-            raise ProtocolError("The server sent an answer that cannot be parsed.")
-        checked_results(answer, self._unanswered[0].request)
-        return answer
+        if response is grpc.aio.EOF:
+            raise Unreachable("The stream ended before all results came.", code="UNAVAILABLE")
+        if not isinstance(response, PostMessagesResponse):
+            raise ProtocolError("The server sent a response that cannot be parsed.")
+        checked_results(response, self._unanswered[0].request)
+        return response
 
     async def _send(self, call: _Call) -> None:
-        # Whoever reads the answers meets what goes wrong here.
+        # _response() raises what goes wrong here.
         with suppress(grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
             for batch in list(self._unanswered):
                 if batch.request.posts:
                     await call.write(batch.request)
             while not self._all_taken:
                 async with self._changed:
-                    await self._changed.wait_for(lambda: len(self._unanswered) < _BATCHES)
-                batch = await self._batch()
+                    await self._changed.wait_for(lambda: len(self._unanswered) < _MAX_BATCHES)
+                batch = await self._next_batch()
                 if batch.places:
                     self._unanswered.append(batch)
                 async with self._changed:
@@ -194,8 +203,8 @@ class PostStream:
                     await call.write(batch.request)
             await call.done_writing()
 
-    async def _batch(self) -> _Batch:
-        """The next posts, as many as are there, once there is one."""
+    async def _next_batch(self) -> _Batch:
+        """Waits for a post; returns it and those that are queued behind it."""
         batch = _Batch()
         post = await self._ready.get()
         size = 0
@@ -209,15 +218,15 @@ class PostStream:
 
 
 class _Batch:
-    """Posts that are sent and answered together, and among them those that could not be sent."""
+    """Posts whose results come in one response, and errors in place of those not sent."""
 
     def __init__(self) -> None:
         self.request = PostMessagesRequest()
-        #: One for each post: why it is not sent, or None.
+        #: For each post why it is not sent, or None.
         self.places: list[BusError | None] = []
 
     def add(self, post: PostMessageRequest | BusError) -> int:
-        """Adds a post, or what stands in its place. Returns how many bytes are sent for it."""
+        """Adds a post, or the error in its place. Returns how many bytes are sent for it."""
         if isinstance(post, BusError):
             self.places.append(post)
             return 0
@@ -225,15 +234,21 @@ class _Batch:
         self.request.posts.append(post)
         return post.ByteSize()
 
-    def results(self, answer: PostMessagesResponse | None) -> list[PostMessageResponse | BusError]:
-        """What became of each post, in order. None: none was sent. Else it is one to these."""
+    def results(
+        self, response: PostMessagesResponse | None
+    ) -> list[PostMessageResponse | BusError]:
+        """Returns the response or error of each post, in order.
+
+        Args:
+            response: The checked response to `request`; None if that was empty and not sent.
+        """
         found: list[PostMessageResponse | BusError] = []
-        told = iter(answer.results if answer is not None else ())
+        sent = iter(response.results if response is not None else ())
         for refused in self.places:
             if refused is not None:
                 found.append(refused)
                 continue
-            result = next(told)
+            result = next(sent)
             if result.HasField("response"):
                 found.append(result.response)
             else:

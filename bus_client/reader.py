@@ -1,4 +1,4 @@
-"""How far an agent has read a thread, and how it gets what comes after."""
+"""The read position of one thread handle, and the waits that move it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Literal
 from bus_client.calls import Calls
 from bus_client.errors import ThreadClosed
 from bus_client.heartbeats import Heartbeats
-from bus_client.requests import NO_LIMIT, build, choice, refuse, seconds, whole
+from bus_client.requests import NO_LIMIT, build, choice, integer, refuse, seconds
 from bus_client.responses import checked_join
-from bus_client.stream import cursor_lost, cursor_of, known, wait_frames
-from threadbus.v1.bus_service_pb2 import (
-    WaitEnding,
-    WaitMessagesRequest,
-)
+from bus_client.stream import cursor_lost, cursor_of, known_kinds, wait_frames
+from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest
 from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
-_MOST = 2**31 - 1  # messages of one wait
+_MAX_MESSAGES = 2**31 - 1  # of one wait
 
 
 class Reader:
-    """What a ThreadHandle reads with: the read position, and the waits that move it."""
+    """Reads one thread for a ThreadHandle, whose methods of the same names describe these.
+
+    A position of None is not known yet: the first wait joins the thread to learn it.
+    """
 
     def __init__(
         self, thread: str, calls: Calls, heartbeats: Heartbeats, position: Cursor | None
@@ -34,7 +34,7 @@ class Reader:
         self._calls = calls
         self._heartbeats = heartbeats
         self._position = position
-        self._waited: Cursor | None = None  # the end of what the last wait() returned
+        self._returned_to: Cursor | None = None  # the end of what the last wait() returned
         self._reading = False
 
     @property
@@ -48,7 +48,7 @@ class Reader:
         if position.thread != self._thread:
             refuse("position.thread", f"must be {self._thread!r}, not {position.thread!r}")
         self._position = position
-        self._waited = None
+        self._returned_to = None
 
     async def follow(
         self,
@@ -71,14 +71,14 @@ class Reader:
                             raise cursor_lost(frame.resync)
                         continue
                     self._heartbeats.update_from_frame(frame)
-                    for message in known(frame.messages.messages):
+                    for message in known_kinds(frame.messages.messages):
                         yield message
                         epoch = frame.messages.cursor.epoch
                         read = Cursor(thread=self._thread, after_seq=message.seq, epoch=epoch)
-                        self._read_to(read, report=acknowledge)
+                        self._mark_read(read, report=acknowledge)
                     cursor = cursor_of(frame)
                     if cursor is not None:
-                        self._read_to(cursor, report=acknowledge)
+                        self._mark_read(cursor, report=acknowledge)
         finally:
             self._reading = False
 
@@ -93,8 +93,8 @@ class Reader:
     ) -> list[Message]:
         """See ThreadHandle.wait()."""
         limit = seconds("timeout", timeout)
-        min_messages = whole("min_messages", min_messages, most=_MOST)
-        max_messages = whole("max_messages", max_messages, most=_MOST)
+        min_messages = integer("min_messages", min_messages, most=_MAX_MESSAGES)
+        max_messages = integer("max_messages", max_messages, most=_MAX_MESSAGES)
         await self._begin_reading()
         try:
             request = await self._wait_request(filter, include_own=include_own)
@@ -106,10 +106,10 @@ class Reader:
             async with aclosing(wait_frames(self._calls, request, timeout=left)) as frames:
                 async for frame in frames:
                     if frame.HasField("started") and len(found) >= enough:
-                        break  # all had come when the connection broke
+                        break  # the connection broke after all had come
                     if frame.HasField("resync"):
                         if found:
-                            break  # the next wait meets it again
+                            break  # the next wait gets the resync again
                         self.position = frame.resync.position.cursor
                         raise cursor_lost(frame.resync)
                     if frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED and not found:
@@ -119,16 +119,16 @@ class Reader:
                             reason="THREAD_CLOSED",
                         )
                     self._heartbeats.update_from_frame(frame)
-                    found += known(frame.messages.messages)
+                    found += known_kinds(frame.messages.messages)
                     end = cursor_of(frame) or end
                     if max_messages and len(found) > max_messages:
                         del found[max_messages:]
                         end = Cursor(thread=self._thread, after_seq=found[-1].seq, epoch=end.epoch)
-                        break  # the next wait has the others
-                    # What a reconnect has yet to ask for.
+                        break  # the next wait returns the others
+                    # What the next stream, after a reconnect, still has to deliver.
                     request.min_messages = max(min_messages - len(found), 0)
                     request.max_messages = max(max_messages - len(found), 0)
-            self._waited = end
+            self._returned_to = end
             return found
         finally:
             self._reading = False
@@ -136,19 +136,19 @@ class Reader:
     async def acknowledge(self, seq: int | None) -> None:
         """See ThreadHandle.acknowledge()."""
         if seq is None:
-            self._settle()
-        elif whole("seq", seq) > self.position.after_seq:
+            self._mark_returned_read()
+        elif integer("seq", seq) > self.position.after_seq:
             self._position = Cursor(thread=self._thread, after_seq=seq, epoch=self.position.epoch)
         if self._position is not None:
             self._heartbeats.resume()
             self._heartbeats.report(self._position)
-            await self._heartbeats.send()
+            await self._heartbeats.flush()
 
     async def _begin_reading(self) -> None:
         for _ in range(5):
             if not self._reading:
                 break
-            # A follow() left with `break` is closed in one of the event loop's next turns.
+            # A follow() left with `break` is closed in one of the next turns of the event loop.
             await asyncio.sleep(0)
         if self._reading:
             raise RuntimeError(
@@ -158,11 +158,9 @@ class Reader:
         self._reading = True
 
     async def _wait_request(
-        self,
-        filter: MessageFilter | None,
-        *,
-        include_own: bool,
+        self, filter: MessageFilter | None, *, include_own: bool
     ) -> WaitMessagesRequest:
+        """Returns a request from the read position on, which it learns if it is not known."""
         request = build(WaitMessagesRequest, filter=filter)
         if not include_own:
             request.filter.exclude_own = True
@@ -171,20 +169,20 @@ class Reader:
             joined = await self._calls.call(self._calls.threads.JoinThread, join)
             self._position = checked_join(joined, self._thread).cursor
         self._heartbeats.resume()
-        self._settle()
+        self._mark_returned_read()
         request.threads.append(self._position)
         return request
 
-    def _settle(self) -> None:
+    def _mark_returned_read(self) -> None:
         """Counts what the last wait() returned as read."""
-        if self._waited is not None and self._waited.after_seq > self.position.after_seq:
-            self._read_to(self._waited)
-        self._waited = None
+        end, self._returned_to = self._returned_to, None
+        if end is not None and end.after_seq > self.position.after_seq:
+            self._mark_read(end)
 
-    def _read_to(self, cursor: Cursor, *, report: bool = True) -> None:
+    def _mark_read(self, cursor: Cursor, *, report: bool = True) -> None:
         here = self.position
         if cursor.epoch == here.epoch and cursor.after_seq < here.after_seq:
-            return  # acknowledged further than this before
+            return  # acknowledge() was further
         self._position = cursor
         if report:
             self._heartbeats.report(cursor)

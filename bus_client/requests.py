@@ -1,4 +1,4 @@
-"""Requests made of what a program hands in, and what to say when that does not fit into one."""
+"""Builds requests from the arguments of a program, and refuses those that do not fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from bus_client.errors import InvalidArgument
 
-#: Seconds, 31 years: a longer time is none.
+#: Seconds, 31 years. A longer time counts as this one, which means no limit.
 NO_LIMIT = 1e9
 
 _RANGES = {
@@ -25,75 +25,83 @@ _RANGES = {
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
 }
 
-# FieldDescriptor, value, path; protobuf types what a field may have as if each might lack it.
+# (FieldDescriptor, value, path) → the value to set. Raises InvalidArgument.
 _Convert: TypeAlias = Callable[[Any, Any, str], Any]
 M = TypeVar("M", bound=Message)
 
 
 def build(kind: type[M], /, **fields: Any) -> M:
-    """A message with these fields. None leaves out an optional one, a message or a map.
+    """Returns a message with these fields. None leaves an optional field, message or map unset.
 
-    Messages in it may be given as mappings of their fields.
+    A message inside may be given as a mapping of its fields.
 
     Raises:
-        InvalidArgument: The first value that cannot be put into the message, by its path. Stricter
-            than protobuf, which takes bytes for a text, None for "" and a text for a list of texts.
+        InvalidArgument: A value does not fit its field; names the first one, by its path. Stricter
+            than protobuf, which accepts bytes as a string, None as "" and a string as a list.
     """
     descriptor: Any = kind.DESCRIPTOR
-    return kind(**_fields(descriptor, fields, ""))
+    return kind(**_converted(descriptor, fields, ""))
 
 
 def seconds(field: str, value: float) -> float:
-    """A time that a program hands in. Infinity, or more than 31 years, is NO_LIMIT.
+    """Returns a number of seconds from an argument; NO_LIMIT for infinity or over 31 years.
 
     Raises:
-        InvalidArgument: It is not a number, or negative.
+        InvalidArgument: It is negative or not a number.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         refuse(field, f"must be a number of seconds, not {_type(value)}")
     if value < 0:
         refuse(field, "must not be negative")
     if value > NO_LIMIT:
-        return NO_LIMIT  # some are too large for a float
+        return NO_LIMIT  # also an int too large for a float
     if math.isnan(value):
         refuse(field, "must be a number of seconds, not nan")
     return float(value)
 
 
-def whole(field: str, value: int, least: int = 0, most: int = 2**63 - 1) -> int:
-    """A whole number that a program hands in. InvalidArgument if it is not, or out of range."""
+def integer(field: str, value: int, least: int = 0, most: int = 2**63 - 1) -> int:
+    """Returns an integer from an argument.
+
+    Raises:
+        InvalidArgument: It is not an integer, or not within `least` and `most`.
+    """
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        refuse(field, f"must be a whole number, not {_type(value)}")
+        refuse(field, f"must be an integer, not {_type(value)}")
     if not least <= number <= most:
         refuse(field, f"must be within {least} and {most}")
     return number
 
 
 def choice(field: str, value: str, choices: Iterable[str]) -> None:
-    """Raises InvalidArgument if the value is none of the choices."""
+    """Raises InvalidArgument unless the value is one of the choices."""
     if value not in choices:
-        refuse(field, f"one of {', '.join(choices)}")
+        refuse(field, f"must be one of {', '.join(choices)}")
 
 
 def text(field: str, value: str) -> str:
-    """A text that a program hands in. InvalidArgument if it is none, or not valid Unicode."""
+    """Returns a string from an argument.
+
+    Raises:
+        InvalidArgument: It is not a string, or contains a lone surrogate.
+    """
     if not isinstance(value, str):
-        refuse(field, f"must be a text, not {_type(value)}")
+        refuse(field, f"must be a string, not {_type(value)}")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            half = f"\\u{ord(value[error.start]):04x}"
-            refuse(field, f"has half a character ({half}); mend or remove it")
+            surrogate = f"\\u{ord(value[error.start]):04x}"
+            refuse(field, f"contains a lone surrogate ({surrogate}); fix or remove it")
     return value
 
 
 def refuse(field: str, description: str) -> NoReturn:
-    """Raises InvalidArgument as if the server had refused the field."""
+    """Raises InvalidArgument for a field, as if the server had refused it."""
     raise InvalidArgument(
         f"{field}: {description}",
         code="INVALID_ARGUMENT",
@@ -102,22 +110,22 @@ def refuse(field: str, description: str) -> NoReturn:
     )
 
 
-def _fields(descriptor: Descriptor, values: Mapping[Any, Any], path: str) -> dict[str, Any]:
+def _converted(descriptor: Descriptor, values: Mapping[Any, Any], path: str) -> dict[str, Any]:
     found = {}
-    known = _known(descriptor)
+    known = _fields(descriptor)
     for name, value in values.items():
-        here = f"{path}.{_visible(name)}" if path else name
+        here = f"{path}.{_printable(name)}" if path else name
         if name not in known:
-            refuse(here, f"{descriptor.name} has no such field, only {', '.join(known)}")
+            refuse(here, f"{descriptor.name} has no such field; it has {', '.join(known)}")
         field, unset, convert = known[name]
-        if value is not unset:  # most are: it need not be looked at
+        if value is not unset:  # most values are
             found[name] = convert(field, value, here)
     return found
 
 
 @cache
-def _known(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, Any, _Convert]]:
-    """A message's fields by name: the value that leaves it out, and what checks any other."""
+def _fields(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, Any, _Convert]]:
+    """Returns a message's fields by name, each with its unset value and its conversion."""
     known: dict[str, tuple[FieldDescriptor, Any, _Convert]] = {}
     for field in descriptor.fields:
         kind = field.message_type
@@ -134,10 +142,10 @@ def _known(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, Any, _
 def _map(field: Any, value: Any, path: str) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
         refuse(path, f"must be a mapping, not {_type(value)}")
-    (of_key, _, convert_key), (of_item, _, convert_item) = _known(field.message_type).values()
+    (of_key, _, convert_key), (of_item, _, convert_item) = _fields(field.message_type).values()
     found = {}
     for key, item in value.items():
-        here = f'{path}["{_visible(key)}"]'
+        here = f'{path}["{_printable(key)}"]'
         found[convert_key(of_key, key, here)] = convert_item(of_item, item, here)
     return found
 
@@ -174,15 +182,15 @@ def _enum(field: Any, value: Any, path: str) -> int:
 
 def _integer(field: Any, value: Any, path: str) -> int:
     least, most = _RANGES[field.type]
-    return whole(path, value, least, most)
+    return integer(path, value, least, most)
 
 
 def _message(field: Any, value: Any, path: str) -> Message | dict[str, Any]:
     kind = field.message_type
     if isinstance(value, Mapping):
-        return _fields(kind, value, path)
+        return _converted(kind, value, path)
     if not isinstance(value, Message) or kind != value.DESCRIPTOR:
-        refuse(path, f"must be {_a(kind.name)}, not {_type(value)}")
+        refuse(path, f"must be {_with_article(kind.name)}, not {_type(value)}")
     return value
 
 
@@ -195,12 +203,12 @@ _CONVERT: Mapping[int, _Convert] = {
 }
 
 
-def _visible(name: object) -> str:
-    """A key as part of a path, which has to be printable."""
+def _printable(name: object) -> str:
+    """Returns a key as part of a path, which must be printable."""
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
-def _a(name: str) -> str:
+def _with_article(name: str) -> str:
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 

@@ -1,7 +1,7 @@
-"""Checks responses against the contract: what breaks it is a ProtocolError, not data.
+"""Checks responses against the contract. What breaks it is a ProtocolError, never data.
 
-A server can be broken, or another program, and a proxy may change what it sends. Nothing here
-trusts a number, a name or a duration of a response before it was looked at.
+A server may be faulty or another program, and a proxy may change what it sends. So no number,
+name or duration of a response is used before it was checked here.
 """
 
 from __future__ import annotations
@@ -30,31 +30,35 @@ from threadbus.v1.thread_service_pb2 import JoinThreadResponse
 
 #: The largest seq.
 _MAX_SEQ = SEQ_LIMIT - 1
-#: Seconds to stay away at most, whatever a server asks for.
+#: Seconds: the longest pause that a server can ask for.
 _MAX_RETRY_DELAY = 60.0
 
 
-def seconds(duration: Duration, *, least: float, most: float, default: float) -> float:
-    """A duration in seconds, kept within `least` and `most`; `default` if it is not positive."""
-    # Not ToTimedelta(), which raises OverflowError for some of what can be sent.
+def bounded_seconds(duration: Duration, *, least: float, most: float, default: float) -> float:
+    """Returns a duration in seconds within `least` and `most`; `default` if it is not positive."""
+    # ToTimedelta() raises OverflowError for some durations that can be sent.
     number = duration.seconds + duration.nanos / 1e9
     return min(max(number, least), most) if number > 0 else default
 
 
 def retry_delay(duration: Duration) -> float:
-    """For how many seconds a server wants to be left alone: at most a minute."""
-    return seconds(duration, least=0.0, most=_MAX_RETRY_DELAY, default=0.0)
+    """Returns the seconds after which a server wants a call to be retried, at most 60."""
+    return bounded_seconds(duration, least=0.0, most=_MAX_RETRY_DELAY, default=0.0)
 
 
 def checked_token(token: str) -> str:
-    """A token that the server made. ProtocolError unless it has the form of one."""
+    """Returns a token from the server. Raises ProtocolError unless its form is valid."""
     if not TOKEN.fullmatch(token):
-        raise ProtocolError("The server sent no valid token: the one before is kept.")
+        raise ProtocolError("The server sent an invalid token. The old one is kept.")
     return token
 
 
 def checked_join(response: JoinThreadResponse, thread: str) -> JoinThreadResponse:
-    """The response to a JoinThread of `thread`. ProtocolError unless its place is in there."""
+    """Returns the response to a JoinThread of `thread`.
+
+    Raises:
+        ProtocolError: It is of another thread, or its cursor or context is not valid.
+    """
     if response.HasField("thread"):
         checked_thread(response.thread, thread)
     _check_cursor(response.cursor, thread)
@@ -63,39 +67,39 @@ def checked_join(response: JoinThreadResponse, thread: str) -> JoinThreadRespons
 
 
 def checked_thread(thread: Thread, name: str) -> Thread:
-    """What the server tells of the thread `name`. ProtocolError if it is of another one."""
+    """Returns the thread. Raises ProtocolError if it is not `name`, or its seqs are not valid."""
     if thread.name != name:
-        raise ProtocolError(f"The server was asked for thread {name!r}, not {thread.name!r}.")
+        raise ProtocolError(f"The server sent thread {thread.name!r} instead of {name!r}.")
     head = thread.head_seq
     if not (0 <= head <= _MAX_SEQ and 0 <= thread.first_seq <= head + 1):
         raise ProtocolError(
-            f"The server says that thread {name!r} has seqs from {thread.first_seq} to {head}."
+            f"The server sent impossible seqs for thread {name!r}: {thread.first_seq} to {head}."
         )
     return thread
 
 
 def checked_message(message: Message, thread: str, seq: int) -> Message:
-    """The message at `seq`. ProtocolError if it is another one."""
+    """Returns the message. Raises ProtocolError unless it is the one at `seq` of `thread`."""
     if (message.thread, message.seq) != (thread, seq):
         raise ProtocolError(
-            f"The server was asked for {thread!r} #{seq}, not {message.thread!r} #{message.seq}."
+            f"The server sent {message.thread!r} #{message.seq} instead of {thread!r} #{seq}."
         )
     return message
 
 
 def checked_post(response: PostMessageResponse, thread: str) -> PostMessageResponse:
-    """The response to a post to `thread`. ProtocolError unless it says where the message is."""
+    """Returns the response to a post. Raises ProtocolError unless it has a seq in `thread`."""
     if response.thread not in ("", thread):
         raise ProtocolError(f"The server posted to {response.thread!r}, not to {thread!r}.")
     if not 1 <= response.seq <= _MAX_SEQ:
-        raise ProtocolError(f"The server says that a post has the seq {response.seq}.")
+        raise ProtocolError(f"The server sent an impossible seq for a post: {response.seq}.")
     return response
 
 
 def checked_results(
     response: PostMessagesResponse, batch: PostMessagesRequest
 ) -> PostMessagesResponse:
-    """The response to a batch of posts. ProtocolError unless it has a result for each of them."""
+    """Returns the response to a batch. Raises ProtocolError unless it has a result per post."""
     if len(response.results) != len(batch.posts):
         raise ProtocolError(
             f"The server sent {len(response.results)} results for {len(batch.posts)} posts."
@@ -104,29 +108,31 @@ def checked_results(
         if result.HasField("response"):
             checked_post(result.response, post.thread)
         elif not result.status.code:
-            raise ProtocolError("The server sent a result that says neither yes nor no.")
+            raise ProtocolError("The server sent a result with neither a response nor an error.")
     return response
 
 
 def checked_page(
     page: ListMessagesResponse, request: ListMessagesRequest, epoch: str
 ) -> ListMessagesResponse:
-    """A page of messages, all of which were asked for and in order.
+    """Returns a page of messages.
 
     Args:
         page: The response to `request`.
-        request: With a limit that the server takes; no filter = without any.
-        epoch: That of the page before; empty for the first one.
+        request: With a limit that the server does not lower.
+        epoch: That of the page before; empty for the first page.
 
     Raises:
-        ProtocolError: It has something else, leaves out something that no filter can have left
-            out, or does not lead to a next page that is nearer to the end.
+        ProtocolError: The page has messages that were not requested or not in order, lacks some
+            although the request has no filter, or does not lead to the next page.
     """
     messages = page.messages
     before = request.before_seq or _MAX_SEQ + 1
     _ascending(messages, request.thread, after=request.after_seq, upto=before - 1)
     if len(messages) > request.limit:
-        raise ProtocolError(f"The server sent {len(messages)} messages for {request.limit}.")
+        raise ProtocolError(
+            f"The server sent {len(messages)} messages; the limit was {request.limit}."
+        )
     if epoch and page.epoch != epoch:
         raise ProtocolError("The server sent pages of two histories of one thread.")
     first = messages[0].seq if messages else before
@@ -137,14 +143,14 @@ def checked_page(
         else:
             moved = max(request.after_seq + 1, last) <= page.next_after_seq < before - 1
         if not moved:
-            raise ProtocolError("The server sent a page that leads to no next one.")
+            raise ProtocolError("The server sent a page that does not lead to the next one.")
     if not _filters(request.filter):
-        _check_whole(page, request)
+        _check_complete(page, request)
     return page
 
 
-def _check_whole(page: ListMessagesResponse, request: ListMessagesRequest) -> None:
-    """Raises ProtocolError if a page without a filter leaves something out."""
+def _check_complete(page: ListMessagesResponse, request: ListMessagesRequest) -> None:
+    """Raises ProtocolError if a page that no filter applies to lacks messages."""
     low = max(request.after_seq + 1, page.first_seq)
     high = min(request.before_seq or _MAX_SEQ + 1, page.head_seq + 1) - 1
     if page.has_more and request.newest:
@@ -160,32 +166,33 @@ def _check_whole(page: ListMessagesResponse, request: ListMessagesRequest) -> No
 
 
 class WaitPosition:
-    """How far one wait on one thread is; decides what of a frame is to be handed out.
+    """The position of one wait on one thread, over all of its streams.
 
-    It outlives the streams of the wait: what was handed out once comes no second time, whatever
-    a server sends after a reconnect.
+    Checks each frame and removes the messages that were delivered before, whatever a server sends
+    after a reconnect.
 
     Attributes:
-        cursor: Where the wait is to be resumed. The server's own, but never behind an earlier one
-            other than by a resync.
+        cursor: Where to resume the wait. It comes from the server, but only a resync moves it back.
     """
 
     def __init__(self, request: WaitMessagesRequest) -> None:
         self.cursor = Cursor()
         self.cursor.CopyFrom(request.threads[0])
         self._filtered = _filters(request.filter)
-        self._first_seq = 0  # the oldest that is kept, as far as the server told
+        self._first_seq = 0  # the oldest seq that the server keeps, if it said so
 
     def advance(self, frame: WaitMessagesResponse) -> bool:
-        """Moves on past `frame`, out of which it takes the messages that came before.
+        """Moves the cursor past `frame`, and removes repeated messages from the frame.
 
-        Returns whether the cursor moved, other than by a resync. ProtocolError, with the cursor
-        left as it was, if the frame breaks the contract; nothing of it is to be used then.
+        Returns whether the cursor moved forward; False for a resync.
+
+        Raises:
+            ProtocolError: The frame breaks the contract: do not use it. The cursor is unchanged.
         """
         before = self.cursor
         match frame.WhichOneof("frame"):
             case "started":
-                for position in frame.started.threads:  # take no cursor from here
+                for position in frame.started.threads:  # its cursor is no progress
                     self._learn_first_seq(position)
             case "messages":
                 self._advance_past(frame.messages)
@@ -199,7 +206,9 @@ class WaitPosition:
                 self._resync(frame.resync)
                 return False
             case "participants" if (thread := frame.participants.thread) != self.cursor.thread:
-                raise ProtocolError(f"The server sent participants of {thread!r}.")
+                raise ProtocolError(
+                    f"The server sent participants of {thread!r} for {self.cursor.thread!r}."
+                )
         return self.cursor.after_seq > before.after_seq
 
     def _advance_past(self, batch: MessageBatch) -> None:
@@ -250,14 +259,14 @@ class WaitPosition:
             )
 
     def _check_gap(self, last: int, following: int) -> None:
-        """Raises ProtocolError if there must be messages between two seqs."""
+        """Raises ProtocolError if there must be messages between two consecutive seqs."""
         if not self._filtered and following > max(last + 1, self._first_seq):
             raise ProtocolError(
                 f"The server left out messages of thread {self.cursor.thread!r} after #{last}."
             )
 
     def _move(self, cursor: Cursor) -> None:
-        """Takes a checked cursor; or, if it is behind, puts it where the wait is."""
+        """Adopts a checked cursor. If it is behind, overwrites it with the wait's own."""
         if cursor.after_seq < self.cursor.after_seq:
             cursor.CopyFrom(self.cursor)
         else:
@@ -280,7 +289,7 @@ def _check_cursor(cursor: Cursor, thread: str) -> None:
 
 
 def _ascending(messages: Iterable[Message], thread: str, *, after: int, upto: int) -> None:
-    """Raises ProtocolError unless after < seq <= upto for all, ascending, and of this thread."""
+    """Raises ProtocolError unless the messages ascend, after < seq <= upto, all of `thread`."""
     last = after
     for message in messages:
         if message.thread != thread:
@@ -297,5 +306,5 @@ def _of_another_thread(message: Message, thread: str) -> ProtocolError:
 def _misplaced(message: Message, last: int, upto: int) -> ProtocolError:
     return ProtocolError(
         f"The server sent #{message.seq} of {message.thread!r} where only #{last + 1} to #{upto} "
-        "can be."
+        "is possible."
     )

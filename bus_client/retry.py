@@ -1,144 +1,168 @@
-"""When one wait is retried, when it ends, and with which error."""
+"""When calls and waits are retried, and when they are given up."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 
-from bus_client.calls import backoff
-from bus_client.errors import BusError, Draining, StoreBusy, Unreachable, bare
+from bus_client.errors import BusError, Draining, StoreBusy, Unreachable, strip_traceback
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 
-_CONNECT = 2.0  # seconds that a finite wait may take to reach the server, however short it is
-_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts
-_SHORTEST = 0.02  # seconds for an attempt: a shorter one only hides why those before it failed
-_SETTLED = 1.0  # seconds that a stream lives which is not just cut off each time
-_MOST_IDLE = 50  # frames without progress that are read in a second
-_MOST_FAILING = 60.0  # seconds that an endless wait may fail without progress
-#: Failures that mean a lost connection or a busy server, however long they go on.
+_CONNECT_TIMEOUT = 2.0  # seconds for a finite wait to reach the server, however short it is
+_MIN_PAUSE, _MAX_PAUSE = 0.05, 2.0  # seconds between two streams of a wait
+_MIN_ATTEMPT = 0.02  # seconds: a shorter attempt only hides why those before it failed
+_STABLE_AFTER = 1.0  # seconds after which a stream counts as one that is not cut off at once
+_MAX_IDLE_FRAMES = 50  # frames without progress that are read in a second
+_MAX_FAILING = 60.0  # seconds that a wait without a deadline may fail without progress
+#: Failures that mean a lost connection or a busy server: no limit of time applies to them.
 _DISCONNECTIONS = {Unreachable, Draining, StoreBusy}
 
 
-class Attempts:
-    """Retry policy of one wait: fed with its frames and failures, it says how long to pause.
+def backoff(first: float, longest: float) -> Iterator[float]:
+    """Yields the pauses between retries, in seconds: from `first`, doubling up to `longest`.
 
-    Progress is a cursor that moved, as it does with each message, or `caught_up`. `started` and
-    keepalives are none: a server that cannot read the thread sends them, too.
+    Each is shortened by up to a half, at random, so that clients do not retry in step.
+    """
+    step = first
+    while True:
+        yield step * random.uniform(0.5, 1.0)  # noqa: S311
+        step = min(step * 2, longest)
+
+
+class WaitRetry:
+    """Retry policy of one wait over all of its streams.
+
+    Its user reports each stream, frame and failure; it decides how long to pause, when to stop
+    and which error to raise. For one task only.
+
+    Progress is a cursor that moved, as it does with each message, or the first `caught_up` of a
+    stream. `started` and keepalives are no progress: a server that cannot read the thread sends
+    them too.
 
     Attributes:
-        give_up: When to stop retrying, on the clock: the deadline; before any progress at least
-            2 s from the start.
+        retry_until: When to stop retrying, on `clock`: the deadline; but before any progress not
+            earlier than 2 s after the start.
     """
 
     def __init__(self, clock: Callable[[], float], deadline: float) -> None:
+        """`deadline` is a time of `clock`, in seconds; math.inf for a wait without one."""
         self._clock = clock
         self._deadline = deadline
-        self.give_up = max(deadline, clock() + _CONNECT)
-        self._pauses = backoff(_PAUSE, _LONGEST_PAUSE)
+        self.retry_until = max(deadline, clock() + _CONNECT_TIMEOUT)
+        self._pauses = backoff(_MIN_PAUSE, _MAX_PAUSE)
         self._failing_since: float | None = None
         self._failure: BusError | None = no_answer()
         self._delivered = self._caught_up = False
-        # Of the attempt under way:
-        self._began = 0.0
+        # Of the current stream:
+        self._opened_at = 0.0
         self._frames = 0
-        self._told_caught_up = False
-        # Frames without progress within a second.
+        self._stream_caught_up = False
+        # Frames without progress, in the second that began at _idle_since.
         self._idle, self._idle_since = 0, -math.inf
 
-    def begin(self) -> None:
-        """To be called when a stream is opened."""
-        self._began = self._clock()
-        self._frames, self._told_caught_up = 0, False
+    def stream_opened(self) -> None:
+        """Call this when a stream is opened."""
+        self._opened_at = self._clock()
+        self._frames, self._stream_caught_up = 0, False
 
-    def received(self, frame: WaitMessagesResponse, *, moved: bool, delivered: bool) -> bool:
-        """To be called with each frame: whether it moved the cursor, and delivers messages.
+    def frame_received(self, frame: WaitMessagesResponse, *, moved: bool, delivered: bool) -> bool:
+        """Call this with each frame. Returns whether the frame is idle, i.e. without progress.
 
-        Returns whether it is idle, that is without progress. Raises Unreachable for an idle frame
-        after the deadline.
+        Args:
+            frame: The frame, after it was checked.
+            moved: It moved the cursor.
+            delivered: It has messages for the caller.
+
+        Raises:
+            Unreachable: The frame is idle and `retry_until` is over.
         """
         self._frames += 1
-        caught_up = frame.HasField("caught_up") and not self._told_caught_up
+        caught_up = frame.HasField("caught_up") and not self._stream_caught_up
         if frame.HasField("started"):
-            # It may name a newer head: then there is more to read.
+            # A head past the cursor means that there is more to read.
             here = frame.started.threads
             self._caught_up &= not here or here[0].head_seq <= here[0].cursor.after_seq
         if caught_up:
-            self._told_caught_up = self._caught_up = True
+            self._stream_caught_up = self._caught_up = True
         self._delivered |= delivered
         if moved:
-            self._pauses = backoff(_PAUSE, _LONGEST_PAUSE)
+            self._pauses = backoff(_MIN_PAUSE, _MAX_PAUSE)
         if moved or caught_up:
-            self._failing_since, self.give_up = None, self._deadline
+            self._failing_since, self.retry_until = None, self._deadline
             return False
         if frame.HasField("ending"):
             return False
-        if self._frames > 1 and self._clock() >= self.give_up and not frame.HasField("resync"):
-            raise never_ending()
+        if self._frames > 1 and self._clock() >= self.retry_until and not frame.HasField("resync"):
+            raise never_ended()
         return True
 
-    async def slow_down(self) -> None:
-        """To be awaited after each idle frame: bounds how many of them are read in a second."""
+    async def throttle(self) -> None:
+        """Await this after each idle frame: it limits how many are read in a second."""
         now = self._clock()
         if now - self._idle_since >= 1.0:
             self._idle, self._idle_since = 0, now
         self._idle += 1
-        if self._idle > _MOST_IDLE:
-            end = min(self._idle_since + 1.0, max(self.give_up, now))
+        if self._idle > _MAX_IDLE_FRAMES:
+            end = min(self._idle_since + 1.0, max(self.retry_until, now))
             await asyncio.sleep(end - now)
 
-    def failed(self, error: BusError) -> None:
-        """To be called when a stream ended early. Keeps the error, without its traceback.
+    def stream_failed(self, error: BusError) -> None:
+        """Call this when a stream ended early. Keeps the error, without its traceback.
 
-        Raises `error` if a wait without a deadline has failed for a minute without progress, and
-        not only for want of a connection.
+        Raises:
+            BusError: `error` itself, if a wait without a deadline has failed for a minute without
+                progress, and not only for lack of a connection.
         """
-        self._failure = bare(error)
+        self._failure = strip_traceback(error)
         now = self._clock()
-        if self._told_caught_up and now - self._began >= _SETTLED:
-            self._pauses = backoff(_PAUSE, _LONGEST_PAUSE)
+        if self._stream_caught_up and now - self._opened_at >= _STABLE_AFTER:
+            self._pauses = backoff(_MIN_PAUSE, _MAX_PAUSE)
         if type(error) in _DISCONNECTIONS:
             return
         if self._failing_since is None:
             self._failing_since = now
-        if self._deadline == math.inf and now - self._failing_since >= _MOST_FAILING:
+        if self._deadline == math.inf and now - self._failing_since >= _MAX_FAILING:
             self._failure = None
             try:
                 raise error
             finally:
-                del error  # see bare()
+                del error  # see strip_traceback()
 
-    def pause(self, delay: float) -> float:
-        """Seconds until the next attempt: `delay`, which the server asked for, or longer.
+    def next_pause(self, at_least: float) -> float:
+        """Returns the seconds to pause before the next stream: at least what the server asked for.
 
-        Until the end, if too little time would be left for that attempt.
+        If that leaves too little time for another stream, returns all the time that is left.
         """
-        wanted, left = max(next(self._pauses), delay), max(self.give_up - self._clock(), 0.0)
-        return wanted if wanted <= left - _SHORTEST else left
+        wanted = max(next(self._pauses), at_least)
+        left = max(self.retry_until - self._clock(), 0.0)
+        return wanted if wanted <= left - _MIN_ATTEMPT else left
 
-    def is_over(self) -> bool:
-        """Whether there is no time left for another attempt."""
-        return self._clock() > self.give_up - _SHORTEST
+    def expired(self) -> bool:
+        """Returns whether too little time is left for another stream."""
+        return self._clock() > self.retry_until - _MIN_ATTEMPT
 
-    def end(self) -> None:
-        """To be called when the time is over.
+    def raise_if_unread(self) -> None:
+        """Call this when the wait has expired.
 
-        Raises the last failure if nothing was delivered and the end of history was not reached:
-        then nobody knows whether there is something to read.
+        Raises:
+            BusError: The last failure, if no message was delivered and the end of the thread was
+                not reached: then it is not known whether there is something to read.
         """
         failure, self._failure = self._failure, None
         try:
             if failure is not None and not (self._delivered or self._caught_up):
                 raise failure
         finally:
-            del failure  # see bare()
+            del failure  # see strip_traceback()
 
 
 def no_answer() -> Unreachable:
-    """The error of a wait that never reached the server."""
-    return Unreachable("No answer came.", code="UNAVAILABLE")
+    """Returns the error of a wait that never reached the server."""
+    return Unreachable("The server did not answer.", code="UNAVAILABLE")
 
 
-def never_ending() -> Unreachable:
-    """The error of a wait that the server does not end though its time is over."""
+def never_ended() -> Unreachable:
+    """Returns the error of a wait that the server keeps open past its deadline."""
     return Unreachable("The server did not end the wait.", code="DEADLINE_EXCEEDED")

@@ -1,4 +1,4 @@
-"""The goodbyes of one client, and what must not take them back."""
+"""How many sessions of its agent a client has ended, so that no wait starts one by reconnecting."""
 
 from __future__ import annotations
 
@@ -8,49 +8,60 @@ from contextlib import asynccontextmanager
 
 import grpc.aio
 
-_PATIENCE = 2.0  # seconds for the server to answer the waits that were sent before a goodbye
+_ANSWER_TIMEOUT = 2.0  # seconds for the server to answer the waits sent before an EndSession
 
 
-class Goodbyes:
-    """Counts them. Who would come again looks whether the count is still the same."""
+class SessionGeneration:
+    """A number that rises with each session that the client ends.
+
+    A wait remembers the number at its start and does not reconnect under another one: to the
+    server its stream would be the agent's return.
+    """
 
     def __init__(self) -> None:
-        self._count = 0
-        self._opening: set[grpc.aio.Call] = set()
-        self._all_open = asyncio.Event()
-        self._all_open.set()
-        self._saying = asyncio.Lock()
+        self._current = 0
+        self._unanswered: set[grpc.aio.Call] = set()
+        self._all_answered = asyncio.Event()
+        self._all_answered.set()
+        self._ending = asyncio.Lock()
 
     @asynccontextmanager
-    async def saying(self) -> AsyncIterator[None]:
-        """Lets one be said; it counts unless that fails."""
-        async with self._saying:
-            # Waits have a connection of their own: the server could see one that was sent before
-            # the goodbye after it, and would take it for the agent's return.
+    async def ending(self) -> AsyncIterator[None]:
+        """Encloses an EndSession call: the number rises when the block succeeds.
+
+        Before the block, waits until the server has answered every wait sent so far, and cancels
+        those that it has not answered within 2 s. Waits and EndSession go over different
+        connections: a wait that overtook it would look like the agent's return.
+        """
+        async with self._ending:
             try:
-                async with asyncio.timeout(_PATIENCE):
-                    await self._all_open.wait()
+                async with asyncio.timeout(_ANSWER_TIMEOUT):
+                    await self._all_answered.wait()
             except TimeoutError:
-                for call in self._opening:
+                for call in self._unanswered:
                     call.cancel()
             yield
-            self._count += 1
+            self._current += 1
 
-    def opening(self, wait: grpc.aio.Call) -> None:
-        """A wait was sent: until opened(), a goodbye is held back, and cancels it after 2 s."""
-        self._opening.add(wait)
-        self._all_open.clear()
+    def wait_sent(self, call: grpc.aio.Call) -> None:
+        """Call this when a wait was sent, and wait_answered() after its first frame or its end."""
+        self._unanswered.add(call)
+        self._all_answered.clear()
 
-    def opened(self, wait: grpc.aio.Call) -> None:
-        """The server answered a wait, or it ended."""
-        self._opening.discard(wait)
-        if not self._opening:
-            self._all_open.set()
+    def wait_answered(self, call: grpc.aio.Call) -> None:
+        """Call this when the server answered a wait, or the wait ended. May be repeated."""
+        self._unanswered.discard(call)
+        if not self._unanswered:
+            self._all_answered.set()
 
-    async def count(self, until: float | None) -> int:
-        """How many were said, once none is being said.
+    async def current(self, until: float | None) -> int:
+        """Returns the number, as soon as no session is being ended.
 
-        TimeoutError if that takes longer than `until`, a time of the loop's clock. None = for ever.
+        Args:
+            until: When to give up, on the loop's clock. None = never.
+
+        Raises:
+            TimeoutError: A session is still being ended at `until`.
         """
-        async with asyncio.timeout_at(until), self._saying:
-            return self._count
+        async with asyncio.timeout_at(until), self._ending:
+            return self._current

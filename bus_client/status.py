@@ -1,4 +1,4 @@
-"""How a failed call becomes an exception: one table from reasons, and what to do without one."""
+"""Maps gRPC statuses to exceptions: by reason, else by code, else by HTTP status."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _BY_REASON: dict[str, type[BusError]] = {
     "STORE_FAILED": StoreFailed,
     "INTERNAL": InternalError,
 }
-# For reasons newer than this table, and for statuses made by gRPC itself, which have none.
+# For statuses with a reason newer than the table above, or without one.
 _BY_CODE: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
@@ -76,54 +76,55 @@ _BY_CODE: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.INTERNAL: InternalError,
     grpc.StatusCode.UNKNOWN: InternalError,
 }
-_BY_GRPC_ITSELF: dict[grpc.StatusCode, type[BusError]] = {
+# For statuses without a reason, which gRPC itself may have made.
+_WITHOUT_REASON: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.UNAVAILABLE: Unreachable,
     grpc.StatusCode.DEADLINE_EXCEEDED: Unreachable,
     grpc.StatusCode.CANCELLED: Unreachable,
     grpc.StatusCode.RESOURCE_EXHAUSTED: MessageTooLarge,
 }
-# What gRPC says of a response that is HTTP only: the server was never asked.
+# The message for an HTTP response that is not gRPC: it did not come from the server.
 _HTTP = re.compile(r"Received http2 header with status: (\d{3})")
-_ASK_THE_PROXY = "Ask whoever runs what is in front of the server."
-# Statuses of a proxy as exceptions: what happened, and what to do about it.
+_ASK_THE_PROXY = "Ask the operator of the proxy in front of the server."
+# A proxy's statuses: the exception, what happened, and the hint.
 _BY_HTTP_STATUS: dict[int, tuple[type[BusError], str, str]] = {
     401: (
         Unauthenticated,
-        "a proxy in front of the server wants to know who calls",
-        "Pass a token that it takes, or ask whoever runs it.",
+        "a proxy in front of the server requires authentication",
+        "Pass a token that it accepts, or ask its operator.",
     ),
-    403: (AccessDenied, "a proxy in front of the server does not let this through", _ASK_THE_PROXY),
+    403: (AccessDenied, "a proxy in front of the server does not permit this", _ASK_THE_PROXY),
     404: (
         BusError,
-        "what answers there is no ThreadBus server, and knows of none",
-        "Check the server's address, and the routes of what is in front of it.",
+        "there is no ThreadBus server at this address, and no route to one",
+        "Check the server's address, and the routes of the proxy in front of it.",
     ),
-    408: (Unreachable, "a proxy in front of the server waited too long for this", _ASK_THE_PROXY),
+    408: (Unreachable, "a proxy in front of the server timed out", _ASK_THE_PROXY),
     413: (
         MessageTooLarge,
-        "a proxy in front of the server takes no request as large as this",
-        "Shorten the content, or have the proxy take 4 MiB (nginx: client_max_body_size 4m).",
+        "a proxy in front of the server does not accept requests as large as this",
+        "Shorten the content, or let the proxy accept 4 MiB (nginx: client_max_body_size 4m).",
     ),
     429: (
         Unavailable,
-        "a proxy in front of the server takes no more calls for now",
-        "Call less often, or ask whoever runs the proxy for more.",
+        "a proxy in front of the server accepts no more calls for now",
+        "Call less often, or ask the proxy's operator for a higher limit.",
     ),
 }
 
 
 def from_rpc_error(failure: grpc.aio.AioRpcError) -> BusError:
-    """The exception that stands for the status of a failed call."""
+    """Returns the exception for the status of a failed call."""
     details: Sequence[Any] = ()
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            with suppress(DecodeError):  # the code says enough
+            with suppress(DecodeError):  # the code will do
                 details = Status.FromString(value).details
     return _error(failure.code(), failure.details() or "", details)
 
 
 def from_status(status: Status) -> BusError:
-    """The exception that stands for a status inside an answer."""
+    """Returns the exception for a status inside a response."""
     code = next((c for c in grpc.StatusCode if c.value[0] == status.code), grpc.StatusCode.UNKNOWN)
     return _error(code, status.message, status.details)
 
@@ -133,13 +134,13 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> BusEr
     for detail in details:
         for known in (info, refused, retry):
             with suppress(DecodeError):
-                detail.Unpack(known)  # leaves alone what is of another type
+                detail.Unpack(known)  # no-op for another type
     reason = info.reason if info.domain == "threadbus" else ""
     if not reason and (http := _HTTP.search(message)):
         return _from_http_status(int(http[1]), code)
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, BusError)
     if not reason:
-        kind = _BY_GRPC_ITSELF.get(code, kind)
+        kind = _WITHOUT_REASON.get(code, kind)
     return kind(
         message or code.name,
         code=code.name,
@@ -151,14 +152,14 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> BusEr
 
 
 def refused_by_proxy(error: BusError) -> bool:
-    """Whether it was not the server that refused the call: it knows nothing of the call."""
+    """Returns whether a proxy refused the call, so that the server never saw it."""
     return "http_status" in error.metadata and not isinstance(error, (Unreachable, InternalError))
 
 
 def _from_http_status(status: int, code: grpc.StatusCode) -> BusError:
     if status >= 500:
-        kind = _BY_GRPC_ITSELF.get(code, InternalError)
-        what, hint = "a proxy in front of the server gets no answer from it", _ASK_THE_PROXY
+        kind = _WITHOUT_REASON.get(code, InternalError)
+        what, hint = "a proxy in front of the server gets no response from it", _ASK_THE_PROXY
     else:
         usual = (BusError, "a proxy in front of the server refuses this", _ASK_THE_PROXY)
         kind, what, hint = _BY_HTTP_STATUS.get(status, usual)

@@ -1,4 +1,4 @@
-"""The one loop around WaitMessages: open, read, come again, resume."""
+"""The loop around WaitMessages: open a stream, read its frames, reconnect, resume."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bus_client.errors import (
     Unavailable,
     Unreachable,
 )
-from bus_client.responses import WaitPosition, retry_delay, seconds
-from bus_client.retry import Attempts, never_ending, no_answer
+from bus_client.responses import WaitPosition, bounded_seconds, retry_delay
+from bus_client.retry import WaitRetry, never_ended, no_answer
 from bus_client.status import from_rpc_error
 from threadbus.v1.bus_service_pb2 import (
     WaitEnding,
@@ -31,42 +31,46 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import Cursor, Message, MessageKind
 
-_FIRST_FRAME = 20.0  # seconds for an open-ended wait to connect and to say `started`
-_GRACE = 5.0  # seconds that the server may deliver after max_wait
-_SILENCE = 2.5  # keepalive intervals without a frame after which the connection is dead
-_KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds that the contract has servers grant
+_FIRST_FRAME_TIMEOUT = 20.0  # seconds for an open-ended wait to connect and to send `started`
+_GRACE = 5.0  # seconds past max_wait in which the server may still deliver
+_MISSED_KEEPALIVES = 2.5  # keepalive intervals without a frame after which a connection is dead
+_KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds; the contract's range
 _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
 }
-_KINDS = frozenset(MessageKind.values())
+_KNOWN_KINDS = frozenset(MessageKind.values())
 
 
 async def wait_frames(
     calls: Calls, request: WaitMessagesRequest, *, timeout: float | None = None
 ) -> AsyncGenerator[WaitMessagesResponse]:
-    """The frames of a wait on one thread, across reconnects, until an ending that was asked for
-    or a goodbye.
+    """Yields the checked frames of a wait on one thread, across reconnects.
 
-    Of all frames together each message comes once and in order; see WaitPosition. `request` is
-    kept at the cursor of the last frame, and sent as it then is to resume. With a `timeout` in
-    seconds the wait ends after it.
+    Ends after an ending that the request allows for, when `timeout` is over, or when this client
+    has ended the agent's session. Each message comes once and in order; see WaitPosition.
+
+    Args:
+        calls: The client's calls.
+        request: Updated with each frame's cursor; what the caller changes between two frames is
+            sent with the next stream.
+        timeout: Seconds. None = no limit.
 
     Raises:
         ProtocolError: A frame breaks the contract.
-        BusError: The call was refused; or, without a timeout, failed for a minute without
-            progress, and not only for want of a connection; or, with one, when it was over
-            nothing had come, it was not known that there is nothing, and the last attempt failed.
+        BusError: The call was refused. Or, without a timeout: it has failed for a minute without
+            progress, and not only for lack of a connection. Or, with a timeout: it is over, the
+            last stream failed, nothing was delivered, and the end of the thread was not reached.
     """
     loop = asyncio.get_running_loop()
     deadline = math.inf if timeout is None else loop.time() + timeout
-    attempts = Attempts(loop.time, deadline)
+    retry = WaitRetry(loop.time, deadline)
     position = WaitPosition(request)
-    introduced = calls.introduced
-    strange: BusError | None = None  # the server did not know our token any more
+    token_version = calls.token_version
+    unknown_token: BusError | None = None  # the failure of a stream whose token was not known
     try:
-        async with asyncio.timeout_at(attempts.give_up if timeout is not None else None):
+        async with asyncio.timeout_at(retry.retry_until if timeout is not None else None):
             await calls.learn_limits()
-            goodbyes = await calls.goodbyes.count(None)
+            generation = await calls.session_generation.current(None)
     except TimeoutError:
         raise no_answer() from None
     while True:
@@ -75,89 +79,92 @@ async def wait_frames(
             left = max(deadline - loop.time(), 0.0)
             request.max_wait.FromMicroseconds(int(left * 1e6))
             rpc_timeout = left + _GRACE
-        patience = min(attempts.give_up - loop.time(), _FIRST_FRAME)
+        frame_timeout = min(retry.retry_until - loop.time(), _FIRST_FRAME_TIMEOUT)
         delay = 0.0
         call = None
         try:
-            if strange and not await calls.introduce_again(introduced, timeout=patience):
-                raise strange
-            introduced = calls.introduced
-            ends = _ends(request)
-            with calls.usable():
+            if unknown_token and not await calls.reauthenticate(
+                token_version, timeout=frame_timeout
+            ):
+                raise unknown_token
+            token_version = calls.token_version
+            final = _final_reasons(request)
+            with calls.stream_errors():
                 call = calls.wait_messages(request, timeout=rpc_timeout)
-                calls.goodbyes.opening(call)
-            attempts.begin()
+                calls.session_generation.wait_sent(call)
+            retry.stream_opened()
             while True:
                 if loop.time() >= deadline + _GRACE:
-                    raise never_ending()
-                with calls.usable():
-                    frame = await _read(call, patience)
-                calls.goodbyes.opened(call)
-                strange = None
+                    raise never_ended()
+                with calls.stream_errors():
+                    frame = await _read(call, frame_timeout)
+                calls.session_generation.wait_answered(call)
+                unknown_token = None
                 moved = position.advance(frame)
                 request.threads[0].CopyFrom(position.cursor)
                 if frame.HasField("started"):
-                    patience = _SILENCE * _keepalive_interval(frame)
-                delivered = any(message.kind in _KINDS for message in frame.messages.messages)
-                idle = attempts.received(frame, moved=moved, delivered=delivered)
+                    frame_timeout = _MISSED_KEEPALIVES * _keepalive_interval(frame)
+                delivered = any(m.kind in _KNOWN_KINDS for m in frame.messages.messages)
+                idle = retry.frame_received(frame, moved=moved, delivered=delivered)
                 yield frame
                 if frame.HasField("ending"):
-                    with calls.usable():
-                        await _end(call)
-                    if frame.ending.reason in ends:
+                    with calls.stream_errors():
+                        await _finish(call)
+                    if frame.ending.reason in final:
                         return
                     delay = retry_delay(frame.ending.retry_delay)
-                    attempts.failed(_ended_early(frame.ending))
+                    retry.stream_failed(_ended_early(frame.ending))
                     break
                 if idle:
-                    await attempts.slow_down()
+                    await retry.throttle()
         except BusError as error:
-            if error.reason == "TOKEN_INVALID" and strange is None:
-                strange = error
-            elif not _worth_coming_again(error):
-                strange = None  # see bare()
+            if error.reason == "TOKEN_INVALID" and unknown_token is None:
+                unknown_token = error
+            elif not _is_retryable(error):
+                unknown_token = None  # see strip_traceback()
                 raise
             delay = error.retry_delay or 0.0
-            attempts.failed(error)
+            retry.stream_failed(error)
         finally:
             if call is not None:
                 call.cancel()
-                calls.goodbyes.opened(call)
-        await asyncio.sleep(attempts.pause(delay))
+                calls.session_generation.wait_answered(call)
+        await asyncio.sleep(retry.next_pause(delay))
         with suppress(TimeoutError):
-            until = attempts.give_up if timeout is not None else None
-            if goodbyes != await calls.goodbyes.count(until):
-                return  # coming again would take the goodbye back
-        if attempts.is_over():
-            attempts.end()
+            until = retry.retry_until if timeout is not None else None
+            if generation != await calls.session_generation.current(until):
+                return  # another stream would start a new session
+        if retry.expired():
+            retry.raise_if_unread()
             return
 
 
-def _ends(request: WaitMessagesRequest) -> set[WaitEnding.Reason.ValueType]:
-    """The endings after which there is nothing to come again for: those that it asks for, too."""
-    asked_for = {
+def _final_reasons(request: WaitMessagesRequest) -> set[WaitEnding.Reason.ValueType]:
+    """Returns the reasons for an ending after which the wait is over, not interrupted."""
+    requested = {
         WaitEnding.REASON_MAX_MESSAGES: request.max_messages > 0,
         WaitEnding.REASON_MIN_MESSAGES: request.min_messages > 0,
         WaitEnding.REASON_MAX_WAIT: request.HasField("max_wait"),
     }
-    final = {WaitEnding.REASON_THREADS_CLOSED, WaitEnding.REASON_SESSION_ENDED}
-    return final | {reason for reason, asked in asked_for.items() if asked}
+    always = {WaitEnding.REASON_THREADS_CLOSED, WaitEnding.REASON_SESSION_ENDED}
+    return always | {reason for reason, wanted in requested.items() if wanted}
 
 
 def _ended_early(ending: WaitEnding) -> Unavailable:
-    """The error of a wait that the server ended before its time."""
+    """Returns the error of a stream that the server ended before the wait was over."""
     if ending.reason == WaitEnding.REASON_DRAINING:
-        return Draining("The server is going away.", code="UNAVAILABLE", reason="DRAINING")
-    return Unreachable("The server ended the wait before its time.", code="UNAVAILABLE")
+        return Draining("The server is shutting down.", code="UNAVAILABLE", reason="DRAINING")
+    return Unreachable("The server ended the wait too early.", code="UNAVAILABLE")
 
 
 def _keepalive_interval(frame: WaitMessagesResponse) -> float:
     granted = frame.started.keepalive_interval
-    return seconds(granted, least=_KEEPALIVE[0], most=_KEEPALIVE[1], default=_KEEPALIVE_DEFAULT)
+    least, most = _KEEPALIVE
+    return bounded_seconds(granted, least=least, most=most, default=_KEEPALIVE_DEFAULT)
 
 
 def cursor_of(frame: WaitMessagesResponse) -> Cursor | None:
-    """Where to resume after `frame`; None if it moves no cursor."""
+    """Returns the cursor to resume from after `frame`; None if the frame has none."""
     match frame.WhichOneof("frame"):
         case "messages":
             return frame.messages.cursor
@@ -173,31 +180,34 @@ def cursor_of(frame: WaitMessagesResponse) -> Cursor | None:
 
 
 def cursor_lost(resync: WaitResync) -> CursorLost:
-    """The exception that tells of a resync."""
+    """Returns the exception for a resync frame."""
     reason = _RESYNC_REASONS.get(resync.reason, str(resync.reason))
     position, requested = resync.position.cursor, resync.requested
     return CursorLost(
         f"Seq {requested.after_seq} is not in the history of thread {requested.thread!r} "
-        f"({reason}); it goes on after seq {position.after_seq}.",
+        f"({reason}). Reading continues after seq {position.after_seq}.",
         reason=reason,
         position=position,
         requested=requested,
     )
 
 
-def known(messages: Iterable[Message]) -> list[Message]:
-    """Without the entries whose kind is newer than this client."""
-    return [message for message in messages if message.kind in _KINDS]
+def known_kinds(messages: Iterable[Message]) -> list[Message]:
+    """Returns the messages without those of a kind that this version does not know."""
+    return [message for message in messages if message.kind in _KNOWN_KINDS]
 
 
 async def _read(
-    call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse], patience: float
+    call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse], timeout: float
 ) -> WaitMessagesResponse:
+    """Returns the next frame, unchecked. Raises BusError if the stream failed or ended."""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             frame = await call.read()
     except TimeoutError:
-        raise Unreachable(f"No frame came for {patience:g} s.", code="DEADLINE_EXCEEDED") from None
+        raise Unreachable(
+            f"The server sent nothing for {timeout:g} s.", code="DEADLINE_EXCEEDED"
+        ) from None
     except grpc.aio.AioRpcError as failure:
         raise from_rpc_error(failure) from None
     if frame is grpc.aio.EOF:
@@ -207,14 +217,19 @@ async def _read(
     return frame
 
 
-async def _end(call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]) -> None:
-    """Lets the call end by itself, which is imminent; cancelling it costs the server memory."""
+async def _finish(
+    call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse],
+) -> None:
+    """Waits up to 1 s for the status that follows an ending.
+
+    Cancelling the call instead would cost the server memory.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(1.0):
             await call.code()
 
 
-def _worth_coming_again(error: BusError) -> bool:
+def _is_retryable(error: BusError) -> bool:
     if error.code == "RESOURCE_EXHAUSTED":
         return not isinstance(error, QuotaExceeded)
     return isinstance(error, (Unavailable, InternalError))

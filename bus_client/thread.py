@@ -10,12 +10,12 @@ from typing import Literal
 from bus_client.calls import Calls
 from bus_client.errors import BusError
 from bus_client.heartbeats import Heartbeats
-from bus_client.post import Post, requests, several
+from bus_client.post import Post, checked_several, post_requests
 from bus_client.post_stream import PostStream
 from bus_client.reader import Reader
-from bus_client.requests import build, seconds, whole
+from bus_client.requests import build, integer, seconds
 from bus_client.responses import checked_message, checked_page, checked_post, checked_thread
-from bus_client.stream import known, wait_frames
+from bus_client.stream import known_kinds, wait_frames
 from threadbus.limits import MAX_PAGE_SIZE
 from threadbus.v1 import bus_service_pb2, thread_service_pb2
 from threadbus.v1.agent_pb2 import Participant
@@ -29,23 +29,23 @@ from threadbus.v1.message_pb2 import (
 )
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
-_NOBODY = "none"  # a reserved name: nobody has it, nobody's messages are delivered
+_NOBODY = "none"  # a reserved name: a filter for it delivers no messages
 
 
 class ThreadHandle:
-    """A thread, and how far this agent has read it. Made by BusClient.join() and .thread().
+    """A thread as one agent sees it, with a read position. From BusClient.join() and .thread().
 
     Any number of calls may run at once, but only one follow() or wait(). Every call may raise
     what BusClient names for all calls, and ThreadNotFound.
 
     Attributes:
         name: The thread's name.
-        created: Joining created it.
-        similar: If so, threads whose names differ from its name only by case.
+        created: Whether joining created the thread.
+        similar: If so, the threads whose names differ from its name only by case.
         context: The messages before the read position that join() was asked for, ascending.
-        participants: Who took part when join() was called, the caller included; at most 100.
-        info: The thread as it was at joining, or at the last refresh(), update() or set_state();
-            without joining only its name.
+        participants: The participants when join() was called, with the caller; at most 100.
+        info: The thread as of join(), or of the last refresh(), update() or set_state(); before
+            any of them only its name is set.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ThreadHandle:
             joined = thread_service_pb2.JoinThreadResponse(thread=Thread(name=name))
         self.created: bool = joined.created
         self.similar: list[str] = list(joined.similar)
-        self.context: list[Message] = known(joined.context)
+        self.context: list[Message] = known_kinds(joined.context)
         self.participants: list[Participant] = list(joined.participants)
         self.info: Thread = joined.thread
 
@@ -73,9 +73,9 @@ class ThreadHandle:
     def position(self) -> Cursor:
         """The read position: everything up to it counts as read, and is reported to the server.
 
-        Set it to read from elsewhere; `Cursor(thread=…, after_seq=0)` is the beginning, and
-        InvalidArgument is raised for one of another thread. Without joining it is unknown, and
-        looks so, until the first follow() or wait() asks the server.
+        Set it to read from elsewhere; `Cursor(thread=…, after_seq=0)` is the beginning. Raises
+        InvalidArgument for a cursor of another thread. A handle from BusClient.thread() does not
+        know its position until the first follow() or wait() asks the server: after_seq is 0.
         """
         return self._reader.position
 
@@ -91,43 +91,46 @@ class ThreadHandle:
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
     ) -> AsyncGenerator[Message]:
-        """What was not read yet, then what is posted, as it is posted.
+        """Yields the unread messages, then new ones as they are posted.
 
-        Each message comes once and in order, across reconnects and restarts of the server; the end
-        comes when the thread is closed, or the agent's session was ended. A message counts as read
-        when the next one is asked for: the one that the loop was left with comes again, unless it
-        was acknowledged.
+        Each message comes once and in order, across reconnects and restarts of the server. Ends
+        when the thread is closed, or the agent's session was ended. A message counts as read when
+        the next one is requested: the one at which the loop was left comes again, unless it was
+        acknowledged.
 
-        After a delivery the server lets the agent work in silence for minutes. This client says at
-        once that it is alive, and goes on saying so, so that an agent which is killed over its
-        work is found out soon. Its heartbeats need the event loop: code that blocks it for longer
-        than the server's agent_timeout (60 s) should run in a thread, or say so first with
-        BusClient.heartbeat(lease=…).
+        After a delivery the server allows the agent minutes of silent work. The client sends a
+        heartbeat at once and continues to, so that an agent that is killed at work is noticed
+        soon. Heartbeats need the event loop: run code that blocks it for longer than the server's
+        agent_timeout (60 s) in a thread, or announce it with BusClient.heartbeat(lease=…).
 
-        A loop left with `break` is closed by Python a moment later. To close it at once use
+        Python closes a loop that was left with `break` a moment later. To close it at once use
         `async with contextlib.aclosing(thread.follow()) as messages`.
 
         Args:
             filter: Which messages to deliver. None = all.
             include_own: Deliver the agent's own messages too.
-            acknowledge: Report to the server what counts as read. False = only look.
-            on_resync: What to do when the position is not in the thread's history any more, as
-                the thread was made anew: raise CursorLost, or continue with what it has now.
+            acknowledge: Report to the server what was read. False = leave no trace.
+            on_resync: What to do if the position is no longer in the thread's history, because
+                the thread was deleted and created again: raise CursorLost, or continue with the
+                new history.
 
         Raises:
-            CursorLost: See on_resync. `position` is then where the next follow() goes on.
-            ThreadNotFound: Also when it was deleted meanwhile.
-            Unauthenticated: Also when the token was ended meanwhile. (An agent that registered by
-                its name and is not known any more, as the store was made anew, registers again:
-                AgentExists if its name is another's now.)
+            CursorLost: See on_resync. `position` is where the next follow() continues.
+            ThreadNotFound: There is no such thread, or it was deleted.
+            Unauthenticated: The token is not valid, or is no longer.
+            AgentExists: The server no longer knew the agent, and its name is taken.
             QuotaExceeded: The agent has too many open waits.
             ProtocolError: The server sent what the contract does not allow.
-            BusError: For a minute the thread could not be read, though the server could be
-                reached; InternalError above all.
-            RuntimeError: Another follow() or wait() of this handle is running.
+            BusError: The server was reachable, but the thread could not be read for a minute;
+                in most cases InternalError.
+            RuntimeError: Another follow() or wait() of this handle is running, or the client was
+                closed.
         """
         return self._reader.follow(
-            filter=filter, include_own=include_own, acknowledge=acknowledge, on_resync=on_resync
+            filter=filter,
+            include_own=include_own,
+            acknowledge=acknowledge,
+            on_resync=on_resync,
         )
 
     async def wait(
@@ -139,25 +142,26 @@ class ThreadHandle:
         filter: MessageFilter | None = None,
         include_own: bool = False,
     ) -> list[Message]:
-        """What was not read yet, else what is posted within `timeout`; empty if nothing was.
+        """Returns the unread messages, or those posted within `timeout`; empty if there are none.
 
-        It returns earlier, with what there is, when the agent's session ended.
-
-        What it returns counts as read when wait() or follow() is called again, or acknowledge().
+        Returns early, with what there is, when the agent's session ended. What it returns counts
+        as read when wait() or follow() is called again, or acknowledge().
 
         Args:
-            timeout: Seconds to wait. 0 = only what is there; infinity = until something comes.
-            min_messages: Return once there are so many. 0 = only at the timeout.
-            max_messages: Return at most so many. 0 = no such limit.
+            timeout: Seconds to wait. 0 = only what is there; infinity = until there is a message.
+            min_messages: Return once there are this many. 0 = only at the timeout.
+            max_messages: Return at most this many. 0 = no limit.
             filter: Which messages to return. None = all.
             include_own: Return the agent's own messages too.
 
         Raises:
-            ThreadClosed: The thread is closed and all of it was returned before.
-            Unreachable: There was no server within `timeout`, or 2 s if that is longer.
-            BusError: Nothing came in that time, and the last attempt to read failed: there may be
-                messages that cannot be read now.
-            ProtocolError, CursorLost, ThreadNotFound, Unauthenticated, QuotaExceeded,
+            ThreadClosed: The thread is closed, and all of it was returned before.
+            Unreachable: No server was reached within `timeout`, or 2 s if that is longer.
+            BusError: Nothing came within `timeout`, and the last attempt to read failed: there may
+                be unread messages.
+            CursorLost: The position is no longer in the thread's history. `position` is where the
+                next wait() continues.
+            ThreadNotFound, Unauthenticated, AgentExists, QuotaExceeded, ProtocolError,
             RuntimeError: As in follow().
         """
         return await self._reader.wait(
@@ -171,10 +175,13 @@ class ThreadHandle:
     async def acknowledge(self, seq: int | None = None) -> None:
         """Reports the read position now, instead of within about a second.
 
-        Args:
-            seq: Count everything up to it as read, first. None = what the last wait() returned.
+        No-op for an anonymous client, whose position the server does not keep.
 
-        Does nothing for an anonymous client, whose position is kept nowhere.
+        Args:
+            seq: Count everything up to it as read. None = what the last wait() returned.
+
+        Raises:
+            BusError: The report failed. It is repeated later.
         """
         await self._reader.acknowledge(seq)
 
@@ -198,38 +205,38 @@ class ThreadHandle:
     ) -> bus_service_pb2.PostMessageResponse:
         """Posts a message; returns once it is durable.
 
-        It is repeated, with the same request_id, until there is an answer: posted once or not at
-        all, however often the connection breaks.
+        Retries with the same request_id until there is a response: the message is posted once or
+        not at all, however often the connection breaks.
 
         Args:
             content: The text, at most 1 MiB by default. May be empty if there is an attachment.
-            mentions: Registered agents, at most 32. The text is not searched for @names, as
-                `threadbus post` does: who is not named here is not mentioned.
-            reply_to: Seq of the message answered. 0 = none.
-            edit_of: Seq of an own message whose content this one replaces. 0 = none.
+            mentions: Registered agents, at most 32. Unlike `threadbus post`, this does not search
+                the text for @names.
+            reply_to: The seq of the message that this one answers. 0 = none.
+            edit_of: The seq of an own message whose content this one replaces. 0 = none.
             handoff_to: The agent whose turn it is now.
             priority: How urgent. Unspecified = normal.
             labels: At most 32; keys up to 63 and values up to 256 bytes.
             attachments: At most 16, or mappings of their fields; the whole message at most 3 MiB.
             expected_last_seq: Post only if this is the thread's newest seq. None = always.
-            based_on_seq: Seq up to which the author had read.
-            on_behalf_of: Operators only: the agent to post as.
-            include_recipients: Have the answer tell in `recipients` who will see it: who waits,
-                works or is gone, and how far each has read. At most 100.
-            request_id: 1–128 printable ASCII characters, to be able to repeat the post even after
+            based_on_seq: The seq up to which the author had read.
+            on_behalf_of: For operators only: the agent to post as.
+            include_recipients: Return in `recipients` who will see it: their presence, and how far
+                each has read. At most 100.
+            request_id: 1–128 printable ASCII characters, to repeat the post with after
                 OutcomeUnknown or a crash. None = a new one.
             timeout: Seconds to try. None = the client's; infinity = no limit.
 
         Raises:
-            InvalidArgument: A field is wrong. What cannot be sent at all – half a character, a
-                number that is too large, another type – is told without asking the server.
-            CursorInvalid: A seq was given, and the thread was made anew since it was joined.
-            ExpectedSeqRequired: The thread is strict: say what expected_last_seq is.
-            AccessDenied: Also when edit_of is the message of another.
+            InvalidArgument: A field is not valid.
+            CursorInvalid: A seq was given, and the thread was deleted and created again since it
+                was joined.
+            ExpectedSeqRequired: The thread is strict, and there is no expected_last_seq.
+            AccessDenied: Also if edit_of is the message of another agent.
             ThreadClosed, SeqConflict, RequestIdReused, MessageTooLarge, AgentNotFound,
             MessageNotFound, StorageFull, StoreBusy: It was not posted.
-            OutcomeUnknown: The time is up, or the client was closed, and nobody knows. Repeat with
-                its request_id.
+            OutcomeUnknown: The time is over, or the client was closed, and it may have been posted.
+                Repeat it with its request_id.
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         request = Post(
@@ -257,28 +264,28 @@ class ThreadHandle:
     async def post_many(
         self, posts: Iterable[str | Post] | AsyncIterable[str | Post], *, timeout: float = 30.0
     ) -> AsyncGenerator[bus_service_pb2.PostMessageResponse | BusError]:
-        """Posts many messages through one stream: the fast road.
+        """Posts many messages through one stream, which is the fastest way.
 
-        Yields what became of each, in order: its answer, or the exception that post() would have
-        raised. They get their seqs in the order given; a refused one stops nothing. A few hundred
-        at most are taken from `posts` before the first is answered. When the connection breaks or
-        the server restarts, what is not answered is sent again, and stored once.
+        Yields one result for each, in order: its response, or the exception that post() would have
+        raised. The messages get their seqs in the order given; one that is refused does not stop
+        the others. At most a few hundred are taken from `posts` before the first result. When the
+        connection breaks or the server restarts, those without a result are sent again, and stored
+        once.
 
-        To stop early close it: `async with contextlib.aclosing(thread.post_many(…)) as results`.
-        What is under way then may be posted, or not.
+        To stop early, close it: `async with contextlib.aclosing(thread.post_many(…)) as results`.
+        It is unknown then whether those in flight are posted.
 
         Args:
-            posts: Texts, or Posts for more than a text. One that cannot be sent is given as its
-                InvalidArgument, in its place. May be an async iterable, such as what
-                another follow() makes.
-            timeout: Seconds to try while nothing at all is answered; infinity = no limit.
+            posts: Strings, or Posts. For one that cannot be sent the result is InvalidArgument.
+                May be an async iterable, such as one made from another thread's follow().
+            timeout: Seconds to try while there is no result at all; infinity = no limit.
 
         Raises:
-            InvalidArgument: `posts` is a single one, or `timeout` is wrong.
-            OutcomeUnknown: The time is up; its request_id is that of the first post in doubt.
+            InvalidArgument: `posts` is a single post, or `timeout` is not valid.
+            OutcomeUnknown: The time is over; its request_id is that of the first post in doubt.
         """
         limit = seconds("timeout", timeout)
-        pending = requests(several(posts), self.name, self.position.epoch)
+        pending = post_requests(checked_several(posts), self.name, self.position.epoch)
         async with aclosing(PostStream(self._calls, pending, timeout=limit).results()) as found:
             async for result in found:
                 yield result
@@ -292,15 +299,17 @@ class ThreadHandle:
         newest: bool = False,
         filter: MessageFilter | None = None,
     ) -> list[Message]:
-        """Messages with after_seq < seq < before_seq, ascending. Moves no read position.
+        """Returns messages with after_seq < seq < before_seq, ascending. Moves no read position.
 
         Args:
-            after_seq: 0 = from the oldest kept.
+            after_seq: 0 = from the oldest that is kept.
             before_seq: 0 = up to the newest.
-            limit: At most so many. Large ones take several calls, and raise CursorInvalid if the
-                thread is made anew between two of them.
-            newest: The last `limit` of them instead of the first.
+            limit: At most this many. More than 1,000 take several calls.
+            newest: Return the last `limit` of them instead of the first.
             filter: Which messages to return. None = all.
+
+        Raises:
+            CursorInvalid: The thread was deleted and created again between two of the calls.
         """
         request = build(
             bus_service_pb2.ListMessagesRequest,
@@ -310,7 +319,7 @@ class ThreadHandle:
             filter=filter,
             newest=newest,
         )
-        limit = whole("limit", limit)
+        limit = integer("limit", limit)
         found: list[Message] = []
         epoch = ""
         while len(found) < limit:
@@ -326,16 +335,16 @@ class ThreadHandle:
             if not page.has_more:
                 break
             request.epoch = epoch = page.epoch
-        return known(found)
+        return known_kinds(found)
 
     async def message(self, seq: int) -> Message:
-        """The message at `seq`, from 1. MessageNotFound if there is none, or not any more."""
+        """Returns the message at `seq`, from 1. Raises MessageNotFound if it is not kept."""
         request = build(bus_service_pb2.GetMessageRequest, thread=self.name, seq=seq)
         response = await self._calls.call(self._calls.bus.GetMessage, request)
         return checked_message(response.message, self.name, seq)
 
     async def refresh(self) -> Thread:
-        """The thread as it is now; `info` from then on."""
+        """Returns the thread as it is now, and sets `info` to it."""
         request = build(thread_service_pb2.GetThreadRequest, thread=self.name)
         response = await self._calls.call(self._calls.threads.GetThread, request)
         self.info = checked_thread(response.thread, self.name)
@@ -349,16 +358,17 @@ class ThreadHandle:
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType | None = None,
     ) -> Thread:
-        """Changes the thread's settings; who follows it learns that. None = as before.
+        """Changes the thread's settings, and returns the thread. Its followers get an entry.
 
         Args:
-            topic: What it is about, up to 1,024 bytes.
-            stage: Where the work stands, in your words, up to 63 bytes.
-            labels: All its labels.
-            sync_mode: SYNC_MODE_STRICT, to have posts say what they expect, or SYNC_MODE_OFF.
+            topic: What it is about, up to 1,024 bytes. None = unchanged.
+            stage: Where the work stands, in your words, up to 63 bytes. None = unchanged.
+            labels: Replaces all its labels. None = unchanged.
+            sync_mode: With SYNC_MODE_STRICT posts need expected_last_seq, with SYNC_MODE_OFF not.
+                None = unchanged.
 
         Raises:
-            OutcomeUnknown: The answer was lost.
+            OutcomeUnknown: The response was lost.
         """
         changes = {"topic": topic, "stage": stage, "labels": labels, "sync_mode": sync_mode}
         given = {field: value for field, value in changes.items() if value is not None}
@@ -373,42 +383,50 @@ class ThreadHandle:
         return self.info
 
     async def set_state(self, state: ThreadState.ValueType) -> Thread:
-        """Opens, closes or archives the thread. OutcomeUnknown if the answer was lost."""
+        """Opens, closes or archives the thread, and returns it.
+
+        Raises:
+            OutcomeUnknown: The response was lost.
+        """
         request = build(thread_service_pb2.SetThreadStateRequest, thread=self.name, state=state)
         response = await self._calls.call(self._calls.threads.SetThreadState, request)
         self.info = response.thread
         return self.info
 
     async def delete(self) -> None:
-        """Deletes the thread and all it holds. OutcomeUnknown if the answer was lost."""
+        """Deletes the thread with all its messages.
+
+        Raises:
+            OutcomeUnknown: The response was lost.
+        """
         request = build(thread_service_pb2.DeleteThreadRequest, thread=self.name)
         await self._calls.call(self._calls.threads.DeleteThread, request)
 
     async def leave(self) -> None:
-        """Takes part no more: the server forgets what the agent has read; what it wrote stays.
+        """Ends the agent's participation: the server drops its read position, not its messages.
 
-        Posting, or being mentioned, makes it a participant again; join() lets it begin anew.
+        Posting or being mentioned makes the agent a participant again; join() starts afresh.
         """
         request = build(thread_service_pb2.LeaveThreadRequest, thread=self.name)
         await self._calls.call(self._calls.threads.LeaveThread, request)
         self._heartbeats.forget(self.name)
 
     async def list_participants(self) -> AsyncIterator[Participant]:
-        """Who takes part, by name, and what each was handed and has read."""
+        """Yields the participants by name, each with what was delivered to it and what it read."""
         request = build(thread_service_pb2.ListParticipantsRequest, thread=self.name)
         async for page in self._calls.pages(self._calls.threads.ListParticipants, request):
             for participant in page.participants:
                 yield participant
 
     async def watch_participants(self) -> AsyncGenerator[bus_service_pb2.ParticipantUpdate]:
-        """How the participants stand: all of them first, then those that change, as they do.
+        """Yields all participants, then those that changed, at most once a second.
 
-        An update may skip states in between, and comes at most once a second. When a connection
-        broke, the first one after it tells of all participants again. Ends with the thread, as
-        follow() does. It is an open wait of the agent like any other, and seen as such.
+        An update may skip intermediate states. The first one after a reconnect has all
+        participants again. Ends when the thread is closed, or the agent's session was ended. It is
+        an open wait of the agent, and others see it as waiting.
 
         Raises:
-            ThreadNotFound, Unauthenticated, QuotaExceeded: As in follow().
+            ThreadNotFound, Unauthenticated, AgentExists, QuotaExceeded: As in follow().
         """
         thread = await self.refresh()
         self._heartbeats.resume()

@@ -218,7 +218,7 @@ async def test_a_lock_that_another_holds_is_waited_for(
 async def test_a_lock_that_stays_is_an_error_that_names_it(
     credentials: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bus_client.credentials._PATIENCE", 0.1)
+    monkeypatch.setattr("bus_client.credentials._LOCK_TIMEOUT", 0.1)
     with locked(credentials):
         told = await refused("127.0.0.1:1", name, credentials)
     assert f"{credentials}.lock locked" in told

@@ -59,22 +59,22 @@ async def refused(script: Script, call: Awaitable[object]) -> InvalidArgument:
 
 
 POSTS: list[tuple[dict[str, Any], str, str]] = [
-    ({"content": HALF}, "content", r"has half a character (\udcb2); mend or remove it"),
-    ({"content": b"bytes"}, "content", "must be a text, not bytes"),
-    ({"content": 5}, "content", "must be a text, not int"),
-    ({"content": None}, "content", "must be a text, not None"),
-    ({"labels": {"k": HALF}}, 'labels["k"]', "half a character"),
+    ({"content": HALF}, "content", r"contains a lone surrogate (\udcb2); fix or remove it"),
+    ({"content": b"bytes"}, "content", "must be a string, not bytes"),
+    ({"content": 5}, "content", "must be a string, not int"),
+    ({"content": None}, "content", "must be a string, not None"),
+    ({"labels": {"k": HALF}}, 'labels["k"]', "a lone surrogate"),
     ({"labels": {"k": None}}, 'labels["k"]', "not None"),
-    ({"labels": {HALF: "v"}}, r'labels["bad\udcb2"]', "half a character"),
-    ({"labels": {1: "v"}}, 'labels["1"]', "must be a text, not int"),
+    ({"labels": {HALF: "v"}}, r'labels["bad\udcb2"]', "a lone surrogate"),
+    ({"labels": {1: "v"}}, 'labels["1"]', "must be a string, not int"),
     ({"labels": [("k", "v")]}, "labels", "must be a mapping, not list"),
-    ({"mentions": ["a", HALF]}, "mentions[1]", "half a character"),
+    ({"mentions": ["a", HALF]}, "mentions[1]", "a lone surrogate"),
     ({"mentions": "coder"}, "mentions", "must be a list, not str"),
     ({"mentions": None}, "mentions", "must be a list, not None"),
-    ({"handoff_to": HALF}, "handoff_to", "half a character"),
+    ({"handoff_to": HALF}, "handoff_to", "a lone surrogate"),
     ({"reply_to": 2**63}, "reply_to", "must be within"),
-    ({"reply_to": "1"}, "reply_to", "must be a whole number, not str"),
-    ({"reply_to": True}, "reply_to", "must be a whole number, not bool"),
+    ({"reply_to": "1"}, "reply_to", "must be an integer, not str"),
+    ({"reply_to": True}, "reply_to", "must be an integer, not bool"),
     ({"reply_to": None}, "reply_to", "not None"),
     ({"edit_of": 1.0}, "edit_of", "not float"),
     ({"expected_last_seq": -(2**63) - 1}, "expected_last_seq", "must be within"),
@@ -82,12 +82,12 @@ POSTS: list[tuple[dict[str, Any], str, str]] = [
     ({"priority": 2**31}, "priority", "must be within"),
     ({"priority": "urgent"}, "priority", "not str"),
     ({"include_recipients": "no"}, "include_recipients", "must be True or False"),
-    ({"on_behalf_of": HALF}, "on_behalf_of", "half a character"),
-    ({"request_id": HALF}, "request_id", "half a character"),
+    ({"on_behalf_of": HALF}, "on_behalf_of", "a lone surrogate"),
+    ({"request_id": HALF}, "request_id", "a lone surrogate"),
     ({"request_id": b""}, "request_id", "not bytes"),
-    ({"attachments": [{"url": HALF}]}, "attachments[0].url", "half a character"),
+    ({"attachments": [{"url": HALF}]}, "attachments[0].url", "a lone surrogate"),
     ({"attachments": [{"raw": "text"}]}, "attachments[0].raw", "must be bytes, not str"),
-    ({"attachments": [{"file": "x"}]}, "attachments[0].file", "has no such field, only filename"),
+    ({"attachments": [{"file": "x"}]}, "attachments[0].file", "has no such field; it has filename"),
     ({"attachments": [Attachment(), Cursor()]}, "attachments[1]", "an Attachment, not Cursor"),
     ({"attachments": [None]}, "attachments[0]", "not None"),
 ]
@@ -169,7 +169,7 @@ async def test_every_call_names_the_field_that_it_cannot_send(
 def test_a_handle_is_refused_a_name_and_a_position_that_are_none(tmp_path: Path) -> None:
     async def handles() -> None:
         async with scripted() as script, BusClient(script.address) as bus:
-            with pytest.raises(InvalidArgument, match="thread: must be a text"):
+            with pytest.raises(InvalidArgument, match="thread: must be a string"):
                 bus.thread(untyped(None))
             with pytest.raises(InvalidArgument, match="threads"):
                 bus.thread("t").position = untyped(5)

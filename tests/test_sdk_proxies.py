@@ -28,8 +28,8 @@ from threadbus.v1.message_pb2 import Cursor
 REFUSALS: dict[int, tuple[type[BusError], str]] = {
     302: (BusError, "refuses"),
     400: (BusError, "refuses"),
-    401: (Unauthenticated, "who calls"),
-    403: (AccessDenied, "let this through"),
+    401: (Unauthenticated, "requires authentication"),
+    403: (AccessDenied, "does not permit this"),
     404: (BusError, "no ThreadBus server"),
     405: (BusError, "refuses"),
     413: (MessageTooLarge, "as large as this"),

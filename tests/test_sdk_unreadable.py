@@ -17,7 +17,7 @@ from bus_client import (
     Unavailable,
     Unreachable,
 )
-from bus_client.retry import Attempts
+from bus_client.retry import WaitRetry
 from tests.members import contents
 from tests.script import (
     THREAD,
@@ -127,12 +127,12 @@ class Clock:
         return self.now
 
 
-def fail(attempts: Attempts, error: BusError, *frames: WaitMessagesResponse) -> None:
-    """One attempt, that ends early."""
-    attempts.begin()
+def fail(retry: WaitRetry, error: BusError, *frames: WaitMessagesResponse) -> None:
+    """One stream that ends early."""
+    retry.stream_opened()
     for frame in frames:
-        attempts.received(frame, moved=frame.HasField("messages"), delivered=False)
-    attempts.failed(error)
+        retry.frame_received(frame, moved=frame.HasField("messages"), delivered=False)
+    retry.stream_failed(error)
 
 
 @pytest.mark.parametrize(
@@ -140,23 +140,23 @@ def fail(attempts: Attempts, error: BusError, *frames: WaitMessagesResponse) -> 
 )
 def test_a_follower_that_fails_for_a_minute_is_told(error: BusError) -> None:
     clock = Clock()
-    attempts = Attempts(clock, math.inf)
-    fail(attempts, Unreachable("x"))
+    retry = WaitRetry(clock, math.inf)
+    fail(retry, Unreachable("x"))
     clock.now += 3_600  # not the connection's fault
-    fail(attempts, error, started(), keepalive(0))
+    fail(retry, error, started(), keepalive(0))
     clock.now += 59
-    fail(attempts, error, started(), keepalive(0))
+    fail(retry, error, started(), keepalive(0))
     clock.now += 2
     with pytest.raises(type(error)):
-        fail(attempts, error, started(), keepalive(0))
+        fail(retry, error, started(), keepalive(0))
 
 
 @pytest.mark.parametrize("frame", [batch(1), caught_up(0)], ids=["messages", "caught_up"])
 def test_progress_ends_that_minute(frame: WaitMessagesResponse) -> None:
     clock = Clock()
-    attempts = Attempts(clock, math.inf)
+    retry = WaitRetry(clock, math.inf)
     for _ in range(10):
-        fail(attempts, InternalError("x"), started(), frame)
+        fail(retry, InternalError("x"), started(), frame)
         clock.now += 59
 
 
@@ -165,25 +165,25 @@ def test_progress_ends_that_minute(frame: WaitMessagesResponse) -> None:
 )
 def test_a_server_that_is_away_or_busy_is_waited_for(error: BusError) -> None:
     clock = Clock()
-    attempts = Attempts(clock, math.inf)
+    retry = WaitRetry(clock, math.inf)
     for _ in range(100):
-        fail(attempts, error, started())
+        fail(retry, error, started())
         clock.now += 60
 
 
 def test_a_history_that_ends_again_and_again_is_no_reason_to_hurry() -> None:
     clock = Clock()
-    attempts = Attempts(clock, math.inf)
+    retry = WaitRetry(clock, math.inf)
     for _ in range(8):
-        fail(attempts, Unreachable("x"), started(), caught_up(0))
-        pause = attempts.pause(0.0)
+        fail(retry, Unreachable("x"), started(), caught_up(0))
+        pause = retry.next_pause(0.0)
     assert pause >= 1.0
     # A stream that lived for a while was a good one.
-    attempts.begin()
-    attempts.received(caught_up(0), moved=False, delivered=False)
+    retry.stream_opened()
+    retry.frame_received(caught_up(0), moved=False, delivered=False)
     clock.now += 15
-    attempts.failed(Unreachable("x"))
-    assert attempts.pause(0.0) <= 0.05
+    retry.stream_failed(Unreachable("x"))
+    assert retry.next_pause(0.0) <= 0.05
 
 
 @pytest.mark.soak

@@ -87,7 +87,7 @@ async def register_other(bus: BusClient, name: str, what: dict[str, Any]) -> tup
     A new one is not kept if the name is another's, or none. Whoever is given the token can be
     that agent.
     """
-    from bus_client.identity import took_no_token  # nothing that --help should pay for
+    from bus_client.identity import name_refused  # nothing that --help should pay for
 
     path = credentials.default_path()
     kept = path, bus.server, name
@@ -95,7 +95,7 @@ async def register_other(bus: BusClient, name: str, what: dict[str, Any]) -> tup
     try:
         return await bus.register_agent(name, token=token, **what)
     except bus_client.BusError as error:
-        if made and took_no_token(error):
+        if made and name_refused(error):
             await asyncio.to_thread(credentials.forget_token, *kept, token)
         raise
 

@@ -7,20 +7,20 @@
         for message in thread.follow():
             thread.post("Looks good.", reply_to=message.seq)
 
-Each method hands the async one's coroutine to the event loop of one background thread, and waits
-for its result: what bus_client says of a method holds here too, and so do its exceptions. The
-thread starts with the first client of the process and is shared by all of them. So heartbeats go
-on while the program works or sleeps, unless it holds Python's global lock.
+Each method runs the async one in the event loop of a background thread, and blocks until it
+returns. So it behaves as bus_client describes it, and raises the same exceptions. The thread
+starts with the first client of the process and is shared by all of them. Heartbeats continue
+while the program works or sleeps, unless it holds Python's global interpreter lock.
 
-- Any thread may use a client, also several at once; of a ThreadHandle see bus_client.ThreadHandle.
-- Ctrl-C cancels the call that it interrupts, and client and process stay usable. Whether a post
-  was stored then is unknown: repeat it with its request_id.
-- The process ends without waiting for clients that were not closed. What they read within the last
-  second may come again.
-- gRPC cannot be forked: after os.fork() in a process with a client the child is refused, and may
-  even crash. Start processes with the method `spawn`, or fork before the first client connects.
-- gRPC works best with one event loop in a process: if it can be avoided, do not use an async client
-  of bus_client beside this one.
+- Several threads may use a client at once. For a ThreadHandle see bus_client.ThreadHandle.
+- Ctrl-C cancels the call that it interrupts; client and process remain usable. It is unknown then
+  whether a post was stored: repeat it with its request_id.
+- The process exits without waiting for clients that were not closed. What they read within the
+  last second may come again.
+- gRPC does not survive os.fork(): in the child of a process with a client, calls raise
+  RuntimeError. Start processes with the method `spawn`, or fork before the first client connects.
+- gRPC works best with one event loop per process: avoid an async client of bus_client beside this
+  one.
 """
 
 from __future__ import annotations

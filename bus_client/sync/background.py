@@ -1,4 +1,4 @@
-"""The one event loop of the process that sync clients live in, in a thread of its own."""
+"""The background thread with the event loop that runs all sync clients of the process."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from bus_client.channel import FORKED
 
-_PATIENCE = 2.0  # seconds for a cancelled call to end, and for the loop to do so at exit
-_LOOK = 0.5  # seconds between two looks for an interrupt that was missed
-_GATHER, _GATHERED = 0.005, 100  # seconds and items that are taken at a time
+_END_TIMEOUT = 2.0  # seconds for a cancelled call to end, and for the loop to end at exit
+_INTERRUPT_POLL = 0.5  # seconds between two checks for a missed interrupt
+_CHUNK_SECONDS, _CHUNK_ITEMS = 0.005, 100  # taken from an iterable at a time
 _END: Final = object()
 _EXITING = "The process is exiting."
 _INSIDE = "A sync client cannot be used from within its own event loop."
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class _Call(Generic[T]):
-    """A coroutine to be run by the loop, where all methods are called."""
+    """A coroutine that the loop runs. All methods are called in the loop's thread."""
 
     def __init__(self, start: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self.outcome: Future[T] = Future()
@@ -53,7 +53,7 @@ class _Call(Generic[T]):
 
     def _end(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            # Else the process is exiting: only a daemon thread still waits, and ends with it.
+            # Otherwise the process is exiting; only a daemon thread can still be waiting.
             if self._interrupted:
                 self.outcome.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
@@ -63,11 +63,11 @@ class _Call(Generic[T]):
 
 
 class Background:
-    """A running event loop."""
+    """An event loop that runs in a thread of its own, from creation to exit()."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        # With a factory, else it would become the loop of the thread that makes it.
+        # Without a factory the loop would be set as that of the calling thread.
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
         self._exit = asyncio.Event()
@@ -76,7 +76,7 @@ class Background:
         self._thread.start()
 
     def refusal(self) -> str | None:
-        """Why the caller cannot wait for the loop, if so."""
+        """Returns why the caller cannot wait for the loop; None if it can."""
         if os.getpid() != self._process:
             return FORKED
         if self._exiting:
@@ -86,32 +86,36 @@ class Background:
         return None
 
     def run(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Starts a coroutine and waits for it. An interrupt of the waiting thread cancels it."""
+        """Returns or raises what the coroutine does. An interrupt of this thread cancels it.
+
+        Raises:
+            RuntimeError: refusal() is not None.
+        """
         if refusal := self.refusal():
             raise RuntimeError(refusal)
         call = _Call(start)
         try:
             self._loop.call_soon_threadsafe(call.begin)
             while not call.outcome.done():
-                # A signal that comes just before a thread goes to sleep does not wake it.
+                # A signal that arrives just before the thread sleeps does not wake it.
                 with suppress(TimeoutError):
-                    call.outcome.exception(timeout=_LOOK)
+                    call.outcome.exception(timeout=_INTERRUPT_POLL)
             return call.outcome.result()
         except BaseException:
-            if not call.outcome.done():  # it is not what the coroutine raised
+            if not call.outcome.done():  # an interrupt, not what the coroutine raised
                 self._loop.call_soon_threadsafe(call.cancel)
-                # Nothing of it is to happen after the interrupt was seen.
-                wait([call.outcome], _PATIENCE)
+                # The call must have no effect after the interrupt is raised.
+                wait([call.outcome], _END_TIMEOUT)
             raise
         finally:
-            del call  # the traceback holds this frame, and the call would hold the traceback
+            del call  # breaks a cycle: the traceback has this frame, the call has the traceback
 
     def exit(self) -> None:
-        """Ends the loop and all that runs in it, before the interpreter stops its thread."""
+        """Ends the loop and its tasks, within 2 s. For interpreter exit."""
         if self.refusal() is None:
             self._exiting = True
             self._loop.call_soon_threadsafe(self._exit.set)
-            self._thread.join(_PATIENCE)
+            self._thread.join(_END_TIMEOUT)
 
     def _serve(self) -> None:
         with self._runner:
@@ -126,17 +130,21 @@ _shared: Background | None = None
 
 
 def run(method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What an async method returns or raises."""
+    """Returns or raises what an async method does. Blocks.
+
+    Raises:
+        RuntimeError: The process was forked or is exiting, or this is the loop's own thread.
+    """
     return _background().run(partial(method, *args, **kwargs))
 
 
 def finish(
     method: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs
 ) -> None:
-    """Runs an async method that cleans up, unless there is no need.
+    """Runs an async method that cleans up. No-op where run() would raise RuntimeError.
 
-    A forked process has nothing of its own to clean up, and one that exits has nothing left. What
-    is dropped inside the event loop the loop cleans up by itself.
+    A forked process has nothing to clean up, an exiting one has nothing left, and the loop closes
+    by itself what is dropped in its own thread.
     """
     if _shared is not None and _shared.refusal() is None:
         _shared.run(partial(method, *args, **kwargs))
@@ -145,7 +153,11 @@ def finish(
 def iterate(
     method: Callable[P, AsyncIterator[T]], *args: P.args, **kwargs: P.kwargs
 ) -> Generator[T]:
-    """What an async method's iterator yields; closing the generator closes it."""
+    """Yields what an async method's iterator does. Closing the generator closes the iterator.
+
+    Raises:
+        RuntimeError: As run() does.
+    """
     source = method(*args, **kwargs)
     try:
         while (item := run(_next, source)) is not _END:
@@ -154,25 +166,25 @@ def iterate(
         finish(_close, source)
 
 
-async def apart(items: Iterable[T]) -> AsyncGenerator[T]:
-    """Items that are taken in a worker thread, as taking them may block; some at a time."""
+async def in_worker_thread(items: Iterable[T]) -> AsyncGenerator[T]:
+    """Yields the items of an iterable, which may block: it is read in a worker thread."""
     source = iter(items)
 
-    def some() -> list[T]:
-        found, end = [], time.monotonic() + _GATHER
+    def chunk() -> list[T]:
+        found, end = [], time.monotonic() + _CHUNK_SECONDS
         for item in source:
             found.append(item)
-            if len(found) == _GATHERED or time.monotonic() >= end:
+            if len(found) == _CHUNK_ITEMS or time.monotonic() >= end:
                 break
         return found
 
-    while found := await asyncio.to_thread(some):
+    while found := await asyncio.to_thread(chunk):
         for item in found:
             yield item
 
 
 async def assign(owner: object, attribute: str, value: object) -> None:
-    """Sets an attribute: for run(), as what is in the loop may use it at this moment."""
+    """Sets an attribute in the loop's thread, where it may be in use."""
     setattr(owner, attribute, value)
 
 

@@ -68,14 +68,14 @@ class BusClient:
         self.close()
 
     def connect(self) -> None:
-        """Connects and registers. `with` does it.
+        """Connects and registers. `with` does it. No-op if connected.
 
         See bus_client.BusClient.connect.
         """
         run(self._client.connect)
 
     def close(self) -> None:
-        """Reports what was read last, at most 2 s long, and disconnects. Ends all open calls.
+        """Reports the last read positions, for at most 2 s, and disconnects. Ends all open calls.
 
         See bus_client.BusClient.close.
         """
@@ -83,21 +83,21 @@ class BusClient:
 
     @property
     def agent(self) -> str:
-        """The caller as the server sees it; "anonymous" without an agent."""
+        """The caller's name as the server sees it; "anonymous" without an agent."""
         return self._client.agent
 
     @property
     def created(self) -> bool:
-        """Connecting registered the agent: nobody had its name before. Is it misspelt?"""
+        """Whether connecting registered the agent. If unexpected, its name may be misspelt."""
         return self._client.created
 
     @property
     def server(self) -> str:
-        """The server's address."""
+        """The server's address, with its port."""
         return self._client.server
 
     def server_info(self) -> GetServerInfoResponse:
-        """What the server is, its limits, and who the caller is."""
+        """Returns the server's version and limits, and who the caller is."""
         return run(self._client.server_info)
 
     def heartbeat(
@@ -107,7 +107,7 @@ class BusClient:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Tells others now what the agent does; `unread` of the answer, what there is to read.
+        """Reports what the agent does. Returns, in `unread`, what it has to read.
 
         See bus_client.BusClient.heartbeat.
         """
@@ -123,7 +123,7 @@ class BusClient:
         labels: Mapping[str, str] | None = None,
         token: str | None = None,
     ) -> tuple[Agent, str]:
-        """Registers another agent; the agent and its token, which nobody will tell again.
+        """Registers another agent. Returns it and its token, which cannot be retrieved later.
 
         See bus_client.BusClient.register_agent.
         """
@@ -138,11 +138,11 @@ class BusClient:
         )
 
     def get_agent(self, name: str = "") -> Agent:
-        """What is known of an agent, the caller by default. AgentNotFound if there is none."""
+        """Returns an agent, the caller by default. Raises AgentNotFound if there is none."""
         return run(self._client.get_agent, name)
 
     def list_agents(self, *, presences: Iterable[Presence.ValueType] = ()) -> Iterator[Agent]:
-        """All agents, by name.
+        """Yields all agents, by name.
 
         See bus_client.BusClient.list_agents.
         """
@@ -156,7 +156,7 @@ class BusClient:
         description: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Agent:
-        """Changes what others see of an agent: the caller, or for operators anyone.
+        """Changes what others see of an agent, and returns it. Operators may change any agent.
 
         See bus_client.BusClient.update_agent.
         """
@@ -169,21 +169,21 @@ class BusClient:
         )
 
     def unregister_agent(self, name: str = "") -> None:
-        """Takes an agent out for ever: the caller, or for operators anyone.
+        """Removes an agent permanently. Operators may remove any agent.
 
         See bus_client.BusClient.unregister_agent.
         """
         run(self._client.unregister_agent, name)
 
     def rotate_token(self, *, grace: float = 60.0) -> str:
-        """Gives the caller a new token in place of the one it calls with.
+        """Replaces the caller's token. Returns the new one, which cannot be retrieved later.
 
         See bus_client.BusClient.rotate_token.
         """
         return run(self._client.rotate_token, grace=grace)
 
     def end_session(self) -> None:
-        """Says goodbye for the agent: others see at once that it is gone (PRESENCE_OFFLINE).
+        """Ends the agent's session: others see at once that it is gone (PRESENCE_OFFLINE).
 
         See bus_client.BusClient.end_session.
         """
@@ -198,7 +198,7 @@ class BusClient:
         context_limit: int = 0,
         start: Literal["head", "first"] = "head",
     ) -> ThreadHandle:
-        """Enters a thread, at the place up to which the agent has read it.
+        """Joins a thread. Returns a handle at the position up to which the agent has read it.
 
         See bus_client.BusClient.join.
         """
@@ -214,7 +214,7 @@ class BusClient:
         )
 
     def thread(self, name: str) -> ThreadHandle:
-        """A thread to post to or read from without joining it. Makes no call."""
+        """Returns a handle to post to or read a thread without joining it. Makes no call."""
         return ThreadHandle(self._client.thread(name))
 
     def create_thread(
@@ -225,7 +225,7 @@ class BusClient:
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType = SYNC_MODE_UNSPECIFIED,
     ) -> Thread:
-        """Creates a thread. ThreadExists if it is there; OutcomeUnknown if the answer was lost.
+        """Creates a thread, and returns it.
 
         See bus_client.BusClient.create_thread.
         """
@@ -234,7 +234,7 @@ class BusClient:
         )
 
     def get_thread(self, name: str) -> Thread:
-        """What is known of a thread. ThreadNotFound if there is none."""
+        """Returns a thread. Raises ThreadNotFound if there is none of this name."""
         return run(self._client.get_thread, name)
 
     def list_threads(
@@ -244,7 +244,7 @@ class BusClient:
         states: Iterable[ThreadState.ValueType] = (),
         participant: str = "",
     ) -> Iterator[Thread]:
-        """All threads, last active first.
+        """Yields all threads, the last active first.
 
         See bus_client.BusClient.list_threads.
         """
@@ -253,7 +253,7 @@ class BusClient:
         )
 
     def list_waits(self, *, agent: str = "", thread: str = "") -> Iterator[Wait]:
-        """The open waits of the server, longest first. Only for operators: else AccessDenied.
+        """Yields the open waits of the server, longest first. Only for operators.
 
         See bus_client.BusClient.list_waits.
         """

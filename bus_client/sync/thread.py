@@ -9,8 +9,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Literal
 
 from bus_client.errors import BusError
-from bus_client.post import Post, several
-from bus_client.sync.background import apart, assign, iterate, run
+from bus_client.post import Post, checked_several
+from bus_client.sync.background import assign, in_worker_thread, iterate, run
 from bus_client.thread import ThreadHandle as AsyncThreadHandle
 from threadbus.v1 import bus_service_pb2
 from threadbus.v1.agent_pb2 import Participant
@@ -26,7 +26,7 @@ from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 
 class ThreadHandle:
-    """A thread, and how far this agent has read it. Made by BusClient.join() and .thread().
+    """A thread as one agent sees it, with a read position. From BusClient.join() and .thread().
 
     Its methods, their arguments and what they raise are those of bus_client.ThreadHandle, where
     they are described; bus_client.sync says what it means that they block.
@@ -42,12 +42,12 @@ class ThreadHandle:
 
     @property
     def created(self) -> bool:
-        """Joining created it."""
+        """Whether joining created the thread."""
         return self._thread.created
 
     @property
     def similar(self) -> list[str]:
-        """If so, threads whose names differ from its name only by case."""
+        """If so, the threads whose names differ from its name only by case."""
         return self._thread.similar
 
     @property
@@ -57,13 +57,13 @@ class ThreadHandle:
 
     @property
     def participants(self) -> list[Participant]:
-        """Who took part when join() was called, the caller included; at most 100."""
+        """The participants when join() was called, with the caller; at most 100."""
         return self._thread.participants
 
     @property
     def info(self) -> Thread:
-        """The thread as it was at joining, or at the last refresh(), update() or set_state();
-        without joining only its name.
+        """The thread as of join(), or of the last refresh(), update() or set_state(); before
+        any of them only its name is set.
         """
         return self._thread.info
 
@@ -87,10 +87,10 @@ class ThreadHandle:
         acknowledge: bool = True,
         on_resync: Literal["raise", "continue"] = "raise",
     ) -> Generator[Message]:
-        """What was not read yet, then what is posted, as it is posted.
+        """Yields the unread messages, then new ones as they are posted.
 
-        It is closed at once when nobody holds it any more, as when a `for` loop over it is left. If
-        it is held elsewhere too, close() it before the next follow() or wait().
+        It is closed at once when nothing refers to it, as when its `for` loop is left. If
+        it is kept, close() it before the next follow() or wait().
 
         See bus_client.ThreadHandle.follow.
         """
@@ -111,7 +111,7 @@ class ThreadHandle:
         filter: MessageFilter | None = None,
         include_own: bool = False,
     ) -> list[Message]:
-        """What was not read yet, else what is posted within `timeout`; empty if nothing was.
+        """Returns the unread messages, or those posted within `timeout`; empty if there are none.
 
         See bus_client.ThreadHandle.wait.
         """
@@ -174,13 +174,15 @@ class ThreadHandle:
     def post_many(
         self, posts: Iterable[str | Post], *, timeout: float = 30.0
     ) -> Generator[bus_service_pb2.PostMessageResponse | BusError]:
-        """Posts many messages through one stream: the fast road.
+        """Posts many messages through one stream, which is the fastest way.
 
-        `posts` is read in a thread of its own.
+        `posts` is read in a worker thread.
 
         See bus_client.ThreadHandle.post_many.
         """
-        return iterate(self._thread.post_many, apart(several(posts)), timeout=timeout)
+        return iterate(
+            self._thread.post_many, in_worker_thread(checked_several(posts)), timeout=timeout
+        )
 
     def messages(
         self,
@@ -191,7 +193,7 @@ class ThreadHandle:
         newest: bool = False,
         filter: MessageFilter | None = None,
     ) -> list[Message]:
-        """Messages with after_seq < seq < before_seq, ascending. Moves no read position.
+        """Returns messages with after_seq < seq < before_seq, ascending. Moves no read position.
 
         See bus_client.ThreadHandle.messages.
         """
@@ -205,11 +207,11 @@ class ThreadHandle:
         )
 
     def message(self, seq: int) -> Message:
-        """The message at `seq`, from 1. MessageNotFound if there is none, or not any more."""
+        """Returns the message at `seq`, from 1. Raises MessageNotFound if it is not kept."""
         return run(self._thread.message, seq)
 
     def refresh(self) -> Thread:
-        """The thread as it is now; `info` from then on."""
+        """Returns the thread as it is now, and sets `info` to it."""
         return run(self._thread.refresh)
 
     def update(
@@ -220,7 +222,7 @@ class ThreadHandle:
         labels: Mapping[str, str] | None = None,
         sync_mode: SyncMode.ValueType | None = None,
     ) -> Thread:
-        """Changes the thread's settings; who follows it learns that. None = as before.
+        """Changes the thread's settings, and returns the thread. Its followers get an entry.
 
         See bus_client.ThreadHandle.update.
         """
@@ -229,26 +231,32 @@ class ThreadHandle:
         )
 
     def set_state(self, state: ThreadState.ValueType) -> Thread:
-        """Opens, closes or archives the thread. OutcomeUnknown if the answer was lost."""
+        """Opens, closes or archives the thread, and returns it.
+
+        See bus_client.ThreadHandle.set_state.
+        """
         return run(self._thread.set_state, state)
 
     def delete(self) -> None:
-        """Deletes the thread and all it holds. OutcomeUnknown if the answer was lost."""
+        """Deletes the thread with all its messages.
+
+        See bus_client.ThreadHandle.delete.
+        """
         run(self._thread.delete)
 
     def leave(self) -> None:
-        """Takes part no more: the server forgets what the agent has read; what it wrote stays.
+        """Ends the agent's participation: the server drops its read position, not its messages.
 
         See bus_client.ThreadHandle.leave.
         """
         run(self._thread.leave)
 
     def list_participants(self) -> Iterator[Participant]:
-        """Who takes part, by name, and what each was handed and has read."""
+        """Yields the participants by name, each with what was delivered to it and what it read."""
         return iterate(self._thread.list_participants)
 
     def watch_participants(self) -> Generator[bus_service_pb2.ParticipantUpdate]:
-        """How the participants stand: all of them first, then those that change, as they do.
+        """Yields all participants, then those that changed, at most once a second.
 
         See bus_client.ThreadHandle.watch_participants.
         """

@@ -50,7 +50,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a heartbeat of the client's own cuts a long lease",
-        [Edit(_BEATS, "if not lease and rest > self._agent_timeout:", "if False:")],
+        [Edit(_BEATS, "if not lease and left > self._agent_timeout:", "if False:")],
         ["tests/test_sdk_heartbeats.py::test_the_beats_of_the_client_itself_carry_it_on_too"],
     ),
     Sabotage(
@@ -58,7 +58,7 @@ SABOTAGES = [
         [
             Edit(
                 _BEATS,
-                "        self._resting, self._owed, self._due = True, False, math.inf\n",
+                "        self._paused, self._needed, self._due = True, False, math.inf\n",
                 "        pass\n",
             )
         ],
@@ -69,8 +69,9 @@ SABOTAGES = [
         [
             Edit(
                 _BEATS,
-                "        self._owed = self._timed and not self._resting\n        self._wake()\n",
-                "        self._wake()\n",
+                "            self._needed = self._automatic and not self._paused\n"
+                "            self._wake()\n",
+                "            self._wake()\n",
             )
         ],
         [
@@ -79,7 +80,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "what was read is lost when a heartbeat fails",
-        [Edit(_BEATS, "_unrefused(batch, error) | self._unsent  # newer", "self._unsent  # newer")],
+        [Edit(_BEATS, "_retriable(batch, error) | self._unsent  # newer", "self._unsent  # newer")],
         ["tests/test_sdk_reporting.py::test_acknowledge_says_when_the_report_failed_and_keeps_it"],
     ),
     Sabotage(
@@ -91,12 +92,12 @@ SABOTAGES = [
     ),
     Sabotage(
         "a follow that pauses takes a goodbye back",
-        [Edit("bus_client/stream.py", "if goodbyes != await", "if 0 * await")],
+        [Edit("bus_client/stream.py", "if generation != await", "if 0 * await")],
         ["tests/test_sdk_agents.py::test_a_follow_that_pauses_takes_no_goodbye_back"],
     ),
     Sabotage(
         "a goodbye overtakes a wait that was sent before it",
-        [Edit("bus_client/session_generation.py", "        self._all_open.clear()\n", "")],
+        [Edit("bus_client/session_generation.py", "        self._all_answered.clear()\n", "")],
         [
             "tests/test_sdk_agents.py::test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_open"
         ],
@@ -110,7 +111,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "waits all go to one connection",
-        [Edit(_CONNECTIONS, "if _streams[self._server, number] < self._most", "if True")],
+        [Edit(_CONNECTIONS, "if _streams[self._server, number] < self._max_streams", "if True")],
         [
             "tests/test_sdk_connections.py::test_more_waits_than_a_connection_takes_starve_nobody",
             "tests/test_sdk_connections.py::test_a_break_under_many_waits_costs_and_repeats_nothing",
@@ -191,8 +192,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/connections.py",
-                "self._places = asyncio.Semaphore(_MOST_STREAMS)",
-                "self._places = asyncio.Semaphore(1 << 20)",
+                "self._unary_slots = asyncio.Semaphore(_MAX_STREAMS)",
+                "self._unary_slots = asyncio.Semaphore(1 << 20)",
             )
         ],
         ["tests/test_sdk_connections.py::test_any_number_of_calls_may_be_made_at_once"],

@@ -66,8 +66,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/post_stream.py",
-                "await self._answer(call) if batch.request.posts else None",
-                "await self._answer(call)",
+                "await self._response(call) if batch.request.posts else None",
+                "await self._response(call)",
             )
         ],
         [f"{_INPUT}::test_where_nothing_can_be_sent_each_is_told_and_no_server_is_needed"],
@@ -211,7 +211,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "without asyncio a text is taken for many posts",
-        [Edit("bus_client/sync/thread.py", "apart(several(posts))", "apart(posts)")],
+        [Edit("bus_client/sync/thread.py", "checked_several(posts)", "posts")],
         [f"{_INPUT}::test_calls_without_asyncio_are_refused_alike"],
     ),
     Sabotage(

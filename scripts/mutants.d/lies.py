@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_ATTEMPTS = "bus_client/retry.py"
+_RETRY = "bus_client/retry.py"
 _CALLS = "bus_client/calls.py"
 _RESPONSES = "bus_client/responses.py"
 _STATUS = "bus_client/status.py"
@@ -64,7 +64,9 @@ SABOTAGES = [
         "a follow ends for a reason that it did not ask for",
         [
             Edit(
-                _STREAM, "if frame.ending.reason in ends:", "if frame.ending.reason in range(1, 9):"
+                _STREAM,
+                "if frame.ending.reason in final:",
+                "if frame.ending.reason in range(1, 9):",
             )
         ],
         [f"{_LIES}::test_a_follower_that_asked_for_no_end_comes_again"],
@@ -84,21 +86,21 @@ SABOTAGES = [
     Sabotage(
         "keepalives outlast a wait",
         [
-            Edit(_ATTEMPTS, "if self._frames > 1 and self._clock()", "if False and self._clock()"),
-            Edit(_ATTEMPTS, "        if self._idle > _MOST_IDLE:\n", "        if False:\n"),
+            Edit(_RETRY, "if self._frames > 1 and self._clock()", "if False and self._clock()"),
+            Edit(_RETRY, "        if self._idle > _MAX_IDLE_FRAMES:\n", "        if False:\n"),
         ],
         [f"{_LIES}::test_keepalives_do_not_outlast_a_wait"],
         timeout=25,
     ),
     Sabotage(
         "a started frame is taken for progress",
-        [Edit(_ATTEMPTS, "        if moved:\n", "        if True:\n")],
+        [Edit(_RETRY, "        if moved:\n", "        if True:\n")],
         [f"{_LIES}::test_pauses_grow_until_there_is_progress"],
         timeout=25,
     ),
     Sabotage(
         "a wait that could not read says that there was nothing",
-        [Edit(_ATTEMPTS, "                raise failure\n", "                return\n")],
+        [Edit(_RETRY, "                raise failure\n", "                return\n")],
         [
             f"{_UNREADABLE}::test_a_wait_that_could_not_read_says_so",
             f"{_UNREADABLE}::test_the_command_line_says_so_too",
@@ -107,18 +109,18 @@ SABOTAGES = [
     ),
     Sabotage(
         "a wait forgets that there was more than it knew of",
-        [Edit(_ATTEMPTS, "            self._caught_up &= ", "            _ = ")],
+        [Edit(_RETRY, "            self._caught_up &= ", "            _ = ")],
         [f"{_UNREADABLE}::test_one_that_learns_that_there_is_more_does_not_say_so"],
         timeout=25,
     ),
     Sabotage(
         "a follower of a thread that cannot be read is never told",
-        [Edit(_ATTEMPTS, ">= _MOST_FAILING:", "< 0:")],
+        [Edit(_RETRY, ">= _MAX_FAILING:", "< 0:")],
         [f"{_UNREADABLE}::test_a_follower_that_fails_for_a_minute_is_told"],
     ),
     Sabotage(
         "a follower gives up a server that is away",
-        [Edit(_ATTEMPTS, "        if type(error) in _DISCONNECTIONS:\n", "        if False:\n")],
+        [Edit(_RETRY, "        if type(error) in _DISCONNECTIONS:\n", "        if False:\n")],
         [f"{_UNREADABLE}::test_a_server_that_is_away_or_busy_is_waited_for"],
     ),
     Sabotage(
@@ -138,7 +140,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "a page leaves messages out",
-        [Edit(_RESPONSES, "        _check_whole(page, request)\n", "        pass\n")],
+        [Edit(_RESPONSES, "        _check_complete(page, request)\n", "        pass\n")],
         [f"{_CALLED}::test_a_page_without_a_filter_leaves_nothing_out"],
     ),
     Sabotage(

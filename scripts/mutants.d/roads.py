@@ -46,10 +46,10 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/reader.py",
-                "                    for message in known(frame.messages.messages):\n",
+                "                    for message in known_kinds(frame.messages.messages):\n",
                 "                    if cursor_of(frame) is not None:\n"
-                "                        self._read_to(cursor_of(frame), report=acknowledge)\n"
-                "                    for message in known(frame.messages.messages):\n",
+                "                        self._mark_read(cursor_of(frame), report=acknowledge)\n"
+                "                    for message in known_kinds(frame.messages.messages):\n",
             )
         ],
         ["tests/test_sdk_follow.py::test_a_message_is_read_when_the_next_is_asked_for"],
@@ -59,10 +59,10 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/calls.py",
-                "            left = min(deadline - loop.time(), _ATTEMPT)\n",
-                "            left = min(deadline - loop.time(), _ATTEMPT)\n"
+                "            left = min(deadline - loop.time(), _ATTEMPT_TIMEOUT)\n",
+                "            left = min(deadline - loop.time(), _ATTEMPT_TIMEOUT)\n"
                 "            if request_id:\n"
-                "                request.request_id = f'{random.random()}'\n",
+                "                request.request_id = f'{loop.time()}'\n",
             )
         ],
         ["tests/test_sdk_post_outcome.py"],

@@ -21,9 +21,9 @@ CLIENT = Path(__file__).parents[2] / "bus_client"
 CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
 #: What only the blocking method has to say.
 NOTES = {
-    "follow": "It is closed at once when nobody holds it any more, as when a `for` loop over it is "
-    "left. If\nit is held elsewhere too, close() it before the next follow() or wait().\n\n",
-    "post_many": "`posts` is read in a thread of its own.\n\n",
+    "follow": "It is closed at once when nothing refers to it, as when its `for` loop is left. If\n"
+    "it is kept, close() it before the next follow() or wait().\n\n",
+    "post_many": "`posts` is read in a worker thread.\n\n",
 }
 POINTER = (
     "Its methods, their arguments and what they raise are those of bus_client.{owner}, where they "
@@ -32,7 +32,7 @@ POINTER = (
 IMPORTS = """
 from typing import Self
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from bus_client.sync.background import apart, assign, finish, iterate, run
+from bus_client.sync.background import assign, finish, in_worker_thread, iterate, run
 """
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -52,7 +52,7 @@ def passed(arguments: ast.arguments) -> Iterator[str]:
     """The arguments of one function, as they are passed on to another with the same ones."""
     for argument in arguments.args[1:]:
         either = argument.annotation and "AsyncIterable" in ast.unparse(argument.annotation)
-        yield f"apart(several({argument.arg}))" if either else argument.arg
+        yield f"in_worker_thread(checked_several({argument.arg}))" if either else argument.arg
     yield from (f"{argument.arg}={argument.arg}" for argument in arguments.kwonlyargs)
 
 

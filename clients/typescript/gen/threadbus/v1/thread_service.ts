@@ -2202,7 +2202,10 @@ export const ThreadServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** Lists threads, last active first, in the order of the moment when the first page was read. */
+    /**
+     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
+     * left out, or listed twice.
+     */
     listThreads: {
       name: "ListThreads",
       requestType: ListThreadsRequest as typeof ListThreadsRequest,
