@@ -1,6 +1,6 @@
-"""A pytest plugin: a real server for the tests of what is built on ThreadBus.
+"""A pytest plugin with a real server, for tests of programs that use ThreadBus.
 
-Installed with the package, so that these fixtures are simply there:
+It is installed with the package; its fixtures need no import:
 
     import asyncio
 
@@ -17,13 +17,13 @@ Installed with the package, so that these fixtures are simply there:
 
         asyncio.run(talk())
 
-- `threadbus_server`, one for all tests of a run: a `ThreadBusServer`, a process of its own on a
-  free port. Needs the extra `server`.
-- `threadbus_thread`: a thread name that no other test has. Nothing is made; joining does that. A
-  server that the test before left down is started again.
-- `threadbus_flags`, to be overridden in a conftest.py with scope "session": the server's flags, as
-  in `threadbus serve --help`. By default `--durability fast`: what a test posts has to
-  outlive a killed server, but no power cut.
+- `threadbus_server`: a `ThreadBusServer` in a process of its own on a free port; one for all tests
+  of a run. Needs the extra `server`.
+- `threadbus_thread`: a thread name that no other test has. The thread is created by joining it.
+  Restarts the server if a test has left it stopped.
+- `threadbus_flags`: the server's flags, see `threadbus serve --help`. Override it in a conftest.py
+  with scope "session". The default is `--durability fast`: messages survive a killed server, but
+  not a power failure.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# Loaded into every run of pytest where the package is installed: what only a server needs is
+# Loaded by every run of pytest where the package is installed. So what only a server needs is
 # imported when one is started.
 if TYPE_CHECKING:
     import subprocess
 
     from bus_client import BusClient
 
-_START = 60.0  # seconds that a server may take to start, on a busy machine
-_STOP = 20.0  # seconds that it may take to end well
+_START_TIMEOUT = 60.0  # seconds for a server to start on a busy machine
+_STOP_TIMEOUT = 20.0  # seconds for a server to stop before it is killed
 
 
 class ThreadBusServer:
-    """A server for tests. It is running when it is made.
+    """A server for tests, which is started on creation.
 
-    Its methods block until they are done. Its environment has none of the THREADBUS_… variables.
+    Its methods block. Its process gets none of the THREADBUS_… environment variables.
 
     Attributes:
-        address: Where it listens, `127.0.0.1:PORT`; a restart keeps it.
+        address: Where it listens, `127.0.0.1:PORT`; kept by restart().
         db: Its database file, in a temporary folder.
-        credentials: A file for the tokens of the tests' agents, so that they are not kept among the
+        credentials: A credentials file for the tests' agents, to keep their tokens out of the
             user's own: `BusClient(…, credentials=threadbus_server.credentials)`.
     """
 
@@ -70,42 +70,42 @@ class ThreadBusServer:
 
     @property
     def operator_token(self) -> str:
-        """The token that may do everything, such as post on behalf of others."""
+        """The operator's token, which permits everything, e.g. posting on behalf of others."""
         return self.db.with_name(f"{self.db.name}.operator-token").read_text("ascii").strip()
 
     @property
     def log(self) -> str:
-        """What it has logged since the first start."""
+        """Its log since the first start."""
         return self._log.read_text("utf-8", "replace")
 
     @property
     def running(self) -> bool:
-        """Whether its process is there."""
+        """Whether its process is running."""
         return self._process.poll() is None
 
     def client(self, **options: Any) -> BusClient:
-        """A BusClient of this server, not connected yet; `options` are BusClient's."""
+        """Returns a BusClient for this server, not connected yet. `options` are BusClient's."""
         import bus_client
 
         return bus_client.BusClient(self.address, **{"credentials": self.credentials} | options)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL), as a crash would."""
+        """Kills the server (SIGKILL), like a crash."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """End it well (SIGTERM): it answers what was posted, and ends open waits."""
+        """Stops the server (SIGTERM): it completes posts, ends waits. Kills it after 20 s."""
         import subprocess
 
         self._process.terminate()
         try:
-            self._process.wait(_STOP)
+            self._process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def restart(self) -> None:
-        """Start it again on its address and its file; if it runs, end it well first."""
+        """Starts the server again on its address and file. Stops it first if it is running."""
         self.stop()
         self._process = self._start()
 
@@ -115,7 +115,7 @@ class ThreadBusServer:
         import shlex
         import subprocess
 
-        # -P: what lies in the current folder is not to be taken for one of the server's modules.
+        # -P: the server must not import modules from the current folder.
         command = [sys.executable, "-P", "-m", "bus_server", *self._flags, "--json"]
         command += ["--listen", self.address, "--db", str(self.db)]
         reading, writing = os.pipe()
@@ -130,18 +130,18 @@ class ThreadBusServer:
                 )
             finally:
                 os.close(writing)
-            ready, _, _ = select.select([announced], [], [], _START)
+            ready, _, _ = select.select([announced], [], [], _START_TIMEOUT)
             line = announced.readline() if ready else b""
         if not line:
-            why = f"it was silent for {_START:g} s"
+            why = f"it printed nothing for {_START_TIMEOUT:g} s"
             if ready:
                 why = f"exit code {process.wait()}"
             process.kill()
             process.wait()
-            told = self.log.strip() or "(nothing)"
+            log_text = self.log.strip() or "(nothing)"
             pytest.fail(
-                f"The ThreadBus server did not start: {why}. It said:\n\n{told}\n\n"
-                f"It was started with: {shlex.join(command)}",
+                f"The ThreadBus server did not start: {why}. Its log:\n\n{log_text}\n\n"
+                f"Its command was: {shlex.join(command)}",
                 pytrace=False,
             )
         self.address = json.loads(line)["listen"]
@@ -150,7 +150,7 @@ class ThreadBusServer:
 
 @pytest.fixture(scope="session")
 def threadbus_flags() -> Sequence[str]:
-    """The server's flags; override it to have others."""
+    """The server's flags. Override it to change them."""
     return ["--durability", "fast"]
 
 
@@ -158,7 +158,7 @@ def threadbus_flags() -> Sequence[str]:
 def threadbus_server(
     tmp_path_factory: pytest.TempPathFactory, threadbus_flags: Sequence[str]
 ) -> Iterator[ThreadBusServer]:
-    """A ThreadBus server, a process of its own: address, db, kill(), restart(), …"""
+    """A ThreadBus server in a process of its own: address, db, kill(), restart(), …"""
     server = ThreadBusServer(tmp_path_factory.mktemp("threadbus"), threadbus_flags)
     try:
         yield server
@@ -168,7 +168,7 @@ def threadbus_server(
 
 @pytest.fixture
 def threadbus_thread(request: pytest.FixtureRequest, threadbus_server: ThreadBusServer) -> str:
-    """A thread name that no other test has, on a server that runs."""
+    """A thread name that no other test has, on a running server."""
     if not threadbus_server.running:
         threadbus_server.restart()
     test = re.sub("[^A-Za-z0-9]+", "-", request.node.name).strip("-")

@@ -211,7 +211,7 @@ def test_a_server_that_cannot_start_again_fails_the_test(project: Project) -> No
     done = project.test()
     assert done.returncode == 1
     assert "1 failed" in done.stdout
-    assert "exit code 1. It said:" in done.stdout
+    assert "exit code 1. Its log:" in done.stdout
     assert "threadbus.db is not a SQLite database" in done.stdout
 
 
