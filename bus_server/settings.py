@@ -1,63 +1,205 @@
-"""What can be set, and what is fixed."""
+"""The settings of a server, each declared once.
 
-from dataclasses import dataclass
+A field of `Settings` has the setting's name, type, range, default and help text. The flags of
+`threadbus serve`, their environment variables and help are made from it (flags.py), and the table
+in docs/running.md is checked against it.
+"""
+
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from threadbus.limits import MAX_CALL_BYTES, MAX_MESSAGE_BYTES
+
+_MIB = 1024 * 1024
+_DAY = 86_400.0
+
+T = TypeVar("T")
+
+# ruff: noqa: RUF009 - what _setting() returns is a field
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers that a setting takes: low ≤ number ≤ high, or low < number ≤ high."""
+
+    unit: Literal["seconds", "bytes", ""]
+    low: float
+    high: float
+    low_open: bool = False
+
+
+Seconds = Annotated[float, Range("seconds", 0, _DAY)]
+PositiveSeconds = Annotated[float, Range("seconds", 0, _DAY, low_open=True)]
+Count = Annotated[int, Range("", 1, 2**31 - 1)]
+Bytes = Annotated[int, Range("bytes", 1, 2**31 - 1)]
+ContentBytes = Annotated[int, Range("bytes", 1, MAX_MESSAGE_BYTES)]
+#: A few of the largest requests or responses must fit.
+BudgetBytes = Annotated[int, Range("bytes", 4 * MAX_CALL_BYTES, 2**40)]
+
+
+class FileMode(int):
+    """The permission bits of a file, written in octal."""
+
+    def __str__(self) -> str:
+        return f"{self:04o}"
+
+
+def _setting(default: T, help_text: str, *, metavar: str = "", variable: bool = True) -> T:
+    """Returns a field of Settings; `variable` tells if an environment variable can set it."""
+    return field(
+        default=default, metadata={"help": help_text, "metavar": metavar, "variable": variable}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a server runs. Times are in seconds; each field is a flag of `threadbus serve`."""
+    """How a server runs."""
 
-    listen: str = "127.0.0.1:7420"
-    """HOST:PORT, or unix:PATH. Port 0: any free one."""
-    socket_mode: int = 0o600
-    """Who may connect to a Unix socket, as file modes say it."""
-    db: Path = Path("threadbus.db")
-    """The database file; made when it is not there."""
-    durability: str = "full"
-    """`full`: an acknowledged post is on disk. `fast`: it may be lost with the machine."""
-    auth: str = ""
-    """`open`: calls without a token are `anonymous`'s, anyone may register. `required`: neither.
-    Empty: `open` on loopback and Unix sockets, else `required`."""
-    insecure: bool = False
-    """Allow to listen beyond loopback without TLS."""
-    fallback_interval: float = 1.0
-    """How often to look for what other processes wrote to the file. 0: never."""
-    busy_timeout: float = 5.0
-    """How long to wait for another program that locks the file before posts are refused."""
-    heartbeat_interval: float = 40.0
-    """How often an agent is told to send heartbeats."""
-    agent_timeout: float = 60.0
-    """Without a sign of life for so long an agent is LAPSED."""
-    working_timeout: float = 900.0
-    """How long a delivery counts as work without any word from the agent."""
-    checkpoint_interval: float = 2.0
-    """How often what is known of agents is written to the store, when it changed."""
-    drain_timeout: float = 10.0
-    """How long a stopping server waits for posts it has taken."""
-    max_content_bytes: int = 1024 * 1024
-    """Bytes of a message's content."""
-    max_queued_posts: int = 10_000
-    """Posts that may wait for the disk; beyond it they are refused with STORE_BUSY."""
-    max_queued_bytes: int = 64 * 1024 * 1024
-    """Bytes of posts that may wait for the disk; beyond it they are refused with STORE_BUSY."""
-    max_open_waits: int = 10_000
-    """Open waits of one agent."""
-    max_anonymous_waits: int = 20_000
-    """Open waits of all callers without a name together."""
-    max_streams: int = 1_000
-    """Calls open at a time on one connection; the client's gRPC library queues further ones."""
-    max_request_bytes: int = 128 * 1024 * 1024
-    """Bytes of requests that are arriving or being handled, over all callers; beyond it, calls
-    wait to be read."""
-    max_frame_bytes: int = 64 * 1024 * 1024
-    """Bytes of answers and frames that callers have not read, over all callers; beyond it, large
-    ones wait to be sent."""
-    request_timeout: float = 20.0
-    """How long a request may take to arrive, and how long a call waits for room for its bytes."""
-    json: bool = False
-    """Announce the start as one JSON object."""
-    keepalive_time: float = 30.0
-    """Ping a connection after so long without anything from it."""
-    keepalive_timeout: float = 10.0
-    """Take a connection for dead when a ping is not answered for so long."""
+    listen: str = _setting(
+        "127.0.0.1:7420",
+        "HOST:PORT or unix:PATH to listen on. Port 0 takes any free port.",
+        metavar="ADDRESS",
+    )
+    socket_mode: FileMode = _setting(
+        FileMode(0o600),
+        "Permissions of a Unix socket: 0600 lets its owner connect, 0660 also its group, 0666 "
+        "everyone on this machine.",
+        metavar="MODE",
+    )
+    db: Path = _setting(
+        Path("threadbus.db"),
+        "The database file, created if it does not exist. Symbolic links are followed: the "
+        "operator's token is kept beside the file itself.",
+    )
+    durability: Literal["full", "fast"] = _setting(
+        "full",
+        "full: an acknowledged post is on disk. fast: it may be lost if the machine fails.",
+    )
+    auth: Literal["open", "required", ""] = _setting(
+        "",
+        "open: a call without a token acts as `anonymous`, and anyone may register. required: "
+        "every call needs a token, and an operator registers agents. By default open on loopback "
+        "and Unix sockets, else required.",
+    )
+    insecure: bool = _setting(False, "Listen beyond loopback although there is no TLS.")
+    fallback_interval: Seconds = _setting(
+        1.0, "Time between checks for what other processes wrote to the file. 0: never check."
+    )
+    busy_timeout: Seconds = _setting(
+        5.0, "How long to wait for another program that locks the file before posts are refused."
+    )
+    heartbeat_interval: PositiveSeconds = _setting(40.0, "Time between an agent's heartbeats.")
+    agent_timeout: PositiveSeconds = _setting(
+        60.0,
+        "Time without a sign of life after which an agent is LAPSED; at least one and a half "
+        "heartbeat intervals.",
+    )
+    working_timeout: PositiveSeconds = _setting(
+        900.0, "How long an agent counts as WORKING after a delivery if it says nothing."
+    )
+    checkpoint_interval: PositiveSeconds = _setting(
+        2.0, "Time between writes of agents' presence and read positions to the database."
+    )
+    drain_timeout: PositiveSeconds = _setting(
+        10.0, "How long a server that stops waits for the posts it has accepted to commit."
+    )
+    max_content_bytes: ContentBytes = _setting(1 * _MIB, "Maximum size of a message's content.")
+    max_queued_posts: Count = _setting(
+        10_000, "How many posts may wait for the disk. Further ones are refused with STORE_BUSY."
+    )
+    max_queued_bytes: Bytes = _setting(
+        64 * _MIB,
+        "Total size of the posts that may wait for the disk. Further ones are refused with "
+        "STORE_BUSY.",
+    )
+    max_open_waits: Count = _setting(10_000, "How many waits one agent may have open.")
+    max_anonymous_waits: Count = _setting(
+        20_000, "How many waits all anonymous callers together may have open."
+    )
+    max_streams: Count = _setting(
+        1_000, "How many calls one connection may have open. The client's gRPC library queues more."
+    )
+    max_request_bytes: BudgetBytes = _setting(
+        128 * _MIB,
+        "Total size of the requests that are arriving or being handled, of all callers. Further "
+        "calls wait before they are read.",
+    )
+    max_frame_bytes: BudgetBytes = _setting(
+        64 * _MIB,
+        "Total size of the responses and frames that callers have not read yet. Further large "
+        "ones wait before they are sent.",
+    )
+    request_timeout: PositiveSeconds = _setting(
+        20.0,
+        "How long a request may take to arrive, and how long a call waits while one of the two "
+        "limits above is reached.",
+    )
+    keepalive_time: PositiveSeconds = _setting(
+        30.0, "Time without traffic after which a connection is pinged."
+    )
+    keepalive_timeout: PositiveSeconds = _setting(
+        10.0, "How long to wait for the reply to a ping before the connection is closed."
+    )
+    json: bool = _setting(
+        False, "Announce the start as one JSON object on standard output.", variable=False
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info",
+        "What to log on standard error. debug logs every RPC and SQL statement, message contents included.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is declared of one setting.
+
+    Attributes:
+        name: Of the field in `Settings`.
+        kind: The Python type of its value.
+        choices: The values that it takes. Empty: any of its type.
+        range: The numbers that it takes, if it is one.
+        default: "" if the server chooses.
+        help: What it does, in whole sentences.
+        metavar: What stands for its value in the help. Empty: what its type suggests.
+        variable: The environment variable. None: it has none.
+    """
+
+    name: str
+    kind: type
+    choices: tuple[str, ...]
+    range: Range | None
+    default: Any
+    help: str
+    metavar: str
+    variable: str | None
+
+    @property
+    def flag(self) -> str:
+        """The option of `threadbus serve`."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def declared() -> list[Setting]:
+    """Returns all settings in the order of their declaration."""
+    types = get_type_hints(Settings, include_extras=True)
+    return [_declared(each, types[each.name]) for each in fields(Settings)]
+
+
+def _declared(setting: Field[Any], kind: Any) -> Setting:
+    choices: tuple[str, ...] = ()
+    limits = None
+    if get_origin(kind) is Annotated:
+        kind, limits = get_args(kind)
+    elif get_origin(kind) is Literal:
+        kind, choices = str, tuple(choice for choice in get_args(kind) if choice)
+    return Setting(
+        name=setting.name,
+        kind=kind,
+        choices=choices,
+        range=limits,
+        default=setting.default,
+        help=setting.metadata["help"],
+        metavar=setting.metadata["metavar"],
+        variable=f"THREADBUS_{setting.name.upper()}" if setting.metadata["variable"] else None,
+    )

@@ -1,16 +1,20 @@
-"""How a server is set up: what makes no sense is refused; and the start told to programs."""
+"""Settings: one declaration each for flag, variable and docs; the start announced to programs."""
 
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bus_server.__main__ import main
+from bus_server.settings import FileMode, Setting, Settings, declared
 from tests.connections import connected
 from tests.refused_start import contents
 from tests.serving import ServerProcess
+from tests.shown import page
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
 NONSENSE = [
@@ -88,3 +92,67 @@ async def test_a_server_answers_where_its_json_says(tmp_path: Path) -> None:
         assert info.auth == told["auth"]
     finally:
         server.kill()
+
+
+def _parsed(*arguments: str) -> dict[str, Any]:
+    """The values that `threadbus serve` gets for the settings."""
+    return main.make_context("serve", list(arguments)).params
+
+
+def _another(setting: Setting) -> tuple[str, Any]:
+    """A value other than the default, as text and as the server gets it."""
+    if setting.choices:
+        return setting.choices[-1], setting.choices[-1]
+    if setting.kind is bool:
+        return "true", True
+    if setting.kind is float:
+        return "2m", 120.0
+    if setting.range is not None:
+        return f"{setting.range.high:.0f}", setting.range.high
+    if setting.kind is FileMode:
+        return "660", 0o660
+    return "other", setting.kind("other")
+
+
+def test_without_flags_and_variables_each_setting_is_its_default() -> None:
+    given = {name: value for name, value in _parsed().items() if value is not None}
+    assert Settings(**given) == Settings()
+
+
+@pytest.mark.parametrize("setting", declared(), ids=lambda setting: setting.name)
+def test_each_setting_has_a_flag(setting: Setting) -> None:
+    text, value = _another(setting)
+    arguments = [setting.flag] if setting.kind is bool else [setting.flag, text]
+    assert _parsed(*arguments)[setting.name] == value
+
+
+@pytest.mark.parametrize("setting", declared(), ids=lambda setting: setting.name)
+def test_each_setting_but_json_has_a_variable(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (setting.variable is None) == (setting.name == "json")
+    if setting.variable is not None:
+        text, value = _another(setting)
+        monkeypatch.setenv(setting.variable, text)
+        assert _parsed()[setting.name] == value
+
+
+def _table() -> str:
+    """The table of all settings for docs/running.md."""
+    rows = [f"| `{each.flag}` | {_default(each)} | {each.help} |" for each in declared()]
+    return "\n".join(["| flag | default | what it sets |", "| --- | --- | --- |", *rows])
+
+
+def _default(setting: Setting) -> str:
+    if setting.kind is bool or setting.default == "":
+        return ""
+    unit = setting.range.unit if setting.range else None
+    if unit == "seconds":
+        return f"{setting.default:g} s"
+    if unit == "bytes":
+        return f"{setting.default / 2**20:g} MiB"
+    return f"{setting.default:,}" if unit == "" else f"`{setting.default}`"
+
+
+def test_the_docs_list_the_settings() -> None:
+    assert _table() in page("docs/running.md"), f"put this table into docs/running.md:\n{_table()}"

@@ -154,6 +154,16 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
+        "settings have no environment variables",
+        [Edit("bus_server/flags.py", "envvar=setting.variable", "envvar=None")],
+        ["tests/test_settings.py::test_each_setting_but_json_has_a_variable"],
+    ),
+    Sabotage(
+        "a setting that may be 0 may be negative",
+        [Edit("bus_server/settings.py", '("seconds", 0, _DAY)]', '("seconds", -1, _DAY)]')],
+        ["tests/test_settings.py::test_a_setting_that_makes_no_sense_is_refused_by_name"],
+    ),
+    Sabotage(
         "a server is content with the soft limit of descriptors",
         [Edit("bus_server/server.py", "    fd_limit.raise_limit()\n", "")],
         ["tests/test_fd_limit.py::test_a_server_raises_its_soft_limit_to_the_hard_one"],

@@ -1,0 +1,94 @@
+"""The flags of `threadbus serve`, made from the declarations of the settings."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bus_server.settings import FileMode, Setting, declared
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+class _Seconds(click.FloatRange):
+    """A finite number of seconds, or a time with its unit, such as 10m."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, str) and value[-1:] in _UNITS:
+            try:
+                value = float(value[:-1]) * _UNITS[value[-1]]
+            except ValueError:
+                self.fail(f"{value!r} is not a time, such as 90, 10m or 36h.", param, ctx)
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return seconds
+
+
+def _file_mode(value: object) -> FileMode:
+    """Returns the file mode that is given in octal digits.
+
+    Raises BadParameter if the value is not one, or does not let the owner connect.
+    """
+    digits = str(value)
+    if not re.fullmatch("(0o)?[0-7]{3,4}", digits) or int(digits, 8) & ~0o177 != 0o600:
+        raise click.BadParameter(
+            f"{digits} is not a file mode that lets the owner connect: give three octal digits, "
+            "such as 600 (the owner alone), 660 (and the group) or 666 (everyone on this machine)."
+        )
+    return FileMode(digits, 8)
+
+
+def settings_flags(command: F) -> F:
+    """Decorate a click command with a flag for each setting.
+
+    The command gets the values by the settings' names: None if the server is to choose.
+    """
+    for setting in reversed(declared()):  # the decorator that is applied last comes first
+        command = _flag(setting)(command)
+    return command
+
+
+def _flag(setting: Setting) -> Callable[[F], F]:
+    return click.option(
+        setting.flag,
+        type=_type(setting),
+        is_flag=setting.kind is bool,
+        default=None if setting.default == "" else setting.default,
+        envvar=setting.variable,
+        metavar=_metavar(setting),
+        show_default=True,
+        show_envvar=True,
+        help=setting.help,
+    )
+
+
+def _type(setting: Setting) -> click.ParamType[Any] | Callable[[object], Any]:
+    if setting.choices:
+        return click.Choice(setting.choices)
+    if setting.range is not None:
+        low, high = setting.range.low, setting.range.high
+        if setting.kind is float:
+            return _Seconds(low, high, min_open=setting.range.low_open)
+        return click.IntRange(round(low), round(high), min_open=setting.range.low_open)
+    if setting.kind is Path:
+        return click.Path(path_type=Path, readable=False)
+    if setting.kind is FileMode:
+        return _file_mode
+    return click.BOOL if setting.kind is bool else click.STRING
+
+
+def _metavar(setting: Setting) -> str | None:
+    """What stands for the value in the help. None: what click makes of its type."""
+    if setting.range is not None:
+        return {"seconds": "TIME", "bytes": "BYTES", "": "COUNT"}[setting.range.unit]
+    return setting.metavar or None
