@@ -1,4 +1,4 @@
-"""`threadbus serve`, also `python -m bus_server`: flags, then serve."""
+"""The command `threadbus serve`, also run as `python -m bus_server`."""
 
 import asyncio
 import logging
@@ -12,14 +12,16 @@ import click
 from bus_server.flags import settings_flags
 from bus_server.settings import Settings
 
-#: Exit code of a server whose database was removed, replaced or damaged.
+#: The exit code if the database was removed, replaced or damaged.
 LOST = 7
 
 
 @click.command()
 @settings_flags
 def main(**values: Any) -> None:
-    """Run a server until SIGTERM, SIGHUP or Ctrl-C. It then finishes posts and ends waits cleanly.
+    """Run a server until SIGTERM, SIGHUP or Ctrl-C.
+
+    It then commits the posts it has accepted and ends open waits without an error.
 
     Each TIME is in seconds, or has a unit: 90, 10m, 36h.
 
@@ -35,13 +37,13 @@ def main(**values: Any) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Serve. Returns the exit code: 1 if it could not start.
+    """Run a server until it is stopped by a signal. Returns the exit code: 1 if it cannot start.
 
-    Ends the process with code 7 if the database is removed, replaced or damaged while it serves.
+    Ends the process with code 7 if the database is removed, replaced or damaged.
     """
     _open_standard_streams()
-    os.umask(0o077)  # what the server makes is its user's alone, and usable by it
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, our errors say better
+    os.umask(0o077)  # the server's user alone can use the files that it creates
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own errors say it better
     try:
         from bus_server.errors import StoreLost, StoreRefused
         from bus_server.server import ServeError, serve
@@ -59,31 +61,31 @@ def run(settings: Settings) -> int:
         click.echo(f"threadbus: {error}", file=sys.stderr)
         return 1
     except StoreLost:
-        # The log tells what was found. At once: an orderly exit would close SQLite's connections,
-        # which may write to a database that is not the store's.
+        # The log says what was found. Exit immediately: an orderly exit would close SQLite's
+        # connections, which may write to a database that is not the store's.
         logging.shutdown()
         os._exit(LOST)
     return 0
 
 
 def _open_standard_streams() -> None:
-    """Put /dev/null where the shell closed standard input, output or error.
+    """Open /dev/null in place of standard input, output and error if the shell closed them.
 
-    Else sockets and files would get these numbers: what is printed would go there, and uvloop
+    Otherwise sockets and files would get these descriptors: printed text would go there, and uvloop
     aborts when it closes one of them.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
-        return None  # slower, and otherwise the same
+        return None  # asyncio's own loop is slower, and otherwise the same
     return uvloop.new_event_loop
 
 

@@ -92,7 +92,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         # Else gRPC disconnects clients that ping more often than every five minutes, and with them
         # all whose calls share the connection of a proxy: meshes ping every 5 s.
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL),
-        # Else a second server shares the port silently, and each sees half of the posts.
+        # Otherwise a second server shares the port silently, and each gets half of the posts.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAX_CALL_BYTES),
         # Else one connection that opens and resets calls fills the memory faster than gRPC frees

@@ -146,7 +146,8 @@ class Settings:
     )
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info",
-        "What to log on standard error. debug logs every RPC and SQL statement, message contents included.",
+        "What to log on standard error. debug logs every RPC and SQL statement, message contents "
+        "included.",
     )
 
 
