@@ -203,9 +203,9 @@ class Calls:
     ) -> Response:
         """Returns the response to a unary call, which is retried for up to `timeout` seconds.
 
-        After an attempt whose outcome is unknown it is retried if its method is idempotent by the
-        contract, or if the request carries a request_id. After one that was refused for now
-        (Unavailable with a reason) it is always retried.
+        After a failure that leaves its outcome unknown, it is retried only if its method is
+        idempotent by the contract, or the request carries a request_id. After one that says that
+        nothing was done, it is always retried.
 
         Args:
             method: A method of one of the stubs.
@@ -214,8 +214,8 @@ class Calls:
             check: Called with the response; raises ProtocolError if that breaks the contract.
 
         Raises:
-            OutcomeUnknown: No attempt settled whether it was done, and its method is not
-                idempotent.
+            OutcomeUnknown: The method is not idempotent, and no attempt settled whether it was
+                done.
             RuntimeError: The client was closed.
             BusError: The last failure.
         """

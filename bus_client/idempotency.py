@@ -30,7 +30,7 @@ _IDEMPOTENT: Final = frozenset(
 
 
 def idempotent(request: UnaryRequest) -> bool:
-    """Return whether making the call of this request twice has the effect of making it once.
+    """Returns whether making the call of this request twice has the same effect as once.
 
     Each request type belongs to one method. False for posts: their request_id makes them
     repeatable, not their method.

@@ -28,7 +28,7 @@ from threadbus.v1.message_pb2 import Cursor, Message, MessageFilter
 from threadbus.v1.thread_pb2 import Thread, ThreadPosition
 from threadbus.v1.thread_service_pb2 import JoinThreadResponse
 
-#: The largest seq.
+#: The largest seq that the contract allows.
 _MAX_SEQ = SEQ_LIMIT - 1
 #: Seconds: the longest pause that a server can ask for.
 _MAX_RETRY_DELAY = 60.0
