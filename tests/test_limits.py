@@ -1,4 +1,4 @@
-"""The contract's limits: the comments of the protos say what limits.py and names.py have."""
+"""The contract's limits, rules of names and defaults: the protos' comments say the same."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,14 +7,17 @@ from functools import cache
 import pytest
 from google.protobuf import descriptor_pb2
 
-from tests.shown import ROOT
+from bus_server.settings import Settings
+from tests.shown import ROOT, page
 from threadbus import limits, names
 
 MIB = 1024 * 1024
+_DEFAULTS = Settings()
 
-#: By field or enum value: the numbers that its comment must have.
+#: By message or field: the numbers that its comment must have.
 STATED: dict[str, list[float]] = {
     "Message": [limits.SEQ_LIMIT.bit_length() - 1],
+    "Message.content": [_DEFAULTS.max_content_bytes // MIB],
     "Message.labels": [
         limits.MAX_LABELS,
         limits.MAX_LABEL_KEY_BYTES,
@@ -31,6 +34,7 @@ STATED: dict[str, list[float]] = {
     "Agent.display_name": [limits.MAX_DISPLAY_NAME_BYTES],
     "Agent.description": [limits.MAX_DESCRIPTION_BYTES],
     "Agent.status_text": [limits.MAX_STATUS_TEXT_BYTES],
+    "PostMessageRequest.content": [_DEFAULTS.max_content_bytes // MIB],
     "PostMessageRequest.mentions": [limits.MAX_MENTIONS],
     "PostMessageRequest.attachments": [limits.MAX_ATTACHMENTS, limits.MAX_MESSAGE_BYTES // MIB],
     "PostMessagesRequest.posts": [limits.MAX_BATCH_POSTS, limits.MAX_CALL_BYTES // MIB],
@@ -38,6 +42,9 @@ STATED: dict[str, list[float]] = {
     "HeartbeatRequest.status_text": [limits.MAX_STATUS_TEXT_BYTES],
     "HeartbeatRequest.read_cursors": [limits.MAX_WAIT_THREADS],
     "HeartbeatRequest.lease": [limits.MAX_LEASE // 3_600],
+    "HeartbeatResponse.heartbeat_interval": [_DEFAULTS.heartbeat_interval],
+    "HeartbeatResponse.agent_timeout": [_DEFAULTS.agent_timeout],
+    "GetServerInfoResponse.working_timeout": [_DEFAULTS.working_timeout // 60],
     "RotateTokenRequest.grace": [limits.MAX_GRACE // 3_600],
     "ListMessagesRequest.limit": [limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE],
     "ListThreadsRequest.page_size": [limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE],
@@ -95,6 +102,10 @@ def test_the_comments_state_the_limits(name: str) -> None:
 def test_the_comments_state_the_rules_of_names(name: str) -> None:
     words = " ".join(_comments()[name].replace("`", "").split())
     assert RULED[name] in words
+
+
+def test_the_docs_state_the_rule_of_tokens() -> None:
+    assert names.TOKEN_RULE in page("docs/running.md").replace("`", "")
 
 
 def test_the_comments_state_the_reserved_names() -> None:

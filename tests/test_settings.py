@@ -1,6 +1,7 @@
 """Settings: one declaration each for flag, variable and docs; the start announced to programs."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -156,3 +157,12 @@ def _default(setting: Setting) -> str:
 
 def test_the_docs_list_the_settings() -> None:
     assert _table() in page("docs/running.md"), f"put this table into docs/running.md:\n{_table()}"
+
+
+def test_the_guarantees_state_the_defaults() -> None:
+    defaults = {each.flag: _default(each) for each in declared()}
+    stated = re.findall(  # but for sums of two
+        r"(?<! and )`(--[a-z-]+)`, (\S+(?: MiB| s)?) by default", page("docs/guarantees.md")
+    )
+    assert len(stated) >= 7
+    assert not [(flag, value) for flag, value in stated if defaults[flag] != value]
