@@ -47,7 +47,7 @@ def _check_address(_: click.Context, __: click.Parameter, address: str) -> str:
         raise click.BadParameter(f"{error}.") from None
 
 
-class Duration(click.ParamType[float]):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
     """A time: in seconds, or with its unit, such as 5s, 10m, 36h, 30d; its value is in seconds."""
 
     name = "time"
