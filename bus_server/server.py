@@ -39,9 +39,10 @@ from bus_server.services.dispatch import Authorization, Dispatcher
 from bus_server.services.request_reader import PendingReads
 from bus_server.services.standard import Health, StandardServices
 from bus_server.settings import Settings
-from bus_server.store import SetOperatorToken, file
+from bus_server.store import SetOperatorToken
 from bus_server.store.interface import Store
-from bus_server.store.sqlite import SqliteStore
+from bus_server.store.sqlite import file
+from bus_server.store.sqlite.store import SqliteStore
 from bus_server.tail import Tails
 from bus_server.waits import Waits
 from bus_server.writer import Writer

@@ -11,7 +11,7 @@ from bus_server.server import Parts, build
 from bus_server.settings import Settings
 from bus_server.store import Append
 from bus_server.store.interface import Store
-from bus_server.store.sqlite import SqliteStore
+from bus_server.store.sqlite.store import SqliteStore
 from bus_server.waits import WaitRequest
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message, MessageFilter

@@ -98,8 +98,10 @@ def test_only_the_store_knows_its_engine() -> None:
     modules = _modules("bus_server")
     aiosqlite = {name for name, path in modules.items() if "aiosqlite" in _packages(path)}
     sqlite = {name for name, path in modules.items() if "sqlite3" in _packages(path)}
-    assert aiosqlite == {"bus_server.store.sqlite"}
-    assert all(name.startswith("bus_server.store.") for name in sqlite)
+    assert aiosqlite == {"bus_server.store.sqlite.store"}
+    assert all(
+        name.startswith(("bus_server.store.sqlite.", "bus_server.store.clock")) for name in sqlite
+    )
 
 
 def test_the_contracts_limits_and_names_import_nothing_heavy() -> None:

@@ -11,7 +11,7 @@ from bus_server.server import Parts
 from bus_server.settings import Settings
 from bus_server.store import CreateThread, JoinThread, RegisterAgent
 from bus_server.store.interface import Store
-from bus_server.store.sqlite import SqliteStore
+from bus_server.store.sqlite.store import SqliteStore
 from tests.own_bus import append, opened, started
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_OFFLINE, PRESENCE_UNSPECIFIED, Agent
 from threadbus.v1.thread_pb2 import Thread

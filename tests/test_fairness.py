@@ -15,7 +15,7 @@ from bus_server.bus import Bus
 from bus_server.errors import StoreBusy, TokenInvalid
 from bus_server.presence.agent_state import Heartbeat
 from bus_server.settings import Settings
-from bus_server.store.sqlite import SqliteStore
+from bus_server.store.sqlite.store import SqliteStore
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked

@@ -13,7 +13,7 @@ from bus_server.auth import Auth, Caller, token_hash
 from bus_server.errors import TokenExpired, TokenInvalid
 from bus_server.store import Command, Owner, RegisterAgent, RotateToken, UnregisterAgent
 from bus_server.store.interface import Store
-from bus_server.store.sqlite import SqliteStore
+from bus_server.store.sqlite.store import SqliteStore
 from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import Connection, connected

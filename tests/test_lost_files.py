@@ -17,8 +17,8 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from bus_server.store import rescue
-from bus_server.store.monitor import FileMonitor
+from bus_server.store.sqlite import rescue
+from bus_server.store.sqlite.monitor import FileMonitor
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.disks import unchangeable

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
-from bus_server.store.file import SCHEMA_VERSION
+from bus_server.store.sqlite.file import SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,7 +11,7 @@ import pytest
 from bus_server.errors import StoreFailed
 from bus_server.settings import Settings
 from bus_server.store import Append, CreateThread, DeleteThread, Head
-from bus_server.store.sqlite import SqliteStore
+from bus_server.store.sqlite.store import SqliteStore
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import turn_taken

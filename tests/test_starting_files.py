@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bus_server.errors import StoreRefused
-from bus_server.store.file import check
+from bus_server.store.sqlite.file import check
 from tests.callers import operator, operator_token_file
 from tests.conftest import StartServer
 from tests.connections import connected

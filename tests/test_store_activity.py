@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bus_server import store
-from bus_server.store import activity, writes
+from bus_server.store.sqlite import activity, writes
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_OPEN, Thread
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/schema.sql"
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
 SECOND = 1_000_000  # microseconds
 STATES = [THREAD_STATE_OPEN, THREAD_STATE_CLOSED]
 

@@ -17,7 +17,7 @@ from bus_server.errors import (
     ThreadNotFound,
     ValidationFailed,
 )
-from bus_server.store import reads, threads, writes
+from bus_server.store.sqlite import reads, threads, writes
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
@@ -28,7 +28,7 @@ from threadbus.v1.message_pb2 import (
 )
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_OPEN, Thread
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/schema.sql"
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
 #: Microseconds since the epoch.
 FIRST, THEN = 1_000, 2_000
 

@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from bus_server.errors import StoreLost
-from bus_server.store.monitor import FileMonitor
-from bus_server.store.write_lock import WriteLock
+from bus_server.store.sqlite.monitor import FileMonitor
+from bus_server.store.sqlite.write_lock import WriteLock
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.disks import fill, small_disk

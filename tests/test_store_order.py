@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from bus_server.store.order import BACK, MOST, WALL, Order
+from bus_server.store.sqlite.order import BACK, MOST, WALL, Order
 
-SCHEMA = Path(__file__).parent.parent / "bus_server/store/schema.sql"
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
 SECOND = 1_000_000  # microseconds
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bus_server.store.file import APPLICATION_ID
-from bus_server.store.order import BACK
+from bus_server.store.sqlite.file import APPLICATION_ID
+from bus_server.store.sqlite.order import BACK
 from tests.callers import Caller
 from tests.conftest import StartServer
 from tests.connections import connected

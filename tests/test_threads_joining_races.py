@@ -13,7 +13,7 @@ from bus_server.errors import ThreadNotFound
 from bus_server.settings import Settings
 from bus_server.store import CreateThread, Entrance, Joined, JoinThread, RegisterAgent
 from bus_server.store.interface import Store
-from bus_server.store.sqlite import SqliteStore
+from bus_server.store.sqlite.store import SqliteStore
 from tests.own_bus import append, opened, running
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, Agent
 from threadbus.v1.thread_pb2 import Thread

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from numbering import content
 
-from bus_server.store import file
+from bus_server.store.sqlite import file
 from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN, Thread

@@ -7,7 +7,7 @@ SABOTAGES = [
         "what is left of many rows after the last whole statement is not written",
         [
             Edit(
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 "        self.db.executemany(one, rows[whole:])\n",
                 "        self.db.executemany(one, rows[whole:-1] if whole else rows)\n",
             )
@@ -18,7 +18,7 @@ SABOTAGES = [
         "the list of threads ends where the second that is known ends",
         [
             Edit(
-                "bus_server/store/activity.py",
+                "bus_server/store/sqlite/activity.py",
                 "first[0].active >= active_time + GRANULARITY",
                 "first[0].active >= active_time",
             )
@@ -29,7 +29,7 @@ SABOTAGES = [
         "a thread's activity is noted once and never again",
         [
             Edit(
-                "bus_server/store/activity.py",
+                "bus_server/store/sqlite/activity.py",
                 " AND active_time NOT BETWEEN ? AND ?",
                 " AND active_time = 0 AND ? AND ?",
             )
@@ -40,7 +40,7 @@ SABOTAGES = [
         "a refused post stops its batch",
         [
             Edit(
-                "bus_server/store/posts.py",
+                "bus_server/store/sqlite/posts.py",
                 "        except BusError as refusal:\n"
                 "            answers.append(refusal.without_traceback())\n",
                 "        except BusError as refusal:\n"
@@ -77,7 +77,7 @@ SABOTAGES = [
         "a message that is not written yet cannot be edited",
         [
             Edit(
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 'Flushes."""\n        self.flush()\n',
                 'Flushes."""\n',
             )

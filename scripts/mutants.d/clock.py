@@ -74,7 +74,7 @@ SABOTAGES = [
         "a token that is registered again ends by the wall clock",
         [
             Edit(
-                "bus_server/store/agents.py",
+                "bus_server/store/sqlite/agents.py",
                 "0 < owner.expire_time <= tx.store_now:",
                 "0 < owner.expire_time <= tx.now:",
             )
@@ -86,7 +86,7 @@ SABOTAGES = [
         "tokens within their grace are cleared away by the wall clock",
         [
             Edit(
-                "bus_server/store/agents.py",
+                "bus_server/store/sqlite/agents.py",
                 "(owner.agent, tx.store_now, command.old_hash)",
                 "(owner.agent, tx.now, command.old_hash)",
             )
@@ -98,7 +98,7 @@ SABOTAGES = [
         "what lies in the future stops what is newer",
         [
             Edit(
-                "bus_server/store/participants.py",
+                "bus_server/store/sqlite/participants.py",
                 " OR last_seen_time > :now",
                 " OR 0 > :now",
             )
@@ -140,7 +140,7 @@ SABOTAGES = [
         "who lapsed is told by the wall clock",
         [
             Edit(
-                "bus_server/store/reads.py",
+                "bus_server/store/sqlite/reads.py",
                 "p.lease_end_time <= :now THEN",
                 "p.lease_end_time + 0 * :now < strftime('%s') * 1000000 THEN",
             )
@@ -152,7 +152,7 @@ SABOTAGES = [
         "what was active after the clock went back is listed below",
         [
             Edit(
-                "bus_server/store/order.py",
+                "bus_server/store/sqlite/order.py",
                 "            back += BACK\n",
                 "            pass\n",
             )
@@ -164,7 +164,7 @@ SABOTAGES = [
         "a server that starts does not know how often the clock went back",
         [
             Edit(
-                "bus_server/store/order.py",
+                "bus_server/store/sqlite/order.py",
                 "        self.unsure = True\n",
                 "        self.unsure = False\n",
             )
@@ -176,7 +176,7 @@ SABOTAGES = [
         "a server does not learn that the clock went back for another",
         [
             Edit(
-                "bus_server/store/sqlite.py",
+                "bus_server/store/sqlite/store.py",
                 "self._foreign_version, self._order.unsure = version, True",
                 "self._foreign_version = version",
             )
@@ -188,7 +188,7 @@ SABOTAGES = [
         "a repeated post is told an order time for its create_time",
         [
             Edit(
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 "return Request(seq, time & WALL, body_hash)",
                 "return Request(seq, time & ~0, body_hash)",
             )
@@ -202,7 +202,7 @@ SABOTAGES = [
         "a thread is told an order time for its update_time",
         [
             Edit(
-                "bus_server/store/reads.py",
+                "bus_server/store/sqlite/reads.py",
                 "t.id << 32 | {HEAD}) & {WALL}",
                 "t.id << 32 | {HEAD}) & {-1}",
             )

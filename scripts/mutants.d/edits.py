@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_POSTS = "bus_server/store/posts.py"
+_POSTS = "bus_server/store/sqlite/posts.py"
 
 SABOTAGES = [
     Sabotage(
@@ -25,7 +25,7 @@ SABOTAGES = [
         "an edit reaches into another thread",
         [
             Edit(
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 "        if seq > head.seq:\n            return None",
                 "        if False:\n            return None",
             )
@@ -99,7 +99,7 @@ SABOTAGES = [
         "a change of the mode is seen by later transactions only",
         [
             Edit(
-                "bus_server/store/threads.py",
+                "bus_server/store/sqlite/threads.py",
                 "head._replace(sync_mode=thread.sync_mode)",
                 "head",
             )
@@ -110,7 +110,7 @@ SABOTAGES = [
         "a change of settings leaves no entry",
         [
             Edit(
-                "bus_server/store/threads.py",
+                "bus_server/store/sqlite/threads.py",
                 "        _append_entry(tx, command, head._replace(sync_mode=thread.sync_mode),",
                 "        str(",
             )

@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_STORE = "bus_server/store/sqlite.py"
+_STORE = "bus_server/store/sqlite/store.py"
 _LOST = "tests/test_lost_files.py"
 _DISK = "tests/test_disk_faults.py"
 _STOPS = f"{_LOST}::test_a_server_whose_files_are_not_its_own_any_more_stops_and_saves_what_it_has"
@@ -12,7 +12,7 @@ SABOTAGES = [
         "files are not looked at before a commit",
         [
             Edit(
-                "bus_server/store/committer.py",
+                "bus_server/store/sqlite/committer.py",
                 "                self._files.check()\n                result",
                 "                result",
             )
@@ -34,7 +34,9 @@ SABOTAGES = [
         "a file that was replaced by another one is taken for its own",
         [
             Edit(
-                "bus_server/store/monitor.py", "if not os.path.samestat(found, known):", "if False:"
+                "bus_server/store/sqlite/monitor.py",
+                "if not os.path.samestat(found, known):",
+                "if False:",
             )
         ],
         [_STOPS],
@@ -43,7 +45,7 @@ SABOTAGES = [
         "a log that was cut is not noticed",
         [
             Edit(
-                "bus_server/store/monitor.py",
+                "bus_server/store/sqlite/monitor.py",
                 "            cut = str(self.log)\n",
                 "            pass\n",
             )
@@ -52,14 +54,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "a database that was cut is not noticed",
-        [Edit("bus_server/store/monitor.py", "elif size < needed:", "elif False:")],
+        [Edit("bus_server/store/sqlite/monitor.py", "elif size < needed:", "elif False:")],
         [f"{_LOST}::test_a_file_that_is_cut_stops_the_server"],
     ),
     Sabotage(
         "a checkpoint of another program that shrinks the database is taken for a cut",
         [
             Edit(
-                "bus_server/store/monitor.py",
+                "bus_server/store/sqlite/monitor.py",
                 "elif (salt, checkpointed) == self._checkpoint:",
                 "else:",
             )
@@ -68,14 +70,20 @@ SABOTAGES = [
     ),
     Sabotage(
         "what was saved before is told in place of what was saved last",
-        [Edit("bus_server/store/rescue.py", "return max(found, key", "return min(found, key")],
+        [
+            Edit(
+                "bus_server/store/sqlite/rescue.py",
+                "return max(found, key",
+                "return min(found, key",
+            )
+        ],
         [f"{_LOST}::test_what_is_saved_last_is_told_though_there_are_others"],
     ),
     Sabotage(
         "nothing is saved once the folder is removed",
         [
             Edit(
-                "bus_server/store/rescue.py",
+                "bus_server/store/sqlite/rescue.py",
                 "    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)\n",
                 "",
             )
@@ -95,14 +103,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "a fault that comes and goes is told each time",
-        [Edit("bus_server/store/faults.py", "QUIET = 60.0", "QUIET = 0.0")],
+        [Edit("bus_server/store/sqlite/faults.py", "QUIET = 60.0", "QUIET = 0.0")],
         [f"{_DISK}::test_a_fault_that_comes_and_goes_is_told_once"],
     ),
     Sabotage(
         "a size that cannot be told ends what looks after the files",
         [
             Edit(
-                "bus_server/store/monitor.py",
+                "bus_server/store/sqlite/monitor.py",
                 "        with contextlib.suppress(OSError):\n            return os.lseek",
                 "        with contextlib.suppress(KeyError):\n            return os.lseek",
             )
@@ -126,7 +134,7 @@ SABOTAGES = [
         "the log of a lost store is left where it is",
         [
             Edit(
-                "bus_server/store/rescue.py",
+                "bus_server/store/sqlite/rescue.py",
                 "        if monitor.owns_log() and (saved or os.path.lexists(path)):\n"
                 "            _try_to_set_aside(path)\n",
                 "",
@@ -138,7 +146,7 @@ SABOTAGES = [
         "the log of a killed server is replayed into whatever file is there",
         [
             Edit(
-                "bus_server/store/file.py",
+                "bus_server/store/sqlite/file.py",
                 "if rescue.is_log_of_another(path):",
                 "if False:",
             )
@@ -148,9 +156,13 @@ SABOTAGES = [
     Sabotage(
         "a log whose database is gone is taken for another's, and a store made anew",
         [
-            Edit("bus_server/store/rescue.py", "        there\n        and kind", "        kind"),
             Edit(
-                "bus_server/store/rescue.py",
+                "bus_server/store/sqlite/rescue.py",
+                "        there\n        and kind",
+                "        kind",
+            ),
+            Edit(
+                "bus_server/store/sqlite/rescue.py",
                 "    except OSError:\n        return False\n    return (",
                 "    except OSError:\n        pass\n    return (",
             ),
@@ -161,7 +173,7 @@ SABOTAGES = [
         "a log is moved because somebody else says so",
         [
             Edit(
-                "bus_server/store/file.py",
+                "bus_server/store/sqlite/file.py",
                 "            _check_files(path, os.geteuid())  # before",
                 "            # before",
             )
@@ -179,7 +191,7 @@ SABOTAGES = [
         "a lock file is closed before another one is open",
         [
             Edit(
-                "bus_server/store/write_lock.py",
+                "bus_server/store/sqlite/write_lock.py",
                 "        opened = self._open()\n",
                 "        self.close()\n        opened = self._open()\n",
             )
@@ -190,14 +202,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "the oldest of what was saved is named",
-        [Edit("bus_server/store/rescue.py", "return max(found", "return min(found")],
+        [Edit("bus_server/store/sqlite/rescue.py", "return max(found", "return min(found")],
         [f"{_LOST}::test_of_several_that_were_saved_the_newest_is_named"],
     ),
     Sabotage(
         "what is being saved has the name of what was",
         [
             Edit(
-                "bus_server/store/rescue.py",
+                "bus_server/store/sqlite/rescue.py",
                 "    draft = filesystem.draft_of(filesystem.beside(path, _RESCUED))\n",
                 "    draft = filesystem.beside(path, _RESCUED)\n",
             )
@@ -206,14 +218,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "a log that is in use is moved",
-        [Edit("bus_server/store/rescue.py", "        and not _is_open(path)\n", "")],
+        [Edit("bus_server/store/sqlite/rescue.py", "        and not _is_open(path)\n", "")],
         [f"{_LOST}::test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_logs"],
     ),
     Sabotage(
         "a lost store whose log cannot be moved is not told of",
         [
             Edit(
-                "bus_server/store/rescue.py",
+                "bus_server/store/sqlite/rescue.py",
                 "    with contextlib.suppress(OSError):\n        set_aside(path)",
                 "    set_aside(path)",
             )
@@ -222,14 +234,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "a file that lacks messages is served",
-        [Edit("bus_server/store/file.py", "    rescue.check_complete(path)\n", "")],
+        [Edit("bus_server/store/sqlite/file.py", "    rescue.check_complete(path)\n", "")],
         [f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were"],
     ),
     Sabotage(
         "a store is made anew where one was lost",
         [
             Edit(
-                "bus_server/store/file.py",
+                "bus_server/store/sqlite/file.py",
                 "elif saved := rescue.rescued(path):",
                 "elif not (saved := path):",
             )
@@ -240,7 +252,7 @@ SABOTAGES = [
         "a commit that failed half-way is told as one that did nothing",
         [
             Edit(
-                "bus_server/store/committer.py",
+                "bus_server/store/sqlite/committer.py",
                 "                self.unresolved = True\n"
                 "                raise OutcomeUnknown(str(error)) from error\n"
                 "            self.stored",
@@ -279,7 +291,7 @@ SABOTAGES = [
         "a disk that cannot read is taken for a damaged file",
         [
             Edit(
-                "bus_server/store/damage.py",
+                "bus_server/store/sqlite/damage.py",
                 'raise StoreFailed(f"it cannot be read ({error.strerror})") from error',
                 "pass",
             )
@@ -290,7 +302,7 @@ SABOTAGES = [
         "a log that has grown stays as it is",
         [
             Edit(
-                "bus_server/store/connections.py",
+                "bus_server/store/sqlite/connections.py",
                 "journal_size_limit = {LOG_LIMIT}",
                 "journal_size_limit = -1",
             )

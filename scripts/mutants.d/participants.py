@@ -3,7 +3,7 @@
 from sabotage import Edit, Sabotage
 
 _PARTICIPANTS = "bus_server/presence/participants.py"
-_TRANSACTION = "bus_server/store/transaction.py"
+_TRANSACTION = "bus_server/store/sqlite/transaction.py"
 
 SABOTAGES = [
     Sabotage(
@@ -153,7 +153,7 @@ SABOTAGES = [
         "entries about a thread are unread to whoever made them",
         [
             Edit(
-                "bus_server/store/threads.py",
+                "bus_server/store/sqlite/threads.py",
                 "    tx.raise_read_seq(head.thread_id, entry.sender, entry.seq, read)\n",
                 "",
             )

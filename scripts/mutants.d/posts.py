@@ -7,21 +7,21 @@ SABOTAGES = [
         "a post is answered before its commit",
         [
             Edit(
-                "bus_server/store/sqlite.py",
+                "bus_server/store/sqlite/store.py",
                 "        self._write_succeeded()\n        return commit\n",
                 "        late = _run(self._writer, lambda db: db.in_transaction and db.commit())\n"
                 "        self._late = asyncio.ensure_future(late)\n"
                 "        return commit\n",
             ),
             Edit(
-                "bus_server/store/committer.py",
+                "bus_server/store/sqlite/committer.py",
                 '            db.execute("BEGIN IMMEDIATE")\n',
                 "            if db.in_transaction:\n"
                 "                db.commit()\n"
                 '            db.execute("BEGIN IMMEDIATE")\n',
             ),
             Edit(
-                "bus_server/store/committer.py",
+                "bus_server/store/sqlite/committer.py",
                 '                db.execute("COMMIT")\n',
                 "                pass\n",
             ),
@@ -32,7 +32,7 @@ SABOTAGES = [
         "a commit is not synced to disk",
         [
             Edit(
-                "bus_server/store/connections.py",
+                "bus_server/store/sqlite/connections.py",
                 "'FULL' if full_durability",
                 "'OFF' if full_durability",
             )
@@ -43,7 +43,7 @@ SABOTAGES = [
         "expected_last_seq is checked against a head read before the transaction",
         [
             Edit(
-                "bus_server/store/posts.py",
+                "bus_server/store/sqlite/posts.py",
                 "if command.expected_last_seq is not None and command.expected",
                 "if False and command.expected",
             ),
@@ -66,7 +66,7 @@ SABOTAGES = [
         "a request_id is looked up after what can change",
         [
             Edit(
-                "bus_server/store/posts.py",
+                "bus_server/store/sqlite/posts.py",
                 "    if message.request_id:\n        hashed = body_hash(message)\n",
                 "    _check(tx, head, command)\n"
                 "    if message.request_id:\n        hashed = body_hash(message)\n",
@@ -78,12 +78,12 @@ SABOTAGES = [
         "a request_id is not looked up at all",
         [
             Edit(
-                "bus_server/store/posts.py",
+                "bus_server/store/sqlite/posts.py",
                 "    if message.request_id:\n        hashed = body_hash(message)\n",
                 "    if False:\n        hashed = body_hash(message)\n",
             ),
             Edit(
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 '"INSERT INTO request (thread_id',
                 '"INSERT OR REPLACE INTO request (thread_id',
             ),
@@ -94,7 +94,7 @@ SABOTAGES = [
         "a request_id may be used for another body",
         [
             Edit(
-                "bus_server/store/posts.py",
+                "bus_server/store/sqlite/posts.py",
                 "    if earlier != hashed:\n",
                 "    if False:\n",
             )
@@ -105,12 +105,12 @@ SABOTAGES = [
         "seqs are taken from memory",
         [
             Edit(
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 "        self._heads: dict[str, store.Head] = {}\n",
                 "        self._heads = _REMEMBERED\n",
             ),
             Edit(
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 "class Transaction:\n",
                 "_REMEMBERED: dict[str, store.Head] = {}\n\n\nclass Transaction:\n",
             ),
@@ -121,7 +121,7 @@ SABOTAGES = [
         "one bad row fails its whole batch",
         [
             Edit(
-                "bus_server/store/sqlite.py",
+                "bus_server/store/sqlite/store.py",
                 "if isinstance(translated, BusError) or alone:",
                 "if True:",
             )
@@ -163,7 +163,7 @@ SABOTAGES = [
         "a closed thread takes posts",
         [
             Edit(
-                "bus_server/store/posts.py",
+                "bus_server/store/sqlite/posts.py",
                 "    if head.state != THREAD_STATE_OPEN:\n",
                 "    if False:\n",
             )
@@ -174,7 +174,7 @@ SABOTAGES = [
         "a batch tells of a thread that was deleted within it",
         [
             Edit(
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 "        self.commit.entries.pop(name, None)\n",
                 "",
             )
@@ -192,7 +192,7 @@ SABOTAGES = [
         "threads whose names differ by case are told to nobody",
         [
             Edit(
-                "bus_server/store/reads.py",
+                "bus_server/store/sqlite/reads.py",
                 "name = ? COLLATE NOCASE AND name <> ?",
                 "name = ? AND name <> ?",
             )
@@ -208,7 +208,7 @@ SABOTAGES = [
         "names that differ by case are found by looking at all threads",
         [
             Edit(
-                "bus_server/store/schema.sql",
+                "bus_server/store/sqlite/schema.sql",
                 "CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);\n",
                 "",
             )

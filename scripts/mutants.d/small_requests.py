@@ -4,10 +4,10 @@ from sabotage import Edit, Sabotage
 
 _BODIES = "tests/test_store_bodies.py"
 _JOINS = "tests/test_threads_joining_races.py"
-_POSTS = "bus_server/store/posts.py"
+_POSTS = "bus_server/store/sqlite/posts.py"
 _SMALL = "tests/test_small_requests.py"
-_THREADS = "bus_server/store/threads.py"
-_TRANSACTION = "bus_server/store/transaction.py"
+_THREADS = "bus_server/store/sqlite/threads.py"
+_TRANSACTION = "bus_server/store/sqlite/transaction.py"
 
 SABOTAGES = [
     Sabotage(
@@ -89,7 +89,7 @@ SABOTAGES = [
         "a refusal of a command keeps what was loaded for it",
         [
             Edit(
-                "bus_server/store/writes.py",
+                "bus_server/store/sqlite/writes.py",
                 "outcome = refusal.without_traceback()",
                 "outcome = refusal",
             )

@@ -38,7 +38,7 @@ SABOTAGES = [
         "a named pipe as the database is opened",
         [
             Edit(
-                "bus_server/store/file.py",
+                "bus_server/store/sqlite/file.py",
                 "    if not stat.S_ISREG(status.st_mode):\n        raise StoreRefused(\n"
                 '            f"{file} is {filesystem.kind_of(status)}, not a regular',
                 "    if False:\n        raise StoreRefused(\n"
@@ -65,19 +65,19 @@ SABOTAGES = [
     ),
     Sabotage(
         "a store that anybody can write to is served",
-        [Edit("bus_server/store/file.py", "if status.st_mode & stat.S_IWOTH:", "if False:")],
+        [Edit("bus_server/store/sqlite/file.py", "if status.st_mode & stat.S_IWOTH:", "if False:")],
         [f"{_FILES}::test_files_that_others_can_write_to_are_refused"],
     ),
     Sabotage(
         "somebody else's store is served",
-        [Edit("bus_server/store/file.py", "if status.st_uid not in trusted:", "if False:")],
+        [Edit("bus_server/store/sqlite/file.py", "if status.st_uid not in trusted:", "if False:")],
         [f"{_FILES}::test_files_that_others_can_write_to_are_refused"],
     ),
     Sabotage(
         "a database with a second name is served",
         [
             Edit(
-                "bus_server/store/file.py",
+                "bus_server/store/sqlite/file.py",
                 "if status.st_nlink > 1 + sum(draft.samefile(file) for draft in drafts):",
                 "if False:",
             )
@@ -86,12 +86,12 @@ SABOTAGES = [
     ),
     Sabotage(
         "what killed starts left stays",
-        [Edit("bus_server/store/file.py", "            filesystem.remove_drafts(path)\n", "")],
+        [Edit("bus_server/store/sqlite/file.py", "            filesystem.remove_drafts(path)\n", "")],
         [f"{_FILES}::test_what_killed_starts_left_is_removed_and_nothing_else"],
     ),
     Sabotage(
         "drafts of a start under way are removed",
-        [Edit("bus_server/store/file.py", "with filesystem.lock_folder(folder):", "if folder:")],
+        [Edit("bus_server/store/sqlite/file.py", "with filesystem.lock_folder(folder):", "if folder:")],
         [f"{_FILES}::test_drafts_of_a_start_under_way_stay"],
     ),
     Sabotage(

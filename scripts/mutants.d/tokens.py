@@ -42,7 +42,7 @@ SABOTAGES = [
         "one token is rotated twice",
         [
             Edit(
-                "bus_server/store/agents.py",
+                "bus_server/store/sqlite/agents.py",
                 "    _check_expiry(tx, owner)  # it may have been",
                 "    # it may have been",
             )
@@ -58,7 +58,7 @@ SABOTAGES = [
         "the name of an agent that was taken out is given again",
         [
             Edit(
-                "bus_server/store/agents.py",
+                "bus_server/store/sqlite/agents.py",
                 '"UPDATE agent SET unregister_time = ? WHERE name = ?"',
                 '"DELETE FROM agent WHERE ? AND name = ?"',
             )

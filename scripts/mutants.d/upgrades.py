@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_UPGRADE, _SCRIPT = "bus_server/store/upgrade.py", "bus_server/store/upgrade-6.sql"
+_UPGRADE, _SCRIPT = "bus_server/store/sqlite/upgrade.py", "bus_server/store/sqlite/upgrade-6.sql"
 _TESTS = "tests/test_store_upgrade.py::test_"
 
 SABOTAGES = [
@@ -44,7 +44,7 @@ SABOTAGES = [
         "settings that are not named are changed, too",
         [
             Edit(
-                "bus_server/store/threads.py",
+                "bus_server/store/sqlite/threads.py",
                 "FieldMask(paths=command.fields)",
                 'FieldMask(paths=["topic", "stage", "labels", "sync_mode"])',
             )
@@ -55,7 +55,7 @@ SABOTAGES = [
         "labels that an agent takes away stay",
         [
             Edit(
-                "bus_server/store/agents.py",
+                "bus_server/store/sqlite/agents.py",
                 "replace_repeated_field=True",
                 "replace_repeated_field=False",
             )

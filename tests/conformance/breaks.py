@@ -52,9 +52,9 @@ BREAKS = [
     Break(
         "dedup",
         [
-            ("bus_server/store/posts.py", "    if message.request_id:\n", "    if False:\n"),
+            ("bus_server/store/sqlite/posts.py", "    if message.request_id:\n", "    if False:\n"),
             (
-                "bus_server/store/transaction.py",
+                "bus_server/store/sqlite/transaction.py",
                 "        if message.request_id:\n",
                 "        if False:\n",
             ),

@@ -36,7 +36,7 @@ _IN_MEMORY = {"tmpfs", "ramfs"}
 def file_checks(path: Path) -> Iterator[Check]:
     """Looks at a database file, quickly, and at its surroundings."""
     from bus_server.errors import StoreRefused
-    from bus_server.store import file
+    from bus_server.store.sqlite import file
 
     yield sqlite_check(sqlite3.sqlite_version_info)
     try:
@@ -90,7 +90,7 @@ def sqlite_check(version: tuple[int, int, int]) -> Check:
 
 def _database(path: Path) -> Check:
     from bus_server.errors import StoreRefused
-    from bus_server.store import file, rescue
+    from bus_server.store.sqlite import file, rescue
 
     if not path.exists():
         advice = f"threadbus serve --db {path} makes it; or say where it is with --db."
@@ -164,7 +164,7 @@ def file_system_check(folder: Path, kind: str) -> Check:
 def _permissions(path: Path) -> Check:
     from bus_server.errors import StoreRefused
     from bus_server.operator_token import read, token_file
-    from bus_server.store import file
+    from bus_server.store.sqlite import file
 
     token, owner = token_file(path), path.stat().st_uid  # by whom it is served, too
     try:
@@ -203,7 +203,7 @@ def _left_behind(path: Path) -> Check | None:
 
 
 async def _quick_check(path: Path) -> list[str]:
-    from bus_server.store.file import locate, quoted
+    from bus_server.store.sqlite.file import locate, quoted
 
     path = locate(path)
     # A file without a log is complete, and looking at it need not make one.

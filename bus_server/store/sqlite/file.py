@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bus_server import filesystem
 from bus_server.errors import StoreRefused
-from bus_server.store import rescue
+from bus_server.store.sqlite import rescue
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bus_server.errors import StoreFailed, StoreLost
-from bus_server.store import connections
-from bus_server.store.monitor import FileMonitor
+from bus_server.store.sqlite import connections
+from bus_server.store.sqlite.monitor import FileMonitor
 
 T = TypeVar("T")
 

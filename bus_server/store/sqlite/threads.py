@@ -9,8 +9,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from bus_server import store
 from bus_server.errors import ThreadExists, ThreadNotFound
-from bus_server.store import participants, reads
-from bus_server.store.transaction import Transaction
+from bus_server.store.sqlite import participants, reads
+from bus_server.store.sqlite.transaction import Transaction
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
 from threadbus.v1.thread_pb2 import (
     SYNC_MODE_OFF,

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from bus_server.store.file import SCHEMA_VERSION
+from bus_server.store.sqlite.file import SCHEMA_VERSION
 from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.thread_pb2 import Thread
 

@@ -29,7 +29,8 @@ from bus_server.errors import (
     StoreRefused,
 )
 from bus_server.fair_queue import FairLock
-from bus_server.store import (
+from bus_server.store.clock import StoreClock, boot_id
+from bus_server.store.sqlite import (
     activity,
     connections,
     file,
@@ -39,14 +40,13 @@ from bus_server.store import (
     threads,
     writes,
 )
-from bus_server.store.clock import StoreClock, boot_id
-from bus_server.store.committer import Committer
-from bus_server.store.damage import confirmed
-from bus_server.store.faults import Faults
-from bus_server.store.monitor import FileMonitor
-from bus_server.store.order import Order
-from bus_server.store.upgrade import upgrade
-from bus_server.store.write_lock import WriteLock
+from bus_server.store.sqlite.committer import Committer
+from bus_server.store.sqlite.damage import confirmed
+from bus_server.store.sqlite.faults import Faults
+from bus_server.store.sqlite.monitor import FileMonitor
+from bus_server.store.sqlite.order import Order
+from bus_server.store.sqlite.upgrade import upgrade
+from bus_server.store.sqlite.write_lock import WriteLock
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread

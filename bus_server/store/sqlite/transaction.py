@@ -9,8 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bus_server import store
 from bus_server.errors import QuotaExceeded, ThreadNotFound
-from bus_server.store import reads
-from bus_server.store.order import WALL
+from bus_server.store.sqlite import reads
+from bus_server.store.sqlite.order import WALL
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 
 #: Rows per INSERT, if there are many. It takes a third less time, and each statement releases the

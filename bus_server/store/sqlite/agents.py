@@ -10,8 +10,8 @@ from bus_server.errors import (
     TokenInvalid,
     ValidationFailed,
 )
-from bus_server.store import reads
-from bus_server.store.transaction import Transaction
+from bus_server.store.sqlite import reads
+from bus_server.store.sqlite.transaction import Transaction
 from threadbus.v1.agent_pb2 import Agent
 
 

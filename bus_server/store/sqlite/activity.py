@@ -21,7 +21,7 @@ from operator import itemgetter
 from typing import Any
 
 from bus_server import store
-from bus_server.store import reads
+from bus_server.store.sqlite import reads
 from threadbus.v1.thread_pb2 import Thread
 
 #: Microseconds.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bus_server import filesystem
 from bus_server.errors import StoreRefused
-from bus_server.store.monitor import FileMonitor
+from bus_server.store.sqlite.monitor import FileMonitor
 
 # FILE-writer, which all servers on a file lock, has three lines: which log belongs to which
 # database, each as DEVICE:INODE; or that a database (DEVICE:INODE:MODIFIED) must not be served, and

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bus_server.errors import OutcomeUnknown, StorageFull, StoreBusy, StoreLost
-from bus_server.store import connections
-from bus_server.store.monitor import FileMonitor
-from bus_server.store.write_lock import WriteLock
+from bus_server.store.sqlite import connections
+from bus_server.store.sqlite.monitor import FileMonitor
+from bus_server.store.sqlite.write_lock import WriteLock
 
 T = TypeVar("T")
 

@@ -19,10 +19,10 @@ from bus_server.errors import (
     ThreadClosed,
     ValidationFailed,
 )
-from bus_server.store import reads
-from bus_server.store.agents import register
 from bus_server.store.body_hash import body_hash
-from bus_server.store.transaction import Transaction, with_own
+from bus_server.store.sqlite import reads
+from bus_server.store.sqlite.agents import register
+from bus_server.store.sqlite.transaction import Transaction, with_own
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN

@@ -6,8 +6,8 @@ from typing import Any
 
 from bus_server import store
 from bus_server.errors import BusError
-from bus_server.store import activity, agents, participants, posts, threads
-from bus_server.store.transaction import Transaction
+from bus_server.store.sqlite import activity, agents, participants, posts, threads
+from bus_server.store.sqlite.transaction import Transaction
 
 _COMMANDS: dict[type[store.Command[Any]], Callable[[Transaction, Any], Any]] = {
     store.Append: posts.append,

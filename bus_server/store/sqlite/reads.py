@@ -11,7 +11,7 @@ from google.protobuf import message as protobuf
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
-from bus_server.store.order import WALL
+from bus_server.store.sqlite.order import WALL
 from threadbus.v1.agent_pb2 import Agent, AgentKind, Presence
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 

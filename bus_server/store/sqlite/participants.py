@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
-from bus_server.store import reads
-from bus_server.store.transaction import Transaction
+from bus_server.store.sqlite import reads
+from bus_server.store.sqlite.transaction import Transaction
 from threadbus.v1.agent_pb2 import AgentKind, Participant, Presence
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 
