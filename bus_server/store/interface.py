@@ -1,9 +1,10 @@
-"""The store's interface; sqlite.py implements it."""
+"""The store's interface; sqlite/ implements it."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
-from bus_server.store import (
+from bus_server.store.clock import StoreClock
+from bus_server.store.commands import (
     Command,
     Commit,
     Entrance,
@@ -16,7 +17,6 @@ from bus_server.store import (
     Row,
     ThreadPageKey,
 )
-from bus_server.store.clock import StoreClock
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.thread_pb2 import Thread

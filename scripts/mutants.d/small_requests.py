@@ -57,7 +57,7 @@ SABOTAGES = [
                 "        tx.commit.__class__.kept = [*getattr(tx.commit, 'kept', ()), whole]\n",
             ),
             Edit(
-                "bus_server/store/__init__.py",
+                "bus_server/store/commands.py",
                 "@dataclass(slots=True)\nclass Commit:",
                 "@dataclass\nclass Commit:",
             ),
@@ -73,7 +73,7 @@ SABOTAGES = [
         "an older edit in the body counts more than a newer one",
         [
             Edit(
-                "bus_server/store/__init__.py",
+                "bus_server/store/commands.py",
                 "body + Message(edit_seq=edit_seq).SerializeToString()",
                 "Message(edit_seq=edit_seq).SerializeToString() + body",
             )
