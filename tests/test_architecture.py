@@ -99,9 +99,20 @@ def test_only_the_store_knows_its_engine() -> None:
     aiosqlite = {name for name, path in modules.items() if "aiosqlite" in _packages(path)}
     sqlite = {name for name, path in modules.items() if "sqlite3" in _packages(path)}
     assert aiosqlite == {"bus_server.store.sqlite.store"}
-    assert all(
-        name.startswith(("bus_server.store.sqlite.", "bus_server.store.clock")) for name in sqlite
-    )
+    assert all(name.startswith("bus_server.store.sqlite.") for name in sqlite)
+
+
+def test_what_all_engines_share_knows_none_of_them() -> None:
+    shared = {
+        name: path
+        for name, path in _modules("bus_server/store").items()
+        if not name.startswith("bus_server.store.sqlite.")
+    }
+    assert shared
+    engine = "bus_server.store.sqlite"
+    assert not [
+        name for name, path in shared.items() if any(i.startswith(engine) for i in _imports(path))
+    ]
 
 
 def test_the_contracts_limits_and_names_import_nothing_heavy() -> None:

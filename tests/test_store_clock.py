@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bus_server.store.clock import StoreClock
+from bus_server.store.sqlite.clock import load_clock
 
 SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
 DAY = 86_400_000_000  # microseconds
@@ -38,7 +38,7 @@ def seen(db: sqlite3.Connection, moment: int) -> None:
 def test_it_begins_as_the_wall_clock_and_each_start_finds_it_as_it_is(
     db: sqlite3.Connection, boot: str
 ) -> None:
-    first, second = StoreClock.of(db, boot), StoreClock.of(db, boot)
+    first, second = load_clock(db, boot), load_clock(db, boot)
     before = wall()
     times = [first.now(), second.now(), first.now(), second.now()]
     assert times == sorted(times)
@@ -50,11 +50,11 @@ def test_it_begins_as_the_wall_clock_and_each_start_finds_it_as_it_is(
 def test_after_another_boot_it_goes_on_from_the_wall_clock(
     db: sqlite3.Connection, boot: str
 ) -> None:
-    before = StoreClock.of(db, boot)
+    before = load_clock(db, boot)
     seen(db, before.now())
     # What the monotonic clock had come to begins anew with a boot.
     db.execute("UPDATE clock SET base = base - ?", (DAY,))
-    after = StoreClock.of(db, "second-boot" if boot else "")
+    after = load_clock(db, "second-boot" if boot else "")
     assert abs(after.now() - wall()) < 1_000_000
     assert db.execute("SELECT count(*) FROM clock").fetchone() == (1,)
 
@@ -63,26 +63,26 @@ def test_after_another_boot_it_goes_on_from_the_wall_clock(
 def test_where_the_wall_clock_is_behind_what_is_stored_it_goes_on_from_that(
     db: sqlite3.Connection, boot: str
 ) -> None:
-    StoreClock.of(db, boot)
+    load_clock(db, boot)
     newest = wall() + DAY
     seen(db, newest - 1)
     seen(db, newest)
-    after = StoreClock.of(db, "second-boot" if boot else "")
+    after = load_clock(db, "second-boot" if boot else "")
     assert newest <= after.now() < newest + 10_000_000
     told = after.wall(newest)
     assert abs(told - wall()) < 10_000_000
 
 
 def test_within_a_boot_it_is_moved_by_nothing(db: sqlite3.Connection) -> None:
-    StoreClock.of(db, "first-boot")
+    load_clock(db, "first-boot")
     seen(db, wall() + DAY)
-    assert abs(StoreClock.of(db, "first-boot").now() - wall()) < 1_000_000
+    assert abs(load_clock(db, "first-boot").now() - wall()) < 1_000_000
 
 
 def test_no_token_ends_later_than_in_an_hour(db: sqlite3.Connection) -> None:
     ends = {b"never": 0, b"soon": wall() + 60_000_000, b"late": wall() + DAY}
     db.executemany("INSERT INTO token VALUES (?, 'agent', 0, ?)", ends.items())
-    now = StoreClock.of(db, "first-boot").now()
+    now = load_clock(db, "first-boot").now()
     found = dict(db.execute("SELECT hash, expire_time FROM token"))
     assert 0 <= now + 3_600_000_000 - found.pop(b"late") < 1_000_000
     assert found == {b"never": 0, b"soon": ends[b"soon"]}

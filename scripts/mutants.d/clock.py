@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_CLOCK = "bus_server/store/clock.py"
+_CLOCK, _STORED = "bus_server/store/clock.py", "bus_server/store/sqlite/clock.py"
 _PRESENCE = "bus_server/presence/presence.py"
 _PRESENCE_TESTS = "tests/test_clock_presence.py::test_"
 _GRACES = "tests/test_clock_tokens.py::test_"
@@ -14,8 +14,8 @@ SABOTAGES = [
         [
             Edit(
                 _CLOCK,
-                "        return self._base + _monotonic()\n",
-                "        return _wall()\n",
+                "        return self.base + _monotonic()\n",
+                "        return wall_time()\n",
             )
         ],
         [
@@ -26,7 +26,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "each start takes its clock from the wall clock",
-        [Edit(_CLOCK, "if known is None or (not boot and", "if boot or (not boot and")],
+        [Edit(_STORED, "if clock is None or (not boot and", "if boot or (not boot and")],
         [
             f"{_GRACES}the_grace_goes_on_over_a_restart_though_the_clock_was_set",
             f"{_PRESENCE_TESTS}who_was_killed_lapses_after_a_restart_though_the_clock_was_set",
@@ -35,7 +35,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "the clock of a new boot may begin before what is stored",
-        [Edit(_CLOCK, "max(_wall(), newest) - _monotonic()", "_wall() - _monotonic()")],
+        [Edit(_STORED, "max(wall_time(), newest)", "wall_time()")],
         [
             f"{_GRACES}when_the_machine_boots_with_a_clock_that_went_back_no_grace_begins_anew",
         ],
@@ -43,13 +43,13 @@ SABOTAGES = [
     ),
     Sabotage(
         "a token in the file may end at any time",
-        [Edit(_CLOCK, "WHERE expire_time > :latest", "WHERE expire_time < 0 * :latest")],
+        [Edit(_STORED, "WHERE expire_time > :latest", "WHERE expire_time < 0 * :latest")],
         [f"{_GRACES}a_token_in_the_file_ends_within_an_hour"],
         timeout=30,
     ),
     Sabotage(
         "the clock of an earlier boot goes on",
-        [Edit(_CLOCK, "FROM clock WHERE boot = ?", "FROM clock WHERE boot > '' OR boot = ?")],
+        [Edit(_STORED, "FROM clock WHERE boot = ?", "FROM clock WHERE boot > '' OR boot = ?")],
         ["tests/test_store_clock.py"],
         timeout=30,
     ),

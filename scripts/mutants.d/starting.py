@@ -86,12 +86,24 @@ SABOTAGES = [
     ),
     Sabotage(
         "what killed starts left stays",
-        [Edit("bus_server/store/sqlite/file.py", "            filesystem.remove_drafts(path)\n", "")],
+        [
+            Edit(
+                "bus_server/store/sqlite/file.py",
+                "            filesystem.remove_drafts(path)\n",
+                "",
+            )
+        ],
         [f"{_FILES}::test_what_killed_starts_left_is_removed_and_nothing_else"],
     ),
     Sabotage(
         "drafts of a start under way are removed",
-        [Edit("bus_server/store/sqlite/file.py", "with filesystem.lock_folder(folder):", "if folder:")],
+        [
+            Edit(
+                "bus_server/store/sqlite/file.py",
+                "with filesystem.lock_folder(folder):",
+                "if folder:",
+            )
+        ],
         [f"{_FILES}::test_drafts_of_a_start_under_way_stay"],
     ),
     Sabotage(

@@ -40,6 +40,7 @@ from bus_server.store.sqlite import (
     threads,
     writes,
 )
+from bus_server.store.sqlite.clock import load_clock
 from bus_server.store.sqlite.committer import Committer
 from bus_server.store.sqlite.damage import confirmed
 from bus_server.store.sqlite.faults import Faults
@@ -63,7 +64,6 @@ HEAVY = 200
 LARGE_LOG = 32 * 1024 * 1024
 #: Bytes. A disk with less free space counts as full: the next post may not fit.
 NEARLY_FULL = 1024 * 1024
-# Names of faults in the log.
 _FULL = "the disk is full, posts are refused"
 _WRITES = "the database cannot be written, posts fail"
 _READS = "a part of the database cannot be read"
@@ -164,7 +164,7 @@ class SqliteStore:
         with self._lock.held():
             upgrade(db)
             rescue.record(self._lock.descriptor, self._files.path)
-            self.clock = StoreClock.of(db, boot_id())
+            self.clock = load_clock(db, boot_id())
 
     # ── Faults ──────────────────────────────────────────────────────────────────────────────────
 

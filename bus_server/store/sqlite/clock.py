@@ -1,0 +1,32 @@
+"""The base of the store's clock, as it is kept in the file."""
+
+import sqlite3
+
+from bus_server.store.clock import StoreClock, wall_time
+from threadbus.limits import MAX_GRACE
+
+#: The newest sign of life in the store.
+_NEWEST = "SELECT coalesce(max(last_seen_time), 0) FROM presence"
+#: No rotated token works for longer than the longest grace.
+_CUT = "UPDATE token SET expire_time = :latest WHERE expire_time > :latest"
+
+
+def load_clock(db: sqlite3.Connection, boot: str) -> StoreClock:
+    """Returns the clock of a store. Stores a new base if the machine booted since.
+
+    Also bounds the expire times of tokens by the longest grace. The caller must hold the write
+    lock. Raises sqlite3.Error.
+
+    Args:
+        boot: the system's id of this boot; empty if it has none.
+    """
+    row = db.execute("SELECT base FROM clock WHERE boot = ?", (boot,)).fetchone()
+    (newest,) = db.execute(_NEWEST).fetchone()
+    clock = None if row is None else StoreClock(*row)
+    # Where boots have no ids, a clock that went back shows that there was one.
+    if clock is None or (not boot and clock.now() < newest):
+        clock = StoreClock.starting_at(max(wall_time(), newest))
+        db.execute("DELETE FROM clock")
+        db.execute("INSERT INTO clock (boot, base) VALUES (?, ?)", (boot, clock.base))
+    db.execute(_CUT, {"latest": clock.now() + round(MAX_GRACE * 1e6)})
+    return clock
