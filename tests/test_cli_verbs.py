@@ -20,7 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "agents goodbye": ("agents goodbye --as ME", "presence"),
     "agents rotate-token": ("agents rotate-token --as ME", "agent"),
     "agents unregister": ("agents unregister ME --yes --as ME", "unregistered"),
-    "bench": ("bench --seconds 0.02 --waits 2", "benchmarks"),
+    "bench": ("bench --seconds 0.02", "benchmarks"),
     "doctor": ("doctor", "checks"),
     "export": ("export T --out FILE", "threads"),
     "import": ("import LINES --token-file TOKEN", "posted"),
