@@ -183,7 +183,7 @@ async def test_a_log_that_was_left_of_another_file_stays_where_it_is(
     done = await asyncio.to_thread(nobody.run, *run)
     check = _checks(done)["database"]
     assert check["status"] == "warning"
-    assert "left of another file" in check["finding"]
+    assert "belongs to another file" in check["finding"]
     assert server.db.with_name(f"{server.db.name}-wal").exists()
 
 

@@ -176,7 +176,7 @@ def test_a_file_is_replaced_and_stays_as_private_and_where_it_is(
     file.chmod(0o600)
     link.symlink_to(file)
     done = shell.ok("export", name, "--fields", "content", "--out", str(link))
-    assert done.out == f"1 messages of 1 threads are in {link}\n"
+    assert done.out == f"1 message of 1 thread written to {link}\n"
     assert file.read_text() == '{"content": "hello"}\n'
     assert file.stat().st_mode & 0o777 == 0o600
     assert link.is_symlink()
@@ -291,5 +291,5 @@ async def test_a_thread_that_was_made_anew_meanwhile_is_an_error(tmp_path: Path)
         script.answer("GetThread", _thread(epoch="another"))
         done = await _export(script.address, tmp_path, "--out", str(file))
     assert (done.code, done.out) == (1, "")
-    assert "made anew" in done.err
+    assert "created again" in done.err
     assert not file.exists()

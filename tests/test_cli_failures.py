@@ -126,7 +126,7 @@ def test_a_lost_answer_says_how_to_find_out(start_server: StartServer, tmp_path:
         done = shell.run("post", "log", "hello", "--timeout", "2", "--json")
         created = shell.run("thread", "create", "other", "--timeout", "2", "--json")
     assert (done.code, done.out, done.error["retryable"]) == (1, "", True)
-    assert (created.code, "Look whether" in created.error["hint"]) == (1, True)
+    assert (created.code, "Check whether" in created.error["hint"]) == (1, True)
     request_id = re.search(r"--request-id (\w+)", done.error["hint"])
     assert request_id
     assert shell.run("post", "log", "hello", *request_id[0].split()).out == "log #1\n"
@@ -199,7 +199,7 @@ def test_a_closed_stdin_is_an_empty_one(shell: Shell, name: str) -> None:
     script = f"threadbus post {name} - <&- 2>&1; echo $?"
     assert "content: required" in shell.script(script)
     script = f"threadbus thread delete {name} <&- 2>&1; echo $?"
-    assert "Say --yes" in shell.script(script)
+    assert "Add --yes" in shell.script(script)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

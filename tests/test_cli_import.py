@@ -29,7 +29,7 @@ def test_each_message_is_posted_in_the_name_of_its_sender(
 ) -> None:
     text = line(name, f"{name}-a", "one") + line(name, f"{name}-b", "two")
     done = shell.ok("import", "-", token, stdin=text)
-    assert done.out == "2 posted, 0 were there already, in 1 threads\n"
+    assert done.out == "2 posted, 0 were there already, in 1 thread\n"
     messages = shell.ok("read", name, "--json").json["messages"]
     assert [(m["seq"], m["sender"], m["content"], m["posted_by"]) for m in messages] == [
         (1, f"{name}-a", "one", "operator"),
@@ -120,7 +120,9 @@ def test_lines_that_another_file_had_are_told(
 ) -> None:
     shell.ok("import", "-", token, stdin=of_one(name, "hi", "+1", "ok"))
     done = shell.run("import", "-", token, stdin=of_one(name, *second))
-    assert (f"{out_of_place} of those that were there already" in done.err) is bool(out_of_place)
+    assert (f"{out_of_place} of those that were there already are not where" in done.err) is bool(
+        out_of_place
+    )
     assert bool(done.err) is bool(out_of_place)
 
 
@@ -162,7 +164,7 @@ def test_a_post_that_the_server_refuses_is_named_with_what_was_posted_before(
     assert summary(again) == {"already_there": 2, "threads": 1}
     done = shell.run("import", "-", token, "--json", stdin="".join([*lines, line(name, "a", "3")]))
     assert (done.code, done.error["reason"]) == (5, "THREAD_CLOSED")
-    assert done.error["message"].startswith("Line 3, before any was posted: ")
+    assert done.error["message"].startswith("Line 3, after posting 0 messages: ")
 
 
 def test_one_line_with_other_particulars_is_a_conflict(shell: Shell, token: str, name: str) -> None:
@@ -171,7 +173,7 @@ def test_one_line_with_other_particulars_is_a_conflict(shell: Shell, token: str,
     other = line(name, "a", "two") + line(name, "a", "one", labels={"k": "v"})
     done = shell.run("import", "-", token, "--json", stdin=other)
     assert (done.code, done.error["reason"]) == (5, "REQUEST_ID_REUSED")
-    assert done.error["message"].startswith("Line 2, after 1 were posted: ")
+    assert done.error["message"].startswith("Line 2, after posting 1 message: ")
     assert "#1" in done.error["hint"]
 
 
@@ -263,7 +265,7 @@ def test_what_tail_printed_can_be_imported(shell: Shell, token: str, name: str) 
     text = text.replace('"sender": "anonymous"', '"sender": "operator"')
     done = shell.ok("import", "-", token, stdin=text)
     assert done.out.splitlines() == [
-        "1 posted, 0 were there already, in 1 threads",
+        "1 posted, 0 were there already, in 1 thread",
         "1 left out: edits, and changes of a thread's state",
     ]
     assert said(shell, f"{name}-copy") == [(f"{name}-copy-a", "hello")]

@@ -112,9 +112,9 @@ async def test_an_import_that_loses_the_server_says_how_to_go_on(
     assert (running.returncode, out) == (4, "")
     error = json.loads(err)
     assert error["retryable"] is True
-    assert error["hint"] == "Run it again: it goes on where it stopped."
+    assert error["hint"] == "Run it again: it continues where it stopped."
     assert error["message"].startswith("Line ")
-    assert "were posted" in error["message"]
+    assert "after posting " in error["message"]
     server.start()
     assert shell.ok("import", str(talk), token, "--json").json["already_there"] >= 50
     for thread, expected in threads_of(talk).items():

@@ -24,7 +24,7 @@ def token(server: ServerProcess) -> str:
 
 BAD_LINES = {
     "JSON": ('{"thread": "x", ', "not JSON"),
-    "array": ("[]", "no JSON object"),
+    "array": ("[]", "not a JSON object"),
     "depth": ("[" * 100_000, "nested too deeply"),
     "no thread": ('{"sender": "a", "content": "x"}', 'no "thread"'),
     "no sender": ('{"thread": "x", "content": "x"}', 'no "sender"'),
@@ -53,9 +53,9 @@ def test_a_bad_line_is_named_before_anything_is_posted(
     text = line(name, "a", "fine") + "\n" + bad + "\n" + line(name, "a", "fine")
     done = shell.run("import", "-", token, "--json", stdin=text)
     assert (done.code, done.out) == (2, "")
-    assert done.error["message"].startswith("Line 3, before any was posted: ")
+    assert done.error["message"].startswith("Line 3, after posting 0 messages: ")
     assert why in done.error["message"]
-    assert "Mend the line" in done.error["hint"]
+    assert "Correct the line" in done.error["hint"]
     assert shell.run("thread", "show", name).code == 1
 
 
@@ -63,10 +63,10 @@ def test_bytes_that_are_not_utf_8_are_a_bad_line(shell: Shell, token: str) -> No
     bad = b'{"thread": "x", "sender": "a", "content": "caf\xe9"}'
     done = shell.run("import", "-", token, stdin=bad)
     assert done.code == 2
-    assert "Line 1, before any was posted: it is not UTF-8 (byte 47)" in done.err
+    assert "Line 1, after posting 0 messages: it is not UTF-8 (byte 47)" in done.err
 
 
 def test_a_line_longer_than_any_message_is_refused(shell: Shell, token: str, name: str) -> None:
     done = shell.run("import", "-", token, stdin=line(name, "a", "x" * (33 * 1024 * 1024)))
     assert done.code == 2
-    assert "Line 1, before any was posted: it is longer than any message" in done.err
+    assert "Line 1, after posting 0 messages: it is longer than any message" in done.err

@@ -47,7 +47,7 @@ def test_a_unit_is_what_it_says(tmp_path: Path) -> None:
 def test_what_is_no_time_is_wrong_usage(shell: Shell, time: str) -> None:
     done = shell.run("agents", f"--timeout={time}", "--json")
     assert (done.code, done.error["reason"]) == (2, "USAGE")
-    assert "time" in done.error["message"] or "within 0 and a year" in done.error["message"]
+    assert "time" in done.error["message"] or "between 0 s and a year" in done.error["message"]
 
 
 def test_a_server_takes_times_with_units_too(tmp_path: Path) -> None:
@@ -144,5 +144,5 @@ def test_a_number_of_very_many_digits_is_told_in_our_words(
     token = server.db.with_name(f"{server.db.name}.operator-token")
     done = shell.run("import", str(tmp_path / "talk.jsonl"), "--token-file", str(token))
     assert done.code == 2
-    assert "Line 1, before any was posted: it has a number of more than 4,300 digits" in done.err
+    assert "Line 1, after posting 0 messages: it has a number of more than 4,300 digits" in done.err
     assert "sys." not in done.err

@@ -194,19 +194,19 @@ def test_names_in_the_text_are_found_whatever_their_case(shell: Shell, name: str
     capital = name.capitalize()
     posted = shell.run("post", f"{name}-x", f"@{capital}: look. @{name.upper()} @{name}? @{name}.")
     assert posted.out == f"{name}-x #1 · {name} idle\n"
-    assert "no registered agent" not in posted.err
+    assert "registered agent" not in posted.err
     shown = shell.ok("read", f"{name}-x", "--json").json["messages"][0]
     assert shown["mentions"] == [name]
     assert "(" not in shell.ok("read", f"{name}-x").out, "the text says it already"
     done = shell.run("post", f"{name}-x", "@Nobody-At-All, @nobody-at-all")
-    assert done.err == "@Nobody-At-All is no registered agent: nobody is mentioned by that.\n"
+    assert done.err == "@Nobody-At-All is not a registered agent; it mentions nobody.\n"
 
 
 def test_a_name_that_is_no_agents_is_told(shell: Shell, name: str) -> None:
     done = shell.run("post", name, f"hello @{name}-nobody, and mail me@example.org")
     assert (done.code, done.out) == (0, f"{name} #1\n")
     told, *_ = done.err.splitlines()
-    assert told == f"@{name}-nobody is no registered agent: nobody is mentioned by that."
+    assert told == f"@{name}-nobody is not a registered agent; it mentions nobody."
 
 
 def test_one_interrupt_ends_the_reading_of_a_terminal(shell: Shell, name: str) -> None:
@@ -216,7 +216,9 @@ def test_one_interrupt_ends_the_reading_of_a_terminal(shell: Shell, name: str) -
         command, stdin=theirs, stderr=subprocess.PIPE, text=True, env=shell.environment()
     ) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "Reading the terminal; Ctrl-D ends the message.\n"
+        assert (
+            process.stderr.readline() == "Reading the message from the terminal; Ctrl-D ends it.\n"
+        )
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert process.stderr.read() == ""

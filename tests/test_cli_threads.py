@@ -99,7 +99,7 @@ def test_delete_on_a_terminal_asks(
     shell.ok("post", name, "hello")
     done, shown = shell.on_terminal("thread", "delete", name, typed=answer)
     assert done == code
-    assert f"Delete thread {name} and all it holds?" in shown
+    assert f"Delete thread {name} and all of its messages?" in shown
     assert shell.run("thread", "show", name).code == left
 
 

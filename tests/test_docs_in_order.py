@@ -132,7 +132,7 @@ async def shell_page(terminal: Terminal) -> None:
         text = line("talk", "coder", f"day {day}") + line("talk", "coder", "ok")
         (terminal.folder / f"talk-{day}.jsonl").write_text(text, "utf-8")
     counts = (await terminal.run(importing)).splitlines()
-    assert counts == ["2 posted, 0 were there already, in 1 threads"] * 2
+    assert counts == ["2 posted, 0 were there already, in 1 thread"] * 2
 
 
 async def sdk_page(

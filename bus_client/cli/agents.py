@@ -22,7 +22,7 @@ from bus_client.cli.options import (
 from bus_client.cli.people import agent_lines
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.text import safe
-from bus_client.cli.transcript import aligned, clock
+from bus_client.cli.transcript import aligned, local_time
 
 if TYPE_CHECKING:
     from bus_client import Agent, BusClient
@@ -34,8 +34,14 @@ if TYPE_CHECKING:
 @click.option(
     "--display-name", metavar="TEXT", default="", show_default=False, help="A name for people."
 )
-@click.option("--description", metavar="TEXT", default="", show_default=False, help="What it does.")
-@click.option("--show-token", is_flag=True, help="Print its token, too: a secret.")
+@click.option(
+    "--description",
+    metavar="TEXT",
+    default="",
+    show_default=False,
+    help="What the agent does.",
+)
+@click.option("--show-token", is_flag=True, help="Also print its token, which is a secret.")
 @timeout_option
 @on_server
 async def register(
@@ -46,12 +52,12 @@ async def register(
     description: str,
     show_token: bool,
 ) -> None:
-    """Register an agent, or find it registered; prints its name.
+    """Register an agent, unless you have registered it before; print its name.
 
-    Its token is kept in your data directory (threadbus/credentials.json), or in the file that
-    THREADBUS_CREDENTIALS names, and used wherever you say --as NAME. The options count when it is
-    first registered. Where tokens are required, an operator registers: THREADBUS_TOKEN or
-    --token-file.
+    Its token is stored in your data directory (threadbus/credentials.json), or in the file that
+    THREADBUS_CREDENTIALS names, and used for --as NAME. The options only apply to a new agent; see
+    `threadbus agents update`. If the server requires tokens, an operator registers agents, with
+    THREADBUS_TOKEN or --token-file.
 
     \b
     Example:
@@ -74,20 +80,25 @@ async def register(
             if bus.agent == name:
                 agent, token = await bus.get_agent(), session.token
             else:
-                agent, token = await register_other(bus, name, what)
+                agent, token = await register_with_token(bus, name, what)
     shown = document(agent, whole=True)
     if show_token:
         shown["token"] = token
     session.out.show(shown, [name, safe(token)] if show_token else [name])
 
 
-async def register_other(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
-    """Registers an agent with the token kept for it here, or with a new one that is kept then.
+async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
+    """Register an agent, as an operator; return it with its token.
 
-    A new one is not kept if the name is another's, or none. Whoever is given the token can be
-    that agent.
+    Uses the token stored here for the agent, or creates and stores one. A new token is removed
+    again if the server refuses the name.
+
+    Raises:
+        AgentExists: The name belongs to another token.
+        InvalidArgument: It is not a valid name.
+        CredentialsError: The token cannot be stored.
     """
-    from bus_client.identity import name_refused  # nothing that --help should pay for
+    from bus_client.identity import name_refused  # imported only when needed: --help must be fast
 
     path = credentials.default_path()
     kept = path, bus.server, name
@@ -104,7 +115,7 @@ _PRESENCES = ["waiting", "working", "idle", "awaiting-human", "lapsed", "offline
 
 
 class _ListByDefault(click.Group):
-    """Lists when no verb is named."""
+    """A group whose verb `list` may be left out."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         verb = next((arg for arg in args if not arg.startswith("-")), "")
@@ -116,7 +127,9 @@ class _ListByDefault(click.Group):
 
 @click.group(cls=_ListByDefault, subcommand_metavar="[VERB …]")
 def agents() -> None:
-    """List the registered agents; see who waits where, say goodbye, change or remove one.
+    """List agents; see their open waits; change an agent, end its session or remove it.
+
+    Without a verb, lists the registered agents.
 
     \b
     Examples:
@@ -131,13 +144,13 @@ def agents() -> None:
     "presences",
     multiple=True,
     type=click.Choice(_PRESENCES),
-    help="Only those; may be repeated.",
+    help="Only agents with this presence; may be repeated.",
 )
 @as_option
 @timeout_option
 @on_server
 async def list_agents(session: Session, presences: Sequence[str]) -> None:
-    """List the registered agents, by name: who is there, and what each does.
+    """List the registered agents by name: kind, presence, and what each does.
 
     \b
     Example:
@@ -155,17 +168,19 @@ async def list_agents(session: Session, presences: Sequence[str]) -> None:
 
 @agents.command()
 @click.option(
-    "--of", "agent_name", metavar="NAME", default="", show_default=False, help="Only NAME's."
+    "--of", "agent_name", metavar="NAME", default="", show_default=False, help="Only waits of NAME."
 )
-@click.option("--thread", metavar="THREAD", default="", show_default=False, help="Only on THREAD.")
+@click.option(
+    "--thread", metavar="THREAD", default="", show_default=False, help="Only waits on THREAD."
+)
 @timeout_option
 @on_server
 async def waits(session: Session, agent_name: str, thread: str) -> None:
-    """List the open waits, longest first: who waits where, since when, from which address.
+    """List the open waits, longest first: agent, since when, from which address, which threads.
 
-    For operators. An agent with more waits than it should have may be run twice: its processes
-    share its place in a thread, and what one reads another never gets. On the machine itself
-    `ss -tnp` or `lsof -i` tells the process behind an address.
+    For operators. An agent with more waits than expected may be running twice. Its processes then
+    share one read position: messages that one of them reads never reach the other. On the machine
+    that a wait comes from, `ss -tnp` or `lsof -i` shows the process behind an address.
 
     \b
     Example:
@@ -176,7 +191,7 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
     rows = [
         (
             safe(wait.agent),
-            clock(wait.start_time),
+            local_time(wait.start_time),
             safe(wait.peer),
             ", ".join(
                 f"{safe(cursor.thread)} after #{cursor.after_seq}" for cursor in wait.threads
@@ -190,14 +205,14 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
 
 @agents.command()
 @click.option("--display-name", metavar="TEXT", help="A name for people.")
-@click.option("--description", metavar="TEXT", help="What it does.")
+@click.option("--description", metavar="TEXT", help="What the agent does.")
 @click.option(
     "--of",
     "other",
     metavar="NAME",
     default="",
     show_default=False,
-    help="Operators only: another agent.",
+    help="Operators only: the agent to change.",
 )
 @as_option
 @timeout_option
@@ -205,14 +220,14 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
 async def update(
     session: Session, display_name: str | None, description: str | None, other: str
 ) -> None:
-    """Change what others see of an agent.
+    """Change the display name or the description of an agent.
 
     \b
     Example:
       threadbus agents update --description "Reads diffs" --as reviewer
     """
     if display_name is None and description is None:
-        raise click.UsageError("Say what to change: --display-name or --description.")
+        raise click.UsageError("Nothing to change: add --display-name or --description.")
     async with session.connect() as bus:
         agent = await bus.update_agent(other, display_name=display_name, description=description)
     session.out.show(document(agent, whole=True), agent_lines([agent]))
@@ -223,16 +238,16 @@ async def update(
 @timeout_option
 @on_server
 async def goodbye(session: Session) -> None:
-    """Say that an agent is gone: others see it offline, and its open waits end.
+    """End an agent's session: others see it offline, and its open waits end.
 
-    Whatever it does next brings it back.
+    Its next call, whatever it is, begins a new session.
 
     \b
     Example:
       threadbus agents goodbye --as reviewer
     """
     if session.agent is None and session.token is None:
-        raise click.UsageError("Say who: --as NAME.")
+        raise click.UsageError("Missing agent: add --as NAME.")
     async with session.connect() as bus:
         await bus.end_session()
         name = bus.agent
@@ -240,21 +255,21 @@ async def goodbye(session: Session) -> None:
 
 
 @agents.command("rotate-token")
-@seconds_option("--grace", default=60.0, help="How long the old token still works.")
+@seconds_option("--grace", default=60.0, help="How long the old token keeps working.")
 @as_option
 @timeout_option
 @on_server
 async def rotate_token(session: Session, grace: float) -> None:
-    """Put a new token in the place of an agent's; it is kept where the old one was.
+    """Replace an agent's token with a new one, which is stored where the old one was.
 
-    With THREADBUS_TOKEN or --token-file the new one is printed, and kept nowhere.
+    With THREADBUS_TOKEN or --token-file the new token is printed instead of stored.
 
     \b
     Example:
       threadbus agents rotate-token --as reviewer
     """
     if session.agent is None and session.token is None:
-        raise click.UsageError("Say whose: --as NAME.")
+        raise click.UsageError("Missing agent: add --as NAME.")
     async with session.connect() as bus:
         token = await bus.rotate_token(grace=grace)
         name = bus.agent
@@ -264,14 +279,14 @@ async def rotate_token(session: Session, grace: float) -> None:
 
 @agents.command()
 @click.argument("name")
-@yes_option("Unregister {name} for ever?")
+@yes_option("Unregister {name} forever?")
 @as_option
 @timeout_option
 @on_server
 async def unregister(session: Session, name: str) -> None:
-    """Take an agent out for ever; its messages stay, its name is never given again.
+    """Unregister an agent forever. Its messages remain, and nobody can take its name again.
 
-    An agent itself may, and an operator. Asks first; without a terminal it needs --yes.
+    The agent itself and operators may do this. Asks first; without a terminal, add --yes.
 
     \b
     Example:

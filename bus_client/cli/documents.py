@@ -1,4 +1,4 @@
-"""Protobuf messages as JSON documents."""
+"""Conversion of protobuf messages to JSON documents."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ if TYPE_CHECKING:
 
 
 def document(message: Message, *, whole: bool = False) -> dict[str, Any]:
-    """Protobuf's JSON with the names of the .proto, and seqs as numbers: they stay below 2^53.
+    """Return protobuf's JSON, but with the .proto's field names and 64-bit integers as numbers.
 
-    Fields that are not set are left out, unless it is to be `whole`; and so are times and
-    durations that are none, such as one in the year 10,000: JSON has no way to say them.
+    Numbers are safe for seqs, which stay below 2^53. Unset fields are omitted unless `whole` is
+    true. Invalid times and durations, such as one in the year 10,000, are always omitted: JSON
+    cannot express them.
     """
-    from google.protobuf.json_format import Error  # nothing that --help should pay for
+    from google.protobuf.json_format import Error  # imported only when needed: --help must be fast
 
     try:
         result = _as_dict(message, whole=whole)
     except (Error, ValueError):
-        sound = type(message)()
-        sound.CopyFrom(message)
-        _leave_out_impossible(sound)
-        result = _as_dict(sound, whole=whole)
+        valid = type(message)()
+        valid.CopyFrom(message)
+        _clear_invalid_times(valid)
+        result = _as_dict(valid, whole=whole)
     _use_numbers(message.DESCRIPTOR.fields, result)
     return result
 
@@ -39,18 +40,18 @@ def _as_dict(message: Message, *, whole: bool) -> dict[str, Any]:
     return result
 
 
-def _leave_out_impossible(message: Message) -> None:
+def _clear_invalid_times(message: Message) -> None:
     for field, value in message.ListFields():
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
         if field.message_type.file.package != "google.protobuf":
             for part in [value] if hasattr(value, "DESCRIPTOR") else value:
-                _leave_out_impossible(part)
-        elif not _possible(value):
+                _clear_invalid_times(part)
+        elif not _is_valid(value):
             message.ClearField(field.name)
 
 
-def _possible(value: Message) -> bool:
+def _is_valid(value: Message) -> bool:
     from google.protobuf.json_format import MessageToDict
 
     try:

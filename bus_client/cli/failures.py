@@ -1,77 +1,95 @@
-"""What a failed call means to a shell: an exit code, and what to do next."""
+"""Failed calls as a shell sees them: an exit code, and what to do next."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bus_client.cli.streams import complain
+from bus_client.cli.streams import print_stderr
 from bus_client.cli.text import dumps, safe
 
 if TYPE_CHECKING:
     from bus_client import BusError
 
+#: Exit codes.
 FAILED, USAGE, NOTHING_NEW, UNREACHABLE, CONFLICT, DENIED = range(1, 7)
 
-# The SDK's exceptions by name; the nearest in an exception's family counts. With a hint in this
-# program's words where the SDK's speaks of Python.
+#: What to do about a server that does not answer.
+SERVER_HINT = "Is the server running, and --server right? threadbus serve starts one."
+
+# Exit code and hint by the name of the SDK's exception, or of its nearest base class listed here.
+# Hints speak of this program's options; where there is none, the SDK's own is used.
 _MEANINGS: dict[str, tuple[int, str]] = {
     "BusError": (FAILED, ""),
     "InvalidArgument": (USAGE, ""),
     "CredentialsError": (
         FAILED,
-        "Set THREADBUS_TOKEN to a token; or THREADBUS_CREDENTIALS, XDG_DATA_HOME or HOME to where "
-        "your tokens can be kept.",
+        "Set THREADBUS_TOKEN to a token; or set THREADBUS_CREDENTIALS, XDG_DATA_HOME or HOME to "
+        "where your tokens can be stored.",
     ),
-    "MessageTooLarge": (DENIED, "Shorten it, or put it where others can fetch it."),
-    "Unauthenticated": (DENIED, "Pass the right token: THREADBUS_TOKEN or --token-file."),
-    "TokenExpired": (DENIED, "Get a new one from the server's operator."),
-    "AccessDenied": (DENIED, "An operator's token may do it: THREADBUS_TOKEN or --token-file."),
+    "MessageTooLarge": (DENIED, "Shorten it, or store it elsewhere and post where to find it."),
+    "Unauthenticated": (DENIED, "Pass a valid token with THREADBUS_TOKEN or --token-file."),
+    "TokenExpired": (DENIED, "Get a new token from the server's operator."),
+    "AccessDenied": (DENIED, "Use an operator's token: THREADBUS_TOKEN or --token-file."),
     "NotFound": (FAILED, ""),
-    "ThreadNotFound": (FAILED, "threadbus thread list shows them, threadbus thread create adds."),
-    "MessageNotFound": (FAILED, "threadbus thread show tells the first and the newest seq."),
-    "AgentNotFound": (FAILED, "threadbus agents lists them, threadbus register adds one."),
+    "ThreadNotFound": (
+        FAILED,
+        "threadbus thread list shows the threads; threadbus thread create adds one.",
+    ),
+    "MessageNotFound": (FAILED, "threadbus thread show shows the newest seq."),
+    "AgentNotFound": (FAILED, "threadbus agents shows the agents; threadbus register adds one."),
     "AlreadyExists": (CONFLICT, ""),
-    "ThreadExists": (CONFLICT, "Use it as it is, or take another name."),
+    "ThreadExists": (CONFLICT, "Use the existing thread, or choose another name."),
     "AgentExists": (
         CONFLICT,
-        "Take another name, or pass its token: THREADBUS_TOKEN. At an address where it is kept, "
-        "threadbus register NAME --show-token prints it. An operator can register a name that was "
-        "only imported: threadbus register NAME --token-file FILE.",
+        "Choose another name, or pass the agent's token with THREADBUS_TOKEN. Where it is stored, "
+        "threadbus register NAME --show-token prints it. A name that was only imported can be "
+        "registered by an operator: threadbus register NAME --token-file FILE.",
     ),
-    "RequestIdReused": (CONFLICT, "It is message #{error.seq}; a new message needs a new one."),
+    "RequestIdReused": (
+        CONFLICT,
+        "It belongs to message #{error.seq}; use another one for a new message.",
+    ),
     "SeqConflict": (
         CONFLICT,
-        "Read what is new (--after {error.expected}), then post with --expect {error.last_seq}.",
+        "Read the new messages (--after {error.expected}), then post with "
+        "--expect {error.last_seq}.",
     ),
     "ExpectedSeqRequired": (
         CONFLICT,
-        "Read what is new, then post with --expect SEQ of the newest.",
+        "Read the new messages, then post with --expect and the newest seq.",
     ),
-    "ThreadClosed": (CONFLICT, "threadbus thread open opens it again."),
-    "CursorInvalid": (CONFLICT, "threadbus thread show tells what it holds."),
-    "CursorLost": (CONFLICT, "Go on there: --after {error.position.after_seq}."),
+    "ThreadClosed": (CONFLICT, "threadbus thread open reopens it."),
+    "CursorInvalid": (CONFLICT, "threadbus thread show shows the newest seq."),
+    "CursorLost": (CONFLICT, "Continue with --after {error.position.after_seq}."),
     "QuotaExceeded": (DENIED, "End something first, such as another wait of this agent."),
-    "StorageFull": (DENIED, "Make room on the server's disk."),
+    "StorageFull": (DENIED, "Free space on the server's disk."),
     "Unavailable": (UNREACHABLE, ""),
-    "Unreachable": (UNREACHABLE, "Does it run? Is --server right? threadbus serve starts one."),
+    "Unreachable": (UNREACHABLE, SERVER_HINT),
     "InternalError": (FAILED, ""),
-    "ProtocolError": (FAILED, "Is --server right? threadbus doctor looks at what answers there."),
-    "OutcomeUnknown": (FAILED, "Post it again with --request-id {error.request_id}: it is safe."),
+    "ProtocolError": (FAILED, "Check --server; threadbus doctor examines what answers there."),
+    "OutcomeUnknown": (
+        FAILED,
+        "Post it again with --request-id {error.request_id}; it cannot be posted twice.",
+    ),
 }
 
 
-def tell(error: BusError, *, json: bool, message: str = "", hint: str = "") -> int:
-    """Says on stderr what happened; answers the exit code that stands for it.
+def report(error: BusError, *, json: bool, message: str = "", hint: str = "") -> int:
+    """Print the error to stderr, and return the exit code for it.
 
-    `message` and `hint` are said instead of the error's own, by verbs that know better.
+    Args:
+        error: What to report.
+        json: Print JSON.
+        message: Printed instead of the error's own message, if not empty.
+        hint: Printed instead of the usual hint, if not empty.
     """
-    family = (kind.__name__ for kind in type(error).__mro__)
-    code, usual = next(_MEANINGS[name] for name in family if name in _MEANINGS)
+    names = (kind.__name__ for kind in type(error).__mro__)
+    code, usual = next(_MEANINGS[name] for name in names if name in _MEANINGS)
     usual = usual.format(error=error) if usual else error.hint
-    if error.hint != type(error).hint:  # it knows better than its class
+    if error.hint != type(error).hint:  # set for this error: more specific than its class's
         usual = error.hint
-    if getattr(error, "request_id", None) == "":  # not a post: repeating may not be safe
-        usual = "Look whether it was done before you repeat it."
+    if getattr(error, "request_id", None) == "":  # not a post: repeating it may not be safe
+        usual = "Check whether it was done before you repeat it."
     message, hint = message or error.message, hint or usual
     if json:
         document = {
@@ -81,9 +99,9 @@ def tell(error: BusError, *, json: bool, message: str = "", hint: str = "") -> i
             "hint": hint,
             "retryable": error.retryable,
         }
-        complain(dumps(document))
+        print_stderr(dumps(document))
     else:
-        complain(f"threadbus: {safe(message)}")
+        print_stderr(f"threadbus: {safe(message)}")
         if hint:
-            complain(f"  {safe(hint)}")
+            print_stderr(f"  {safe(hint)}")
     return code

@@ -1,4 +1,4 @@
-"""Options and arguments that several verbs have."""
+"""Options and arguments that several verbs share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from bus_client.address import whole_address
-from bus_client.cli.names import such_as
+from bus_client.cli.names import suggestion
 from bus_client.cli.text import safe
 from threadbus.limits import SEQ_LIMIT
 from threadbus.names import AGENT, AGENT_RULE
@@ -23,12 +23,13 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 def _check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | None:
     if seq is not None and not 0 <= seq < SEQ_LIMIT:
-        raise click.BadParameter(f"{seq} is no seq: the first message is 1, before it is 0.")
+        why = "messages are numbered from 1, and 0 means before the first"
+        raise click.BadParameter(f"SEQ must be from 0 to {SEQ_LIMIT - 1}, not {seq}: {why}.")
     return seq
 
 
 def seq_option(*names: str, help: str, default: int | None = None) -> Callable[[F], F]:
-    """An option that takes a place in a thread."""
+    """Return an option that takes the seq of a message; 0 means before the first one."""
     return click.option(
         *names,
         metavar="SEQ",
@@ -48,13 +49,13 @@ def _check_address(_: click.Context, __: click.Parameter, address: str) -> str:
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """A time: in seconds, or with its unit, such as 5s, 10m, 36h, 30d; its value is in seconds."""
+    """A time in seconds, or with a unit: 5s, 10m, 36h, 30d. The value is in seconds."""
 
     name = "time"
 
-    def __init__(self, least: float = 0.0, most: float = _YEAR) -> None:
-        self._least = least
-        self._most = most
+    def __init__(self, minimum: float = 0.0, maximum: float = _YEAR) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -66,35 +67,40 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before
             seconds = float(number) * unit
         except ValueError:
             self.fail(f"{value!r} is not a time, such as 90, 10m, 36h or 30d.", param, ctx)
-        if not self._least <= seconds <= self._most:  # nan is not, either
-            most = "a year" if self._most == _YEAR else f"{self._most:,g} s"
-            self.fail(f"{value} is not within {self._least:g} and {most}.", param, ctx)
+        if not self._minimum <= seconds <= self._maximum:  # true for nan, too
+            maximum = "a year" if self._maximum == _YEAR else f"{self._maximum:,g} s"
+            self.fail(f"{value} is not between {self._minimum:g} s and {maximum}.", param, ctx)
         return seconds
 
 
 def seconds_option(*names: str, help: str, default: float) -> Callable[[F], F]:
-    """An option that takes a time; its value is in seconds."""
+    """Return an option that takes a time; its value is in seconds."""
     return click.option(*names, metavar="TIME", type=Duration(), default=default, help=help)
 
 
 def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    """Validate an agent name; names with capital letters are refused before anything is sent."""
+    """Return `name` if it is a valid agent name or None, without asking the server.
+
+    Raises:
+        click.BadParameter: It is not; the message suggests a similar valid name.
+    """
     if name is not None and not AGENT.fullmatch(name):
-        raise click.BadParameter(f"{name!r} is not a name: {AGENT_RULE}{such_as(name)}.")
+        raise click.BadParameter(f"{name!r} is not a valid name: {AGENT_RULE}{suggestion(name)}.")
     return name
 
 
 def yes_option(question: str) -> Callable[[F], F]:
-    """--yes for what cannot be undone; without it `question`, with {name}, is asked on a terminal.
+    """Return an option --yes for what cannot be undone.
 
-    It is asked before anything is connected.
+    Without it the user is asked `question`, in which {name} stands for the argument, before the
+    verb connects. Without a terminal --yes is required.
     """
 
     def check(context: click.Context, _: click.Parameter, yes: bool) -> bool:
         name = context.params.get("name")
         if not yes and name is not None:
             if not sys.stdin.isatty():
-                raise click.UsageError("Say --yes to do it without being asked.", context)
+                raise click.UsageError("Add --yes: there is no terminal to ask on.", context)
             if not click.confirm(question.format(name=safe(name)), err=True):
                 raise click.ClickException("Nothing was done.")
         return yes
@@ -104,14 +110,14 @@ def yes_option(question: str) -> Callable[[F], F]:
     )
 
 
-#: How many messages; a protobuf int32 holds more, a terminal does not.
+#: A number of messages.
 count_type = click.IntRange(1, 1_000_000)
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON; errors too, on stderr."
+    "--json", "as_json", is_flag=True, help="Print JSON, and errors as JSON on stderr."
 )
 thread_argument = click.argument("thread", envvar="THREADBUS_THREAD")
 agent_argument = click.argument("name", envvar="THREADBUS_AGENT", callback=check_agent)
-timeout_option = seconds_option("--timeout", default=CALL_TIMEOUT, help="How long to try.")
+timeout_option = seconds_option("--timeout", default=CALL_TIMEOUT, help="How long to keep trying.")
 connection_options = [
     click.option(
         "--server",
@@ -120,13 +126,13 @@ connection_options = [
         show_envvar=True,
         default="127.0.0.1:7420",
         callback=_check_address,
-        help="HOST, HOST:PORT or unix:PATH. The port is 7420 unless you name one.",
+        help="HOST, HOST:PORT or unix:PATH. The default port is 7420.",
     ),
     click.option(
         "--token-file",
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A token, instead of the one kept for you. THREADBUS_TOKEN can hold one, too.",
+        help="A file with your token, instead of THREADBUS_TOKEN or the one stored for you.",
     ),
     json_option,
 ]
@@ -137,7 +143,7 @@ as_option = click.option(
     envvar="THREADBUS_AGENT",
     show_envvar=True,
     callback=check_agent,
-    help="Who you are: registered at need, resumed otherwise. Nobody: anonymous.",
+    help="Your name; registered if it is new. Without it you are anonymous.",
 )
 
 
@@ -157,5 +163,5 @@ label_option = click.option(
     metavar="KEY=VALUE",
     multiple=True,
     callback=_parse_labels,
-    help="A free label; may be repeated.",
+    help="A label of your choice; may be repeated.",
 )

@@ -1,4 +1,4 @@
-"""Where a verb's words go: data to stdout, everything else to stderr."""
+"""Output of verbs: data goes to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -10,39 +10,43 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bus_client.cli.streams import complain
+from bus_client.cli.streams import print_stderr
 from bus_client.cli.text import dumps, safe
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Prints for a program if `json` is set, else for a person."""
+    """Prints JSON for programs if `json` is set, otherwise lines for people."""
 
     json: bool
 
     @property
     def colour(self) -> bool:
-        """Whether to colour text."""
+        """Whether to colour text: stdout is a terminal, and the user has not disabled colours."""
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return sys.stdout.isatty() and not plain
 
     def show(self, document: object, lines: Iterable[str]) -> None:
-        """Prints the document or the lines, and returns when they have left this process."""
+        """Print the document or the lines to stdout, and flush it.
+
+        Raises:
+            OSError: stdout cannot be written.
+        """
         for line in [dumps(document)] if self.json else lines:
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Says something in a line that is not data, to people only."""
+        """Print a line that is not data to stderr, unless the output is JSON."""
         if not self.json:
-            complain(safe(text))
+            print_stderr(safe(text))
 
 
 @contextmanager
-def while_read() -> Iterator[None]:
-    """Ends the block with BrokenPipeError as soon as nobody reads stdout any more.
+def stop_when_stdout_closes() -> Iterator[None]:
+    """Interrupt the block with BrokenPipeError as soon as the reader of stdout is gone.
 
-    Else a `tail | head` would live on until there is something to print.
+    Otherwise `tail | head` would keep running until the next message. Must be entered in a task.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     descriptor = sys.stdout.fileno()
@@ -57,7 +61,7 @@ def while_read() -> Iterator[None]:
         loop.remove_reader(descriptor)
         task.cancel()
 
-    # The end of a pipe that is written to becomes readable when the other end is closed.
+    # The write end of a pipe becomes readable when the read end is closed.
     loop.add_reader(descriptor, close)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Agents and participants as words and lines for people: who is there, and how far."""
+"""Agents and participants as text for people: their presence, and how far they have read."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import bus_client
 from bus_client.cli.text import safe
-from bus_client.cli.transcript import UNKNOWN_TIME, aligned, kind_name, moment
+from bus_client.cli.transcript import UNKNOWN_TIME, aligned, kind_name, to_utc
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from bus_client import Agent, BusClient, Participant, Presence, Thread
 
-_MOST_TOLD = 8  # recipients by name; the others are counted
+_MOST_NAMED = 8  # recipients; the others are only counted
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def presence_name(presence: Presence.ValueType) -> str:
-    """`waiting`, `awaiting human`, …; the number of one that is newer than this program."""
+    """Return `waiting`, `awaiting human`, …; for a value that is unknown here, its number."""
     if presence == bus_client.Presence.PRESENCE_UNSPECIFIED:
         return "never seen"
     if presence not in bus_client.Presence.values():
@@ -31,8 +31,8 @@ def presence_name(presence: Presence.ValueType) -> str:
 
 
 def ago(time: Timestamp) -> str:
-    """How long that is ago: `3 min`; `unknown time` if it is no time."""
-    then = moment(time)
+    """Return how long ago that was, such as `3 min`; `unknown time` for an invalid time."""
+    then = to_utc(time)
     if then is None:
         return UNKNOWN_TIME
     seconds = max((datetime.now(UTC) - then).total_seconds(), 0)
@@ -43,12 +43,12 @@ def ago(time: Timestamp) -> str:
 
 
 def agent_lines(agents: Iterable[Agent]) -> Iterator[str]:
-    """A line for each agent: name, kind, whether it is there, name for people, what it does."""
+    """Yield a line for each agent: name, kind, presence, display name, status or description."""
     rows = [
         (
             safe(agent.name),
             kind_name(agent),
-            _standing(agent.presence, agent),
+            _presence(agent.presence, agent),
             safe(agent.display_name),
             safe(agent.status_text or agent.description),
         )
@@ -58,12 +58,12 @@ def agent_lines(agents: Iterable[Agent]) -> Iterator[str]:
 
 
 def participant_lines(participants: Iterable[Participant], thread: Thread) -> Iterator[str]:
-    """A line for each participant: name, whether it is there, how far it has read."""
+    """Yield a line for each participant: name, presence, how far it has read."""
     rows = [
         (
             "",
             safe(participant.agent),
-            *_waits(participant),
+            *_waiting(participant),
             _read(participant, thread),
         )
         for participant in participants
@@ -71,16 +71,18 @@ def participant_lines(participants: Iterable[Participant], thread: Thread) -> It
     return aligned(rows)
 
 
-async def recipient_words(bus: BusClient, recipients: Sequence[Participant]) -> list[str]:
-    """Who will see a message, in a few words each: `reviewer waiting`, `tester lapsed 3 min`."""
-    told = recipients[:_MOST_TOLD]
-    gone = (bus_client.Presence.PRESENCE_LAPSED, bus_client.Presence.PRESENCE_OFFLINE)
+async def describe_recipients(bus: BusClient, recipients: Sequence[Participant]) -> list[str]:
+    """Describe who will see a message: `reviewer waiting`, `tester lapsed 3 min`, `4 more`.
+
+    Asks the server when the absent ones were last seen; that is left out if it does not answer.
+    """
+    named = recipients[:_MOST_NAMED]
     agents = await asyncio.gather(
-        *(_agent(bus, found.agent) for found in told if found.presence in gone)
+        *(_agent(bus, found.agent) for found in named if found.presence in _absent())
     )
     known = {agent.name: agent for agent in agents if agent is not None}
-    words = [f"{safe(found.agent)} {_recipient(found, known.get(found.agent))}" for found in told]
-    more = len(recipients) - len(told)
+    words = [f"{safe(found.agent)} {_recipient(found, known.get(found.agent))}" for found in named]
+    more = len(recipients) - len(named)
     return [*words, f"{more} more"] if more else words
 
 
@@ -88,31 +90,35 @@ async def _agent(bus: BusClient, name: str) -> Agent | None:
     try:
         return await bus.get_agent(name)
     except bus_client.BusError:
-        return None  # it was posted: what could not be asked is left out
+        return None  # the post succeeded: do not fail for a detail
 
 
 def _recipient(found: Participant, agent: Agent | None) -> str:
     if found.presence == bus_client.Presence.PRESENCE_WAITING and not found.waiting:
-        return "waiting (not for it)"  # elsewhere, or for other messages
-    return _standing(found.presence, agent) + _times(found)
+        return "waiting (not for it)"  # in another thread, or for other messages
+    return _presence(found.presence, agent) + _wait_count(found)
 
 
-def _standing(presence: Presence.ValueType, agent: Agent | None) -> str:
-    gone = (bus_client.Presence.PRESENCE_LAPSED, bus_client.Presence.PRESENCE_OFFLINE)
-    if presence in gone and agent is not None and agent.HasField("last_seen_time"):
+def _absent() -> tuple[Presence.ValueType, ...]:
+    return bus_client.Presence.PRESENCE_LAPSED, bus_client.Presence.PRESENCE_OFFLINE
+
+
+def _presence(presence: Presence.ValueType, agent: Agent | None) -> str:
+    """Return the presence of an agent; of an absent one also when it was last seen, if known."""
+    if presence in _absent() and agent is not None and agent.HasField("last_seen_time"):
         return f"{presence_name(presence)} {ago(agent.last_seen_time)}"
     return presence_name(presence)
 
 
-def _waits(participant: Participant) -> tuple[str, str]:
-    """Whether it is there, and whether it waits here; how often, if that is more than once."""
+def _waiting(participant: Participant) -> tuple[str, str]:
+    """Return the presence, and whether it waits here; with the number of waits if several."""
     name, here = presence_name(participant.presence), "waits here" if participant.waiting else ""
     if participant.presence == bus_client.Presence.PRESENCE_WAITING:
-        return name + _times(participant), here
-    return name, here + _times(participant)
+        return name + _wait_count(participant), here
+    return name, here + _wait_count(participant)
 
 
-def _times(participant: Participant) -> str:
+def _wait_count(participant: Participant) -> str:
     return f" ({participant.wait_count})" if participant.wait_count > 1 else ""
 
 

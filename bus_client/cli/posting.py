@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import mimetypes
 import os
 import re
 import sys
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 import bus_client
+from bus_client.cli.daemon import in_daemon_thread
 from bus_client.cli.documents import document
 from bus_client.cli.options import as_option, label_option, seq_option, timeout_option
-from bus_client.cli.people import recipient_words
+from bus_client.cli.people import describe_recipients
 from bus_client.cli.session import Session, on_server
-from bus_client.cli.transcript import new_thread
+from bus_client.cli.transcript import describe_new_thread
 from threadbus.limits import MAX_MENTIONS
 from threadbus.names import AGENT
 
 if TYPE_CHECKING:
     from bus_client import Attachment, BusClient
 
-# `@name`, but not in an address such as me@example.org. Names are lower case, but whoever begins a
-# sentence with one, or whose keyboard does, writes a capital.
-_NAMED = re.compile(rf"(?<![\w.@-])@((?ai:{AGENT.pattern}))(?!\w)")
-_MOST_LOOKUPS = 100
+# `@name`, but not in an address such as me@example.org. Names are lower case, but at the start of a
+# sentence people and keyboards write a capital.
+_AT_NAME = re.compile(rf"(?<![\w.@-])@((?ai:{AGENT.pattern}))(?!\w)")
+_MAX_LOOKUPS = 100
 
 
 @click.command()
@@ -42,17 +40,21 @@ _MOST_LOOKUPS = 100
     "mentions",
     metavar="NAME",
     multiple=True,
-    help="Name a registered agent; may be repeated.",
+    help="Mention a registered agent; may be repeated.",
 )
-@seq_option("--reply-to", default=0, help="The message it answers.")
+@seq_option("--reply-to", default=0, help="The message that this one replies to.")
 @click.option(
-    "--handoff", metavar="NAME", default="", show_default=False, help="Whose turn it is now."
+    "--handoff",
+    metavar="NAME",
+    default="",
+    show_default=False,
+    help="Hand off to NAME: it is their turn now.",
 )
 @click.option(
     "--priority",
     type=click.Choice(["low", "normal", "high", "urgent"]),
     default="normal",
-    help="How urgent it is.",
+    help="How urgent the message is.",
 )
 @label_option
 @click.option(
@@ -61,18 +63,20 @@ _MOST_LOOKUPS = 100
     metavar="FILE",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file to go with it; may be repeated.",
+    help="Attach a file; may be repeated.",
 )
-@seq_option("--edit", default=0, help="A new content for your own message SEQ.")
-@seq_option("--expect", help="Only if the newest message is still SEQ.")
-@seq_option("--based-on", help="How far you had read; counts as read.")
-@click.option("--request-id", metavar="ID", help="Makes repeating the command safe.")
+@seq_option("--edit", default=0, help="Edit your own message SEQ: CONTENT replaces its content.")
+@seq_option("--expect", help="Post only if the newest message is still SEQ.")
+@seq_option("--based-on", help="The last message that you have read; marks it as read.")
+@click.option(
+    "--request-id", metavar="ID", help="Repeating the command with the same ID posts only once."
+)
 @click.option(
     "--on-behalf-of",
     metavar="NAME",
     default="",
     show_default=False,
-    help="Operators only: post as NAME.",
+    help="Operators only: post in the name of NAME.",
 )
 @as_option
 @timeout_option
@@ -93,21 +97,23 @@ async def post(
     request_id: str | None,
     on_behalf_of: str,
 ) -> None:
-    """Post a message to a thread; prints where it is, and who will see it.
+    """Post a message to a thread; print its seq, and who will see it.
 
-    The thread is created when it is not there. Registered agents that the text names as @name, or
-    @Name, are mentioned; only this command looks for names, the SDK and the RPCs do not. CONTENT
-    `-` is standard input: UTF-8, without one newline at its end. With THREADBUS_THREAD set, a
-    single argument is the content.
+    Creates the thread if it does not exist. @name or @Name in the text mentions a registered agent;
+    only this command looks for names in the text, the SDK and the RPCs do not. `-` as CONTENT reads
+    standard input: UTF-8, from which one newline at the end is removed. If THREADBUS_THREAD is set,
+    a single argument is CONTENT.
 
     \b
     Examples:
       threadbus post design "hello @reviewer" --as coder
       git diff | threadbus post design - --as coder --reply-to 12
     """
-    thread, content = _where_and_what(thread, content)
+    thread, content = _thread_and_content(thread, content)
     if content is None and not files:
-        raise click.UsageError("Say what to post: a text, - for standard input, or --attach FILE.")
+        raise click.UsageError(
+            "Missing CONTENT: give a text, - for standard input, or --attach FILE."
+        )
     text = await _from_stdin() if content == "-" else content or ""
     named = [name.removeprefix("@") for name in mentions]
     async with session.connect() as bus:
@@ -133,67 +139,61 @@ async def post(
             posted = await send()
         except bus_client.ThreadNotFound:
             if reply_to or edit or expect or based_on:
-                raise  # not the thread that was meant
+                raise  # these refer to messages of an existing thread
             handle = await bus.join(thread, create=True)
             posted = await send()
-        who = [] if session.out.json else await recipient_words(bus, posted.recipients)
+        who = [] if session.out.json else await describe_recipients(bus, posted.recipients)
     if handle.created:
-        session.out.note(new_thread(handle, seen=bool(posted.recipients)))
+        session.out.note(describe_new_thread(handle, seen=bool(posted.recipients)))
     if posted.deduplicated:
-        session.out.note("It was posted before, with this --request-id.")
+        session.out.note("Already posted before with this --request-id.")
     shown = document(posted, whole=True)
     shown |= {"created": handle.created, "similar": handle.similar, "registered": bus.created}
     session.out.show(shown, [" · ".join((f"{thread} #{posted.seq}", *who))])
 
 
-def _where_and_what(thread: str | None, content: str | None) -> tuple[str, str | None]:
-    usual = os.environ.get("THREADBUS_THREAD")
-    if usual and content is None:
-        thread, content = usual, thread
+def _thread_and_content(thread: str | None, content: str | None) -> tuple[str, str | None]:
+    default = os.environ.get("THREADBUS_THREAD")
+    if default and content is None:
+        thread, content = default, thread
     if not thread:
-        raise click.UsageError("Say where to post: a THREAD, or set THREADBUS_THREAD.")
+        raise click.UsageError("Missing THREAD: name one, or set THREADBUS_THREAD.")
     return thread, content
 
 
 async def _from_stdin() -> str:
     if sys.stdin.isatty():
-        click.echo("Reading the terminal; Ctrl-D ends the message.", err=True)
-    data = await _until_end(sys.stdin.fileno())
+        click.echo("Reading the message from the terminal; Ctrl-D ends it.", err=True)
+    descriptor = sys.stdin.fileno()
+    data = await in_daemon_thread(lambda: _read_all(descriptor))  # so that Ctrl-C ends it at once
     try:
         return data.removesuffix(b"\n").decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(
-            f"Standard input is not UTF-8 (byte {error.start}): attach it, --attach FILE."
+            f"Standard input is not UTF-8 (byte {error.start}): attach it with --attach FILE."
         ) from None
 
 
-async def _until_end(descriptor: int) -> bytes:
-    """All that can be read, without keeping signals waiting meanwhile."""
-    loop = asyncio.get_running_loop()
-    whole: asyncio.Future[bytes] = loop.create_future()
-
-    def read() -> None:
-        data = bytearray()
-        while chunk := os.read(descriptor, 65_536):
-            data += chunk
-        with suppress(RuntimeError):  # interrupted: nobody waits for it any more
-            loop.call_soon_threadsafe(whole.set_result, bytes(data))
-
-    # A daemon, so that one which is still reading does not hold up the exit.
-    threading.Thread(target=read, daemon=True).start()
-    return await whole
+def _read_all(descriptor: int) -> bytes:
+    data = bytearray()
+    while chunk := os.read(descriptor, 65_536):
+        data += chunk
+    return bytes(data)
 
 
 async def _registered(
     session: Session, bus: BusClient, text: str, mentions: Sequence[str]
 ) -> list[str]:
-    """The agents that a text names beside those mentioned; says which names are nobody's."""
+    """Return the registered agents that `text` names, except those in `mentions`.
+
+    Notes which names belong to nobody.
+    """
     found: list[str] = []
     typed: dict[str, str] = {}
-    for as_typed in _NAMED.findall(text):
+    for as_typed in _AT_NAME.findall(text):
         typed.setdefault(as_typed.lower(), as_typed)
-    for name, as_typed in list(typed.items())[:_MOST_LOOKUPS]:
-        # A name may end in what ends a sentence, too.
+    for name, as_typed in list(typed.items())[:_MAX_LOOKUPS]:
+        # The name, or the name without the punctuation that follows it.
         for candidate in (name, name.rstrip("._-")):
             if len(found) + len(mentions) >= MAX_MENTIONS or candidate in (*mentions, *found):
                 break
@@ -201,7 +201,7 @@ async def _registered(
                 found.append(candidate)
                 break
         else:
-            session.out.note(f"@{as_typed} is no registered agent: nobody is mentioned by that.")
+            session.out.note(f"@{as_typed} is not a registered agent; it mentions nobody.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""How far a long verb is, for whoever watches it on a terminal."""
+"""Progress bars for verbs that take long."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from bus_client.cli.output import Output
 
 @contextmanager
 def progress(
-    out: Output, what: str, *, length: int, shown: bool = True
+    out: Output, label: str, *, length: int, shown: bool = True
 ) -> Iterator[Callable[[int], object]]:
-    """Shows a bar on stderr, if that is a terminal; yields what to call with each step's size."""
+    """Show a progress bar on stderr, if it is a terminal and the output is not JSON.
+
+    Yields a function to call with the size of each step; the steps sum up to `length`.
+    """
     if not shown or out.json or not sys.stderr.isatty():
         yield lambda _: None
         return
-    with click.progressbar(length=length, label=what, file=sys.stderr) as bar:
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
         yield bar.update

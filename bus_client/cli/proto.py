@@ -11,7 +11,7 @@ import click
 
 from bus_client.cli.options import json_option
 from bus_client.cli.output import Output
-from bus_client.cli.session import guarded
+from bus_client.cli.session import run_verb
 from bus_client.cli.text import safe
 
 
@@ -21,14 +21,14 @@ from bus_client.cli.text import safe
     "folder",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to write them; made at need. Without it they are only listed.",
+    help="Where to write them; created if needed. Without it they are only listed.",
 )
 @json_option
 def proto(folder: Path | None, as_json: bool) -> int:
-    """Write the .proto files that a client in another language is generated from.
+    """Write the .proto files from which clients in other languages are generated.
 
-    With all that they import, so that any protoc will do; and descriptor_set.binpb, the same
-    compiled, with gRPC's health and reflection, for tools that want no .proto.
+    Includes all files that they import, so that any protoc works; and descriptor_set.binpb, all of
+    them compiled, with gRPC's health and reflection services, for tools that read no .proto.
 
     \b
     Example, for Go, into ./gen:
@@ -39,7 +39,7 @@ def proto(folder: Path | None, as_json: bool) -> int:
         --go-grpc_out=gen --go-grpc_opt=module=$module protos/threadbus/v1/*.proto
     """
     out = Output(as_json)
-    return guarded(out, lambda: _write(folder, out))
+    return run_verb(out, lambda: _write(folder, out))
 
 
 def _write(folder: Path | None, out: Output) -> int:
@@ -57,7 +57,7 @@ def _write(folder: Path | None, out: Output) -> int:
 
 
 def _sources() -> Iterator[tuple[str, Traversable]]:
-    """Each file with its path under the folder that protoc is to search."""
+    """Yield each file with its path relative to protoc's import path."""
     ours = files("threadbus.v1")
     for file in ours.iterdir():
         if file.name.endswith(".proto"):
@@ -70,7 +70,7 @@ def _sources() -> Iterator[tuple[str, Traversable]]:
 
 
 def _google() -> Traversable:
-    """The folder with Google's protos: in the package, or beside it in a source tree."""
+    """Return the folder with Google's protos: in the package, or beside it in a source tree."""
     package = files("threadbus")
     shipped = package / "third_party/google"
     if shipped.is_dir():

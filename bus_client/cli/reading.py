@@ -1,4 +1,4 @@
-"""`threadbus join` and `threadbus read`: looking without waiting."""
+"""`threadbus join` and `threadbus read`: verbs that read without waiting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bus_client.cli.options import (
     timeout_option,
 )
 from bus_client.cli.session import Session, on_server
-from bus_client.cli.transcript import Transcript, new_thread, thread_lines
+from bus_client.cli.transcript import Transcript, describe_new_thread, thread_lines
 
 if TYPE_CHECKING:
     from bus_client import ThreadHandle
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     metavar="TEXT",
     default="",
     show_default=False,
-    help="What it is about, if it is created.",
+    help="The topic of the thread, if it is created.",
 )
 @click.option(
     "--context",
     metavar="N",
     type=click.IntRange(0, 100),
     default=10,
-    help="How many messages to show from before your place.",
+    help="How many messages to show from before your read position.",
 )
 @click.option(
     "--start",
     type=click.Choice(["head", "first"]),
     default="head",
-    help="A newcomer's place: at the newest message, or before the first.",
+    help="Where you begin if you are new: after the newest message, or before the first.",
 )
-@click.option("--no-create", is_flag=True, help="An error if the thread is not there.")
+@click.option("--no-create", is_flag=True, help="Fail if the thread does not exist.")
 @as_option
 @timeout_option
 @on_server
@@ -57,9 +57,9 @@ async def join(
     start: Literal["head", "first"],
     no_create: bool,
 ) -> None:
-    """Enter a thread: what it is, what was said, up to where you have read it.
+    """Join a thread: show what it is, the last messages you have read, and how many are new.
 
-    It is created when it is not there. `threadbus wait` goes on from your place.
+    Creates the thread if it does not exist. `threadbus wait` continues from your read position.
 
     \b
     Example:
@@ -85,7 +85,7 @@ def _joined(session: Session, handle: ThreadHandle) -> Iterator[str]:
     yield from Transcript(colour=session.out.colour).lines(handle.context)
     place, head = handle.position.after_seq, handle.info.head_seq
     if handle.created:
-        yield new_thread(handle)
+        yield describe_new_thread(handle)
     elif place < head:
         yield f"you have read up to #{place}; {head - place} more to #{head}"
     else:
@@ -94,11 +94,13 @@ def _joined(session: Session, handle: ThreadHandle) -> Iterator[str]:
 
 @click.command()
 @thread_argument
-@seq_option("--after", default=0, help="From after SEQ.")
-@seq_option("--before", default=0, help="Up to before SEQ; 0: to the newest.")
-@click.option("--limit", metavar="N", type=count_type, default=100, help="At most N.")
-@click.option("--newest", is_flag=True, help="The newest --limit of them, not the oldest.")
-@click.option("--last", metavar="N", type=count_type, help="The newest N: --newest --limit N.")
+@seq_option("--after", default=0, help="Only messages after SEQ.")
+@seq_option("--before", default=0, help="Only messages before SEQ. 0 = up to the newest.")
+@click.option("--limit", metavar="N", type=count_type, default=100, help="At most N messages.")
+@click.option("--newest", is_flag=True, help="The newest N messages instead of the oldest.")
+@click.option(
+    "--last", metavar="N", type=count_type, help="The newest N messages: --newest --limit N."
+)
 @as_option
 @timeout_option
 @on_server
@@ -111,9 +113,9 @@ async def read(
     newest: bool,
     last: int | None,
 ) -> int | None:
-    """Read messages of a thread, oldest first. Waits for nothing, and nothing counts as read.
+    """Read messages of a thread, oldest first. Does not wait, and marks nothing as read.
 
-    Exit code 3: there are none.
+    Exit code 3: there are no such messages.
 
     \b
     Examples:
@@ -132,5 +134,5 @@ async def read(
     if not messages:
         return NOTHING_NEW
     if len(messages) == limit and not (newest or last):
-        session.out.note(f"There may be more: --after {messages[-1].seq}")
+        session.out.note(f"There may be more: continue with --after {messages[-1].seq}.")
     return None

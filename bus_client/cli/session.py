@@ -1,4 +1,4 @@
-"""What verbs that call a server have in common: options, connection, errors, signals."""
+"""What all verbs that call a server share: options, connecting, errors and signals."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ from bus_client.cli.text import safe
 if TYPE_CHECKING:
     from bus_client import BusClient
 
+_SHORTEST_TIMEOUT = 2.0  # seconds to reach a server, for waits that are shorter
+_NOTE_SILENCE_AFTER = 1.0  # seconds of connecting after which the user is told
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Which server a verb calls, as whom, and where it prints."""
+    """The server that a verb calls, the caller's identity, and the verb's output."""
 
     server: str
     agent: str | None
@@ -39,7 +42,14 @@ class Session:
 
     @asynccontextmanager
     async def connect(self, **registration: Any) -> AsyncIterator[BusClient]:
-        """Connects; `registration` says what else to register the agent with."""
+        """Connect, and register the agent if it is not registered yet.
+
+        Args:
+            **registration: Further arguments of BusClient that describe the agent.
+
+        Raises:
+            BusError: As BusClient.connect().
+        """
         client = bus_client.BusClient(
             self.server,
             agent=self.agent,
@@ -48,11 +58,11 @@ class Session:
             heartbeats=False,
             **registration,
         )
-        patience = asyncio.get_running_loop().call_later(1.0, self._note_silence)
+        silence = asyncio.create_task(self._note_silence())
         try:
             await client.connect()
         finally:
-            patience.cancel()
+            silence.cancel()
         if client.created and not registration:
             self.out.note(f"registered {safe(client.agent)}")
         try:
@@ -60,7 +70,8 @@ class Session:
         finally:
             await client.close()
 
-    def _note_silence(self) -> None:
+    async def _note_silence(self) -> None:
+        await asyncio.sleep(_NOTE_SILENCE_AFTER)
         if lock := credentials.awaited():
             self.out.note(f"Waiting for {lock}, which another process has locked.")
             return
@@ -75,9 +86,10 @@ Verb = Callable[..., Awaitable[int | None]]
 
 
 def on_server(verb: Verb) -> Callable[..., int]:
-    """Makes a click callback of a coroutine function `verb(session, …)`.
+    """Turn a coroutine function `verb(session, **options)` into a click callback.
 
-    It gives it the options above but --timeout and --as, which some verbs mean otherwise.
+    Adds the connection options, but neither --timeout nor --as: their meaning depends on the verb.
+    An option `patience`, in seconds, limits the timeout for connecting, too.
     """
 
     @functools.wraps(verb)
@@ -91,21 +103,28 @@ def on_server(verb: Verb) -> Callable[..., int]:
         patience: float | None = None,
         **options: Any,
     ) -> int:
-        if patience is not None:  # a wait must not try for longer than it was to wait
-            timeout = min(timeout, max(patience, 2.0))
+        if patience is not None:
+            timeout = min(timeout, max(patience, _SHORTEST_TIMEOUT))
             options["patience"] = patience
         out = Output(as_json)
-        token = _token(token_file)
-        session = Session(server, agent, token, timeout, out)
-        return guarded(out, lambda: asyncio.run(until_signalled(verb(session, **options))))
+
+        def run_on_server() -> int:
+            session = Session(server, agent, _read_token(token_file), timeout, out)
+            return asyncio.run(until_signal(verb(session, **options)))
+
+        return run_verb(out, run_on_server)
 
     for option in reversed(connection_options):
         run = option(run)
     return run
 
 
-def guarded(out: Output, verb: Callable[[], int]) -> int:
-    """Runs a verb to its exit code, whatever becomes of it."""
+def run_verb(out: Output, verb: Callable[[], int]) -> int:
+    """Run a verb; return its exit code, or the one of the error that it raised.
+
+    Raises:
+        click.ClickException: Wrong usage, or a file or stdout could not be read or written.
+    """
     try:
         return verb()
     except BrokenPipeError:
@@ -115,11 +134,14 @@ def guarded(out: Output, verb: Callable[[], int]) -> int:
         discard_stdout()
         raise click.ClickException(str(error)) from None
     except bus_client.BusError as error:
-        return failures.tell(error, json=out.json)
+        return failures.report(error, json=out.json)
 
 
-async def until_signalled(verb: Awaitable[int | None]) -> int:
-    """Awaits the verb; SIGINT and SIGTERM let it clean up, and end it as shells expect."""
+async def until_signal(verb: Awaitable[int | None]) -> int:
+    """Await the verb; return its exit code. SIGINT and SIGTERM cancel it.
+
+    A cancelled verb cleans up, and the exit code is 128 + the signal's number, as shells expect.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     received: list[int] = []
 
@@ -138,8 +160,8 @@ async def until_signalled(verb: Awaitable[int | None]) -> int:
         return 128 + received[0]
 
 
-async def side_by_side(parts: Sequence[Coroutine[None, None, T]]) -> list[T]:
-    """Runs all parts at once; the first that fails ends the others."""
+async def run_concurrently(parts: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """Run all coroutines at once and return their results. The first error cancels the others."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         return await asyncio.gather(*tasks)
@@ -149,11 +171,16 @@ async def side_by_side(parts: Sequence[Coroutine[None, None, T]]) -> list[T]:
         await asyncio.wait(tasks)
 
 
-def _token(file: Path | None) -> str | None:
+def _read_token(file: Path | None) -> str | None:
+    """Return the token in `file`, or else in THREADBUS_TOKEN; None if there is none.
+
+    Raises:
+        click.UsageError: It is not a token.
+    """
     if file is None:
         source, token = "THREADBUS_TOKEN", os.environ.get("THREADBUS_TOKEN", "")
     else:
-        source, token = "--token-file", file.read_text("utf-8", "replace").strip()
+        source, token = f"--token-file {file}", file.read_text("utf-8", "replace").strip()
     if (file or token) and not re.fullmatch("[!-~]+", token):
-        raise click.UsageError(f"What {source} has is not a token.")
+        raise click.UsageError(f"{source} has no valid token: printable ASCII without blanks.")
     return token or None

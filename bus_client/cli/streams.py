@@ -1,4 +1,4 @@
-"""The standard streams as the shell left them."""
+"""The standard streams, whatever state the shell left them in."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import click
 
 
 def open_standard_streams() -> None:
-    """Opens what the shell closed of stdin and stderr, and the descriptors of all three.
+    """Open stdin and stderr on /dev/null if they are closed, and reserve descriptors 0 to 2.
 
-    Else the next file or socket would take such a number, and what gRPC has to say on stderr would
-    be written into it.
+    Otherwise the next file or socket would get one of these descriptors, and gRPC's messages on
+    stderr would be written into it. sys.stdout stays None if it is closed: see main().
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
     if sys.stdin is None:
         sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
@@ -28,12 +28,12 @@ def open_standard_streams() -> None:
 
 
 def discard_stdout() -> None:
-    """Sends what is still buffered nowhere: it cannot be written, and Python would complain."""
+    """Redirect stdout to /dev/null after a failed write, so that Python's exit flushes silently."""
     _discard(sys.stdout)
 
 
-def complain(text: str) -> None:
-    """Writes a line to stderr. If that cannot be written, the exit code has to say it all."""
+def print_stderr(text: str) -> None:
+    """Write a line to stderr. Does not raise if that fails: the exit code must do then."""
     try:
         click.echo(text, err=True)
     except OSError:

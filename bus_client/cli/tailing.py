@@ -14,21 +14,25 @@ import bus_client
 from bus_client.cli import failures
 from bus_client.cli.documents import document
 from bus_client.cli.options import as_option, timeout_option
-from bus_client.cli.output import Output, while_read
-from bus_client.cli.session import Session, on_server, side_by_side
+from bus_client.cli.output import Output, stop_when_stdout_closes
+from bus_client.cli.session import Session, on_server, run_concurrently
 from bus_client.cli.transcript import Transcript
 
 if TYPE_CHECKING:
     from bus_client import ThreadHandle
 
-_PAUSE = 0.5  # seconds after a lost place: the next one may be lost at once, too
+_PAUSE = 0.5  # seconds after a lost position: the next one may be lost at once, too
 
 
 @click.command()
 @click.argument("threads", metavar="THREAD…", nargs=-1, required=True, envvar="THREADBUS_THREAD")
-@click.option("--from-start", is_flag=True, help="Begin with the oldest message.")
+@click.option("--from-start", is_flag=True, help="Begin with the first message.")
 @click.option(
-    "--last", metavar="N", type=click.IntRange(min=0), default=10, help="Begin with the last N."
+    "--last",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=10,
+    help="Begin with the last N messages.",
 )
 @as_option
 @timeout_option
@@ -36,8 +40,8 @@ _PAUSE = 0.5  # seconds after a lost place: the next one may be lost at once, to
 async def tail(session: Session, threads: Sequence[str], from_start: bool, last: int) -> int:
     """Watch threads: print messages as they are posted, until Ctrl-C or until all are closed.
 
-    It survives restarts of the server, and counts nothing as read. With --json it prints one
-    message a line.
+    Reconnects after a restart of the server, and marks nothing as read. With --json each line is
+    a message.
 
     \b
     Examples:
@@ -47,17 +51,17 @@ async def tail(session: Session, threads: Sequence[str], from_start: bool, last:
     threads = list(dict.fromkeys(threads))
     lines = Transcript(colour=session.out.colour, live=True, several_threads=len(threads) > 1)
     async with session.connect() as bus:
-        with while_read():
+        with stop_when_stdout_closes():
             views = [
                 _View(bus.thread(name), session.out, lines, None if from_start else last)
                 for name in threads
             ]
-            return max(await side_by_side([view.follow() for view in views]))
+            return max(await run_concurrently([view.follow() for view in views]))
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One of the threads that are watched."""
+    """One of the watched threads."""
 
     thread: ThreadHandle
     out: Output
@@ -65,15 +69,15 @@ class _View:
     last: int | None
 
     async def follow(self) -> int:
-        """Prints the thread until it is closed; answers the exit code."""
+        """Print the thread's messages until it is closed; return the exit code."""
         try:
             await self._go_to_start()
             while True:
-                if await self._printed():
+                if await self._print_to_end():
                     break
                 await asyncio.sleep(_PAUSE)
         except bus_client.BusError as error:
-            return failures.tell(error, json=self.out.json)
+            return failures.report(error, json=self.out.json)
         self.out.note(f"{self.thread.name} is closed.")
         return 0
 
@@ -86,14 +90,14 @@ class _View:
             thread=info.name, after_seq=after, epoch=info.epoch
         )
 
-    async def _printed(self) -> bool:
-        """Whether all was printed, not only what there was until the place was lost."""
+    async def _print_to_end(self) -> bool:
+        """Print messages until the thread is closed, or the position is lost: then return False."""
         try:
             following = self.thread.follow(include_own=True, acknowledge=False)
             async with aclosing(following) as messages:
                 async for message in messages:
                     self.out.show(document(message), self.lines.lines([message]))
         except bus_client.CursorLost as lost:
-            failures.tell(lost, json=self.out.json)
+            failures.report(lost, json=self.out.json)
             return False
         return True

@@ -1,17 +1,17 @@
-r"""Text that is safe to show, and JSON.
+r"""Text made safe for terminals, and JSON.
 
-What a peer wrote must neither take over a terminal nor hide in it: text that a person does not see,
-but a model reads. So whatever moves the cursor, turns the reading order around, breaks lines or
-shows nothing at all is shown as its number, \x1b, \u202e or \U000e0041. What people write with
-stays as it is: letters of all scripts, those from right to left too, and emoji. Three kinds of
-invisible characters are part of those, and stay where they are:
+Text from peers must neither control a terminal nor contain anything that a person cannot see but a
+model reads. So each character that moves the cursor, reverses the reading order, breaks lines or is
+invisible is shown as its code: \x1b, \u202e or \U000e0041. Ordinary writing stays as it is:
+letters of all scripts, including those written from right to left, and emoji. Three kinds of
+invisible characters belong to ordinary writing, and are kept:
 
-- a joiner or non-joiner (U+200C, U+200D) after a letter of a script that is written with them, from
-  Arabic to Mongolian, and a joiner between two emoji,
-- a variation selector 15 or 16 after a symbol, for its look as text or as emoji,
+- a joiner or non-joiner (U+200C, U+200D) after a letter of a script that uses them, from Arabic to
+  Mongolian, and a joiner between two emoji,
+- a variation selector 15 or 16 after a symbol, which selects its text or emoji form,
 - the tags of the flags of England, Scotland and Wales.
 
-Only one at a time: what stands behind another one hides something.
+Each only once in a row: a sequence of them can hide text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import json
 import re
 import sys
 
-# Controls; Unicode's default ignorable characters; separators of lines; annotations.
+# Control characters; Unicode's default ignorable characters; line separators; annotations.
 _UNSAFE = (
     "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
@@ -47,18 +47,23 @@ _SHOWN = re.compile(
 
 
 def safe(text: str) -> str:
-    r"""The text in one line, with what is unsafe or invisible made visible: \x1b for an escape."""
+    r"""Return the text as one line; unsafe and invisible characters become codes such as \x1b."""
     return _SHOWN.sub(_visible, text)
 
 
+def count(number: int, noun: str) -> str:
+    """Return the number with the noun, in the plural unless it is one: `1 thread`, `2 threads`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def safe_lines(text: str) -> list[str]:
-    """The text's lines, each made safe; tabs stay."""
+    """Split the text into lines and make each safe. Tabs are kept."""
     lines = text.replace("\r\n", "\n").split("\n")
     return ["\t".join(safe(part) for part in line.split("\t")) for line in lines]
 
 
 def dumps(document: object) -> str:
-    """The document in one line, nothing lost; what is unsafe to show is escaped."""
+    """Return the document as JSON in one line, with unsafe characters escaped. Lossless."""
     encoding = (sys.stdout.encoding or "").lower()
     text = json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"))
     return _SHOWN.sub(_escaped, text)
@@ -74,5 +79,5 @@ def _visible(found: re.Match[str]) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """As JSON escapes it, which has no controls left in it."""
+    """Return a JSON escape of the character, which contains no control characters itself."""
     return found[0] if found["harmless"] else json.dumps(found[0])[1:-1]

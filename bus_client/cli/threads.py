@@ -30,7 +30,7 @@ _STATES = ["open", "closed", "archived"]
 
 @click.group(subcommand_metavar="VERB …")
 def thread() -> None:
-    """Create, list, show, change, leave, close, open, archive and delete threads.
+    """Create, list, show, update, leave, open, close, archive and delete threads.
 
     \b
     Example:
@@ -42,14 +42,14 @@ def thread() -> None:
 @click.argument("name")
 @click.option("--topic", metavar="TEXT", default="", show_default=False, help="What it is about.")
 @label_option
-@click.option("--strict", is_flag=True, help="Posts must say --expect; people's need not.")
+@click.option("--strict", is_flag=True, help="Agents must post with --expect; people need not.")
 @as_option
 @timeout_option
 @on_server
 async def create(
     session: Session, name: str, topic: str, labels: dict[str, str], strict: bool
 ) -> None:
-    """Create a thread; an error if it is there.
+    """Create a thread. Fails if it exists.
 
     \b
     Example:
@@ -64,21 +64,25 @@ async def create(
 
 @thread.command("list")
 @click.option(
-    "--prefix", metavar="TEXT", default="", show_default=False, help="Only names that begin so."
+    "--prefix",
+    metavar="TEXT",
+    default="",
+    show_default=False,
+    help="Only threads whose names begin with TEXT.",
 )
 @click.option(
     "--state",
     "states",
     multiple=True,
     type=click.Choice(_STATES),
-    help="Only in this state; may be repeated.  [default: open, closed]",
+    help="Only threads in this state; may be repeated.  [default: open, closed]",
 )
 @click.option(
     "--participant",
     metavar="NAME",
     default="",
     show_default=False,
-    help="Only those NAME takes part in.",
+    help="Only threads in which NAME participates.",
 )
 @as_option
 @timeout_option
@@ -86,7 +90,7 @@ async def create(
 async def list_threads(
     session: Session, prefix: str, states: Sequence[str], participant: str
 ) -> None:
-    """List threads, last active first.
+    """List threads, most recently active first.
 
     \b
     Example:
@@ -106,7 +110,9 @@ async def list_threads(
 @timeout_option
 @on_server
 async def show(session: Session, thread: str) -> None:
-    """Show a thread: name, state, newest seq, when, topic; who takes part, and how far each is.
+    """Show a thread: name, state, newest seq, last change, topic, and its participants.
+
+    Of each participant: name, presence, and how far it has read.
 
     \b
     Example:
@@ -124,10 +130,10 @@ async def show(session: Session, thread: str) -> None:
 @thread.command()
 @thread_argument
 @click.option("--topic", metavar="TEXT", help="What it is about.")
-@click.option("--stage", metavar="TEXT", help="Where the work stands, such as review.")
+@click.option("--stage", metavar="TEXT", help="The stage of the work, such as review.")
 @label_option
-@click.option("--no-labels", is_flag=True, help="Take all labels away.")
-@click.option("--strict/--no-strict", default=None, help="Whether posts must say --expect.")
+@click.option("--no-labels", is_flag=True, help="Remove all labels.")
+@click.option("--strict/--no-strict", default=None, help="Whether agents must post with --expect.")
 @as_option
 @timeout_option
 @on_server
@@ -140,16 +146,20 @@ async def update(
     no_labels: bool,
     strict: bool | None,
 ) -> None:
-    """Change a thread's topic, stage, labels (all of them) or mode; who waits on it is told.
+    """Change a thread's topic, stage, mode or labels; given labels replace all present ones.
+
+    Waiting agents get a message about the change.
 
     \b
     Example:
       threadbus thread update design --stage review --as coder
     """
     if not (labels or no_labels) and (topic, stage, strict) == (None, None, None):
-        raise click.UsageError("Say what to change; see --help.")
+        raise click.UsageError(
+            "Nothing to change: add --topic, --stage, --label, --no-labels or --strict."
+        )
     if labels and no_labels:
-        raise click.UsageError("Say --label or --no-labels, not both.")
+        raise click.UsageError("Use --label or --no-labels, not both.")
     async with session.connect() as bus:
         changed = await bus.thread(thread).update(
             topic=topic,
@@ -166,14 +176,14 @@ async def update(
 @timeout_option
 @on_server
 async def leave(session: Session, thread: str) -> None:
-    """Take part in a thread no more; what was said stays, your place in it is forgotten.
+    """Leave a thread. Your messages remain; your read position is forgotten.
 
     \b
     Example:
       threadbus thread leave design --as reviewer
     """
     if session.agent is None and session.token is None:
-        raise click.UsageError("Say who: --as NAME.")
+        raise click.UsageError("Missing agent: add --as NAME.")
     async with session.connect() as bus:
         await bus.thread(thread).leave()
         name = bus.agent
@@ -186,7 +196,7 @@ async def leave(session: Session, thread: str) -> None:
 @timeout_option
 @on_server
 async def open_thread(session: Session, thread: str) -> None:
-    """Open a closed or archived thread, for posts again.
+    """Reopen a closed or archived thread for posts.
 
     \b
     Example:
@@ -201,7 +211,7 @@ async def open_thread(session: Session, thread: str) -> None:
 @timeout_option
 @on_server
 async def close(session: Session, thread: str) -> None:
-    """Close a thread. It can be read, but takes no posts; who waits on it is told.
+    """Close a thread: it can still be read, but takes no posts, and waits on it end.
 
     \b
     Example:
@@ -216,7 +226,7 @@ async def close(session: Session, thread: str) -> None:
 @timeout_option
 @on_server
 async def archive(session: Session, thread: str) -> None:
-    """Archive a thread: closed, and left out of lists.
+    """Archive a thread: close it, and omit it from lists.
 
     \b
     Example:
@@ -227,12 +237,12 @@ async def archive(session: Session, thread: str) -> None:
 
 @thread.command()
 @click.argument("name", metavar="THREAD")
-@yes_option("Delete thread {name} and all it holds?")
+@yes_option("Delete thread {name} and all of its messages?")
 @as_option
 @timeout_option
 @on_server
 async def delete(session: Session, name: str) -> None:
-    """Delete a thread and all it holds. Asks first; without a terminal it needs --yes.
+    """Delete a thread and all of its messages. Asks first; without a terminal, add --yes.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Messages and threads as lines for people."""
+"""Messages and threads as lines of text for people."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
 
     from bus_client import Agent, Message, Thread, ThreadHandle
 
-#: What is said of a time that is none.
+#: Shown for a time that is not valid.
 UNKNOWN_TIME = "unknown time"
-_WIDEST = 20  # columns for names; longer ones stand out
+_WIDEST = 20  # columns for names; longer ones break the alignment
 
 
 class Transcript:
-    """Lines of messages, one below the other: `#12 coder 14:03:22  text`.
+    """Formats messages as aligned lines: `#12 coder 14:03:22  text`.
 
-    `live` leaves some room for what is still to come.
+    Columns grow with the messages. `live` makes them wider from the start, for messages to come.
+    `several_threads` puts the thread's name in front.
     """
 
     def __init__(self, *, colour: bool, live: bool = False, several_threads: bool = False) -> None:
         self._colour = colour
         self._several_threads = several_threads
-        # The widest so far.
+        # Widths of the columns so far.
         self._thread = 0
         self._seq, self._sender = (3, 8) if live else (0, 0)
 
     def lines(self, messages: Iterable[Message]) -> Iterator[str]:
-        """The messages' lines, aligned with each other and with all before."""
+        """Yield the messages' lines, aligned with each other and with earlier ones."""
         messages = list(messages)
         for message in messages:
             self._widen(message)
@@ -52,7 +53,7 @@ class Transcript:
         thread = f"{safe(message.thread):{self._thread}} " if self._several_threads else ""
         place = f"{thread}{f'#{message.seq}':>{self._seq}}"
         sender = f"{safe(message.sender):{self._sender}}"
-        time = clock(message.create_time)
+        time = local_time(message.create_time)
         indent = " " * len(f"{place} {sender} {time}  ")
         also = f"({', '.join(map(safe, found))}) " if (found := remarks(message)) else ""
         first, *rest = safe_lines(also + message.content)
@@ -68,13 +69,13 @@ class Transcript:
 
 
 def thread_lines(threads: Iterable[Thread]) -> Iterator[str]:
-    """A line for each thread: name, state, newest seq, when, topic."""
+    """Yield a line for each thread: name, state, newest seq, time of its last change, topic."""
     rows = [
         (
             safe(thread.name),
             state_name(thread),
             f"#{thread.head_seq}",
-            clock(thread.update_time),
+            local_time(thread.update_time),
             safe(" ".join((*_settings(thread), thread.topic))),
         )
         for thread in threads
@@ -82,10 +83,12 @@ def thread_lines(threads: Iterable[Thread]) -> Iterator[str]:
     return aligned(rows)
 
 
-def new_thread(thread: ThreadHandle, *, seen: bool = True) -> str:
-    """What to say of a thread that joining created: `new thread Design; there is also design`.
+def describe_new_thread(thread: ThreadHandle, *, seen: bool = True) -> str:
+    """Describe a thread that was just created: `new thread Design; there is also design`.
 
-    `seen`: somebody will see what is posted there.
+    Args:
+        thread: The thread; `similar` has the names of those that differ only by case.
+        seen: Whether any agent will see what is posted there.
     """
     name = "" if not (seen or thread.similar) else f" {safe(thread.name)}"
     also = f"; there is also {', '.join(map(safe, thread.similar))}" if thread.similar else ""
@@ -93,7 +96,7 @@ def new_thread(thread: ThreadHandle, *, seen: bool = True) -> str:
 
 
 def _settings(thread: Thread) -> Iterator[str]:
-    """What is out of the ordinary: `[review]`, `[strict]`."""
+    """Yield the settings that are not the default: `[review]`, `[strict]`."""
     if thread.stage:
         yield f"[{thread.stage}]"
     if thread.sync_mode == bus_client.SyncMode.SYNC_MODE_STRICT:
@@ -101,39 +104,42 @@ def _settings(thread: Thread) -> Iterator[str]:
 
 
 def state_name(thread: Thread) -> str:
-    """`open`, `closed` or `archived`; the number of a state that is newer than this program."""
+    """Return `open`, `closed` or `archived`; for a state that is unknown here, its number."""
     if thread.state not in bus_client.ThreadState.values():
         return str(thread.state)
     return bus_client.ThreadState.Name(thread.state).removeprefix("THREAD_STATE_").lower()
 
 
 def kind_name(agent: Agent) -> str:
-    """`agent`, `human`, …; the number of a kind that is newer than this program."""
+    """Return `agent`, `human`, …; for a kind that is unknown here, its number."""
     if agent.kind not in bus_client.AgentKind.values():
         return str(agent.kind)
     return bus_client.AgentKind.Name(agent.kind).removeprefix("AGENT_KIND_").lower()
 
 
-def moment(time: Timestamp) -> datetime | None:
-    """The time, in UTC; None if it is outside of what a Timestamp may say, years 1 to 9999."""
+def to_utc(time: Timestamp) -> datetime | None:
+    """Return the time in UTC; None if it is not valid: outside of the years 1 to 9999."""
     try:
         return time.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def clock(time: Timestamp) -> str:
-    """The local time; with the date unless it is today's. `unknown time` if it is none."""
+def local_time(time: Timestamp) -> str:
+    """Return the time in the local zone, with the date unless it is today's.
+
+    `unknown time` if it is not valid.
+    """
     try:
         local = time.ToDatetime(tzinfo=UTC).astimezone()
-    except (ValueError, OverflowError):  # of the first and the last day only some zones have
+    except (ValueError, OverflowError):  # the latter on the first and the last day in some zones
         return UNKNOWN_TIME
     today = datetime.now(UTC).astimezone().date()
     return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
 def remarks(message: Message) -> list[str]:
-    """What else there is to know of a message than who said what and when; not made safe."""
+    """Return what else there is to show of a message: `edit of #3`, `re #2`. Not made safe."""
     found = []
     if message.kind == bus_client.MessageKind.MESSAGE_KIND_EDIT:
         found.append(f"edit of #{message.edit_of}")
@@ -163,7 +169,7 @@ def remarks(message: Message) -> list[str]:
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Rows of words as lines, their columns one below the other."""
+    """Yield the rows as lines with aligned columns."""
     widths = [min(max(map(len, column)), _WIDEST) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))

@@ -14,19 +14,17 @@ from bus_client.cli.options import (
     seq_option,
     thread_argument,
 )
-from bus_client.cli.output import while_read
+from bus_client.cli.output import stop_when_stdout_closes
 from bus_client.cli.session import Session, on_server
 from bus_client.cli.transcript import Transcript
 
 
 @click.command()
 @thread_argument
-@seconds_option(
-    "--timeout", "patience", default=40.0, help="How long to wait. 0: only what is there."
-)
+@seconds_option("--timeout", "patience", default=40.0, help="How long to wait. 0 = do not wait.")
 @seq_option(
     "--after",
-    help="What comes after SEQ; nothing counts as read.  [default: what you have not read]",
+    help="Wait for messages after SEQ; mark nothing as read.  [default: your read position]",
 )
 @click.option(
     "--min",
@@ -34,7 +32,7 @@ from bus_client.cli.transcript import Transcript
     metavar="N",
     type=count_type,
     default=1,
-    help="Wait for so many.",
+    help="Wait for at least N messages.",
 )
 @click.option(
     "--max",
@@ -42,15 +40,19 @@ from bus_client.cli.transcript import Transcript
     metavar="N",
     type=count_type,
     default=100,
-    help="At most so many; the next wait goes on there.",
+    help="Print at most N messages; the next wait continues after them.",
 )
 @seconds_option(
     "--lease",
     default=900.0,
-    help="How long your turn may take in silence: until then others see you working.",
+    help="How long others see you working on the messages if nothing is heard from you.",
 )
-@click.option("--mine", is_flag=True, help="Only what mentions, answers or is handed to you.")
-@click.option("--all", "include_own", is_flag=True, help="Your own messages, too.")
+@click.option(
+    "--mine",
+    is_flag=True,
+    help="Only messages that mention you, reply to you or are handed off to you.",
+)
+@click.option("--all", "include_own", is_flag=True, help="Include your own messages.")
 @as_option
 @on_server
 async def wait(
@@ -64,16 +66,17 @@ async def wait(
     mine: bool,
     include_own: bool,
 ) -> int | None:
-    """Wait for what you have not read yet: at once if there is something, else until it comes.
+    """Wait for messages that you have not read yet; print them as soon as there are any.
 
-    What was printed then counts as read, and so does what --mine passed over: one who must not lose
-    a message to a crash of its own waits with --after, and acknowledges with `post --based-on`. To
-    an agent that was never in the thread all of it is unread. Without --as it is what comes from
-    now on. With messages in hand you are seen working, until you wait again or --lease is over.
+    Printed messages are marked as read, and so are those that --mine skipped. An agent that must
+    not lose messages if it crashes waits with --after instead, and acknowledges them with `post
+    --based-on`. If you were never in the thread, all of its messages are new; without --as, only
+    those posted from now on. After messages were printed, others see you working until you wait
+    again or the --lease ends.
 
-    Exit code 3: nothing came in time. 5: the thread is closed, nothing will come. 1 or 4: it could
-    not be read, or the server could not be reached, for 2 s at least; so nobody knows whether there
-    is something.
+    Exit code 3: no message came in time. 5: the thread is closed, and no more will come. 1 or 4:
+    the thread could not be read, or the server not be reached, for at least 2 s: there may be
+    messages.
 
     \b
     Examples:
@@ -85,14 +88,14 @@ async def wait(
         raise click.UsageError(f"--min {least} is more than --max {most}.")
     async with session.connect() as bus:
         if after is None:
-            # To one who was never here everything is unread.
+            # To an agent that is new here, all messages are unread.
             handle = await bus.join(
                 thread, create=False, start="first" if session.agent else "head"
             )
         else:
             handle = bus.thread(thread)
             handle.position = bus_client.Cursor(thread=thread, after_seq=after)
-        with while_read():
+        with stop_when_stdout_closes():
             messages = await handle.wait(
                 timeout=patience,
                 min_messages=least,
@@ -101,7 +104,7 @@ async def wait(
                 include_own=include_own,
             )
         if after is None and not messages:
-            await handle.acknowledge()  # what was passed over
+            await handle.acknowledge()  # what --mine skipped
         cursor = messages[-1].seq if messages else handle.position.after_seq
         result = {
             "messages": [document(message) for message in messages],
@@ -111,7 +114,7 @@ async def wait(
         session.out.show(result, Transcript(colour=session.out.colour).lines(messages))
         if after is None and messages:
             await handle.acknowledge()
-            # What was printed is read; what is made of it is work, which only we can tell.
+            # The agent now works on them, in a process that the server does not know of.
             await bus.heartbeat(state=bus_client.Presence.PRESENCE_WORKING, lease=lease)
     if messages:
         return None

@@ -137,7 +137,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/cli/transfer/importing.py",
-                '-{likes[digest.digest()]}"',
+                '-{equal_lines[digest.digest()]}"',
                 '"',
             )
         ],
@@ -214,8 +214,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_client/cli/posting.py",
-                "        session.out.note(new_thread(handle, seen=bool(posted.recipients)))\n",
-                "        pass\n",
+                "    if handle.created:\n        session",
+                "    if False:\n        session",
             )
         ],
         ["tests/test_names_by_case.py::test_post_and_join_say_that_a_thread_is_new"],

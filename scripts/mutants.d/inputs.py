@@ -176,7 +176,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "notes are printed as they come",
-        [Edit("bus_client/cli/output.py", "complain(safe(text))", "complain(text)")],
+        [Edit("bus_client/cli/output.py", "print_stderr(safe(text))", "print_stderr(text)")],
         ["tests/test_cli_hostile_server.py::test_what_a_server_tells_is_made_visible"],
         timeout=120,
     ),

@@ -1,4 +1,4 @@
-"""`threadbus bench`."""
+"""The verb `threadbus bench`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _parse_names(_: click.Context, __: click.Parameter, names: str) -> Sequence[
     chosen = [name.strip() for name in names.split(",")]
     for name in chosen:
         if name not in _BENCHMARKS:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(_BENCHMARKS)}.")
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(_BENCHMARKS)}.")
     return [name for name in _BENCHMARKS if name in chosen]
 
 
@@ -37,28 +37,28 @@ def _parse_names(_: click.Context, __: click.Parameter, names: str) -> Sequence[
     metavar="NAME,…",
     default=",".join(_BENCHMARKS),
     callback=_parse_names,
-    help="Which of them to run.",
+    help="Which benchmarks to run.",
 )
 @click.option(
     "--seconds",
     metavar="TIME",
     type=Duration(0.01, 3_600),
     default=3.0,
-    help="How long each of them posts.",
+    help="How long each benchmark posts.",
 )
 @click.option(
     "--size",
     metavar="BYTES",
     type=click.IntRange(16, 1024 * 1024),
     default=256,
-    help="The content of a message.",
+    help="The size of each message's content.",
 )
 @click.option(
     "--concurrency",
     metavar="N",
     type=click.IntRange(1, 10_000),
     default=64,
-    help="post: so many under way at once.",
+    help="Posts in flight at once, in `post`.",
 )
 @as_option
 @timeout_option
@@ -70,17 +70,17 @@ async def bench(
     size: int,
     concurrency: int,
 ) -> int:
-    """Measure a server: how fast it takes posts and wakes who waits, and that nothing is lost.
+    """Measure how fast a server takes posts and wakes a waiting client, and that nothing is lost.
 
     \b
-      post  posts/s with --concurrency under way, and how long each takes
-      wake  from a post to one who waits having it
+      post  posts/s with --concurrency in flight, and how long each takes
+      wake  the time from a post until a waiting client has it
 
-    What this program itself costs is in all figures: it is one process, in Python. Each benchmark
-    has a thread of its own, bench-…, which is deleted at the end. It is a load: on a server that
-    others use they notice it.
+    The figures include the cost of this program, which is a single process in Python. Each
+    benchmark creates a thread, bench-…, and deletes it at the end. Others who use the server will
+    notice the load.
 
-    Exit code 1: something was lost, or came twice.
+    Exit code 1: a message was lost, or came twice.
 
     \b
     Examples:
@@ -117,7 +117,7 @@ async def bench(
 
 @asynccontextmanager
 async def _own_thread(session: Session, bus: BusClient) -> AsyncIterator[str]:
-    """A new thread's name; the thread is deleted at the end, whatever happens."""
+    """Create a thread and yield its name; delete the thread at the end, in any case."""
     name = f"bench-{secrets.token_hex(8)}"
     try:
         await bus.create_thread(name, topic="threadbus bench")
@@ -126,7 +126,9 @@ async def _own_thread(session: Session, bus: BusClient) -> AsyncIterator[str]:
         try:
             await bus.thread(name).delete()
         except bus_client.ThreadNotFound:
-            pass  # it was never made
+            pass  # it was never created
         except bus_client.BusError:
-            session.out.note(f"Left behind: threadbus thread delete {name} --yes deletes it.")
+            session.out.note(
+                f"A thread was left behind; delete it: threadbus thread delete {name} --yes"
+            )
             raise

@@ -1,4 +1,4 @@
-"""What `threadbus bench` measures, counts, and tells."""
+"""Results of benchmarks: figures, counts, and how they are shown."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import click
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one benchmark found."""
+    """The result of one benchmark."""
 
     name: str
-    """Which benchmark, as in --only."""
+    """The name of the benchmark, as in --only."""
     what: str
-    """What was done, in a few words."""
+    """What was measured, in a few words."""
     figures: dict[str, float]
-    """What was measured; the unit is the end of each name."""
+    """The measurements. Each name ends in the unit."""
     count: int
-    """How many messages were to arrive, over all readers."""
+    """How many messages should have arrived."""
     lost: int
-    """Of those, how many did not."""
+    """How many of them did not arrive."""
     duplicated: int
-    """How many arrived that had arrived before, or that nobody was told of as posted."""
+    """How many arrived again, or without having been acknowledged as posted."""
 
     @property
     def sound(self) -> bool:
-        """Whether each arrived once."""
+        """Whether each message arrived exactly once."""
         return not self.lost and not self.duplicated
 
     def document(self) -> dict[str, object]:
-        """The result as JSON."""
+        """Return the result as a JSON document."""
         return {
             "name": self.name,
             "what": self.what,
@@ -44,8 +44,8 @@ class Result:
         }
 
     def lines(self, *, colour: bool) -> Iterator[str]:
-        """The result as a person reads it."""
-        figures = " · ".join(_told(name, value) for name, value in self.figures.items())
+        """Yield the result as lines for people."""
+        figures = " · ".join(_formatted(name, value) for name, value in self.figures.items())
         yield f"{self.name:8}  {figures}"
         arrived = f"{self.lost:,} lost, {self.duplicated:,} duplicated of {self.count:,}"
         if colour and not self.sound:
@@ -55,38 +55,38 @@ class Result:
 
 @dataclass(slots=True)
 class Tally:
-    """Which numbers one reader got, and which it should have got."""
+    """Counts the numbers that a reader got."""
 
     got: Counter[int] = field(default_factory=Counter)
 
     def lost(self, wanted: Iterable[int]) -> int:
-        """How many of these numbers never came."""
+        """Return how many of the wanted numbers the reader did not get."""
         return sum(number not in self.got for number in wanted)
 
     def duplicated(self) -> int:
-        """How many came again."""
+        """Return how many times the reader got a number again."""
         return self.got.total() - len(self.got)
 
 
 def content(number: int, size: int) -> str:
-    """A text of `size` bytes that says which message it is."""
+    """Return a text of `size` bytes that contains the message's number."""
     return str(number).ljust(size, ".")
 
 
 def number_of(text: str) -> int:
-    """The number that content() wrote; -1 in a text that is none of ours."""
+    """Return the number in a text of content(); -1 for any other text."""
     digits = text[:20].partition(".")[0]
     return int(digits) if digits.isdigit() else -1
 
 
 def times(seconds: Sequence[float]) -> dict[str, float]:
-    """The median and the 99th percentile of times in seconds, as figures in milliseconds."""
+    """Return the median and the 99th percentile of times in seconds, in milliseconds."""
     ordered = sorted(seconds)
     return {f"p{part}_ms": percentile(ordered, part) * 1e3 for part in (50, 99)}
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
-    """The smallest value that `part` per cent of the ordered values do not exceed; nan of none."""
+    """Return the smallest value that `part` % of the ordered values do not exceed; nan if none."""
     if not ordered:
         return math.nan
     return ordered[max(math.ceil(len(ordered) * part / 100) - 1, 0)]
@@ -96,8 +96,8 @@ def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 3)
 
 
-def _told(name: str, value: float) -> str:
-    """A figure with its unit, such as `p50 1.2 ms`."""
+def _formatted(name: str, value: float) -> str:
+    """Return a figure with its unit, such as `p50 1.20 ms`."""
     if name == "posts_per_s":
         return f"{value:,.0f} posts/s"
     part, _, unit = name.rpartition("_")

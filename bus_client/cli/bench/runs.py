@@ -1,4 +1,4 @@
-"""The benchmarks of `threadbus bench`, each on a thread of its own."""
+"""The benchmarks. Each runs on a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import bus_client
 from bus_client.cli.bench.results import Result, Tally, content, number_of, times
-from bus_client.cli.session import side_by_side
+from bus_client.cli.session import run_concurrently
 
 if TYPE_CHECKING:
     from bus_client import BusClient, Message, ThreadHandle
 
-#: Seconds within which what was posted must have come, else it counts as lost.
+#: Seconds within which a posted message must arrive; otherwise it counts as lost.
 _PATIENCE = 10.0
 #: Posted first: when it arrives, the wait is open.
 _WARM_UP = "Warm-up"
@@ -28,29 +28,29 @@ class Load:
     """How much each benchmark does."""
 
     seconds: float
-    """How long it posts."""
+    """How long each benchmark posts."""
     size: int
     """Bytes of each message's content."""
     concurrency: int
-    """Posts under way at once, in `post`."""
+    """Posts in flight at once, in `post`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One benchmark under way."""
+    """What a benchmark runs with."""
 
     poster: BusClient
     reader: BusClient
-    """Another client. What it follows has a connection of its own."""
+    """Another client, so that its waits have a connection of their own."""
     thread: str
-    """A thread that is there only for this."""
+    """The name of a thread that only this benchmark uses."""
     load: Load
     step: Callable[[int], object]
-    """To be told how many milliseconds of `load.seconds` went by since it was last told."""
+    """Called with the milliseconds of `load.seconds` that have passed since the last call."""
 
 
 async def post(bench: Bench) -> Result:
-    """Posts/s with many posts under way, and how long each took."""
+    """Measure posts/s with many posts in flight, and how long each takes."""
     thread, load = bench.poster.thread(bench.thread), bench.load
     numbers, taken, posted = count(), list[float](), set[int]()
     clock = _Clock(bench)
@@ -62,21 +62,21 @@ async def post(bench: Bench) -> Result:
             taken.append(time.perf_counter() - began)
             posted.add(number)
 
-    await side_by_side([work() for _ in range(load.concurrency)])
+    await run_concurrently([work() for _ in range(load.concurrency)])
     elapsed = clock.elapsed()
-    kept = await _kept(bench)
+    stored = await _stored(bench)
     return Result(
         name="post",
         what=f"{load.concurrency:,} in flight, {load.size:,} bytes, {elapsed:.1f} s",
         figures={"posts_per_s": len(taken) / elapsed, **times(taken)},
         count=len(posted),
-        lost=kept.lost(posted),
-        duplicated=kept.duplicated() + len(kept.got.keys() - posted),
+        lost=stored.lost(posted),
+        duplicated=stored.duplicated() + len(stored.got.keys() - posted),
     )
 
 
 async def wake(bench: Bench) -> Result:
-    """Time from calling post() until the follow() of another connection yields the message."""
+    """Measure the time from calling post() until another connection's follow() has the message."""
     thread, size = bench.poster.thread(bench.thread), bench.load.size
     taken, posted, lost = list[float](), 0, 0
     follow = _from_start(bench).follow(include_own=True, acknowledge=False)
@@ -101,7 +101,7 @@ async def wake(bench: Bench) -> Result:
 
 
 class _Reader:
-    """Reads what is posted, expecting one message at a time.
+    """Reads messages, of which one is expected at a time.
 
     Attributes:
         duplicated: How many messages came that were not expected.
@@ -112,11 +112,11 @@ class _Reader:
         self._messages = messages
 
     async def arrival(self, number: int) -> float:
-        """Reads until message `number`; returns when it came, on the clock of perf_counter().
+        """Read until message `number`; return when it came, on the clock of perf_counter().
 
         Raises:
-            TimeoutError: It did not come within 10 s. The reader cannot be used any more.
-            BusError: The wait failed, or ended.
+            TimeoutError: It did not come within 10 s. Do not call this again.
+            BusError: The wait failed or ended.
         """
         async with asyncio.timeout(_PATIENCE):
             async for message in self._messages:
@@ -127,7 +127,7 @@ class _Reader:
 
 
 async def _time_to_wake(thread: ThreadHandle, reader: _Reader, text: str) -> float:
-    """Posts `text`; returns the seconds until `reader` has it. Raises as _Reader.arrival()."""
+    """Post `text`; return the seconds until `reader` has it. Raises as _Reader.arrival()."""
     arrival = asyncio.create_task(reader.arrival(number_of(text)))
     began = time.perf_counter()
     try:
@@ -139,36 +139,36 @@ async def _time_to_wake(thread: ThreadHandle, reader: _Reader, text: str) -> flo
 
 
 class _Clock:
-    """How long a benchmark runs, and tells of it."""
+    """Measures how long a benchmark runs, and reports its progress."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self._began = time.perf_counter()
-        self._told = 0
+        self._reported = 0
 
     def running(self) -> bool:
-        """Whether there is time left."""
+        """Report the progress; return whether there is time left."""
         elapsed = self.elapsed()
         now = round(min(elapsed, self._bench.load.seconds) * 1_000)
-        if now > self._told:
-            self._bench.step(now - self._told)
-            self._told = now
+        if now > self._reported:
+            self._bench.step(now - self._reported)
+            self._reported = now
         return elapsed < self._bench.load.seconds
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.perf_counter() - self._began
 
 
 def _from_start(bench: Bench) -> ThreadHandle:
-    """The thread, to be read from its first message on."""
+    """Return the thread, positioned before its first message."""
     thread = bench.reader.thread(bench.thread)
     thread.position = bus_client.Cursor(thread=bench.thread, after_seq=0)
     return thread
 
 
-async def _kept(bench: Bench) -> Tally:
-    """What the thread holds."""
+async def _stored(bench: Bench) -> Tally:
+    """Read the thread to its end, and count the messages."""
     tally, thread = Tally(), _from_start(bench)
     head = (await thread.refresh()).head_seq
     if not head:

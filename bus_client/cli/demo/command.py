@@ -1,4 +1,4 @@
-"""`threadbus demo`: a server, three agents, a crash in the middle, and a check of the outcome."""
+"""The verb `threadbus demo`: a server, three agents, a crash, and a check of the outcome."""
 
 from __future__ import annotations
 
@@ -13,97 +13,107 @@ from typing import TYPE_CHECKING
 import click
 
 import bus_client
-from bus_client.cli.demo.lines import AGENTS, KILLED_OVER, LINES, SAID, STALE_AFTER, THREAD
-from bus_client.cli.demo.narration import Audience, Narrator, state_name
+from bus_client.cli.demo.lines import AGENTS, KILLED_AT, LINES, POSTED, REFUSED_AT, THREAD
+from bus_client.cli.demo.narration import Narrator, PresenceWatcher
 from bus_client.cli.demo.outcome import outcome
-from bus_client.cli.demo.processes import Ended, Processes, Running
+from bus_client.cli.demo.processes import DemoProcess, ProcessEnded, Processes
 from bus_client.cli.documents import document
 from bus_client.cli.failures import FAILED
 from bus_client.cli.options import json_option, seconds_option
 from bus_client.cli.output import Output
-from bus_client.cli.session import guarded, side_by_side, until_signalled
+from bus_client.cli.people import presence_name
+from bus_client.cli.session import run_concurrently, run_verb, until_signal
 
 if TYPE_CHECKING:
     from bus_client import Message, Presence, ThreadHandle
 
-_PATIENCE = 90.0  # seconds beyond the pauses in which it must be over, on a slow machine, too
-# So that the reviewer's death shows within two seconds, not within the usual minute.
-_PRESENCE = ("--heartbeat-interval", 0.6, "--agent-timeout", 1.0)
+_PATIENCE = 90.0  # seconds that the demo may take on a slow machine, besides its pauses
+# The reviewer's death shows within two seconds instead of the default minute.
+_PRESENCE_SETTINGS = ("--heartbeat-interval", 0.6, "--agent-timeout", 1.0)
 _NEXT = """\
-  threadbus serve                             a server, in a terminal of its own
-  threadbus post design "hello" --as coder    an agent says something
-  threadbus wait design --as reviewer         another waits for it
+  threadbus serve                             run a server, in its own terminal
+  threadbus post design "hello" --as coder    an agent posts a message
+  threadbus wait design --as reviewer         another agent waits for it
   threadbus tail design                       and you watch"""
 
 
-def _now_yours() -> str:
-    return "Now yours:" if shutil.which("threadbus") else f"Now yours ({sys.argv[0]} is threadbus):"
+def _try_it() -> str:
+    return "Try it:" if shutil.which("threadbus") else f"Try it ({sys.argv[0]} is threadbus):"
 
 
 @click.command()
-@seconds_option("--pace", default=1.0, help="How long it takes to write a message.")
+@seconds_option("--pace", default=1.0, help="How long an agent takes to write a message.")
 @json_option
 def demo(pace: float, as_json: bool) -> int:
-    """Watch three agents talk, and one of them crash.
+    """Watch three agents talk while one of them crashes.
 
-    A server with a real database in a temporary folder; a coder, a reviewer and a tester, each a
-    process of its own. You see who waits and who works. The tester sleeps until it is mentioned.
-    An answer that comes too late is refused, and thought over. The reviewer is killed in
-    mid-thought, is missed, and goes on where it was when it is started again.
+    Runs a server with a real database in a temporary folder, and a coder, a reviewer and a tester,
+    each in its own process. You see who waits and who works. The tester sleeps until it is
+    mentioned. A reply that comes too late is refused, and reconsidered. The reviewer is killed
+    while it thinks; the others notice, and it resumes where it was when it is restarted.
 
-    Ends by itself, with exit code 0 if all of it was so and every message there once and in order.
+    Ends by itself, with exit code 0 if all of that happened and each message came once, in order.
 
     \b
     Example:
       threadbus demo
     """
     out = Output(as_json)
-    return guarded(out, lambda: asyncio.run(until_signalled(_demo(out, pace))))
+    return run_verb(out, lambda: asyncio.run(until_signal(_demo(out, pace))))
 
 
 async def _demo(out: Output, pace: float) -> int:
     narrator = Narrator(out)
-    promises: list[tuple[str, str]] = []
+    claims: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory(prefix="threadbus-demo-") as folder:
         async with Processes(Path(folder)) as processes:
-            stage = _Stage(processes, narrator, pace)
+            play = _Play(processes, narrator, pace)
             try:
                 async with asyncio.timeout(_PATIENCE + pace * len(LINES)):
-                    promises = await stage.play()
-                faults = [f"not so: {promise}; {fault}" for promise, fault in promises if fault]
+                    claims = await play.run()
+                faults = [f"not true: {claim}; {fault}" for claim, fault in claims if fault]
             except TimeoutError:
-                faults = [f"nothing came after message {len(stage.heard)}"]
-            except (Ended, bus_client.BusError) as error:
+                faults = [f"no message came after #{len(play.received)}"]
+            except (ProcessEnded, bus_client.BusError) as error:
                 faults = [str(error)]
             logs = processes.logs()
     if faults:
         click.echo("\n".join([f"The demo failed: {'. '.join(faults)}.", logs]).strip(), err=True)
         return FAILED
-    for promise, _ in promises:
-        narrator.promise(promise)
-    heard = {"messages": [document(message) for message in stage.heard]}
-    out.show(heard, ["", _now_yours(), *_NEXT.splitlines()])
+    for claim, _ in claims:
+        narrator.confirm(claim)
+    messages = {"messages": [document(message) for message in play.received]}
+    out.show(messages, ["", _try_it(), *_NEXT.splitlines()])
     return 0
 
 
-class _Stage:
-    """What happens, and in which order: all of it waits for what was before, nothing for a time."""
+class _Play:
+    """What happens in the demo, in order. Each step waits for the one before, not for a time.
+
+    Attributes:
+        received: The messages so far, as a follower got them.
+    """
 
     def __init__(self, processes: Processes, narrator: Narrator, pace: float) -> None:
-        self.heard: list[Message] = []
+        self.received: list[Message] = []
         self._processes = processes
         self._narrator = narrator
-        self._audience = Audience(narrator)
+        self._presences = PresenceWatcher(narrator)
         self._pace = pace
         self._address = ""
-        self._agents: dict[str, Running] = {}
+        self._agents: dict[str, DemoProcess] = {}
 
-    async def play(self) -> list[tuple[str, str]]:
-        """Plays it; answers what it promised to show, each with what speaks against it."""
+    async def run(self) -> list[tuple[str, str]]:
+        """Run the demo; return outcome().
+
+        Raises:
+            ProcessEnded: The server or an agent ended too early.
+            BusError: The server cannot be called.
+        """
         database = self._processes.folder / "demo.db"
-        serve = ("serve", "--listen", "127.0.0.1:0", "--db", database, *_PRESENCE)
+        serve = ("serve", "--listen", "127.0.0.1:0", "--db", database, *_PRESENCE_SETTINGS)
         server = await self._processes.start("server", "bus_client.cli", *serve)
-        self._address = (await server.line()).split()[2]
+        self._address = (await server.read_line()).split()[2]
         self._narrator.say(f"a server on {self._address} (process {server.pid})")
         async with bus_client.BusClient(self._address, timeout=_PATIENCE, heartbeats=False) as bus:
             await bus.create_thread(THREAD, sync_mode=bus_client.SyncMode.SYNC_MODE_STRICT)
@@ -112,92 +122,96 @@ class _Stage:
                 await self._start(name)
             first_life = self._agents["reviewer"]
             numbers = ", ".join(f"{agent.name} {agent.pid}" for agent in self._agents.values())
-            self._narrator.say(f"three agents, a process each: {numbers}")
-            await side_by_side([self._audience.watch(thread), self._converse(bus.thread(THREAD))])
-            kept = await thread.messages()
-        return list(outcome(self.heard, kept, self._agents, first_life))
+            self._narrator.say(f"three agents, each a process: {numbers}")
+            await run_concurrently(
+                [self._presences.watch(thread), self._converse(bus.thread(THREAD))]
+            )
+            stored = await thread.messages()
+        return list(outcome(self.received, stored, self._agents, first_life))
 
-    async def _start(self, name: str) -> Running:
-        """Starts an agent; returns when it has joined."""
+    async def _start(self, name: str) -> DemoProcess:
+        """Start an agent; return when it has joined."""
         credentials = self._processes.folder / "credentials.json"
         agent = await self._processes.start(
             name, "bus_client.cli.demo.agent", name, self._address, credentials, self._pace
         )
         self._agents[name] = agent
-        await agent.event("joined")
+        await agent.next_event("joined")
         return agent
 
     async def _converse(self, thread: ThreadHandle) -> None:
         coder = self._agents["coder"]
-        await self._audience.until("waiting", "reviewer", "tester")
+        await self._presences.wait_until("waiting", "reviewer", "tester")
         coder.cue()
         thread.position = bus_client.Cursor(thread=THREAD)
         async with aclosing(thread.follow()) as messages:
-            for seq, line in enumerate(SAID, start=1):
-                posted = await self._agents[line.who].event("posted")
+            for seq, line in enumerate(POSTED, start=1):
+                posted = await self._agents[line.who].next_event("posted")
                 message = await anext(messages)
-                self.heard.append(message)
+                self.received.append(message)
                 self._narrator.message(message)
-                if seq in (1, KILLED_OVER + 1, STALE_AFTER):
-                    who = ", ".join(map(_seen_as, posted["recipients"]))
-                    self._narrator.say(f"{line.who} is told who will see it: {who}")
-                if seq == KILLED_OVER:
+                if seq in (1, KILLED_AT + 1, REFUSED_AT):
+                    who = ", ".join(map(_describe, posted["recipients"]))
+                    self._narrator.say(f"{line.who} learns who will see it: {who}")
+                if seq == KILLED_AT:
                     await self._kill(self._agents["reviewer"])
                     coder.cue()
-                elif seq == KILLED_OVER + 1:
-                    await self._bring_back()
-                elif seq == STALE_AFTER:
+                elif seq == KILLED_AT + 1:
+                    await self._restart_reviewer()
+                elif seq == REFUSED_AT:
                     await self._wake(self._agents["tester"])
-                elif seq == STALE_AFTER + 1:
+                elif seq == REFUSED_AT + 1:
                     await self._refuse(self._agents["reviewer"])
-        await self._agents["reviewer"].event("read")
+        await self._agents["reviewer"].next_event("read")
         await self._say_goodbye()
 
-    async def _kill(self, reviewer: Running) -> None:
-        await reviewer.event("thinking")
-        await self._audience.until("working", "reviewer")
+    async def _kill(self, reviewer: DemoProcess) -> None:
+        await reviewer.next_event("thinking")
+        await self._presences.wait_until("working", "reviewer")
         await asyncio.sleep(self._pace)
         await reviewer.kill()
         self._narrator.say(
-            f"kill -9 {reviewer.pid}: the reviewer dies thinking about #{KILLED_OVER}"
+            f"kill -9 {reviewer.pid}: the reviewer dies while thinking about #{KILLED_AT}"
         )
-        await self._audience.until("lapsed", "reviewer")
+        await self._presences.wait_until("lapsed", "reviewer")
 
-    async def _bring_back(self) -> None:
+    async def _restart_reviewer(self) -> None:
         reviewer = await self._start("reviewer")
-        place = reviewer.told("joined")[0]
-        first = (await reviewer.event("read"))["read"]
+        place = reviewer.values("joined")[0]
+        first = (await reviewer.next_event("read"))["read"]
         self._narrator.say(
-            f"the reviewer again, process {reviewer.pid}: it was done with #{place}, "
-            f"and goes on with #{first}"
+            f"the reviewer restarts (process {reviewer.pid}): #{place} was done, "
+            f"it resumes with #{first}"
         )
 
-    async def _wake(self, tester: Running) -> None:
-        first = (await tester.event("read"))["read"]
-        self._narrator.say(f"the tester slept through all that; #{first} means it, and wakes it")
+    async def _wake(self, tester: DemoProcess) -> None:
+        first = (await tester.next_event("read"))["read"]
+        self._narrator.say(f"the tester slept through all that; #{first} mentions it and wakes it")
 
-    async def _refuse(self, reviewer: Running) -> None:
-        """Two answer one message: the reviewer, with its answer ready, only after the tester."""
+    async def _refuse(self, reviewer: DemoProcess) -> None:
+        """Let the reviewer reply to a message after the tester has: its reply is refused."""
         reviewer.cue()
-        refused = await reviewer.event("refused")
-        answer = next(line for line in LINES if line.after == refused["refused"] and not line.said)
+        refused = await reviewer.next_event("refused")
+        answer = next(
+            line for line in LINES if line.after == refused["refused"] and not line.posted
+        )
         self._narrator.say(
-            f"the reviewer answers #{answer.after}, too: “{answer.text}” Refused: "
+            f"the reviewer replies to #{answer.after}, too: “{answer.text}” Refused: "
             f"#{refused['last_seq']} came first"
         )
 
     async def _say_goodbye(self) -> None:
-        self._narrator.say("that is all: SIGTERM to the three, and each says goodbye")
+        self._narrator.say("done: SIGTERM to all three, and each says goodbye")
         agents = self._agents.values()
         codes = await asyncio.gather(*(agent.stop() for agent in agents))
         for agent, code in zip(agents, codes, strict=True):
-            await agent.rest()
+            await agent.read_rest()
             if code:
-                raise Ended(f"the {agent.name} ended with {code}")
+                raise ProcessEnded(f"the {agent.name} exited with {code}")
 
 
-def _seen_as(recipient: tuple[str, Presence.ValueType, bool]) -> str:
-    """One who will see a message, as its sender was told."""
+def _describe(recipient: tuple[str, Presence.ValueType, bool]) -> str:
+    """Return a recipient as text: agent, presence, and whether it waits for such a message."""
     agent, presence, waiting = recipient
-    state = state_name(presence)
+    state = presence_name(presence)
     return f"{agent} {state}{' (not for it)' if state == 'waiting' and not waiting else ''}"

@@ -1,4 +1,4 @@
-"""What the agents of the demo say, where real ones would ask a model."""
+"""The script of the demo: what its agents say. Real agents would ask a model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ AGENTS = ("coder", "reviewer", "tester")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What an agent makes of the message that it read last, or said last itself.
+    """A reply of an agent to the last message, which may be its own.
 
     Attributes:
-        after: That message's seq. 0 = the thread is empty.
-        on_cue: It takes so long over this as the demo wants it to.
-        said: It will stand in the thread.
+        who: The agent.
+        after: The seq of the last message. 0 = the thread is empty.
+        text: The reply.
+        mentions: The agents that it mentions.
+        on_cue: The agent waits for a signal of the demo before it posts this.
+        posted: The reply will be in the thread.
     """
 
     who: str
@@ -23,7 +26,7 @@ class Line:
     text: str
     mentions: tuple[str, ...] = ()
     on_cue: bool = False
-    said: bool = True
+    posted: bool = True
 
 
 LINES = [
@@ -50,7 +53,7 @@ LINES = [
         after=3,
         text="Reads well.",
         on_cue=True,
-        said=False,  # it is killed over this thought
+        posted=False,  # it is killed before it posts this
     ),
     Line(
         who="coder",
@@ -79,7 +82,7 @@ LINES = [
         after=6,
         text="Approved. Merge it.",
         on_cue=True,
-        said=False,  # the tester's answer is there first
+        posted=False,  # refused: the tester's reply comes first
     ),
     Line(
         who="reviewer",
@@ -92,7 +95,7 @@ LINES = [
         text="Refunds are split fairly now, all 214 pass. Merged.",
     ),
 ]
-#: Message n of the thread is number n of these.
-SAID = [line for line in LINES if line.said]
-#: The messages over which the reviewer is killed, and comes too late.
-KILLED_OVER, STALE_AFTER = (line.after for line in LINES if not line.said)
+#: The lines that are posted; the first one becomes message 1.
+POSTED = [line for line in LINES if line.posted]
+#: The seqs of the messages to which the reviewer is killed replying, and replies too late.
+KILLED_AT, REFUSED_AT = (line.after for line in LINES if not line.posted)

@@ -1,56 +1,56 @@
-"""What the demo promised to show, and whether it was so."""
+"""What the demo claims to show, and whether it was true."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bus_client.cli.demo.lines import KILLED_OVER, SAID, STALE_AFTER
+from bus_client.cli.demo.lines import KILLED_AT, POSTED, REFUSED_AT
 
 if TYPE_CHECKING:
     from bus_client import Message
-    from bus_client.cli.demo.processes import Running
+    from bus_client.cli.demo.processes import DemoProcess
 
 
 def outcome(
-    heard: Sequence[Message],
-    kept: Sequence[Message],
-    agents: Mapping[str, Running],
-    killed: Running,
+    received: Sequence[Message],
+    stored: Sequence[Message],
+    agents: Mapping[str, DemoProcess],
+    killed: DemoProcess,
 ) -> Iterator[tuple[str, str]]:
-    """Each promise, and what speaks against it: empty if it was kept.
+    """Yield each claim, and what contradicts it: "" if it is true.
 
     Args:
-        heard: What a follower was given.
-        kept: What is in the store.
-        agents: The agents, by name.
-        killed: The reviewer that was killed; in `agents` is the one that went on.
+        received: The messages that a follower got.
+        stored: The messages in the store.
+        agents: The agents by name, with the restarted reviewer.
+        killed: The reviewer that was killed.
     """
-    wanted = [(seq, line.who, line.text) for seq, line in enumerate(SAID, start=1)]
-    found = [[(m.seq, m.sender, m.content) for m in messages] for messages in (heard, kept)]
+    wanted = [(seq, line.who, line.text) for seq, line in enumerate(POSTED, start=1)]
+    found = [[(m.seq, m.sender, m.content) for m in messages] for messages in (received, stored)]
     yield (
-        f"{len(SAID)} messages, each once and in order: nothing lost, nothing repeated",
+        f"{len(POSTED)} messages, each once and in order: nothing lost, nothing repeated",
         "" if found == [wanted, wanted] else f"the follower and the store have {found}",
     )
 
     others = [seq for seq, who, _ in wanted if who != "reviewer"]
-    before = [seq for seq in others if seq <= KILLED_OVER]
-    after = [seq for seq in others if seq >= KILLED_OVER]
-    lives = [killed.told("read"), agents["reviewer"].told("read")]
+    before = [seq for seq in others if seq <= KILLED_AT]
+    after = [seq for seq in others if seq >= KILLED_AT]
+    lives = [killed.values("read"), agents["reviewer"].values("read")]
     yield (
-        f"the reviewer was killed over #{KILLED_OVER}, and went on with it",
+        f"the reviewer was killed while working on #{KILLED_AT}, and resumed with it",
         "" if lives == [before, after] else f"it read {lives[0]}, then {lives[1]}",
     )
 
-    mentions = [seq for seq, line in enumerate(SAID, start=1) if "tester" in line.mentions]
-    woken = agents["tester"].told("read")
+    mentions = [seq for seq, line in enumerate(POSTED, start=1) if "tester" in line.mentions]
+    woken = agents["tester"].values("read")
     yield (
-        "the tester was woken once, by the message that means it",
-        "" if woken == mentions else f"it was handed {woken}",
+        "the tester was woken once, by the message that mentions it",
+        "" if woken == mentions else f"it got {woken}",
     )
 
-    refused = [(name, seq) for name, agent in agents.items() for seq in agent.told("refused")]
+    refused = [(name, seq) for name, agent in agents.items() for seq in agent.values("refused")]
     yield (
-        f"two answered #{STALE_AFTER} at once: one was refused, read on and thought again",
-        "" if refused == [("reviewer", STALE_AFTER)] else f"refused were {refused}",
+        f"two replied to #{REFUSED_AT} at once: one was refused, read on and reconsidered",
+        "" if refused == [("reviewer", REFUSED_AT)] else f"refused were {refused}",
     )

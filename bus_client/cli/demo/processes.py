@@ -1,4 +1,4 @@
-"""The processes of the demo, and what they tell."""
+"""The processes of the demo, and what they report."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
 
-class Ended(Exception):
-    """A process ended that should not have."""
+class ProcessEnded(Exception):
+    """A process ended too early."""
 
 
-class Running:
-    """A process that tells on stdout what it does.
+class DemoProcess:
+    """A running process that reports on stdout what it does.
 
     Attributes:
-        name: What it is.
-        events: What it told so far as JSON.
+        name: The name of the agent, or `server`.
+        events: What it has reported so far, as JSON objects.
     """
 
     def __init__(self, name: str, process: Process, out: asyncio.StreamReader) -> None:
@@ -35,70 +35,70 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The id of the process."""
         return self._process.pid
 
-    async def line(self) -> str:
-        """The next line that it prints. Raises Ended."""
+    async def read_line(self) -> str:
+        """Return the next line that it prints. Raises ProcessEnded if there is none."""
         line = await self._out.readline()
         if not line:
-            raise Ended(f"the {self.name} ended early")
+            raise ProcessEnded(f"the {self.name} ended early")
         return line.decode()
 
-    async def event(self, kind: str) -> dict[str, Any]:
-        """The next event of this kind that it tells. Raises Ended."""
+    async def next_event(self, kind: str) -> dict[str, Any]:
+        """Read events until one that has the key `kind`; return it. Raises ProcessEnded."""
         while True:
-            event: dict[str, Any] = json.loads(await self.line())
+            event: dict[str, Any] = json.loads(await self.read_line())
             self.events.append(event)
             if kind in event:
                 return event
 
-    def told(self, kind: str) -> list[Any]:
-        """What it told of one kind until now."""
+    def values(self, kind: str) -> list[Any]:
+        """Return the values of the key `kind` in all events so far."""
         return [event[kind] for event in self.events if kind in event]
 
     def cue(self) -> None:
-        """Lets it go on."""
+        """Let it continue: it waits before a line that is marked `on_cue`."""
         self._process.send_signal(signal.SIGUSR1)
 
     async def kill(self) -> None:
-        """Ends it without a word, if it has not ended: kill -9."""
+        """Kill it (SIGKILL), unless it has ended; return when it has."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
     async def stop(self) -> int:
-        """Asks it to end; answers its exit code."""
+        """Ask it to end (SIGTERM); return its exit code."""
         with suppress(ProcessLookupError):  # it has ended
             self._process.terminate()
         return await self._process.wait()
 
-    async def rest(self) -> None:
-        """Hears out one that has ended."""
+    async def read_rest(self) -> None:
+        """Read the remaining events of a process that has ended."""
         async for line in self._out:
             self.events.append(json.loads(line))
 
 
 class Processes:
-    """Runs Python modules as processes; none outlives the block.
+    """Runs Python modules as processes, and kills those still running at the end of the block.
 
     Attributes:
-        folder: Where their data is, and their complaints, in `NAME.log`.
+        folder: The folder for their data, and for their stderr in `NAME.log`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._running: list[Running] = []
+        self._running: list[DemoProcess] = []
 
     async def __aenter__(self) -> Processes:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Who is still there was interrupted: nobody waits for its goodbye.
+        # Those still running were interrupted: do not wait for them to end their sessions.
         await asyncio.gather(*(process.kill() for process in self._running))
 
-    async def start(self, name: str, module: str, *arguments: object) -> Running:
-        """Starts a module."""
+    async def start(self, name: str, module: str, *arguments: object) -> DemoProcess:
+        """Start a module as a process, without the user's THREADBUS_… variables."""
         environment = {key: value for key, value in os.environ.items() if "THREADBUS" not in key}
         environment["XDG_DATA_HOME"] = str(self.folder)
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -110,13 +110,13 @@ class Processes:
                 env=environment,
             )
         if process.stdout is None:
-            raise Ended(f"the {name} has no output")
-        running = Running(name, process, process.stdout)
+            raise ProcessEnded(f"the {name} has no output")
+        running = DemoProcess(name, process, process.stdout)
         self._running.append(running)
         return running
 
     def logs(self) -> str:
-        """The end of what they complained about."""
+        """Return the end of what each wrote to stderr."""
         logs = sorted(self.folder.glob("*.log"))
-        told = {log.stem: log.read_text("utf-8", "replace")[-2000:].strip() for log in logs}
-        return "\n".join(f"{name}: {text}" for name, text in told.items() if text)
+        texts = {log.stem: log.read_text("utf-8", "replace")[-2000:].strip() for log in logs}
+        return "\n".join(f"{name}: {text}" for name, text in texts.items() if text)

@@ -1,4 +1,4 @@
-"""What `threadbus doctor` looked at, one by one, and what it found."""
+"""The result of one check of `threadbus doctor`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _INDENT = " " * len("skipped  file system  ")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """What was checked, and what was found."""
 
     name: str
-    """What it is, in a word or two; the same from run to run."""
+    """What was checked, in a word or two. Stable between runs and releases."""
     status: Literal["ok", "warning", "failure", "skipped"]
-    """A warning is something to know of; a failure is something that does not work, or is unsafe;
-    what was skipped could not be looked at."""
+    """A warning should be known; a failure does not work or is unsafe; what was skipped could not
+    be checked."""
     finding: str
-    """What was seen."""
+    """What was found."""
     advice: str = ""
-    """What to do next, in a sentence. Empty if all is well."""
+    """What to do about it, in a sentence. Empty if the status is ok."""
 
     def lines(self, *, colour: bool) -> Iterator[str]:
-        """The check as a person reads it."""
+        """Yield the check as lines for people."""
         status = f"{self.status:7}"
         if colour:
             status = click.style(status, fg=_COLOURS[self.status])

@@ -1,4 +1,4 @@
-"""`threadbus doctor`."""
+"""The verb `threadbus doctor`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bus_client.cli.doctor.check import Check
 from bus_client.cli.doctor.file_checks import file_checks, integrity_check
 from bus_client.cli.doctor.machine_checks import machine_checks
 from bus_client.cli.doctor.server_checks import server_checks
-from bus_client.cli.failures import FAILED, UNREACHABLE
+from bus_client.cli.failures import FAILED, SERVER_HINT, UNREACHABLE
 from bus_client.cli.options import check_agent, seconds_option
 from bus_client.cli.session import Session, on_server
 
@@ -28,10 +28,10 @@ _DEFAULT_DB = Path("threadbus.db")
     show_envvar=True,
     type=click.Path(path_type=Path, readable=False),
     default=lambda: _DEFAULT_DB if _DEFAULT_DB.exists() else None,
-    show_default="./threadbus.db, if it is there",
-    help="The server's file, to look at it, too.",
+    show_default="./threadbus.db, if it exists",
+    help="The server's database file, to check it, too.",
 )
-@click.option("--deep", is_flag=True, help="Read the whole file for damage; it may take long.")
+@click.option("--deep", is_flag=True, help="Read the whole file to find damage; may take long.")
 @seconds_option("--timeout", default=5.0, help="How long to try to reach the server.")
 @click.option(
     "--as",
@@ -40,18 +40,18 @@ _DEFAULT_DB = Path("threadbus.db")
     envvar="THREADBUS_AGENT",
     show_envvar=True,
     callback=check_agent,
-    help="Check the token that is kept for NAME, too.",
+    help="Check the token stored for NAME, too.",
 )
 @on_server
 async def doctor(session: Session, db: Path | None, deep: bool) -> int:
-    """Check a server, this machine and, where it is here, the server's file.
+    """Check a server, this machine and, if it is on this machine, the server's database file.
 
-    Each line is ok, a warning, a failure or skipped, and says what to do. To see how fast a post
-    wakes one who waits it makes a thread, doctor-…, and deletes it. Nothing else is changed, and
-    nobody is registered.
+    Each check is ok, a warning, a failure or skipped, and says what to do. To measure how fast a
+    post wakes a waiting client, it creates a thread, doctor-…, and deletes it. It changes nothing
+    else, and registers nobody.
 
-    Exit code 0: nothing failed, though there may be warnings. 1: something failed. 4: the server
-    cannot be reached; what is on this machine is checked all the same.
+    Exit code 0: no failure, but perhaps warnings. 1: a failure. 4: the server cannot be reached;
+    this machine is checked all the same.
 
     \b
     Examples:
@@ -61,27 +61,27 @@ async def doctor(session: Session, db: Path | None, deep: bool) -> int:
     """
     checks: list[Check] = []
 
-    def tell(check: Check) -> None:
+    def report(check: Check) -> None:
         checks.append(check)
         if not session.out.json:
             session.out.show(None, check.lines(colour=session.out.colour))
 
     reached = True
     try:
-        as_nobody = dataclasses.replace(session, agent=None, token=None)
-        async with as_nobody.connect() as bus, aclosing(server_checks(session, bus)) as found:
+        anonymous = dataclasses.replace(session, agent=None, token=None)
+        async with anonymous.connect() as bus, aclosing(server_checks(session, bus)) as found:
             async for check in found:
-                tell(check)
+                report(check)
     except bus_client.BusError as error:
         reached = not isinstance(error, bus_client.Unavailable)
-        tell(_no_server(session.server, error))
+        report(_server_failure(session.server, error))
     for check in machine_checks():
-        tell(check)
+        report(check)
     if db is not None:
         for check in file_checks(db):
-            tell(check)
+            report(check)
         if deep and any(check.name == "database" and check.status == "ok" for check in checks):
-            tell(await integrity_check(db))
+            report(await integrity_check(db))
     healthy = not any(check.status == "failure" for check in checks)
     if session.out.json:
         document = {"checks": [dataclasses.asdict(check) for check in checks], "healthy": healthy}
@@ -89,11 +89,11 @@ async def doctor(session: Session, db: Path | None, deep: bool) -> int:
     return UNREACHABLE if not reached else 0 if healthy else FAILED
 
 
-def _no_server(address: str, error: bus_client.BusError) -> Check:
+def _server_failure(address: str, error: bus_client.BusError) -> Check:
     if isinstance(error, bus_client.Unreachable):
-        advice = "Does it run? Is --server right? threadbus serve starts one."
+        advice = error.hint if error.hint != type(error).hint else SERVER_HINT
     elif error.code == "UNIMPLEMENTED":
-        advice = f"What listens at {address} is another program's: say --server ADDRESS."
+        advice = f"Another program listens at {address}: set --server."
     else:
         advice = error.hint
     return Check("server", "failure", error.message, advice)

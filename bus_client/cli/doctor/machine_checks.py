@@ -1,4 +1,4 @@
-"""What `threadbus doctor` looks at on this machine: limits, and the user's own files."""
+"""Checks of this machine: its limits, and the user's own files."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from bus_client import credentials
 from bus_client.cli.doctor.check import Check
 from bus_client.errors import CredentialsError
 
-_OPEN_FILES = 4_096
+_OPEN_FILES = 4_096  # fewer are a warning
 
 
 def machine_checks() -> Iterator[Check]:
-    """Looks at what counts for a server and for agents that are started from here."""
+    """Check what matters for servers and agents that are started on this machine."""
     yield _open_files()
     if check := _credentials():
         yield check
 
 
-def others_may_read(path: Path) -> bool:
-    """Whether the group or others have any right to the file."""
+def readable_by_others(path: Path) -> bool:
+    """Return whether the group or others have any permission on the file."""
     return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
 def _open_files() -> Check:
     import resource
 
-    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # servers raise the soft one to it
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # servers raise the soft limit to it
     if limit == resource.RLIM_INFINITY:
         return Check("open files", "ok", "no limit")
     if limit >= _OPEN_FILES:
@@ -36,24 +36,26 @@ def _open_files() -> Check:
     return Check(
         "open files",
         "warning",
-        f"up to {limit:,} in a process: a server needs one for each agent that is connected",
-        "ulimit -Hn 65536 before threadbus serve, or LimitNOFILE=65536 in its systemd unit.",
+        f"up to {limit:,} in a process: a server needs one for each connected agent",
+        "Run ulimit -Hn 65536 before threadbus serve, or set LimitNOFILE=65536 in its unit.",
     )
 
 
 def _credentials() -> Check | None:
-    """The user's tokens, if any are kept."""
+    """Check the file with the user's tokens; None if there is none."""
     try:
         path = credentials.default_path()
     except CredentialsError as error:
-        return Check("credentials", "warning", error.message, "Set it, or THREADBUS_CREDENTIALS.")
+        return Check(
+            "credentials", "warning", error.message, "Set it, or set THREADBUS_CREDENTIALS."
+        )
     try:
         if not path.exists():
             return None
-        if others_may_read(path):
-            finding = f"others may read the tokens in {path}"
+        if readable_by_others(path):
+            finding = f"others can read the tokens in {path}"
             return Check("credentials", "failure", finding, f"chmod 600 {path}")
         credentials.kept_token(path, "", "")
     except (CredentialsError, OSError) as error:
-        return Check("credentials", "failure", str(error), "Mend it, or move it away.")
+        return Check("credentials", "failure", str(error), "Repair it, or move it away.")
     return Check("credentials", "ok", f"{path} is readable by its owner only")

@@ -1,4 +1,4 @@
-"""What `threadbus doctor` looks at over the network: the server, and who one is to it."""
+"""Checks of the server over the network, and of the caller's identity."""
 
 from __future__ import annotations
 
@@ -22,71 +22,83 @@ if TYPE_CHECKING:
     from threadbus.v1.bus_service_pb2 import GetServerInfoResponse
 
 _SAMPLES = 5
-_SKEW = 1.0  # seconds between the clocks that people do not notice
-_SLOW = 0.25  # seconds to be woken that a conversation would notice
+_SKEW = 1.0  # seconds between the clocks: a larger difference is a warning
+_SLOW = 0.25  # seconds for a wake-up: a slower one is a warning
 _SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse(status=SERVING)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Sample:
     info: GetServerInfoResponse
     round_trip: float  # seconds
     ahead: float  # seconds that the server's clock is ahead of ours
 
 
 async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Check]:
-    """Looks at the server through `bus`, connected as nobody. BusError if it goes away."""
-    answer = await _quickest_answer(bus)
-    yield await _server(session.server, answer)
-    yield _durability(answer.info)
-    yield _clock(answer)
+    """Check the server, and the identity that `session` has there.
+
+    Args:
+        session: The caller's options.
+        bus: A client of the server that is anonymous.
+
+    Raises:
+        BusError: The server does not answer any more.
+    """
+    sample = await _quickest_sample(bus)
+    yield await _server(session.server, sample)
+    yield _durability(sample.info)
+    yield _clock(sample)
     async with AsyncExitStack() as connections:
-        identity, caller = await _identity(session, answer.info, connections)
+        identity, caller = await _identity(session, sample.info, connections)
         yield identity
         yield await _wake_up(caller or bus, session.timeout)
 
 
-async def _quickest_answer(bus: BusClient) -> _Answer:
-    """Of a few the one that was least held up: it tells most of the clock."""
-    answers = []
+async def _quickest_sample(bus: BusClient) -> _Sample:
+    """Return the one of several samples that compares the clocks best: that of least delay."""
+    samples = []
     for _ in range(_SAMPLES):
         began, sent = time.monotonic(), time.time()
         info = await bus.server_info()
         round_trip = time.monotonic() - began
         server_time = info.server_time.seconds + info.server_time.nanos / 1e9
-        answers.append(_Answer(info, round_trip, server_time - (sent + round_trip / 2)))
-    return min(answers, key=lambda answer: answer.round_trip)
+        samples.append(_Sample(info, round_trip, server_time - (sent + round_trip / 2)))
+    return min(samples, key=lambda sample: sample.round_trip)
 
 
-async def _server(address: str, answer: _Answer) -> Check:
-    theirs, ours = answer.info.version, metadata.version("threadbus")
-    finding = f"{address} answers in {_ms(answer.round_trip)}, version {theirs or 'unknown'}"
+async def _server(address: str, sample: _Sample) -> Check:
+    theirs, ours = sample.info.version, metadata.version("threadbus")
+    finding = f"{address} answers in {_ms(sample.round_trip)}, version {theirs or 'unknown'}"
     if not await _serving(address):
         return Check(
             "server",
             "failure",
-            f"{finding}, and says that it is not serving",
-            "It is stopping: wait for the next one, or start it with threadbus serve.",
+            f"{finding}, but reports that it is not serving",
+            "It is stopping: wait until it is back, or start it with threadbus serve.",
         )
     if theirs != ours:
         return Check(
             "server",
             "warning",
-            f"{finding}; this program is {ours}",
-            "Bring the older one up to date; a server has to be started anew for it.",
+            f"{finding}; this program is version {ours}",
+            "Upgrade the older one; a server must be restarted after that.",
         )
     return Check("server", "ok", finding)
 
 
 async def _serving(address: str) -> bool:
-    """What the server's health service says; a server without one serves if it answers."""
+    """Return whether the health service reports SERVING; true if there is no health service.
+
+    Raises:
+        BusError: The server does not answer.
+    """
     import grpc.aio
 
     from bus_client.channel import open_channel
     from bus_client.status import from_rpc_error
 
     async with open_channel(address) as channel:
-        # Two bytes: not worth a dependency, which grpcio-health-checking would be.
+        # Two bytes on the wire: not worth a dependency on grpcio-health-checking.
         check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
             "/grpc.health.v1.Health/Check"
         )
@@ -103,86 +115,89 @@ def _durability(info: GetServerInfoResponse) -> Check:
         return Check(
             "durability",
             "warning",
-            "fast: posts outlive a killed server, but the newest may be lost with the machine",
-            "Start the server with --durability full if an acknowledged post must be on disk.",
+            "fast: posts survive a killed server, but the newest may be lost in a machine crash",
+            "Start the server with --durability full if acknowledged posts must be on disk.",
         )
     return Check("durability", "ok", f"{info.durability}: an acknowledged post is on disk")
 
 
-def _clock(answer: _Answer) -> Check:
-    if not answer.info.HasField("server_time"):
-        return Check("clock", "skipped", "the server does not tell its time", "Upgrade the server.")
-    size, direction = abs(answer.ahead), "ahead of" if answer.ahead > 0 else "behind"
+def _clock(sample: _Sample) -> Check:
+    if not sample.info.HasField("server_time"):
+        return Check("clock", "skipped", "the server does not say its time", "Upgrade the server.")
+    size, direction = abs(sample.ahead), "ahead of" if sample.ahead > 0 else "behind"
     if size <= _SKEW:
         return Check("clock", "ok", f"within {_SKEW:g} s of the server's")
     return Check(
         "clock",
         "warning",
         f"the server's is {size:,.1f} s {direction} this machine's",
-        "Set both by a time server (NTP): messages carry the server's time.",
+        "Synchronise both with NTP: messages carry the server's time.",
     )
 
 
 async def _identity(
     session: Session, info: GetServerInfoResponse, connections: AsyncExitStack
 ) -> tuple[Check, BusClient | None]:
-    """Who the caller is; and its connection, if it has a token that works."""
+    """Check the caller's token; return also a client that uses it, if it is valid.
+
+    The client is closed with `connections`.
+    """
     token = session.token
     if token is None and session.agent is not None:
         try:
             path = credentials.default_path()
             token = credentials.kept_token(path, session.server, session.agent)
         except bus_client.CredentialsError as error:
-            return Check("identity", "failure", str(error), "Mend it, or move it away."), None
+            return Check("identity", "failure", str(error), "Repair it, or move it away."), None
         if token is None:
-            finding = f"no token is kept here for {session.agent} at {session.server}"
-            advice = f"threadbus register {session.agent} registers it, where it is not yet."
+            finding = f"no token is stored here for {session.agent} at {session.server}"
+            advice = f"Register it, if it is new: threadbus register {session.agent}."
             return Check("identity", "warning", finding, advice), None
     if token is None:
         if "post" in info.scopes:
             return Check("identity", "ok", f"anonymous; auth {info.auth}"), None
-        finding = f"auth {info.auth}: this server wants a token, and none was given"
-        advice = "Say --as NAME, or pass a token with --token-file or THREADBUS_TOKEN."
+        finding = f"auth {info.auth}: this server requires a token, and none was given"
+        advice = "Add --as NAME, or pass a token with --token-file or THREADBUS_TOKEN."
         return Check("identity", "warning", finding, advice), None
     try:
         caller = await connections.enter_async_context(replace(session, token=token).connect())
         mine = await caller.server_info()
     except bus_client.Unauthenticated as error:
-        advice = "Pass the right token, or have an operator register the agent again."
+        advice = "Pass a valid token, or have an operator register the agent again."
         return Check("identity", "failure", error.message, advice), None
     scopes = ", ".join(mine.scopes)
     return Check("identity", "ok", f"{mine.agent}, who may {scopes}; auth {mine.auth}"), caller
 
 
 async def _wake_up(bus: BusClient, timeout: float) -> Check:
-    """How long after a post one who waits has it, in a thread that is there only for this."""
+    """Check how fast a post wakes a waiting client, in a thread that is created for it."""
     info = await bus.server_info()
     if "post" not in info.scopes:
-        finding = "not tried: it takes a token that may post"
-        return Check("wake-up", "skipped", finding, "Say --as NAME, or pass a token.")
+        finding = "not measured: that needs a token that may post"
+        return Check("wake-up", "skipped", finding, "Add --as NAME, or pass a token.")
     name = f"doctor-{secrets.token_hex(8)}"
     try:
-        check = await _woken(bus, name, timeout)
+        check = await _measure_wake_up(bus, name, timeout)
     finally:
         deleted = await _delete(bus.thread(name))
     if not deleted:
-        advice = f"It left its thread behind: threadbus thread delete {name} --yes."
+        advice = f"Its thread was left behind; delete it: threadbus thread delete {name} --yes."
         return replace(check, status="failure", advice=advice)
     return check
 
 
-async def _woken(bus: BusClient, name: str, timeout: float) -> Check:
+async def _measure_wake_up(bus: BusClient, name: str, timeout: float) -> Check:
     try:
         async with asyncio.timeout(timeout):
             median = statistics.median(await _times_to_wake(bus, name))
     except TimeoutError:
-        finding = f"one who waits was not woken within {timeout:g} s"
-        return Check("wake-up", "failure", finding, "See what the server logs.")
+        finding = f"a waiting client was not woken within {timeout:g} s"
+        return Check("wake-up", "failure", finding, "Read the server's log.")
     except bus_client.BusError as error:
-        return Check("wake-up", "failure", error.message, error.hint or "See what it logs.")
-    finding = f"one who waits has a post after {_ms(median)} (median of {_SAMPLES})"
+        return Check("wake-up", "failure", error.message, error.hint or "Read the server's log.")
+    finding = f"a waiting client has a post after {_ms(median)} (median of {_SAMPLES})"
     if median > _SLOW:
-        advice = "The machine is busy, its disk is slow to sync, or the network is long."
+        advice = "The machine is busy, its disk syncs slowly, or the network is slow."
         return Check("wake-up", "warning", finding, advice)
     return Check("wake-up", "ok", finding)
 
@@ -191,8 +206,8 @@ async def _times_to_wake(bus: BusClient, name: str) -> list[float]:
     thread = await bus.join(name, topic="threadbus doctor")
     times = []
     async with aclosing(thread.follow(include_own=True, acknowledge=False)) as messages:
-        await thread.post("Is anybody waiting?")
-        await _arrival(messages)  # from now on a wait is open
+        await thread.post("Warm-up.")
+        await _arrival(messages)  # from here on a wait is open
         for _ in range(_SAMPLES):
             arrival = asyncio.create_task(_arrival(messages))
             began = time.monotonic()
@@ -207,7 +222,7 @@ async def _times_to_wake(bus: BusClient, name: str) -> list[float]:
 
 async def _arrival(messages: AsyncGenerator[Message]) -> float:
     if await anext(messages, None) is None:
-        raise bus_client.BusError("The server ended the wait of one who is told of posts.")
+        raise bus_client.BusError("The server ended the wait early.")
     return time.monotonic()
 
 
@@ -215,7 +230,7 @@ async def _delete(thread: ThreadHandle) -> bool:
     try:
         await thread.delete()
     except bus_client.ThreadNotFound:
-        pass  # it was never made
+        pass  # it was never created
     except bus_client.BusError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Lines of JSON that are to become messages, in a file of any size."""
+"""JSON lines to import as messages, in a file of any size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import bus_client
-from bus_client.cli.names import NOT_SENDERS, such_as
+from bus_client.cli.names import NOT_SENDERS, suggestion
 from threadbus.names import AGENT, AGENT_RULE, THREAD, THREAD_RULE
 
 if TYPE_CHECKING:
     from bus_client import Message
 
-#: Bytes: more than the largest message takes, with every character of it escaped.
+#: Bytes. The largest message is shorter, even with every character escaped.
 _LONGEST_LINE = 32 * 1024 * 1024
 
-# What a line may have besides thread, sender and content. `seq` and `kind` say what it was.
+# Fields of a line besides thread, sender and content. `seq` and `kind` describe the original.
 _DETAILS = (
     "seq",
     "kind",
@@ -37,11 +37,11 @@ _TYPES = {dict: "an object", list: "an array", bool: "true or false", type(None)
 
 
 class BadLine(Exception):
-    """A line that cannot become a message.
+    """A line that cannot be imported.
 
     Attributes:
-        number: Of the line, from 1.
-        why: What is wrong with it, and what would be right.
+        number: The number of the line, from 1.
+        why: What is wrong with it, and how to correct it.
     """
 
     def __init__(self, number: int, why: str) -> None:
@@ -51,24 +51,26 @@ class BadLine(Exception):
 
 
 class Entries:
-    """The messages in a file, thread by thread.
+    """The messages in a file, by thread.
 
-    Nothing of them is kept in memory but where they are: 24 bytes for each stretch of lines of
-    one thread.
+    Keeps only their offsets in memory: 24 bytes for each run of consecutive lines of one thread.
+
+    Attributes:
+        count: How many messages index() has found.
     """
 
     def __init__(self, file: IO[bytes], *, max_content_bytes: int) -> None:
         self._file = file
         self._max_content_bytes = max_content_bytes
-        self._stretches: dict[str, array[int]] = {}  # number of the first line, start, end; …
-        #: How many messages `index` found.
+        #: By thread, for each run: number of the first line, start and end offset.
+        self._runs: dict[str, array[int]] = {}
         self.count = 0
 
     def index(self) -> Iterator[int]:
-        """Reads and checks the file from where it stands; yields each line's size in bytes.
+        """Read and check the file from its current offset; yield each line's size in bytes.
 
         Raises:
-            BadLine: The first line that is not what it should be.
+            BadLine: For the first line that is not valid.
         """
         number, end = 0, self._file.tell()
         while line := self._file.readline(_LONGEST_LINE + 1):
@@ -77,44 +79,46 @@ class Entries:
             if not line.strip():
                 continue
             entry = self._parse(line, number)
-            stretches = self._stretches.setdefault(entry.thread, array("Q"))
-            if stretches and stretches[-1] == start:
-                stretches[-1] = end
+            runs = self._runs.setdefault(entry.thread, array("Q"))
+            if runs and runs[-1] == start:
+                runs[-1] = end
             else:
-                stretches.extend((number, start, end))
+                runs.extend((number, start, end))
             self.count += 1
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """The size of the file in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     @property
     def threads(self) -> list[str]:
-        """The threads that `index` found, in the order of their first lines."""
-        return list(self._stretches)
+        """The threads that index() has found, in the order of their first lines."""
+        return list(self._runs)
 
     def first_line(self, thread: str) -> int:
-        """The number of a thread's first line."""
-        return self._stretches[thread][0]
+        """Return the number of a thread's first line."""
+        return self._runs[thread][0]
 
     def of(self, thread: str) -> Iterator[tuple[int, Message]]:
-        """A thread's messages in the file's order, each with its line's number.
+        """Yield a thread's messages in the order of the file, each with its line number.
+
+        Several threads may be read alternately.
 
         Raises:
-            BadLine: The file is not any more what it was when `index` read it.
+            BadLine: The file was changed since index() has read it.
         """
-        stretches = self._stretches[thread]
-        for at in range(0, len(stretches), 3):
-            number, position, end = stretches[at : at + 3]
+        runs = self._runs[thread]
+        for at in range(0, len(runs), 3):
+            number, position, end = runs[at : at + 3]
             while position < end:
-                self._file.seek(position)  # others read here, too
+                self._file.seek(position)  # another thread may have been read since
                 line = self._file.readline(_LONGEST_LINE + 1)
                 entry: Message | None
                 try:
                     entry = self._parse(line, number)
                 except BadLine:
-                    entry = None  # which it was not
+                    entry = None  # it was valid before
                 if entry is None or entry.thread != thread:
                     raise BadLine(number, "the file was changed while it was imported")
                 yield number, entry
@@ -130,29 +134,29 @@ class Entries:
             size, most = len(entry.content.encode()), self._max_content_bytes
             if most and size > most:
                 raise ValueError(  # noqa: TRY301
-                    f'"content" has {size:,} bytes; this server takes {most:,}'
+                    f'"content" has {size:,} bytes; this server takes at most {most:,}'
                 )
         except ValueError as error:
             raise BadLine(number, str(error)) from None
         return entry
 
 
-class Seqs:
-    """Where the messages of a thread went: from their seq in the file to their seq here.
+class SeqMap:
+    """Maps the seqs of one thread in the file to its seqs on the server.
 
-    Kept as stretches that moved alike, which are few: one if nothing was in between.
+    Stores runs of consecutive seqs, of which there are few: one, if nobody else posts.
     """
 
     def __init__(self) -> None:
-        self._old: list[int] = []
-        self._new: list[tuple[int, int]] = []  # where the stretch begins here, its length
+        self._old: list[int] = []  # the first seq of each run, in the file
+        self._new: list[tuple[int, int]] = []  # its first seq on the server, and its length
 
     def add(self, old: int, new: int) -> None:
-        """What was `old` is `new` now; 0 says nothing."""
+        """Map `old` to `new`. Does nothing if `old` is 0: the line has no seq."""
         if not old:
             return
         if self._old and old < self._old[-1] + self._new[-1][1]:
-            self._old, self._new = [], []  # not ascending: the seqs of another history
+            self._old, self._new = [], []  # not ascending: another history begins
         if self._old:
             (began, length) = self._new[-1]
             if (old, new) == (self._old[-1] + length, began + length):
@@ -162,7 +166,7 @@ class Seqs:
         self._new.append((new, 1))
 
     def new(self, old: int) -> int:
-        """What `old` is now; 0 = it was not in the file before."""
+        """Return the seq on the server for `old`; 0 if it was not added."""
         at = bisect_right(self._old, old) - 1
         if at < 0:
             return 0
@@ -172,22 +176,22 @@ class Seqs:
 
 
 def _entry(line: bytes) -> Message:
-    """The message that a line describes; ValueError if it describes none."""
+    """Return the message in a line. Raises ValueError if the line is not valid."""
     from google.protobuf.json_format import ParseDict, ParseError  # see documents.py
 
     found = _object(line)
     thread, sender = _text(found, "thread"), _text(found, "sender")
     content = _text(found, "content", needed=not found.get("attachments"))
     if not THREAD.fullmatch(thread):
-        raise ValueError(f'"thread" is {thread!r}: names have {THREAD_RULE}; rename it')
+        raise ValueError(f'"thread" is {thread!r}, but names are {THREAD_RULE}; rename it')
     if not AGENT.fullmatch(sender):
         raise ValueError(
-            f'"sender" is {sender!r}: names have {AGENT_RULE}; rename it{such_as(sender)}'
+            f'"sender" is {sender!r}, but names are {AGENT_RULE}; rename it{suggestion(sender)}'
         )
     if sender in NOT_SENDERS:
-        raise ValueError(f'"sender" is {sender}, which nobody can be posted for; rename it')
+        raise ValueError(f'"sender" is {sender}, a reserved name; rename it')
     if not content and not found.get("attachments"):
-        raise ValueError('"content" is empty: it must not be, unless there are "attachments"')
+        raise ValueError('"content" is empty, which is valid only with "attachments"')
     entry = bus_client.Message(thread=thread, sender=sender, content=content)
     details = {name: found[name] for name in _DETAILS if name in found}
     if details:
@@ -205,29 +209,29 @@ def _object(line: bytes) -> dict[str, Any]:
         raise ValueError(f"it is not UTF-8 (byte {error.start + 1})") from None
     except json.JSONDecodeError as error:
         why = f"{error.msg}, column {error.colno}"
-        raise ValueError(f"it is not JSON ({why}); it should be like {_EXAMPLE}") from None
+        raise ValueError(f"it is not JSON ({why}); expected a line like {_EXAMPLE}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except ValueError:  # Python reads no number of more digits
+    except ValueError:  # Python limits the digits of a number
         most = f"{sys.get_int_max_str_digits():,}"
         raise ValueError(f"it has a number of more than {most} digits") from None
     if not isinstance(found, dict):
-        raise ValueError(f"it is no JSON object; it should be like {_EXAMPLE}")  # noqa: TRY004
+        raise ValueError(f"it is not a JSON object; expected a line like {_EXAMPLE}")  # noqa: TRY004
     return found
 
 
 def _text(found: dict[str, Any], name: str, *, needed: bool = True) -> str:
     if name not in found:
         if needed:
-            raise ValueError(f'it has no "{name}"; it should be like {_EXAMPLE}')
+            raise ValueError(f'it has no "{name}"; expected a line like {_EXAMPLE}')
         return ""
     value = found[name]
     if not isinstance(value, str):
         kind = _TYPES.get(type(value), "a number")
-        raise ValueError(f'"{name}" is {kind}; it must be a text')  # noqa: TRY004
+        raise ValueError(f'"{name}" is {kind}; it must be a string')  # noqa: TRY004
     try:
         value.encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(value[error.start]):04x}"
-        raise ValueError(f'"{name}" has half a character ({half}); mend or remove it') from None
+        raise ValueError(f'"{name}" has half a character ({half}); correct or remove it') from None
     return value

@@ -1,4 +1,4 @@
-"""`threadbus export`."""
+"""The verb `threadbus export`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bus_client.cli.failures import NOTHING_NEW
 from bus_client.cli.options import as_option, timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server
-from bus_client.cli.text import dumps, safe
+from bus_client.cli.text import count, dumps, safe
 from bus_client.cli.transfer import markdown
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _PAGE = 100  # messages in memory at a time
 
 @click.command()
 @click.argument("threads", metavar="[THREAD…]", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every thread, archived ones, too.")
+@click.option("--all", "everything", is_flag=True, help="All threads, including archived ones.")
 @click.option(
     "--format",
     "form",
@@ -43,14 +43,14 @@ _PAGE = 100  # messages in memory at a time
 @click.option(
     "--fields",
     metavar="NAME,…",
-    help="Only these fields of each message, in this order.  [default: all that are set]",
+    help="Only these fields of each message, in this order.  [default: all fields that are set]",
 )
 @click.option(
     "--out",
     "file",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write; it is replaced once all is there.  [default: standard output]",
+    help="Where to write; replaced when the export is complete.  [default: standard output]",
 )
 @as_option
 @timeout_option
@@ -63,16 +63,16 @@ async def export(
     fields: str | None,
     file: Path | None,
 ) -> int | None:
-    """Write what was said in threads: a line of JSON for each message, or Markdown.
+    """Write the messages of threads: a line of JSON for each message, or Markdown.
 
-    Threads come one after the other, with --all in the order of their creation, each up to what
-    was its newest message at the start. An edited message has the content that counts. Edits
-    themselves and changes of a thread's state are left out. `threadbus import` reads the lines.
+    Threads follow each other, with --all in the order of their creation. Each is exported up to
+    its newest message at the start. An edited message has its latest content; edits themselves and
+    changes of a thread's state are omitted. `threadbus import` reads the lines.
 
-    Lines are UTF-8, and only what JSON demands is escaped; on a terminal also what could harm it.
-    Markdown shows control and invisible characters as \\x1b, everywhere.
+    The lines are UTF-8. Only what JSON requires is escaped; on a terminal, unsafe characters are
+    escaped, too. In Markdown, control and invisible characters are always shown as \\x1b.
 
-    Exit code 3: there is nothing.
+    Exit code 3: there are no messages.
 
     \b
     Examples:
@@ -102,24 +102,28 @@ async def export(
                         first = False
                 except bus_client.ThreadNotFound:
                     if not everything:
-                        raise  # else: of all that is there it is none any more
+                        raise  # with --all, a thread that was deleted since then is skipped
     if not counts["messages"]:
         session.out.note("There is nothing to export.")
         return NOTHING_NEW
     if file is not None:
-        told = f"{counts['messages']:,} messages of {counts['threads']:,} threads are in {file}"
-        session.out.show({"file": str(file), **counts}, [safe(told)])
+        line = f"{count(counts['messages'], 'message')} of {count(counts['threads'], 'thread')}"
+        session.out.show({"file": str(file), **counts}, [safe(f"{line} written to {file}")])
     return None
 
 
 def _names(threads: Sequence[str], everything: bool) -> list[str]:
-    """The threads to export; none: all."""
+    """Return the names of the threads to export; an empty list for all.
+
+    Raises:
+        click.UsageError: Both --all and threads were given, or neither.
+    """
     if everything and threads:
-        raise click.UsageError("Say --all or name threads, not both.")
+        raise click.UsageError("Use --all or name threads, not both.")
     if not everything and not threads:
         threads = os.environ.get("THREADBUS_THREAD", "").split()
         if not threads:
-            raise click.UsageError("Say what to export: a THREAD or more, or --all.")
+            raise click.UsageError("Missing THREAD: name one or more, or use --all.")
     return list(dict.fromkeys(threads))
 
 
@@ -135,14 +139,20 @@ async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
 
 
 def _creation(thread: Thread) -> tuple[int, int, str]:
-    # Not ToNanoseconds(), which raises ValueError for some of what can be sent.
+    # Not ToNanoseconds(), which raises ValueError for invalid times from a server.
     return thread.create_time.seconds, thread.create_time.nanos, thread.name
 
 
 async def _messages(
     bus: BusClient, thread: Thread, step: Callable[[int], object]
 ) -> AsyncIterator[Message]:
-    """What was said in a thread, up to the head it was found with."""
+    """Yield the messages of a thread up to `thread.head_seq`; call `step` with the progress.
+
+    Raises:
+        click.ClickException: The thread was replaced by a new one, or the server has fewer
+            messages than it said.
+        BusError: As ThreadHandle.messages().
+    """
     handle = bus.thread(thread.name)
     after = max(thread.first_seq - 1, 0)
     while after < thread.head_seq:
@@ -155,19 +165,19 @@ async def _messages(
             yield message
         if not page and not await _is_there(handle, after + 1):
             break
-        # Not only to the last: the page may have ended in kinds that are newer than this program.
+        # Not only to the last message of the page: the client drops kinds unknown to it.
         upto = min(max(after + _PAGE, page[-1].seq if page else 0), thread.head_seq)
         step(upto - after)
         after = upto
     now = await handle.refresh()
     if now.epoch != thread.epoch:
         raise click.ClickException(
-            f"Thread {thread.name} was deleted and made anew meanwhile: export it again."
+            f"Thread {thread.name} was deleted and created again during the export: run it again."
         )
     if after < thread.head_seq:
         raise click.ClickException(
-            f"The server has nothing of {thread.name} after #{after}, and said that it goes on to "
-            f"#{thread.head_seq}."
+            f"The server has no messages of {thread.name} after #{after}, but said that its newest "
+            f"is #{thread.head_seq}."
         )
 
 
@@ -183,16 +193,20 @@ async def _is_there(handle: ThreadHandle, seq: int) -> bool:
 def _format(
     form: str, fields: str | None, *, on_terminal: bool
 ) -> tuple[Callable[[Thread], Iterable[str]], Callable[[Message], Iterable[str]]]:
-    """What makes lines of a thread, before its messages, and of a message."""
+    """Return two functions: one formats a thread's heading, the other a message, as lines.
+
+    Raises:
+        click.UsageError: `fields` does not fit the format, or names an unknown field.
+    """
     if form == "jsonl":
         return (lambda _: ()), _json_lines(fields, on_terminal=on_terminal)
     if fields is not None:
-        raise click.UsageError("--fields is for JSON lines, not for Markdown.")
+        raise click.UsageError("--fields cannot be used with --format markdown.")
     return markdown.heading, markdown.section
 
 
 def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message], Iterable[str]]:
-    # A file has to be exact: what is unsafe to show is escaped for terminals only.
+    # A file must be exact: unsafe characters are escaped on terminals only.
     encode = dumps if on_terminal else functools.partial(json.dumps, ensure_ascii=False)
     if fields is None:
         return lambda message: [encode(document(message))]
@@ -200,7 +214,7 @@ def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message],
     known = list(bus_client.Message.DESCRIPTOR.fields_by_name)
     for name in names:
         if name not in known:
-            raise click.UsageError(f"There is no field {name!r}. There are {', '.join(known)}.")
+            raise click.UsageError(f"There is no field {name!r}; there are {', '.join(known)}.")
 
     def line(message: Message) -> list[str]:
         whole = document(message, whole=True)
@@ -211,9 +225,13 @@ def _json_lines(fields: str | None, *, on_terminal: bool) -> Callable[[Message],
 
 @contextmanager
 def _output(file: Path | None) -> Iterator[Callable[[str], object]]:
-    """Where to write text: a file that is replaced at the end if anything was, or stdout."""
+    """Yield a function that writes text to the file, or to stdout if it is None.
+
+    A regular file is replaced atomically at the end, unless nothing was written or an error is
+    raised; other files, such as pipes, are written directly.
+    """
     if file is None:
-        # Whatever the locale says: JSON lines are UTF-8.
+        # JSON lines are UTF-8, whatever the locale is.
         binary = sys.stdout.buffer
         yield sys.stdout.write if sys.stdout.isatty() else lambda text: binary.write(text.encode())
         sys.stdout.flush()
@@ -231,7 +249,7 @@ def _output(file: Path | None) -> Iterator[Callable[[str], object]]:
                 written = stream.tell()
             if written:
                 if file.exists():
-                    shutil.copymode(file, part)  # it may be private
+                    shutil.copymode(file, part)  # the file may be private
                 part.replace(file)
         finally:
             part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`threadbus import`."""
+"""The verb `threadbus import`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ import click
 
 import bus_client
 from bus_client.cli import failures
-from bus_client.cli.agents import register_other
+from bus_client.cli.agents import register_with_token
 from bus_client.cli.options import timeout_option
 from bus_client.cli.progress import progress
-from bus_client.cli.session import Session, on_server, side_by_side
-from bus_client.cli.transfer.entries import BadLine, Entries, Seqs
+from bus_client.cli.session import Session, on_server, run_concurrently
+from bus_client.cli.text import count
+from bus_client.cli.transfer.entries import BadLine, Entries, SeqMap
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -31,11 +32,15 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = "import-"
 _THREADS_AT_ONCE = 32
-_LINES_BETWEEN_BREATHS = 200  # some milliseconds, after which a signal should be heard
+_LINES_PER_YIELD = 200  # checked in some milliseconds, after which signals are handled
 
 
 def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[bytes]:
-    """The file, or a copy of what can be read only once: it is read twice."""
+    """Return the file, which is read twice; of a pipe, a temporary copy.
+
+    Raises:
+        click.ClickException: There is no space for the copy.
+    """
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     try:
@@ -43,7 +48,7 @@ def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[byt
         shutil.copyfileobj(file, copy)
         copy.seek(0)
     except OSError as error:
-        raise click.ClickException(f"Cannot keep what is to be imported: {error}") from None
+        raise click.ClickException(f"Cannot store a copy of the input: {error}") from None
     return copy
 
 
@@ -54,27 +59,27 @@ def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[byt
     metavar="NAME",
     default="",
     show_default=False,
-    help="Where the file comes from: the same lines of other sources are other messages.",
+    help="Where the file comes from: equal lines of different sources are different messages.",
 )
 @timeout_option
 @on_server
 async def import_(session: Session, file: IO[bytes], source: str) -> int:
     """Post the messages in a file of JSON lines, each in the name of its sender.
 
-    Needs the operator's token: THREADBUS_TOKEN or --token-file. Each line is an object with
-    "thread", "sender" and "content"; threads are created and senders registered at need. Every
-    line is checked before the first is posted. Each thread's messages keep their order.
+    Requires an operator's token: THREADBUS_TOKEN or --token-file. Each line is an object with
+    "thread", "sender" and "content"; threads are created and senders registered if needed. All
+    lines are checked before the first is posted. The order within each thread is kept.
 
-    Run it again after whatever stopped it: what was posted is not posted twice. A line is known
-    by its thread, sender and content, and by how many like it came before it in the file. So the
-    second "ok" of a file is a message of its own, but the first "ok" of another file is the same
-    message, unless the files have sources: give each file of a series, such as one for each day,
-    its own --source, from the first time on and each time again.
+    If it was failed, run it again: nothing is posted twice. A line is identified by its thread,
+    sender and content, and by the number of equal lines before it in the file. So the second "ok"
+    in a file is a message of its own, but the first "ok" of another file is the same message as
+    the first one, unless the files have sources. Give each file of a series, such as one for each
+    day, its own --source, from the first run on and in each run.
 
-    Of what `threadbus export` writes, mentions, handoff_to, priority, labels and attachments are
-    kept, and reply_to where its message is in the file, too; the agents named are registered at
-    need. Seqs and times become those of now. Edits and changes of a thread's state are left out,
-    and so is all else.
+    Of the fields that `threadbus export` writes, mentions, handoff_to, priority, labels and
+    attachments are kept, and reply_to if that message is in the file, too; agents named there are
+    registered if needed. Messages get new seqs and times. Edits, changes of a thread's state and
+    all other fields are omitted.
 
     \b
     Examples:
@@ -85,7 +90,7 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
         info = await bus.server_info()
         if "admin" not in info.scopes:
             raise bus_client.AccessDenied(
-                "Only an operator may post in the names of others.",
+                "Only an operator may post in the name of others.",
                 code="PERMISSION_DENIED",
                 reason="ACCESS_DENIED",
             )
@@ -99,10 +104,10 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
             error = bus_client.InvalidArgument(
                 bad.why, code="INVALID_ARGUMENT", reason="VALIDATION_FAILED"
             )
-            return _tell(session, _Stopped(bad.number, error), work.done)
-        except _Stopped as stopped:
-            return _tell(session, stopped, work.done)
-    _show(session, work.done, threads=len(entries.threads))
+            return _report_failure(session, _LineFailed(bad.number, error), work.counts)
+        except _LineFailed as failed:
+            return _report_failure(session, failed, work.counts)
+    _show(session, work.counts, threads=len(entries.threads))
     return 0
 
 
@@ -110,23 +115,27 @@ async def _check(session: Session, entries: Entries) -> None:
     with progress(session.out, "Checking", length=entries.size) as step:
         for number, size in enumerate(entries.index()):
             step(size)
-            if number % _LINES_BETWEEN_BREATHS == 0:
+            if number % _LINES_PER_YIELD == 0:
                 await asyncio.sleep(0)
 
 
 @dataclass(slots=True)
-class _Done:
-    """What became of the lines so far."""
+class _Counts:
+    """How many lines were handled so far, and how."""
 
     posted: int = 0
     already_there: int = 0
+    """Posted by an earlier run."""
     out_of_place: int = 0
+    """Of those already there: not where this file has them."""
     left_out: int = 0
+    """Edits, and changes of a thread's state."""
     replies_unlinked: int = 0
+    """Posted without reply_to, as that message is not in the file before."""
 
 
-class _Stopped(Exception):
-    """The server did not take a line."""
+class _LineFailed(Exception):
+    """The server did not accept a line."""
 
     def __init__(self, number: int, error: bus_client.BusError) -> None:
         super().__init__(number, error)
@@ -135,7 +144,7 @@ class _Stopped(Exception):
 
 
 class _Import:
-    """Posts what a file holds: threads side by side, each one's messages in order."""
+    """Posts the messages of a file: threads concurrently, each one's messages in order."""
 
     def __init__(self, bus: BusClient, entries: Entries, source: str, began: Timestamp) -> None:
         self._bus = bus
@@ -143,16 +152,21 @@ class _Import:
         self._source = source
         self._began = began
         self._registered: set[str] = set()
-        self.done = _Done()
+        self.counts = _Counts()
 
     async def run(self, step: Callable[[int], object]) -> None:
-        """Posts all of it, and calls `step` with 1 after each message."""
+        """Post all messages; call `step` with 1 after each.
+
+        Raises:
+            BadLine: The file was changed.
+            _LineFailed: The server did not accept a line.
+        """
         threads = iter(self._entries.threads)
         turn = asyncio.Lock()
 
         async def work() -> None:
             while True:
-                # One after the other: the order of creation is the file's.
+                # One at a time, so that threads are created in the order of the file.
                 async with turn:
                     thread = next(threads, None)
                     if thread is None:
@@ -161,10 +175,10 @@ class _Import:
                         await self._create(thread)
                 await self._post_all(self._bus.thread(thread), step)
 
-        await side_by_side([work() for _ in range(_THREADS_AT_ONCE)])
+        await run_concurrently([work() for _ in range(_THREADS_AT_ONCE)])
 
     async def _create(self, thread: str) -> None:
-        # Unlike joining, it makes no participant of the operator.
+        # Unlike joining, this does not make the operator a participant.
         with suppress(bus_client.ThreadExists):
             try:
                 await self._bus.create_thread(thread)
@@ -172,39 +186,39 @@ class _Import:
                 await self._bus.create_thread(thread)
 
     async def _post_all(self, thread: ThreadHandle, step: Callable[[int], object]) -> None:
-        # Some 100 bytes a line, of the threads under way only. If two digests were ever the same,
-        # one of the lines would be counted on from the other's: no harm.
-        likes: Counter[bytes] = Counter()
-        seqs, places = Seqs(), _Places(thread)
+        # About 100 bytes for each line of the threads in progress. Should two digests ever collide,
+        # their lines would be counted together: harmless.
+        equal_lines: Counter[bytes] = Counter()
+        seqs, resumption = SeqMap(), _Resumption(thread)
         for number, entry in self._entries.of(thread.name):
             with _at_line(number):
-                await self._post(thread, entry, likes, seqs, places)
+                await self._post(thread, entry, equal_lines, seqs, resumption)
             step(1)
 
     async def _post(
         self,
         thread: ThreadHandle,
         entry: Message,
-        likes: Counter[bytes],
-        seqs: Seqs,
-        places: _Places,
+        equal_lines: Counter[bytes],
+        seqs: SeqMap,
+        resumption: _Resumption,
     ) -> None:
         if entry.kind not in (
             bus_client.MessageKind.MESSAGE_KIND_UNSPECIFIED,
             bus_client.MessageKind.MESSAGE_KIND_CHAT,
         ):
-            self.done.left_out += 1
+            self.counts.left_out += 1
             return
         reply_to = seqs.new(entry.reply_to)
         if entry.reply_to and not reply_to:
-            self.done.replies_unlinked += 1
+            self.counts.replies_unlinked += 1
         for name in (*entry.mentions, entry.handoff_to):
             await self._register(name)
-        # No name holds a NUL, so that nothing else gives the same bytes.
+        # Names contain no NUL, so other lines give other bytes.
         source = f"{self._source}\0" if self._source else ""
-        said = f"{source}{entry.thread}\0{entry.sender}\0{entry.content}".encode()
-        digest = hashlib.blake2b(said, digest_size=16)
-        likes[digest.digest()] += 1
+        identity = f"{source}{entry.thread}\0{entry.sender}\0{entry.content}".encode()
+        digest = hashlib.blake2b(identity, digest_size=16)
+        equal_lines[digest.digest()] += 1
         posted = await thread.post(
             entry.content,
             mentions=entry.mentions,
@@ -214,36 +228,37 @@ class _Import:
             labels=entry.labels,
             attachments=entry.attachments,
             on_behalf_of="" if entry.sender == self._bus.agent else entry.sender,
-            request_id=f"{_REQUEST_ID}{digest.hexdigest()}-{likes[digest.digest()]}",
+            request_id=f"{_REQUEST_ID}{digest.hexdigest()}-{equal_lines[digest.digest()]}",
         )
         seqs.add(entry.seq, posted.seq)
         if posted.deduplicated:
-            self.done.already_there += 1
-            # One of now was posted by this run, and its answer was lost.
+            self.counts.already_there += 1
+            # A newer one was posted by this run, and the response was lost.
             if posted.create_time.ToNanoseconds() < self._began.ToNanoseconds():
-                self.done.out_of_place += not await places.fits(posted.seq)
+                self.counts.out_of_place += not await resumption.continues_at(posted.seq)
         else:
-            self.done.posted += 1
-            places.posted()
+            self.counts.posted += 1
+            resumption.posted()
 
     async def _register(self, name: str) -> None:
-        """Registers an agent that a message names, as it may do so before it has one of its own."""
+        """Register an agent that a message names, if needed: senders are registered by posting."""
         if not name or name in self._registered:
             return
         try:
             await self._bus.get_agent(name)
         except bus_client.AgentNotFound:
-            # Registered in between, or unregistered for good.
+            # Just registered by another process, or unregistered forever.
             with suppress(bus_client.AgentExists):
-                await register_other(self._bus, name, {})
+                await register_with_token(self._bus, name, {})
         self._registered.add(name)
 
 
-class _Places:
-    """Where lines of one thread were that were there already: where this file has them, or not.
+class _Resumption:
+    """Tells whether lines of a thread that are already there were posted from this file.
 
-    A run that goes on meets what the last one posted, and from there on nothing. Lines of another
-    file show when the file has more before or between them.
+    If an earlier run of this file was failed, its lines are there up to some point and in
+    sequence, and none after it. Lines imported from another file are found if this file has more
+    lines before or between them.
     """
 
     def __init__(self, thread: ThreadHandle) -> None:
@@ -252,17 +267,17 @@ class _Places:
         self._posted = False
 
     def posted(self) -> None:
-        """A line was not there."""
+        """Record that a line was not there yet."""
         self._posted = True
 
-    async def fits(self, seq: int) -> bool:
-        """Whether this can be where an earlier run posted the next line."""
+    async def continues_at(self, seq: int) -> bool:
+        """Return whether an earlier run of this file can have posted the next line as `seq`."""
         last, self._last = self._last, seq
         if self._posted or seq <= last:
             return False
         if not last or seq == last + 1:
             return True
-        between = await self._thread.message(last + 1)  # an agent's, unless it was imported, too
+        between = await self._thread.message(last + 1)  # posted by an agent, or imported, too
         return not between.request_id.startswith(_REQUEST_ID)
 
 
@@ -271,44 +286,46 @@ def _at_line(number: int) -> Iterator[None]:
     try:
         yield
     except bus_client.BusError as error:
-        raise _Stopped(number, error) from error
+        raise _LineFailed(number, error) from error
 
 
-def _tell(session: Session, stopped: _Stopped, done: _Done) -> int:
-    """Says where it stopped and how to go on; answers the exit code."""
-    error, hint = stopped.error, ""
-    so_far = f"after {done.posted:,} were posted" if done.posted else "before any was posted"
+def _report_failure(session: Session, failed: _LineFailed, counts: _Counts) -> int:
+    """Print which line failed and how to continue; return the exit code."""
+    error, hint = failed.error, ""
+    so_far = f"after posting {count(counts.posted, 'message')}"
     if error.retryable:
-        hint = "Run it again: it goes on where it stopped."
+        hint = "Run it again: it continues where it stopped."
     elif isinstance(error, bus_client.RequestIdReused):
         hint = f"It was imported before, as #{error.seq}, with other mentions, labels or the like."
     elif isinstance(error, bus_client.InvalidArgument):
-        hint = "Mend the line, and run it again: what was posted is not posted twice."
-    message = f"Line {stopped.number}, {so_far}: {error.message}"
-    code = failures.tell(error, json=session.out.json, message=message, hint=hint)
+        hint = "Correct the line, and run it again: nothing is posted twice."
+    message = f"Line {failed.number}, {so_far}: {error.message}"
+    code = failures.report(error, json=session.out.json, message=message, hint=hint)
     return failures.UNREACHABLE if error.retryable else code
 
 
-def _show(session: Session, done: _Done, *, threads: int) -> None:
+def _show(session: Session, counts: _Counts, *, threads: int) -> None:
     document = {
-        "posted": done.posted,
-        "already_there": done.already_there,
-        "out_of_place": done.out_of_place,
+        "posted": counts.posted,
+        "already_there": counts.already_there,
+        "out_of_place": counts.out_of_place,
         "threads": threads,
-        "left_out": done.left_out,
-        "replies_unlinked": done.replies_unlinked,
+        "left_out": counts.left_out,
+        "replies_unlinked": counts.replies_unlinked,
     }
     lines = [
-        f"{done.posted:,} posted, {done.already_there:,} were there already, in {threads:,} threads"
+        f"{counts.posted:,} posted, {counts.already_there:,} were there already, "
+        f"in {count(threads, 'thread')}"
     ]
-    if done.left_out:
-        lines.append(f"{done.left_out:,} left out: edits, and changes of a thread's state")
-    if done.replies_unlinked:
-        lines.append(f"{done.replies_unlinked:,} answer messages that are not in the file before")
+    if counts.left_out:
+        lines.append(f"{counts.left_out:,} left out: edits, and changes of a thread's state")
+    if counts.replies_unlinked:
+        replies = count(counts.replies_unlinked, "message")
+        lines.append(f"{replies} without reply_to: what they reply to is not in the file before")
     session.out.show(document, lines)
-    if done.out_of_place:
+    if counts.out_of_place:
         session.out.note(
-            f"{done.out_of_place:,} of those that were there already do not stand where this file "
-            "has them: another file with the same lines was imported before. If they are messages "
-            "of their own, they were not posted. Give each file a --source of its own."
+            f"{counts.out_of_place:,} of those that were there already are not where this file has "
+            "them: another file with equal lines was imported before. If they are messages of "
+            "their own, they were not posted. Give each file its own --source."
         )

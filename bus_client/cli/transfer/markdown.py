@@ -1,4 +1,4 @@
-"""Threads as Markdown, to be read as it is or rendered."""
+"""Threads as Markdown, readable as text and rendered."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bus_client.cli.text import safe, safe_lines
-from bus_client.cli.transcript import UNKNOWN_TIME, moment, remarks
+from bus_client.cli.transcript import UNKNOWN_TIME, remarks, to_utc
 
 if TYPE_CHECKING:
     from bus_client import Message, Thread
 
 
 def heading(thread: Thread) -> Iterator[str]:
-    """A thread's name and topic."""
+    """Yield the lines of a thread's heading: its name and topic."""
     yield f"# {safe(thread.name)}"
     yield ""
     if thread.topic:
@@ -23,12 +23,12 @@ def heading(thread: Thread) -> Iterator[str]:
 
 
 def section(message: Message) -> Iterator[str]:
-    """A message: who, where, when, and what was said as a quotation.
+    """Yield the lines of a message: sender, seq and time, then its content as a quotation.
 
-    A quotation ends all that is begun in it: a code fence that is left open, a list, a heading
-    cannot reach into the next message.
+    The end of a quotation ends everything that began in it, so that an open code fence, a list or a
+    heading cannot reach into the next message.
     """
-    time = moment(message.create_time)
+    time = to_utc(message.create_time)
     when = f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else UNKNOWN_TIME
     about = [f"**{_plain(message.sender)}** #{message.seq}", when]
     about += [_plain(remark) for remark in remarks(message)]
@@ -41,5 +41,5 @@ def section(message: Message) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """The text in one line, none of it taken for Markdown."""
+    """Return the text as one line, with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_\[\]<>#|~&!])", r"\\\1", safe(text))
