@@ -120,6 +120,29 @@ def test_wrong_usage_is_exit_code_2_before_anything_is_called(
     assert "Usage: threadbus" in done.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [
+        (["psot", "design"], "post"),
+        (["Thread", "list"], "thread"),
+        (["thread", "lsit"], "list"),
+        (["agents", "rotate"], "rotate-token"),
+    ],
+    ids=str,
+)
+def test_a_misspelt_verb_is_wrong_usage_and_a_similar_one_is_suggested(
+    shell: Shell, arguments: list[str], suggestion: str
+) -> None:
+    done = shell.run(*arguments, "--json")
+    assert (done.code, done.error["reason"]) == (2, "USAGE")
+    assert done.error["message"].endswith(f"Did you mean {suggestion!r}?")
+
+
+def test_for_a_verb_like_none_nothing_is_suggested(shell: Shell) -> None:
+    done = shell.run("xyzzy", "--json")
+    assert (done.code, done.error["message"]) == (2, "There is no verb 'xyzzy'.")
+
+
 def test_wrong_usage_is_json_on_request(shell: Shell) -> None:
     done = shell.run("read", "--json")
     assert (done.code, done.out) == (2, "")

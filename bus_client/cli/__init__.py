@@ -12,6 +12,7 @@ from io import StringIO, TextIOWrapper
 
 import click
 
+from bus_client.cli.groups import VerbGroup
 from bus_client.cli.streams import discard_stdout, open_standard_streams, print_stderr
 from bus_client.cli.text import dumps, safe, safe_lines
 
@@ -35,7 +36,7 @@ _VERBS = {
 }
 
 
-class _Verbs(click.Group):
+class _Verbs(VerbGroup):
     """The verbs, each imported when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -12,6 +12,7 @@ import click
 import bus_client
 from bus_client import credentials
 from bus_client.cli.documents import document
+from bus_client.cli.groups import ListByDefault
 from bus_client.cli.options import (
     agent_argument,
     as_option,
@@ -114,18 +115,7 @@ async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -
 _PRESENCES = ["waiting", "working", "idle", "awaiting-human", "lapsed", "offline"]
 
 
-class _ListByDefault(click.Group):
-    """A group whose verb `list` may be left out."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        verb = next((arg for arg in args if not arg.startswith("-")), "")
-        helped = {"-h", "--help"} & set(args)
-        if verb not in self.commands and not helped:
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=_ListByDefault, subcommand_metavar="[VERB …]")
+@click.group(cls=ListByDefault, subcommand_metavar="[VERB …]")
 def agents() -> None:
     """List agents; see their open waits; change an agent, end its session or remove it.
 

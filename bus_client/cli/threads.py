@@ -10,6 +10,7 @@ import click
 
 import bus_client
 from bus_client.cli.documents import document
+from bus_client.cli.groups import VerbGroup
 from bus_client.cli.options import (
     as_option,
     label_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _STATES = ["open", "closed", "archived"]
 
 
-@click.group(subcommand_metavar="VERB …")
+@click.group(cls=VerbGroup, subcommand_metavar="VERB …")
 def thread() -> None:
     """Create, list, show, update, leave, open, close, archive and delete threads.
 

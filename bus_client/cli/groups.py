@@ -1,0 +1,38 @@
+"""Groups of verbs."""
+
+from __future__ import annotations
+
+import click
+
+
+class VerbGroup(click.Group):
+    """A group of verbs that suggests a similar one for a verb that does not exist."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb's name, its command and the other arguments.
+
+        Raises:
+            click.UsageError: There is no such verb.
+        """
+        name = args[0]
+        if name[:1].isalnum() and self.get_command(ctx, name) is None:
+            raise click.UsageError(f"There is no verb {name!r}.{self._suggestion(ctx, name)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def _suggestion(self, ctx: click.Context, name: str) -> str:
+        from difflib import get_close_matches  # imported only when needed, as --help must be fast
+
+        similar = get_close_matches(name.lower(), self.list_commands(ctx), n=1)
+        return f" Did you mean {similar[0]!r}?" if similar else ""
+
+
+class ListByDefault(VerbGroup):
+    """A group whose verb `list` may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Insert `list` if the first argument is an option other than --help, or missing."""
+        if not {"-h", "--help"} & set(args) and (not args or args[0].startswith("-")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
