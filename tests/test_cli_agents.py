@@ -86,11 +86,27 @@ def test_a_token_is_used_as_it_is(shell: Shell, name: str, tmp_path: Path) -> No
     elsewhere = Shell(shell.server, tmp_path / "elsewhere")
     file = tmp_path / "token"
     file.write_text(f"{token}\n")
+    file.chmod(0o600)
     elsewhere.ok("post", name, "from a file", "--token-file", str(file))
     assert elsewhere.run("post", name, "from env", env={"THREADBUS_TOKEN": token}).code == 0
     messages = elsewhere.ok("read", name, "--json").json["messages"]
     assert {message["sender"] for message in messages} == {name}
     assert not _credentials(elsewhere).exists()
+
+
+def test_a_token_file_that_others_can_read_is_refused(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("x" * 43)
+    file.chmod(0o640)
+    done = shell.run("agents", "--token-file", str(file), "--json")
+    assert (done.code, done.out, done.error["code"]) == (1, "", "FAILED_PRECONDITION")
+    assert done.error["hint"] == f"chmod 600 {file}"
+
+
+def test_a_token_may_come_from_a_pipe(shell: Shell, name: str) -> None:
+    token = shell.ok("register", name, "--show-token").out.split()[1]
+    script = f"echo {token} | threadbus post {name} hello --token-file /dev/stdin; echo $?"
+    assert shell.script(script).splitlines() == [f"{name} #1", "0"]
 
 
 def test_the_token_of_another_agent_is_denied(shell: Shell, name: str) -> None:

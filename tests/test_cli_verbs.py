@@ -117,6 +117,7 @@ def test_a_verb_with_a_token_that_nobody_knows_is_exit_code_6(
 ) -> None:
     token = tmp_path / "token"
     token.write_text("x" * 43, "utf-8")
+    token.chmod(0o600)
     call = arguments(verb, shell, name, token)
     if "--token-file" not in call:
         call += ["--token-file", str(token)]

@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import signal
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -175,12 +176,25 @@ def _read_token(file: Path | None) -> str | None:
     """Return the token in `file`, or else in THREADBUS_TOKEN; None if there is none.
 
     Raises:
+        CredentialsError: Other users can read the file.
         click.UsageError: It is not a token.
     """
     if file is None:
         source, token = "THREADBUS_TOKEN", os.environ.get("THREADBUS_TOKEN", "")
     else:
+        _check_permissions(file)
         source, token = f"--token-file {file}", file.read_text("utf-8", "replace").strip()
     if (file or token) and not re.fullmatch("[!-~]+", token):
         raise click.UsageError(f"{source} has no valid token: printable ASCII without blanks.")
     return token or None
+
+
+def _check_permissions(file: Path) -> None:
+    """Refuse a token file of the user's own that others can read, as ssh refuses such keys."""
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        return  # a pipe, or a secret mounted by root, whose mode its readers cannot change
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        error = bus_client.CredentialsError(f"Other users can read or write the token in {file}.")
+        error.hint = f"chmod 600 {file}"
+        raise error

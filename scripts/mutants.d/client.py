@@ -177,6 +177,11 @@ SABOTAGES = [
         ["tests/test_cli_export.py::test_a_thread_that_was_made_anew_meanwhile_is_an_error"],
     ),
     Sabotage(
+        "a token file that others can read is used",
+        [Edit("bus_client/cli/session.py", "        _check_permissions(file)\n", "")],
+        ["tests/test_cli_agents.py::test_a_token_file_that_others_can_read_is_refused"],
+    ),
+    Sabotage(
         "the doctor leaves its thread behind",
         [
             Edit(
