@@ -81,6 +81,13 @@ def test_what_is_too_large_is_exit_code_6(shell: Shell, name: str) -> None:
     assert (done.code, done.error["reason"]) == (6, "MESSAGE_TOO_LARGE")
 
 
+def test_a_host_name_that_cannot_be_resolved_is_told(tmp_path: Path) -> None:
+    done = Shell("no-such-host.invalid", tmp_path).run("agents", "--timeout", "0.2", "--json")
+    assert (done.code, done.error["code"], done.error["retryable"]) == (4, "UNAVAILABLE", True)
+    assert "no-such-host.invalid:7420 cannot be resolved" in done.error["message"]
+    assert "host name" in done.error["hint"]
+
+
 def test_a_cap_that_is_reached_is_exit_code_6(start_server: StartServer, tmp_path: Path) -> None:
     shell = Shell(start_server("--max-open-waits", "1").address, tmp_path)
     shell.ok("post", "log", "hello", "--as", "coder")

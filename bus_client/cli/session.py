@@ -21,6 +21,7 @@ from bus_client import credentials
 from bus_client.cli import failures
 from bus_client.cli.options import CALL_TIMEOUT, connection_options
 from bus_client.cli.output import Output
+from bus_client.cli.resolving import resolution_error
 from bus_client.cli.streams import discard_stdout
 from bus_client.cli.text import safe
 
@@ -62,6 +63,11 @@ class Session:
         silence = asyncio.create_task(self._note_silence())
         try:
             await client.connect()
+        except bus_client.Unreachable as error:
+            if why := await resolution_error(self.server):
+                hint = "Check the host name in --server or THREADBUS_SERVER."
+                raise bus_client.Unreachable(why, code=error.code, hint=hint) from error
+            raise
         finally:
             silence.cancel()
         if client.created and not registration:
