@@ -123,6 +123,25 @@ def test_tail_survives_a_restart_of_the_server(start_server: StartServer, tmp_pa
         assert _message(tail)["content"] == "after"
 
 
+def test_tail_says_when_the_connection_is_lost_and_when_it_is_back(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server()
+    shell = Shell(server.address, tmp_path)
+    shell.ok("post", "log", "before")
+    with shell.start("tail", "log") as tail:
+        assert tail.stderr is not None
+        assert _line(tail).endswith("before")
+        server.kill()
+        lost = tail.stderr.readline()
+        assert lost == f"Lost the connection to {server.address}; reconnecting.\n"
+        server.start()
+        assert tail.stderr.readline() == f"Connected to {server.address} again.\n"
+        shell.ok("thread", "close", "log")
+        _, rest = tail.communicate(timeout=20)
+    assert (tail.returncode, rest) == (0, "log is closed.\n")
+
+
 def test_tail_says_when_it_lost_its_place(shell: Shell, log: str) -> None:
     with shell.start("tail", log, "--json") as tail:
         for seq in (1, 2, 3):

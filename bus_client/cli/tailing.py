@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,13 +50,38 @@ async def tail(session: Session, threads: Sequence[str], from_start: bool, last:
     """
     threads = list(dict.fromkeys(threads))
     lines = Transcript(colour=session.out.colour, live=True, several_threads=len(threads) > 1)
-    async with session.connect() as bus:
+    async with session.connect() as bus, _connection_notes(session):
         with stop_when_stdout_closes():
             views = [
                 _View(bus.thread(name), session.out, lines, None if from_start else last)
                 for name in threads
             ]
             return max(await run_concurrently([view.follow() for view in views]))
+
+
+@asynccontextmanager
+async def _connection_notes(session: Session) -> AsyncIterator[None]:
+    """Note on stderr, for people, when the connection is lost and when it is back."""
+    import grpc  # imported only when needed: --help must be fast
+
+    from bus_client.channel import open_channel
+
+    async def watch() -> None:
+        # Shares the connection that the client's first wait is opened on.
+        async with open_channel(session.server, connection=1) as channel:
+            await channel.channel_ready()
+            while True:
+                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+                session.out.note(f"Lost the connection to {session.server}; reconnecting.")
+                await channel.channel_ready()
+                session.out.note(f"Connected to {session.server} again.")
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)

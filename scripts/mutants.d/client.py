@@ -182,6 +182,20 @@ SABOTAGES = [
         ["tests/test_cli_agents.py::test_a_token_file_that_others_can_read_is_refused"],
     ),
     Sabotage(
+        "tail does not notice that the connection is lost",
+        [
+            Edit(
+                "bus_client/cli/tailing.py",
+                "            await channel.channel_ready()\n            while",
+                "            return\n            while",
+            )
+        ],
+        [
+            "tests/test_cli_tail.py::test_tail_says_when_the_connection_is_lost_and_when_it_is_back",
+        ],
+        timeout=60,
+    ),
+    Sabotage(
         "the doctor leaves its thread behind",
         [
             Edit(
