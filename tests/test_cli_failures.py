@@ -81,6 +81,19 @@ def test_what_is_too_large_is_exit_code_6(shell: Shell, name: str) -> None:
     assert (done.code, done.error["reason"]) == (6, "MESSAGE_TOO_LARGE")
 
 
+@pytest.mark.parametrize("where", ["content", "attachment"])
+def test_what_is_too_large_for_grpc_names_the_limits_of_the_server(
+    shell: Shell, name: str, tmp_path: Path, where: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"a" * 4_500_000)
+    arguments = ["-"] if where == "content" else ["see file", "--attach", str(file)]
+    stdin = file.read_bytes() if where == "content" else None
+    done = shell.run("post", name, *arguments, "--json", stdin=stdin)
+    assert (done.code, done.error["code"]) == (6, "RESOURCE_EXHAUSTED")
+    assert "1,048,576 bytes of content" in done.error["message"]
+
+
 def test_a_host_name_that_cannot_be_resolved_is_told(tmp_path: Path) -> None:
     done = Shell("no-such-host.invalid", tmp_path).run("agents", "--timeout", "0.2", "--json")
     assert (done.code, done.error["code"], done.error["retryable"]) == (4, "UNAVAILABLE", True)

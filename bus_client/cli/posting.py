@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +24,8 @@ from threadbus.limits import MAX_MENTIONS
 from threadbus.names import AGENT
 
 if TYPE_CHECKING:
-    from bus_client import Attachment, BusClient
+    from bus_client import Attachment, BusClient, ThreadHandle
+    from threadbus.v1.bus_service_pb2 import PostMessageResponse
 
 # `@name`, but not in an address such as me@example.org. Names are lower case, but at the start of a
 # sentence people and keyboards write a capital.
@@ -120,7 +121,9 @@ async def post(
         named += await _registered(session, bus, text, named)
         handle = bus.thread(thread)
         send = functools.partial(
-            handle.post,
+            _send,
+            bus,
+            handle,
             text,
             mentions=named,
             reply_to=reply_to,
@@ -150,6 +153,29 @@ async def post(
     shown = document(posted, whole=True)
     shown |= {"created": handle.created, "similar": handle.similar, "registered": bus.created}
     session.out.show(shown, [" · ".join((f"{thread} #{posted.seq}", *who))])
+
+
+async def _send(
+    bus: BusClient, thread: ThreadHandle, text: str, **options: Any
+) -> PostMessageResponse:
+    """Post; of a request that is too large even for gRPC say what the server's limits are.
+
+    Raises:
+        BusError: As ThreadHandle.post().
+    """
+    try:
+        return await thread.post(text, **options)
+    except bus_client.MessageTooLarge as error:
+        if error.reason or error.metadata:  # the server, or a proxy, said what its limit is
+            raise
+        limits = (await bus.server_info()).limits
+        if not limits.max_content_bytes:
+            raise
+        raise bus_client.MessageTooLarge(
+            f"The message is too large: this server takes {limits.max_content_bytes:,} bytes of "
+            f"content, and {limits.max_message_bytes:,} bytes for a message in total.",
+            code=error.code,
+        ) from error
 
 
 def _thread_and_content(thread: str | None, content: str | None) -> tuple[str, str | None]:
