@@ -3,6 +3,7 @@
 from sabotage import Edit, Sabotage
 
 _STORE = "bus_server/store/sqlite/store.py"
+_HEALTH = "bus_server/store/sqlite/health.py"
 _LOST = "tests/test_lost_files.py"
 _DISK = "tests/test_disk_faults.py"
 _STOPS = f"{_LOST}::test_a_server_whose_files_are_not_its_own_any_more_stops_and_saves_what_it_has"
@@ -23,7 +24,7 @@ SABOTAGES = [
         "an idle server does not look at its files",
         [
             Edit(
-                _STORE,
+                _HEALTH,
                 "            self._files.check()\n            self._reopen",
                 "            self._reopen",
             )
@@ -94,7 +95,7 @@ SABOTAGES = [
         "a lock file that cannot be used is an error of the store's",
         [
             Edit(
-                _STORE,
+                _HEALTH,
                 "except OSError as error:  # SQLite's own lock",
                 "except KeyError as error:  #",
             )
@@ -182,7 +183,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "files that cannot be looked at end the server",
-        [Edit(_STORE, "if isinstance(translated, OSError):", "if False:")],
+        [Edit(_HEALTH, "if isinstance(translated, OSError):", "if False:")],
         [
             "tests/test_store_faults.py::test_files_that_cannot_be_looked_at_refuse_posts_until_they_can"
         ],
@@ -267,7 +268,7 @@ SABOTAGES = [
         "a fault of the disk lasts until somebody posts",
         [
             Edit(
-                _STORE,
+                _HEALTH,
                 "            if self._faults:\n                touch",
                 "            if False:\n                touch",
             )

@@ -8,7 +8,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/store.py",
-                "        self._write_succeeded()\n        return commit\n",
+                "        self._health.write_succeeded()\n        return commit\n",
                 "        late = _run(self._writer, lambda db: db.in_transaction and db.commit())\n"
                 "        self._late = asyncio.ensure_future(late)\n"
                 "        return commit\n",

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -20,8 +19,6 @@ import aiosqlite
 from bus_server import store
 from bus_server.errors import (
     BusError,
-    OutcomeUnknown,
-    StorageFull,
     StoreBug,
     StoreBusy,
     StoreFailed,
@@ -43,7 +40,7 @@ from bus_server.store.sqlite import (
 from bus_server.store.sqlite.clock import load_clock
 from bus_server.store.sqlite.committer import Committer
 from bus_server.store.sqlite.damage import confirmed
-from bus_server.store.sqlite.faults import Faults
+from bus_server.store.sqlite.health import Health
 from bus_server.store.sqlite.monitor import FileMonitor
 from bus_server.store.sqlite.order import Order
 from bus_server.store.sqlite.upgrade import upgrade
@@ -59,16 +56,6 @@ logger = logging.getLogger(__name__)
 
 #: Reads of more rows than this, and those that may scan any number of rows, are heavy.
 HEAVY = 200
-
-#: Bytes. A larger log is worth a warning: several checkpoints could not empty it.
-LARGE_LOG = 32 * 1024 * 1024
-#: Bytes. A disk with less free space counts as full: the next post may not fit.
-NEARLY_FULL = 1024 * 1024
-_FULL = "the disk is full, posts are refused"
-_WRITES = "the database cannot be written, posts fail"
-_READS = "a part of the database cannot be read"
-_LARGE = "the log is large"
-_LOCK = "servers on the database cannot take turns"
 
 
 class SqliteStore:
@@ -86,10 +73,7 @@ class SqliteStore:
         epoch: str,
     ) -> None:
         self.epoch = epoch
-        #: Set when the files are no longer the store's: see `give_up`.
-        self.lost = asyncio.Event()
         self._given_up = False
-        self._faults, self._warnings = Faults(), Faults()
         #: The last read that failed.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._writer = writer
@@ -98,6 +82,9 @@ class SqliteStore:
         self._lock = lock
         self._files = files
         self._committer = Committer(files, lock)
+        self._health = Health(files, lock, self._committer)
+        #: Set when the files are no longer the store's: see `give_up`.
+        self.lost = self._health.lost
         #: Heavy reads have a thread of their own, and take turns, so that they delay no quick one.
         self._quick, self._heavy = quick, heavy
         self._heavy_turn = FairLock()
@@ -166,12 +153,16 @@ class SqliteStore:
             rescue.record(self._lock.descriptor, self._files.path)
             self.clock = load_clock(db, boot_id())
 
-    # ── Faults ──────────────────────────────────────────────────────────────────────────────────
+    # ── Health ──────────────────────────────────────────────────────────────────────────────────
 
     @property
     def failing(self) -> bool:
         """Whether the disk fails, or is full, or the store is lost."""
-        return bool(self._faults) or self._files.loss is not None
+        return self._health.failing
+
+    def refusal(self) -> BusError:
+        """Returns the error for calls to a lost store."""
+        return self._health.refusal()
 
     async def inspect(self) -> None:
         """Check the files, and whether what failed works again. Sets `lost` and `failing`.
@@ -182,56 +173,26 @@ class SqliteStore:
             self.lost.set()
             return
         try:
-            await _run(self._writer, self._inspect)
+            await _run(self._writer, self._health.check)
         except StoreBusy:
             pass
         except (BusError, StoreBug) as error:
-            self._write_failed(error)
+            self._health.write_failed(error)
         else:
-            self._write_succeeded()
+            self._health.write_succeeded()
         if self._failed_read is not None:
             failed_read, self._failed_read = self._failed_read, None
             with contextlib.suppress(BusError, StoreBug):
                 await self._readable(failed_read)  # sets it if it fails again
             if self._failed_read is None:
-                self._faults.end(_READS)
-        size = self._files.log_size
-        if size > LARGE_LOG:
-            self._warnings.begin(
-                _LARGE,
-                f"{self._files.log} takes {size / 2**20:.0f} MiB; some program holds a read "
-                "transaction open (a backup, a forgotten sqlite3): end it",
-            )
-        else:
-            self._warnings.end(_LARGE)
-
-    def _inspect(self, db: sqlite3.Connection) -> None:
-        try:
-            self._files.check()
-            self._reopen_lock()
-            if self._faults:
-                touch = functools.partial(connections.touch, db)
-                confirmed(self._files, lambda: self._committer.transact(db, touch))
-        except Exception as error:
-            raise self._translate_error(error) from error
-
-    def refusal(self) -> BusError:
-        """Returns the error for calls to a lost store."""
-        refusal = OutcomeUnknown if self._committer.unresolved else StoreFailed
-        return refusal("its file is lost")
-
-    def _reopen_lock(self) -> None:
-        try:
-            if self._lock.reopen():
-                rescue.record(self._lock.descriptor, self._files.path)
-            self._warnings.end(_LOCK)
-        except OSError as error:  # SQLite's own lock holds
-            self._warnings.begin(_LOCK, f"cannot use {self._lock.path}: {error.strerror}")
+                self._health.read_succeeded()
+        self._health.check_log_size()
 
     async def give_up(self) -> None:
-        """Save what a lost store still holds, so that the next start replays no wrong log. Once.
+        """Save what a lost store still holds, so that the next start replays no wrong log.
 
-        Where closing connections could write to another database, the process must end without.
+        Leaves the connections open where closing them could write to another database: the process
+        must end without closing them. Does nothing when called again.
         """
         if self._given_up:
             return
@@ -252,42 +213,17 @@ class SqliteStore:
         remedy = rescue.leave(files, self._lock.descriptor, saved if sound else None)
         logger.critical("%s. %s. End every server on it, then: %s", files.loss, told, remedy)
 
-    def _translate_error(self, error: Exception) -> Exception:
-        """Returns the error to raise to the store's callers."""
-        translated = connections.translate_error(error)
-        if isinstance(translated, OSError):
-            translated = StoreFailed(f"its files cannot be looked at ({translated.strerror})")
-        if isinstance(translated, StoreLost):
-            self._files.loss = self._files.loss or translated
-            translated = StoreFailed(str(self._files.loss))
-        return translated
-
-    def _write_failed(self, error: Exception) -> None:
-        if self._files.loss:
-            self.lost.set()
-        elif isinstance(error, StorageFull):
-            self._faults.begin(_FULL, f"make room on the disk of {self._files.path}")
-        elif isinstance(error, StoreFailed | OutcomeUnknown):
-            self._faults.begin(_WRITES, str(error.__cause__ or error))
-
-    def _write_succeeded(self) -> None:
-        if not self._faults or not self._committer.stored:
-            return
-        self._faults.end(_WRITES)
-        if shutil.disk_usage(self._files.path.parent).free > NEARLY_FULL:
-            self._faults.end(_FULL)
-
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────
 
     async def commit(self, commands: Sequence[store.Command[Any]]) -> store.Commit:
         if self._files.loss:
-            raise self._translate_write_error(self._files.loss)
+            raise self._health.translate_write(self._files.loss)
         try:
             commit = await _run(self._writer, self._commit, commands)
         except (BusError, StoreBug) as error:
-            self._write_failed(error)
+            self._health.write_failed(error)
             raise
-        self._write_succeeded()
+        self._health.write_succeeded()
         return commit
 
     def _commit(
@@ -297,7 +233,7 @@ class SqliteStore:
         try:
             return confirmed(self._files, lambda: self._committer.transact(db, write))
         except Exception as error:
-            translated = self._translate_write_error(error)
+            translated = self._health.translate_write(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
             if isinstance(translated, BusError) or alone:
                 if translated is error:
@@ -321,7 +257,7 @@ class SqliteStore:
         try:
             commit = self._committer.transact(db, lambda: self._write(db, [command]))
         except Exception as error:  # noqa: BLE001 - it is the outcome
-            translated = self._translate_write_error(error)
+            translated = self._health.translate_write(error)
             return (
                 translated.without_traceback() if isinstance(translated, BusError) else translated
             )
@@ -336,15 +272,6 @@ class SqliteStore:
         now = time.time_ns() // 1000
         order = self._order.next(db, now)
         return writes.run(db, commands, now, self.clock.now(), order)
-
-    def _translate_write_error(self, error: Exception) -> Exception:
-        translated = self._translate_error(error)
-        if self._committer.unresolved and isinstance(
-            translated, StoreFailed | StorageFull | StoreBusy
-        ):
-            # It may repeat the commit that is unresolved: whether nothing was done is not known.
-            return OutcomeUnknown(str(error))
-        return translated
 
     def _checkpoint(self, db: sqlite3.Connection) -> None:
         with self._lock.held():
@@ -459,12 +386,10 @@ class SqliteStore:
         try:
             return await read()
         except (sqlite3.Error, StoreFailed, StoreLost) as error:
-            translated = self._translate_error(error)
-            if self._files.loss:
-                self.lost.set()
-            elif isinstance(translated, StoreFailed):
+            translated = self._health.translate(error)
+            if isinstance(translated, StoreFailed):
                 self._failed_read = read
-                self._faults.begin(_READS, str(translated))
+            self._health.read_failed(translated)
             if translated is error:
                 raise
             raise translated from error
