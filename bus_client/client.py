@@ -214,7 +214,7 @@ class BusClient:
         pass its name to BusClient.
 
         Args:
-            name: 1–63 of `a-z 0-9 . _ -`, first a letter or digit.
+            name: 1–63 characters of `a-z 0-9 . _ -`, the first a letter or digit.
             kind: What it is: AGENT_KIND_AGENT, or AGENT_KIND_HUMAN.
             display_name: A name for people, up to 128 bytes.
             description: What it does, up to 1,024 bytes.
@@ -349,7 +349,7 @@ class BusClient:
         """Joins a thread. Returns a handle at the position up to which the agent has read it.
 
         Args:
-            thread: 1–128 of `A-Z a-z 0-9 . _ -`, first a letter or digit.
+            thread: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first a letter or digit.
             create: Create the thread if there is none.
             topic: What it is about, if it is created. Up to 1,024 bytes.
             context_limit: How many messages before that position to return as `context`, up to

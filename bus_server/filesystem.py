@@ -40,22 +40,43 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        give_up = time.monotonic() + LOCK_TIMEOUT
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= give_up:
-                    raise TimeoutError(
-                        f"another program has held a lock on {folder} for {LOCK_TIMEOUT:g} s"
-                    ) from None
-                time.sleep(LOCK_POLL_INTERVAL)
-            except OSError:
-                break  # not supported, as on NFS
+        try:
+            lock(handle, timeout=LOCK_TIMEOUT, interval=LOCK_POLL_INTERVAL)
+        except TimeoutError:
+            raise TimeoutError(
+                f"another program has held a lock on {folder} for {LOCK_TIMEOUT:g} s"
+            ) from None
+        except OSError:
+            pass  # not supported, as on NFS
         yield
     finally:
         os.close(handle)
+
+
+def lock(descriptor: int, *, timeout: float, interval: float) -> None:
+    """Take the exclusive lock (flock) of an open file or folder.
+
+    Polls, and does not wait in the kernel, which has no time limit: a
+    process that hangs while it holds the lock must not hang the others.
+
+    Args:
+        timeout: seconds to wait for a process that holds it.
+        interval: seconds between two attempts.
+
+    Raises:
+        TimeoutError: it was held for that long.
+        OSError: the file system has no locks.
+    """
+    give_up = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise TimeoutError from None
+            time.sleep(interval)
+        else:
+            return
 
 
 def beside(path: Path, ending: str) -> Path:

@@ -130,6 +130,6 @@ def test_the_rules_say_what_the_patterns_match(pattern: "re.Pattern[str]", rule:
     words = rule[found.end() :].partition(",")[0].split()
     said = {chr(code) for word in words for code in range(ord(word[0]), ord(word[-1]) + 1)}
     assert allowed == said
-    if "first a letter or digit" in rule:
+    if "the first a letter or digit" in rule:
         first = {chr(code) for code in range(0x180) if pattern.fullmatch(chr(code) + "a" * least)}
         assert first == {char for char in said if char.isalnum()}

@@ -90,7 +90,7 @@ async def test_files_that_cannot_be_looked_at_refuse_posts_until_they_can(
 
 
 def test_a_lock_file_that_cannot_be_opened_anew_leaves_the_old_one_open(tmp_path: Path) -> None:
-    lock = WriteLock(tmp_path / "bus.db", patience=1.0)
+    lock = WriteLock(tmp_path / "bus.db", timeout=1.0)
     lock.path.unlink()
     lock.path.mkdir()
     with pytest.raises(OSError, match="Is a directory"):

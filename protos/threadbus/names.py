@@ -7,11 +7,11 @@ import re
 
 #: The name of a thread.
 THREAD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-THREAD_RULE = "1–128 of A-Z a-z 0-9 . _ -, first a letter or digit"
+THREAD_RULE = "1–128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit"
 
 #: The name of an agent, or a reserved name.
 AGENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-AGENT_RULE = "1–63 of a-z 0-9 . _ -, first a letter or digit"
+AGENT_RULE = "1–63 characters of a-z 0-9 . _ -, the first a letter or digit"
 
 #: Names that no agent can register.
 RESERVED = frozenset(("anonymous", "system", "operator", "me", "all", "everyone", "here", "none"))

@@ -3,14 +3,14 @@
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bus_server import filesystem
 from bus_server.errors import StoreBusy
 
-#: Seconds between two looks whether it is our turn to write.
-TURN = 0.0005
+#: Seconds between two attempts to get the lock.
+POLL_INTERVAL = 0.0005
 
 
 class WriteLock:
@@ -20,10 +20,10 @@ class WriteLock:
     with two busy servers on a file the slowest posts took twice as long.
     """
 
-    def __init__(self, path: Path, patience: float) -> None:
-        """`path`: the database file. `patience`: seconds to wait for the lock. Raises OSError."""
-        self.path = Path(f"{path}-writer")
-        self._patience = patience
+    def __init__(self, path: Path, timeout: float) -> None:
+        """`path`: the database file. `timeout`: seconds to wait for the lock. Raises OSError."""
+        self.path = filesystem.beside(path, "-writer")
+        self._timeout = timeout
         self.descriptor = self._open()
 
     def _open(self) -> int:
@@ -32,20 +32,11 @@ class WriteLock:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock. Raises StoreBusy.
-
-        Asked for again and again, and not waited for in the kernel, which knows no time limit: a
-        server that hangs with the lock in hand must not hang the others.
-        """
-        give_up = time.monotonic() + self._patience
-        while True:
-            try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= give_up:
-                    raise StoreBusy("another server on this file hangs, or is slow") from None
-                time.sleep(TURN)
+        """Hold the lock. Raises StoreBusy when another server holds it for too long."""
+        try:
+            filesystem.lock(self.descriptor, timeout=self._timeout, interval=POLL_INTERVAL)
+        except TimeoutError:
+            raise StoreBusy("another server on this file hangs, or is slow") from None
         try:
             yield
         finally:
