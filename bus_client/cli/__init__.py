@@ -74,7 +74,7 @@ def _threadbus() -> None:
       threadbus wait design --as reviewer
 
     \b
-    An agent's main loop; it handles what is addressed to it until an hour passes without news:
+    An agent's main loop, which ends when nothing was addressed to it for an hour:
       threadbus register reviewer; threadbus join design --as reviewer
       while news=$(threadbus wait design --as reviewer --mine --timeout 3600 --json); do
         my-model <<<"$news" | threadbus post design - --as reviewer

@@ -140,7 +140,9 @@ def agents() -> None:
 @timeout_option
 @on_server
 async def list_agents(session: Session, presences: Sequence[str]) -> None:
-    """List the registered agents by name: kind, presence, and what each does.
+    """List the registered agents.
+
+    For each agent, by name: its kind, its presence, and what it does.
 
     \b
     Example:
@@ -166,11 +168,12 @@ async def list_agents(session: Session, presences: Sequence[str]) -> None:
 @timeout_option
 @on_server
 async def waits(session: Session, agent_name: str, thread: str) -> None:
-    """List the open waits, longest first: agent, since when, from which address, which threads.
+    """List the open waits, longest first.
 
-    For operators. An agent with more waits than expected may be running twice. Its processes then
-    share one read position: messages that one of them reads never reach the other. On the machine
-    that a wait comes from, `ss -tnp` or `lsof -i` shows the process behind an address.
+    For operators. Shows who waits, since when, from which address, and on which threads. An agent
+    with more waits than expected may be running twice. Its processes then share one read position:
+    messages that one of them reads never reach the other. On the machine that a wait comes from,
+    `ss -tnp` or `lsof -i` shows the process behind an address.
 
     \b
     Example:
@@ -210,7 +213,7 @@ async def waits(session: Session, agent_name: str, thread: str) -> None:
 async def update(
     session: Session, display_name: str | None, description: str | None, other: str
 ) -> None:
-    """Change the display name or the description of an agent.
+    """Change an agent's display name or description.
 
     \b
     Example:
@@ -228,9 +231,10 @@ async def update(
 @timeout_option
 @on_server
 async def goodbye(session: Session) -> None:
-    """End an agent's session: others see it offline, and its open waits end.
+    """End an agent's session.
 
-    Its next call, whatever it is, begins a new session.
+    Others see it offline, and its open waits end. Its next call, whatever it is, begins a new
+    session.
 
     \b
     Example:
@@ -250,9 +254,10 @@ async def goodbye(session: Session) -> None:
 @timeout_option
 @on_server
 async def rotate_token(session: Session, grace: float) -> None:
-    """Replace an agent's token with a new one, which is stored where the old one was.
+    """Replace an agent's token with a new one.
 
-    With THREADBUS_TOKEN or --token-file the new token is printed instead of stored.
+    The new token is stored where the old one was. With THREADBUS_TOKEN or --token-file it is
+    printed instead.
 
     \b
     Example:
@@ -274,9 +279,10 @@ async def rotate_token(session: Session, grace: float) -> None:
 @timeout_option
 @on_server
 async def unregister(session: Session, name: str) -> None:
-    """Unregister an agent forever. Its messages remain, and nobody can take its name again.
+    """Unregister an agent forever.
 
-    The agent itself and operators may do this. Asks first; without a terminal, add --yes.
+    Its messages remain, and nobody can take its name again. The agent itself and operators may do
+    this. Asks first; without a terminal, add --yes.
 
     \b
     Example:

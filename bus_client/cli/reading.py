@@ -97,7 +97,7 @@ def _joined(session: Session, handle: ThreadHandle) -> Iterator[str]:
 @seq_option("--after", default=0, help="Only messages after SEQ.")
 @seq_option("--before", default=0, help="Only messages before SEQ. 0 = up to the newest.")
 @click.option("--limit", metavar="N", type=count_type, default=100, help="At most N messages.")
-@click.option("--newest", is_flag=True, help="The newest N messages instead of the oldest.")
+@click.option("--newest", is_flag=True, help="The newest messages instead of the oldest.")
 @click.option(
     "--last", metavar="N", type=count_type, help="The newest N messages: --newest --limit N."
 )

@@ -111,9 +111,10 @@ async def list_threads(
 @timeout_option
 @on_server
 async def show(session: Session, thread: str) -> None:
-    """Show a thread: name, state, newest seq, last change, topic, and its participants.
+    """Show a thread and its participants.
 
-    Of each participant: name, presence, and how far it has read.
+    Shows the thread's name, state, newest seq, last change and topic; and for each participant its
+    name, its presence, and how far it has read.
 
     \b
     Example:
@@ -147,9 +148,10 @@ async def update(
     no_labels: bool,
     strict: bool | None,
 ) -> None:
-    """Change a thread's topic, stage, mode or labels; given labels replace all present ones.
+    """Change a thread's topic, stage, mode or labels.
 
-    Waiting agents get a message about the change.
+    The labels that you give replace all present ones. Waiting agents get a message about the
+    change.
 
     \b
     Example:
@@ -177,7 +179,9 @@ async def update(
 @timeout_option
 @on_server
 async def leave(session: Session, thread: str) -> None:
-    """Leave a thread. Your messages remain; your read position is forgotten.
+    """Leave a thread.
+
+    Your messages remain; your read position is forgotten.
 
     \b
     Example:
@@ -212,7 +216,9 @@ async def open_thread(session: Session, thread: str) -> None:
 @timeout_option
 @on_server
 async def close(session: Session, thread: str) -> None:
-    """Close a thread: it can still be read, but takes no posts, and waits on it end.
+    """Close a thread.
+
+    It can still be read, but takes no posts, and waits on it end.
 
     \b
     Example:
@@ -227,7 +233,7 @@ async def close(session: Session, thread: str) -> None:
 @timeout_option
 @on_server
 async def archive(session: Session, thread: str) -> None:
-    """Archive a thread: close it, and omit it from lists.
+    """Close a thread, and omit it from lists.
 
     \b
     Example:

@@ -45,7 +45,7 @@ from bus_client.cli.transcript import Transcript
 @seconds_option(
     "--lease",
     default=900.0,
-    help="How long others see you working on the messages if nothing is heard from you.",
+    help="How long others see you working on the messages if you make no other call.",
 )
 @click.option(
     "--mine",

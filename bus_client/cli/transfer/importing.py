@@ -70,7 +70,7 @@ async def import_(session: Session, file: IO[bytes], source: str) -> int:
     "thread", "sender" and "content"; threads are created and senders registered if needed. All
     lines are checked before the first is posted. The order within each thread is kept.
 
-    If it was failed, run it again: nothing is posted twice. A line is identified by its thread,
+    If it was stopped, run it again: nothing is posted twice. A line is identified by its thread,
     sender and content, and by the number of equal lines before it in the file. So the second "ok"
     in a file is a message of its own, but the first "ok" of another file is the same message as
     the first one, unless the files have sources. Give each file of a series, such as one for each
@@ -256,7 +256,7 @@ class _Import:
 class _Resumption:
     """Tells whether lines of a thread that are already there were posted from this file.
 
-    If an earlier run of this file was failed, its lines are there up to some point and in
+    If an earlier run of this file was stopped, its lines are there up to some point and in
     sequence, and none after it. Lines imported from another file are found if this file has more
     lines before or between them.
     """
