@@ -158,7 +158,7 @@ async def post(
 async def _send(
     bus: BusClient, thread: ThreadHandle, text: str, **options: Any
 ) -> PostMessageResponse:
-    """Post; of a request that is too large even for gRPC say what the server's limits are.
+    """Post a message. If it is too large even for gRPC, the error names the server's limits.
 
     Raises:
         BusError: As ThreadHandle.post().

@@ -10,13 +10,13 @@ from contextlib import suppress
 from bus_client.cli.daemon import in_daemon_thread
 
 _PATIENCE = 1.0  # seconds for the resolver to say that there is no such name
-_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # these resolve the name in our place
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # a proxy resolves the name
 
 
 async def resolution_error(server: str) -> str:
     """Return why the host name in `server` cannot be resolved, as a sentence; "" if it can.
 
-    Also "" if nothing is known: within a second, for a unix socket, or behind an HTTP proxy.
+    Also "" if that is not known within a second, for a unix socket, and behind an HTTP proxy.
     """
     if server.startswith("unix:") or any(os.environ.get(name) for name in _PROXIES):
         return ""

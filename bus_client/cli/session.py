@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bus_client import BusClient
 
 _SHORTEST_TIMEOUT = 2.0  # seconds to reach a server, for waits that are shorter
-_NOTE_SILENCE_AFTER = 1.0  # seconds of connecting after which the user is told
+_NOTE_SILENCE_AFTER = 1.0  # seconds of connecting
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def _read_token(file: Path | None) -> str | None:
         _check_permissions(file)
         source, token = f"--token-file {file}", file.read_text("utf-8", "replace").strip()
     if (file or token) and not re.fullmatch("[!-~]+", token):
-        raise click.UsageError(f"{source} has no valid token: printable ASCII without blanks.")
+        raise click.UsageError(f"{source} is not a token, which is printable ASCII without blanks.")
     return token or None
 
 

@@ -97,5 +97,6 @@ LINES = [
 ]
 #: The lines that are posted; the first one becomes message 1.
 POSTED = [line for line in LINES if line.posted]
-#: The seqs of the messages to which the reviewer is killed replying, and replies too late.
+#: Two messages: the reviewer is killed while it replies to the first; its reply to the second one
+#: is refused.
 KILLED_AT, REFUSED_AT = (line.after for line in LINES if not line.posted)

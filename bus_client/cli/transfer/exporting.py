@@ -182,7 +182,7 @@ async def _messages(
 
 
 async def _is_there(handle: ThreadHandle, seq: int) -> bool:
-    """Whether there is an entry, if only of a kind that is newer than this program."""
+    """Return whether the thread has message `seq`, of whatever kind."""
     try:
         await handle.message(seq)
     except bus_client.MessageNotFound:
