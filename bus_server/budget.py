@@ -83,7 +83,7 @@ class Budget:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.give(caller, size)
             else:
-                self._give_up(caller, (size, turn))
+                self._withdraw(caller, (size, turn))
             if isinstance(error, TimeoutError):
                 raise StoreBusy(f"there was no room for {self._what} in time") from None
             raise
@@ -113,13 +113,13 @@ class Budget:
             served = False
             for caller, queue in list(self._waiting.items()):
                 while queue and queue[0][1].cancelled():
-                    self._leave(queue, queue[0])
+                    self._dequeue(queue, queue[0])
                 if queue and not self._fits(self._held.get(caller, 0), queue[0][0]):
                     continue
                 del self._waiting[caller]
                 if queue:
                     size, turn = queue[0]
-                    self._leave(queue, queue[0])
+                    self._dequeue(queue, queue[0])
                     self.change(caller, size)
                     turn.set_result(None)
                     served = True
@@ -136,18 +136,18 @@ class Budget:
         if len(queue) <= len(self._waiting.get(caller, ())) + 1:
             raise error
         waiter = queue[-1]
-        self._leave(queue, waiter)
+        self._dequeue(queue, waiter)
         if not waiter[1].done():
             waiter[1].set_exception(error)
 
-    def _give_up(self, caller: str, waiter: _Waiter) -> None:
+    def _withdraw(self, caller: str, waiter: _Waiter) -> None:
         queue = self._waiting.get(caller)
         if queue is None or waiter not in queue:
             return  # _serve removed it
-        self._leave(queue, waiter)
+        self._dequeue(queue, waiter)
         if not queue:
             del self._waiting[caller]
 
-    def _leave(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+    def _dequeue(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
         queue.remove(waiter)
         self._waiting_count -= 1

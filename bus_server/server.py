@@ -223,9 +223,12 @@ async def _run(
     started: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
+    """Serve over an open store until `stop` is set or a background task ends, then drain.
+
+    Raises StoreRefused and StoreLost.
+    """
     auth = Auth(store, required=settings.auth == "required")
     parts = build(store, settings, auth.clear_cache)
-    bus = parts.bus
     try:
         token = operator_token(settings.db)
         await store.commit([SetOperatorToken(token_hash(token))])
@@ -234,28 +237,8 @@ async def _run(
         raise StoreRefused(f"cannot set up {settings.db}: {error}") from error
     for risk in dict.fromkeys([*file.risks(settings.db, os.geteuid()), *listening.risks(settings)]):
         logger.warning("%s", risk)
-    services = {
-        bus_service.SERVICE: bus_service.BusService(bus, settings, store.epoch),
-        thread_service.SERVICE: thread_service.ThreadService(bus),
-        agent_service.SERVICE: agent_service.AgentService(parts.agents, auth),
-        admin_service.SERVICE: admin_service.AdminService(parts.waits),
-    }
-    arriving = Budget(
-        settings.max_request_bytes, timeout=settings.request_timeout, what="the request"
-    )
-    unread = Budget(settings.max_frame_bytes, timeout=settings.request_timeout, what="the response")
-    pending_reads = PendingReads(arriving, settings.request_timeout)
-    observer = _log_call if logger.isEnabledFor(logging.DEBUG) else None
-    dispatcher = Dispatcher(auth, parts.presence.seen, pending_reads, unread, observer)
-    for service, servicer in services.items():
-        dispatcher.add(service, servicer)
-    names = [service.full_name for service in services]
-    standard = StandardServices(names)
-    dispatcher.add_methods(standard.methods())
-    server.add_generic_rpc_handlers((dispatcher,))
-    for service_name, handlers in dispatcher.registered_handlers().items():
-        server.add_registered_method_handlers(service_name, handlers)
-    inspecting = asyncio.create_task(_inspect(store, standard.health))
+    dispatcher, health = _add_services(server, settings, store, parts, auth)
+    inspecting = asyncio.create_task(_inspect(store, health))
     watches = (memory.trim_forever(), fd_limit.watch_forever())
     tasks = [*parts.start(settings), *(asyncio.create_task(watch) for watch in watches), inspecting]
     await server.start()
@@ -268,15 +251,54 @@ async def _run(
         if task is not inspecting or task.exception():  # _inspect returns when the store is lost
             logger.critical("a background task ended: stopping", exc_info=task.exception())
     inspecting.cancel()  # or it would report SERVING
+    health.set_serving(False)
+    await _shut_down(server, settings, store, parts, dispatcher)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
-    # Order matters: refuse new calls, then end every wait, then respond to accepted posts.
-    standard.health.set_serving(False)
+
+def _add_services(
+    server: grpc.aio.Server, settings: Settings, store: SqliteStore, parts: Parts, auth: Auth
+) -> tuple[Dispatcher, Health]:
+    """Add all services to a gRPC server. Returns what dispatches their calls, and their health."""
+    services = {
+        bus_service.SERVICE: bus_service.BusService(parts.bus, settings, store.epoch),
+        thread_service.SERVICE: thread_service.ThreadService(parts.bus),
+        agent_service.SERVICE: agent_service.AgentService(parts.agents, auth),
+        admin_service.SERVICE: admin_service.AdminService(parts.waits),
+    }
+    timeout = settings.request_timeout
+    reading = Budget(settings.max_request_bytes, timeout=timeout, what="the request")
+    unread = Budget(settings.max_frame_bytes, timeout=timeout, what="the response")
+    observer = _log_call if logger.isEnabledFor(logging.DEBUG) else None
+    dispatcher = Dispatcher(
+        auth, parts.presence.seen, PendingReads(reading, timeout), unread, observer
+    )
+    for service, servicer in services.items():
+        dispatcher.add(service, servicer)
+    standard = StandardServices([service.full_name for service in services])
+    dispatcher.add_methods(standard.methods())
+    server.add_generic_rpc_handlers((dispatcher,))
+    for service_name, handlers in dispatcher.registered_handlers().items():
+        server.add_registered_method_handlers(service_name, handlers)
+    return dispatcher, standard.health
+
+
+async def _shut_down(
+    server: grpc.aio.Server,
+    settings: Settings,
+    store: SqliteStore,
+    parts: Parts,
+    dispatcher: Dispatcher,
+) -> None:
+    """Refuse new calls, end every wait, respond to accepted posts, and stop: in this order."""
     dispatcher.refusal = Draining
     if store.lost.is_set():
         dispatcher.refusal = store.refusal
         await parts.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
-    await _drain(bus, settings)
+    await _drain(parts.bus, settings)
     # Clients whose waits just ended call again. Until they know of the drain they must be refused
     # with an error that says so: a stopping gRPC server resets their calls without one.
     for _ in range(MAX_REFUSAL_PERIODS):
@@ -285,10 +307,7 @@ async def _run(
         if dispatcher.refused_calls == refused_calls:
             break
     await server.stop(STOP_GRACE)
-    await _drain(bus, settings)  # the last calls were signs of life, too
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await _drain(parts.bus, settings)  # the last calls were signs of life, too
 
 
 def _log_call(call: FinishedCall) -> None:

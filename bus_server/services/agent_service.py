@@ -91,7 +91,7 @@ class AgentService:
     async def UpdateAgent(
         self, request: pb.UpdateAgentRequest, caller: Caller
     ) -> pb.UpdateAgentResponse:
-        name = _own(caller, request.agent)
+        name = _agent_to_change(caller, request.agent)
         mask = validation.update_mask("update_mask", request.update_mask, _SETTINGS)
         settings = Agent(
             display_name=validation.text(
@@ -113,7 +113,7 @@ class AgentService:
     async def UnregisterAgent(
         self, request: pb.UnregisterAgentRequest, caller: Caller
     ) -> pb.UnregisterAgentResponse:
-        name = _own(caller, request.agent)
+        name = _agent_to_change(caller, request.agent)
         await self._agents.unregister(name)
         self._auth.clear_cache()
         return pb.UnregisterAgentResponse()
@@ -135,7 +135,7 @@ class AgentService:
         return pb.RotateTokenResponse(token=token)
 
 
-def _own(caller: Caller, name: str) -> str:
+def _agent_to_change(caller: Caller, name: str) -> str:
     """Returns the name of the agent to change: the caller's, or for an operator any.
 
     Raises AccessDenied and ValidationFailed.

@@ -95,8 +95,8 @@ class BusService:
         if request.HasField("lease"):
             lease = min(validation.duration("lease", request.lease), limits.MAX_LEASE)
         response = pb.HeartbeatResponse()
-        _set(response.heartbeat_interval, self._settings.heartbeat_interval)
-        _set(response.agent_timeout, self._settings.agent_timeout)
+        _set_seconds(response.heartbeat_interval, self._settings.heartbeat_interval)
+        _set_seconds(response.agent_timeout, self._settings.agent_timeout)
         if caller.own_name:
             beat = Heartbeat(Presence.ValueType(state), request.status_text, lease, cursors)
             lease_end, unread = await self._bus.heartbeat(caller.own_name, beat)
@@ -153,9 +153,9 @@ class BusService:
             scopes=caller.scopes,
         )
         response.server_time.GetCurrentTime()
-        _set(response.heartbeat_interval, settings.heartbeat_interval)
-        _set(response.agent_timeout, settings.agent_timeout)
-        _set(response.working_timeout, settings.working_timeout)
+        _set_seconds(response.heartbeat_interval, settings.heartbeat_interval)
+        _set_seconds(response.agent_timeout, settings.agent_timeout)
+        _set_seconds(response.working_timeout, settings.working_timeout)
         if caller.scopes:
             response.limits.CopyFrom(
                 pb.ServerLimits(
@@ -170,12 +170,12 @@ class BusService:
                     max_anonymous_waits=settings.max_anonymous_waits,
                 )
             )
-            _set(response.limits.max_lease, limits.MAX_LEASE)
-            _set(response.limits.request_timeout, settings.request_timeout)
+            _set_seconds(response.limits.max_lease, limits.MAX_LEASE)
+            _set_seconds(response.limits.request_timeout, settings.request_timeout)
         return response
 
 
-def _set(duration: Duration, value: float) -> None:
+def _set_seconds(duration: Duration, value: float) -> None:
     """Set a duration field to a number of seconds."""
     duration.FromMicroseconds(round(value * 1e6))
 

@@ -102,7 +102,7 @@ class StandardServices:
         ]
 
     async def _check(self, call: Call) -> bytes:
-        request = await self._only(self._check_request, call)
+        request = await self._read_request(self._check_request, call)
         status = self.health.status(request.service)
         if status is None:
             raise ServiceUnknown(request.service)
@@ -110,7 +110,7 @@ class StandardServices:
         return response
 
     async def _list(self, call: Call) -> bytes:
-        await self._only(self._list_request, call)
+        await self._read_request(self._list_request, call)
         response = self._list_response()
         for service, status in self.health.all().items():
             response.statuses[service].status = status
@@ -119,7 +119,7 @@ class StandardServices:
 
     async def _watch(self, call: Call) -> None:
         with self._open_stream():
-            request = await self._only(self._check_request, call)
+            request = await self._read_request(self._check_request, call)
             async for status in self.health.statuses(request.service):
                 response = self._check_response(status=status)
                 await call.context.write(response.SerializeToString())
@@ -129,17 +129,19 @@ class StandardServices:
         frames = call.frames(call.context.peer())
         with self._open_stream():
             sent = set[str]()
-            async for request in self._each(self._reflection.request_class, reader):
+            async for request in self._read_requests(self._reflection.request_class, reader):
                 response = self._reflection.respond(request, sent)
                 await frames.send(response.SerializeToString())
 
-    async def _only(self, kind: type[Message], call: Call) -> Any:
+    async def _read_request(self, kind: type[Message], call: Call) -> Any:
         """Returns the only request of a call, parsed. Raises BusError."""
         request = _parse(kind, await call.reader(call.context.peer()).receive())
         call.release_request()
         return request
 
-    async def _each(self, kind: type[Message], reader: RequestReader) -> AsyncIterator[Any]:
+    async def _read_requests(
+        self, kind: type[Message], reader: RequestReader
+    ) -> AsyncIterator[Any]:
         """Yields the requests of a stream, parsed. Raises BusError."""
         while (data := await reader.receive()) is not None:
             yield _parse(kind, data)
