@@ -1,4 +1,4 @@
-"""Requests on their way in: who may send one, for how long, and how much of them is held."""
+"""Reading of requests: who may send one, for how long, and how many bytes are buffered."""
 
 import contextlib
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ async def test_requests_that_are_never_finished_do_not_fill_the_memory_nor_stop_
         for _ in range(40):
             for hostile in (one, other):
                 hostile.begin(path, UNFINISHED, announced=4 * MIB)
-        # All the room there is for those who hold some already: three quarters.
+        # The whole budget of callers that already hold some: three quarters.
         await until(lambda: one.sent + other.sent > 20 * MIB)
         for number in range(1, 51):
             posted = await client.bus.PostMessage(
@@ -142,7 +142,7 @@ async def test_requests_that_wait_to_be_read_are_held_back(
 async def test_requests_of_many_connections_make_room_for_one_more(
     start_server: StartServer, name: str
 ) -> None:
-    """Each has only one on its way, and all the room there is is theirs."""
+    """Each caller sends only one request, and together they hold the whole budget."""
     server = start_server("--max-request-bytes", str(16 * MIB))
     async with (
         connected(server.address, name) as client,
@@ -213,7 +213,7 @@ async def test_memory_that_is_no_longer_used_goes_back_to_the_system(
             for _ in range(40):
                 for hostile in (one, other):
                     hostile.begin(POST, UNFINISHED, announced=4 * MIB)
-                # What stays lies between what does not.
+                # Blocks that are kept lie between blocks that are freed.
                 await client.bus.PostMessage(PostMessageRequest(thread=name, content="x" * 5_000))
             await until(lambda: one.sent + other.sent > 90 * MIB)
             await until(lambda: memory(server.pid) > before + 80 * MIB)
@@ -231,7 +231,7 @@ async def test_large_posts_in_flight_share_the_room_for_requests(
         large = PostMessageRequest(thread=name, content="x" * MIB)
         calls = [client.bus.PostMessage(large, timeout=60) for _ in range(100)]
         assert {(await call).seq for call in calls} == set(range(1, 101))
-        # What is handled, 32 MiB of the newest messages, and what SQLite and gRPC have in hand.
+        # Requests being handled, 32 MiB of recent messages, and the buffers of SQLite and gRPC.
         assert peak_memory(server.pid) < before + 150 * MIB
 
 

@@ -1,4 +1,4 @@
-"""Bytes that are no request, on every RPC: refused with a typed error, and nothing is stored."""
+"""Bytes that are not a valid request, on every RPC: a typed error, and nothing is stored."""
 
 import contextlib
 from collections.abc import AsyncGenerator
@@ -25,7 +25,7 @@ every_rpc = pytest.mark.parametrize("rpc", RPCS, ids=str)
 
 @pytest.fixture(autouse=True)
 async def standing(threads: ThreadStub) -> None:
-    """A thread that is there."""
+    """A thread that exists."""
     await threads.JoinThread(thread_service.JoinThreadRequest(thread=STANDING, create=True))
 
 
@@ -141,7 +141,7 @@ async def test_no_bytes_are_a_bug_to_the_server(
 
 
 async def _outcome(call: object) -> grpc.StatusCode:
-    """How a call of any RPC ends; a wait that is open is well."""
+    """Returns the status that ends a call; OK for a wait once it is open."""
     try:
         if isinstance(call, AsyncGenerator):
             async with contextlib.aclosing(call):

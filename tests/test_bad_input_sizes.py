@@ -1,4 +1,4 @@
-"""The sizes of posts: a byte more than allowed is refused, the last byte allowed is not."""
+"""The size limits of posts: a post at the limit is accepted, one byte more is refused."""
 
 import grpc
 import pytest

@@ -1,4 +1,4 @@
-"""Budget: bytes that all callers share."""
+"""Budget: bytes shared by all callers."""
 
 import asyncio
 

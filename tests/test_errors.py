@@ -1,4 +1,4 @@
-"""Each reason of errors.proto: what brings it about, and what it tells.
+"""Each reason of errors.proto: what causes it, and what its details say.
 
 That the code and the metadata keys are those of errors.proto is checked by `refused`.
 """
@@ -295,7 +295,7 @@ async def test_quota_exceeded_names_the_cap_until_a_wait_ends(
 
 
 async def ended_well(call: WaitCall) -> bool:
-    """Whether this wait was not refused."""
+    """Returns whether this wait was accepted."""
     try:
         return [frame async for frame in call][-1].HasField("ending")
     except grpc.aio.AioRpcError:

@@ -1,4 +1,4 @@
-"""Callers take turns: what one has queued holds up no other."""
+"""Fair queueing: what one caller has queued delays no other."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ async def own_store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 def as_caller(share: str, work: Callable[[], Awaitable[T]]) -> "asyncio.Task[T]":
-    """Start work on a caller's behalf, as a call does."""
+    """Start work under a caller's fairness key, as a call does."""
 
     async def call() -> T:
         fair_queue.fairness_key.set(share)
@@ -53,19 +53,19 @@ def as_caller(share: str, work: Callable[[], Awaitable[T]]) -> "asyncio.Task[T]"
 
 
 def post(bus: Bus, share: str) -> "asyncio.Task[store.Appended]":
-    """Post to the thread on a caller's behalf."""
+    """Post to the thread under a caller's fairness key."""
     return as_caller(share, lambda: bus.post(append("t", share)))
 
 
 async def all_have_run() -> None:
-    """Return when each task has gone as far as it can without the store."""
+    """Return when each task has run until it waits for the store."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
 async def held_up(bus: Bus, db: Path) -> AsyncIterator[None]:
-    """The second post is being committed meanwhile; what comes is queued."""
+    """While it is open the second post is being committed, and further posts are queued."""
     await post(bus, "first")
     with locked(db):
         second = post(bus, "second")
@@ -217,7 +217,7 @@ async def test_callers_take_turns_in_heavy_reads(own_store: SqliteStore) -> None
     greedy = [read("a") for _ in range(20)]
     await all_have_run()
     for task in greedy[1:5]:
-        task.cancel()  # callers who leave while they wait hold up nobody
+        task.cancel()  # callers that are cancelled while they wait delay no one
     before = len(order)
     await asyncio.gather(read("b"), *greedy, return_exceptions=True)
     assert order.index("b") <= before + 2
@@ -265,7 +265,7 @@ async def test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one(
     auth = Auth(own_store, required=True)
     flood = [asyncio.create_task(auth.authenticate(f"Bearer unknown-{n}")) for n in range(500)]
     await all_have_run()
-    assert (await auth.authenticate("Bearer valid")).name == "a"  # which was not known here
+    assert (await auth.authenticate("Bearer valid")).name == "a"  # which was not in the cache
     assert not all(task.done() for task in flood)
     outcomes = await asyncio.gather(*flood, return_exceptions=True)
     assert all(isinstance(outcome, TokenInvalid) for outcome in outcomes)

@@ -1,4 +1,4 @@
-"""File descriptors: a server takes what it may have, and says so when there is none left."""
+"""The limit on file descriptors: a server raises it, and logs when none is left."""
 
 import contextlib
 import resource

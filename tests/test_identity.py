@@ -1,4 +1,4 @@
-"""Who a caller is, where anyone may call: anonymous, an agent by its token, or the operator."""
+"""Authentication without required tokens: anonymous, an agent by its token, or the operator."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""A token that ends while the store's word about it is on its way, or through another server."""
+"""Tokens that expire during a lookup in the store, or through another server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -31,7 +31,7 @@ NEXT = token_hash("new")
 
 
 class SlowRoad:
-    """A store at the end of a road on which the first answer about a token stays for a while."""
+    """A store whose first lookup of a token is delayed."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
@@ -42,7 +42,7 @@ class SlowRoad:
         return getattr(self._store, name)
 
     async def owner(self, hashed: bytes) -> Owner | None:
-        """Whose token this is; the first answer arrives when it is told to."""
+        """Returns the owner of a token; the first result is held back until it is released."""
         owner = await self._store.owner(hashed)
         if not self.on_its_way.is_set():
             self.on_its_way.set()

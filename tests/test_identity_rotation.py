@@ -1,4 +1,4 @@
-"""RotateToken: a new token takes an old one's place, at once or after a while."""
+"""RotateToken: a new token replaces an old one, at once or after a grace period."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Where a server listens: never twice in one place, and not beyond this machine unasked."""
+"""Where a server listens: never where another does, and beyond loopback only when told to."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
 
 async def epoch_of(address: str) -> str:
-    """The epoch of the server that answers there."""
+    """Returns the epoch of the server at an address."""
     async with connected(address) as client:
         return (await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=10)).epoch
 
@@ -39,7 +39,7 @@ async def test_a_server_answers_where_it_says_that_it_listens(
 
 
 def has_ipv6() -> bool:
-    """Whether ::1 can be listened on."""
+    """Returns whether this machine can listen on ::1."""
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             return True

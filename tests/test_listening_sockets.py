@@ -1,4 +1,4 @@
-"""Unix sockets: for whom they are, and what may be in their place."""
+"""Unix sockets: who may connect, and what may exist at their path."""
 
 import asyncio
 import fcntl
@@ -56,7 +56,7 @@ def test_a_socket_is_private_from_its_first_moment_on(tmp_path: Path) -> None:
     path, seen = tmp_path / "bus.sock", list[int]()
 
     def add_port(listen: str) -> int:
-        """Listen there, as gRPC does, and look at once who may connect."""
+        """Listen there, as gRPC does, and check at once who may connect."""
         bound.bind(listen.removeprefix("unix:"))
         seen.append(mode(path))
         return 1

@@ -1,4 +1,4 @@
-"""What callers do does not fill the log."""
+"""Callers cannot fill the log."""
 
 import pytest
 

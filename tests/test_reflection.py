@@ -1,4 +1,4 @@
-"""Reflection knows everything that is declared, in both versions of its protocol."""
+"""Reflection finds everything that is declared, in both versions of its protocol."""
 
 import pkgutil
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -37,7 +37,7 @@ def version(request: pytest.FixtureRequest) -> str:
 async def ask(
     channel: grpc.aio.Channel, version: str, requests: Iterable[ServerReflectionRequest]
 ) -> AsyncIterator[ServerReflectionResponse]:
-    """Yields the responses to requests that are made one after the other, on one stream."""
+    """Yields the responses to requests sent one after the other on one stream."""
     # What the messages look like on the wire is the same in both versions.
     stream: Any = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
@@ -58,7 +58,7 @@ async def ask(
 async def files(
     channel: grpc.aio.Channel, version: str, requests: Iterable[ServerReflectionRequest]
 ) -> list[list[FileDescriptorProto]]:
-    """The files that each of these requests is answered with."""
+    """Returns the files in the response to each of these requests."""
     return [
         [
             FileDescriptorProto.FromString(data)
@@ -69,7 +69,7 @@ async def files(
 
 
 def generated() -> list[FileDescriptor]:
-    """The files of the contract, as the generated modules know them."""
+    """The files of the contract, from the generated modules."""
     modules = [info.name for info in pkgutil.iter_modules(threadbus.v1.__path__)]
     return [
         import_module(f"threadbus.v1.{name}").DESCRIPTOR

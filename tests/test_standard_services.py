@@ -1,4 +1,4 @@
-"""gRPC's health and reflection: hostile requests are refused, and leave nothing in the log."""
+"""gRPC's health and reflection: hostile requests are refused, and not logged."""
 
 import asyncio
 import contextlib
@@ -27,14 +27,14 @@ every_method = pytest.mark.parametrize("path", [CHECK, LIST, WATCH, REFLECTION, 
 
 
 def call(channel: grpc.aio.Channel, path: str, *requests: bytes) -> Any:
-    """Send these requests, and that there are no more, whatever the method takes."""
+    """Send these requests and half-close, whether or not the method takes a stream."""
     stream: Any = channel.stream_stream(path)
     return stream(iter(requests), timeout=10)
 
 
 @pytest.fixture
 async def own_channel(start_server: StartServer) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to a server that has logged no complaint when the test is over."""
+    """A channel to a server that has logged no warning or error at the end of the test."""
     server: ServerProcess = start_server()
     async with grpc.aio.insecure_channel(server.address) as opened:
         yield opened
@@ -63,7 +63,7 @@ async def test_bytes_that_do_not_parse_are_refused_and_not_logged(
 async def test_a_method_that_is_not_there_is_unimplemented_and_not_logged(
     own_channel: grpc.aio.Channel,
 ) -> None:
-    # Unary: of a stream that is over before its request was written grpc.aio says INTERNAL.
+    # Unary: grpc.aio reports INTERNAL for a stream that ends before its request was written.
     cure: Any = own_channel.unary_unary("/grpc.health.v1.Health/Cure")
     refusal = await refused(cure(b""))
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED

@@ -1,4 +1,5 @@
-"""Answers and frames that nobody reads: how much of them is held, and that others are served."""
+"""Responses and frames that clients do not read: how many bytes are buffered, and that other
+clients are served."""
 
 import asyncio
 import contextlib
@@ -29,7 +30,7 @@ from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
 MIB = 1024 * 1024
-#: Bytes of an answer: enough for a wait's first frame, which says that it started.
+#: Bytes of a response to read: enough for a wait's first frame, which says that it started.
 WINDOW = 1_000
 LIST = "/threadbus.v1.BusService/ListMessages"
 WAIT = "/threadbus.v1.BusService/WaitMessages"
@@ -56,7 +57,7 @@ async def read_all(bus: BusStub, thread: str, messages: int) -> None:
 
 @contextlib.asynccontextmanager
 async def unread(server: ServerProcess, path: str, body: bytes, calls: int) -> AsyncIterator[None]:
-    """Calls over two connections whose answers are not read past the first few bytes."""
+    """Calls over two connections whose responses are not read past the first few bytes."""
     async with (
         RawConnection(server.address, window=WINDOW) as one,
         RawConnection(server.address, window=WINDOW) as other,
@@ -87,7 +88,7 @@ async def test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served(
                 await client.bus.ListMessages(ListMessagesRequest(thread=name), timeout=10)
                 await read_all(client.bus, name, 12)
             assert peak_memory(server.pid) < before + 120 * MIB
-        # Once they have left, all the room is there again.
+        # Once they have disconnected, the whole budget is free again.
         await asyncio.gather(*(read_all(client.bus, name, 12) for _ in range(20)))
 
 
@@ -105,7 +106,7 @@ async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_brings_back(
         refusal = await refused(client.bus.WaitMessages(wait_request([name])))
         assert refusal.reason == "STORE_BUSY"
         assert refusal.retry_delay
-        # Small answers need no room.
+        # Small responses are not counted.
         await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=5)
         small = ListMessagesRequest(thread=name, after_seq=12)
         assert not (await client.bus.ListMessages(small, timeout=5)).messages
@@ -116,7 +117,7 @@ async def test_posts_whose_answers_nobody_reads_are_not_kept(
 ) -> None:
     server = start_server()
     async with connected(server.address, name) as client:
-        await fill(client.bus, name, 40)  # as many of the newest as are kept in memory
+        await fill(client.bus, name, 40)  # as many as are kept in memory as recent messages
         before = memory(server.pid)
         forget_peak(server.pid)
         posts = [PostMessageRequest(thread=name, content="x" * MIB)] * 3
@@ -132,7 +133,7 @@ async def test_posts_whose_answers_nobody_reads_are_not_kept(
                 PostMessageRequest(thread=name, content="x"), timeout=10
             )
             assert posted.seq > 40
-            # 128 MiB of requests, and what SQLite and gRPC have in hand.
+            # 128 MiB of requests, and the buffers of SQLite and gRPC.
             assert peak_memory(server.pid) < before + 250 * MIB
             for stream in streams:
                 answers = [answer async for answer in stream]

@@ -1,4 +1,4 @@
-"""Broken promises about what the server holds for callers: requests, answers, frames."""
+"""Broken promises about what the server buffers for callers: requests, responses, frames."""
 
 from sabotage import Edit, Sabotage
 
@@ -23,7 +23,7 @@ SABOTAGES = [
         [f"{_ARRIVING}::test_requests_that_wait_to_be_read_are_held_back"],
     ),
     Sabotage(
-        "the request is read before it is known who calls",
+        "the request is read before the caller is authenticated",
         [
             Edit(
                 "bus_server/services/dispatch.py",
@@ -49,7 +49,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a request may take for ever to arrive",
+        "a request may take any time to arrive",
         [
             Edit(
                 "bus_server/services/request_reader.py",
@@ -60,7 +60,7 @@ SABOTAGES = [
         [f"{_ARRIVING}::test_a_request_that_does_not_arrive_in_time_is_refused"],
     ),
     Sabotage(
-        "nobody makes room for a newcomer",
+        "no request is evicted for a new caller",
         [
             Edit(
                 "bus_server/services/request_reader.py",
@@ -82,12 +82,12 @@ SABOTAGES = [
         [f"{_ARRIVING}::test_a_stream_of_posts_may_rest_for_longer_than_a_request_may_take"],
     ),
     Sabotage(
-        "one caller may take all the room there is",
+        "one caller may use up the whole budget",
         [Edit("bus_server/budget.py", "self._reserve = max_bytes // 4", "self._reserve = 0")],
         ["tests/test_budget.py"],
     ),
     Sabotage(
-        "those who wait for room are served in the order they came",
+        "budget waiters are served in order instead of by caller",
         [
             Edit(
                 "bus_server/budget.py",
@@ -100,7 +100,7 @@ SABOTAGES = [
         ["tests/test_budget.py::test_those_who_wait_are_served_caller_by_caller"],
     ),
     Sabotage(
-        "frames that nobody reads are not counted",
+        "unread frames are not counted",
         [
             Edit(
                 "bus_server/services/frame_writer.py",
@@ -111,7 +111,7 @@ SABOTAGES = [
         [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
     ),
     Sabotage(
-        "answers that nobody reads are not counted",
+        "unread responses are not counted",
         [
             Edit(
                 "bus_server/services/dispatch.py",
@@ -122,7 +122,7 @@ SABOTAGES = [
         [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
     ),
     Sabotage(
-        "the room for an answer is never given back",
+        "the bytes of a response are never released",
         [
             Edit(
                 "bus_server/services/dispatch.py",
@@ -133,7 +133,7 @@ SABOTAGES = [
         [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
     ),
     Sabotage(
-        "an answer to a batch has no limit",
+        "the response to a batch has no size limit",
         [
             Edit(
                 "bus_server/services/posting.py",
@@ -147,7 +147,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "waits of callers without a name are not counted",
+        "anonymous waits are not counted",
         [
             Edit(
                 "bus_server/waits.py",
@@ -158,7 +158,7 @@ SABOTAGES = [
         [f"{_UNREAD}::test_waits_of_callers_without_a_name_are_counted_together"],
     ),
     Sabotage(
-        "memory that is free stays with the process",
+        "free memory is not returned to the system",
         [
             Edit(
                 "bus_server/memory.py",
@@ -169,7 +169,7 @@ SABOTAGES = [
         [f"{_ARRIVING}::test_memory_that_is_no_longer_used_goes_back_to_the_system"],
     ),
     Sabotage(
-        "who has only one request on its way keeps its room for ever",
+        "a caller's only request is never evicted",
         [
             Edit(
                 "bus_server/services/request_reader.py",

@@ -1,4 +1,4 @@
-"""Broken promises about callers who share a server."""
+"""Broken promises about fairness between callers."""
 
 from sabotage import Edit, Sabotage
 
@@ -6,7 +6,7 @@ _WRITER, _TESTS = "bus_server/writer.py", "tests/test_fairness.py"
 
 SABOTAGES = [
     Sabotage(
-        "posts are stored in the order they came, whoever posts them",
+        "posts are stored in order, whoever posts them",
         [Edit(_WRITER, "self._queue.put(fair_queue.fairness_key.get(), ", 'self._queue.put("", ')],
         [
             f"{_TESTS}::test_callers_posts_are_stored_in_turns_each_callers_in_its_order",
@@ -14,7 +14,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a call works on nobody's behalf",
+        "a call has no fairness key",
         [
             Edit(
                 "bus_server/services/dispatch.py",
@@ -36,7 +36,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_a_post_waits_for_nobodys_large_batches"],
     ),
     Sabotage(
-        "one caller's full queue shuts all others out",
+        "one caller's full queue refuses all others",
         [
             Edit(
                 _WRITER,
@@ -47,7 +47,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_one_caller_may_fill_the_queue_and_another_still_finds_room"],
     ),
     Sabotage(
-        "the reserve for others has no end",
+        "the reserve for other callers has no limit",
         [
             Edit(
                 _WRITER,
@@ -58,7 +58,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_the_reserve_for_others_has_an_end"],
     ),
     Sabotage(
-        "heavy reads are served in the order they came",
+        "heavy reads are served in order, whoever reads",
         [
             Edit(
                 "bus_server/fair_queue.py",
@@ -69,7 +69,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_callers_take_turns_in_heavy_reads"],
     ),
     Sabotage(
-        "who leaves while it waits for its turn keeps it",
+        "a cancelled waiter keeps the lock",
         [
             Edit(
                 "bus_server/fair_queue.py",
@@ -91,12 +91,12 @@ SABOTAGES = [
         [f"{_TESTS}::test_many_read_positions_are_all_written"],
     ),
     Sabotage(
-        "unknown tokens are refused at once, as many as there come",
+        "unknown tokens are refused without delay",
         [Edit("bus_server/auth.py", "            await self._delay_refusal()\n", "")],
         [f"{_TESTS}::test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one"],
     ),
     Sabotage(
-        "a valid token waits for the unknown ones",
+        "a valid token is delayed by unknown ones",
         [
             Edit(
                 "bus_server/auth.py",

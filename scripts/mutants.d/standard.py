@@ -22,7 +22,7 @@ SABOTAGES = [
         timeout=60,
     ),
     Sabotage(
-        "reflection gives back what it does not know of a request",
+        "reflection returns unknown fields of a request",
         [Edit(_FILE, "    request.DiscardUnknownFields()\n", "")],
         [f"{_TESTS}::test_reflection_leaves_out_what_it_does_not_know_of_a_request"],
     ),
@@ -32,13 +32,13 @@ SABOTAGES = [
         [f"{_TESTS}::test_a_long_request_is_refused"],
     ),
     Sabotage(
-        "callers that leave as they are answered fill the log",
+        "clients that disconnect during a response fill the log",
         [Edit("bus_server/server.py", ".addFilter(_worth_logging)", "")],
         ["tests/test_log.py"],
         timeout=20,
     ),
     Sabotage(
-        "the observer hears nothing of calls that fail",
+        "calls that fail are not reported to the observer",
         [
             Edit(
                 "bus_server/services/dispatch.py",
@@ -108,13 +108,13 @@ SABOTAGES = [
         [f"{_REFLECTION_TESTS}::test_every_listed_service_is_served_with_all_its_methods"],
     ),
     Sabotage(
-        "a proxy that pings every 5 s is sent away",
+        "a proxy that pings every 5 s is disconnected",
         [Edit("bus_server/server.py", "MIN_PING_INTERVAL = 1_000", "MIN_PING_INTERVAL = 10_000")],
         ["tests/test_peers.py::test_a_peer_may_ping_every_few_seconds"],
         timeout=30,
     ),
     Sabotage(
-        "who floods with pings is not sent away",
+        "a peer that floods with pings is not disconnected",
         [Edit("bus_server/server.py", "MIN_PING_INTERVAL = 1_000", "MIN_PING_INTERVAL = 0")],
         ["tests/test_peers.py::test_a_peer_that_floods_with_pings_is_sent_away"],
         timeout=30,
