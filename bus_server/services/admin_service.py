@@ -9,7 +9,7 @@ from threadbus.v1 import admin_service_pb2 as pb
 
 
 class AdminService:
-    """The servicer of threadbus.v1.AdminService."""
+    """The servicer of threadbus.v1.AdminService. Methods raise BusError as the proto says."""
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits

@@ -27,7 +27,7 @@ _SETTINGS = ("display_name", "description", "labels")
 
 
 class AgentService:
-    """The servicer of threadbus.v1.AgentService."""
+    """The servicer of threadbus.v1.AgentService. Methods raise BusError as the proto says."""
 
     def __init__(self, agents: Agents, auth: Auth) -> None:
         self._agents = agents

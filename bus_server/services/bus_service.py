@@ -23,7 +23,7 @@ DEFAULT_KEEPALIVE, MIN_KEEPALIVE, MAX_KEEPALIVE = 45.0, 1.0, 300.0
 
 
 class BusService:
-    """The servicer of threadbus.v1.BusService."""
+    """The servicer of threadbus.v1.BusService. Methods raise BusError as the proto says."""
 
     def __init__(self, bus: Bus, settings: Settings, epoch: str) -> None:
         self._bus = bus

@@ -29,7 +29,7 @@ _SETTINGS = ("topic", "stage", "labels", "sync_mode")
 
 
 class ThreadService:
-    """The servicer of threadbus.v1.ThreadService."""
+    """The servicer of threadbus.v1.ThreadService. Methods raise BusError as the proto says."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
