@@ -406,7 +406,7 @@ class Calls:
 
     @contextmanager
     def stream_errors(self) -> Iterator[None]:
-        """Encloses each use of a stream: translates what grpc raises besides a status.
+        """Context manager for each use of a stream: translates what grpc raises besides a status.
 
         Raises:
             RuntimeError: The client was closed, before or during the block.

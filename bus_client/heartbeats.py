@@ -99,9 +99,9 @@ class Heartbeats:
 
     @asynccontextmanager
     async def ending_session(self) -> AsyncIterator[None]:
-        """Encloses the call that ends the session. Reports read positions before, then pauses.
+        """Context manager for the call that ends the session.
 
-        If the report or the block fails, resumes.
+        Reports the read positions before the block, and pauses. Resumes if either fails.
         """
         self.pause()
         try:

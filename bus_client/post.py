@@ -67,7 +67,7 @@ class Post:
             based_on_seq=self.based_on_seq,
             on_behalf_of=self.on_behalf_of,
             include_recipients=self.include_recipients,
-            # In another history of the thread its seqs must not fit by chance.
+            # The server refuses another history of the thread, in which seqs fit only by chance.
             epoch=epoch if given or self.reply_to or self.edit_of else "",
         )
 

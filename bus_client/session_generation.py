@@ -14,8 +14,8 @@ _ANSWER_TIMEOUT = 2.0  # seconds for the server to answer the waits sent before 
 class SessionGeneration:
     """A number that rises with each session that the client ends.
 
-    A wait remembers the number at its start and does not reconnect under another one: to the
-    server its stream would be the agent's return.
+    A wait remembers the number at its start and does not reconnect under another one: the server
+    would take its new stream for the start of a new session.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class SessionGeneration:
 
     @asynccontextmanager
     async def ending(self) -> AsyncIterator[None]:
-        """Encloses an EndSession call: the number rises when the block succeeds.
+        """Context manager for an EndSession call: the number rises when the block succeeds.
 
         Before the block, waits until the server has answered every wait sent so far, and cancels
         those that it has not answered within 2 s. Waits and EndSession go over different
-        connections: a wait that overtook it would look like the agent's return.
+        connections: a wait that arrived after it would start a new session.
         """
         async with self._ending:
             try:
