@@ -1,4 +1,4 @@
-"""BusClient: agents, one's own and others; what it asks for, told by a scripted server."""
+"""BusClient: the calls about agents, with a scripted server that records the requests."""
 
 import asyncio
 import json
@@ -55,13 +55,13 @@ MORE = "more"
 
 
 def agent(script: Script, home: Path, *, heartbeats: bool = False) -> BusClient:
-    """An agent of the scripted server."""
+    """A client of the scripted server, registered by its name."""
     credentials = home / "credentials.json"
     return BusClient(script.address, agent="worker", credentials=credentials, heartbeats=heartbeats)
 
 
 def asked(script: Script) -> list[str]:
-    """What was called, in order."""
+    """The names of the methods that were called, in order."""
     return [type(request).__name__.removesuffix("Request") for _, request in script.requests]
 
 
@@ -156,7 +156,7 @@ async def test_after_a_goodbye_heartbeats_rest_until_the_agent_is_back(
 
             said = len(script.asked(HeartbeatRequest))
             other = BusClient(script.address, agent="other", credentials=tmp_path / "other.json")
-            async with other:  # whose heartbeats go on meanwhile
+            async with other:  # its heartbeats continue
                 await until(lambda: len(script.asked(HeartbeatRequest)) >= said + 4)
             assert token not in script.tokens(HeartbeatRequest)[said:]
 
@@ -209,7 +209,7 @@ async def test_a_follow_that_begins_while_a_goodbye_is_said_goes_on_after_it(
         script.answer("WaitMessages", started(), batch(1))
         leaving = asyncio.create_task(bus.end_session())
         await until(lambda: len(script.asked(EndSessionRequest)) == 1)
-        with pytest.raises(Unreachable):  # in its own time
+        with pytest.raises(Unreachable):  # within its own timeout
             await handle.wait(timeout=0)
         following = asyncio.ensure_future(anext(handle.follow(), None))
         said.set()
@@ -228,7 +228,7 @@ async def test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_ope
         await until(lambda: len(script.asked(WaitMessagesRequest)) == 1)
         leaving = asyncio.create_task(bus.end_session())
         for _ in range(3):
-            await bus.server_info()  # what was sent before has arrived, too
+            await bus.server_info()  # then everything sent before has arrived
         assert not script.asked(EndSessionRequest)
         opened.set()
         await leaving
@@ -291,7 +291,7 @@ async def test_a_new_token_is_kept_and_used_at_once(tmp_path: Path, kept: bool) 
             assert old != NEW_TOKEN
             await bus.join(THREAD)
             assert script.tokens(JoinThreadRequest) == [NEW_TOKEN]
-        # Also the next time that it connects.
+        # Also when it connects again.
         script.answer("GetServerInfo", GetServerInfoResponse(agent="worker"))
         async with bus:
             await bus.join(THREAD)

@@ -1,4 +1,4 @@
-"""Which calls are repeated, after what, and how often – told by a scripted server."""
+"""Which calls are retried, after which failures, and how often, with a scripted server."""
 
 import asyncio
 import dataclasses
@@ -59,12 +59,12 @@ _Code = grpc.StatusCode
 DRAINING = Failure(_Code.UNAVAILABLE, "DRAINING")
 STORE_BUSY = Failure(_Code.UNAVAILABLE, "STORE_BUSY")
 INTERNAL = Failure(_Code.INTERNAL, "INTERNAL", {"incident": "c0ffee"})
-#: The connection broke: nobody knows whether the call was carried out.
+#: The connection broke: it is unknown whether the call was done.
 BROKEN = [Failure(_Code.UNAVAILABLE), Failure(_Code.CANCELLED), Failure(_Code.DEADLINE_EXCEEDED)]
 
 Call = Callable[[BusClient], Awaitable[Any]]
 
-#: A call of every unary method, with an answer each.
+#: A call of every unary method, with a response.
 CALLS: dict[str, tuple[Call, Any]] = {
     "GetThread": (
         lambda bus: bus.get_thread(THREAD),
@@ -184,7 +184,7 @@ async def test_a_bug_in_the_server_is_met_once(rpc: str) -> None:
         ([DRAINING, DRAINING], Draining),
         ([DRAINING, STORE_BUSY], StoreBusy),
         ([BROKEN[0], BROKEN[1]], OutcomeUnknown),
-        # Once the outcome is in doubt, a later «nothing was done» speaks for itself only.
+        # A later failure that says "nothing was done" is about that attempt only.
         ([BROKEN[0], DRAINING], OutcomeUnknown),
         ([BROKEN[1], Failure(_Code.ALREADY_EXISTS)], AlreadyExists),
     ],
@@ -195,7 +195,7 @@ async def test_when_the_time_is_up_a_post_tells_what_is_known(
 ) -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("PostMessage", failures[0])
-        # To come again when the time is over is not to come again.
+        # A retry after the deadline is none.
         script.answer("PostMessage", dataclasses.replace(failures[1], retry_delay=1_000.0))
         async with asyncio.timeout(BOUND):
             with pytest.raises(expected) as failed:
@@ -241,10 +241,10 @@ async def test_a_call_takes_no_longer_than_the_clients_timeout() -> None:
 async def test_a_post_is_not_repeated_when_there_is_no_time_for_an_answer() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("PostMessage", dataclasses.replace(STORE_BUSY, retry_delay=0.8))
-        with pytest.raises(StoreBusy):  # and not an outcome that is unknown
+        with pytest.raises(StoreBusy):  # the outcome is known
             await bus.thread(THREAD).post("x", timeout=1.0)
         assert len(script.asked(PostMessageRequest)) == 1
-        # A short time is no reason not to try at all.
+        # However short the timeout, there is one attempt.
         script.answer("PostMessage", PostMessageResponse(seq=1))
         assert (await bus.thread(THREAD).post("x", timeout=0.2)).seq == 1
 
@@ -286,7 +286,7 @@ async def test_a_post_that_the_end_of_the_client_keeps_from_coming_again_tells_w
             script.answer("PostMessage", dataclasses.replace(failure, retry_delay=0.3))
             posting = asyncio.create_task(bus.thread(THREAD).post("x"))
             await until(lambda: bool(script.asked(PostMessageRequest)))
-            # It has its answer once another call has one.
+            # It is complete once a later call is.
             script.answer("GetThread", GetThreadResponse(thread=Thread(name="x")))
             await bus.get_thread("x")
         with pytest.raises(expected):

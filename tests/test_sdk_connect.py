@@ -14,7 +14,7 @@ from tests.serving import AgentStub, ServerProcess
 
 @pytest.fixture
 def credentials(tmp_path: Path) -> Path:
-    """Where a user's tokens are kept; nothing is there yet."""
+    """The path of a credentials file that does not exist yet."""
     return tmp_path / "user" / "credentials.json"
 
 
@@ -54,7 +54,7 @@ async def test_one_client_can_be_connected_again(
     bus = BusClient(server.address, agent=name, credentials=credentials)
     for _ in range(2):
         async with bus:
-            await bus.connect()  # it is already: nothing happens
+            await bus.connect()  # a no-op
             assert (await bus.server_info()).agent == name
 
 
@@ -62,7 +62,7 @@ async def test_calls_need_a_connection(server: ServerProcess) -> None:
     bus = BusClient(server.address)
     with pytest.raises(RuntimeError, match="connect"):
         await bus.join("x")
-    await bus.close()  # which there is none to do
+    await bus.close()  # a no-op
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ async def test_others_are_registered_with_a_token_to_give_them(
         )
         assert dict(agent.labels) == {"team": "blue"}
         assert bus.agent == (await bus.server_info()).agent == "anonymous"
-        # Told twice it is the same, but nobody else's.
+        # Registering again is idempotent, but not for another token.
         assert await bus.register_agent(name, token=token) == (agent, token)
         with pytest.raises(AgentExists):
             await bus.register_agent(name)

@@ -1,4 +1,4 @@
-"""BusClient: unary calls have a connection of their own, and streams as many as they need."""
+"""BusClient: unary calls use a connection of their own, streams as many as they need."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from threadbus.v1.bus_service_pb2 import HeartbeatRequest
 
 @pytest.fixture
 async def relay(server: ServerProcess) -> AsyncIterator[Relay]:
-    """A road to the server that counts connections; nobody else goes by it."""
+    """A relay to the server that counts connections, for one test."""
     async with relay_to(server.address) as road:
         yield road
 
@@ -34,7 +34,7 @@ async def relay(server: ServerProcess) -> AsyncIterator[Relay]:
 async def followers(
     bus: BusClient, thread: str, count: int
 ) -> AsyncIterator[list[asyncio.Queue[Message]]]:
-    """So many follow() of one client from the thread's first message on, and what each got."""
+    """Several follow() of one client from the thread's first message on, and what each got."""
     got = [asyncio.Queue[Message]() for _ in range(count)]
     await bus.join(thread)
 
@@ -52,7 +52,7 @@ async def followers(
 
 
 async def all_get(got: list[asyncio.Queue[Message]], content: str) -> None:
-    """Return once each follower has got a message, as its next one."""
+    """Returns once this message was the next one of each follower."""
     async with asyncio.timeout(BOUND):
         assert {(await own.get()).content for own in got} == {content}
 
@@ -91,7 +91,7 @@ async def test_connections_are_closed_with_the_client(
         await until(lambda: relay.open == 2)
     with pytest.raises(RuntimeError, match="closed"):
         await following
-    del following  # its exception holds the call, and so the connection
+    del following  # its exception refers to the call, and that to the connection
     await until(lambda: relay.open == 0)
 
 
@@ -106,7 +106,7 @@ async def test_a_client_that_is_closed_over_a_heartbeat_leaves_no_connection(
         await until(lambda: len(script.asked(HeartbeatRequest)) == 1)
         await bus.close()
         await until(lambda: relay.open == 0)
-        assert handle.name == THREAD  # it is kept, and the client with it
+        assert handle.name == THREAD  # keeps the handle, and with it the client
 
 
 async def follow(thread: ThreadHandle) -> None:
@@ -128,7 +128,7 @@ BROKEN = Failure(grpc.StatusCode.UNAVAILABLE)
 
 @pytest.fixture
 def no_collection() -> Iterator[None]:
-    """Only what has no reference left is freed, and not what refers to itself."""
+    """Frees only what has no reference left, not cycles."""
     gc.collect()
     gc.disable()
     yield
@@ -187,7 +187,7 @@ async def test_clients_of_one_process_share_connections(
         await bus.thread(name).post("hello")
         assert (await got.get()).content == "hello"
         assert relay.accepted == 2
-    # A client that is there later finds room.
+    # A later client finds room.
     async with member(relay.address, name, tmp_path) as thread:
         assert await take(thread.follow(), 1) == ["hello"]
         assert relay.accepted <= 4
@@ -235,7 +235,7 @@ async def test_a_full_connection_of_streams_holds_up_no_other_call(
         for number in range(5):
             await bus.thread(name).post(str(number))
             await all_get(got, str(number))
-        await asyncio.gather(*(bus.server_info() for _ in range(50)))  # one after the other
+        await asyncio.gather(*(bus.server_info() for _ in range(50)))  # in turns
 
 
 @pytest.mark.slow
@@ -309,7 +309,7 @@ async def test_a_command_has_a_second_connection_only_to_wait(
 
 @pytest.mark.slow
 async def test_any_number_of_calls_may_be_made_at_once(server: ServerProcess, name: str) -> None:
-    """More than a server takes on a connection, none of which may be repeated in doubt."""
+    """More calls than a server allows on a connection, none of which may be retried."""
     async with BusClient(server.address) as bus:
         made = (bus.create_thread(f"{name}-{number}") for number in range(1_500))
         assert len(await asyncio.gather(*made)) == 1_500

@@ -1,4 +1,4 @@
-"""BusClient: where the tokens of a user's agents are kept, and servers that require them."""
+"""BusClient: the credentials file, and servers that require tokens."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 
 @pytest.fixture
 def credentials(tmp_path: Path) -> Path:
-    """Where a user's tokens are kept; nothing is there yet."""
+    """The path of a credentials file that does not exist yet."""
     return tmp_path / "user" / "credentials.json"
 
 
@@ -33,7 +33,7 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
 
 
 def kept(credentials: Path) -> Any:
-    """What the file holds."""
+    """The content of the file."""
     return json.loads(credentials.read_text("utf-8"))
 
 

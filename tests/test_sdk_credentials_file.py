@@ -1,4 +1,4 @@
-"""The credentials file: where it is looked for, what makes it unsafe, and what is left in it."""
+"""The credentials file: its path, what makes it unsafe, and what it contains afterwards."""
 
 import asyncio
 import contextlib
@@ -30,12 +30,12 @@ from tests.serving import AgentStub, ServerProcess
 
 @pytest.fixture
 def credentials(tmp_path: Path) -> Path:
-    """Where a user's tokens are kept; nothing is there yet."""
+    """The path of a credentials file that does not exist yet."""
     return tmp_path / "user" / "credentials.json"
 
 
 def written(path: Path, tokens: dict[str, Any], *, mode: int = 0o600) -> Path:
-    """A credentials file that is there already."""
+    """A credentials file that exists already."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(tokens), "utf-8")
     path.chmod(mode)
@@ -43,18 +43,18 @@ def written(path: Path, tokens: dict[str, Any], *, mode: int = 0o600) -> Path:
 
 
 def kept(path: Path) -> Any:
-    """What the file holds."""
+    """The content of the file."""
     return json.loads(path.read_text("utf-8"))
 
 
 async def connected_as(server: str, agent: str, credentials: Path | str | None = None) -> str:
-    """Who a client that connects once is."""
+    """Connects once; returns the caller's name."""
     async with BusClient(server, agent=agent, credentials=credentials) as bus:
         return bus.agent
 
 
 async def refused(server: str, agent: str, credentials: Path | None = None) -> str:
-    """What is said of a credentials file that cannot be used."""
+    """Connects; returns the text of the CredentialsError."""
     with pytest.raises(CredentialsError) as raised:
         await connected_as(server, agent, credentials)
     assert raised.value.code == "FAILED_PRECONDITION"
@@ -109,7 +109,7 @@ async def test_a_place_that_is_none_is_told_and_nothing_is_made(
 
 @pytest.fixture
 def nowhere_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container's user: without HOME, and in no list of users."""
+    """A user as in containers: without HOME, and not in the user database."""
 
     def unknown(_: int) -> None:
         raise KeyError
@@ -198,7 +198,7 @@ async def test_the_lock_is_not_taken_on_what_a_link_points_at(
 
 @contextlib.contextmanager
 def locked(credentials: Path) -> Iterator[None]:
-    """Another process that keeps the file locked."""
+    """Another process holds the lock of the file."""
     credentials.parent.mkdir(exist_ok=True)
     with credentials.with_name("credentials.json.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -265,7 +265,7 @@ async def test_a_token_that_was_made_for_what_is_no_name_is_not_kept(
 async def test_a_token_that_was_there_before_stays_though_the_name_is_anothers_here(
     server: ServerProcess, agents: AgentStub, credentials: Path, name: str
 ) -> None:
-    tokens = {server.address: {name: new_token()}}  # of the store that was here before, perhaps
+    tokens = {server.address: {name: new_token()}}  # may be that of an older store
     written(credentials, tokens)
     await register(agents, name)
     with pytest.raises(AgentExists):

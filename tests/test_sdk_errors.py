@@ -1,4 +1,4 @@
-"""Failures of calls as exceptions: one for each reason of the contract, and those without one."""
+"""Failures as exceptions: one for each reason of the contract, and those without a reason."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ from threadbus.v1.errors_pb2 import ErrorReason
 _Code = grpc.StatusCode
 MUCH_LATER = 60.0
 REASONS = [name.removeprefix("ERROR_REASON_") for name, number in ErrorReason.items() if number]
-#: The reasons whose exceptions are called otherwise.
+#: The reasons whose exceptions have another name.
 RENAMED = {
     "VALIDATION_FAILED": "InvalidArgument",
     "TOKEN_INVALID": "Unauthenticated",
@@ -44,9 +44,9 @@ RENAMED = {
 
 
 async def failing(failure: Failure) -> BusError:
-    """What a call raises that fails so."""
+    """Returns what a call raises that fails like this."""
     async with scripted() as script, BusClient(script.address) as bus:
-        # Told to come again when its time is long over, even a call that could be repeated is not.
+        # No call is retried if the server asks for a delay beyond the deadline.
         script.answer("GetThread", dataclasses.replace(failure, retry_delay=MUCH_LATER))
         with pytest.raises(BusError) as raised:
             await bus.get_thread("x")

@@ -122,7 +122,7 @@ def test_everything_public_has_a_docstring_and_options_are_keyword_only(owner: s
         if inspect.isfunction(member):
             for parameter in inspect.signature(member).parameters.values():
                 named = parameter.kind is inspect.Parameter.KEYWORD_ONLY
-                # What a call is about may come first: a thread, an agent, a seq, a state, a text.
+                # The subject of a call may be positional: a thread, agent, seq, state or text.
                 assert named or parameter.name in {
                     *("self", "thread", "name", "content", "posts", "seq", "state"),
                 }, f"{name}({parameter.name})"

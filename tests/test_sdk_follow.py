@@ -24,7 +24,7 @@ from tests.wait_frames import BOUND
 
 
 async def rest(messages: AsyncIterator[Message]) -> list[str]:
-    """What all messages say until the end."""
+    """Returns the contents of all messages until the end."""
     async with asyncio.timeout(BOUND):
         return [message.content async for message in messages]
 
@@ -111,7 +111,7 @@ async def test_a_message_is_read_when_the_next_is_asked_for(
             for seq in (1, 2):
                 assert (await anext(messages)).seq == seq
                 assert reader.position.after_seq == seq - 1
-        # The one that it was left with comes again …
+        # The message at which it was left comes again …
         assert await take(reader.follow(), 2) == ["b", "c"]
         # … unless it was acknowledged.
         await reader.acknowledge(3)
@@ -140,7 +140,7 @@ async def test_a_follower_that_only_looks_reports_nothing(
     async with member(server.address, thread, tmp_path) as reader:
         async with contextlib.aclosing(reader.follow(acknowledge=False)) as messages:
             assert await take(messages, 3) == ["a", "b", "c"]
-        assert reader.position.after_seq == 2  # it goes on from here, as long as it lives
+        assert reader.position.after_seq == 2  # the handle continues from here
         assert await take(reader.follow(acknowledge=False), 1) == ["c"]
     assert await read_position(server.address, thread, tmp_path) == 0
 
@@ -169,11 +169,11 @@ async def test_it_ends_when_the_thread_is_closed(
         await set_state(threads, thread, ThreadState.THREAD_STATE_CLOSED)
         said = await coming
         assert said[0] == "the last"
-        assert len(said) == 2  # and the entry that says it is closed
+        assert len(said) == 2  # with the entry for the closing
         assert reader.position.after_seq == 2
         (closing,) = await reader.messages(after_seq=1)
         assert closing.kind == MessageKind.MESSAGE_KIND_THREAD
-        # There is nothing more.
+        # Nothing is left.
         assert await rest(reader.follow()) == []
         await set_state(threads, thread, ThreadState.THREAD_STATE_OPEN)
         assert len(await take(reader.follow(), 1)) == 1

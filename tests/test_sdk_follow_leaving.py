@@ -1,4 +1,4 @@
-"""Leaving a follow: no wait stays open on the server, however it is left."""
+"""However a follow() is left, no wait stays open on the server."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from tests.wait_frames import BOUND
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """This module's server: an agent may have one wait open."""
+    """This module's server, which allows an agent one open wait."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--max-open-waits", "1") as running:
         yield running
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def roomy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server where an agent may have many."""
+    """A server that allows an agent many open waits."""
     with ServerProcess(tmp_path_factory.mktemp("roomy") / "bus.db") as running:
         yield running
 
@@ -34,7 +34,7 @@ def roomy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPro
 async def two_handles(
     server: ServerProcess, thread: str, home: Path
 ) -> AsyncIterator[tuple[ThreadHandle, ThreadHandle]]:
-    """One agent's handles of a thread with three messages, each with a connection of its own."""
+    """Handles of one agent for a thread with three messages, each of its own client."""
     async with BusClient(server.address) as anyone:
         posting = await anyone.join(thread)
         for text in "abc":
@@ -184,7 +184,7 @@ async def test_closing_the_client_ends_its_calls_with_an_error(
         await asyncio.sleep(0)
         await bus.close()
         await asyncio.wait([calling])
-        assert not calling.cancelled()  # nobody cancelled it
+        assert not calling.cancelled()  # the task was not cancelled
         assert isinstance(calling.exception(), (BusError, RuntimeError))
 
 

@@ -1,4 +1,4 @@
-"""ThreadHandle.follow when servers, connections and agents go: all comes, in order, each once."""
+"""ThreadHandle.follow when servers, connections and agents fail: every message once, in order."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.wait_frames import BOUND
 
 
 async def restart(server: ServerProcess, number: signal.Signals) -> None:
-    """Let a signal end the server, and start it again."""
+    """Ends the server with a signal, and starts it again."""
     server.signal(number)
     assert server.process is not None
     await asyncio.to_thread(server.process.wait)
@@ -33,7 +33,7 @@ async def test_a_restart_in_the_midst_of_history_and_one_while_live(
     start_server: StartServer, tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     server = start_server()
-    posted = [f"{n} " + "x" * 200_000 for n in range(40)]  # more than a connection takes in advance
+    posted = [f"{n} " + "x" * 200_000 for n in range(40)]  # more than a connection buffers
     async with (
         member(server.address, name, tmp_path, role="writer") as writer,
         member(server.address, name, tmp_path) as reader,
@@ -93,7 +93,7 @@ async def test_an_agent_that_was_killed_goes_on_where_it_last_said_that_it_was(
     assert printed == list(range(1, len(printed) + 1))
 
     reported = await read_position(server.address, thread, tmp_path)
-    assert 3 <= reported < printed[-1]  # the last one was never followed by another request
+    assert 3 <= reported < printed[-1]  # no message was requested after the last one
     last = await Peer(bus).post(thread, "meanwhile")
     async with agent_process(server.address, agent, credentials, thread) as process:
         process.go()

@@ -1,4 +1,4 @@
-"""ThreadHandle.follow when its position is not in the thread's history any more."""
+"""ThreadHandle.follow when its position is no longer in the thread's history."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ async def test_a_thread_made_anew_raises_where_it_goes_on(
         assert (error.value.code, error.value.retryable) == ("OUT_OF_RANGE", False)
         assert thread in str(error.value)
         assert error.value.hint
-        # From there the next one goes on.
+        # The next follow() continues from there.
         assert reader.position == error.value.position
         assert await take(reader.follow(), 3) == ["new", "newer", "newest"]
 

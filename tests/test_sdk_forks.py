@@ -1,4 +1,4 @@
-"""Processes that were forked from one with a client: told so, instead of hanging or crashing."""
+"""Processes forked from one with a client get RuntimeError instead of hanging or crashing."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def forked(child):
 
 
 def run(text: str, server: ServerProcess, agent: str, home: Path) -> list[str]:
-    """What a program prints."""
+    """Returns what a program prints."""
     done = subprocess.run(
         [
             sys.executable,
@@ -56,7 +56,7 @@ def run(text: str, server: ServerProcess, agent: str, home: Path) -> list[str]:
         capture_output=True,
         text=True,
         timeout=50,
-        # With it gRPC tries to bring its threads over a fork, and crashes the child now and then.
+        # With this set gRPC tries to survive a fork, and sometimes crashes the child.
         env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "0"},
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -64,7 +64,7 @@ def run(text: str, server: ServerProcess, agent: str, home: Path) -> list[str]:
 
 
 def is_refusal(line: str) -> bool:
-    """Whether a forked process was told what to do."""
+    """Returns whether the forked process got the RuntimeError that says what to do."""
     return "forked" in line and "`spawn`" in line
 
 

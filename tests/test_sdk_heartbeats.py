@@ -1,4 +1,4 @@
-"""When a client says that its agent is alive, and with what words – told by a scripted server."""
+"""When a client sends heartbeats, and what they carry, with a scripted server."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ BROKEN = Failure(grpc.StatusCode.INTERNAL, "INTERNAL")
 
 @contextlib.asynccontextmanager
 async def agent(script: Script, home: Path, *, heartbeats: bool = True) -> AsyncIterator[BusClient]:
-    """An agent that is connected to the scripted server; all is bounded."""
+    """A connected client of the scripted server, with a time limit."""
     client = BusClient(
         script.address, agent="worker", credentials=home / "credentials.json", heartbeats=heartbeats
     )
@@ -30,22 +30,22 @@ async def agent(script: Script, home: Path, *, heartbeats: bool = True) -> Async
 
 
 def beats(script: Script) -> list[HeartbeatRequest]:
-    """The heartbeats that came."""
+    """The heartbeats that the server got."""
     return script.asked(HeartbeatRequest)
 
 
 def times(script: Script) -> list[float]:
-    """When each came."""
+    """When the server got each."""
     return [at for at, request in script.requests if isinstance(request, HeartbeatRequest)]
 
 
 async def until_beats(script: Script, count: int) -> None:
-    """Wait for so many heartbeats in all."""
+    """Waits for this many heartbeats in total."""
     await until(lambda: len(beats(script)) >= count)
 
 
 def every(interval: float) -> HeartbeatResponse:
-    """An answer that wants the next one after so many seconds."""
+    """A response that asks for the next one after this many seconds."""
     return HeartbeatResponse(heartbeat_interval=seconds(interval), agent_timeout=seconds(60))
 
 
@@ -113,7 +113,7 @@ async def test_a_delivery_is_answered_with_one_though_nothing_was_read_yet(
             else handle.wait(timeout=60, min_messages=3)
         )
         await until_beats(script, 2)
-        # By now there is no pause any more after which it would look by itself.
+        # By now it no longer wakes up by itself after a pause.
         later = times(script)[1] + 0.6
         await until(lambda: asyncio.get_running_loop().time() > later)
         gate.set()
@@ -158,7 +158,7 @@ async def test_each_carries_on_what_was_said_last(tmp_path: Path) -> None:
     first, second, third, *last = beats(script)
     assert second.state == Presence.PRESENCE_UNSPECIFIED
     assert (second.status_text, list(second.read_cursors)) == ("compiling", [cursor(1)])
-    # Not the lease itself, but what is left of it.
+    # What is left of the lease.
     assert 0 < first.lease.ToMicroseconds() - second.lease.ToMicroseconds() < 60_000_000
     assert third.status_text == ""
     assert third.HasField("lease")
@@ -167,7 +167,7 @@ async def test_each_carries_on_what_was_said_last(tmp_path: Path) -> None:
 
 async def test_the_end_of_a_long_lease_does_not_shorten_the_ordinary_one(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path, heartbeats=False) as bus:
-        script.answer("Heartbeat", every(40))  # a beat counts for 60 s
+        script.answer("Heartbeat", every(40))  # a heartbeat is valid for 60 s
         await bus.heartbeat(lease=59)
         await bus.heartbeat()
         await bus.heartbeat(lease=61)
@@ -245,7 +245,7 @@ async def test_what_is_said_last_is_heard_last(tmp_path: Path) -> None:
         await until_beats(script, 2)
         second = asyncio.create_task(bus.heartbeat(status_text="two"))
         for _ in range(3):
-            await bus.join(THREAD)  # by now it would be there
+            await bus.join(THREAD)  # a heartbeat would have come before
         assert len(beats(script)) == 2
         gate.set()
         await asyncio.gather(first, second)

@@ -1,4 +1,4 @@
-"""What a program hands in that no request can hold: told by its field, before anything is sent."""
+"""Arguments that fit into no request: refused with the field's name before anything is sent."""
 
 import asyncio
 import math
@@ -28,7 +28,7 @@ HALF = "bad\udcb2"
 
 
 def untyped(value: object) -> Any:
-    """What the types rule out, and programs hand in all the same."""
+    """Hides from mypy what the types forbid."""
     return value
 
 
@@ -48,7 +48,7 @@ async def bus(script: Script, tmp_path: Path) -> AsyncIterator[BusClient]:
 
 
 async def refused(script: Script, call: Awaitable[object]) -> InvalidArgument:
-    """The refusal of a call that sends nothing."""
+    """Returns the refusal of a call that sends nothing."""
     before = len(script.requests)
     with pytest.raises(InvalidArgument) as raised:
         async with asyncio.timeout(10):
@@ -102,7 +102,7 @@ async def test_a_post_that_cannot_be_sent_is_refused_by_its_field(
     assert field == path
     assert told in description
     assert str(error) == f"{field}: {description}"
-    str(error).encode()  # it can be printed
+    str(error).encode()  # can be printed
 
 
 CALLS: dict[str, tuple[Callable[[BusClient, ThreadHandle], Awaitable[object]], str]] = {

@@ -1,4 +1,4 @@
-"""BusClient.join: entering a thread, and where reading goes on."""
+"""BusClient.join: joining a thread, and where reading continues."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ async def test_a_newcomer_begins_at_the_head_or_at_the_first_message(
         joined = await client.join(thread, start=start, context_limit=2)
         assert contents(joined.context) == context
         assert joined.position.after_seq == position
-        # Once it was here it goes on from where it is, whatever `start` says.
+        # An agent that was in the thread continues from its position, whatever `start` says.
         again = await client.join(thread, start="head")
         assert again.position == joined.position
         assert again.context == []
@@ -122,7 +122,7 @@ async def test_what_was_acknowledged_is_known_at_once(
             await joined.acknowledge(seq)
             assert joined.position.after_seq == seq
             assert await read_position(server.address, thread, tmp_path) == seq
-        await joined.acknowledge(2)  # what was read stays read
+        await joined.acknowledge(2)  # the position is not moved back
         assert joined.position.after_seq == 3
         assert await read_position(server.address, thread, tmp_path) == 3
 

@@ -1,4 +1,4 @@
-"""What follow() and wait() make of frames that break the contract – told by a scripted server."""
+"""follow() and wait() with frames that break the contract, from a scripted server."""
 
 import asyncio
 import contextlib
@@ -53,13 +53,13 @@ ELSEWHERE = Cursor(thread="elsewhere", after_seq=2, epoch=EPOCH)
 
 @contextlib.asynccontextmanager
 async def handle_of(script: Script) -> AsyncIterator[ThreadHandle]:
-    """A handle of the scripted thread; all is bounded."""
+    """A handle of the scripted thread, with a time limit."""
     async with BusClient(script.address) as bus, asyncio.timeout(BOUND):
         yield bus.thread(THREAD)
 
 
 def messages(*seqs: int, at: Cursor, thread: str = THREAD) -> WaitMessagesResponse:
-    """A frame of messages, whatever its cursor says."""
+    """A frame of messages with any cursor."""
     frame = batch(*seqs)
     frame.messages.cursor.CopyFrom(at)
     for message in frame.messages.messages:
@@ -68,12 +68,12 @@ def messages(*seqs: int, at: Cursor, thread: str = THREAD) -> WaitMessagesRespon
 
 
 def told(at: Cursor) -> WaitMessagesResponse:
-    """A `caught_up` at any cursor."""
+    """A `caught_up` frame with any cursor."""
     return WaitMessagesResponse(caught_up=ThreadPosition(cursor=at))
 
 
 def with_first_seq(frame: WaitMessagesResponse, seq: int) -> WaitMessagesResponse:
-    """The frame, which says that older entries than `seq` are gone."""
+    """The frame, changed to say that entries before `seq` are no longer kept."""
     frame.caught_up.first_seq = seq
     return frame
 
@@ -139,7 +139,7 @@ async def test_what_breaks_the_contract_is_an_error(what: str) -> None:
         script.answer("WaitMessages", started(), BREACHES[what], asyncio.Event())
         with pytest.raises(ProtocolError):
             await handle.wait(timeout=60)
-        # It goes on from where it was, and no other place was ever asked for.
+        # It continued from its position; no other one was ever requested.
         script.answer("WaitMessages", *last_batch(3))
         assert contents(await handle.wait(timeout=60)) == ["3"]
         requests = script.asked(WaitMessagesRequest)
@@ -168,7 +168,7 @@ async def test_without_a_filter_nothing_is_left_out(frame: WaitMessagesResponse)
         with pytest.raises(ProtocolError, match="left out"):
             await take(following, 1)
         assert handle.position == cursor(1)
-        # With one it may be that nobody is to see what is between.
+        # With a filter, the messages between may not match.
         script.answer("WaitMessages", started(), frame, CLOSED)
         async for _ in handle.follow():
             pass
@@ -259,7 +259,7 @@ async def test_an_interval_that_is_none_is_not_taken_for_silence() -> None:
             script.answer("WaitMessages", first, hold, *last_batch(1)[1:])
         coming = [asyncio.create_task(followed(bus.thread(THREAD))) for _ in range(len(odd) + 1)]
         await until(lambda: len(asked_from(script)) == len(coming))
-        # Meanwhile another one meets a silence of 2.5 s, and comes again.
+        # Another one meets a silence of 2.5 s, and reconnects.
         script.answer("WaitMessages", started(keepalive=0.001), asyncio.Event())
         script.answer("WaitMessages", *last_batch(9))
         assert contents(await followed(bus.thread(THREAD))) == ["9"]
@@ -275,7 +275,7 @@ async def test_keepalives_do_not_outlast_a_wait(known: bool) -> None:
         before = [caught_up(0)] if known else []
         flood = [keepalive(0)] * 20_000
         script.answer("WaitMessages", started(), *before, *flood, asyncio.Event())
-        async with asyncio.timeout(4.5):  # less than what the server may still deliver in
+        async with asyncio.timeout(4.5):  # less than the grace after max_wait
             if known:
                 assert await handle.wait(timeout=0.5) == []
             else:

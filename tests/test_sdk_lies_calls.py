@@ -1,4 +1,4 @@
-"""What the client makes of responses to single calls that break the contract."""
+"""Unary calls with responses that break the contract, from a scripted server."""
 
 import asyncio
 import json
@@ -60,12 +60,12 @@ LISTS: dict[str, tuple[Callable[[BusClient], Any], type[Any], dict[str, Any]]] =
 
 
 def page(*seqs: int, **fields: Any) -> ListMessagesResponse:
-    """A page of messages, in a thread of three."""
+    """A page of messages of a thread with three."""
     told = {"head_seq": 3, "first_seq": 1, "epoch": EPOCH, **fields}
     return ListMessagesResponse(messages=[Message(thread=THREAD, seq=s) for s in seqs], **told)
 
 
-#: Pages that do not move: what was asked for, what comes, and whether it is told by a filter.
+#: Pages that do not lead on: what was asked for, what comes, and whether it is told by a filter.
 PAGES: dict[str, tuple[dict[str, Any], ListMessagesResponse]] = {
     "the same again": ({}, page(1, 2, has_more=True, next_after_seq=0)),
     "behind its messages": ({}, page(1, 2, has_more=True, next_after_seq=1)),
@@ -253,7 +253,7 @@ async def test_bytes_that_are_no_response_are_an_error() -> None:
 
 
 class Garbled(Failure):
-    """A failure whose details are none."""
+    """A failure with details that cannot be parsed."""
 
     def trailers(self) -> tuple[tuple[str, bytes], ...]:
         return (("grpc-status-details-bin", b"\xff\xff"),)
@@ -297,7 +297,7 @@ async def test_intervals_that_are_none_do_not_end_the_heartbeats(
             script.answer("WaitMessages", *last_batch(1))
             async for _ in bus.thread(THREAD).follow():
                 pass
-            await until(lambda: len(script.asked(HeartbeatRequest)) == 2)  # by itself
+            await until(lambda: len(script.asked(HeartbeatRequest)) == 2)  # automatically
             await bus.heartbeat(status_text="still there")
 
 

@@ -1,4 +1,4 @@
-"""ThreadHandle: who takes part, edits and settings; what it asks for, told by a scripted server."""
+"""ThreadHandle: participants, edits and settings, with a scripted server."""
 
 import asyncio
 import contextlib
@@ -69,7 +69,7 @@ MORE = "more"
 
 
 def update(*participants: Participant, left: str = "") -> WaitMessagesResponse:
-    """A frame that tells how participants stand."""
+    """A frame with participants."""
     return WaitMessagesResponse(
         participants=ParticipantUpdate(
             thread=THREAD, participants=participants, left=[left] if left else []
@@ -126,7 +126,7 @@ async def test_participants_are_watched_from_the_head_and_over_breaks() -> None:
         for request in script.asked(WaitMessagesRequest):
             assert request.include_participants
             assert list(request.threads) == [cursor(7)]
-            # Nobody's messages are wanted.
+            # No messages are requested.
             assert list(request.filter.senders) == ["none"]
 
 
@@ -186,12 +186,12 @@ async def test_what_was_read_is_not_reported_of_a_thread_that_was_left(tmp_path:
         async with client as bus:
             handle = await bus.join(THREAD)
             await handle.acknowledge(3)
-            await handle.acknowledge(3)  # the server knows it
+            await handle.acknowledge(3)  # the server has the position
             assert len(script.asked(HeartbeatRequest)) == 1
             script.answer("LeaveThread", LeaveThreadResponse())
             await handle.leave()
             assert script.asked(LeaveThreadRequest) == [LeaveThreadRequest(thread=THREAD)]
-            # As one that comes anew it says it anew.
+            # A new handle reports it again.
             handle = await bus.join(THREAD)
             await handle.acknowledge(3)
             assert len(script.asked(HeartbeatRequest)) == 2
@@ -200,7 +200,7 @@ async def test_what_was_read_is_not_reported_of_a_thread_that_was_left(tmp_path:
                 await handle.acknowledge(5)
             script.answer("LeaveThread", LeaveThreadResponse())
             await handle.leave()
-        assert len(script.asked(HeartbeatRequest)) == 3  # what failed is not made up for
+        assert len(script.asked(HeartbeatRequest)) == 3  # the failed one is not repeated
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -242,7 +242,7 @@ async def test_the_end_of_the_session_is_an_end_and_no_error(by: str) -> None:
 
 
 async def gathered(bus: BusClient, by: str) -> list[Message]:
-    """All that a follow or a wait brings until it ends."""
+    """Returns the messages of a follow() or wait() until it ends."""
     handle = bus.thread(THREAD)
     if by == "wait":
         return await handle.wait(timeout=60, min_messages=9)

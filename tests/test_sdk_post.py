@@ -1,4 +1,4 @@
-"""ThreadHandle.post against a real server: what is stored, and refusals, typed and at once."""
+"""ThreadHandle.post against a real server: what is stored, and how it is refused."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -33,7 +33,7 @@ Error = TypeVar("Error", bound=BusError)
 
 
 async def refused(call: Awaitable[object], kind: type[Error]) -> Error:
-    """The error of exactly this kind that a call ends with at once, long before its timeout."""
+    """Returns the error of exactly this type that a call raises long before its timeout."""
     with pytest.raises(kind) as raised:
         async with asyncio.timeout(10):
             await call
@@ -139,7 +139,7 @@ async def test_a_closed_thread_takes_no_posts_until_it_is_opened(
         await handle.set_state(state)
         error = await refused(handle.post("too late"), ThreadClosed)
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "THREAD_CLOSED")
-        # What was posted before may still be repeated.
+        # A post made before may still be repeated.
         assert (await handle.post("before", request_id="mine")).seq == first.seq
         await handle.set_state(ThreadState.THREAD_STATE_OPEN)
         await handle.post("again")
@@ -185,10 +185,10 @@ async def test_a_seq_of_another_history_is_refused_even_if_it_would_fit(
         handle = await client.join(thread)
         await handle.post("in the old thread")
         epoch = await make_anew(threads, thread)
-        assert (await handle.post("in the new one")).epoch == epoch  # it names no seq
+        assert (await handle.post("in the new one")).epoch == epoch  # it has no seq
         error = await refused(handle.post("x", **{field: 1}), CursorInvalid)  # type: ignore[arg-type]
         assert error.metadata == {"first_seq": "1", "head_seq": "1", "epoch": epoch}
-        # Who joins again knows the new one.
+        # Joining again gives the new epoch.
         handle = await client.join(thread)
         assert (await handle.post("x", **{field: 1})).seq == 2  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""ThreadHandle.post_many: the fast road, in order, once, over breaks and restarts."""
+"""ThreadHandle.post_many: in order and once, across broken connections and restarts."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ async def thread(server: ServerProcess, name: str, tmp_path: Path) -> AsyncItera
 
 
 def seqs(results: list[object]) -> list[int]:
-    """The seqs of answers; 0 for an exception."""
+    """The seqs of the responses; 0 for an exception."""
     return [found.seq if isinstance(found, PostMessageResponse) else 0 for found in results]
 
 

@@ -1,4 +1,4 @@
-"""ThreadHandle.post when connections break, servers hang or are busy: once, or nobody knows."""
+"""ThreadHandle.post when connections break, servers hang or are busy: once, or OutcomeUnknown."""
 
 import asyncio
 import signal
@@ -21,7 +21,7 @@ from tests.wait_frames import BOUND
 
 @contextmanager
 def locked(db: Path) -> Iterator[None]:
-    """Another program holds the database's write lock: posts cannot be committed meanwhile."""
+    """Another program holds the database's write lock, so that no post can be committed."""
     with closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -49,7 +49,7 @@ async def test_a_post_whose_answer_is_lost_is_repeated_and_stored_once(
 
 
 async def outcome_unknown(handle: ThreadHandle, request_id: str | None) -> str:
-    """Post, for a short time, to a server that cannot answer; the post's request_id."""
+    """Posts with a short timeout to a server that cannot answer; returns the request_id."""
     async with asyncio.timeout(BOUND):
         with pytest.raises(OutcomeUnknown) as unknown:
             await handle.post("hello", request_id=request_id, timeout=1)

@@ -1,4 +1,4 @@
-"""What the client says of a proxy that answers calls itself, with an HTTP status."""
+"""Calls that a proxy answers itself, with an HTTP status."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from tests.shell import Shell
 from tests.wait_frames import BOUND
 from threadbus.v1.message_pb2 import Cursor
 
-#: What is final: as which exception, and what is said.
+#: The final statuses: the exception, and a part of its message.
 REFUSALS: dict[int, tuple[type[BusError], str]] = {
     302: (BusError, "refuses"),
     400: (BusError, "refuses"),
@@ -35,13 +35,13 @@ REFUSALS: dict[int, tuple[type[BusError], str]] = {
     413: (MessageTooLarge, "as large as this"),
     431: (BusError, "refuses"),
 }
-#: What leaves the outcome of a call unknown.
+#: The statuses that leave the outcome of a call unknown.
 UNKNOWN = [408, 500, 502, 503, 504]
 
 
 @contextlib.asynccontextmanager
 async def behind(proxy: Proxy, *, timeout: float = 30.0) -> AsyncIterator[BusClient]:
-    """A client; all is bounded."""
+    """A client, with a time limit."""
     async with asyncio.timeout(BOUND), BusClient(proxy.address, timeout=timeout) as bus:
         yield bus
 
@@ -82,7 +82,7 @@ async def test_too_many_calls_are_made_again_later() -> None:
     async with proxy_that_says(429) as proxy, behind(proxy) as bus:
         with pytest.raises(Unavailable, match="no more calls") as refused:
             await bus.thread(THREAD).post("x", timeout=1.0)
-        assert type(refused.value) is Unavailable  # and not an outcome that is unknown
+        assert type(refused.value) is Unavailable  # the outcome is known
         assert proxy.refused > 1
 
 

@@ -1,4 +1,4 @@
-"""Reading without waiting: messages, threads and agents, page by page."""
+"""Lists of messages, threads and agents, page by page."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a client tells the server it has read, and when – told by a scripted server."""
+"""When a client reports read positions, and which, with a scripted server."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from threadbus.v1.thread_service_pb2 import JoinThreadResponse
 
 
 def reported(script: Script) -> list[list[Cursor]]:
-    """The positions in each report. (Heartbeats without any are none.)"""
+    """The positions in each report. Heartbeats without positions are left out."""
     return [
         list(request.read_cursors)
         for request in script.asked(HeartbeatRequest)
@@ -31,7 +31,7 @@ def reported(script: Script) -> list[list[Cursor]]:
 async def agent(
     script: Script, home: Path, *, heartbeats: bool = False
 ) -> AsyncIterator[BusClient]:
-    """An agent that is connected to the scripted server; all is bounded."""
+    """A connected client of the scripted server, with a time limit."""
     credentials = home / "credentials.json"
     client = BusClient(
         script.address, agent="reader", credentials=credentials, heartbeats=heartbeats
@@ -46,7 +46,7 @@ async def test_what_was_read_is_reported_soon_and_a_few_messages_at_once(tmp_pat
         script.answer("WaitMessages", started(), batch(*range(1, 501)), asyncio.Event())
         async with contextlib.aclosing(bus.thread(THREAD).follow()) as messages:
             await take(messages, 500)
-            # The last one is still being worked on.
+            # The last one is not read yet.
             await until(lambda: [cursor(499)] in reported(script))
             assert len(reported(script)) < 50
 

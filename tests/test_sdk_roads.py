@@ -1,4 +1,4 @@
-"""BusClient: the roads to a server – TCP, a Unix socket, a proxy in between, or none at all."""
+"""BusClient over TCP, over a Unix socket, through a proxy, and without a server."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,14 @@ from tests.wait_frames import BOUND
 
 @pytest.fixture
 def mute() -> Iterator[str]:
-    """The address of something that takes connections and never says a word."""
+    """The address of a listener that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
 def nobody() -> str:
-    """An address where nobody listens."""
+    """An address without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 

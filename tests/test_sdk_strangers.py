@@ -1,4 +1,4 @@
-"""A client whose token the server does not know any more: it registers again, if it can."""
+"""A client whose token the server no longer knows: it registers again, if it can."""
 
 import asyncio
 import contextlib
@@ -59,7 +59,7 @@ POSTED = PostMessageResponse(seq=1)
 async def agent(
     script: Script, home: Path, *, heartbeats: bool = False
 ) -> AsyncIterator[BusClient]:
-    """An agent of the scripted server, registered by its name; all is bounded."""
+    """A client of the scripted server, registered by its name, with a time limit."""
     client = BusClient(
         script.address, agent="worker", credentials=home / "c.json", heartbeats=heartbeats
     )
@@ -68,7 +68,7 @@ async def agent(
 
 
 async def make_anew(server: ServerProcess, db: Path) -> None:
-    """Have the server go on with another database."""
+    """Restarts the server on another database."""
     server.kill()
     server.db = db
     await asyncio.to_thread(server.start)
@@ -96,7 +96,7 @@ async def test_a_follower_whose_store_was_made_anew_is_told_so(
             assert error.value.reason == "EPOCH_CHANGED"
             coming = asyncio.create_task(take(reader.follow(), 1))
         assert await coming == ["new"]
-        # It is the agent that it was.
+        # It is the same agent.
         await reader.post("mine")
         assert (await reader.message(2)).sender == f"{name}-reader"
 
@@ -127,7 +127,7 @@ async def test_a_call_is_repeated_once_the_agent_is_registered_again(tmp_path: P
         assert script.asked(RegisterAgentRequest)[0] == script.asked(RegisterAgentRequest)[1]
         first, second = script.asked(PostMessageRequest)
         assert first == second
-        # Registering takes no token; above all none that is not known.
+        # Registering sends no token, in particular not the unknown one.
         assert script.tokens(RegisterAgentRequest) == ["", ""]
         assert script.tokens(PostMessageRequest)[0] == script.tokens(PostMessageRequest)[1] != ""
 
@@ -197,7 +197,7 @@ async def test_an_agent_that_cannot_be_registered_again_is_told_why(
     async with scripted() as script, agent(script, tmp_path) as bus:
         for rpc, call in calls.items():
             script.answer(rpc, UNKNOWN)
-            for _ in range(1 if failure is TAKEN else 2):  # where it must, it shows its token
+            for _ in range(1 if failure is TAKEN else 2):  # and with its own token
                 script.answer("RegisterAgent", failure)
             with pytest.raises(expected):
                 await call(bus.thread(THREAD))
@@ -228,7 +228,7 @@ async def test_a_token_that_was_given_cannot_be_had_again(tmp_path: Path) -> Non
 
 
 async def rotate(script: Script, bus: BusClient, token: str) -> None:
-    """Give the agent this token."""
+    """Gives the agent this token."""
     script.answer("RotateToken", RotateTokenResponse(token=token))
     await bus.rotate_token()
 

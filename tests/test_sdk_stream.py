@@ -1,4 +1,4 @@
-"""What follow() makes of a stream's frames and failures – told by a scripted server."""
+"""follow() with the frames and failures of a scripted server."""
 
 import asyncio
 from typing import Any
@@ -37,7 +37,7 @@ from threadbus.v1.bus_service_pb2 import WaitEnding, WaitMessagesRequest, WaitMe
 
 _Code = grpc.StatusCode
 
-#: Breaks after which a follower comes again.
+#: Failures after which a follower reconnects.
 BREAKS = [
     Failure(_Code.UNAVAILABLE),
     Failure(_Code.CANCELLED),
@@ -50,7 +50,7 @@ BREAKS = [
     Failure(_Code.UNAVAILABLE, "NEWER_REASON"),
     Failure(_Code.INTERNAL, "INTERNAL", {"incident": "c0ffee"}),
 ]
-#: Those that say that it should not.
+#: Failures after which it does not.
 REFUSALS = [
     (Failure(_Code.NOT_FOUND, "THREAD_NOT_FOUND"), ThreadNotFound),
     (Failure(_Code.UNAUTHENTICATED, "TOKEN_INVALID"), Unauthenticated),
@@ -69,7 +69,7 @@ def named(value: Any) -> str | None:
 
 
 async def followed(script: Script) -> list[str]:
-    """All that comes until the thread is closed."""
+    """Returns the messages until the thread is closed."""
     async with BusClient(script.address) as bus, asyncio.timeout(BOUND):
         return [message.content async for message in bus.thread(THREAD).follow()]
 
@@ -207,7 +207,7 @@ async def test_a_connection_that_went_silent_is_given_up() -> None:
         first, second = (
             at for at, request in script.requests if isinstance(request, WaitMessagesRequest)
         )
-        assert second - first >= 2.5  # and not before, a late frame is no dead connection
+        assert second - first >= 2.5  # a late frame does not mean a dead connection
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ async def test_a_consumer_that_takes_its_time_is_no_silence() -> None:
         script.answer("WaitMessages", started(keepalive=0.2), *last_batch(1, 2)[1:])
         messages = bus.thread(THREAD).follow()
         assert await take(messages, 1) == ["1"]
-        # Meanwhile another meets a silence of that length.
+        # Another one meets a silence of that length.
         script.answer("WaitMessages", started(keepalive=0.2), asyncio.Event())
         script.answer("WaitMessages", *last_batch(9))
         assert await followed(script) == ["9"]

@@ -29,14 +29,14 @@ from tests.serving import ServerProcess
 
 @pytest.fixture
 def reader(server: ServerProcess, name: str, tmp_path: Path) -> Iterator[ThreadHandle]:
-    """A fresh thread, joined by an agent."""
+    """A new thread, joined by an agent."""
     with member(server.address, name, tmp_path) as joined:
         yield joined
 
 
 @pytest.fixture
 def writer(server: ServerProcess, name: str, tmp_path: Path) -> Iterator[ThreadHandle]:
-    """The same thread, joined by another one."""
+    """The same thread, joined by another agent."""
     with member(server.address, name, tmp_path, role="writer") as joined:
         yield joined
 
@@ -195,7 +195,7 @@ def test_errors_keep_their_type_their_fields_and_the_road_they_came(
     assert (conflict.value.expected, conflict.value.last_seq) == (0, 1)
     road = [frame.name for frame in traceback.extract_tb(conflict.value.__traceback__)]
     assert road[0] == "test_errors_keep_their_type_their_fields_and_the_road_they_came"
-    assert road.count("post") == 2  # the one that was called, and the async one below
+    assert road.count("post") == 2  # the sync one that was called, and the async one
     assert road[-1] == "_repeat"
     with pytest.raises(InvalidArgument) as refused:
         reader.post()
@@ -238,7 +238,7 @@ def test_closing_a_client_ends_what_another_thread_waits_for(
         messages = handle.follow(include_own=True)
         next(messages)
         waiting = pool.submit(next, messages)
-        until(lambda: handle.position.after_seq == 1)  # it asked for the next one
+        until(lambda: handle.position.after_seq == 1)  # the next one was requested
         bus.close()
         with pytest.raises(RuntimeError, match="closed"):
             waiting.result()
@@ -262,7 +262,7 @@ def test_a_loop_that_is_forgotten_is_closed_by_whichever_thread_finds_it(
         assert take(forgotten[0], 1) == ["a"]
         forgotten.append(forgotten)  # type: ignore[arg-type]
         del forgotten
-        # What is given to it is read in the background, by the thread that closing would wait for.
+        # Its argument is read by a background thread, which closing would wait for.
         assert [*anyone.list_agents(presences=look_for_garbage())]
         assert found == ["bus_client.sync"]
         assert contents(reader.wait(timeout=0)) == ["a"]
@@ -270,7 +270,7 @@ def test_a_loop_that_is_forgotten_is_closed_by_whichever_thread_finds_it(
 
 @contextlib.contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """What is forgotten in cycles is not found meanwhile, unless it is looked for."""
+    """Disables the garbage collector: cycles are found only by an explicit collection."""
     gc.disable()
     try:
         yield

@@ -18,7 +18,7 @@ def test_a_server_that_is_killed_in_mid_follow_costs_and_repeats_nothing(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server()
-    posted = [f"{n} " + "x" * 200_000 for n in range(40)]  # more than a connection takes in advance
+    posted = [f"{n} " + "x" * 200_000 for n in range(40)]  # more than a connection buffers
     with (
         member(server.address, name, tmp_path, role="writer") as writer,
         member(server.address, name, tmp_path) as reader,

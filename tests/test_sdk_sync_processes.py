@@ -150,7 +150,7 @@ def test_a_forked_process_is_told_that_it_cannot_go_on(
                     print(error)
             sys.exit(7)
     """
-    # With it gRPC tries to bring its threads over a fork, and crashes the child now and then.
+    # With this set gRPC tries to survive a fork, and sometimes crashes the child.
     monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
     with program(text, server.address, name, tmp_path) as agent:
         code, out, err = agent.end()
@@ -189,7 +189,7 @@ def test_heartbeats_go_on_while_the_program_does_other_things(
 
 
 def timeouts_pass(anyone: BusClient, clock: str, count: int) -> None:
-    """Return when so many timeouts are over: as often another agent lapses after a heartbeat."""
+    """Returns after this many agent timeouts, measured by another agent that lapses each time."""
     _, token = anyone.register_agent(clock)
     with BusClient(anyone.server, token=token, heartbeats=False) as bus:
         for _ in range(count):

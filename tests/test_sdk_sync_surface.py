@@ -1,4 +1,4 @@
-"""bus_client.sync says what bus_client says: the same names, signatures and sentences."""
+"""bus_client.sync has the names, signatures and summaries of bus_client, and is generated."""
 
 import inspect
 import re
@@ -17,13 +17,13 @@ CLASSES = ["BusClient", "ThreadHandle"]
 
 
 def public(owner: type) -> dict[str, Any]:
-    """What a class has for its users."""
+    """Returns the public members of a class."""
     members = inspect.getmembers(owner)
     return {name: member for name, member in members if not name.startswith("_")}
 
 
 def attributes(owner: type) -> dict[str, str]:
-    """The attributes that a class and its bases tell of, and what they say of each."""
+    """Returns the attributes that the docstrings of a class and its bases describe."""
     told: dict[str, str] = {}
     for base in owner.__mro__:
         section = re.search(r"^Attributes:\n(.*?)(^\S|\Z)", inspect.getdoc(base) or "", re.M | re.S)
@@ -35,19 +35,19 @@ def attributes(owner: type) -> dict[str, str]:
 
 
 def members() -> list[tuple[str, str]]:
-    """Each method and property of the async classes."""
+    """Returns each method and property of the async classes."""
     return [(name, member) for name in CLASSES for member in public(getattr(bus_client, name))]
 
 
 def blocking(text: str) -> str:
-    """What an async signature or sentence is without asyncio."""
+    """Returns an async signature or sentence without asyncio."""
     text = text.replace("Async", "").replace("`async with`", "`with`")
-    # What an async method takes from either kind of iterable comes from the one there is here.
+    # Where an async method accepts both kinds of iterable, the sync one accepts the plain kind.
     return re.sub(r"(Iterable\[[^]]*\]) \| \1", r"\1", text)
 
 
 def signatures(member: Any) -> Iterator[str]:
-    """Those of a function, or of what a property is read and set by."""
+    """Yields the signature of a function, or of a property's getter and setter."""
     functions = (member.fget, member.fset) if isinstance(member, property) else (member,)
     for function in functions:
         yield str(inspect.signature(function)) if function is not None else ""

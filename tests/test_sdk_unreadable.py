@@ -1,4 +1,4 @@
-"""Waits on a thread that the server cannot read: what is said, and when."""
+"""Waits on a thread that the server cannot read: which error is raised, and when."""
 
 import asyncio
 import math
@@ -43,7 +43,7 @@ NEWER = Failure(grpc.StatusCode.UNAVAILABLE, "NEWER_REASON")
 
 
 def always(script: Script, *steps: Step) -> None:
-    """Every wait that a test has time for ends so."""
+    """Makes every wait of a test end like this."""
     for _ in range(200):
         script.answer("WaitMessages", *steps)
 
@@ -119,7 +119,7 @@ async def test_the_command_line_says_so_too(steps: list[Step], code: int, tmp_pa
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that stands until `now` is set."""
 
     now = 100.0
 
@@ -142,7 +142,7 @@ def test_a_follower_that_fails_for_a_minute_is_told(error: BusError) -> None:
     clock = Clock()
     retry = WaitRetry(clock, math.inf)
     fail(retry, Unreachable("x"))
-    clock.now += 3_600  # not the connection's fault
+    clock.now += 3_600  # a lost connection does not count
     fail(retry, error, started(), keepalive(0))
     clock.now += 59
     fail(retry, error, started(), keepalive(0))
@@ -178,7 +178,7 @@ def test_a_history_that_ends_again_and_again_is_no_reason_to_hurry() -> None:
         fail(retry, Unreachable("x"), started(), caught_up(0))
         pause = retry.next_pause(0.0)
     assert pause >= 1.0
-    # A stream that lived for a while was a good one.
+    # After a stream that lived for a while the pauses are short again.
     retry.stream_opened()
     retry.frame_received(caught_up(0), moved=False, delivered=False)
     clock.now += 15

@@ -81,7 +81,7 @@ async def test_the_previous_messages_count_as_read_when_it_waits_again(
     async with member(server.address, thread, tmp_path) as reader:
         await reader.wait(timeout=60)
         assert reader.position.after_seq == 0
-    # It was closed, or killed, before it asked for more: they come again.
+    # It was closed or killed before it asked for more: they come again.
     assert await read_position(server.address, thread, tmp_path) == 0
     async with member(server.address, thread, tmp_path) as reader:
         assert contents(await reader.wait(timeout=60)) == ["a", "b"]
@@ -172,7 +172,7 @@ async def test_a_closed_thread_is_read_to_its_end_and_then_an_error(
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
         await set_state(threads, thread, CLOSED)
         messages = await reader.wait(timeout=60, min_messages=10)
-        assert [m.seq for m in messages] == [1, 2]  # the post, and the entry that says it is closed
+        assert [m.seq for m in messages] == [1, 2]  # the post, and the entry for the closing
         for timeout in (60, 0):
             with pytest.raises(ThreadClosed) as closed:
                 await reader.wait(timeout=timeout)
@@ -189,7 +189,7 @@ async def test_a_wait_ends_when_the_thread_is_closed(
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
         waiting = asyncio.create_task(reader.wait(timeout=60))
-        await reader.set_state(CLOSED)  # its own entry, which it does not want to hear of
+        await reader.set_state(CLOSED)  # its own entry, which it does not get
         with pytest.raises(ThreadClosed):
             await waiting
 

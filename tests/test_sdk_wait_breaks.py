@@ -1,4 +1,4 @@
-"""ThreadHandle.wait over streams that break – told by a scripted server."""
+"""ThreadHandle.wait when streams break, with a scripted server."""
 
 import asyncio
 import contextlib
@@ -36,13 +36,13 @@ MIN, MAX, TIME, CLOSED, DRAINING = (
 
 @contextlib.asynccontextmanager
 async def waiting_on(script: Script) -> AsyncIterator[ThreadHandle]:
-    """A handle of the scripted thread; all is bounded."""
+    """A handle of the scripted thread, with a time limit."""
     async with BusClient(script.address) as bus, asyncio.timeout(BOUND):
         yield bus.thread(THREAD)
 
 
 def asked(script: Script) -> list[tuple[int, int, int]]:
-    """What each wait was asked for: after which seq, min_messages, max_messages."""
+    """Returns after_seq, min_messages and max_messages of each wait."""
     return [
         (request.threads[0].after_seq, request.min_messages, request.max_messages)
         for request in script.asked(WaitMessagesRequest)
@@ -67,7 +67,7 @@ async def test_what_had_all_come_when_it_broke_is_returned(least: int, most: int
         script.answer("WaitMessages", started(), batch(3), asyncio.Event())
         messages = await handle.wait(timeout=60, min_messages=least, max_messages=most)
         assert contents(messages) == ["1", "2"]
-        # What came after it is not lost.
+        # What follows is not lost.
         script.answer("WaitMessages", started(), batch(3), ending(MIN, upto=3))
         assert contents(await handle.wait(timeout=60)) == ["3"]
         assert asked_from(script)[-1] == 2
@@ -80,7 +80,7 @@ async def test_the_server_is_told_the_rest_of_the_time() -> None:
         assert await handle.wait(timeout=30) == []
         first, second = script.asked(WaitMessagesRequest)
         assert 0 < second.max_wait.ToMicroseconds() < first.max_wait.ToMicroseconds() <= 30_000_000
-        # What was passed over counts as read with the next wait.
+        # What the filter left out counts as read with the next wait.
         await handle.acknowledge()
         assert handle.position == cursor(7)
 
