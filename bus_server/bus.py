@@ -117,13 +117,13 @@ class Bus:
         return done, await self.recipients(post.message, before)
 
     def waiting_on(self, thread: str) -> Mapping[str, State.ValueType]:
-        """Return the presence of each agent that waits on a thread, by name."""
+        """Returns the presence of each agent that waits on a thread, by name."""
         return self._participants.waiting_on(thread)
 
     async def recipients(
         self, message: Message, before: Mapping[str, State.ValueType]
     ) -> list[Participant]:
-        """Return who will see a message that was just posted.
+        """Returns who will see a message that was just posted.
 
         `before` is what `waiting_on` returned before the post. Empty if it cannot be found out.
         """
@@ -170,7 +170,7 @@ class Bus:
         epoch: str,
         wanted: Filter,
     ) -> Page:
-        """Return up to `limit` wanted messages of a thread with after < seq < before.
+        """Returns up to `limit` wanted messages of a thread with after < seq < before.
 
         Raises ThreadNotFound, and CursorInvalid for another epoch or an `after` past the head.
         """
@@ -189,7 +189,7 @@ class Bus:
         return page
 
     async def message(self, thread: str, seq: int) -> bytes:
-        """Return one message, serialised. Raises ThreadNotFound and MessageNotFound."""
+        """Returns one message, serialised. Raises ThreadNotFound and MessageNotFound."""
         page = await self._store.page(thread, seq - 1, seq + 1, 1, PAGE_BYTES, newest=False)
         if not page.rows:
             raise MessageNotFound(thread, seq, page.head.seq)
@@ -202,7 +202,7 @@ class Bus:
         return await self._writer.submit(store.CreateThread(thread))
 
     async def thread(self, name: str) -> Thread:
-        """Return a thread. Raises ThreadNotFound."""
+        """Returns a thread. Raises ThreadNotFound."""
         threads = await self._store.threads([name])
         if not threads:
             raise ThreadNotFound([name], await self._store.similar([name]))
@@ -217,7 +217,7 @@ class Bus:
         limit: int,
         after: store.ThreadPageKey | None,
     ) -> list[tuple[Thread, store.ThreadPageKey]]:
-        """Return threads after a key, last active first, each with its own key."""
+        """Returns threads after a key, last active first, each with its own key."""
         return await self._store.list_threads(states, prefix, participant, limit, after)
 
     async def join_thread(self, join: store.JoinThread) -> tuple[store.Joined, store.Entrance]:
@@ -246,7 +246,7 @@ class Bus:
         self._participants.left(leave.agent, leave.name)
 
     async def participants(self, thread: str, *, after: str, limit: int) -> list[Participant]:
-        """Return participants of a thread after a name, by name. Raises ThreadNotFound."""
+        """Returns participants of a thread after a name, by name. Raises ThreadNotFound."""
         return await self._participants.of(thread, after=after, limit=limit)
 
     async def delete_thread(self, name: str) -> None:

@@ -61,7 +61,7 @@ class BatchEncoder:
         self._frame = b""
 
     def encode(self, thread: str, after_seq: int, epoch: str, bodies: Sequence[bytes]) -> bytes:
-        """Return the frame with this cursor and these serialised messages."""
+        """Returns the frame with this cursor and these serialised messages."""
         cursor = thread, after_seq, epoch
         # Bodies that are the same objects, as those of Recent are, are not compared byte by byte.
         if cursor != self._cursor or bodies != self._bodies:

@@ -30,7 +30,7 @@ class Filter:
         self.parses = bool(self._kinds or self._min_priority or self._addressee)
 
     async def select(self, store: Store, thread_id: int, rows: Sequence[Row]) -> Sequence[int]:
-        """Return the indices of the rows that are wanted, ascending. `rows` are of one thread."""
+        """Returns the indices of the rows that are wanted, ascending. `rows` are of one thread."""
         if self.everything:
             return range(len(rows))
         indices = [
@@ -52,7 +52,7 @@ class Filter:
         ]
 
     def wants(self, message: Message, answered: str) -> bool:
-        """Return whether a message is wanted. `answered` is the sender of what it replies to."""
+        """Returns whether a message is wanted. `answered` is the sender of what it replies to."""
         return (
             (not self._senders or message.sender in self._senders)
             and (not self._kinds or message.kind in self._kinds)

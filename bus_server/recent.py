@@ -69,7 +69,7 @@ class Recent:
         self._bytes = 0
 
     def read(self, epoch: str, after: int, upto: int, max_bytes: int) -> tuple[list[Row], int]:
-        """Return the rows after < seq <= upto until the first one that is missing, and their bytes.
+        """Returns the rows after < seq <= upto up to the first missing one, and their bytes.
 
         At most `max_bytes` of them, but always the first one, if it is kept.
         """
@@ -85,6 +85,6 @@ class Recent:
         return run, size
 
     def statistics(self) -> RecentStatistics:
-        """Return how much is held here."""
+        """Returns how much is held here."""
         messages = sum(map(len, self._rows.values()))
         return RecentStatistics(threads=len(self._rows), messages=messages, bytes=self._bytes)

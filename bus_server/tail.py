@@ -51,7 +51,7 @@ class Waiter:
             self.condition.notify_all()
 
     async def until(self, ready: Callable[[], bool], deadline: float) -> None:
-        """Return once `ready` returns true, or the event loop's clock is at `deadline`."""
+        """Returns once `ready` returns true, or the event loop's clock is at `deadline`."""
         # Without wait_for and suppress, of which each idle wait would keep one.
         try:
             async with asyncio.timeout_at(deadline), self.condition:
@@ -144,7 +144,7 @@ class Tails:
             await tail.notify()
 
     def statistics(self) -> TailStatistics:
-        """Return how much is held here."""
+        """Returns how much is held here."""
         return TailStatistics(
             threads=len(self._tails), holds=sum(tail.waits for tail in self._tails.values())
         )

@@ -148,7 +148,7 @@ class Waits:
         return (wait for wait in self._on.get(thread, ()) if wait.agent)
 
     def find(self, agent: str, thread: str, after: int) -> list[tuple[int, OpenWait]]:
-        """Return open waits with a greater number, by number; of this agent, on this thread.
+        """Returns open waits with a greater number, by number; of this agent, on this thread.
 
         Empty: of any agent, on any thread. `anonymous` is a name here.
         """
@@ -181,11 +181,11 @@ class Waits:
                 await wait.expire(expire_time)
 
     def tokens(self) -> set[bytes]:
-        """Return the hashes of the tokens that waits were opened with."""
+        """Returns the hashes of the tokens that waits were opened with."""
         return {wait.token for wait in self._open.values() if wait.token}
 
     def statistics(self) -> WaitStatistics:
-        """Return how much is held here."""
+        """Returns how much is held here."""
         return WaitStatistics(
             open=len(self._open),
             anonymous=self._counts.get("", 0),

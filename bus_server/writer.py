@@ -106,13 +106,13 @@ class Writer:
         return self._enqueue(command, command.size)
 
     async def wait_for_capacity(self, size: int) -> None:
-        """Return once there is capacity for a command of so many bytes."""
+        """Returns once there is capacity for a command of so many bytes."""
         while not self._has_capacity(size):
             self._freed.clear()
             await self._freed.wait()
 
     async def drain(self) -> None:
-        """Return once every command that was enqueued has its outcome."""
+        """Returns once every command that was enqueued has its outcome."""
         while self._pending:
             self._freed.clear()
             await self._freed.wait()
@@ -127,7 +127,7 @@ class Writer:
                 await self._linger(posts)
 
     def statistics(self) -> WriterStatistics:
-        """Return how much is held here."""
+        """Returns how much is held here."""
         return WriterStatistics(
             queued=len(self._queue), pending=self._pending, pending_bytes=self._bytes
         )

@@ -52,7 +52,7 @@ class Frames(Protocol):
         """Seconds after which to stop waiting for room."""
 
     async def reserve(self, size: int, timeout: float | None = None) -> None:
-        """Return once there is room for a frame of about `size` bytes.
+        """Returns once there is room for a frame of about `size` bytes.
 
         Raises StoreBusy if there was none within `timeout` seconds.
         """
@@ -209,7 +209,7 @@ class WaitLoop:
                 await waiter.until(self._ready, min(t for t in times if t is not None))
 
     def _ready(self) -> bool:
-        """Return whether there is something to do."""
+        """Returns whether there is something to do."""
         wait = self._open
         return (
             self._shared.tails.draining
@@ -332,7 +332,7 @@ class WaitLoop:
             p.limit = p.head.seq
 
     def _ended(self) -> WaitEnding.Reason.ValueType | None:
-        """Return why the wait is over, if it is. Called after each pass over the threads."""
+        """Returns why the wait is over, if it is. Called after each pass over the threads."""
         positions, now = self._positions, self._clock()
         if self._expires_at is not None and now >= self._expires_at:
             raise TokenExpired
@@ -376,5 +376,5 @@ class WaitLoop:
 
 
 def _cursors(positions: Sequence[WaitPosition]) -> list[Cursor]:
-    """Return the cursor in each thread that was not deleted."""
+    """Returns the cursor in each thread that was not deleted."""
     return [p.cursor for p in positions if not p.tail.gone]

@@ -79,7 +79,7 @@ class WaitPosition:
         return self.head.seq if self.limit is None else self.limit
 
     def ready(self) -> bool:
-        """Return whether there is something to send: also that the thread was deleted."""
+        """Returns whether there is something to send: also that the thread was deleted."""
         head = self.tail.head
         if self.tail.gone or head is None:
             return True
@@ -88,11 +88,11 @@ class WaitPosition:
         return self.cached is not None and self.cached.version != self.sent_version
 
     def finished(self) -> bool:
-        """Return whether the thread takes no posts and all of it was delivered."""
+        """Returns whether the thread takes no posts and all of it was delivered."""
         return self.head.state != THREAD_STATE_OPEN and self.after >= self.head.seq
 
     def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
-        """Return the position for a frame that is sent now; another `cursor` in its place."""
+        """Returns the position for a frame that is sent now; another `cursor` in its place."""
         self.told = self.after
         return ThreadPosition(
             cursor=cursor or self.cursor,

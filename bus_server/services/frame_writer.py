@@ -27,7 +27,7 @@ class FrameWriter:
         return self._budget.timeout
 
     async def reserve(self, size: int, timeout: float | None = None) -> None:
-        """Return once there is room for a frame of about `size` bytes.
+        """Returns once there is room for a frame of about `size` bytes.
 
         Raises StoreBusy if there was none within `timeout` seconds. None: the budget's timeout;
         infinite: never.

@@ -162,7 +162,7 @@ def _absolute(url: str) -> bool:
 
 
 def cursors(field: str, found: Sequence[Cursor]) -> list[tuple[str, int, str]]:
-    """Return the thread, after_seq and epoch of cursors, each of another thread.
+    """Returns the thread, after_seq and epoch of cursors, each of another thread.
 
     Plain tuples: a Cursor would keep its whole request in memory. Raises ValidationFailed.
     """

@@ -23,7 +23,7 @@ Row = tuple[str, bytes]
 
 
 def with_edit_seq(body: bytes, edit_seq: int) -> bytes:
-    """Return a serialised message with this edit_seq: of a field set twice the last one counts."""
+    """Returns a serialised message with this edit_seq: of a field set twice the last one counts."""
     return body + Message(edit_seq=edit_seq).SerializeToString()
 
 

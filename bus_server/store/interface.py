@@ -51,7 +51,7 @@ class Store(Protocol):
         """Returns names of threads that differ from one of these only by case; a few at most."""
 
     async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Row]:
-        """Return messages after < seq <= upto of a thread, ascending; none if it was deleted.
+        """Returns messages after < seq <= upto of a thread, ascending; none if it was deleted.
 
         At most `max_bytes` of them, but always the first one. No seq is left out.
         """
@@ -59,7 +59,7 @@ class Store(Protocol):
     async def page(
         self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
     ) -> Page:
-        """Return messages after < seq < before (0: no bound). Raises ThreadNotFound.
+        """Returns messages after < seq < before (0: no bound). Raises ThreadNotFound.
 
         At most `limit` and `max_bytes` of them, the newest or the oldest, but always one if there
         is one.

@@ -72,7 +72,7 @@ def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
 def read(
     db: sqlite3.Connection, thread_id: int, after: int, upto: int, max_bytes: int
 ) -> list[store.Row]:
-    """Return a run of a thread's log; empty when it is deleted.
+    """Returns a run of a thread's log; empty when it is deleted.
 
     Until max_bytes, but always the first one.
     """
@@ -89,7 +89,7 @@ _BODY = "m.body, e.edit_seq FROM message AS m LEFT JOIN entry AS e ON e.id = m.i
 
 
 def _until_full(rows: Iterable[tuple[str, bytes, int | None]], max_bytes: int) -> list[store.Row]:
-    """Return rows until they fill max_bytes; always the first one."""
+    """Returns rows until they fill max_bytes; always the first one."""
     run: list[store.Row] = []
     size = 0
     for sender, body, edit_seq in rows:
