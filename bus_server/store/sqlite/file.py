@@ -126,7 +126,7 @@ def check(path: Path, uid: int) -> None:
     elif saved := rescue.rescued(path):
         raise StoreRefused(
             f"{path} was lost under a running server, which saved what it held. To go on with "
-            f"that, unless its log says that it is damaged: mv {saved} {path}. To begin anew, "
+            f"that, unless its log says that it is damaged: mv {saved} {path}. To start over, "
             f"move {saved} elsewhere"
         )
 

@@ -42,7 +42,7 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
     if monitor.folder_is_moved():
         raise FileNotFoundError(f"{path.parent} was moved")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # It may take minutes, and the process may be killed: a part must not be taken for the whole.
+    # It may take minutes, and the process may be killed: a part must not look like the whole.
     draft = filesystem.draft_of(filesystem.beside(path, _RESCUED))
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:

@@ -1,18 +1,18 @@
--- The embedded store. Times are integers, microseconds since the epoch; those of presence and
--- token.expire_time are on the store's own clock (clock.py), which nobody sets; those of thread and
--- message are order times (order.py), which hold how often the wall clock went back before.
+-- The embedded store. Times are integers, in microseconds since the epoch. Those of presence and
+-- token.expire_time are on the store's own clock (clock.py), which is never set. Those of thread and
+-- message are order times (order.py), which count how often the wall clock went back before.
 
--- Who made this file; one row.
+-- The identity of this file; one row.
 CREATE TABLE store (epoch TEXT NOT NULL) STRICT;
 
--- What the store's clock is ahead of the system's monotonic clock; one row.
+-- How far the store's clock is ahead of the system's monotonic clock; one row.
 CREATE TABLE clock (
-    boot TEXT NOT NULL, -- of the machine; with another one the base is chosen anew
+    boot TEXT NOT NULL, -- of the machine; another boot gets a new base
     base INTEGER NOT NULL
 ) STRICT;
 
--- Ids are never used again: what a deleted thread left behind can be cleared later. body is the
--- serialised threadbus.v1.Thread without what has a column and what the log tells.
+-- Ids are never reused, so that the messages of a deleted thread can be deleted later. body is the
+-- serialised threadbus.v1.Thread without the fields that have columns or follow from the messages.
 CREATE TABLE thread (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
@@ -28,8 +28,8 @@ CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);
 
 -- id = thread.id << 32 | seq, so that a thread's log is one run of one B-tree, its head is the
 -- newest id of the run, and a commit of one message touches one page.
--- body is the serialised threadbus.v1.Message, whole but for what came later; what posts are decided
--- by stands beside it because bodies can be large.
+-- body is the serialised threadbus.v1.Message as it was appended. Columns have what posts are checked
+-- against, because bodies can be large.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
     time INTEGER NOT NULL,
@@ -37,15 +37,15 @@ CREATE TABLE message (
     body BLOB NOT NULL
 ) STRICT;
 
--- What an edit asks of a message, and what it changes: known of large messages and edits from the
--- start, of others since they were edited. Of the rest the body tells.
+-- What edits need of a message, and what they change. Large messages and edits have a row from the
+-- start, others since their first edit; until then the body has it.
 CREATE TABLE entry (
     id INTEGER PRIMARY KEY, -- the message's
-    edit_of INTEGER NOT NULL, -- 0: it is no edit
-    edit_seq INTEGER NOT NULL -- 0: it was not edited since version 4
+    edit_of INTEGER NOT NULL, -- 0: not an edit
+    edit_seq INTEGER NOT NULL -- 0: not edited since version 4
 ) STRICT;
 
--- Which post a request_id made.
+-- The message that each request_id made.
 CREATE TABLE request (
     thread_id INTEGER NOT NULL,
     sender TEXT NOT NULL,
@@ -55,7 +55,7 @@ CREATE TABLE request (
     PRIMARY KEY (thread_id, sender, request_id)
 ) STRICT, WITHOUT ROWID;
 
--- Who joined, posted, or was mentioned or handed to; what each was handed, and how far it has read.
+-- Agents that joined, posted, or were mentioned or handed to, with their positions.
 CREATE TABLE participant (
     thread_id INTEGER NOT NULL,
     agent TEXT NOT NULL,
@@ -66,15 +66,15 @@ CREATE TABLE participant (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX participant_agent ON participant (agent, thread_id);
 
--- body is the serialised threadbus.v1.Agent without what has a column and its presence.
+-- body is the serialised threadbus.v1.Agent without its presence and the fields that have columns.
 CREATE TABLE agent (
     name TEXT PRIMARY KEY,
     kind INTEGER NOT NULL,
-    unregister_time INTEGER NOT NULL, -- 0: it is registered
+    unregister_time INTEGER NOT NULL, -- 0: registered
     body BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- What was last known of each agent that was ever seen, as of the last checkpoint.
+-- The presence of each agent that was ever seen, as of the last checkpoint.
 CREATE TABLE presence (
     agent TEXT PRIMARY KEY,
     state INTEGER NOT NULL, -- threadbus.v1.Presence
@@ -83,7 +83,7 @@ CREATE TABLE presence (
     lease_end_time INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- SHA-256 of each token and whose it is. An empty agent is an operator.
+-- Tokens by their SHA-256. An empty agent is the operator.
 CREATE TABLE token (
     hash BLOB PRIMARY KEY,
     agent TEXT NOT NULL,
@@ -91,5 +91,5 @@ CREATE TABLE token (
     expire_time INTEGER NOT NULL DEFAULT 0 -- 0: never
 ) STRICT, WITHOUT ROWID;
 
--- Threads deleted whose messages are still to be cleared.
+-- Deleted threads whose messages are still to be deleted.
 CREATE TABLE purge (thread_id INTEGER PRIMARY KEY) STRICT;

@@ -1,6 +1,6 @@
--- From schema version 5 to 6: threads and agents are kept as protos. upgrade.py has thread_body and
--- agent_body, which make one of a row. The greatest id that a thread ever had must not be forgotten,
--- nor do times in bodies tell how often the wall clock went back.
+-- From schema version 5 to 6: threads and agents are stored as protos. thread_body and agent_body,
+-- which build them, are in upgrade.py. Ids of deleted threads must not be reused, so the sequence is
+-- kept. Times in bodies are the wall clock's, without the count of order times.
 ALTER TABLE thread RENAME TO thread_5;
 CREATE TABLE thread (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
