@@ -26,6 +26,22 @@ SABOTAGES = [
         ["tests/test_threads_listing.py"],
     ),
     Sabotage(
+        "a page of threads begins with the last one of the page before",
+        [
+            Edit(
+                "bus_server/store/sqlite/activity.py",
+                "        if key < start:\n",
+                "        if key <= start:\n",
+            )
+        ],
+        ["tests/test_threads_listing.py::test_pages_hold_each_thread_once"],
+    ),
+    Sabotage(
+        "an export leaves out threads that get posts while they are listed",
+        [Edit("bus_client/cli/exporting.py", "    for _ in range(2):", "    for _ in range(1):")],
+        ["tests/test_cli_export.py::test_a_thread_that_one_listing_left_out_is_exported"],
+    ),
+    Sabotage(
         "a thread's activity is noted once and never again",
         [
             Edit(
