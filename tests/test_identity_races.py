@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from bus_server.auth import Auth, Caller, token_hash
 from bus_server.errors import TokenExpired, TokenInvalid
-from bus_server.store import Command, Owner, RegisterAgent, RotateToken, UnregisterAgent
+from bus_server.store import Command, RegisterAgent, RotateToken, TokenOwner, UnregisterAgent
 from bus_server.store.interface import Store
 from bus_server.store.sqlite.store import SqliteStore
 from tests.callers import register
@@ -41,7 +41,7 @@ class SlowRoad:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def owner(self, hashed: bytes) -> Owner | None:
+    async def owner(self, hashed: bytes) -> TokenOwner | None:
         """Returns the owner of a token; the first result is held back until it is released."""
         owner = await self._store.owner(hashed)
         if not self.on_its_way.is_set():
@@ -79,7 +79,7 @@ async def test_a_caller_that_is_known_is_looked_up_once(tmp_path: Path) -> None:
     looked_up = 0
 
     class Counting(SlowRoad):
-        async def owner(self, hashed: bytes) -> Owner | None:
+        async def owner(self, hashed: bytes) -> TokenOwner | None:
             nonlocal looked_up
             looked_up += 1
             return await self._store.owner(hashed)

@@ -328,7 +328,7 @@ class ThreadPageKey(NamedTuple):
     thread_id: int
 
 
-class Owner(NamedTuple):
+class TokenOwner(NamedTuple):
     """The agent that a token belongs to."""
 
     agent: str  # empty: an operator

@@ -11,11 +11,11 @@ from bus_server.store.commands import (
     Head,
     Joined,
     JoinThread,
-    Owner,
     Page,
     PresenceRow,
     Row,
     ThreadPageKey,
+    TokenOwner,
 )
 from threadbus.v1.agent_pb2 import Agent, Participant
 from threadbus.v1.bus_service_pb2 import ThreadUnread
@@ -113,7 +113,7 @@ class Store(Protocol):
     async def list_agents(self, limit: int, after: str) -> list[Agent]:
         """Returns registered agents by name, after the name given."""
 
-    async def owner(self, token_hash: bytes) -> Owner | None:
+    async def owner(self, token_hash: bytes) -> TokenOwner | None:
         """Returns the owner of the token with this hash, or None."""
 
     async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:

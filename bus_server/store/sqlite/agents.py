@@ -84,7 +84,7 @@ def _registered(tx: Transaction, name: str) -> Agent:
     return agent
 
 
-def _check_expiry(tx: Transaction, owner: store.Owner | None) -> None:
+def _check_expiry(tx: Transaction, owner: store.TokenOwner | None) -> None:
     """Raises TokenExpired."""
     if owner is not None and 0 < owner.expire_time <= tx.store_now:
         raise TokenExpired

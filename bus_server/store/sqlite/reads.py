@@ -246,14 +246,14 @@ def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
     return {name for (name,) in rows}
 
 
-def owner(db: sqlite3.Connection, token_hash: bytes) -> store.Owner | None:
+def owner(db: sqlite3.Connection, token_hash: bytes) -> store.TokenOwner | None:
     """Returns the owner of a token, or None."""
     row = db.execute(
         "SELECT t.agent, coalesce(a.kind, 0), t.expire_time FROM token AS t LEFT JOIN agent AS a"
         " ON a.name = t.agent WHERE t.hash = ?",
         (token_hash,),
     ).fetchone()
-    return None if row is None else store.Owner(*row)
+    return None if row is None else store.TokenOwner(*row)
 
 
 def expire_times(db: sqlite3.Connection, token_hashes: Iterable[bytes]) -> dict[bytes, int]:

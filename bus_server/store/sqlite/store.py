@@ -348,7 +348,7 @@ class SqliteStore:
         now = self.clock.now()
         return await self._read(limit > HEAVY, reads.list_agents, limit, after, now)
 
-    async def owner(self, token_hash: bytes) -> store.Owner | None:
+    async def owner(self, token_hash: bytes) -> store.TokenOwner | None:
         return await self._read(False, reads.owner, token_hash)
 
     async def expire_times(self, token_hashes: Collection[bytes]) -> dict[bytes, int]:
