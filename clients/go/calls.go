@@ -15,13 +15,14 @@ import (
 )
 
 const (
-	oneAttempt  = 10 * time.Second // for one try of a call
+	oneAttempt  = 10 * time.Second // for one attempt of a call
 	allAttempts = 30 * time.Second // for a call whose context has no deadline
 
-	longestDelay = time.Minute // that a server may ask for
+	longestDelay = time.Minute // longest RetryDelay that is honored
 )
 
-// Invoke makes a unary call for a stub, once.
+// Invoke makes a unary call for a stub, without retries. Strings that are not UTF-8 are refused with
+// INVALID_ARGUMENT.
 func (c *Client) Invoke(
 	ctx context.Context, method string, request, response any, options ...grpc.CallOption,
 ) error {
@@ -32,7 +33,7 @@ func (c *Client) Invoke(
 	return conn.Invoke(ctx, method, request, response, options...)
 }
 
-// NewStream opens a stream for a stub, once.
+// NewStream opens a stream for a stub, without retries.
 func (c *Client) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
@@ -44,7 +45,7 @@ func (c *Client) NewStream(
 	return sendableStream{stream}, nil
 }
 
-// repeating is a Client whose unary calls are repeated while that is safe, as long as life lasts.
+// repeating is a Client whose unary calls are retried where that is safe, until life is done.
 type repeating struct {
 	*Client
 	life context.Context
@@ -73,7 +74,7 @@ func (c repeating) Invoke(
 		if failure == nil {
 			return nil
 		}
-		// The server's refusal settles what became of the attempts before, but that of the token.
+		// A refusal by the server settles the outcome of earlier attempts, except UNAUTHENTICATED.
 		doubt = doubt || failure.OutcomeUnknown
 		unsettled := failure.Retryable || failure.Reason == "" || failure.Code == codes.Unauthenticated
 		failure.OutcomeUnknown = failure.OutcomeUnknown || doubt && unsettled
@@ -87,22 +88,22 @@ func (c repeating) Invoke(
 	}
 }
 
-// repeatable reports whether a call whose outcome is unknown may be sent again: the contract gives
-// its method, "/threadbus.v1.BusService/GetMessage", an idempotency level, or the request has an id.
+// repeatable reports whether a call whose outcome is unknown may be sent again: its method, such as
+// "/threadbus.v1.BusService/GetMessage", has an idempotency level, or the request has a request_id.
 func repeatable(method string, request any) bool {
 	if post, ok := request.(interface{ GetRequestId() string }); ok && post.GetRequestId() != "" {
 		return true
 	}
 	name := protoreflect.FullName(strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", "."))
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
-	if err != nil { // of a newer contract than these stubs
+	if err != nil { // newer than these stubs
 		return false
 	}
 	options, _ := found.Options().(*descriptorpb.MethodOptions)
 	return options.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
 }
 
-// current is ctx with the token of now, and the connection of now.
+// current returns ctx with the current token, and the current connection.
 func (c *Client) current(ctx context.Context) (context.Context, *grpc.ClientConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,37 +113,38 @@ func (c *Client) current(ctx context.Context) (context.Context, *grpc.ClientConn
 	return ctx, c.conn
 }
 
-// renew puts a new connection in the place of a silent one: gRPC itself takes up to 40 s to tell.
-// What else is under way on it breaks, and comes again on the new one.
+// renew replaces a silent connection, which gRPC itself would take up to 40 s to detect. It does
+// nothing if silent is no longer the current one. Other calls on it fail, and are retried on the new
+// one.
 func (c *Client) renew(silent *grpc.ClientConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != silent || c.open.Err() != nil {
 		return
 	}
-	if fresh, err := c.dial(); err == nil { // it did not fail with the same arguments before
+	if fresh, err := c.dial(); err == nil { // the same arguments worked before
 		c.conn = fresh
 		_ = silent.Close()
 	}
 }
 
-// during is ctx, done also when life is.
+// during returns ctx, which is also done when life is.
 func during(life, ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(life, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
-// backoff is how long to pause after so many failures in a row before the last one.
+// backoff returns the pause after a failure, given the number of failures in a row before it.
 func backoff(failures int) time.Duration {
 	pause := min(2*time.Second, 50*time.Millisecond<<min(failures, 10))
 	return time.Duration(float64(pause) * (0.5 + rand.Float64()/2))
 }
 
-// asked is the pause that a server asks for, as far as it is heeded.
+// asked limits the delay that a server asks for.
 func asked(delay time.Duration) time.Duration { return min(delay, longestDelay) }
 
-// sleep tells whether the time passed before ctx was done.
+// sleep pauses. It reports false if ctx is done first.
 func sleep(ctx context.Context, pause time.Duration) bool {
 	select {
 	case <-ctx.Done():

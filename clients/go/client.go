@@ -1,6 +1,6 @@
 // Package threadbus is a client of ThreadBus: join a thread, follow it, post to it.
 //
-// Requests and answers are the contract's own messages, from threadbus.dev/gen/go/threadbus/v1.
+// Requests and responses are the contract's messages, from threadbus.dev/gen/go/threadbus/v1.
 package threadbus
 
 import (
@@ -18,11 +18,11 @@ import (
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
 
-// Client is an agent's way to a server. All of it may be used from many goroutines at once.
+// Client connects an agent to a server. It is safe for concurrent use.
 //
-// A unary call of Bus, Threads and Agents is repeated while that is safe, until its context's
-// deadline, or for 30 s if there is none, and fails with *Error. Client itself is a
-// grpc.ClientConnInterface: stubs made with it send a call once.
+// Unary calls of Bus, Threads and Agents are retried where that is safe, until the context's
+// deadline, or for 30 s if it has none. They fail with *Error. Client itself is a
+// grpc.ClientConnInterface: stubs created with it do not retry.
 type Client struct {
 	Bus     pb.BusServiceClient
 	Threads pb.ThreadServiceClient
@@ -33,24 +33,24 @@ type Client struct {
 	close      context.CancelFunc
 	session    context.Context // until Goodbye or Close
 	endSession context.CancelFunc
-	sending    sync.RWMutex // read-locked while a call of the session may still be sent
+	sending    sync.RWMutex // read-locked while a call of the session may be sent
 	heartbeats sync.Once
 
-	mu    sync.Mutex // of what follows
+	mu    sync.Mutex // guards the fields below
 	conn  *grpc.ClientConn
 	token string
 }
 
-// Connect makes a client of the server at address, HOST:PORT or unix:PATH. It does not wait for the
-// server. Calls carry the token, if it is not empty. The options come after the client's own:
-// with grpc.WithTransportCredentials it speaks TLS.
+// Connect returns a client of the server at address, HOST:PORT or unix:PATH. It does not wait for the
+// server. Calls carry the token unless it is empty. The options are applied after the client's own:
+// grpc.WithTransportCredentials enables TLS.
 func Connect(address, token string, options ...grpc.DialOption) (*Client, error) {
 	options = append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{ // by default never
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{ // off by default
 			Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true,
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20)), // by default 4 MiB
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20)), // default: 4 MiB
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: grpcbackoff.Config{ // the default's 120 s would strand agents
 				BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second,
@@ -73,9 +73,9 @@ func Connect(address, token string, options ...grpc.DialOption) (*Client, error)
 	return c, nil
 }
 
-// Register calls as agent from now on, and says that it is alive until Goodbye or Close. With the
-// same token, 32–128 of A-Z a-z 0-9 _ -, it is the same agent the next time. An empty token is
-// made up: then the name can be used once. An agent already registered is only kept alive.
+// Register registers agent, calls as it from now on, and sends heartbeats until Goodbye or Close.
+// Token is a secret of 32–128 characters of A-Z a-z 0-9 _ -; with the same one it is the same agent
+// the next time. If it is empty, Register makes one: then the name can be used only once.
 func (c *Client) Register(ctx context.Context, agent, token string) error {
 	if token == "" {
 		token = rand.Text() + rand.Text()
@@ -91,14 +91,14 @@ func (c *Client) Register(ctx context.Context, agent, token string) error {
 	return nil
 }
 
-// keepAlive sends a heartbeat now, and then whenever the server wants one.
+// keepAlive sends heartbeats at the server's interval until the session ends.
 func (c *Client) keepAlive() {
 	for pause := time.Duration(0); sleep(c.session, pause); {
 		response, err := c.Bus.Heartbeat(c.session, &pb.HeartbeatRequest{})
 		pause = response.GetHeartbeatInterval().AsDuration()
 		switch {
 		case err != nil:
-			pause = oneAttempt // though it was repeated
+			pause = oneAttempt // it was retried already
 		case pause <= 0:
 			pause = 40 * time.Second
 		}
@@ -106,8 +106,8 @@ func (c *Client) keepAlive() {
 	}
 }
 
-// Join enters the thread, which is created when it is not there. Follow the answer's Cursor.
-// Threads.JoinThread has more to ask for.
+// Join joins the thread, which is created if needed. Pass the response's Cursor to Follow.
+// Threads.JoinThread has more options.
 func (c *Client) Join(
 	ctx context.Context, thread string, start pb.JoinStart,
 ) (*pb.JoinThreadResponse, error) {
@@ -119,12 +119,12 @@ func (c *Client) Join(
 	return response, err
 }
 
-// Post posts once, however often it has to be sent: the request gets an id if it has none. After an
-// Error with OutcomeUnknown, post again with its RequestID, or not at all.
+// Post posts a message, with retries, and stores it once: the request gets a request_id if it has
+// none. After an *Error with OutcomeUnknown, post again with its RequestID, or not at all.
 func (c *Client) Post(
 	ctx context.Context, request *pb.PostMessageRequest,
 ) (*pb.PostMessageResponse, error) {
-	if request.RequestId == "" { // ids that ascend are stored the quickest
+	if request.RequestId == "" { // ascending ids are stored fastest
 		request = proto.CloneOf(request)
 		request.RequestId = fmt.Sprintf("%012x-%s", time.Now().UnixMilli(), rand.Text())
 	}
@@ -142,25 +142,25 @@ func (c *Client) Post(
 	return response, nil
 }
 
-// MarkRead tells what was read: the next Join goes on from there. The last one is enough.
+// MarkRead reports what was read: the next Join continues after cursor. Only the last one matters.
 func (c *Client) MarkRead(ctx context.Context, cursor *pb.Cursor) error {
 	request := &pb.HeartbeatRequest{ReadCursors: []*pb.Cursor{cursor}}
 	_, err := c.Bus.Heartbeat(ctx, request)
 	return err
 }
 
-// Goodbye ends the agent's session: it is offline at once. Any later call would bring it back, so
-// all that runs on the client ends, and but for Goodbye and Close it is of no more use.
+// Goodbye ends the agent's session: it is offline at once. Any later call would bring it back, so all
+// calls and follows of the client end first, and afterwards only Goodbye and Close may be called.
 func (c *Client) Goodbye(ctx context.Context) error {
 	c.endSession()
-	c.sending.Lock() // what was about to be sent is sent now, or never
+	c.sending.Lock() // wait for calls that are being sent
 	c.sending.Unlock()
 	agents := pb.NewAgentServiceClient(repeating{c, c.open})
 	_, err := agents.EndSession(ctx, &pb.EndSessionRequest{})
 	return err
 }
 
-// Close ends all that runs on the client. It is no goodbye: the agent lapses.
+// Close ends all calls and follows of the client. It does not end the session: the agent lapses.
 func (c *Client) Close() error {
 	c.close()
 	c.mu.Lock()

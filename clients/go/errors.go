@@ -16,24 +16,24 @@ import (
 
 const domain = "threadbus" // of the server's own ErrorInfo
 
-// Error is a refusal, whose Reason errors.proto explains; or no answer, and Reason is empty.
+// Error is why a call failed. Reason, explained in errors.proto, is empty if no server responded.
 type Error struct {
 	Code     codes.Code
 	Reason   string            // such as SEQ_CONFLICT
-	Metadata map[string]string // as errors.proto says for the reason
+	Metadata map[string]string // its keys are in errors.proto
 	Message  string
 	Details  []any // *errdetails.BadRequest, *errdetails.ResourceInfo …
 
-	RetryDelay time.Duration // the server asks to wait so long before coming again
+	RetryDelay time.Duration // the server asks for this pause before a retry
 	Retryable  bool          // the same call may succeed later
-	// Perhaps it was done: repeat a post with the same request id, or not at all.
+	// The call may have been carried out: repeat a post with the same request id, or not at all.
 	OutcomeUnknown bool
 	RequestID      string // of a Post
 
 	status *status.Status
 }
 
-// ErrorOf tells what err, such as a stub returns it, says; nil for nil.
+// ErrorOf returns err, for example from a stub, as an *Error. Nil for nil.
 func ErrorOf(err error) *Error {
 	if err == nil {
 		return nil
@@ -63,23 +63,23 @@ func ErrorOf(err error) *Error {
 		e.Retryable = e.Code == codes.Unavailable // 429: too many calls
 		return e
 	}
-	if unparsed(from) { // it was answered, but nobody knows how
+	if unparsed(from) { // there was a response, but not a readable one
 		e.OutcomeUnknown = true
 		return e
 	}
-	switch e.Code { // the connection broke, or the time was up
+	switch e.Code { // the connection broke, or the deadline passed
 	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Internal, codes.Unavailable:
 		e.Retryable, e.OutcomeUnknown = true, true
 	}
 	return e
 }
 
-// inHTTP finds what a proxy answered instead of the server, as grpc-go words it.
+// inHTTP matches grpc-go's text for an HTTP status, which a proxy returned instead of the server.
 var inHTTP = regexp.MustCompile(`^unexpected HTTP status code received from server: (\d{3})`)
 
-// refusedInHTTP is the status of what a proxy refused, 3xx or 4xx: it did not reach the server.
-// gRPC has INTERNAL or UNKNOWN for most of these, as if it might have been done. Nil for all else;
-// a proxy that waited too long (408) leaves open what became of it.
+// refusedInHTTP returns the status for a call that a proxy refused with HTTP 3xx or 4xx: it did not
+// reach the server. gRPC maps most of these to INTERNAL or UNKNOWN, as if the outcome were unknown.
+// Nil otherwise, and for 408, a timeout of the proxy, after which the outcome is unknown.
 func refusedInHTTP(from *status.Status) *status.Status {
 	found := inHTTP.FindStringSubmatch(from.Message())
 	if found == nil || found[1] < "300" || found[1] >= "500" || found[1] == "408" {
@@ -95,12 +95,12 @@ func refusedInHTTP(from *status.Status) *status.Status {
 	return status.New(code, from.Message())
 }
 
-// unparsed tells whether what the server sent cannot be parsed, its text for want of UTF-8.
+// unparsed reports whether the response could not be parsed, for example as its text is not UTF-8.
 func unparsed(from *status.Status) bool {
 	return strings.HasPrefix(from.Message(), "grpc: failed to unmarshal the received message")
 }
 
-// CodeName is the code as the contract writes it, such as NOT_FOUND.
+// CodeName returns the code's name as in the contract, for example NOT_FOUND.
 func (e *Error) CodeName() string { return code.Code(e.Code).String() }
 
 func (e *Error) Error() string {
@@ -110,11 +110,11 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s (%s): %s", e.CodeName(), e.Reason, e.Message)
 }
 
-// GRPCStatus is the status that the call ended with: status.Code and the like know it.
+// GRPCStatus returns the status that the call ended with. status.Code and status.FromError use it.
 func (e *Error) GRPCStatus() *status.Status { return e.status }
 
-// CursorLost says that the cursor is of another history of the thread. To follow
-// Resync.Position.Cursor goes on.
+// CursorLost reports that the thread has another epoch than the cursor: messages may be missing.
+// To continue, follow from Resync.Position.Cursor.
 type CursorLost struct{ Resync *pb.WaitResync }
 
 func (e *CursorLost) Error() string {
@@ -123,5 +123,5 @@ func (e *CursorLost) Error() string {
 		asked.GetAfterSeq())
 }
 
-// GRPCStatus is what a call with such a cursor ends with.
+// GRPCStatus returns the status of a unary call with such a cursor.
 func (e *CursorLost) GRPCStatus() *status.Status { return status.New(codes.OutOfRange, e.Error()) }

@@ -16,35 +16,35 @@ import (
 )
 
 const (
-	firstFrame     = 20 * time.Second      // for a wait to connect and to say `started`
-	longestFailing = time.Minute           // for waits to fail, not only to be cut off, without progress
-	settled        = time.Second           // for a wait to live that is not just cut off each time
-	idlePause      = 20 * time.Millisecond // after a frame that is no progress: they may be many
+	firstFrame     = 20 * time.Second      // to connect and receive `started`
+	longestFailing = time.Minute           // to fail, other than by disconnections, without progress
+	settled        = time.Second           // a wait that lives this long resets the backoff
+	idlePause      = 20 * time.Millisecond // after a frame without progress: there may be many
 )
 
-// Message is a message that was followed, with the history that its seq counts in.
+// Message is a message of a followed thread, with the epoch that its seq counts in.
 type Message struct {
 	*pb.Message
 	Epoch string
 }
 
-// Cursor is the position after the message, for MarkRead and to follow from later.
+// Cursor returns the position after the message, for MarkRead or a later Follow.
 func (m *Message) Cursor() *pb.Cursor {
 	return &pb.Cursor{Thread: m.Thread, AfterSeq: m.Seq, Epoch: m.Epoch}
 }
 
-// FollowOptions say what Follow delivers and how. The zero value is what most agents want.
+// FollowOptions are options of Follow. The zero value suits most agents.
 type FollowOptions struct {
 	// Which messages to deliver. Nil = all but the agent's own.
 	Filter *pb.MessageFilter
-	// Go on where the server does when the cursor is lost, rather than end with *CursorLost.
+	// Continue where the server does when the cursor is lost, instead of ending with *CursorLost.
 	ContinueOnResync bool
 }
 
-// Follow gives what comes after the cursor, then what is posted, as it is posted: each message
-// once, in order, across reconnects, whatever the server sends. It ends when the thread is closed,
-// the session has ended, ctx is done (ctx.Err tells) or the client is closed. Or an error comes
-// last: *CursorLost, or *Error for what coming again does not cure, or has not in a minute.
+// Follow yields the messages after cursor, then new ones as they are posted: each once and in order,
+// across reconnects, whatever the server sends. It ends when the thread is closed, the session has
+// ended, ctx is done (see ctx.Err) or the client is closed. Or it ends with an error: *CursorLost, or
+// *Error if retrying cannot help, or has not helped for a minute.
 func (c *Client) Follow(
 	ctx context.Context, cursor *pb.Cursor, options FollowOptions,
 ) iter.Seq2[*Message, error] {
@@ -64,9 +64,9 @@ func (c *Client) Follow(
 			tell(nil, err)
 			return
 		}
-		var failing time.Time                             // since when; zero = it is not
+		var failing time.Time                             // since when; zero = it does not fail
 		for failures := 0; ctx.Err() == nil; failures++ { // without progress
-			delay := time.Duration(0) // that the server asks for
+			delay := time.Duration(0) // requested by the server
 			opened, caughtUp := time.Now(), false
 			request.Threads[0] = at.cursor
 			for frame, err := range c.wait(ctx, request) {
@@ -106,7 +106,7 @@ func (c *Client) Follow(
 				if progress {
 					failing = time.Time{}
 				}
-				if ending := frame.GetEnding(); ending != nil { // whatever the status after it
+				if ending := frame.GetEnding(); ending != nil { // whatever status follows
 					switch ending.Reason {
 					case pb.WaitEnding_REASON_THREADS_CLOSED, pb.WaitEnding_REASON_SESSION_ENDED:
 						return
@@ -126,27 +126,27 @@ func (c *Client) Follow(
 	}
 }
 
-// wait gives the frames of one WaitMessages and, last, why it ended.
+// wait yields the frames of one WaitMessages call, then the error that ended it, if any.
 func (c *Client) wait(
 	ctx context.Context, request *pb.WaitMessagesRequest,
 ) iter.Seq2[*pb.WaitMessagesResponse, error] {
 	return func(yield func(*pb.WaitMessagesResponse, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // a stream that is only left stays open
+		defer cancel() // a stream must be canceled, else it stays open
 		ctx, conn := c.current(ctx)
 		patience := firstFrame
-		watchdog := time.AfterFunc(patience, func() { c.renew(conn) }) // and so break the stream
+		watchdog := time.AfterFunc(patience, func() { c.renew(conn) }) // which breaks the stream
 		defer watchdog.Stop()
 		c.sending.RLock()
 		stream, err := pb.NewBusServiceClient(conn).WaitMessages(ctx, request,
-			grpc.WaitForReady(true)) // unary calls tell why there is no connection
+			grpc.WaitForReady(true)) // unary calls report why there is no connection
 		c.sending.RUnlock()
 		for {
 			var frame *pb.WaitMessagesResponse
 			if err == nil {
 				frame, err = stream.Recv()
 			}
-			watchdog.Stop() // the time that the caller takes is its own
+			watchdog.Stop() // the caller's time does not count
 			if started := frame.GetStarted(); started != nil {
 				patience = silence(started.KeepaliveInterval)
 			}
@@ -164,16 +164,16 @@ func (c *Client) wait(
 	}
 }
 
-// silence is how long to wait for a frame when so much was granted: what the contract allows.
+// silence returns how long to wait for a frame, given the interval that the server granted.
 func silence(granted *durationpb.Duration) time.Duration {
 	interval := granted.AsDuration()
 	if interval <= 0 {
-		interval = 45 * time.Second // as if none was asked for
+		interval = 45 * time.Second // the contract's default
 	}
 	return min(max(interval, time.Second), 5*time.Minute) * 5 / 2
 }
 
-// disconnection tells whether a failure says no more than that the server is away, or busy.
+// disconnection reports whether a failure only means that the server is unreachable or busy.
 func disconnection(failure *Error) bool {
 	switch failure.Code {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
@@ -183,7 +183,7 @@ func disconnection(failure *Error) bool {
 	return failure.Reason == "DRAINING" || failure.Reason == "STORE_BUSY" || failure.OutcomeUnknown
 }
 
-// final tells whether a wait is refused for a reason that coming again does not cure.
+// final reports whether a wait was refused for a reason that retrying cannot cure.
 func final(failure *Error) bool {
 	bug := failure.Code == codes.Internal && failure.Reason != ""
 	return !failure.Retryable && !bug

@@ -9,19 +9,19 @@ import (
 
 const maxSeq = 1<<53 - 1
 
-// position is how far a follow of one thread is. Whatever a server sends, take gives each message
-// of the thread once and in order, or an error.
+// position is the position of a follow in one thread. Whatever a server sends, take returns each
+// message of the thread once and in order, or an error.
 type position struct {
-	cursor   *pb.Cursor // the server's, but never behind an earlier one, other than by a resync
-	filtered bool       // so that seqs may be left out
-	firstSeq int64      // of what is kept, as far as the server told
+	cursor   *pb.Cursor // from the server; moves back only by a resync
+	filtered bool       // with a filter seqs may be missing
+	firstSeq int64      // oldest seq kept, as last reported
 }
 
-// take moves past a frame, and gives its messages that are new. An error is one of the contract's:
-// nothing of the frame is used.
+// take moves past a frame, and returns its new messages. If the frame violates the contract it returns
+// an error, and uses nothing of the frame.
 func (p *position) take(frame *pb.WaitMessagesResponse) ([]*Message, error) {
 	thread, here := p.cursor.GetThread(), p.cursor.GetAfterSeq()
-	if resync := frame.GetResync(); resync != nil { // anywhere in the thread, in any history
+	if resync := frame.GetResync(); resync != nil { // to any position, in any epoch
 		there := resync.GetPosition()
 		if err := check(there.GetCursor(), thread, ""); err != nil {
 			return nil, err
@@ -46,12 +46,12 @@ func (p *position) take(frame *pb.WaitMessagesResponse) ([]*Message, error) {
 		case message.Thread != thread:
 			return nil, broken("a message of %q, not of %q", message.Thread, thread)
 		case seq >= 1 && seq <= here:
-			continue // it came before
+			continue // a repeated one
 		case seq <= last || seq > batch.GetCursor().GetAfterSeq() || p.gap(last, seq):
 			return nil, broken("the seq %d after %d", seq, last)
 		}
 		last = seq
-		if _, known := pb.MessageKind_name[int32(message.Kind)]; known { // else one of tomorrow
+		if _, known := pb.MessageKind_name[int32(message.Kind)]; known { // else a newer kind
 			fresh = append(fresh, &Message{message, batch.GetCursor().GetEpoch()})
 		}
 	}
@@ -67,12 +67,13 @@ func (p *position) take(frame *pb.WaitMessagesResponse) ([]*Message, error) {
 	return fresh, nil
 }
 
-// gap tells whether there must be messages between the two seqs.
+// gap reports whether messages between the two seqs are missing.
 func (p *position) gap(last, next int64) bool {
 	return !p.filtered && next > max(last+1, p.firstSeq)
 }
 
-// check refuses a cursor that is none of the thread's; of another epoch, too, unless that is empty.
+// check returns an error if cursor is invalid, or of another thread or epoch. An empty epoch is not
+// compared.
 func check(cursor *pb.Cursor, thread, epoch string) error {
 	switch at := cursor.GetAfterSeq(); {
 	case cursor.GetThread() != thread:
@@ -85,18 +86,18 @@ func check(cursor *pb.Cursor, thread, epoch string) error {
 	return nil
 }
 
-// broken is an error for what the contract rules out.
+// broken returns an error for a violation of the contract.
 func broken(format string, what ...any) *Error {
 	from := status.Newf(codes.Internal, "the server sent "+format, what...)
 	return &Error{Code: from.Code(), Message: from.Message(), status: from}
 }
 
-// cursorsAfter are where to go on after a frame, which is one of these. None if it does not say.
+// cursorsAfter returns the cursors to resume from after a frame, if it has any.
 func cursorsAfter(frame *pb.WaitMessagesResponse) (ends []*pb.Cursor) {
 	if batch := frame.GetMessages(); batch != nil {
 		return []*pb.Cursor{batch.Cursor}
 	}
-	if frame.GetStarted() != nil { // names those that were asked for
+	if frame.GetStarted() != nil { // has the cursors as requested
 		return nil
 	}
 	for _, there := range positions(frame) {
@@ -105,7 +106,7 @@ func cursorsAfter(frame *pb.WaitMessagesResponse) (ends []*pb.Cursor) {
 	return ends
 }
 
-// positions are those that a frame tells of.
+// positions returns the positions that a frame carries.
 func positions(frame *pb.WaitMessagesResponse) []*pb.ThreadPosition {
 	switch frame := frame.Frame.(type) {
 	case *pb.WaitMessagesResponse_Started:

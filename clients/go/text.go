@@ -14,8 +14,8 @@ import (
 	"google.golang.org/protobuf/reflect/protorange"
 )
 
-// sendable refuses text that is not UTF-8 as the server would if it could be sent, INVALID_ARGUMENT
-// and the path of the field. gRPC itself says INTERNAL, as if a repeat could help.
+// sendable returns an error if a string in request is not UTF-8: INVALID_ARGUMENT and the path of the
+// field, as the server would for an invalid field. gRPC itself returns INTERNAL, which looks retryable.
 func sendable(request any) error {
 	message, is := request.(proto.Message)
 	if !is {
@@ -50,12 +50,12 @@ func sendable(request any) error {
 			{Field: path, Description: "not UTF-8"},
 		}})
 	if err != nil {
-		panic(err) // these details can be packed
+		panic(err) // these details can always be packed
 	}
 	return ErrorOf(refusal.Err())
 }
 
-// sendableStream refuses what is not sendable; the stream goes on with what is sent next.
+// sendableStream is a stream whose SendMsg refuses what is not sendable. The stream stays usable.
 type sendableStream struct{ grpc.ClientStream }
 
 func (s sendableStream) SendMsg(request any) error {

@@ -15,7 +15,7 @@ import (
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
 
-// run does what a command says. Its answer is ready for JSON.
+// run runs a command. Its result can be marshaled as JSON.
 func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any, error) {
 	if c.Do == "cancel" {
 		d.cancel(c.Target)
@@ -69,10 +69,10 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 	return nil, unknown("command", c.Do)
 }
 
-// call calls the unary method of that name of one of the stubs.
+// call calls the unary method with this name of one of the stubs.
 func call(ctx context.Context, stubs []any, name string, request []byte) (any, error) {
 	for _, stub := range stubs {
-		method := reflect.ValueOf(stub).MethodByName(name) // of a context, a request, options
+		method := reflect.ValueOf(stub).MethodByName(name) // takes a context, a request, options
 		if !method.IsValid() || method.Type().NumIn() != 3 {
 			continue
 		}
@@ -118,7 +118,7 @@ func (d *driver) postMany(ctx context.Context, bus *threadbus.Client, c command)
 	go func() {
 		for _, request := range requests {
 			if stream.Send(request) != nil {
-				return // what is received tells why
+				return // Recv returns why
 			}
 		}
 		_ = stream.CloseSend()
@@ -126,7 +126,7 @@ func (d *driver) postMany(ctx context.Context, bus *threadbus.Client, c command)
 	return sayAll(d, c.ID, "response", stream)
 }
 
-// sayAll says what comes on a stream, until its status; nil for OK.
+// sayAll writes what a stream receives, until its status. It returns nil for OK.
 func sayAll[Response any](
 	d *driver, id int64, what string, stream grpc.ServerStreamingClient[Response],
 ) error {
@@ -163,7 +163,7 @@ func (d *driver) follow(ctx context.Context, bus *threadbus.Client, c command) e
 	return nil
 }
 
-// parse refuses fields that the message does not have.
+// parse parses JSON into message. Unknown fields are an error.
 func parse(text []byte, message proto.Message) error {
 	if err := protojson.Unmarshal(escape.ReplaceAllFunc(text, marked), message); err != nil {
 		return invalid(err)
@@ -181,7 +181,7 @@ func answer(response proto.Message, err error) (any, error) {
 func toJSON(message proto.Message) json.RawMessage {
 	text, err := protojson.Marshal(message)
 	if err != nil {
-		panic(err) // what was parsed from bytes can be written
+		panic(err) // a parsed message can always be written
 	}
 	return text
 }

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Half of a surrogate pair, which neither protojson nor UTF-8 knows: its three bytes in a string of
-// Go's are what such a text is here. The mark, which is no character, stands for it meanwhile.
+// Half of a surrogate pair, which neither protojson nor UTF-8 can hold, is three bytes in a Go string.
+// While JSON is parsed the mark, a noncharacter, stands for it.
 const (
 	half = "\xed\xa0\xbd"
 	mark = "\ufdd0"
@@ -29,7 +29,7 @@ func marked(escape []byte) []byte {
 	return escape
 }
 
-// unmark puts halves where the marks are; in the keys of maps it leaves them.
+// unmark replaces marks by halves, except in the keys of maps.
 func unmark(message proto.Message) error {
 	return protorange.Range(message.ProtoReflect(), func(p protopath.Values) error {
 		last := p.Index(-1)

@@ -1,4 +1,4 @@
-// The conformance driver: tests/conformance/README.md says what it does.
+// The conformance driver; see tests/conformance/README.md.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 	threadbus "threadbus.dev/clients/go"
 )
 
-// command is a line of stdin. What its `do` does not use is empty.
+// command is a line of stdin. Fields that its `do` does not use are empty.
 type command struct {
 	ID       int64             `json:"id"`
 	Do       string            `json:"do"`
@@ -35,11 +35,11 @@ type command struct {
 	Target   int64             `json:"target"`
 }
 
-// driver runs commands side by side.
+// driver runs commands concurrently.
 type driver struct {
-	bus     *threadbus.Client // of the command to come
+	bus     *threadbus.Client // for the next command
 	running sync.WaitGroup
-	mu      sync.Mutex // of what follows, and of stdout
+	mu      sync.Mutex // guards the fields below, and stdout
 	cancels map[int64]context.CancelFunc
 }
 
@@ -60,7 +60,7 @@ func main() {
 	d.running.Wait()
 }
 
-// begin starts a command. Which client and which command it means is settled by the order of lines.
+// begin starts a command. The client and the target are those when its line was read.
 func (d *driver) begin(line []byte) {
 	var c command
 	decoder := json.NewDecoder(bytes.NewReader(line))
@@ -112,7 +112,7 @@ func (d *driver) cancel(target int64) {
 	}
 }
 
-// answer is the last line of a command.
+// answer writes the last line of a command.
 func (d *driver) answer(id int64, ok any, err error) {
 	if err != nil {
 		d.fail(id, err)

@@ -43,7 +43,7 @@ func run(address, thread, name string) error {
 		return err
 	}
 	say(os.Stdout, line{"joined": thread, "after_seq": joined.Cursor.AfterSeq})
-	untilInterrupt, stop := signal.NotifyContext(ctx, os.Interrupt) // after the message at hand
+	untilInterrupt, stop := signal.NotifyContext(ctx, os.Interrupt) // after the current message
 	defer stop()
 	for message, err := range bus.Follow(untilInterrupt, joined.Cursor, threadbus.FollowOptions{}) {
 		if err != nil {
@@ -53,7 +53,7 @@ func run(address, thread, name string) error {
 			"seq": message.Seq, "sender": message.Sender, "content": message.Content,
 		})
 		if slices.Contains(message.Mentions, name) || message.HandoffTo == name {
-			// The id tells what is answered: killed here and started again, it still answers once.
+			// The id names the message: killed here and restarted, it still replies once.
 			posted, err := bus.Post(ctx, &pb.PostMessageRequest{
 				Thread: thread, Content: "echo: " + message.Content,
 				ReplyTo: message.Seq, RequestId: fmt.Sprintf("echo-%d", message.Seq),
@@ -79,6 +79,6 @@ type line map[string]any
 
 func say(to io.Writer, what line) {
 	encoder := json.NewEncoder(to)
-	encoder.SetEscapeHTML(false) // text is to be read
+	encoder.SetEscapeHTML(false) // for people to read
 	_ = encoder.Encode(what)
 }

@@ -1,4 +1,4 @@
-/** The driver of the conformance suite; tests/conformance/README.md has the protocol. */
+/** The conformance driver; tests/conformance/README.md describes the protocol. */
 import { PostMessageRequest } from '../gen/threadbus/v1/bus_service.js';
 import { Cursor } from '../gen/threadbus/v1/message.js';
 import { joinStartFromJSON } from '../gen/threadbus/v1/thread_service.js';
@@ -6,7 +6,7 @@ import { any, type Json, parse, plain } from './conformance/json.js';
 import { Stubs, unary } from './conformance/stubs.js';
 import { BusError, CursorLost, ThreadBus } from './threadbus.js';
 
-/** A command; which fields it has depends on what it says to do. */
+/** A command. Its `do` decides which fields it has. */
 interface Command {
   id: number;
   do: string;
@@ -28,7 +28,7 @@ interface Command {
 let opened: { bus: ThreadBus; stubs: Stubs } | undefined;
 const running = new Map<number, AbortController>();
 
-/** Does what a command says; answers what goes into its `ok`. */
+/** Runs a command, and returns its `ok`. */
 async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
   const { id, timeout } = command;
   const options = timeout === undefined ? {} : { timeout: timeout * 1000 };
@@ -130,7 +130,7 @@ async function run(command: Command): Promise<void> {
   const stop = new AbortController();
   try {
     const done = obey(command, stop.signal);
-    running.set(id, stop); // only now, else close() would abort itself
+    running.set(id, stop); // not earlier, else close() would abort itself
     say({ id, ok: plain(await done) });
   } catch (error) {
     say({ id, error: told(error, stop.signal) });
@@ -144,7 +144,7 @@ const say = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
 let rest = '';
 process.stdin.setEncoding('utf8');
 for await (const chunk of process.stdin) {
-  const lines = `${rest}${chunk}`.split('\n'); // readline would also split at U+2028
+  const lines = `${rest}${chunk}`.split('\n'); // readline also splits at U+2028
   rest = lines.pop()!;
   for (const line of lines) void run(JSON.parse(line) as Command);
 }

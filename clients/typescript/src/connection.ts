@@ -1,4 +1,4 @@
-/** The connection to a server, and what every call over it has in common. */
+/** The connection to a server: channel options, metadata, and how responses are parsed. */
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import * as grpc from '@grpc/grpc-js';
 import type { Duration } from '../gen/google/protobuf/duration.js';
@@ -8,24 +8,24 @@ import { BusError, milliseconds } from './errors.js';
 import { broken } from './place.js';
 
 const OPTIONS: grpc.ClientOptions = {
-  'grpc.keepalive_time_ms': 30_000, // by default never; the server allows a ping every 10 s
-  'grpc.keepalive_timeout_ms': 10_000, // enough here; grpc-core's http2.ping_timeout_ms is unknown
+  'grpc.keepalive_time_ms': 30_000, // off by default; the server allows one every 10 s
+  'grpc.keepalive_timeout_ms': 10_000, // grpc-js has no http2.ping_timeout_ms
   'grpc.keepalive_permit_without_calls': 1,
-  'grpc.max_receive_message_length': 16 * 1024 * 1024, // by default 4 MiB
+  'grpc.max_receive_message_length': 16 * 1024 * 1024, // default: 4 MiB
   'grpc.initial_reconnect_backoff_ms': 250,
   'grpc.max_reconnect_backoff_ms': 5_000, // the default's 120 s would strand agents
   'grpc.use_local_subchannel_pool': 1, // so that a new channel is a new connection
 };
-const FIRST_FRAME = 20_000; // ms for a wait to connect and to say `started`
+const FIRST_FRAME = 20_000; // ms to connect and receive `started`
 
-/** What a client of the generated stubs needs as options, too. */
+/** The channel options, also for clients of the generated stubs. */
 export function clientOptions(address: string): grpc.ClientOptions {
-  // Else http_proxy, https_proxy and grpc_proxy take even local calls to the proxy.
+  // Else http_proxy, https_proxy and grpc_proxy apply to local calls, too.
   const local = /^(127\.|localhost:|\[::1\]|unix:)/.test(address);
   return { ...OPTIONS, 'grpc.enable_http_proxy': local ? 0 : 1 };
 }
 
-/** A method of the generated stubs, such as `BusServiceService.getMessage`. */
+/** A method of the generated stubs, for example `BusServiceService.getMessage`. */
 export type Method<Request, Response> = grpc.MethodDefinition<Request, Response>;
 
 export class Connection {
@@ -37,7 +37,7 @@ export class Connection {
     this.#client = this.#open();
   }
 
-  /** Makes a unary call, once. Throws BusError. */
+  /** Makes a unary call, without retries. Throws BusError. */
   async unary<Request, Response>(
     { path, responseDeserialize }: Method<Request, Response>, request: Buffer, token: string,
     deadline: number, stop: AbortSignal,
@@ -54,7 +54,7 @@ export class Connection {
         stop.addEventListener('abort', cancel);
       });
     } catch (failure) {
-      const error = new BusError(failure as grpc.ServiceError); // here its stack tells who called
+      const error = new BusError(failure as grpc.ServiceError); // here its stack shows the caller
       if (error.code === 'DEADLINE_EXCEEDED') this.#renew(client);
       throw error;
     } finally {
@@ -62,7 +62,7 @@ export class Connection {
     }
   }
 
-  /** The frames of one wait; two and a half intervals of silence end it. Throws BusError. */
+  /** Yields the frames of one wait. Throws BusError, also after 2.5 intervals of silence. */
   async *wait(
     request: WaitMessagesRequest, token: string, stop: AbortSignal,
   ): AsyncGenerator<WaitMessagesResponse, void, undefined> {
@@ -70,8 +70,8 @@ export class Connection {
     const { path, requestSerialize, responseDeserialize } = BusServiceService.waitMessages;
     const call = client.makeServerStreamRequest(path, asIs, strictly(responseDeserialize),
       requestSerialize(request),
-      metadata(token, { waitForReady: true })); // unary calls tell why there is no connection
-    call.on('error', () => {}); // else one that nobody reads any more would end the process
+      metadata(token, { waitForReady: true })); // unary calls report why there is no connection
+    call.on('error', () => {}); // else an unread error would end the process
     const cancel = () => call.cancel();
     stop.addEventListener('abort', cancel);
     const frames: AsyncIterator<WaitMessagesResponse, undefined> = call[Symbol.asyncIterator]();
@@ -90,24 +90,24 @@ export class Connection {
       throw error.unparsed ? broken('a frame that cannot be parsed') : error;
     } finally {
       stop.removeEventListener('abort', cancel);
-      cancel(); // leaving the iterator alone would leave the call open
+      cancel(); // leaving the iterator does not end the call
     }
   }
 
-  /** Takes no more calls; those under way go on. */
+  /** Accepts no more calls; running ones continue. */
   close(): void {
     this.#client.close();
   }
 
-  /** grpc-js waits without end for a connection that was accepted and then says nothing. */
+  /** Replaces a silent connection: grpc-js waits forever for one that was accepted. */
   #renew(silent: grpc.Client): void {
-    if (this.#client !== silent) return; // another call was quicker
+    if (this.#client !== silent) return; // another call replaced it
     silent.close();
     this.#client = this.#open();
   }
 }
 
-/** How long to wait for a frame when so much was granted: what the contract allows. */
+/** How long to wait for a frame, given the granted interval, in ms. */
 function silence(granted: Duration | undefined): number {
   const interval = milliseconds(granted);
   const allowed = interval > 0 ? Math.min(Math.max(interval, 1_000), 300_000) : 45_000;
@@ -120,13 +120,13 @@ function metadata(token: string, options?: grpc.MetadataOptions): grpc.Metadata 
   return metadata;
 }
 
-/** Requests come serialised: one that cannot be is the caller's mistake, not a call that failed. */
+/** Requests are serialised before the call: a failure to do so is not a failed call. */
 const asIs = (bytes: Buffer): Buffer => bytes;
 
-/** Refuses text that is not UTF-8, which protobuf-es alone would alter. */
+/** Refuses text that is not UTF-8; protobuf-es alone would replace characters. */
 function strictly<Response>(parse: (bytes: Buffer) => Response): (bytes: Buffer) => Response {
-  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }); // U+FEFF is text, too
+  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }); // U+FEFF is text
   const decode = (text: Uint8Array) => utf8.decode(text);
-  // ts-proto's decode() takes a reader as well as bytes.
+  // ts-proto's decode() also accepts a reader.
   return (bytes) => parse(new BinaryReader(bytes, decode) as unknown as Buffer);
 }

@@ -1,4 +1,4 @@
-/** What goes wrong, as exceptions. */
+/** The exceptions of the client. */
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { Any } from '../gen/google/protobuf/any.js';
 import type { Duration } from '../gen/google/protobuf/duration.js';
@@ -9,44 +9,44 @@ import { type WaitResync, WaitResync_Reason } from '../gen/threadbus/v1/bus_serv
 
 const DETAILS = { BadRequest, ErrorInfo, QuotaFailure, ResourceInfo, RetryInfo };
 
-/** A detail of google/rpc/error_details.proto; `type` says which, such as `BadRequest`. */
+/** A detail of google/rpc/error_details.proto; `type` is its name, for example `BadRequest`. */
 export type Detail = {
   [Type in keyof typeof DETAILS]: { type: Type } & ReturnType<(typeof DETAILS)[Type]['decode']>;
 }[keyof typeof DETAILS];
 
-/** The details of a Status, such as that of a PostResult; without those that are not known. */
+/** The details of a Status, for example of a PostResult; unknown ones are left out. */
 export function unpack(details: Any[]): Detail[] {
   return details.flatMap(({ typeUrl, value }) => {
     const type = typeUrl.replace('type.googleapis.com/google.rpc.', '') as Detail['type'];
     try {
       return type in DETAILS ? [{ type, ...DETAILS[type].decode(value) } as Detail] : [];
     } catch {
-      return []; // bytes that are none
+      return []; // invalid bytes
     }
   });
 }
 
-/** The name of a status, such as `NOT_FOUND`. */
+/** The name of a status code, for example `NOT_FOUND`. */
 export type Code = keyof typeof status;
 
-// Without an ErrorInfo nobody said these: the call may have been done.
+// Without ErrorInfo these leave the outcome of the call unknown.
 const NO_ANSWER = ['CANCELLED', 'UNKNOWN', 'DEADLINE_EXCEEDED', 'INTERNAL', 'UNAVAILABLE'];
 
 const AWAY = ['CANCELLED', 'DEADLINE_EXCEEDED', 'UNAVAILABLE'];
 
 /**
- * The code for what a proxy refused in HTTP, 3xx or 4xx: the call did not reach the server. gRPC
- * has INTERNAL or UNKNOWN for most of these, as if it might have been done. Undefined for all else;
- * a proxy that waited too long (408) leaves open what became of it.
+ * The code for a call that a proxy refused with HTTP 3xx or 4xx: it did not reach the server. gRPC
+ * maps most of these to INTERNAL or UNKNOWN, as if the outcome were unknown. Undefined otherwise, and
+ * for 408, a timeout of the proxy, after which the outcome is unknown.
  */
 function refusedInHttp({ code, details }: ServiceError): status | undefined {
-  const [, http] = /^Received HTTP status code ([34]\d\d)/.exec(details) ?? []; // grpc-js's words
+  const [, http] = /^Received HTTP status code ([34]\d\d)/.exec(details) ?? []; // grpc-js's text
   if (!http || http === '408') return undefined;
   if (http === '413') return status.RESOURCE_EXHAUSTED;
   return code === status.UNKNOWN || code === status.INTERNAL ? status.FAILED_PRECONDITION : code;
 }
 
-/** The details that came with a failure; without those that cannot be parsed. */
+/** The Status that came with a failure; empty if there is none, or it cannot be parsed. */
 function said(failure: ServiceError): Status {
   const [bytes] = failure.metadata.get('grpc-status-details-bin');
   try {
@@ -56,33 +56,33 @@ function said(failure: ServiceError): Status {
   }
 }
 
-/** A refusal, whose `reason` errors.proto explains; or no answer, and `reason` is empty. */
+/** Why a call failed. `reason`, explained in errors.proto, is empty if no server responded. */
 export class BusError extends Error {
   override readonly name = 'BusError';
   readonly code: Code;
-  /** Such as `SEQ_CONFLICT`; empty when it was not the server that spoke. */
+  /** For example `SEQ_CONFLICT`; empty if the error is not the server's. */
   readonly reason: string;
-  /** What goes with the reason: errors.proto has the keys. */
+  /** The metadata of the reason; its keys are in errors.proto. */
   readonly metadata: { [key: string]: string };
   readonly details: Detail[];
-  /** Milliseconds that the server wants the caller to wait before coming again. */
+  /** Milliseconds that the server asks the client to pause before a retry. */
   readonly retryDelay: number;
-  /** What the server sent cannot be parsed. */
+  /** The response could not be parsed. */
   readonly unparsed: boolean;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
-  /** Perhaps it was done: repeat a post with its `requestId`, or not at all. */
+  /** The call may have been carried out: repeat a post with its `requestId`, or not at all. */
   outcomeUnknown: boolean;
-  /** What a post was sent with. */
+  /** The request id of a post. */
   requestId = '';
 
-  /** Whether it says no more than that the server is away, or busy. */
+  /** Whether it only means that the server is unreachable or busy. */
   get isDisconnection(): boolean {
     return this.reason === 'DRAINING' || this.reason === 'STORE_BUSY'
       || this.outcomeUnknown && AWAY.includes(this.code);
   }
 
-  /** A failure of which it is known what became of the call. */
+  /** An error after which the outcome of the call is known. */
   static certain(code: status, details: string): BusError {
     return new BusError({ code, details, metadata: new Metadata() } as ServiceError, true);
   }
@@ -99,7 +99,7 @@ export class BusError extends Error {
     this.metadata = answered ? info.metadata : {};
     const retry = this.details.find(({ type }) => type === 'RetryInfo') as RetryInfo | undefined;
     this.retryDelay = milliseconds(retry?.retryDelay);
-    this.unparsed = /^Response message parsing error/.test(failure.details); // grpc-js's words
+    this.unparsed = /^Response message parsing error/.test(failure.details); // grpc-js's text
     const sure = answered || refused !== undefined || certain;
     const inDoubt = sure ? answered && this.code === 'INTERNAL' : NO_ANSWER.includes(this.code);
     this.outcomeUnknown = inDoubt;
@@ -108,7 +108,7 @@ export class BusError extends Error {
   }
 }
 
-/** The cursor is of another history; what it has is at `resync.position.cursor`. */
+/** The thread has another epoch than the cursor. To continue, follow `resync.position.cursor`. */
 export class CursorLost extends Error {
   override readonly name = 'CursorLost';
 
@@ -119,12 +119,12 @@ export class CursorLost extends Error {
   }
 }
 
-/** How long that is; 0 if there is none. */
+/** A duration in ms. 0 if unset. */
 export function milliseconds(duration: Duration | undefined): number {
   return duration ? duration.seconds * 1e3 + duration.nanos / 1e6 : 0;
 }
 
-/** How long to pause when a server asks for `delay` milliseconds: a minute at most. */
+/** The pause for a `delay` that a server asks for: a minute at most. In ms. */
 export function heeded(delay: number): number {
   return Math.min(delay, 60_000);
 }

@@ -17,7 +17,7 @@ try {
     const { seq, sender, content } = message;
     say({ seq, sender, content });
     if (message.mentions.includes(name) || message.handoffTo === name) {
-      // The id tells what is answered: killed here and started again, it still answers once.
+      // The id names the message: killed here and restarted, it still replies once.
       const answer = { replyTo: seq, requestId: `echo-${seq}` };
       const posted = await bus.post(thread, `echo: ${content}`, answer);
       say({ posted: posted.seq, reply_to: seq, deduplicated: posted.deduplicated });

@@ -1,4 +1,4 @@
-/** How far a follow of one thread is. */
+/** The position of a follow in one thread. */
 import { status } from '@grpc/grpc-js';
 import type { WaitMessagesRequest, WaitMessagesResponse }
   from '../gen/threadbus/v1/bus_service.js';
@@ -7,22 +7,22 @@ import { Cursor, type Message, MessageFilter, MessageKind }
 import type { ThreadPosition } from '../gen/threadbus/v1/thread.js';
 import { BusError } from './errors.js';
 
-/** Whatever a server sends, take() gives each message of the thread once, in order, or throws. */
+/** Whatever a server sends, take() returns each message of the thread once, in order, or throws. */
 export class Place {
-  /** The server's, but never behind an earlier one, other than by a resync. */
+  /** From the server; moves back only by a resync. */
   cursor: Cursor;
-  readonly #filtered: boolean; // so that seqs may be left out
-  #firstSeq = 0; // of what is kept, as far as the server told
+  readonly #filtered: boolean; // with a filter seqs may be missing
+  #firstSeq = 0; // oldest seq kept, as last reported
 
   constructor({ threads, filter }: WaitMessagesRequest) {
     this.cursor = threads[0]!;
     this.#filtered = filter !== undefined && MessageFilter.encode(filter).finish().length > 0;
   }
 
-  /** Moves past a frame; its messages that are new. BusError if the contract rules it out. */
+  /** Moves past a frame, and returns its new messages. BusError if it violates the contract. */
   take(frame: WaitMessagesResponse): Message[] {
     const { thread, afterSeq: here, epoch } = this.cursor;
-    if (frame.resync) { // anywhere in the thread, in any history
+    if (frame.resync) { // to any position, in any epoch
       const { position } = frame.resync;
       this.cursor = checked(position?.cursor, thread);
       this.#firstSeq = position!.firstSeq;
@@ -37,12 +37,12 @@ export class Place {
     for (const message of frame.messages?.messages ?? []) {
       const { seq } = message;
       if (message.thread !== thread) throw broken(`a message of ${message.thread}, not ${thread}`);
-      if (seq >= 1 && seq <= here) continue; // it came before
+      if (seq >= 1 && seq <= here) continue; // a repeated one
       if (seq <= last || seq > ends[0]!.afterSeq || this.#gap(last, seq)) {
         throw broken(`the seq ${seq} after ${last}`);
       }
       last = seq;
-      if (message.kind in MessageKind) fresh.push(message); // else one of tomorrow
+      if (message.kind in MessageKind) fresh.push(message); // else a newer kind
     }
     for (const { afterSeq } of ends) {
       if (this.#gap(last, afterSeq + 1)) throw broken(`the cursor ${afterSeq} after ${last}`);
@@ -52,13 +52,13 @@ export class Place {
     return fresh;
   }
 
-  /** Whether there must be messages between the two seqs. */
+  /** Whether messages between the two seqs are missing. */
   #gap(last: number, next: number): boolean {
     return !this.#filtered && next > Math.max(last + 1, this.#firstSeq);
   }
 }
 
-/** The cursor, if it is one of the thread, and of the epoch unless that is empty. */
+/** The cursor, if valid for the thread and the epoch; an empty epoch is not compared. */
 export function checked(cursor: Cursor | undefined, thread: string, epoch = ''): Cursor {
   if (cursor?.thread !== thread) throw broken(`a cursor of ${cursor?.thread}, not ${thread}`);
   if (!isSeq(cursor.afterSeq) && cursor.afterSeq !== 0) {
@@ -72,18 +72,18 @@ export function checked(cursor: Cursor | undefined, thread: string, epoch = ''):
 
 export const isSeq = (seq: number) => seq >= 1 && seq <= Number.MAX_SAFE_INTEGER;
 
-/** For what the contract rules out. */
+/** An error for a violation of the contract. */
 export function broken(sent: string): BusError {
   return BusError.certain(status.INTERNAL, `the server sent ${sent}`);
 }
 
-/** Where to go on after a frame; none if it does not say. */
+/** The cursors to resume from after a frame, if it has any. */
 function cursors(frame: WaitMessagesResponse): (Cursor | undefined)[] {
   if (frame.messages) return [frame.messages.cursor];
   return frame.started ? [] : positions(frame).map(({ cursor }) => cursor);
 }
 
-/** The positions that a frame tells of. */
+/** The positions that a frame carries. */
 function positions(frame: WaitMessagesResponse): ThreadPosition[] {
   const { started, caughtUp, keepalive, ending } = frame;
   return caughtUp ? [caughtUp] : (started ?? keepalive ?? ending)?.threads ?? [];

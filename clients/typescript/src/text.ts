@@ -1,15 +1,15 @@
-/** Text that can be sent: UTF-8 cannot hold half of a surrogate pair, and U+FFFD in its place
- * would be another text. */
+/** Refuses text that UTF-8 cannot hold, half of a surrogate pair: the stubs alone would send U+FFFD
+ * in its place. */
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { Any } from '../gen/google/protobuf/any.js';
 import { BadRequest, ErrorInfo } from '../gen/google/rpc/error_details.js';
 import { Status } from '../gen/google/rpc/status.js';
 import { BusError } from './errors.js';
 
-const HALF = /\p{Surrogate}/u; // one that is part of a pair does not match
+const HALF = /\p{Surrogate}/u; // does not match a whole pair
 const TYPES = 'type.googleapis.com/google.rpc.';
 
-/** Throws a BusError INVALID_ARGUMENT with the field's path, as the server would. */
+/** Throws BusError INVALID_ARGUMENT with the field's path if a text cannot be sent. */
 export function checkText(request: unknown): void {
   const field = path(request);
   if (field === undefined) return;
@@ -27,7 +27,7 @@ export function checkText(request: unknown): void {
   throw new BusError({ code, details: message, metadata } as ServiceError);
 }
 
-/** Where such a text is, named as in the protos; undefined if there is none. */
+/** The path of such a text, named as in the protos, or undefined. */
 function path(value: unknown, at = '', map = false): string | undefined {
   if (typeof value === 'string') return HALF.test(value) ? at : undefined;
   if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return undefined;
@@ -36,7 +36,7 @@ function path(value: unknown, at = '', map = false): string | undefined {
       : Array.isArray(value) ? `${at}[${key}]`
       : `${at}${at && '.'}${key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`;
     if (map && HALF.test(key)) return inside;
-    const found = path(item, inside, key === 'labels'); // the only maps of the contract
+    const found = path(item, inside, key === 'labels'); // the contract's only maps
     if (found !== undefined) return found;
   }
   return undefined;

@@ -1,7 +1,7 @@
 /**
  * A small client of ThreadBus: join a thread, follow it, post to it. docs/clients.md has the loop.
- * Messages are the plain objects of the generated stubs in gen/. 64-bit integers are numbers: seqs
- * stay below 2^53 by contract, so a double holds each of them exactly.
+ * Messages are plain objects of the generated stubs in gen/. 64-bit integers are numbers: seqs are
+ * below 2^53 by contract, and exact in a double.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
@@ -26,9 +26,9 @@ export { BusError, CursorLost, unpack, type Code, type Detail } from './errors.j
 export { checkText } from './text.js';
 export { clientOptions, type Method } from './connection.js';
 
-/** A place in a thread; without an epoch it is not checked that the history is still that one. */
+/** A position in a thread. Without an epoch, the thread's epoch is not checked. */
 export type Position = Omit<Cursor, 'epoch'> & { epoch?: string };
-/** A message, and the epoch that its seq counts in. */
+/** A message, with the epoch in which its seq counts. */
 export type Followed = Message & { epoch: string };
 
 export interface CallOptions {
@@ -37,29 +37,29 @@ export interface CallOptions {
 }
 
 export interface FollowOptions {
-  /** Without `{ excludeOwn: false }` one's own messages are left out. */
+  /** Own messages are excluded unless it has `{ excludeOwn: false }`. */
   filter?: DeepPartial<MessageFilter>;
-  /** Whether a cursor of another history is thrown as CursorLost, as by default. */
+  /** On a lost cursor, throw CursorLost (the default) or continue where the server does. */
   onResync?: 'throw' | 'continue';
   signal?: AbortSignal;
 }
 
-const ATTEMPT = 10_000; // ms for one try of a call
-const SETTLED = 1_000; // ms for a wait to live that is not just cut off each time
-const IDLE_PAUSE = 20; // ms after a frame that is no progress: they may be many
-const LONGEST_FAILING = 60_000; // ms for waits to fail, not only to be cut off, without progress
-const HEARTBEAT_INTERVAL = 40_000; // ms, when the server does not say
+const ATTEMPT = 10_000; // ms for one attempt of a call
+const SETTLED = 1_000; // ms: a wait that lives this long resets the backoff
+const IDLE_PAUSE = 20; // ms after a frame without progress: there may be many
+const LONGEST_FAILING = 60_000; // ms to fail, other than by disconnections, without progress
+const HEARTBEAT_INTERVAL = 40_000; // ms, if the server sets none
 const { REASON_SESSION_ENDED, REASON_THREADS_CLOSED } = WaitEnding_Reason;
 
 export class ThreadBus {
   readonly #connection: Connection;
   readonly #open = new AbortController(); // until close()
-  readonly #calls = new Set<Promise<unknown>>(); // under way
-  #session = new AbortController(); // of follows and heartbeats, until goodbye() or close()
-  #heartbeats: AbortSignal | undefined; // the session that has them
+  readonly #calls = new Set<Promise<unknown>>(); // running
+  #session = new AbortController(); // until goodbye() or close()
+  #heartbeats: AbortSignal | undefined; // the session that sends them
   #token: string;
 
-  /** `address` is HOST:PORT or unix:PATH; `token` that of an agent which is registered. */
+  /** `address` is HOST:PORT or unix:PATH; `token` that of a registered agent. */
   constructor(
     address: string,
     { token = '', credentials = kinds.createInsecure() }:
@@ -67,13 +67,16 @@ export class ThreadBus {
   ) {
     this.#connection = new Connection(address, credentials);
     this.#token = token;
-    setMaxListeners(0, this.#open.signal); // each call listens
+    setMaxListeners(0, this.#open.signal); // every call adds a listener
   }
 
-  /** Calls as `agent` from now on, with the same token the next time, too; sends heartbeats. */
+  /**
+   * Registers `agent`, calls as it from now on, and sends heartbeats. With the same token it is the
+   * same agent the next time. Throws BusError.
+   */
   async register(agent: string, token = randomBytes(32).toString('base64url')): Promise<void> {
     const session = this.#session.signal;
-    // A token of our making: safe to repeat.
+    // With a token made here the call may be repeated.
     const request = RegisterAgentRequest.create({ agent, token });
     await this.call(AgentServiceService.registerAgent, request);
     this.#token = token;
@@ -82,7 +85,7 @@ export class ThreadBus {
     void this.#keepAlive(session);
   }
 
-  /** Enters a thread, which is made if need be; `cursor` is where to follow it from. */
+  /** Joins a thread, which is created if needed. Follow it from `cursor`. Throws BusError. */
   async join(
     thread: string, fields: DeepPartial<JoinThreadRequest> = {}, options?: CallOptions,
   ): Promise<JoinThreadResponse & { cursor: Cursor }> {
@@ -91,7 +94,7 @@ export class ThreadBus {
     return { ...response, cursor: checked(response.cursor, thread) };
   }
 
-  /** Posts once, however often it is sent. */
+  /** Posts a message, with retries, and stores it once. Throws BusError. */
   async post(
     thread: string, content: string, fields: DeepPartial<PostMessageRequest> = {},
     options?: CallOptions,
@@ -110,7 +113,7 @@ export class ThreadBus {
     }
   }
 
-  /** Tells what was read, a message or a cursor: the next join() goes on from there. */
+  /** Reports a message or cursor as read: the next join() continues there. Throws BusError. */
   async markRead(at: Followed | Cursor, options?: CallOptions): Promise<void> {
     const cursor = Cursor.create({ ...at, afterSeq: 'seq' in at ? at.seq : at.afterSeq });
     const request = HeartbeatRequest.create({ readCursors: [cursor] });
@@ -118,24 +121,24 @@ export class ThreadBus {
   }
 
   /**
-   * Says goodbye, once the calls under way are done: the agent is offline, and what follows has
-   * ended. Only a new call brings it back.
+   * Ends the session, after the follows and the running calls: the agent is offline at once. Any
+   * later call begins a session again. Throws BusError.
    */
   async goodbye(options?: CallOptions): Promise<void> {
     this.#session.abort();
     this.#session = new AbortController();
-    await Promise.allSettled(this.#calls); // one that is late would take the goodbye back
+    await Promise.allSettled(this.#calls); // a later call would begin a session again
     await this.call(AgentServiceService.endSession, EndSessionRequest.create(), options);
   }
 
-  /** Ends all that runs: a follow() as if its thread were closed; calls fail, done or not. */
+  /** Closes the client: follows end as if the thread were closed, running calls fail. */
   close(): void {
     this.#open.abort(new Error('the client was closed'));
     this.#session.abort();
     this.#connection.close();
   }
 
-  /** Any unary method of the stubs, repeated while that is safe. Throws BusError. */
+  /** Calls any unary method of the stubs, with retries where that is safe. Throws BusError. */
   call<Request, Response>(
     method: Method<Request, Response>, request: Request, options?: CallOptions,
   ): Promise<Response> {
@@ -149,7 +152,7 @@ export class ThreadBus {
   ): Promise<Response> {
     const repeatable = isRepeatable(method.path, request);
     const open = this.#open.signal;
-    const token = this.#token; // of all attempts: request ids are an agent's own
+    const token = this.#token; // the same for all attempts: request ids are unique per agent
     checkText(request);
     const [bytes, until] = [method.requestSerialize(request), Date.now() + timeout];
     for (let failures = 0, doubt = false; ; failures++) {
@@ -161,7 +164,7 @@ export class ThreadBus {
         open.throwIfAborted();
         if (!(error instanceof BusError)) throw error;
         doubt ||= error.outcomeUnknown;
-        // The server's refusal ends the doubt, but for the token's, which is looked at first.
+        // A refusal by the server settles earlier attempts, except UNAUTHENTICATED.
         const refused = error.reason && error.code !== 'UNAUTHENTICATED' && !error.retryable;
         error.outcomeUnknown ||= doubt && !refused;
         const pause = Math.max(backoff(failures), heeded(error.retryDelay));
@@ -173,10 +176,10 @@ export class ThreadBus {
   }
 
   /**
-   * What comes after `cursor`, then what is posted, as it is posted: each message once, in order,
-   * across reconnects, whatever the server sends. Ends when the thread is closed or the agent said
-   * goodbye; leave the loop or abort `signal` to stop. Throws CursorLost, and BusError for what
-   * coming again does not cure, or has not in a minute.
+   * Yields the messages after `cursor`, then new ones as they are posted: each once and in order,
+   * across reconnects, whatever the server sends. Ends when the thread is closed or the session has
+   * ended; leave the loop or abort `signal` to stop. Throws CursorLost, and BusError if retrying
+   * cannot help, or has not helped for a minute.
    */
   async *follow(
     cursor: Position, { filter, onResync = 'throw', signal }: FollowOptions = {},
@@ -187,11 +190,11 @@ export class ThreadBus {
     request.threads = [Cursor.create(cursor)];
     checkText(request);
     const place = new Place(request);
-    let failing: number | undefined; // since when; undefined = it is not
+    let failing: number | undefined; // since when; undefined = it does not fail
     for (let failures = 0; !stop.aborted; failures++) { // without progress
       request.threads = [place.cursor];
       const opened = performance.now();
-      let delay = 0; // that the server asks for
+      let delay = 0; // requested by the server
       let caughtUp = false;
       try {
         for await (const frame of this.#connection.wait(request, this.#token, stop)) {
@@ -211,7 +214,7 @@ export class ThreadBus {
             const { reason, retryDelay } = frame.ending;
             if (reason === REASON_THREADS_CLOSED || reason === REASON_SESSION_ENDED) return;
             delay = milliseconds(retryDelay);
-            break; // whatever the status says
+            break; // whatever status follows
           }
           if (!progress && !frame.started) await rest(IDLE_PAUSE, stop);
         }
@@ -231,7 +234,7 @@ export class ThreadBus {
     signal?.throwIfAborted();
   }
 
-  /** Says that the agent is alive, as often as the server asks for, until the session ends. */
+  /** Sends heartbeats at the server's interval until the session ends. */
   async #keepAlive(session: AbortSignal): Promise<void> {
     for (let failures = 0; !session.aborted;) {
       let pause: number;
@@ -244,17 +247,17 @@ export class ThreadBus {
       } catch {
         pause = 10 * backoff(failures++); // 0.25 s at least, up to 20 s
       }
-      await rest(pause, session, false); // a program that has nothing else to do may end
+      await rest(pause, session, false); // does not keep the process running
     }
   }
 }
 
-/** A pause before trying again: doubling, and jittered so that clients spread out. */
+/** The pause before a retry: doubling, with jitter so that clients spread out. */
 function backoff(failures: number): number {
   return Math.min(2_000, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
 }
 
-/** Lets `pause` milliseconds pass; fewer when `stop` is aborted. */
+/** Pauses for `pause` ms, or until `stop` is aborted. */
 async function rest(pause: number, stop: AbortSignal, ref = true): Promise<void> {
   await sleep(pause, undefined, { signal: stop, ref }).catch(() => {});
 }

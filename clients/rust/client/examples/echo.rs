@@ -37,7 +37,7 @@ async fn run(address: &str, thread: &str, name: &str) -> Result<(), Error> {
                 thread: thread.to_owned(),
                 content: format!("echo: {content}"),
                 reply_to: seq,
-                // It tells what is answered: killed here and started again, it still answers once.
+                // It names the message: killed here and restarted, it still replies once.
                 request_id: format!("echo-{seq}"),
                 ..Post::default()
             };

@@ -24,11 +24,11 @@ use crate::{
     position::{checked, is_seq},
 };
 
-const TIMEOUT: Duration = Duration::from_secs(30); // for a call with its repetitions
-const ATTEMPT: Duration = Duration::from_secs(10); // for one try of it
+const TIMEOUT: Duration = Duration::from_secs(30); // for a call with its retries
+const ATTEMPT: Duration = Duration::from_secs(10); // for one attempt
 const AFTER_FAILURE: Duration = Duration::from_secs(5); // to the next heartbeat
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500); // between heartbeats
-const USUAL_PAUSE: Duration = Duration::from_secs(40); // when the server does not say
+const USUAL_PAUSE: Duration = Duration::from_secs(40); // if the server sets none
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// A client of one server. Clones share its connection, its token and its heartbeats.
@@ -46,31 +46,31 @@ struct Session {
 }
 
 impl ThreadBus {
-    /// Connects to HOST:PORT or unix:PATH, at the first call, which carries the token if there is
-    /// one. To be called in a tokio runtime.
+    /// Returns a client of the server at HOST:PORT or unix:PATH. It connects at the first call; calls
+    /// carry the token if there is one. Needs a tokio runtime.
     pub fn connect(address: &str, token: Option<&str>) -> Result<Self, Error> {
         let connection = Arc::new(Mutex::new(Connection::new(address, token)?));
         Ok(Self { connection, session: Arc::default(), timeout: TIMEOUT })
     }
 
-    /// The same client, but its calls give up after `timeout` instead of 30 s.
+    /// Returns the same client with another timeout for calls than 30 s.
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
     }
 
-    /// Calls as `agent` from now on, and says at the server's interval that it is there. With the
-    /// same token it is the same agent the next time; without, the name can be used once. Where
-    /// tokens are required, `connect` must have been given the agent's token, too.
+    /// Registers `agent`, calls as it from now on, and sends heartbeats at the server's interval.
+    /// With the same token it is the same agent the next time; without one, the name can be used
+    /// only once. Where tokens are required, pass the agent's token to `connect`, too.
     pub async fn register(&self, agent: &str, token: Option<&str>) -> Result<(), Error> {
         let token = token.map_or_else(new_token, str::to_owned);
         let authorization = bearer(&token)?;
         let agent = agent.to_owned();
         let request = RegisterAgentRequest { agent, token, ..Default::default() };
-        // With a token of our making it is safe to repeat.
+        // With a token made here the call may be repeated.
         self.call(request, async |mut stubs, it| stubs.agents.register_agent(it).await).await?;
         self.connection.lock().unwrap().token = Some(authorization);
 
-        // On the same connection, but no part of the session: it ends when the client is dropped.
+        // On the same connection, but not part of the session: it ends when the client is dropped.
         let bus = Self { session: Arc::default(), timeout: TIMEOUT, ..self.clone() };
         let mut heartbeats = JoinSet::new();
         heartbeats.spawn(bus.heartbeats());
@@ -78,7 +78,8 @@ impl ThreadBus {
         Ok(())
     }
 
-    /// Enters a thread, made at need: where to follow it from, and who is here.
+    /// Joins a thread, which is created if needed. Returns where to follow it from, and who is
+    /// there.
     pub async fn join(&self, thread: &str, start: JoinStart) -> Result<JoinThreadResponse, Error> {
         let request = JoinThreadRequest {
             thread: thread.to_owned(),
@@ -92,8 +93,8 @@ impl ThreadBus {
         Ok(joined)
     }
 
-    /// Posts once, however often it has to be sent: under the request's `request_id`, made when
-    /// it is empty.
+    /// Posts a message, with retries, and stores it once. Sets the request's `request_id` if it is
+    /// empty.
     pub async fn post(
         &self,
         mut request: PostMessageRequest,
@@ -110,15 +111,15 @@ impl ThreadBus {
         Ok(posted)
     }
 
-    /// Tells what was read: the next `join` goes on from there.
+    /// Reports what was read: the next `join` continues there.
     pub async fn mark_read(&self, cursor: Cursor) -> Result<(), Error> {
         self.heartbeat(vec![cursor]).await.map(drop)
     }
 
-    /// Says goodbye: all know that the agent is gone, and what it follows ends. Any later call
-    /// brings it back; its heartbeats come back with `register`.
+    /// Ends the session: the agent is offline at once, and its heartbeats and follows end. Any later
+    /// call begins a session again; `register` also sends heartbeats again.
     pub async fn goodbye(&self) -> Result<(), Error> {
-        // What comes after the goodbye would take it back: a heartbeat, a follow that comes again.
+        // A later call, such as a heartbeat or a retried follow, would begin a session again.
         self.session.goodbye.send_replace(());
         let mut heartbeats = mem::take(&mut *self.session.heartbeats.lock().unwrap());
         heartbeats.shutdown().await;
@@ -141,7 +142,7 @@ impl ThreadBus {
             let limit = ATTEMPT.min(self.timeout.saturating_sub(began.elapsed()));
             let (stubs, number) = self.connection(Some(limit));
             let result = tokio::select! {
-                biased; // else tonic's own timer could be first, and that one says CANCELLED
+                biased; // else tonic's own timer could be first, and returns CANCELLED
                 () = sleep(limit) => Err(Status::deadline_exceeded("no answer in time")),
                 result = method(stubs, request.clone()) => result,
             };
@@ -150,7 +151,7 @@ impl ThreadBus {
                 Err(status) => Error::from(status),
             };
             doubt |= error.outcome_unknown;
-            // The server's refusal ends the doubt, but for the token's, which is looked at first.
+            // A refusal by the server settles earlier attempts, except UNAUTHENTICATED.
             let refused = !error.reason.is_empty() && error.code() != Code::Unauthenticated;
             error.outcome_unknown |= doubt && (error.retryable || !refused);
             let pause = backoff(failures).max(heeded(error.retry_delay));
@@ -166,13 +167,13 @@ impl ThreadBus {
         }
     }
 
-    /// The generated stubs, for what is not here: nothing is repeated. The server learns of
-    /// `timeout`; of a stream tonic itself bounds by it only the time until the response begins.
+    /// Returns the generated stubs, which do not retry. `timeout` is sent to the server; for a
+    /// stream, tonic itself applies it only until the response begins.
     pub fn stubs(&self, timeout: Option<Duration>) -> Stubs {
         self.connection(timeout).0
     }
 
-    /// The stubs, and the number of the channel that they use.
+    /// Returns the stubs, and the number of their channel.
     pub(crate) fn connection(&self, timeout: Option<Duration>) -> (Stubs, u64) {
         let connection = self.connection.lock().unwrap();
         (connection.stubs(timeout), connection.number)
@@ -182,20 +183,20 @@ impl ThreadBus {
         self.connection.lock().unwrap().renew(silent);
     }
 
-    /// Tells of the goodbyes from now on.
+    /// Returns a receiver of later calls of `goodbye`.
     pub(crate) fn goodbyes(&self) -> watch::Receiver<()> {
         self.session.goodbye.subscribe()
     }
 
     async fn heartbeats(self) {
         loop {
-            // call() has repeated it already; what still fails is not cured by haste.
+            // call() has already retried it.
             let pause = self.heartbeat(Vec::new()).await.unwrap_or(AFTER_FAILURE);
             sleep(pause).await;
         }
     }
 
-    /// Says that the agent is there and what it has read. Returns the time until the next one.
+    /// Sends a heartbeat with what was read. Returns the time until the next one.
     async fn heartbeat(&self, read_cursors: Vec<Cursor>) -> Result<Duration, Error> {
         let request = HeartbeatRequest { read_cursors, ..Default::default() };
         let beat = self.call(request, async |mut stubs, it| stubs.bus.heartbeat(it).await).await?;
@@ -205,28 +206,28 @@ impl ThreadBus {
     }
 }
 
-/// 50 ms doubling to 2 s, half of it at random, so that clients do not come back all at once.
+/// 50 ms doubling to 2 s, half of it random, so that clients spread out.
 pub(crate) fn backoff(failures: u32) -> Duration {
     let longest = 2_000.min(50 << failures.min(6));
     Duration::from_millis(longest / 2 + random() % (longest / 2))
 }
 
-/// The pause that a server asks for, as far as it is heeded.
+/// Returns the pause for a delay that the server asks for: a minute at most.
 pub(crate) fn heeded(delay: Duration) -> Duration {
     delay.min(Duration::from_secs(60))
 }
 
-/// As the server sends them; 0 when negative.
+/// Converts a duration of the server. 0 if unset or negative.
 pub(crate) fn duration(duration: Option<prost_types::Duration>) -> Duration {
     duration.unwrap_or_default().try_into().unwrap_or_default()
 }
 
-/// 256 bits that nobody can guess.
+/// Returns 256 random bits in hexadecimal.
 fn new_token() -> String {
     (0..4).map(|_| format!("{:016x}", random())).collect()
 }
 
-/// Ids that ascend are stored the quickest, so it begins with the time.
+/// Begins with the time, as ascending ids are stored fastest.
 fn new_request_id() -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
     format!("{now:012x}-{:016x}", random())

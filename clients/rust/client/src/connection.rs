@@ -17,25 +17,25 @@ use tonic::{
     transport::{self, Channel, Endpoint},
 };
 
-const MAX_RECEIVE: usize = 16 * 1024 * 1024; // by default 4 MiB
-const MAX_WINDOW: u32 = i32::MAX as u32; // HTTP/2 has none larger
+const MAX_RECEIVE: usize = 16 * 1024 * 1024; // default: 4 MiB
+const MAX_WINDOW: u32 = i32::MAX as u32; // the largest of HTTP/2
 
-/// The generated stubs: each call is made once.
+/// The generated stubs. They do not retry.
 #[derive(Debug, Clone)]
 pub struct Stubs {
     /// Registration and sessions.
     pub agents: AgentServiceClient<Transport>,
     /// Post, wait, heartbeat, read.
     pub bus: BusServiceClient<Transport>,
-    /// Threads and who takes part in them.
+    /// Threads and their participants.
     pub threads: ThreadServiceClient<Transport>,
 }
 
 /// A channel whose calls carry the token and a deadline.
 pub type Transport = InterceptedService<GrpcChannel, Headers>;
 
-/// A channel which tells of what a proxy answers in HTTP as gRPC has a status for it. tonic alone
-/// takes the proxy's page for messages, and says INTERNAL.
+/// A channel that turns a proxy's HTTP response into a gRPC status. tonic alone parses the proxy's
+/// page as messages, and returns INTERNAL.
 #[derive(Debug, Clone)]
 pub struct GrpcChannel(Channel);
 
@@ -59,11 +59,11 @@ impl Service<http::Request<Body>> for GrpcChannel {
     }
 }
 
-/// How the message begins when a proxy answered.
+/// The beginning of the message when a proxy responded.
 pub(crate) const HTTP: &str = "HTTP status ";
 
-/// The code for a status of HTTP's; none for OK. It is as gRPC has it, but for most of 3xx and 4xx
-/// gRPC has INTERNAL or UNKNOWN, as if the call might have been done.
+/// Returns the code for an HTTP status; None for OK. As gRPC does, except for 3xx and 4xx: most of
+/// these gRPC maps to INTERNAL or UNKNOWN, as if the outcome were unknown.
 fn code(http: u16) -> Option<Code> {
     Some(match http {
         200 => return None,
@@ -77,7 +77,7 @@ fn code(http: u16) -> Option<Code> {
     })
 }
 
-/// What every call carries.
+/// The metadata and the deadline of every call.
 #[derive(Debug, Clone)]
 pub struct Headers {
     token: Option<MetadataValue<Ascii>>,
@@ -96,33 +96,33 @@ impl Interceptor for Headers {
     }
 }
 
-/// The channel that calls use now, and the token that they carry now.
+/// The current channel, and the current token.
 #[derive(Debug)]
 pub(crate) struct Connection {
     endpoint: Endpoint,
     channel: Channel,
-    /// How many channels there were before.
+    /// Number of channels before this one.
     pub number: u64,
     pub token: Option<MetadataValue<Ascii>>,
 }
 
 impl Connection {
-    /// To HOST:PORT or unix:PATH, at the first call.
+    /// Connects to HOST:PORT or unix:PATH at the first call.
     pub fn new(address: &str, token: Option<&str>) -> Result<Self, Status> {
         let uri = match address.starts_with("unix:") {
             true => address.to_owned(),
             false => format!("http://{address}"),
         };
-        // tonic knows no proxies and reads none from the environment, so loopback needs no
-        // exception. Nor has it a backoff between attempts to connect: each call makes one, and
-        // the pauses of call() and follow() keep them apart.
+        // tonic does not support proxies and reads none from the environment, so loopback needs no
+        // exception. It has no backoff between attempts to connect either: each call makes one,
+        // and the pauses of call() and follow() separate them.
         let endpoint = Endpoint::from_shared(uri)
             .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(30)) // the server allows one every 10 s
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
-            // By default three follows that nobody reads for a while, 2 MiB each, stop all else.
+            // By default three unread follows, 2 MiB each, block everything else.
             .initial_connection_window_size(MAX_WINDOW);
         let (channel, token) = (endpoint.connect_lazy(), token.map(bearer).transpose()?);
         Ok(Self { endpoint, channel, number: 0, token })
@@ -139,8 +139,8 @@ impl Connection {
         }
     }
 
-    /// What was accepted and then says nothing may do so for long: the next call connects anew.
-    /// Calls under way on the silent channel go on.
+    /// Replaces a silent channel: a connection that was accepted may stay silent for long. The next
+    /// call connects; running calls on the old channel continue.
     pub fn renew(&mut self, silent: u64) {
         if self.number == silent {
             self.channel = self.endpoint.connect_lazy();

@@ -6,23 +6,23 @@ use tonic_types::StatusExt;
 
 use crate::connection::HTTP;
 
-/// A refusal, whose `reason` errors.proto explains; or no answer, and `reason` is empty.
+/// Why a call failed. `reason`, explained in errors.proto, is empty if no server responded.
 #[derive(Debug, Clone)]
 pub struct Error {
     /// Code, message and details. `tonic_types::StatusExt` reads BadRequest, ResourceInfo …
     pub status: Status,
-    /// Such as `SEQ_CONFLICT`.
+    /// For example `SEQ_CONFLICT`.
     pub reason: String,
-    /// What belongs to the reason, such as `last_seq`.
+    /// The metadata of the reason, for example `last_seq`.
     pub metadata: HashMap<String, String>,
-    /// The server asks to wait so long before coming again.
+    /// The server asks for this pause before a retry. 0 if it does not.
     pub retry_delay: Duration,
-    /// Coming again may cure it.
+    /// The same call may succeed later.
     pub retryable: bool,
-    /// Perhaps it was done: repeat a post with the same `request_id`, or not at all.
+    /// The call may have been carried out: repeat a post with its `request_id`, or not at all.
     pub outcome_unknown: bool,
-    /// Only from `follow`, with the code OUT_OF_RANGE: the cursor is of another history of the
-    /// thread. To go on, follow from the position that this names.
+    /// Only from `follow`, with the code OUT_OF_RANGE: the thread has another epoch than the
+    /// cursor. To continue, follow from its position.
     pub resync: Option<Box<WaitResync>>,
 }
 
@@ -32,7 +32,7 @@ impl Error {
         self.status.code()
     }
 
-    /// The code as gRPC spells it, such as `NOT_FOUND`.
+    /// The code's name, for example `NOT_FOUND`.
     pub fn code_name(&self) -> &'static str {
         match self.status.code() {
             Code::Ok => "OK",
@@ -60,7 +60,7 @@ impl Error {
         self.status.message()
     }
 
-    /// Whether it says no more than that the server is away, or busy.
+    /// Whether it only means that the server is unreachable or busy.
     pub(crate) fn is_disconnection(&self) -> bool {
         let away =
             matches!(self.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded);
@@ -73,7 +73,7 @@ impl Error {
         Self { resync: Some(Box::new(resync)), ..Status::out_of_range(message).into() }
     }
 
-    /// For what the contract rules out.
+    /// Returns an error for a violation of the contract.
     pub(crate) fn broken(sent: String) -> Self {
         let error: Self = Status::internal(format!("the server sent {sent}")).into();
         Self { retryable: false, outcome_unknown: false, ..error }
@@ -100,18 +100,18 @@ impl From<Status> for Error {
     }
 }
 
-/// A proxy takes no more calls for now: nothing was done.
+/// Whether a proxy refused the call for now (HTTP 429): nothing was done.
 fn too_many_calls(status: &Status) -> bool {
     status.message().strip_prefix(HTTP).is_some_and(|http| http.starts_with("429"))
 }
 
-/// What the server sent cannot be parsed, its text for want of UTF-8.
+/// Whether the response could not be parsed, for example as its text is not UTF-8.
 pub(crate) fn unparsed(status: &Status) -> bool {
-    status.message().starts_with("failed to decode Protobuf message") // tonic's words
+    status.message().starts_with("failed to decode Protobuf message") // tonic's text
 }
 
-/// A status that has a source is not the server's: the connection failed. tonic then says UNKNOWN
-/// or CANCELLED and "transport error"; gRPC has UNAVAILABLE for it, and the deepest source the cause.
+/// A status with a source is not the server's: the connection failed. tonic returns UNKNOWN or
+/// CANCELLED and "transport error" then; gRPC says UNAVAILABLE. The deepest source is the cause.
 fn by_connection(status: Status) -> Status {
     let Some(mut cause) = status.source() else { return status };
     while let Some(deeper) = cause.source() {

@@ -16,27 +16,27 @@ use crate::{
     position::Position,
 };
 
-const FIRST_FRAME: Duration = Duration::from_secs(20); // to connect and to say `started`
-const SETTLED: Duration = Duration::from_secs(1); // a wait that is not just cut off each time
-const IDLE_PAUSE: Duration = Duration::from_millis(20); // after a frame that is no progress
-/// For waits to fail, not only to be cut off, without progress.
+const FIRST_FRAME: Duration = Duration::from_secs(20); // to connect and receive `started`
+const SETTLED: Duration = Duration::from_secs(1); // a wait that lives this long resets the backoff
+const IDLE_PAUSE: Duration = Duration::from_millis(20); // after a frame without progress
+/// To fail, other than by disconnections, without progress.
 const LONGEST_FAILING: Duration = Duration::from_secs(60);
 
-/// How to follow.
+/// Options of `follow`.
 #[derive(Debug, Clone)]
 pub struct FollowOptions {
-    /// Which messages. By default all but one's own.
+    /// Which messages to deliver. By default all but the agent's own.
     pub filter: MessageFilter,
-    /// What to do when the cursor is of another history of the thread.
+    /// What to do when the thread has another epoch than the cursor.
     pub on_resync: OnResync,
 }
 
-/// What to do when a cursor cannot be honoured.
+/// What to do when a cursor cannot be honored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnResync {
-    /// End with an [`Error`] whose `resync` says where to go on.
+    /// End with an [`Error`] whose `resync` has the position to continue from.
     Fail,
-    /// Go on there.
+    /// Continue there.
     Continue,
 }
 
@@ -52,15 +52,15 @@ impl Default for FollowOptions {
 pub struct Received {
     /// The message.
     pub message: Message,
-    /// The position behind it, for `mark_read`.
+    /// The position after it, for `mark_read`.
     pub cursor: Cursor,
 }
 
 impl ThreadBus {
-    /// What comes after `cursor`, then what is posted, as it is posted: each message once, in
+    /// Returns the messages after `cursor`, then new ones as they are posted: each once and in
     /// order, across reconnects, whatever the server sends. Ends when the thread is closed or the
-    /// agent said goodbye; fails with what coming again does not cure, or has not in a minute, and
-    /// when the cursor is lost. Drop it to stop.
+    /// session has ended; fails if the cursor is lost, and if retrying cannot help, or has not
+    /// helped for a minute. Drop it to stop.
     pub fn follow(
         &self,
         cursor: Cursor,
@@ -71,7 +71,7 @@ impl ThreadBus {
         Box::pin(stream! {
             let mut messages = pin!(messages);
             while let Some(message) = tokio::select! {
-                biased; // to come again after a goodbye would take it back
+                biased; // a retry would begin a session again
                 _ = goodbyes.changed() => None,
                 message = messages.next() => message,
             } {
@@ -95,12 +95,12 @@ fn messages(
             let request = WaitMessagesRequest { threads, filter, ..Default::default() };
             let mut frames = Box::pin(wait(bus.clone(), request));
             let (opened, mut caught_up) = (Instant::now(), false);
-            let mut delay = None; // that the server asks for, once the wait is over
+            let mut delay = None; // requested by the server, once the wait is over
             while delay.is_none() && let Some(next) = frames.next().await {
                 let mut frame = match next {
                     Ok(Some(frame)) => frame,
                     Ok(None) => {
-                        // One of tomorrow.
+                        // A newer kind of frame.
                         sleep(IDLE_PAUSE).await;
                         continue;
                     }
@@ -131,7 +131,7 @@ fn messages(
                         if let Reason::ThreadsClosed | Reason::SessionEnded = ending.reason() {
                             return;
                         }
-                        delay = Some(duration(ending.retry_delay)); // no matter what status follows
+                        delay = Some(duration(ending.retry_delay)); // whatever status follows
                     }
                     Frame::CaughtUp(_) if !caught_up => (caught_up, progress) = (true, true),
                     Frame::Started(_) => {}
@@ -155,7 +155,7 @@ fn messages(
     }
 }
 
-/// The frames of one call of WaitMessages, None for those of tomorrow. To drop it is to cancel it.
+/// The frames of one WaitMessages call, None for unknown ones. Dropping it cancels the call.
 fn wait(
     bus: ThreadBus,
     request: WaitMessagesRequest,
@@ -183,15 +183,15 @@ fn wait(
                 patience = silence(started.keepalive_interval);
             }
             yield response.frame;
-            until = Instant::now() + patience; // the time that the caller took is its own
+            until = Instant::now() + patience; // the caller's time does not count
         }
     }
 }
 
-/// How long to wait for a frame when so much was granted: what the contract allows.
+/// Returns how long to wait for a frame, given the granted interval.
 fn silence(granted: Option<prost_types::Duration>) -> Duration {
     let interval = match duration(granted) {
-        Duration::ZERO => Duration::from_secs(45), // as if none was asked for
+        Duration::ZERO => Duration::from_secs(45), // the contract's default
         interval => interval,
     };
     interval.clamp(Duration::from_secs(1), Duration::from_secs(300)) * 5 / 2

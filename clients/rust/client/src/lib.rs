@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! To cancel is to drop: a call's future; a stream of messages; or all clients and streams, and
-//! with them the heartbeats and the connection.
+//! Dropping cancels: a call's future; a stream of messages; or, when all clients and streams are
+//! dropped, the heartbeats and the connection.
 #![warn(missing_docs)]
 
 mod bus;

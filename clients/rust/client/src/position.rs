@@ -8,13 +8,13 @@ use crate::{Error, follow::Received};
 
 const MAX_SEQ: i64 = (1 << 53) - 1;
 
-/// How far a follow of one thread is. Whatever a server sends, `take` gives each message of the
-/// thread once and in order, or an error.
+/// The position of a follow in one thread. Whatever a server sends, `take` returns each message of
+/// the thread once and in order, or an error.
 pub(crate) struct Position {
-    /// The server's, but never behind an earlier one, other than by a resync.
+    /// From the server; moves back only by a resync.
     pub cursor: Cursor,
-    filtered: bool, // so that seqs may be left out
-    first_seq: i64, // of what is kept, as far as the server told
+    filtered: bool, // with a filter seqs may be missing
+    first_seq: i64, // oldest seq kept, as last reported
 }
 
 impl Position {
@@ -22,8 +22,8 @@ impl Position {
         Self { cursor, filtered: *filter != MessageFilter::default(), first_seq: 0 }
     }
 
-    /// Moves past a frame, and takes its messages out: those that are new. An error if the contract
-    /// rules it out.
+    /// Moves past a frame, and returns its new messages. An error if the frame violates the
+    /// contract.
     pub fn take(&mut self, frame: &mut Frame) -> Result<Vec<Received>, Error> {
         let here = self.cursor.after_seq;
         let mut messages = Vec::new();
@@ -33,14 +33,14 @@ impl Position {
                 vec![ThreadPosition { cursor: batch.cursor.clone(), ..Default::default() }]
             }
             Frame::Resync(resync) => {
-                // Anywhere in the thread, in any history.
+                // To any position, in any epoch.
                 let there = resync.position.clone().unwrap_or_default();
                 self.cursor = checked(there.cursor, &self.cursor.thread, "")?;
                 self.first_seq = there.first_seq;
                 return Ok(Vec::new());
             }
             Frame::Started(started) => {
-                // Its cursors are those that were asked for.
+                // It has the cursors as requested.
                 let told = started.threads.iter().map(|there| there.first_seq).max();
                 self.first_seq = self.first_seq.max(told.unwrap_or_default());
                 return Ok(Vec::new());
@@ -64,7 +64,7 @@ impl Position {
                 return Err(Error::broken(sent));
             }
             if (1..=here).contains(&seq) {
-                continue; // it came before
+                continue; // a repeated one
             }
             if seq <= last || seq > end.after_seq || self.gap(last, seq) {
                 return Err(Error::broken(format!("the seq {seq} after {last}")));
@@ -82,7 +82,7 @@ impl Position {
         if let Some(end) = ends.pop() {
             self.cursor = Cursor { after_seq: last, ..end };
         }
-        fresh.retain(|message| MessageKind::try_from(message.kind).is_ok()); // not of tomorrow
+        fresh.retain(|message| MessageKind::try_from(message.kind).is_ok()); // not newer kinds
         Ok(fresh.into_iter().map(|message| self.received(message)).collect())
     }
 
@@ -91,13 +91,13 @@ impl Position {
         Received { message, cursor }
     }
 
-    /// Whether there must be messages between the two seqs.
+    /// Whether messages between the two seqs are missing.
     fn gap(&self, last: i64, next: i64) -> bool {
         !self.filtered && next > self.first_seq.max(last + 1)
     }
 }
 
-/// The cursor, if it is one of the thread, and of the epoch unless that is empty.
+/// Returns the cursor if it is valid for the thread and the epoch. An empty epoch is not compared.
 pub(crate) fn checked(cursor: Option<Cursor>, thread: &str, epoch: &str) -> Result<Cursor, Error> {
     let cursor = cursor.unwrap_or_default();
     if cursor.thread != thread {

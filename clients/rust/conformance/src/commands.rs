@@ -1,5 +1,4 @@
-//! What the commands do: `call`, `wait` and `post_many` with the generated stubs, the rest with the
-//! client.
+//! The commands: `call`, `wait` and `post_many` use the generated stubs, the others the client.
 use std::time::Duration;
 
 use prost::{Message, Name};
@@ -14,7 +13,7 @@ use crate::{
     methods::{call, invoke},
 };
 
-/// Runs one command to its end. Its lines in between are printed as they come.
+/// Runs one command, and returns its result. Prints its other lines as they come.
 pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Value, Error> {
     let bus = bus.ok_or_else(|| Status::failed_precondition("open comes first"))?;
     let text = |name: &str| command[name].as_str().unwrap_or_default();
@@ -69,7 +68,7 @@ async fn post_many(requests: &Value, mut stubs: Stubs, id: u64) -> Result<(), St
     each(id, "response", stubs.bus.post_messages(requests).await?).await
 }
 
-/// Prints what a stream brings, line by line.
+/// Prints each message of a stream as a line.
 async fn each<M: Message + Name>(
     id: u64,
     name: &str,
@@ -98,7 +97,7 @@ async fn follow(id: u64, command: &Value, bus: ThreadBus) -> Result<(), Error> {
     Ok(())
 }
 
-/// tonic's own timer ends with CANCELLED and does not see the rest of a stream: be there first.
+/// Applies a timeout. tonic's own timer returns CANCELLED, and does not cover a whole stream.
 async fn within<A>(
     timeout: Option<Duration>,
     call: impl Future<Output = Result<A, Status>>,

@@ -1,4 +1,4 @@
-//! Proto3 JSON of the contract's messages, by way of their bytes: the stubs know no JSON.
+//! Converts the contract's messages to and from proto3 JSON, by reflection: the stubs cannot.
 use std::sync::LazyLock;
 
 use prost::{Message, Name};
@@ -11,7 +11,7 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(threadbus_proto::FILE_DESCRIPTOR_SET).expect("a set of descriptors")
 });
 
-/// A message from its JSON. A field that it does not have is an error.
+/// Parses a message. Unknown fields are an error.
 pub fn parse<M: Message + Name + Default>(json: &Value) -> Result<M, Status> {
     DynamicMessage::deserialize(type_named(&M::full_name()), json)
         .map_err(|error| error.to_string())
@@ -19,7 +19,7 @@ pub fn parse<M: Message + Name + Default>(json: &Value) -> Result<M, Status> {
         .map_err(Status::invalid_argument)
 }
 
-/// The JSON of a message.
+/// Returns the JSON of a message.
 pub fn print<M: Message + Name>(message: &M) -> Result<Value, Status> {
     decode(type_named(&M::full_name()), &message.encode_to_vec()).map_err(Status::internal)
 }
@@ -33,7 +33,7 @@ fn decode(of: MessageDescriptor, bytes: &[u8]) -> Result<Value, String> {
     serde_json::to_value(message).map_err(|error| error.to_string())
 }
 
-/// All that is known of an error.
+/// Returns an error as a driver reports it.
 pub fn of_error(error: &Error) -> Value {
     let status = decode(type_named("google.rpc.Status"), error.status.details());
     let mut json = json!({

@@ -1,5 +1,5 @@
-//! The conformance driver: commands as JSON lines from stdin, what came of them to stdout.
-//! tests/conformance/README.md has the protocol.
+//! The conformance driver: reads commands as JSON lines from stdin, and writes results to stdout.
+//! tests/conformance/README.md describes the protocol.
 mod commands;
 mod json;
 mod methods;
@@ -47,7 +47,7 @@ async fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The commands under way. Dropping a sender cancels its command.
+/// The running commands. Dropping a sender cancels its command.
 #[derive(Clone, Default)]
 struct Running(Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>);
 

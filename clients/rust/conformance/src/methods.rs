@@ -9,7 +9,7 @@ use crate::json::{parse, print};
 /// For each method an arm that parses the request, calls, and prints the response.
 macro_rules! unary {
     ($($name:literal => $service:ident.$rpc:ident($request:ident),)*) => {
-        /// Calls the stub, once.
+        /// Calls the stub, without retries.
         pub async fn call(
             mut stubs: Stubs,
             method: &str,
@@ -24,7 +24,7 @@ macro_rules! unary {
             }
         }
 
-        /// Calls with the client, which retries what is repeatable.
+        /// Calls with the client, which retries repeatable calls.
         pub async fn invoke(
             bus: &ThreadBus,
             method: &str,

@@ -1,6 +1,6 @@
 //! Messages and client stubs of ThreadBus. `src/gen` is generated from the `.proto` files and
-//! checked in, so that using it takes neither protoc nor a build script.
-#![allow(clippy::all, rustdoc::all)] // not ours to polish
+//! checked in, so that builds need neither protoc nor a build script.
+#![allow(clippy::all, rustdoc::all)] // generated
 
 /// The package `threadbus.v1`.
 pub mod v1 {
@@ -9,15 +9,15 @@ pub mod v1 {
 
 /// A request of a unary method.
 pub trait Unary {
-    /// Whether the contract gives the method an idempotency level.
+    /// Whether the method has an idempotency level in the contract.
     const IDEMPOTENT: bool;
 
-    /// The id by which the server knows the request again; empty if it has none.
+    /// The request's id, by which the server recognizes it when repeated. Empty if it has none.
     fn request_id(&self) -> &str {
         ""
     }
 
-    /// Whether the call may be sent again when its outcome is unknown.
+    /// Whether the call may be repeated when its outcome is unknown.
     fn is_repeatable(&self) -> bool {
         Self::IDEMPOTENT || !self.request_id().is_empty()
     }

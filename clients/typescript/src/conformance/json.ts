@@ -1,7 +1,7 @@
 /**
- * Proto3 JSON as the conformance suite speaks it. What ts-proto's fromJSON() does not do is done
- * before it: durations and field masks, and saying which field it does not know. Answers are the
- * messages themselves, as parsers of proto3 JSON take numbers for enums and 64-bit integers.
+ * Proto3 JSON for the conformance suite. Converts what ts-proto's fromJSON() does not: durations and
+ * field masks; and refuses unknown fields. Responses are written as they are, as proto3 JSON parsers
+ * accept numbers for enums and 64-bit integers.
  */
 import type { Any } from '../../gen/google/protobuf/any.js';
 import type { Duration } from '../../gen/google/protobuf/duration.js';
@@ -9,12 +9,12 @@ import { type Detail, unpack } from '../threadbus.js';
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-/** The part of a message's generated object that is needed here. */
+/** The part of a generated message object that is used here. */
 export interface Parser<T> {
   fromJSON(json: unknown): T;
 }
 
-/** The message that `json` is. Throws when it has a field that the message has not. */
+/** Parses `json`. Throws TypeError if it has a field that the message does not have. */
 export function parse<T>(type: Parser<T>, json: Json): T {
   const message = type.fromJSON(converted(json));
   checkFields(json, message);
@@ -27,7 +27,7 @@ function converted(json: Json, key = ''): unknown {
     if (['grace', 'keepaliveInterval', 'lease', 'maxWait'].includes(key)) return duration(json);
   }
   if (Array.isArray(json)) return json.map((item) => converted(item));
-  if (key === 'labels') return json; // its names are no fields
+  if (key === 'labels') return json; // its keys are not field names
   if (json === null || typeof json !== 'object') return json;
   return Object.fromEntries(Object.entries(json).map(([name, v]) => [name, converted(v, name)]));
 }
@@ -49,7 +49,7 @@ function checkFields(json: Json, message: unknown): void {
   }
 }
 
-/** What JSON.stringify() makes proto3 JSON of. */
+/** Converts a message into what JSON.stringify() writes as proto3 JSON. */
 export function plain(value: unknown, key = ''): unknown {
   if (Buffer.isBuffer(value)) return value.toString('base64');
   if (Array.isArray(value)) return value.map((item) => plain(item));
@@ -64,7 +64,7 @@ export function plain(value: unknown, key = ''): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, plain(item, name)]));
 }
 
-/** As plain(): a detail of an error as proto3 JSON writes an Any. */
+/** Converts a detail of an error into a proto3 JSON Any, as plain(). */
 export function any({ type, ...detail }: Detail): object {
   return { '@type': `type.googleapis.com/google.rpc.${type}`, ...(plain(detail) as object) };
 }

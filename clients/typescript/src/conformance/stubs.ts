@@ -1,4 +1,4 @@
-/** The generated clients as the conformance driver calls them: by name, once, with a deadline. */
+/** The generated stubs, called by name, without retries and with a deadline. */
 import * as grpc from '@grpc/grpc-js';
 import * as agents from '../../gen/threadbus/v1/agent_service.js';
 import * as bus from '../../gen/threadbus/v1/bus_service.js';
@@ -11,7 +11,7 @@ type Unary = (
   callback: (failure: grpc.ServiceError | null, response: unknown) => void,
 ) => grpc.ClientUnaryCall;
 
-/** The unary method `name`, such as `PostMessage`, and its request. */
+/** The unary method `name`, for example `PostMessage`, and its request. */
 export function unary(name: string, json: Json): [Method<unknown, unknown>, unknown] {
   const methods: Record<string, unknown> = {
     ...agents.AgentServiceService, ...bus.BusServiceService, ...threads.ThreadServiceService,
@@ -41,7 +41,7 @@ export class Stubs {
       new threads.ThreadServiceClient(address, ...how)];
   }
 
-  /** Makes the unary call `name`, such as `PostMessage`; `timeout` in seconds. */
+  /** Calls the unary method `name`, for example `PostMessage`; `timeout` in seconds. */
   call(name: string, json: Json, timeout: number, signal: AbortSignal): Promise<unknown> {
     const method = lowerFirst(name);
     const client = this.#clients.find((client) => method in client);
@@ -55,20 +55,20 @@ export class Stubs {
     });
   }
 
-  /** Opens one wait and hands out its frames. */
+  /** Opens one wait and yields its frames. */
   wait(json: Json, timeout: number | undefined, signal: AbortSignal) {
     const request = parse(bus.WaitMessagesRequest, json);
     const metadata = this.#metadata({ waitForReady: true });
-    return answers(this.#bus.waitMessages(request, metadata, until(timeout)), signal);
+    return responses(this.#bus.waitMessages(request, metadata, until(timeout)), signal);
   }
 
-  /** Opens one stream of posts, sends them, and hands out the answers. */
+  /** Opens one stream of posts, sends them, and yields the responses. */
   postMany(json: Json[], timeout: number | undefined, signal: AbortSignal) {
     const requests = json.map((request) => parse(bus.PostMessagesRequest, request));
     const call = this.#bus.postMessages(this.#metadata(), until(timeout));
     for (const request of requests) call.write(request);
     call.end();
-    return answers(call, signal);
+    return responses(call, signal);
   }
 
   close(): void {
@@ -86,7 +86,7 @@ function until(timeout: number | undefined): grpc.CallOptions {
   return timeout === undefined ? {} : { deadline: Date.now() + timeout * 1000 };
 }
 
-async function* answers<Response>(
+async function* responses<Response>(
   call: grpc.ClientReadableStream<Response> | grpc.ClientDuplexStream<never, Response>,
   signal: AbortSignal,
 ): AsyncGenerator<Response> {

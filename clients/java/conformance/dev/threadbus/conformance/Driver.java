@@ -47,7 +47,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.stream.Stream;
 
-/** Does what the conformance runner says; tests/conformance/README.md has the protocol. */
+/** The conformance driver; tests/conformance/README.md describes the protocol. */
 public final class Driver {
   private static final Map<String, Set<String>> FIELDS = Map.ofEntries(
       Map.entry("open", Set.of("address", "token")),
@@ -82,7 +82,7 @@ public final class Driver {
       JsonObject command = JsonParser.parseString(line).getAsJsonObject();
       long id = command.get("id").getAsLong();
       switch (command.get("do").getAsString()) {
-        // In the order in which they were said: what comes next may need them done.
+        // In order: the commands that follow may depend on them.
         case "open", "close", "cancel" -> answer(id, command);
         default -> {
           Thread thread = new Thread(() -> answer(id, command));
@@ -161,7 +161,7 @@ public final class Driver {
       case "goodbye" -> bus.goodbye();
       case "cancel" -> {
         Thread target = running.get(command.get("target").getAsLong());
-        if (target != null) { // else it is done
+        if (target != null) { // else it has ended
           target.interrupt();
         }
       }
@@ -177,7 +177,7 @@ public final class Driver {
     return ClientCalls.blockingUnaryCall(bus.channel(), method, options, request(method, command));
   }
 
-  @SuppressWarnings("unchecked") // the stubs' marshallers are all of protobuf messages
+  @SuppressWarnings("unchecked") // all marshallers of the stubs are for protobuf messages
   private static MethodDescriptor<Message, Message> unary(String name) {
     return (MethodDescriptor<Message, Message>) Stream
         .of(BusServiceGrpc.getServiceDescriptor(), ThreadServiceGrpc.getServiceDescriptor(),

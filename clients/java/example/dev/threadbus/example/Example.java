@@ -21,7 +21,7 @@ import java.util.Map;
 /** A tiny agent: joins a thread, follows it, echoes what is addressed to it, leaves at "stop". */
 public final class Example {
   private static final Gson JSON = new GsonBuilder().disableHtmlEscaping().create();
-  // System.out writes in the platform's charset, which need not be UTF-8.
+  // System.out uses the platform's charset, which may not be UTF-8.
   private static final PrintStream OUT =
       new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
 
@@ -40,7 +40,7 @@ public final class Example {
   }
 
   private static void run(ThreadBus bus, String thread, String name) {
-    bus.register(name, System.getenv("THREADBUS_TOKEN")); // null = a token for this run
+    bus.register(name, System.getenv("THREADBUS_TOKEN")); // null = a new token
     Cursor cursor = bus.join(thread, JoinStart.JOIN_START_FIRST).getCursor();
     say("joined", thread, "after_seq", cursor.getAfterSeq());
     try (Follow follow = bus.follow(cursor)) {
@@ -60,7 +60,7 @@ public final class Example {
   }
 
   private static void answer(ThreadBus bus, Message message) {
-    // The id tells what is answered: killed here and started again, it still answers once.
+    // The id names the message: killed here and restarted, it still replies once.
     PostMessageResponse posted = bus.post(PostMessageRequest.newBuilder()
         .setThread(message.getThread()).setContent("echo: " + message.getContent())
         .setReplyTo(message.getSeq()).setRequestId("echo-" + message.getSeq()).build());

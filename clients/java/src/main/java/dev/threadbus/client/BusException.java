@@ -15,7 +15,7 @@ import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** A refusal, whose {@link #reason} errors.proto explains; or no answer, and it is empty. */
+/** Why a call failed. {@link #reason}, explained in errors.proto, is empty if no server responded. */
 public final class BusException extends RuntimeException {
   private static final Set<Status.Code> NO_ANSWER = EnumSet.of(Status.Code.CANCELLED,
       Status.Code.UNKNOWN, Status.Code.DEADLINE_EXCEEDED, Status.Code.INTERNAL,
@@ -24,7 +24,7 @@ public final class BusException extends RuntimeException {
   private static final Set<Status.Code> AWAY = EnumSet.of(Status.Code.CANCELLED,
       Status.Code.DEADLINE_EXCEEDED, Status.Code.UNAVAILABLE);
   private static final Set<String> BUSY = Set.of("DRAINING", "STORE_BUSY");
-  /** How grpc-java words what a proxy answered in HTTP. */
+  /** Matches grpc-java's text for an HTTP status, which a proxy returned. */
   private static final Pattern IN_HTTP = Pattern.compile("HTTP status code ([34]\\d\\d)\\b");
 
   private final Status.Code code;
@@ -34,12 +34,12 @@ public final class BusException extends RuntimeException {
   private ErrorInfo info = ErrorInfo.getDefaultInstance();
   private RetryInfo retry = RetryInfo.getDefaultInstance();
 
-  /** What the StatusException or StatusRuntimeException of a generated stub means. */
+  /** From the StatusException or StatusRuntimeException of a generated stub. */
   public BusException(Throwable failure) {
     this(failure, false, false);
   }
 
-  /** With {@code inDoubt} an earlier try of the same call had no answer. */
+  /** With {@code inDoubt} the outcome of an earlier attempt is unknown. */
   BusException(Throwable failure, boolean inDoubt) {
     this(failure, inDoubt, false);
   }
@@ -61,24 +61,24 @@ public final class BusException extends RuntimeException {
         }
       }
     } catch (InvalidProtocolBufferException ignored) {
-      // Not from this server, then: what could be read stands.
+      // Not from a ThreadBus server: keep what could be read.
     }
     boolean answered = !reason().isEmpty();
     boolean sure = answered || refusal != null || certain;
     retryable = sure ? !certain && code == Status.Code.UNAVAILABLE // 429: too many calls
         : NO_ANSWER.contains(code) && !unparsed;
     boolean noWord = sure ? answered && code == Status.Code.INTERNAL : retryable || unparsed;
-    // The server's refusal ends the doubt, but for the token's, which is looked at first.
+    // A refusal by the server settles earlier attempts, except UNAUTHENTICATED.
     boolean refused = answered && !retryable && code != Status.Code.UNAUTHENTICATED;
     outcomeUnknown = noWord || inDoubt && !refused;
   }
 
-  /** What the server sent and the contract rules out. */
+  /** For a frame that violates the contract. */
   static BusException broken(String sent) {
     return new BusException(status(sent), false, true);
   }
 
-  /** What the server sent for an answer and the contract rules out: perhaps it was done. */
+  /** For a response that violates the contract: the outcome of the call is unknown. */
   static BusException brokenAnswer(String sent) {
     return new BusException(status(sent), true, true);
   }
@@ -88,9 +88,9 @@ public final class BusException extends RuntimeException {
   }
 
   /**
-   * The code of what a proxy refused in HTTP, 3xx or 4xx: the call did not reach the server. gRPC
-   * has INTERNAL or UNKNOWN for most of these, as if it might have been done. Null for all else; a
-   * proxy that waited too long (408) leaves open what became of it.
+   * The code for a call that a proxy refused with HTTP 3xx or 4xx: it did not reach the server. gRPC
+   * maps most of these to INTERNAL or UNKNOWN, as if the outcome were unknown. Null otherwise, and
+   * for 408, a timeout of the proxy, after which the outcome is unknown.
    */
   private static Status.Code refusedInHttp(Status status) {
     Matcher http = IN_HTTP.matcher(Objects.requireNonNullElse(status.getDescription(), ""));
@@ -105,7 +105,7 @@ public final class BusException extends RuntimeException {
     return meant ? code : Status.Code.FAILED_PRECONDITION;
   }
 
-  /** Whether what the server sent cannot be parsed; grpc-java says CANCELLED then. */
+  /** Whether the response could not be parsed; grpc-java returns CANCELLED then. */
   static boolean isUnparsed(Throwable failure) {
     Throwable cause = failure;
     while (cause != null && !(cause instanceof InvalidProtocolBufferException)) {
@@ -124,47 +124,47 @@ public final class BusException extends RuntimeException {
   }
 
   private static String describe(Status status) {
-    Throwable cause = status.getCause(); // of "io exception", say: connection refused
+    Throwable cause = status.getCause(); // for example "connection refused" for "io exception"
     String said = Objects.requireNonNullElse(status.getDescription(), status.getCode().name());
     return cause == null ? said : said + ": " + cause.getMessage();
   }
 
-  /** The status code, such as ABORTED. */
+  /** The status code, for example ABORTED. */
   public Status.Code code() {
     return code;
   }
 
-  /** Why, such as SEQ_CONFLICT: an ErrorReason without its prefix. Empty = the bus did not say. */
+  /** The reason, for example SEQ_CONFLICT: an ErrorReason without its prefix, or empty. */
   public String reason() {
     return info.getReason();
   }
 
-  /** What the reason comes with, such as last_seq. */
+  /** The metadata of the reason, for example last_seq. */
   public Map<String, String> metadata() {
     return info.getMetadataMap();
   }
 
-  /** All details of the status: BadRequest, ResourceInfo and so on, from com.google.rpc. */
+  /** All details of the status, from com.google.rpc: BadRequest, ResourceInfo and others. */
   public List<Any> details() {
     return details;
   }
 
-  /** How long the server asks to wait before the next try; zero when it does not say. */
+  /** The pause that the server asks for before a retry. Zero if it does not. */
   public Duration retryDelay() {
     return Duration.ofMillis(ThreadBus.milliseconds(retry.getRetryDelay()));
   }
 
-  /** Whether it says no more than that the server is away, or busy. */
+  /** Whether it only means that the server is unreachable or busy. */
   boolean isDisconnection() {
     return BUSY.contains(reason()) || AWAY.contains(code) && outcomeUnknown;
   }
 
-  /** Whether the same call may go well later. */
+  /** Whether the same call may succeed later. */
   public boolean retryable() {
     return retryable;
   }
 
-  /** Perhaps it was done: repeat a post with the same request_id, or not at all. */
+  /** The call may have been carried out: repeat a post with its request_id, or not at all. */
   public boolean outcomeUnknown() {
     return outcomeUnknown;
   }

@@ -19,7 +19,7 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 
-/** The channel, which is made anew when the server falls silent, and the calls on it. */
+/** The channel, which is replaced when the server stops responding, and the calls on it. */
 final class Connection {
   private static final long ATTEMPT = TimeUnit.SECONDS.toNanos(10);
   private static final Pattern LOCAL = Pattern.compile("(127\\.|localhost:|\\[::1]|unix:).*");
@@ -41,12 +41,12 @@ final class Connection {
 
   private ManagedChannel connect() {
     var builder = Grpc.newChannelBuilder(address, credentials)
-        .keepAliveTime(30, TimeUnit.SECONDS) // by default never; the server takes one every 10 s
+        .keepAliveTime(30, TimeUnit.SECONDS) // off by default; the server allows one every 10 s
         .keepAliveTimeout(10, TimeUnit.SECONDS)
         .keepAliveWithoutCalls(true)
-        .maxInboundMessageSize(16 << 20); // by default 4 MiB
+        .maxInboundMessageSize(16 << 20); // default: 4 MiB
     if (LOCAL.matcher(address).matches()) {
-      builder.proxyDetector(target -> null); // else a proxy set for the JVM takes local calls, too
+      builder.proxyDetector(target -> null); // else local calls go to the JVM's proxy
     }
     return builder.build();
   }
@@ -83,17 +83,17 @@ final class Connection {
     }
   }
 
-  /** Whether the contract gives the method an idempotency level, or the request has an id. */
+  /** Whether the method has an idempotency level, or the request a request_id. */
   private static boolean isRepeatable(MethodDescriptor<?, ?> method, Object request) {
     boolean named = request instanceof PostMessageRequest post && !post.getRequestId().isEmpty();
-    return named || method.isIdempotent() || method.isSafe(); // as the stubs have it of the level
+    return named || method.isIdempotent() || method.isSafe(); // set by the stubs from the level
   }
 
   synchronized ManagedChannel channel() {
     return channel;
   }
 
-  /** The channel, with the token as it is now in each call's metadata; it checks texts. */
+  /** The channel with the current token in the metadata of each call; it refuses invalid text. */
   Channel authorized(ManagedChannel channel) {
     Metadata headers = new Metadata();
     if (!token.isEmpty()) {
@@ -107,18 +107,18 @@ final class Connection {
     this.token = token;
   }
 
-  /** Makes another channel: keepalives find a dead connection, too, but not as soon. */
+  /** Replaces a silent channel: keepalives would detect a dead connection, but later. */
   synchronized void renew(ManagedChannel silent) {
     if (channel == silent && !isClosed()) {
       channel = connect();
-      silent.shutdown(); // calls under way on it go on
+      silent.shutdown(); // running calls on it continue
     }
   }
 
   /**
-   * Ends grpc-java's own pause before the next connect, which grows to 120 s and cannot be set. Who
-   * comes again has paused already, for 2 s at most. That is also why waits are not wait-for-ready
-   * here: they would sit that pause out.
+   * Ends grpc-java's own pause before it reconnects, which grows to 120 s and cannot be configured.
+   * Callers have already paused, for 2 s at most. Waits are not wait-for-ready for the same reason:
+   * they would last as long as that pause.
    */
   void connectNow() {
     channel().resetConnectBackoff();
@@ -133,18 +133,18 @@ final class Connection {
     channel.shutdownNow();
   }
 
-  /** Milliseconds to pause after so many failures in a row. */
+  /** The pause after a number of failures in a row, in milliseconds. */
   static long backoff(int failures) {
     double longest = Math.min(2_000, 50 * Math.pow(2, failures));
     return (long) (longest * ThreadLocalRandom.current().nextDouble(0.5, 1));
   }
 
-  /** Milliseconds to pause when the server asks for so long: a minute at most. */
+  /** The pause for a delay that the server asks for, in milliseconds: a minute at most. */
   static long heeded(long asked) {
     return Math.min(asked, 60_000);
   }
 
-  /** Whether to come again: not when the client is closed or the thread interrupted. */
+  /** Pauses. Returns false if the client is closed or the thread interrupted. */
   private boolean pause(long milliseconds) {
     try {
       return !closed.await(milliseconds, TimeUnit.MILLISECONDS);

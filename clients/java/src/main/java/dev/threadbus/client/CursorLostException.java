@@ -2,7 +2,7 @@ package dev.threadbus.client;
 
 import dev.threadbus.v1.WaitResync;
 
-/** The cursor is of another history of the thread. */
+/** The thread has another epoch than the cursor, or ends before it: messages may be missing. */
 public final class CursorLostException extends RuntimeException {
   private final WaitResync resync;
 
@@ -12,7 +12,7 @@ public final class CursorLostException extends RuntimeException {
     this.resync = resync;
   }
 
-  /** Why, which cursor, and the position from which a new follow goes on. */
+  /** The reason, the requested cursor, and the position to follow from to continue. */
   public WaitResync resync() {
     return resync;
   }

@@ -20,39 +20,39 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
 /**
- * What comes after a cursor, then what is posted, as it is posted: each message once, in order,
- * across reconnects, whatever the server sends. Made by {@link ThreadBus#follow}; docs/clients.md
+ * The messages after a cursor, then new ones as they are posted: each once and in order, across
+ * reconnects, whatever the server sends. Created by {@link ThreadBus#follow}; docs/clients.md
  * explains the loop.
  *
- * <p>A loop over it blocks for the next message, and ends when the thread is closed, the agent said
- * goodbye, {@link #close} was called (from any thread), or its own thread was interrupted. Throws
- * {@link CursorLostException}, and {@link BusException} for what coming again does not cure, or has
- * not in a minute. One thread iterates; close it when leaving early.
+ * <p>Iterating blocks for the next message. It ends when the thread is closed, the session has ended,
+ * {@link #close} was called (from any thread), or the iterating thread was interrupted. Throws
+ * {@link CursorLostException}, and {@link BusException} if retrying cannot help, or has not helped
+ * for a minute. Not thread-safe except for close; call close when leaving the loop early.
  */
 public final class Follow implements Iterable<Message>, Iterator<Message>, AutoCloseable {
-  private static final long FIRST_FRAME = 20_000; // milliseconds, to connect, too
-  private static final long IDLE_PAUSE = 20; // after a frame that is no progress: they may be many
-  /** Nanoseconds for calls to fail, not only to be cut off, without progress. */
+  private static final long FIRST_FRAME = 20_000; // milliseconds, including the connect
+  private static final long IDLE_PAUSE = 20; // after a frame without progress: there may be many
+  /** Nanoseconds to fail, other than by disconnections, without progress. */
   private static final long LONGEST_FAILING = TimeUnit.MINUTES.toNanos(1);
-  /** Nanoseconds for a call to live that is not just cut off each time. */
+  /** Nanoseconds: a call that lives this long resets the backoff. */
   private static final long SETTLED = TimeUnit.SECONDS.toNanos(1);
-  private static final long STATUS = 1_000; // for the call to end after `ending`
+  private static final long STATUS = 1_000; // milliseconds for the status after `ending`
 
-  private final Set<Follow> follows; // of the client, that are not closed
+  private final Set<Follow> follows; // open follows of the client
   private final Connection connection;
   private final MessageFilter filter;
   private volatile boolean closed;
-  private Cursor cursor; // after what was handed out
-  private final Place place; // after the batch
+  private Cursor cursor; // after the message returned last
+  private final Place place; // after the whole batch
   private Iterator<Message> batch = Collections.emptyIterator();
 
-  private BlockingClientCall<?, WaitMessagesResponse> call; // null = to be opened
-  private ManagedChannel channel; // that it is on
+  private BlockingClientCall<?, WaitMessagesResponse> call; // null = not open
+  private ManagedChannel channel; // the channel of the call
   private long opened; // on System.nanoTime()
   private boolean caughtUp;
   private long patience; // milliseconds for the next frame
-  private Reason ending; // null = it has not been announced
-  private long retryDelay; // milliseconds that the server asks for
+  private Reason ending; // null = no `ending` yet
+  private long retryDelay; // requested by the server, in milliseconds
   private int failures; // without progress
   private boolean failing;
   private long failingSince; // on System.nanoTime()
@@ -102,12 +102,12 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return this;
   }
 
-  /** After the message handed out last, or past what was filtered out: to mark read, or resume. */
+  /** The position after the message returned last, to mark as read or to resume from. */
   public Cursor cursor() {
     return cursor;
   }
 
-  /** Ends the loop and the call that it reads, and no other one is made after this. */
+  /** Ends the iteration and its call. */
   @Override
   public synchronized void close() {
     closed = true;
@@ -118,7 +118,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     }
   }
 
-  /** Whether there is a call to read, made at need; the batch before was handed out. */
+  /** Opens a call if none is open. False if the iteration is over. */
   private synchronized boolean open() {
     cursor = place.cursor();
     if (closed || connection.isClosed()) {
@@ -139,7 +139,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return true;
   }
 
-  /** The next frame; null when there is none, and coming again may help. */
+  /** The next frame. Null if there is none, and a retry may help. */
   private WaitMessagesResponse read() throws InterruptedException {
     try {
       return call.read(patience, TimeUnit.MILLISECONDS);
@@ -152,7 +152,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
         throw BusException.broken("a frame that cannot be parsed");
       }
       BusException error = new BusException(failure);
-      if (!mayPass(error) && ending == null && !closed) { // after `ending` nothing is a failure
+      if (!mayPass(error) && ending == null && !closed) { // after `ending` no error counts
         throw error;
       }
       retryDelay = Math.max(retryDelay, error.retryDelay().toMillis());
@@ -160,7 +160,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return null;
   }
 
-  /** Whether to come again after an error; no error but a disconnection may last for a minute. */
+  /** Whether to retry after an error. Errors other than disconnections are retried for a minute. */
   private boolean mayPass(BusException error) {
     if (error.isDisconnection()) {
       return true;
@@ -189,19 +189,19 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     } else if (frame.hasEnding()) {
       ending = frame.getEnding().getReason();
       retryDelay = ThreadBus.milliseconds(frame.getEnding().getRetryDelay());
-      patience = STATUS; // cancelling would cost the server more than a call that ends by itself
+      patience = STATUS; // cheaper for the server than a cancellation
     } else if (!progress) {
       Thread.sleep(IDLE_PAUSE);
     }
   }
 
-  /** Milliseconds to wait for a frame when so much was granted: what the contract allows. */
+  /** How long to wait for a frame, given the granted interval. In milliseconds. */
   private static long silence(Duration granted) {
     long interval = ThreadBus.milliseconds(granted);
     return (interval > 0 ? Math.max(1_000, Math.min(interval, 300_000)) : 45_000) * 5 / 2;
   }
 
-  /** Ends the call; pauses before there is another one, if there is to be one. */
+  /** Ends the call, and pauses before the next one if there is one. */
   private synchronized void leave() throws InterruptedException {
     call.cancel("no more is read", null);
     call = null;
@@ -213,7 +213,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     }
     if (!closed) {
       wait(Math.max(Connection.backoff(failures++), Connection.heeded(retryDelay)));
-      connection.connectNow(); // it, too, has paused by now
+      connection.connectNow(); // the pause is over
     }
   }
 }

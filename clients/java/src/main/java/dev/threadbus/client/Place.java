@@ -11,29 +11,29 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * How far a follow of one thread is. Whatever a server sends, {@link #take} gives each message of
- * the thread once and in order, or throws.
+ * The position of a follow in one thread. Whatever a server sends, {@link #take} returns each
+ * message of the thread once and in order, or throws.
  */
 final class Place {
   private static final long MAX_SEQ = (1L << 53) - 1;
 
-  private final boolean filtered; // so that seqs may be left out
-  private Cursor cursor; // the server's, but never behind an earlier one, other than by a resync
-  private long firstSeq; // of what is kept, as far as the server told
+  private final boolean filtered; // with a filter seqs may be missing
+  private Cursor cursor; // from the server; moves back only by a resync
+  private long firstSeq; // oldest seq kept, as last reported
 
   Place(Cursor cursor, MessageFilter filter) {
     this.cursor = cursor;
     filtered = filter.getSerializedSize() > 0;
   }
 
-  /** After all that was taken. */
+  /** The position after everything that was taken. */
   Cursor cursor() {
     return cursor;
   }
 
-  /** Moves past a frame; its messages that are new. BusException if the contract rules it out. */
+  /** Moves past a frame, and returns its new messages. BusException if it violates the contract. */
   List<Message> take(WaitMessagesResponse frame) {
-    if (frame.hasResync()) { // anywhere in the thread, in any history
+    if (frame.hasResync()) { // to any position, in any epoch
       ThreadPosition there = frame.getResync().getPosition();
       cursor = checked(there.getCursor(), cursor.getThread(), "");
       firstSeq = there.getFirstSeq();
@@ -56,7 +56,7 @@ final class Place {
     return fresh;
   }
 
-  /** Adds the messages of a batch that are new; the seq of the last. */
+  /** Adds the new messages of a batch, and returns the seq of the last. */
   private long take(MessageBatch batch, List<Message> fresh) {
     long last = cursor.getAfterSeq();
     for (Message message : batch.getMessagesList()) {
@@ -66,25 +66,25 @@ final class Place {
             "a message of " + message.getThread() + ", not " + cursor.getThread());
       }
       if (seq >= 1 && seq <= cursor.getAfterSeq()) {
-        continue; // it came before
+        continue; // a repeated one
       }
       if (seq <= last || seq > batch.getCursor().getAfterSeq() || isGap(last, seq)) {
         throw BusException.broken("the seq " + seq + " after " + last);
       }
       last = seq;
-      if (message.getKind() != MessageKind.UNRECOGNIZED) { // else one of tomorrow
+      if (message.getKind() != MessageKind.UNRECOGNIZED) { // else a newer kind
         fresh.add(message);
       }
     }
     return last;
   }
 
-  /** Whether there must be messages between the two seqs. */
+  /** Whether messages between the two seqs are missing. */
   private boolean isGap(long last, long next) {
     return !filtered && next > Math.max(last + 1, firstSeq);
   }
 
-  /** The cursor, if it is one of the thread, and of the epoch unless that is empty. */
+  /** The cursor, if valid for the thread and the epoch; an empty epoch is not compared. */
   static Cursor checked(Cursor cursor, String thread, String epoch) {
     if (!cursor.getThread().equals(thread)) {
       throw BusException.broken("a cursor of " + cursor.getThread() + ", not " + thread);
@@ -103,16 +103,16 @@ final class Place {
     return seq >= 1 && seq <= MAX_SEQ;
   }
 
-  /** Where to go on after a frame; empty if it does not say. */
+  /** The cursors to resume from after a frame, if it has any. */
   private static List<Cursor> ends(WaitMessagesResponse frame) {
     if (frame.hasMessages()) {
       return List.of(frame.getMessages().getCursor());
     }
-    return frame.hasStarted() ? List.of() // names those that were asked for
+    return frame.hasStarted() ? List.of() // has the cursors as requested
         : positions(frame).stream().map(ThreadPosition::getCursor).toList();
   }
 
-  /** The positions that a frame tells of. */
+  /** The positions that a frame carries. */
   private static List<ThreadPosition> positions(WaitMessagesResponse frame) {
     return switch (frame.getFrameCase()) {
       case STARTED -> frame.getStarted().getThreadsList();

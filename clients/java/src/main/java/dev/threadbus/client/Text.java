@@ -19,13 +19,13 @@ import java.util.Map;
 import java.util.regex.Pattern;
 
 /**
- * Text that can be sent. UTF-8 cannot hold half of a surrogate pair; protobuf-java would send
- * {@code ?} in its place, without a word.
+ * Refuses text that UTF-8 cannot hold: half of a surrogate pair. protobuf-java would silently send
+ * {@code ?} in its place.
  */
 final class Text {
   private static final Pattern HALF = Pattern.compile("\\p{Cs}"); // a pair is one code point
 
-  /** Checks what the generated stubs send. */
+  /** Checks the requests of generated stubs. */
   static final ClientInterceptor CHECKED = new ClientInterceptor() {
     @Override
     public <Q, A> ClientCall<Q, A> interceptCall(MethodDescriptor<Q, A> method,
@@ -35,7 +35,7 @@ final class Text {
         public void sendMessage(Q request) {
           StatusRuntimeException refusal = refusal(request);
           if (refusal != null) {
-            throw refusal; // the stream goes on with what is sent next
+            throw refusal; // the stream stays usable
           }
           super.sendMessage(request);
         }
@@ -45,7 +45,7 @@ final class Text {
 
   private Text() {}
 
-  /** Throws what {@link #refusal} gives, if that is an error, as the client's own. */
+  /** Throws BusException if {@link #refusal} returns an error. */
   static void check(Object request) {
     StatusRuntimeException refusal = refusal(request);
     if (refusal != null) {
@@ -54,8 +54,8 @@ final class Text {
   }
 
   /**
-   * How the server would refuse a text that is none, if it could be sent: INVALID_ARGUMENT, and the
-   * field's path. Null if all can be sent.
+   * INVALID_ARGUMENT with the field's path if a text cannot be sent, as the server would return for an
+   * invalid field. Null if all can be sent.
    */
   private static StatusRuntimeException refusal(Object request) {
     String path = request instanceof Message message ? find(message, "") : null;
@@ -72,7 +72,7 @@ final class Text {
         .addDetails(Any.pack(info)).addDetails(Any.pack(refused)).build());
   }
 
-  /** The path of the first text that is none; null if there is none. */
+  /** The path of the first text that cannot be sent, or null. */
   private static String find(Message message, String at) {
     for (Map.Entry<FieldDescriptor, Object> entry : message.getAllFields().entrySet()) {
       String found = find(entry.getKey(), entry.getValue(), at + entry.getKey().getName());
@@ -92,7 +92,7 @@ final class Text {
       Object item = items.get(i);
       String path = at + "[" + i + "]";
       if (field.isMapField()) {
-        Message pair = (Message) item; // of a key and a value
+        Message pair = (Message) item; // key and value
         String key = String.valueOf(pair.getField(field.getMessageType().findFieldByNumber(1)));
         path = at + "[\"" + HALF.matcher(key).replaceAll("\uFFFD") + "\"]";
         if (HALF.matcher(key).find()) {

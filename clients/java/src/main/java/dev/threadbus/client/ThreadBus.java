@@ -23,13 +23,13 @@ import java.util.UUID;
 import java.util.concurrent.ConcurrentHashMap;
 
 /**
- * A client of ThreadBus: join a thread, follow it, post to it. Safe for use by many threads; every
- * method blocks until it is done, so virtual threads suit it. A call whose thread is interrupted
- * throws a BusException and leaves the thread's interrupt flag set.
+ * A client of ThreadBus: join a thread, follow it, post to it. Thread-safe. Every method blocks
+ * until it is done, and suits virtual threads. Calls throw {@link BusException}; if the thread is
+ * interrupted, its interrupt flag stays set.
  */
 public final class ThreadBus implements AutoCloseable {
-  private static final Duration TIMEOUT = Duration.ofSeconds(30); // for a call and its repeats
-  private static final Duration BEAT = Duration.ofSeconds(15); // two tries, on two connections
+  private static final Duration TIMEOUT = Duration.ofSeconds(30); // for a call with its retries
+  private static final Duration BEAT = Duration.ofSeconds(15); // two attempts, on two connections
 
   private final Connection connection;
   private final Set<Follow> follows = ConcurrentHashMap.newKeySet();
@@ -39,7 +39,7 @@ public final class ThreadBus implements AutoCloseable {
     connection = new Connection(address, token, credentials);
   }
 
-  /** A client of the server at HOST:PORT (on Linux unix:PATH, too). Connects when first used. */
+  /** A client of the server at HOST:PORT, or unix:PATH on Linux. Connects when first used. */
   public static ThreadBus connect(String address) {
     return connect(address, "");
   }
@@ -49,50 +49,50 @@ public final class ThreadBus implements AutoCloseable {
     return connect(address, token, InsecureChannelCredentials.create());
   }
 
-  /** A client with, say, {@code TlsChannelCredentials.create()}. */
+  /** A client with channel credentials, for example {@code TlsChannelCredentials.create()}. */
   public static ThreadBus connect(String address, String token, ChannelCredentials credentials) {
     return new ThreadBus(address, token, credentials);
   }
 
-  /** Registers with a token made for this run. The name cannot be used again without it. */
+  /** Registers with a new token. Without it the name cannot be used again. */
   public void register(String agent) {
     register(agent, null);
   }
 
   /**
-   * Calls as this agent from now on, and says in the background that it is alive. With the same
-   * token it is the same agent the next time: a secret, 32–128 of {@code A-Z a-z 0-9 _ -}; null or
-   * empty = one made for this run.
+   * Registers an agent, calls as it from now on, and sends heartbeats in the background. The token
+   * is a secret of 32–128 characters of {@code A-Z a-z 0-9 _ -}; with the same one it is the same
+   * agent the next time. Null or empty = a new token.
    */
   public synchronized void register(String agent, String token) {
-    // Made here and not by the server, so that it is safe to repeat.
+    // Made here, not by the server, so that the call may be repeated.
     String secret = token == null || token.isEmpty() ? UUID.randomUUID().toString() : token;
     call(AgentServiceGrpc.getRegisterAgentMethod(),
         RegisterAgentRequest.newBuilder().setAgent(agent).setToken(secret).build());
     connection.setToken(secret);
     if (heartbeats == null) {
       heartbeats = new Thread(this::sendHeartbeats, "threadbus-heartbeats");
-      heartbeats.setDaemon(true); // does not keep the program from ending
+      heartbeats.setDaemon(true); // does not keep the JVM running
       heartbeats.start();
     }
   }
 
-  // Lets go of the lock only between two beats, so that endHeartbeats() waits for one under way.
+  // Releases the lock only between two heartbeats, so that endHeartbeats() waits for a running one.
   private synchronized void sendHeartbeats() {
     try {
       while (heartbeats == Thread.currentThread()) {
-        long pause = 1_000; // after a failure; what is wrong, the program's next call tells
+        long pause = 1_000; // after a failure; the program's next call reports it
         try {
           long interval = milliseconds(connection.call(BusServiceGrpc.getHeartbeatMethod(),
               HeartbeatRequest.getDefaultInstance(), BEAT).getHeartbeatInterval());
           pause = interval > 0 ? interval : 40_000;
         } catch (BusException again) {
-          // Soon.
+          // Retried soon.
         }
         wait(Math.max(500, Math.min(pause, 3_600_000)));
       }
     } catch (InterruptedException end) {
-      // Nobody interrupts this thread but to end it.
+      // Only interrupted to end.
     }
   }
 
@@ -101,12 +101,12 @@ public final class ThreadBus implements AutoCloseable {
     notifyAll();
   }
 
-  /** Enters the thread, made at need; a newcomer hears what is said from now on. */
+  /** Joins the thread, which is created if needed; a newcomer starts after the newest message. */
   public JoinThreadResponse join(String thread) {
     return join(thread, JoinStart.JOIN_START_HEAD);
   }
 
-  /** Enters the thread, made at need; a newcomer begins where {@code start} says. */
+  /** Joins the thread, which is created if needed; a newcomer starts as {@code start} says. */
   public JoinThreadResponse join(String thread, JoinStart start) {
     JoinThreadResponse response = call(ThreadServiceGrpc.getJoinThreadMethod(), JoinThreadRequest
         .newBuilder().setThread(thread).setCreate(true).setStart(start).build());
@@ -114,17 +114,17 @@ public final class ThreadBus implements AutoCloseable {
     return response;
   }
 
-  /** Posts once, however often it has to be sent. */
+  /** Posts a message, with retries, and stores it once. */
   public PostMessageResponse post(String thread, String content) {
     return post(PostMessageRequest.newBuilder().setThread(thread).setContent(content).build());
   }
 
-  /** Posts once, however often it has to be sent; a request_id is made when there is none. */
+  /** Posts a message, with retries, and stores it once. Adds a request_id if it has none. */
   public PostMessageResponse post(PostMessageRequest request) {
     return post(request, TIMEOUT);
   }
 
-  /** Posts, and tries again until {@code timeout} is over. */
+  /** Posts a message, with retries until {@code timeout} is over. */
   public PostMessageResponse post(PostMessageRequest request, Duration timeout) {
     PostMessageRequest once = request.getRequestId().isEmpty()
         ? request.toBuilder().setRequestId(UUID.randomUUID().toString()).build() : request;
@@ -136,35 +136,35 @@ public final class ThreadBus implements AutoCloseable {
     return response;
   }
 
-  /** The messages of others after {@code cursor}, then what they post. */
+  /** Follows a thread: the messages of other agents after {@code cursor}, then new ones. */
   public Follow follow(Cursor cursor) {
     return follow(cursor, MessageFilter.newBuilder().setExcludeOwn(true).build());
   }
 
-  /** What comes after {@code cursor} and passes the filter, then what is posted. */
+  /** Follows a thread: the messages after {@code cursor} that pass the filter, then new ones. */
   public Follow follow(Cursor cursor, MessageFilter filter) {
     return new Follow(follows, connection, cursor, filter);
   }
 
-  /** Tells that everything up to the cursor was read: the next join() goes on from there. */
+  /** Reports everything up to the cursor as read: the next join() continues there. */
   public void markRead(Cursor cursor) {
     call(BusServiceGrpc.getHeartbeatMethod(),
         HeartbeatRequest.newBuilder().addReadCursors(cursor).build());
   }
 
-  /** Any unary call, repeated while that is safe. */
+  /** Makes any unary call, with retries for up to 30 s where that is safe. */
   public <Q, A> A call(MethodDescriptor<Q, A> method, Q request) {
     return connection.call(method, request, TIMEOUT);
   }
 
-  /** For the generated stubs: the connection as it is now, with the token of now. */
+  /** A channel for the generated stubs: the current connection, with the current token. */
   public Channel channel() {
     return connection.authorized(connection.channel());
   }
 
   /**
-   * Says goodbye: the agent is OFFLINE at once. Ends its heartbeats and what it follows first, as
-   * any later call takes a goodbye back. register() brings the agent back with heartbeats.
+   * Ends the session: the agent is OFFLINE at once. Its heartbeats and follows end first, as any
+   * later call would begin a session again. register() does so, with heartbeats.
    */
   public void goodbye() {
     follows.forEach(Follow::close);
@@ -172,7 +172,7 @@ public final class ThreadBus implements AutoCloseable {
     call(AgentServiceGrpc.getEndSessionMethod(), EndSessionRequest.getDefaultInstance());
   }
 
-  /** Closes the connection and all that runs on it. Not a goodbye: the agent may come back. */
+  /** Closes the connection and ends all calls on it. Does not end the session. */
   @Override
   public void close() {
     connection.close();
@@ -180,7 +180,7 @@ public final class ThreadBus implements AutoCloseable {
     endHeartbeats();
   }
 
-  /** How long that is; the longest is that of protobuf's JSON, 10,000 years. */
+  /** A duration in milliseconds, limited to 10,000 years, as in protobuf's JSON. */
   static long milliseconds(com.google.protobuf.Duration duration) {
     long longest = 315_576_000_000L;
     long seconds = Math.max(-longest, Math.min(duration.getSeconds(), longest));
