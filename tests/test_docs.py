@@ -6,6 +6,12 @@ import re
 from tests.shown import ROOT, page
 
 README = page("README.md")
+PACKAGES = ("bus_server", "bus_client", "protos/threadbus")
+#: The pages that tell of the code.
+OF_THE_CODE = [
+    *(ROOT / name for name in ("docs/architecture.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs/decisions").glob("*.md")),
+]
 
 
 def test_the_readme_is_short() -> None:
@@ -15,9 +21,45 @@ def test_the_readme_is_short() -> None:
 def test_the_links_lead_somewhere() -> None:
     clients = (ROOT / "clients").glob("*/README.md")
     suite = ROOT / "tests/conformance/README.md"
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *clients, suite]:
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *clients, suite]:
         for link in re.findall(r"\]\((?!http)([^)#]+)", path.read_text("utf-8")):
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_the_files_that_the_pages_of_the_code_name_exist() -> None:
+    folders = [ROOT, *(ROOT / package for package in PACKAGES)]
+    names = {path.name for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.*")}
+    for path in OF_THE_CODE:
+        text = re.sub(r"\]\([^)]+\)", "", path.read_text("utf-8"))
+        named = set(re.findall(r"(?<![\w./*-])[\w./]+\.(?:py|proto|sql|toml)\b", text))
+        for name in named:
+            there = any((folder / name).is_file() for folder in folders)
+            assert there or name in names, f"{path.name} names {name}"
+
+
+def test_the_members_that_the_pages_of_the_code_name_exist() -> None:
+    members: dict[str, set[str]] = {}
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    members.setdefault(node.name, set()).update(
+                        part.name
+                        for part in node.body
+                        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
+                    )
+    for path in OF_THE_CODE:
+        named = re.findall(r"`([A-Z]\w+)\.([a-z_]\w+)`", path.read_text("utf-8"))
+        for owner, member in named:
+            assert member in members.get(owner, ()), f"{path.name} names {owner}.{member}"
+
+
+def test_the_files_to_read_are_an_afternoon() -> None:
+    architecture = page("docs/architecture.md")
+    files = re.findall(r"^\d+\. \[`([^`]+)`\]", architecture, re.MULTILINE)
+    lines = sum(len(page(name).splitlines()) for name in files)
+    assert len(files) == 10
+    assert f"About {round(lines, -2):,} lines: an afternoon." in architecture
 
 
 def test_every_test_that_the_guarantees_name_exists() -> None:
