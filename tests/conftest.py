@@ -71,7 +71,7 @@ StartServer = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers for one test alone: `start_server(*flags, db=…, listen=…, environment=…)`."""
+    """Starts servers for one test alone: `start_server(*flags, db=…, listen=…, …)`."""
     with contextlib.ExitStack() as running:
 
         def start(
@@ -79,12 +79,11 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
             db: Path | None = None,
             listen: str = "127.0.0.1:0",
             environment: Mapping[str, str] | None = None,
+            fresh: bool = False,
         ) -> ServerProcess:
-            return running.enter_context(
-                ServerProcess(
-                    db or tmp_path / "bus.db", *flags, listen=listen, environment=environment
-                )
-            )
+            db = db or tmp_path / "bus.db"
+            server = ServerProcess(db, *flags, listen=listen, environment=environment, fresh=fresh)
+            return running.enter_context(server)
 
         yield start
 

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
+
+from tests.forked import Forked
 
 if TYPE_CHECKING:
     # What a stub made with an aio channel is; the names exist for type checkers only.
@@ -36,21 +38,25 @@ class ServerProcess:
         listen: str = "127.0.0.1:0",
         tree: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> None:
         self.db = db
         #: Variables that only it has.
         self.environment = environment or {}
         #: Where its code is, when it is not this tree's.
         self.tree = tree
+        #: Run by an interpreter of its own, which inherits this process's umask, limits and
+        #: ignored signals; else forked, which is quicker.
+        self.fresh = fresh or bool(tree or environment) or sys.platform != "linux"
         self.flags = flags
         self.address = listen
         self.announcement = ""
         self.log: list[str] = []
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | Forked | None = None
 
     def start(self) -> Self:
         """Start, and wait until it says that it listens."""
-        self.process = self.spawn()
+        self.process = self.spawn() if self.fresh else self._fork()
         assert self.process.stdout is not None
         self.announcement = self.process.stdout.readline().strip()
         where = re.match(r"listening on (\S+) · ", self.announcement)
@@ -61,27 +67,38 @@ class ServerProcess:
         return self
 
     def spawn(self) -> subprocess.Popen[str]:
-        """Start without waiting: for servers that should refuse to."""
-        command = [sys.executable, "-m", "bus_server", "--listen", self.address]
+        """Start without waiting, in a fresh interpreter: for servers that should refuse to."""
         process = subprocess.Popen(
-            [*command, "--db", str(self.db), *self.flags],
+            [sys.executable, "-m", "bus_server", *self._arguments()],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.tree,
-            env={
-                **{key: value for key, value in os.environ.items() if "THREADBUS" not in key},
-                **self.environment,
-            },
+            env=self._environ(),
         )
-        self._log_reader = threading.Thread(target=self._read_log, args=(process,), daemon=True)
-        self._log_reader.start()
+        assert process.stderr is not None
+        self._start_to_read(process.stderr)
         return process
 
-    def _read_log(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr:
-            self.log.extend(process.stderr)
+    def _fork(self) -> Forked:
+        process = Forked(self._arguments(), self._environ())
+        self._start_to_read(process.stderr)
+        return process
+
+    def _arguments(self) -> list[str]:
+        return ["--listen", self.address, "--db", str(self.db), *self.flags]
+
+    def _environ(self) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if "THREADBUS" not in key}
+        return inherited | dict(self.environment)
+
+    def _start_to_read(self, log: IO[str]) -> None:
+        self._log_reader = threading.Thread(target=self._read, args=(log,), daemon=True)
+        self._log_reader.start()
+
+    def _read(self, log: IO[str]) -> None:
+        with log:
+            self.log.extend(log)
 
     @property
     def complaints(self) -> list[str]:

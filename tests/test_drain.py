@@ -83,7 +83,7 @@ async def test_a_server_under_nohup_outlives_its_terminal(
 ) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; it is inherited
     try:
-        server = start_server()
+        server = start_server(fresh=True)
     finally:
         signal.signal(signal.SIGHUP, before)
     server.signal(signal.SIGHUP)

@@ -42,7 +42,7 @@ async def test_a_server_raises_its_soft_limit_to_the_hard_one(start_server: Star
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
     try:
-        server = start_server()
+        server = start_server(fresh=True)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)

@@ -42,7 +42,7 @@ async def test_a_socket_is_its_owners_alone_unless_the_operator_says_otherwise(
 ) -> None:
     before = os.umask(umask)
     try:
-        server = start_server(*flags, listen=f"unix:{tmp_path}/bus.sock")
+        server = start_server(*flags, listen=f"unix:{tmp_path}/bus.sock", fresh=True)
     finally:
         os.umask(before)
     assert mode(tmp_path / "bus.sock") == expected

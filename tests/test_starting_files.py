@@ -273,7 +273,7 @@ async def test_a_new_store_is_its_users_alone_whatever_the_umask(
 ) -> None:
     before = os.umask(umask)
     try:
-        server = start_server()
+        server = start_server(fresh=True)
     finally:
         os.umask(before)
     made = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}

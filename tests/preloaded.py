@@ -1,0 +1,13 @@
+"""What forked servers have imported already: forked.py has its process import this."""
+
+import os
+
+# gRPC reads it when it is imported; a server sets it before that.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import uvloop
+
+import bus_server.__main__
+import bus_server.server
+
+__all__ = ["bus_server", "uvloop"]
