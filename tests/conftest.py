@@ -23,8 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # Children inherit a signal that is ignored, as SIGINT in a shell's background job and SIGHUP
-    # under nohup are, and tests send both. They do not inherit a handler.
+    # Children inherit an ignored SIGINT (a shell's background job has one) or SIGHUP (nohup), and
+    # tests send them both. They do not inherit a handler.
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
@@ -36,11 +36,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("soak"):
                 item.add_marker(pytest.mark.skip(reason="takes long: run with --soak"))
 
+    # Workers begin with equal shares of the tests, and steal from the ends of each other's. Begun
+    # with the slow ones, no worker is left alone with one in the end.
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
+    if workers:
+        share = -(-len(items) // workers)
+        shares = [items[at : at + share] for at in range(0, len(items), share)]
+        items[:] = [
+            item
+            for each in shares
+            for item in sorted(each, key=lambda item: not item.get_closest_marker("slow"))
+        ]
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers per CPU: tests wait about half of the time."""
-    return 2 * (os.cpu_count() or 1)
+    """Three workers per CPU: tests wait more than half of the time."""
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +62,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
         started = running.process
         yield running
         assert running.process is started, "a test that stops the server needs the mark own_server"
+        assert running.stop() == 0
 
 
 @pytest.fixture
