@@ -1,4 +1,4 @@
-"""Runs every case in every language, and says how it went. `scripts/conformance` starts it."""
+"""Runs every case in every language, and reports the results. See `scripts/conformance`."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ def buildable(wanted: Sequence[str]) -> tuple[list[Language], list[Language]]:
 async def conform(
     language: Language, cases: Sequence[Case], tree: Path | None = None
 ) -> list[Cell]:
-    """What became of each case in a language; a server of another tree than this one, if given."""
+    """Return the result of each case in a language, with the server in `tree` if given."""
     cells = []
     cases = [case for case in cases if language.name not in case.without]
     click.echo(f"{language.name}: {len(cases)} cases", err=True)
@@ -64,7 +64,7 @@ async def conform(
 
 
 async def together(here: Sequence[Language]) -> list[Cell]:
-    """What became of all languages in one thread."""
+    """Return the results of the case with all languages in one thread."""
     names = [language.name for language in here]
     problem = ""
     click.echo("all languages at once", err=True)

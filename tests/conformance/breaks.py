@@ -1,4 +1,4 @@
-"""Breaks rules in a copy of the server, and checks that the right cells of the matrix turn red."""
+"""Breaks rules in a copy of the server, and checks that the right cells of the matrix fail."""
 
 import asyncio
 import shutil
@@ -41,7 +41,7 @@ BREAKS = [
             ),
         ],
         red=frozenset({"order", "replay", "finite", "resync-ahead"}),
-        # Whether several messages came in one frame.
+        # Depends on whether several messages came in one frame.
         perhaps=frozenset(
             {
                 *("resume-cut", "resume-kill", "resume-read", "own", "closed"),
@@ -60,7 +60,7 @@ BREAKS = [
             ),
         ],
         red=frozenset({"dedup", "lost-answer", "many"}),
-        perhaps=frozenset({"unknown-outcome"}),  # whether the server took in the first one
+        perhaps=frozenset({"unknown-outcome"}),  # if the server received the first one
     ),
     Break(
         "ending",
@@ -98,7 +98,7 @@ BREAKS = [
                 "    for detail in ():\n",
             ),
         ],
-        # All that look at an error's reason, or at what goes with it.
+        # All that check an error's reason or details.
         red=frozenset(
             {
                 *("errors", "dedup", "refused-after-doubt", "race", "explicit-zero"),
@@ -110,7 +110,7 @@ BREAKS = [
 
 
 def broken_tree(broken: Break, folder: Path) -> Path:
-    """A copy of the server that breaks the rule; ValueError when a text is not there once."""
+    """Return a copy of the server that breaks the rule. ValueError if a text is not found once."""
     shutil.copytree(ROOT / "bus_server", folder / "bus_server", dirs_exist_ok=True)
     for name, text, instead in broken.edits:
         file = folder / name
@@ -127,7 +127,7 @@ def broken_tree(broken: Break, folder: Path) -> Path:
 @click.option("--language", "wanted", multiple=True, help="Only this one; repeat for several.")
 @click.option("--rule", "rules", multiple=True, help="Only this rule; repeat for several.")
 def main(wanted: Sequence[str], rules: Sequence[str]) -> None:
-    """Break the server in one way after the other: do the right cells turn red, everywhere?"""
+    """Break the server in one way after the other, and check that the right cells fail."""
     cases, wrong = load(), 0
     known = [broken.rule for broken in BREAKS]
     if strangers := set(rules) - set(known):

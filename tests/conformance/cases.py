@@ -1,4 +1,4 @@
-"""The cases: what a bus must do for a client in any language, as data."""
+"""The cases, as data: what a client in any language must be able to rely on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ FOLDER = Path(__file__).parent / "cases"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case of a file in `cases/`; its README says how one is written."""
+    """A case of a file in `cases/`; README.md describes the format."""
 
     name: str
     title: str
     steps: Sequence[dict[str, Any]]
-    #: Flags of a server of its own. None = the one that is there for all.
+    #: Flags of a server of its own. None = the shared server.
     server: Sequence[str] | None = None
     #: The client reaches the server through a relay that can be cut.
     relay: bool = False
-    #: A server that plays a part, in place of a real one.
+    #: The name of a scripted server to use instead of a real one.
     script: str = ""
     #: It takes a minute.
     soak: bool = False
-    #: Languages in which it cannot happen.
+    #: Languages that it does not apply to.
     without: Sequence[str] = ()
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, and `!repeat [text, times]` for long texts."""
+    """Loads YAML with `!repeat [text, times]` for long texts."""
 
 
 def _repeat(loader: yaml.Loader, node: yaml.Node) -> str:
@@ -43,7 +43,7 @@ _Loader.add_constructor("!repeat", _repeat)
 
 
 def load() -> list[Case]:
-    """All cases, in the order of the files and in them."""
+    """Return all cases, in the order of the files and within them."""
     return [
         Case(**case)
         for file in sorted(FOLDER.glob("*.yaml"))

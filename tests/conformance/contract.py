@@ -17,19 +17,19 @@ UNARY = [str(rpc) for rpc in RPCS if not rpc.streams and "AdminService" not in r
 
 
 def repeatable(rpc: Rpc) -> bool:
-    """Whether a client repeats a call whose outcome is unknown; a post has a request_id."""
+    """Return whether a client repeats a call whose outcome is unknown; a post has a request_id."""
     return rpc.idempotent or rpc.request_type is PostMessageRequest
 
 
 def request_json(kind: type[Message], fields: dict[str, Any]) -> dict[str, Any]:
-    """A request as drivers take it, of fields named as in the protos."""
+    """Return a request as drivers expect it, from fields named as in the protos."""
     return json_format.MessageToDict(json_format.ParseDict(fields, kind()))
 
 
 def plain(kind: type[Message], sent: dict[str, Any]) -> dict[str, Any]:
-    """A message as the cases write it, of what a driver sent: names of the protos, all fields.
+    """Convert a driver's message to the form of the cases: names of the protos, all fields.
 
-    AssertionError if it is no such message.
+    Raises AssertionError if it cannot be parsed.
     """
     try:
         return shown(json_format.ParseDict(sent, kind()))
@@ -38,13 +38,13 @@ def plain(kind: type[Message], sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def shown(message: Message) -> dict[str, Any]:
-    """A message as the cases write it."""
+    """Return a message in the form of the cases."""
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
 
 
 def plain_detail(sent: dict[str, Any]) -> dict[str, Any]:
-    """A detail of an error as the cases write it: `@type` is the short name."""
+    """Convert a detail of an error to the form of the cases: `@type` is the short name."""
     detail = plain(AnyMessage, sent)
     return detail | {"@type": detail["@type"].rpartition("/")[2]}

@@ -1,4 +1,4 @@
-"""A driver process: commands go in, what became of them comes out."""
+"""Driver processes: send commands, receive their results."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
-#: Seconds that no step takes, not even on a busy machine.
+#: Seconds; more than any step takes, even on a busy machine.
 BOUND = 30.0
 #: A line may hold a message of 3 MiB, escaped.
 _LINE_BYTES = 32 * 1024 * 1024
@@ -21,7 +21,7 @@ _ENDED = "the driver ended, or wrote what is no answer"
 
 
 class Command:
-    """A command that was given, and its lines as they come."""
+    """A command that was sent, and its lines as they come."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -29,11 +29,14 @@ class Command:
         self.done = False
 
     def put(self, line: dict[str, Any]) -> None:
-        """Take in a line of the driver."""
+        """Add a line that the driver wrote."""
         self._lines.put_nowait(line)
 
     async def next(self, within: float = BOUND) -> dict[str, Any]:
-        """The next line: a frame, a message, or the last one (`ok` or `error`)."""
+        """Return the next line: a frame, a message, or the last one (`ok` or `error`).
+
+        Raises AssertionError if none comes `within` this many seconds.
+        """
         assert not self.done, "the command is over"
         try:
             async with asyncio.timeout(within):
@@ -46,7 +49,7 @@ class Command:
 
 
 class Driver:
-    """A language's driver, running."""
+    """A running driver."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
@@ -55,7 +58,7 @@ class Driver:
         self._commands: dict[int, Command] = {}
 
     async def give(self, do: str, **fields: Any) -> Command:
-        """Give a command."""
+        """Send a command."""
         command = Command(next(self._numbers))
         self._commands[command.number] = command
         line = json.dumps({"id": command.number, "do": do, **fields}) + "\n"
@@ -68,14 +71,14 @@ class Driver:
         return command
 
     async def ask(self, do: str, **fields: Any) -> dict[str, Any]:
-        """Give a command that succeeds, and wait for its answer."""
+        """Send a command, and return its `ok`. Raises AssertionError if it fails."""
         line = await (await self.give(do, **fields)).next()
         assert "ok" in line, f"{do}: {line}"
         answer: dict[str, Any] = line["ok"]
         return answer
 
     async def read(self) -> None:
-        """Hand out lines until the driver ends."""
+        """Dispatch lines to their commands until the driver exits."""
         assert self._process.stdout is not None
         async for text in self._process.stdout:
             try:
@@ -91,7 +94,7 @@ class Driver:
             command.put({"gone": True})
 
     async def end(self) -> int:
-        """Let it end by itself; its exit code."""
+        """Close its stdin, wait until it exits, and return its exit code."""
         self._stdin.close()
         async with asyncio.timeout(BOUND):
             return await self._process.wait()
@@ -99,8 +102,8 @@ class Driver:
 
 @contextlib.asynccontextmanager
 async def driver(language: str) -> AsyncIterator[Driver]:
-    """Run a language's driver; it must end well when its stdin does."""
-    # A proxy must not come between a client and a server on one machine.
+    """Run a language's driver. It must exit with 0 when its stdin is closed."""
+    # Clients must not use a proxy for a server on the same machine.
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
     process = await asyncio.create_subprocess_exec(
         ROOT / "scripts" / "languages" / language,
@@ -144,7 +147,7 @@ class SharedDriver:
 
     @contextlib.asynccontextmanager
     async def case(self) -> AsyncIterator[Driver]:
-        """Yield the driver; close its client afterwards."""
+        """Yield the driver, and close its client afterwards."""
         if self._running is None:
             starting = driver(self._language)
             self._running = starting, await starting.__aenter__()

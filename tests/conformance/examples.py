@@ -1,4 +1,4 @@
-"""The example of each language, running."""
+"""Runs the example of each language."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from tests.conformance.driver import BOUND, ROOT
 
 
 class Example:
-    """A tiny agent in some language, which tells what it does, a JSON object a line."""
+    """A tiny agent in some language, which prints what it does, one JSON object per line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def line(self) -> dict[str, Any]:
-        """The next line."""
+        """Return the next line."""
         assert self._process.stdout is not None
         async with asyncio.timeout(BOUND):
             line = await self._process.stdout.readline()
@@ -26,12 +26,12 @@ class Example:
         return found
 
     async def rest(self) -> list[dict[str, Any]]:
-        """The lines up to its end, which is a good one."""
+        """Return the lines until it exits, which must be with 0."""
         lines, _ = await self._end(0)
         return lines
 
     async def complaint(self) -> dict[str, Any]:
-        """What it says when it fails."""
+        """Return the error that it prints when it fails."""
         _, errors = await self._end(1)
         found: dict[str, Any] = json.loads(errors.strip().splitlines()[-1])
         return found
@@ -51,7 +51,7 @@ class Example:
 async def example(
     language: str, address: str, thread: str, name: str, *, token: str = ""
 ) -> AsyncIterator[Example]:
-    """Run a language's example; it is killed in the end."""
+    """Run a language's example, and kill it afterwards."""
     process = await asyncio.create_subprocess_exec(
         ROOT / "scripts" / "languages" / language,
         *("example", address, thread, name),

@@ -1,4 +1,4 @@
-"""The languages: one script each, which checks for, builds and runs what is the language's."""
+"""The languages: a script for each checks for its toolchain, builds and runs its driver."""
 
 import fcntl
 import os
@@ -19,12 +19,12 @@ class Language:
     name: str
 
     def missing(self) -> str:
-        """What this machine lacks for it; empty if nothing."""
+        """Return what this machine lacks for it; empty if nothing."""
         done = self._run("needs", check=False, capture_output=True, text=True)
         return done.stdout.strip() or (f"{self.name} needs something" if done.returncode else "")
 
     def build(self) -> None:
-        """Build its client and its driver; CalledProcessError if that fails.
+        """Build its client and its driver. Raises CalledProcessError if that fails.
 
         Serialised across processes by a lock on the script: the others find it built.
         """
@@ -33,7 +33,7 @@ class Language:
             self._run("build", check=True, timeout=1800)
 
     def lint(self) -> None:
-        """Have its own tools look at it; CalledProcessError if they find something."""
+        """Run its linters. Raises CalledProcessError if they find something."""
         self._run("lint", check=True, timeout=1800)
 
     def _run(self, verb: str, **options: object) -> "subprocess.CompletedProcess[str]":
@@ -41,7 +41,7 @@ class Language:
 
 
 def built(language: Language) -> Language:
-    """The language, built; its test is skipped where that cannot be, but not on CI."""
+    """Build the language, or skip the test if its toolchain is missing; on CI that is an error."""
     if missing := language.missing():
         assert os.environ.get("CI") != "true", missing
         pytest.skip(f"{language.name} needs {missing}")
@@ -50,6 +50,6 @@ def built(language: Language) -> Language:
 
 
 def languages() -> list[Language]:
-    """All of them, Python first."""
+    """Return all languages, Python first."""
     names = [path.name for path in FOLDER.iterdir() if os.access(path, os.X_OK)]
     return [Language(name) for name in sorted(names, key=lambda n: ("python" not in n, n))]

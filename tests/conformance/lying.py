@@ -1,4 +1,4 @@
-"""Servers that break the contract: what they send must not reach a program as if it were true."""
+"""Servers that violate the contract: clients must not deliver what they send."""
 
 import asyncio
 import contextlib
@@ -44,8 +44,8 @@ _DRAINING = WaitEnding.REASON_DRAINING
 _ELSEWHERE = Cursor(thread="elsewhere", after_seq=2, epoch="epoch-1")
 _ANOTHER_EPOCH = cursor(2, epoch="epoch-2")
 _NEGATIVE = cursor(-1)
-_TOO_LARGE = cursor(2**53)  # exact in no double
-_FOR_EVER = 10**9  # seconds that no client should wait
+_TOO_LARGE = cursor(2**53)  # not exact in a double
+_FOR_EVER = 10**9  # seconds; longer than any client should wait
 
 
 class _Garbled(Failure):
@@ -56,13 +56,13 @@ class _Garbled(Failure):
 
 
 def _frame(at: Cursor, *, thread: str = THREAD, seq: int = 2) -> WaitMessagesResponse:
-    """A frame with one message, whose cursor is `at`."""
+    """Return a frame with one message, whose cursor is `at`."""
     message = Message(thread=thread, seq=seq, content="2", kind=MESSAGE_KIND_CHAT)
     return WaitMessagesResponse(messages=MessageBatch(cursor=at, messages=[message]))
 
 
 def _positions(at: Cursor) -> list[WaitMessagesResponse]:
-    """A frame of each kind that moves a cursor and carries no message, with this cursor."""
+    """Return a frame of each kind that has a cursor and no message, with this cursor."""
     position = ThreadPosition(cursor=at)
     return [
         WaitMessagesResponse(caught_up=position),
@@ -71,7 +71,7 @@ def _positions(at: Cursor) -> list[WaitMessagesResponse]:
     ]
 
 
-#: One for each follow of the case `false-frames` that must end with an error.
+#: One frame for each follow of the case `false-frames`; each must end with an error.
 _FALSE_FRAMES = [
     _frame(_ELSEWHERE, thread="elsewhere"),
     _frame(_ELSEWHERE),
@@ -92,7 +92,7 @@ _FALSE_FRAMES = [
 
 @contextlib.asynccontextmanager
 async def repeating() -> AsyncIterator[str]:
-    """Repeats messages, and has cursors that go back."""
+    """Repeats messages, and sends cursors that go back."""
     async with scripted() as script:
         again = [batch(1, 2, 3), batch(1, 2, 3), batch(2, 3, 4, 5), batch(1, 2)]
         script.answer("WaitMessages", started(), *again, _BREAK)
@@ -105,7 +105,7 @@ async def repeating() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def false_frames() -> AsyncIterator[str]:
-    """Sends one follow after the other something of another thread or history, or below 0."""
+    """Sends each follow a frame of another thread or epoch, or with a number below 0."""
     async with scripted() as script:
         for frame in _FALSE_FRAMES:
             script.answer("WaitMessages", started(), batch(1), frame, asyncio.Event())
@@ -124,7 +124,7 @@ async def false_frames() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def leaving_out() -> AsyncIterator[str]:
-    """Leaves seqs out: rightly, as they are gone; then as if they were not there."""
+    """Leaves seqs out: first those that are gone, then others."""
     kept = ThreadPosition(cursor=cursor(0), first_seq=5)
     async with scripted() as script:
         some = WaitMessagesResponse(started=WaitStarted(threads=[kept]))
@@ -138,7 +138,7 @@ async def leaving_out() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def false_answers() -> AsyncIterator[str]:
-    """Answers a join with a place elsewhere, posts without a seq, and garbled details."""
+    """Returns a cursor of another thread to a join, no seq to posts, and invalid details."""
     async with scripted() as script:
         script.answer("JoinThread", JoinThreadResponse(cursor=_ELSEWHERE))
         script.answer("PostMessage", PostMessageResponse())
@@ -149,7 +149,7 @@ async def false_answers() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def never_moving() -> AsyncIterator[str]:
-    """Breaks off each wait before anything has come of it, and then has a message."""
+    """Ends each wait without progress, until the last, which has a message."""
     tomorrow = WaitEnding.Reason.ValueType(77)
     async with scripted() as script:
         script.answer("WaitMessages", started(), _BREAK)
@@ -168,7 +168,7 @@ async def never_moving() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def odd_intervals() -> AsyncIterator[str]:
-    """Grants intervals between keepalives that are none, and sends messages after a moment."""
+    """Grants invalid keepalive intervals, and sends messages after a moment."""
     async with scripted() as script:
         moments: list[asyncio.Event] = []
         for number, seconds in enumerate([None, 0, -3, 1e-9, 10_000 * 365 * 86400], 1):
@@ -202,7 +202,7 @@ async def odd_intervals() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def failing() -> AsyncIterator[str]:
-    """Fails each wait from 0 on; asks one from 5 on to come again when nobody is there any more."""
+    """Fails each wait from 0 on; requests an endless retry_delay of one from 5 on."""
     failed: list[float] = []
     delayed: list[float] = []
     loop = asyncio.get_running_loop()
@@ -229,7 +229,7 @@ async def failing() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def garbled() -> AsyncIterator[str]:
-    """Sends a name that is not UTF-8, and then bytes that are no message at all."""
+    """Sends a name that is not UTF-8, then bytes that cannot be parsed."""
     frames = [batch(2).SerializeToString().replace(b"someone", b"some\xffne"), b"\xff\xff"]
     asked = []
 
@@ -247,7 +247,7 @@ async def garbled() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _server_of(wait: Any) -> AsyncIterator[str]:
-    """The address of a server whose WaitMessages is this."""
+    """Yield the address of a server with this WaitMessages."""
 
     async def info(_: GetServerInfoRequest, __: Any) -> GetServerInfoResponse:
         return GetServerInfoResponse(agent="anonymous")

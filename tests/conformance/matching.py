@@ -1,10 +1,10 @@
-"""Whether what came is what a case says."""
+"""Compares results with what a case expects."""
 
 from typing import Any
 
 
 def differences(expected: Any, found: Any, where: str = "") -> list[str]:
-    """What is not as expected, in sentences; empty when all is.
+    """Return the differences from what is expected, as sentences; empty if there are none.
 
     A mapping says what must be in it, and says nothing of its other keys. `{some: […]}` says what
     must be among the items of a list, `{not: …}` what an item is not, `{part: …}`
@@ -53,6 +53,6 @@ def differences(expected: Any, found: Any, where: str = "") -> list[str]:
 
 
 def brief(value: Any) -> str:
-    """A value on one line, shortened when it is long."""
+    """Return a value as one line, shortened if long."""
     text = repr(value)
     return text if len(text) < 400 else f"{text[:200]} … {text[-100:]} ({len(text)} characters)"

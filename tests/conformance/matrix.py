@@ -12,14 +12,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """How a case went in a language."""
+    """The result of a case in a language. `problem` is empty if it passed."""
 
     language: str
     case: str
     problem: str = ""
 
 
-#: How the columns are headed.
+#: Titles of the columns.
 TITLES = {
     "python-async": "Python, asyncio",
     "python-sync": "Python",
@@ -53,12 +53,12 @@ checks that the right cells fail, in every language, and no others.
 
 
 def rows(cases: Sequence[Case]) -> list[tuple[str, str]]:
-    """Name and title of each row."""
+    """Return name and title of each row."""
     return [*((case.name, case.title) for case in cases), (MIXED, MIXED_TITLE)]
 
 
 def page(cases: Sequence[Case], cells: Sequence[Cell]) -> str:
-    """The page: each case a row, each language a column."""
+    """Return the page: a row for each case, a column for each language."""
     names = list(dict.fromkeys(cell.language for cell in cells))
     found = {(cell.case, cell.language): cell for cell in cells}
 

@@ -1,4 +1,4 @@
-"""Agents in all languages at once in one thread, whose server is killed in the middle."""
+"""Agents in all languages in one thread, whose server is killed in the middle."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ class Agent:
         self.language = language
         self._driver = running
         self._following: Command | None = None
-        #: The seq of each post that was answered, by its content.
+        #: The seq of each acknowledged post, by its content.
         self.answered: dict[str, int] = {}
 
     async def enter(self, address: str) -> None:
@@ -43,7 +43,7 @@ class Agent:
         self._following = await self._driver.give("follow", cursor=cursor, own=True)
 
     async def post(self, half: asyncio.Semaphore) -> None:
-        """Post one message after the other; releases `half` in the middle."""
+        """Post one message after the other; release `half` in the middle."""
         for number in range(1, POSTS + 1):
             content = f"{self.language} {number}"
             request = request_json(PostMessageRequest, {"thread": THREAD, "content": content})
@@ -53,7 +53,7 @@ class Agent:
                 half.release()
 
     async def seen(self, count: int) -> list[tuple[int, str, str]]:
-        """The next messages of its follow: seq, sender and content."""
+        """Return the next messages of its follow: seq, sender and content."""
         assert self._following is not None
         found = []
         for _ in range(count):
@@ -70,7 +70,9 @@ def _told(message: dict[str, Any]) -> tuple[int, str, str]:
 
 
 async def mix(languages: Sequence[str]) -> int:
-    """Plays it; how many messages each saw. AssertionError on any loss, repeat or disorder."""
+    """Run it, and return how many messages each received. AssertionError if any got lost,
+    repeated or out of order.
+    """
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(own_server())
         agents = [
@@ -80,7 +82,7 @@ async def mix(languages: Sequence[str]) -> int:
         await asyncio.gather(*(agent.enter(server.address) for agent in agents))
         half = asyncio.Semaphore(0)
         posting = [asyncio.create_task(agent.post(half)) for agent in agents]
-        for _ in range(len(agents) // 2):  # the quicker ones are half through
+        for _ in range(len(agents) // 2):  # half of the agents are half done
             await half.acquire()
         assert not any(task.done() for task in posting), "the kill comes too late"
         await asyncio.to_thread(server.kill)

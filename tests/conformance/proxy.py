@@ -1,4 +1,4 @@
-"""A proxy that answers by itself, as one before a server does: in HTTP, and with a page of HTML."""
+"""A proxy that responds itself: with an HTTP status and a page of HTML."""
 
 import asyncio
 import contextlib
@@ -83,13 +83,13 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def _header(name: bytes, value: bytes) -> bytes:
-    """A header as HPACK writes one that is in no table."""
+    """Encode a header as an HPACK literal."""
     return bytes([0, len(name)]) + name + bytes([len(value)]) + value
 
 
 @contextlib.asynccontextmanager
 async def proxy() -> AsyncIterator[str]:
-    """Run one on a free port; yields its address."""
+    """Run one on a free port, and yield its address."""
     server = await asyncio.start_server(Proxy().accept, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     try:

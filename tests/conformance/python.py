@@ -1,4 +1,4 @@
-"""What both drivers of Python share: lines, errors, and the SDK's words for the contract's."""
+"""Shared by the two Python drivers: lines, errors, and arguments of the SDK."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 Fields: TypeAlias = dict[str, Any]
 
-#: The codes that without a reason leave open whether it was done: no answer came.
+#: Codes that without a reason mean that the outcome is unknown.
 _IN_DOUBT = ("CANCELLED", "UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE")
 
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
@@ -34,7 +34,7 @@ def write(**line: Any) -> None:
 
 
 def stub_method(channel: Any, name: str) -> Any:
-    """The method of the generated stubs that has this name."""
+    """Return the method of the generated stubs with this name."""
     for stub in (BusServiceStub(channel), ThreadServiceStub(channel), AgentServiceStub(channel)):
         if hasattr(stub, name):
             return getattr(stub, name)
@@ -42,14 +42,14 @@ def stub_method(channel: Any, name: str) -> Any:
 
 
 def request(method: str, fields: Fields) -> Any:
-    """A request of a method."""
+    """Parse the request of a method."""
     return ParseDict(fields, contract.METHODS[method].request_type())
 
 
 def invoke(bus: Any, first: Callable[[Any], Any], method: str, fields: Fields) -> Any:
-    """What the SDK calls this unary method by; `first` is how to get the first of its listings.
+    """Call a unary method through the SDK. `first` returns the first item of its iterators.
 
-    Returns what the SDK does: an awaitable, or a result.
+    Returns what the SDK returns: an awaitable, or a result.
     """
     asked = request(method, fields)
     thread = bus.thread(getattr(asked, "thread", "") or "unused")
@@ -80,39 +80,39 @@ def invoke(bus: Any, first: Callable[[Any], Any], method: str, fields: Fields) -
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
-    """The metadata of a call."""
+    """Return the metadata of a call."""
     return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def cursor(fields: Fields) -> Cursor:
-    """A cursor."""
+    """Parse a cursor."""
     return ParseDict(fields["cursor"], Cursor())
 
 
 def post_keywords(fields: Fields) -> Fields:
-    """The arguments of ThreadHandle.post() for a PostMessageRequest."""
+    """Return the arguments of ThreadHandle.post() for a PostMessageRequest."""
     try:
         asked = ParseDict(fields["request"], PostMessageRequest())
         given = {field.name: value for field, value in asked.ListFields()}
-    except ParseError:  # text that no message can hold: as a program would give it
+    except ParseError:  # invalid text: pass it on as it is
         given = dict(fields["request"])
     del given["thread"]
     return given | {"timeout": fields.get("timeout")}
 
 
 def follow_keywords(fields: Fields) -> Fields:
-    """The arguments of ThreadHandle.follow()."""
+    """Return the arguments of ThreadHandle.follow()."""
     return {
-        "acknowledge": False,  # `read` says what was read
+        "acknowledge": False,  # the command `read` does that
         "include_own": fields.get("own", False),
         "on_resync": fields.get("on_resync", "raise"),
     }
 
 
 def error_of(error: Exception) -> Fields:
-    """An exception, as a driver tells of it."""
+    """Return an exception as a driver reports it."""
     if isinstance(error, grpc.RpcError):
-        failure: Any = error  # an asyncio or another call's, which are alike
+        failure: Any = error  # of an asyncio or a sync call
         told = error_of(from_rpc_error(failure))
         status = dict(failure.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
         told["details"] = [MessageToDict(detail) for detail in Status.FromString(status).details]

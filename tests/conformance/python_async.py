@@ -1,4 +1,4 @@
-"""The driver of Python with asyncio: bus_client.BusClient, and the stubs on an asyncio channel."""
+"""The driver for asyncio: bus_client.BusClient, and the stubs on an asyncio channel."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tests.conformance.python import (
 
 
 class Driver:
-    """The client that the commands work on, and the commands under way."""
+    """The current client, and the running commands."""
 
     def __init__(self) -> None:
         self._address, self._token = "", ""
@@ -34,7 +34,7 @@ class Driver:
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
-        """Carry out commands until there are no more."""
+        """Run commands until stdin is closed."""
         loop = asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
             fields = json.loads(line)
@@ -96,7 +96,7 @@ class Driver:
         await self._client()
 
     async def _client(self) -> BusClient:
-        """The client, connected when it is first needed."""
+        """Return the client, and connect it if needed."""
         if self._bus is None:
             self._bus = BusClient(self._address, token=self._token or None)
         await self._bus.connect()

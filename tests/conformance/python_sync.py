@@ -1,4 +1,4 @@
-"""The driver of Python without asyncio: bus_client.sync.BusClient, and the stubs on a channel."""
+"""The driver without asyncio: bus_client.sync.BusClient, and the stubs on a sync channel."""
 
 import ctypes
 import functools
@@ -26,29 +26,29 @@ from tests.conformance.python import (
 
 
 def interrupt(thread: int, kind: type[BaseException] | None = KeyboardInterrupt) -> None:
-    """End what blocks a thread as Ctrl-C would in the main one; with None take that back."""
+    """Raise an exception in a thread, as Ctrl-C would in the main one. None revokes it."""
     exception = ctypes.py_object(kind) if kind else None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
 
 
 class Driver:
-    """The client that the commands work on, and the commands under way, a thread each."""
+    """The current client, and the running commands, a thread each."""
 
     def __init__(self) -> None:
         self._address, self._token = "", ""
         self._channel: grpc.Channel | None = None
         self._bus: BusClient | None = None
         self._connecting = threading.Lock()
-        #: How each command that can be cancelled is, under the lock.
+        #: Cancels each command that can be cancelled. Guarded by the lock.
         self._cancels: dict[int, Callable[[], object]] = {}
         self._running: list[threading.Thread] = []
         self._cancelling = threading.Lock()
 
     def serve(self) -> None:
-        """Carry out commands until there are no more."""
+        """Run commands until stdin is closed."""
         for line in sys.stdin.buffer:
             fields = json.loads(line)
-            if fields["do"] in ("open", "close", "cancel"):  # in their place
+            if fields["do"] in ("open", "close", "cancel"):  # in their order
                 self._carry_out(fields)
                 continue
             self._running.append(threading.Thread(target=self._carry_out, args=[fields]))
@@ -73,7 +73,7 @@ class Driver:
         write(id=number, **line)
 
     def _over(self, number: int) -> None:
-        """From here on the command is not interrupted any more."""
+        """Ensure that the command is not interrupted from now on."""
         with self._cancelling:
             self._cancels.pop(number, None)
             interrupt(threading.get_ident(), None)
@@ -124,7 +124,7 @@ class Driver:
         self._client()
 
     def _client(self) -> BusClient:
-        """The client, connected when it is first needed."""
+        """Return the client, and connect it if needed."""
         with self._connecting:
             if self._bus is None:
                 self._bus = BusClient(self._address, token=self._token or None)

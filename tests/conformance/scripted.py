@@ -1,4 +1,4 @@
-"""Servers that play a part which no real one can be brought to play, and check what they saw."""
+"""Scripted servers that behave as no real one can be made to, and check the requests."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ Server = Callable[[], AbstractAsyncContextManager[str]]
 
 _INTERVAL = 0.5  # seconds between two frames
 _BREAK = Failure(grpc.StatusCode.UNAVAILABLE)
-_DELAY = 0.4  # seconds after which to come again
+_DELAY = 0.4  # seconds; a requested retry_delay
 _BUSY = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_BUSY", retry_delay=_DELAY)
 _DAMAGED = Failure(grpc.StatusCode.UNAVAILABLE, "STORE_FAILED")
 _BUG = Failure(grpc.StatusCode.INTERNAL, "INTERNAL", metadata={"incident": "7"})
@@ -72,7 +72,7 @@ async def _newer() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _silent() -> AsyncIterator[str]:
-    """Sends frames for a while, each in its time, and then nothing more."""
+    """Sends frames in time for a while, then nothing more."""
     async with scripted() as script:
         pauses = [asyncio.Event() for _ in range(4)]
         frames = [step for pause in pauses for step in (pause, keepalive(1))]
@@ -101,7 +101,7 @@ async def _silent() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _breaking() -> AsyncIterator[str]:
-    """Breaks each wait off after another kind of frame."""
+    """Breaks each wait after another kind of frame."""
     far = WaitStarted(threads=[ThreadPosition(cursor=cursor(900))])
     far.keepalive_interval.FromSeconds(45)
     drained = ending(WaitEnding.REASON_DRAINING, upto=9, retry_delay=_DELAY)
@@ -127,7 +127,7 @@ async def _breaking() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _refusing() -> AsyncIterator[str]:
-    """Refuses the first post twice, for now, and has a bug with the second."""
+    """Refuses the first post twice with UNAVAILABLE, and the second with INTERNAL."""
     async with scripted() as script:
         script.answer("PostMessage", _BUSY)
         script.answer("PostMessage", _DAMAGED)
@@ -143,7 +143,7 @@ async def _refusing() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _losing() -> AsyncIterator[str]:
-    """Loses the answer to every other call of a method, beginning with the first."""
+    """Loses the response to every other call of a method, beginning with the first."""
     answers: dict[str, AnyMessage] = {
         "GetMessage": GetMessageResponse(message=Message(thread=THREAD, seq=1)),
         "GetThread": GetThreadResponse(thread=Thread(name=THREAD)),
@@ -169,7 +169,7 @@ async def _losing() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _losing_post() -> AsyncIterator[str]:
-    """Loses the answer to a post, which has no request_id."""
+    """Loses the response to a post, which must have no request_id."""
     async with scripted() as script:
         script.answer("PostMessage", _BREAK)
         script.answer("PostMessage", PostMessageResponse(seq=1))
@@ -182,7 +182,7 @@ def _times(script: Script, kind: type) -> list[float]:
     return [time for time, request in script.requests if isinstance(request, kind)]
 
 
-#: The address of each, by name. Their thread is called `scripted`.
+#: The scripted servers by name; each yields its address. Their thread is `scripted`.
 SCRIPTS: dict[str, Server] = {
     "newer": _newer,
     "silent": _silent,

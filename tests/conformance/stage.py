@@ -1,4 +1,4 @@
-"""What a case is played on: a server, perhaps a relay before it, and the runner's own calls."""
+"""The stage of a case: a server, perhaps a relay before it, and the runner's own calls."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from tests.serving import ServerProcess
 
 
 class OwnCalls:
-    """The runner's own calls of a server."""
+    """The runner's own connection to a server."""
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
@@ -34,7 +34,7 @@ class OwnCalls:
         await self._channel.close()
 
     async def call(self, name: str, fields: dict[str, Any], token: str = "") -> dict[str, Any]:
-        """A call of the runner's own, which succeeds."""
+        """Call a method, and return its response. Raises AioRpcError."""
         rpc = METHODS[name]
         method: Any = self._channel.unary_unary(
             rpc.path, rpc.request_type.SerializeToString, rpc.response_type.FromString
@@ -44,7 +44,7 @@ class OwnCalls:
         return shown(await method(request, timeout=BOUND, metadata=metadata, wait_for_ready=True))
 
     async def post(self, thread: str, *, count: int, posters: int, prefix: str) -> None:
-        """Post so many messages as `anonymous`, of several posters at once."""
+        """Post `count` messages as `anonymous`, by several posters concurrently."""
         numbers = iter(range(1, count + 1))
 
         async def poster() -> None:
@@ -55,7 +55,7 @@ class OwnCalls:
         await asyncio.gather(*(poster() for _ in range(posters)))
 
     async def history(self, thread: str) -> list[dict[str, Any]]:
-        """All messages of a thread."""
+        """Return all messages of a thread."""
         found: list[dict[str, Any]] = []
         while True:
             after = found[-1]["seq"] if found else "0"
@@ -67,7 +67,7 @@ class OwnCalls:
 
 
 class Stage:
-    """The server and the driver of one case; `variables` are what `$name` stands for in it."""
+    """The server and the driver of one case. `variables` are the values of `$name` in it."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Stage:
             self.variables["operator_token"] = operator(server).token
 
     async def control(self, what: str) -> None:
-        """Do to the server, or to the connection, what its name says."""
+        """Control the server or the connection, for example `kill` or `cut`."""
         match what:
             case "cut":
                 assert self._relay is not None
@@ -119,7 +119,7 @@ class Stage:
 
     @property
     def server(self) -> ServerProcess:
-        """The server, which is the case's own."""
+        """Return the case's own server. Raises AssertionError if it has none."""
         assert self._server is not None, "the case needs a server of its own"
         return self._server
 
@@ -128,7 +128,7 @@ class Stage:
 async def stage(
     case: Case, driver: Driver, shared: ServerProcess, tree: Path | None = None
 ) -> AsyncIterator[Stage]:
-    """The stage of a case. `shared` is the server of those that need none of their own."""
+    """Yield the stage of a case. `shared` is the server for cases without one of their own."""
     async with contextlib.AsyncExitStack() as stack:
         server: ServerProcess | None = shared
         address = shared.address
@@ -146,7 +146,7 @@ async def stage(
 async def own_server(
     flags: Sequence[str] = (), tree: Path | None = None
 ) -> AsyncIterator[ServerProcess]:
-    """A server process over a file of its own; of another tree than this one, if given."""
+    """Yield a server process with a new store, run from `tree` if given."""
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         server = ServerProcess(Path(folder) / "bus.db", *flags, tree=tree)
         await asyncio.to_thread(server.start)

@@ -1,4 +1,4 @@
-"""The steps of a case, carried out one after the other."""
+"""Runs the steps of a case, one after the other."""
 
 import asyncio
 import itertools
@@ -36,15 +36,15 @@ _ANSWERS = {"join": "JoinThread", "post": "PostMessage"}
 
 
 class Play:
-    """A case being played."""
+    """A running case."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        #: Commands under way, by the name that the case gave them, with what they were.
+        #: Running commands and their steps, by the name that the case gave them.
         self._commands: dict[str, tuple[Command, Step]] = {}
 
     async def step(self, step: Step) -> None:
-        """Carry out a step; AssertionError if what comes is not what it says."""
+        """Run a step. Raises AssertionError if the result is not as it says."""
         step = self._filled(step)
         verbs: dict[str, Callable[[Step], Awaitable[None]]] = {
             "do": self._do,
@@ -66,7 +66,7 @@ class Play:
 
     async def _do(self, step: Step) -> None:
         fields = dict(step.get("with", {}))
-        unchecked = step.get("unchecked", False)  # no message can hold the request
+        unchecked = step.get("unchecked", False)  # its request is not valid
         if step["do"] in ("call", "invoke"):
             if step["do"] == "call":
                 fields.setdefault("timeout", 20)
@@ -93,7 +93,7 @@ class Play:
         await self._end(command, begun, step)
 
     async def _end(self, command: Command, begun: Step, step: Step) -> None:
-        """The command ends as the step says, and nothing comes before."""
+        """Check that the command ends as the step says, without other lines before."""
         line = await command.next(step.get("within", BOUND))
         self._check(self._ended(line, begun), step)
 
@@ -123,7 +123,7 @@ class Play:
             self._stage.variables[variable] = value
 
     async def _frames(self, step: Step) -> None:
-        """The next frames of a wait are these; or one that is like `until` comes, after others."""
+        """Check the next frames of a wait, or read frames until one is like `until`."""
         command, _ = self._commands[step["frames"]]
         if "until" in step:
             while differences(step["until"], await self._next_frame(command, step["until"])):
@@ -139,7 +139,7 @@ class Play:
         return plain(WaitMessagesResponse, line["frame"])
 
     async def _responses(self, step: Step) -> None:
-        """The next responses of a post_many are these."""
+        """Check the next responses of a post_many."""
         command, _ = self._commands[step["responses"]]
         for expected in step["like"]:
             line = await command.next()
@@ -152,13 +152,13 @@ class Play:
         return plain(Message, line["message"])
 
     async def _messages(self, step: Step) -> None:
-        """The next messages of a follow are these."""
+        """Check the next messages of a follow."""
         command, _ = self._commands[step["messages"]]
         for expected in step["like"]:
             self._same(expected, await self._next_message(command))
 
     async def _whole(self, step: Step) -> None:
-        """A follow brings seqs `from` to `to`, each once and in order, as the thread has them."""
+        """Check that a follow delivers seqs `from` to `to` once, in order and as stored."""
         command, begun = self._commands[step["whole"]]
         thread = begun["with"]["cursor"]["thread"]
         seqs = range(step["from"], step["to"] + 1)
@@ -170,7 +170,7 @@ class Play:
         self._same(stored, found)
 
     async def _one_wins(self, step: Step) -> None:
-        """Of several commands one succeeds, and the others end with this error."""
+        """Check that one of several commands succeeds, and the others end with this error."""
         answers = []
         for name in step["one_wins"]:
             command, begun = self._commands[name]
@@ -181,7 +181,7 @@ class Play:
             self._same({"ok": step["ok"]} if "ok" in answer else {"error": step["error"]}, answer)
 
     async def _invokes_all(self, _: Step) -> None:
-        """The client calls each unary method, and what is repeatable succeeds."""
+        """Have the client call each unary method, and check that repeatable calls succeed."""
         for method in UNARY:
             request = good_request(METHODS[method], "scripted")
             if isinstance(request, PostMessageRequest):
@@ -195,7 +195,7 @@ class Play:
                 self._same({"error": {"outcome_unknown": True}}, line)
 
     async def _bus(self, step: Step) -> None:
-        """A call of the runner's own; with `until`, again and again until the answer is so."""
+        """Call a method as the runner; with `until`, repeat it until the response is like that."""
 
         async def answer() -> dict[str, Any]:
             fields, token = step.get("with", {}), step.get("token", "")
@@ -237,7 +237,7 @@ class Play:
         assert not different, "; ".join(itertools.islice(different, 3))
 
     def _filled(self, value: Any) -> Any:
-        """A part of a step with what `$name` stands for."""
+        """Return a part of a step with the values of `$name`."""
         match value:
             case str() if value.startswith("$"):
                 return self._stage.variables[value[1:]]
@@ -249,7 +249,7 @@ class Play:
 
 
 async def play(stage: Stage, steps: Sequence[Step]) -> None:
-    """Play a case; AssertionError, with the step's number, if something is not as it says."""
+    """Run a case. Raises AssertionError with the number of the step that fails."""
     acted = Play(stage)
     await stage.driver.ask("open", address=stage.variables["address"])
     for number, step in enumerate(steps, 1):

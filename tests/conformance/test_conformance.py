@@ -15,7 +15,7 @@ from tests.conformance.stage import stage
 from tests.conformance.steps import play
 from tests.serving import ServerProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first builds what it tests
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first run builds the clients
 
 
 @pytest.fixture(scope="module", params=languages(), ids=lambda language: language.name)
@@ -48,7 +48,7 @@ async def test_a_client_sees_what_the_case_says(
 async def test_a_driver_ends_well_at_the_end_of_its_input(
     language: Language, server: ServerProcess, thread: str
 ) -> None:
-    async with driver(language.name) as running:  # its exit code is looked at
+    async with driver(language.name) as running:  # which checks its exit code
         await running.ask("open", address=server.address)
         await running.ask("register", agent=thread, token=thread * 4)
         await running.ask("post", request={"thread": thread, "content": "x"})

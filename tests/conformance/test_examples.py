@@ -1,4 +1,4 @@
-"""The example in each language: an agent that answers what is addressed to it."""
+"""The example in each language: an agent that replies to what is addressed to it."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from tests.presence import state
 from tests.serving import AgentStub, BusStub, ServerProcess
 from threadbus.v1.bus_service_pb2 import ListMessagesRequest, PostMessageRequest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first builds what it tests
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first run builds the clients
 
 WITH_EXAMPLE = [language for language in languages() if "python" not in language.name]
 
@@ -25,7 +25,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 
 async def post(bus: BusStub, thread: str, *contents: str, mentions: tuple[str, ...] = ()) -> None:
-    """Post one after the other, as nobody in particular."""
+    """Post messages one after the other, as `anonymous`."""
     for content in contents:
         request = PostMessageRequest(thread=thread, content=content, mentions=mentions)
         await bus.PostMessage(request)
