@@ -1,4 +1,4 @@
-"""What all goals are measured with."""
+"""What all goals share: the tools, a folder, and the number of rounds."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A run: its tools, its folder on a real disk, and how thorough it is."""
+    """A run: its tools, its folder on a real disk, and whether it is a quick one."""
 
     tools: Tools
     folder: Path
@@ -24,27 +24,27 @@ class Bench:
 
     @property
     def rounds(self) -> int:
-        """How often each is measured, in turn with the others."""
+        """The number of rounds. In each round, every system is measured once."""
         return self.pick(2, 5)
 
     def pick(self, quick: T, full: T) -> T:
-        """One or the other."""
+        """Returns the value for a quick run or for a full one."""
         return quick if self.quick else full
 
     def say(self, text: str) -> None:
-        """Tells whoever watches."""
+        """Print progress on stderr."""
         print(f"   {text}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def own_folder(self) -> Iterator[Path]:
-        """A folder that is gone afterwards."""
+        """A folder that is removed on exit."""
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             yield Path(name)
 
 
 def note_failures(outcome: Outcome, system: str, failed: list[str]) -> None:
-    """Counts what failed and keeps the first of the reasons."""
+    """Count failures, and note the first reason."""
     outcome.count(system, failed=len(failed))
-    note = f"The first failure of {system}: “"
+    note = f'The first failure of {system}: "'
     if failed and not any(known.startswith(note) for known in outcome.notes):
-        outcome.notes.append(f"{note}{failed[0][:120]}”.")
+        outcome.notes.append(f'{note}{failed[0][:120]}".')

@@ -1,4 +1,4 @@
-"""Builds a ThreadBus file of many messages, past the server: rows as it would have written them.
+"""Builds a ThreadBus file of many messages without a server: with the rows that it would write.
 
 build_store.py FILE [--threads N] [--messages N] [--size BYTES] [--no-request-ids]
 """
@@ -20,28 +20,28 @@ from threadbus.v1.agent_pb2 import AGENT_KIND_ANONYMOUS
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, PRIORITY_NORMAL, Message
 from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN, Thread
 
-_ROWS = 20_000  # in a transaction
+_ROWS = 20_000  # per transaction
 _SENDER = "anonymous"
-_APART = 1_000_000  # microseconds between a thread's messages, and between threads
+_APART = 1_000_000  # microseconds between messages of a thread, and between threads
 
 
 def thread_name(number: int) -> str:
-    """The name of the thread of this number, from 1."""
+    """Returns the name of a thread by its number, from 1."""
     return f"bench-{number}"
 
 
 def build(
     path: Path, *, threads: int, messages: int, size: int = 256, request_ids: bool = True
 ) -> None:
-    """Makes the file: `messages` of `size` bytes, evenly over the threads.
+    """Create the file: `messages` of `size` bytes, spread evenly over the threads.
 
-    Message n of a thread, from 1, holds the number n - 1. The threads were last active one after
-    the other until now, in an order that is not theirs by number.
+    Message n of a thread, from 1, contains the number n - 1. The threads were last active one after
+    the other until now, but not in the order of their numbers.
     """
     file.prepare(path)
     now = time.time_ns() // 1000
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        # It is a file to be thrown away: until it is whole, nobody minds a power cut.
+        # If the power fails, the file is built again.
         db.execute("PRAGMA synchronous = OFF").fetchall()
         db.execute("BEGIN")
         db.executemany(
@@ -83,24 +83,24 @@ def build(
 
 
 def _body(create_time: int) -> bytes:
-    """What a row holds of a thread beside the columns."""
+    """Returns the serialised Thread in a row of the thread table."""
     thread = Thread(creator=_SENDER)
     thread.create_time.FromMicroseconds(create_time)
     return thread.SerializeToString()
 
 
 def _count(number: int, threads: int, messages: int) -> int:
-    """How many messages the thread of this number has."""
+    """Returns the number of messages of a thread, by its number."""
     return messages * number // threads - messages * (number - 1) // threads
 
 
 def _active_time(number: int, threads: int, now: int) -> int:
-    """When the thread of this number was last active, in microseconds since the epoch."""
+    """Returns when a thread was last active, in microseconds since the epoch."""
     return now - number * 7_919 % threads * _APART
 
 
 def _places(threads: int, messages: int, now: int) -> Iterator[tuple[int, int, int]]:
-    """(number of the thread, seq, time) of each message, in the order of the file."""
+    """Yields (number of the thread, seq, time) of each message, in the order of the file."""
     for number in range(1, threads + 1):
         count = _count(number, threads, messages)
         active_time = _active_time(number, threads, now)

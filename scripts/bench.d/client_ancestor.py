@@ -1,9 +1,9 @@
-"""An AgentChatBus client; runs in that program's own environment, with what it brings.
+"""An AgentChatBus client. Runs in that program's environment, with its packages.
 
-thread    registers and makes a thread
-unary     posts through its REST interface: `concurrency` at once, or one every `pace` seconds;
-          or with `mcp` through its tools, as agents do
-wait      msg_wait over MCP, again and again, until it has `count` messages
+thread    registers and creates a thread
+unary     posts through its REST API: `concurrency` in flight, or one every `pace` seconds;
+          with `mcp`, through its MCP tools, as agents do
+wait      calls msg_wait over MCP until it has got `count` messages
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _GRACE = 30.0
 
 
 async def thread(job: dict[str, Any]) -> dict[str, Any]:
-    """Makes a thread; answers its id."""
+    """Create a thread. Returns its id."""
     async with _http(job) as http:
         agent = (
             await http.post("/api/agents/register", json={"ide": "bench", "model": "none"})
@@ -36,7 +36,7 @@ async def thread(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def unary(job: dict[str, Any]) -> dict[str, Any]:
-    """When each post began and how long it took; and those that failed."""
+    """Returns when each post began and its latency, in seconds, and the failures."""
     if job.get("mcp"):
         return await _through_mcp(job)
     count, pace = job["count"], job.get("pace", 0.0)
@@ -74,7 +74,7 @@ async def unary(job: dict[str, Any]) -> dict[str, Any]:
         "began": began,
         "taken": taken,
         "failed": failed,
-        # One that failed and was stored all the same was promised to nobody.
+        # A post that failed but was stored is not a duplicate.
         **faults((number for number in kept if number in promised), promised),
     }
 
@@ -90,7 +90,7 @@ async def _through_mcp(job: dict[str, Any]) -> dict[str, Any]:
         await session.initialize()
         due = time.perf_counter()
         for number in range(job["count"]):
-            # What a post must carry an agent has from its last wait: it is not counted.
+            # An agent has this from its last wait, so it is not measured.
             context = (await http.post(f"/api/threads/{thread_id}/sync-context", json={})).json()
             due = max(due + job["pace"], time.perf_counter())
             await asyncio.sleep(max(due - time.perf_counter(), 0.0))
@@ -125,7 +125,7 @@ async def _kept(http: httpx.AsyncClient, thread_id: str) -> list[int]:
 
 
 async def wait(job: dict[str, Any]) -> dict[str, Any]:
-    """When each message came, on the monotonic clock."""
+    """Returns when each message arrived, on the monotonic clock."""
     count = job["count"]
     arrived, numbers, after = [0.0] * count, list[int](), 0
     url = f"http://{job['address']}/mcp/sse"

@@ -1,9 +1,9 @@
 """A NATS JetStream client: publish, wait, replay, with nats-py.
 
-stream    makes a stream over files
-unary     publishes one by one: `concurrency` at once, or one every `pace` seconds
-batches   publishes many, `in_flight` unanswered at once
-wait      a push subscription, until it has `count` messages
+stream    creates a stream in files
+unary     publishes one by one: `concurrency` in flight, or one every `pace` seconds
+batches   publishes many, with `in_flight` unacknowledged
+wait      a push subscription, until it has got `count` messages
 replay    a pull consumer over the whole stream
 """
 
@@ -23,14 +23,14 @@ _GRACE = 30.0
 
 
 async def stream(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
-    """Makes a stream."""
+    """Create a stream."""
     name = job["thread"]
     await js.add_stream(StreamConfig(name=name, subjects=[name], storage=StorageType.FILE))
     return {}
 
 
 async def unary(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
-    """When each publication began and how long it took."""
+    """Returns when each publication began and its latency, in seconds."""
     count, pace, name = job["count"], job.get("pace", 0.0), job["thread"]
     payloads = [content(number, job["size"]).encode() for number in range(count)]
     began, taken = [0.0] * count, [0.0] * count
@@ -57,7 +57,7 @@ async def unary(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def batches(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
-    """How long it took to have all publications answered; and what the stream then has."""
+    """Returns the time until all publications were acknowledged, and the length of the stream."""
     count, name, sizes = job["count"], job["thread"], job["sizes"]
     payloads = [content(number, sizes[number % len(sizes)]).encode() for number in range(count)]
     start = time.perf_counter()
@@ -70,7 +70,7 @@ async def batches(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def wait(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
-    """When each message came, on the monotonic clock."""
+    """Returns when each message arrived, on the monotonic clock."""
     count = job["count"]
     arrived, numbers = [0.0] * count, list[int]()
     config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.NEW)
@@ -90,7 +90,7 @@ async def wait(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def replay(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
-    """How long it took to have `count` messages."""
+    """Returns the time to receive `count` messages."""
     count, numbers = job["count"], list[int]()
     config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL)
     subscription = await js.pull_subscribe(job["thread"], config=config)

@@ -1,6 +1,6 @@
-"""A gRPC client that posts, to ThreadBus or to the floor. Works on bytes, to cost little itself.
+"""A gRPC client that posts to ThreadBus or to the floor. Sends bytes, to use little CPU itself.
 
-unary     posts one by one: `concurrency` at once, or one every `pace` seconds
+unary     posts one by one: `concurrency` in flight, or one every `pace` seconds
 batches   posts `batch` at a time through PostMessages, `in_flight` batches at once
 """
 
@@ -26,7 +26,7 @@ _SERVICE = "/threadbus.v1.BusService"
 
 
 async def unary(job: dict[str, Any]) -> dict[str, Any]:
-    """When each post began and how long it took, in seconds; and those that failed."""
+    """Returns when each post began and its latency, in seconds, and the failures."""
     count, pace = job["count"], job.get("pace", 0.0)
     requests = [
         b""
@@ -70,7 +70,7 @@ async def _until(due: float) -> None:
 
 
 async def batches(job: dict[str, Any]) -> dict[str, Any]:
-    """How long it took to have all posts answered; and which were not taken."""
+    """Returns the time until all posts had a result, and the failures."""
     sizes, threads = job["sizes"], job["threads"]
     count, batch = job["count"], job["batch"]
     requests = [

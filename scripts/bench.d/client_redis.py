@@ -1,8 +1,8 @@
 """A Redis Streams client: add, wait, replay, with redis-py and hiredis.
 
-unary     adds one by one: `concurrency` at once, or one every `pace` seconds
+unary     adds one by one: `concurrency` in flight, or one every `pace` seconds
 batches   adds `batch` in a pipeline, `in_flight` pipelines at once
-wait      XREAD that blocks, until it has `count` messages
+wait      blocking XREAD, until it has got `count` messages
 replay    XRANGE over the whole stream
 """
 
@@ -20,7 +20,7 @@ _GRACE = 30.0
 
 
 async def unary(client: redis.Redis, job: dict[str, Any]) -> dict[str, Any]:
-    """When each addition began and how long it took."""
+    """Returns when each addition began and its latency, in seconds."""
     count, pace, name = job["count"], job.get("pace", 0.0), job["thread"]
     payloads = [content(number, job["size"]).encode() for number in range(count)]
     began, taken = [0.0] * count, [0.0] * count
@@ -47,7 +47,7 @@ async def unary(client: redis.Redis, job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def batches(client: redis.Redis, job: dict[str, Any]) -> dict[str, Any]:
-    """How long it took to have all additions answered; and what the stream then has."""
+    """Returns the time until all additions had a result, and the length of the stream."""
     count, batch, name, sizes = job["count"], job["batch"], job["thread"], job["sizes"]
     payloads = [content(number, sizes[number % len(sizes)]).encode() for number in range(count)]
     failed: list[str] = []
@@ -72,7 +72,7 @@ async def batches(client: redis.Redis, job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def wait(client: redis.Redis, job: dict[str, Any]) -> dict[str, Any]:
-    """When each message came, on the monotonic clock."""
+    """Returns when each message arrived, on the monotonic clock."""
     count, name = job["count"], job["thread"]
     arrived, numbers = [0.0] * count, list[int]()
     last: bytes | str = "0-0"
@@ -93,7 +93,7 @@ async def wait(client: redis.Redis, job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def replay(client: redis.Redis, job: dict[str, Any]) -> dict[str, Any]:
-    """How long it took to have `count` messages."""
+    """Returns the time to receive `count` messages."""
     count, name, payloads = job["count"], job["thread"], list[bytes]()
     after: bytes | str = "-"
     start = time.perf_counter()

@@ -1,12 +1,12 @@
-"""A gRPC client that waits, on ThreadBus or the floor.
+"""A gRPC client that waits on ThreadBus or the floor.
 
-wait     `waits` waits on one thread, until each has the messages 0 … `count` - 1
+wait     `waits` waits on one thread, until each has got the messages 0 … `count` - 1
 replay   one wait over a long thread, from its first message to `count`
-frames   the floor's ready frames
+frames   the floor's prepared frames
 idle     `waits` waits on `threads`, opened at once and held until told to end
 
-With `follow` in the job the first two ask as the SDK's follow() does: each wait is another
-registered agent's, and leaves that agent's own messages out.
+With `follow` in the job, `wait` and `replay` send the request of the SDK's follow(): each wait is
+from a different registered agent, and excludes that agent's own messages.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesRequest, WaitMessagesRespon
 from threadbus.v1.message_pb2 import Cursor, MessageFilter
 
 _PATH = "/threadbus.v1.BusService/WaitMessages"
-_ON_A_CONNECTION = 100  # idle waits, as many as the SDK opens on one
-_GRACE = 30.0  # seconds for what is still to come
+_ON_A_CONNECTION = 100  # idle waits per connection, as in the SDK
+_GRACE = 30.0  # seconds to wait for the remaining messages
 
 Metadata = tuple[tuple[str, str], ...]
 
 
 async def wait(job: dict[str, Any]) -> dict[str, Any]:
-    """When the last wait had each message, on the monotonic clock; what was lost or came twice."""
+    """Returns when the last wait got each message (monotonic clock), and the faults."""
     count, waits = job["count"], job["waits"]
     arrived = [0.0] * count
     got: list[Counter[int]] = [Counter() for _ in range(waits)]
@@ -83,7 +83,7 @@ async def wait(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def replay(job: dict[str, Any]) -> dict[str, Any]:
-    """How long it took to have `count` messages: parsed as they come, or only taken in."""
+    """Returns the time to receive `count` messages, with or without parsing them at once."""
     count, frames = job["count"], list[Any]()
     got = 0
     async with open_channel(job["address"]) as channel:
@@ -108,7 +108,7 @@ async def replay(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def frames(job: dict[str, Any]) -> dict[str, Any]:
-    """How long the floor takes for its frames."""
+    """Returns the time to receive the floor's frames."""
     count = 0
     async with open_channel(job["address"]) as channel:
         await channel.channel_ready()
@@ -123,7 +123,7 @@ async def frames(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def idle(job: dict[str, Any]) -> dict[str, Any]:
-    """How many waits were refused, and how many broke while they were held."""
+    """Returns the numbers of waits that were refused, and that failed while they were open."""
     refused: Counter[str] = Counter()
     calls: list[Any] = []
     channels: list[grpc.aio.Channel] = []
@@ -148,7 +148,7 @@ async def idle(job: dict[str, Any]) -> dict[str, Any]:
             await channel.channel_ready()
         await asyncio.gather(*(open_one(number) for number in range(job["waits"])))
         _say_ready({"open": len(calls), "refused": dict(refused)})
-        # What comes meanwhile, keepalives, is left to gRPC: nobody need read it.
+        # The keepalives that arrive while waiting are not read; gRPC buffers them.
         await asyncio.to_thread(sys.stdin.readline)
         broken = sum(call.done() for call in calls)
         for call in calls:
@@ -165,7 +165,7 @@ def _request(thread: str, *, follow: bool = False, max_messages: int = 0) -> byt
 
 
 async def _register(channel: grpc.aio.Channel, count: int) -> list[Metadata]:
-    """Registers so many agents. Returns the metadata of each one's calls."""
+    """Register `count` agents. Returns the call metadata of each."""
     register = AgentServiceStub(channel).RegisterAgent
     run = secrets.token_hex(4)
     metadata: list[Metadata] = []

@@ -1,8 +1,9 @@
-"""The disk alone: what one small synced write takes, at a given pace. Prints JSON.
+"""Measures the disk alone: the time of one small synced write, at a given pace. Prints JSON.
 
     disk.py FOLDER COUNT PACE
 
-Each write is a log frame of SQLite's, over a file that is there already, as a grown log is.
+Each write has the size of a frame of SQLite's write-ahead log and overwrites a part of the file,
+as in a log that has already grown.
 """
 
 import json

@@ -1,10 +1,10 @@
 """The floor: a bare grpc.aio server on uvloop that stores nothing, with ThreadBus' gRPC options.
 
-Empty        answers nothing to raw bytes
-PostMessage  parses the request, awaits one future, builds the answer
-Frames       writes ready frames, as many and as large as asked for
+Empty        returns an empty response, without parsing
+PostMessage  parses the request, awaits one future and builds the response
+Frames       writes prepared frames; the request says how many and of what size
 Open         writes one frame and stays open
-WaitMessages writes one frame, and with each post a ready one: what waking many costs at the least
+WaitMessages writes one frame, and a prepared one for each post: the least that a wake-up can cost
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _EPOCH = "0123456789abcdef"
 
 
 class Floor(grpc.GenericRpcHandler):
-    """Finds a call's handler in one dictionary, as ThreadBus does."""
+    """Looks up handlers in one dictionary, as ThreadBus does."""
 
     def __init__(self) -> None:
         self._seq = 0
@@ -105,7 +105,7 @@ async def _open(_: bytes, context: Context) -> None:
 
 
 def message_frame(seq: int, content: str) -> bytes:
-    """A frame of one message, as a wait gets it."""
+    """Returns a frame of one message, as a wait gets it."""
     message = Message(
         thread="bench", seq=seq, sender="anonymous", content=content, priority=2, kind=1
     )

@@ -1,4 +1,4 @@
-"""Unary load with ghz, or with a Python client where there is none."""
+"""Unary load with ghz, or with a Python client if ghz is not installed."""
 
 import json
 import subprocess
@@ -17,23 +17,23 @@ _PROTOS = Path(__file__).parents[2] / "protos/threadbus/v1/descriptor_set.binpb"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What became of some calls."""
+    """The results of a number of calls."""
 
     calls: int
     failed: list[str]
     seconds: float
     latencies: list[float]
-    """Seconds of each call that succeeded."""
+    """Seconds, for each call that succeeded."""
     server_cpu_seconds: float
 
     @property
     def per_second(self) -> float:
-        """Calls/s that succeeded."""
+        """Successful calls per second."""
         return (self.calls - len(self.failed)) / self.seconds
 
     @property
     def cpu_microseconds(self) -> float:
-        """The server's processor time for a call."""
+        """The server's CPU time per call."""
         return self.server_cpu_seconds / self.calls * 1e6
 
 
@@ -47,12 +47,12 @@ def post(
     count: int,
     concurrency: int,
 ) -> Load:
-    """Posts of these sizes to these threads, in turn."""
+    """Post to these threads with contents of these sizes, round-robin."""
     if ghz is None:
         return _without_ghz(
             server, count, concurrency, dict(thread=threads[0], size=sizes[0], empty=False)
         )
-    # As many different requests as it takes for each thread and each size to come up.
+    # Enough different requests to include every thread and every size.
     variety = max(len(threads), len(sizes))
     posts = [
         {
@@ -68,13 +68,13 @@ def post(
 def listing(
     ghz: Path, server: Server, *, folder: Path, method: str, requests: Sequence[object], count: int
 ) -> Load:
-    """Calls that read a page, one after the other; `method` such as `ThreadService.ListThreads`."""
+    """Read pages one after the other. `method`: such as `ThreadService.ListThreads`."""
     call = f"threadbus.v1.{method}"
     return _with_ghz(ghz, server, folder, _PROTOS, call, requests, count, concurrency=1)
 
 
 def empty(ghz: Path | None, server: Server, *, folder: Path, count: int, concurrency: int) -> Load:
-    """Empty calls of the floor."""
+    """Make empty calls to the floor."""
     if ghz is None:
         return _without_ghz(server, count, concurrency, dict(empty=True))
     protos = folder / "floor.binpb"

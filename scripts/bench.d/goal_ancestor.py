@@ -1,4 +1,4 @@
-"""P9: the same work on AgentChatBus."""
+"""P9: wake-ups and posts, compared to AgentChatBus."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from tools import ANCESTOR
 _NAME = f"AgentChatBus {ANCESTOR}"
 _CLIENT = "client_ancestor.py"
 _IN_FLIGHT = 16
-_PACE = 0.05  # seconds between posts that wake
+_PACE = 0.05  # seconds between posts that wake a wait
 
 
 def measure(bench: Bench) -> Outcome:
-    """Wake-ups and posts/s with 16 in flight of both, in turn."""
+    """Measure the wake-up latency and the posts/s with 16 in flight of both."""
     outcome = Outcome("P9", f"against {_NAME}, 16 in flight")
     wakes, posts = bench.pick((50, 150), (200, 1_000))
     if bench.tools.ancestor is None:
-        outcome.notes.append(f"{_NAME} is not to be had here.")
+        outcome.notes.append(f"{_NAME} is not available here.")
         return outcome
     python = bench.tools.ancestor / "python"
     with (
@@ -30,7 +30,7 @@ def measure(bench: Bench) -> Outcome:
         servers.threadbus(folder) as bus,
         servers.ancestor(bench.tools.ancestor, folder) as other,
     ):
-        for number in range(-1, bench.pick(1, 3)):  # the first one warms up
+        for number in range(-1, bench.pick(1, 3)):  # the first round warms up
             told = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P9 round {number + 1}")
             for kind in ("wake", "posts", "REST"):
@@ -46,16 +46,16 @@ def measure(bench: Bench) -> Outcome:
                 elif kind == "posts":
                     _post(bench, told, bus, folder, thread, posts * 5)
                     _post_theirs(told, other, theirs, posts, python)
-                else:  # what is posted through REST wakes nobody: it is found within a second
+                else:  # a post through REST wakes no wait: polling finds it within a second
                     woken(told, f"{_NAME}, posted through REST", other, count=20, **job)
     outcome.judge(
-        "lower p50 of a wake-up",
+        "wake-up p50, lower by",
         15,
         outcome.ratio(f"{_NAME}: wake-up p50 ms", "ThreadBus: wake-up p50 ms"),
         at_least=True,
     )
     outcome.judge(
-        "more posts/s",
+        "posts/s, higher by",
         15,
         outcome.ratio("ThreadBus: posts/s", f"{_NAME}: posts/s"),
         at_least=True,

@@ -1,4 +1,4 @@
-"""P3: posts in batches, with fsync, next to NATS JetStream and Redis Streams."""
+"""P3: posts in batches, with fsync, compared to NATS JetStream and Redis Streams."""
 
 import contextlib
 from typing import Any
@@ -14,12 +14,12 @@ _BATCH, _IN_FLIGHT = 100, 8
 
 
 def measure(bench: Bench) -> Outcome:
-    """Messages/s of each, in turn."""
+    """Measure the messages/s of each system."""
     outcome = Outcome("P3", "PostMessages, batches of 100, fsync")
     count = bench.pick(10_000, 100_000)
     recorded = recorded_sizes()
     if not recorded:
-        outcome.notes.append("There were no recorded conversations for their sizes.")
+        outcome.notes.append("There were no recorded conversations to take the sizes from.")
     variants: dict[str, dict[str, Any]] = {
         "ThreadBus": {},
         "ThreadBus, request_ids": {"request_ids": True},
@@ -41,7 +41,7 @@ def measure(bench: Bench) -> Outcome:
             nats["NATS JetStream, synced each time"] = running.enter_context(synced)
         if bench.tools.redis:
             redis = running.enter_context(servers.redis(bench.tools.redis, folder))
-        for number in range(-1, bench.rounds):  # the first one warms up
+        for number in range(-1, bench.rounds):  # the first round warms up
             told = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P3 round {number + 1} of {bench.rounds}")
             for at, (name, options) in enumerate(variants.items()):
@@ -64,7 +64,7 @@ def measure(bench: Bench) -> Outcome:
     )
     for name in ("NATS JetStream", "Redis Streams"):
         ratio = outcome.ratio("ThreadBus: msg/s", f"{name}: msg/s")
-        outcome.judge(f"of {name}", 3, ratio, at_least=True)
+        outcome.judge(f"relative to {name}", 3, ratio, at_least=True)
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""P10: how long one waits for the command line."""
+"""P10: the run time of commands."""
 
 import os
 import subprocess
@@ -15,10 +15,10 @@ _THREADBUS = str(Path(sys.executable).parent / "threadbus")
 
 
 def measure(bench: Bench) -> Outcome:
-    """`threadbus --help`, and a first post by an agent that was never there."""
-    outcome = Outcome("P10", "the command line from cold")
+    """Measure `threadbus --help`, and the first post of a new agent."""
+    outcome = Outcome("P10", "the command line, cold start")
     with bench.own_folder() as folder, servers.threadbus(folder) as bus:
-        for number in range(-1, bench.pick(5, 20)):  # the first one warms up
+        for number in range(-1, bench.pick(5, 20)):  # the first round warms up
             told = outcome if number >= 0 else Outcome("", "")
             own = folder / f"home-{number}"
             environment = {"THREADBUS_SERVER": bus.address, "XDG_DATA_HOME": str(own)}

@@ -1,4 +1,4 @@
-"""P5: one post to a thousand agents, against the floor's stream writes to one reader."""
+"""P5: one post to a thousand waits, compared to the floor's stream writes to one reader."""
 
 import own_calls
 import processes
@@ -10,9 +10,9 @@ _WAITS = 1_000
 
 
 def measure(bench: Bench) -> Outcome:
-    """Deliveries/s, from the post to the last wait that has it, and frames/s of the floor.
+    """Measure deliveries/s, from the post until the last wait has it, and frames/s of the floor.
 
-    The floor's own fan-out is the most there can be: ready frames, and nothing decided.
+    The floor's own fan-out is an upper bound: its frames are prepared, and it has no other work.
     """
     outcome = Outcome("P5", f"one post to {_WAITS:,} waits")
     posts, frames = bench.pick(8, 40), bench.pick(10_000, 50_000)
@@ -21,7 +21,7 @@ def measure(bench: Bench) -> Outcome:
         servers.floor(folder) as floor,
         servers.threadbus(folder) as bus,
     ):
-        for number in range(-1, bench.rounds):  # the first one warms up
+        for number in range(-1, bench.rounds):  # the first round warms up
             told = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P5 round {number + 1} of {bench.rounds}")
             found = processes.run(
@@ -33,7 +33,7 @@ def measure(bench: Bench) -> Outcome:
             for name, server in (("floor", floor), ("ThreadBus", bus)):
                 _fan_out(told, name, server, thread, posts, pace=pace)
     outcome.judge(
-        "deliveries/s, of the floor's frames/s to one reader",
+        "deliveries/s, relative to the floor's frames/s to one reader",
         1.5,
         outcome.ratio("ThreadBus: deliveries/s", "floor, one reader: frames/s"),
         at_least=True,
@@ -64,6 +64,6 @@ def _fan_out(
     pairs = zip(posted["began"], got["arrived"], strict=True)
     taken = [arrived - began for began, arrived in pairs if arrived]
     outcome.add(f"{name}: deliveries/s", _WAITS / median(taken))
-    outcome.add(f"{name}: until the last has it, p50 ms", median(taken) * 1e3)
-    outcome.add(f"{name}: until the last has it, p99 ms", percentile(taken, 99) * 1e3)
+    outcome.add(f"{name}: until the last wait has it, p50 ms", median(taken) * 1e3)
+    outcome.add(f"{name}: until the last wait has it, p99 ms", percentile(taken, 99) * 1e3)
     outcome.add(f"{name}: deliveries per second of server CPU", _WAITS * posts / cpu)

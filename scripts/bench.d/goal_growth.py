@@ -1,4 +1,4 @@
-"""P8: the same posts, wake-ups and pages over a large store, its memory, and how it starts."""
+"""P8: posts, wake-ups, pages, memory and start-up with a large store."""
 
 import shutil
 import time
@@ -12,12 +12,12 @@ from bench import Bench, note_failures
 from goal_wakes import woken
 from results import Outcome, median, ratios
 
-_BYTES_PER_MESSAGE = 450  # on the disk, with its request_id
+_BYTES_PER_MESSAGE = 450  # bytes on disk of a message with a request_id
 _POSTED_TO = 1_000  # threads
 
 
 def measure(bench: Bench) -> Outcome:
-    """P1 and P2 over an empty and a large store, in turn; then over sizes in between."""
+    """Measure P1 and P2 with an empty and with a large store; then with sizes in between."""
     messages, threads = bench.pick((100_000, 2_000), (10_000_000, 100_000))
     free = shutil.disk_usage(bench.folder).free
     while messages * _BYTES_PER_MESSAGE * 2 > free:
@@ -28,7 +28,7 @@ def measure(bench: Bench) -> Outcome:
     sizes = bench.pick((), (10_000, 100_000, 1_000_000))
     with bench.own_folder() as folder:
         empty, large = folder / "empty", folder / "large"
-        bench.say(f"P8: {messages:,} messages are written")
+        bench.say(f"P8: {messages:,} messages are being written")
         _build(empty, messages=0, threads=_POSTED_TO)
         _build(large, messages=messages, threads=threads)
         outcome.add("large file: GB", (large / "threadbus.db").stat().st_size / 1e9)
@@ -39,7 +39,7 @@ def measure(bench: Bench) -> Outcome:
                     outcome.add(f"{name}: start-up s", time.monotonic() - began)
         with servers.threadbus(empty) as small_bus, servers.threadbus(large) as large_bus:
             systems = {"empty": small_bus, "large": large_bus}
-            for number in range(-1, bench.rounds):  # the first one warms up
+            for number in range(-1, bench.rounds):  # the first round warms up
                 told = outcome if number >= 0 else Outcome("", "")
                 bench.say(f"P8 round {number + 1} of {bench.rounds}")
                 for name, server in systems.items():
@@ -60,13 +60,13 @@ def measure(bench: Bench) -> Outcome:
         series[name] = [(n, outcome.figures[f"{place}: {what}"]) for n, place in names]
     figures = outcome.figures
     outcome.judge(
-        "of the empty store's posts/s",
+        "posts/s, relative to the empty store",
         0.9,
         ratios(figures["large: posts/s"], figures["empty: posts/s"]),
         at_least=True,
     )
     outcome.judge(
-        "of the empty store's wake-up p50",
+        "wake-up p50, relative to the empty store",
         1.1,
         ratios(figures["large: wake-up p50 ms"], figures["empty: wake-up p50 ms"]),
         at_least=False,
@@ -74,7 +74,7 @@ def measure(bench: Bench) -> Outcome:
     for what in ("threads", "messages"):
         if f"large: a page of {what}, p50 ms" in figures:
             outcome.judge(
-                f"of the empty store's page of {what}",
+                f"page of {what}, relative to the empty store",
                 1.1,
                 ratios(
                     figures[f"large: a page of {what}, p50 ms"],
@@ -83,8 +83,8 @@ def measure(bench: Bench) -> Outcome:
                 at_least=False,
             )
     outcome.judge(
-        "more memory than with the empty store",
-        20,  # what SQLite's caches may hold, however large the store
+        "memory beyond the empty store's",
+        20,  # MB that SQLite's caches may hold, however large the store is
         [figures["large: resident MB"][0] - figures["empty: resident MB"][0]],
         at_least=False,
         unit="MB",
@@ -101,7 +101,7 @@ def _build(folder: Path, *, messages: int, threads: int) -> None:
 def _measure(
     bench: Bench, outcome: Outcome, name: str, server: servers.Server, folder: Path, number: int
 ) -> None:
-    # Spread over old threads, so that the pages that are written are many, and cold.
+    # Spread over old threads, so that many different pages are written, none of them cached.
     threads = [build_store.thread_name(at) for at in range(1, _POSTED_TO + 1)]
     count = bench.pick(1_500, 10_000)
     before = own_calls.messages_in(server.address, threads)

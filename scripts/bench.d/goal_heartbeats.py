@@ -1,4 +1,4 @@
-"""P7: five thousand agents that send heartbeats, and how often the disk hears of it."""
+"""P7: the number of transactions while five thousand agents send heartbeats."""
 
 import time
 
@@ -12,9 +12,9 @@ _CHECKPOINT_INTERVAL = 2.0  # seconds, the server's default
 
 
 def measure(bench: Bench) -> Outcome:
-    """Transactions per checkpoint interval while all agents send heartbeats."""
+    """Measure the transactions per checkpoint interval while all agents send heartbeats."""
     agents, window = bench.pick(500, 5_000), bench.pick(6.0, 40.0)
-    outcome = Outcome("P7", f"{agents:,} agents heartbeating")
+    outcome = Outcome("P7", f"{agents:,} agents sending heartbeats")
     if bench.quick:
         outcome.notes.append("The goal is for 5,000 agents, each with one heartbeat in 40 s.")
     with (
@@ -24,7 +24,7 @@ def measure(bench: Bench) -> Outcome:
             "client_agents.py", address=server.address, agents=agents, seconds=window
         ) as client,
     ):
-        bench.say(f"P7: {agents:,} agents are registered")
+        bench.say(f"P7: {agents:,} agents are being registered")
         client.ready()
         before, began = _commits(server), time.monotonic()
         cpu = server.cpu_seconds()
@@ -36,7 +36,7 @@ def measure(bench: Bench) -> Outcome:
     outcome.count("ThreadBus", sent=agents)
     outcome.add("ThreadBus: heartbeats/s", agents / elapsed)
     outcome.add("ThreadBus: server CPU µs per heartbeat, logging", cpu / agents * 1e6)
-    # So many checkpoints may fall in that time, wherever it begins.
+    # The highest number of checkpoints that can fall in this time.
     intervals = int(elapsed / _CHECKPOINT_INTERVAL) + 1
     outcome.add("ThreadBus: transactions per checkpoint interval", commits / intervals)
     outcome.judge(

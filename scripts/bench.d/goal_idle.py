@@ -1,4 +1,4 @@
-"""P6: ten thousand waits that wait."""
+"""P6: ten thousand idle waits."""
 
 import contextlib
 import time
@@ -16,12 +16,12 @@ _PROCESSES = 4
 
 
 def measure(bench: Bench) -> Outcome:
-    """Memory of each wait over the floor's, processor time while they wait, statements."""
+    """Measure the memory per wait beyond the floor's, the CPU time, and the SQL statements."""
     waits, window = bench.pick(2_000, 10_000), bench.pick(5.0, 90.0)
     outcome = Outcome("P6", f"{waits:,} idle waits, opened at once")
     if bench.quick:
         outcome.notes.append(
-            "The goal is for 10,000 waits, over 90 s, in which each gets its keepalives."
+            "The goal is for 10,000 waits over 90 s, in which each gets keepalives."
         )
     for number in range(bench.pick(1, 2)):
         bench.say(f"P6 round {number + 1}: memory")
@@ -30,7 +30,7 @@ def measure(bench: Bench) -> Outcome:
         bus = _memory(bench, outcome, "ThreadBus", steps)
         outcome.add("floor: bytes per stream", floor)
         outcome.add("ThreadBus: bytes per wait", bus)
-        outcome.add("ThreadBus: KiB per wait over the floor's stream", (bus - floor) / 1024)
+        outcome.add("ThreadBus: KiB per wait beyond the floor's stream", (bus - floor) / 1024)
     bench.say(f"P6: {window:g} s of waiting")
     _hold(bench, outcome, waits, window)
     bench.say("P6: statements")
@@ -38,13 +38,18 @@ def measure(bench: Bench) -> Outcome:
     for what, goal, name, unit in (
         ("waits refused", 0, "ThreadBus: waits refused", "waits"),
         (
-            "KiB per wait over the floor's",
+            "KiB per wait beyond the floor's",
             4,
-            "ThreadBus: KiB per wait over the floor's stream",
+            "ThreadBus: KiB per wait beyond the floor's stream",
             "KiB",
         ),
-        ("of one core", 3, "ThreadBus: % of a core", "%"),
-        ("statements but the fallback's", 0, "ThreadBus: statements but the fallback's", ""),
+        ("CPU, of one core", 3, "ThreadBus: % of a core", "%"),
+        (
+            "statements besides the fallback's",
+            0,
+            "ThreadBus: statements besides the fallback's",
+            "",
+        ),
     ):
         outcome.judge(what, goal, outcome.figures.get(name, []), at_least=False, unit=unit)
     return outcome
@@ -54,7 +59,7 @@ def measure(bench: Bench) -> Outcome:
 def _open(
     server: servers.Server, waits: int, *, floor: bool
 ) -> Iterator[tuple[list[dict[str, Any]], list[processes.Client]]]:
-    """Opens waits from several processes at once; yields what they say."""
+    """Open waits from several processes at once. Yields the first results of the processes."""
     with contextlib.ExitStack() as running:
         each = [
             running.enter_context(
@@ -73,7 +78,7 @@ def _open(
 
 
 def _memory(bench: Bench, outcome: Outcome, name: str, steps: Sequence[int]) -> float:
-    """Bytes of each of the last step's waits, in a fresh server for each step."""
+    """Returns the bytes per wait, from the last step. Each step has a new server."""
     per_wait = 0.0
     for waits in steps:
         with bench.own_folder() as folder:
@@ -81,7 +86,7 @@ def _memory(bench: Bench, outcome: Outcome, name: str, steps: Sequence[int]) -> 
             with start as server:
                 if name != "floor":
                     own_calls.create_threads(server.address, _THREADS)
-                # The first streams pay for what all share.
+                # The first streams allocate what all streams share.
                 with _open(server, 100, floor=name == "floor"):
                     before = server.resident_bytes()
                 with _open(server, waits, floor=name == "floor") as (said, _):
@@ -96,11 +101,11 @@ def _memory(bench: Bench, outcome: Outcome, name: str, steps: Sequence[int]) -> 
 
 
 def _hold(bench: Bench, outcome: Outcome, waits: int, window: float) -> None:
-    """What an idle server uses of the processor."""
+    """Measure the CPU that a server with idle waits uses."""
     with bench.own_folder() as folder, servers.threadbus(folder) as server:
         own_calls.create_threads(server.address, _THREADS)
         with _open(server, waits, floor=False) as (_, each):
-            time.sleep(2.0)  # what opening them left to do is not waiting
+            time.sleep(2.0)  # let the work left by opening them finish
             cpu, began = server.cpu_seconds(), time.monotonic()
             time.sleep(window)
             cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - began
@@ -110,24 +115,24 @@ def _hold(bench: Bench, outcome: Outcome, waits: int, window: float) -> None:
 
 
 def _statements(bench: Bench, outcome: Outcome, waits: int) -> None:
-    """What an idle server asks its database; on a server that logs it, which costs time."""
+    """Count the SQL statements of an idle server. Its own server, as logging them costs time."""
     with (
         bench.own_folder() as folder,
         servers.threadbus(folder, "--log-level", "debug") as server,
     ):
         own_calls.create_threads(server.address, _THREADS)
         with _open(server, waits, floor=False):
-            time.sleep(3.0)  # the last checkpoint of who was seen
+            time.sleep(3.0)  # the last checkpoint of presence
             before = len(statements(server))
             time.sleep(5.0)
             found = statements(server)[before:]
     others = [statement for statement in found if statement != "PRAGMA data_version"]
-    outcome.add("ThreadBus: statements but the fallback's", len(others))
+    outcome.add("ThreadBus: statements besides the fallback's", len(others))
     if others:
-        outcome.notes.append(f"Such as “{others[0][:100]}”.")
+        outcome.notes.append(f'Such as "{others[0][:100]}".')
 
 
 def statements(server: servers.Server) -> list[str]:
-    """What a server that logs its statements has asked its database so far."""
+    """Returns the statements that a server has logged so far."""
     lines = server.log.read_text("utf-8").splitlines()
     return [line.partition(" sql: ")[2] for line in lines if " sql: " in line]

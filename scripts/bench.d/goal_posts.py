@@ -1,4 +1,4 @@
-"""P1: PostMessage with fsync, against a floor that parses, awaits and answers the same."""
+"""P1: PostMessage with fsync, compared to the floor, which stores nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _THREAD = "bench-posts"
 
 
 def measure(bench: Bench) -> Outcome:
-    """Posts/s of both in turn, the server's processor time for each, and how it is spread."""
+    """Measure the posts/s, the CPU time per post and the latencies of both."""
     outcome = Outcome("P1", "PostMessage with fsync, 64 in flight")
     count = bench.pick(2_000, 20_000)
     latencies: dict[str, list[float]] = {"floor": [], "ThreadBus": []}
@@ -42,7 +42,7 @@ def measure(bench: Bench) -> Outcome:
             outcome.add("floor, empty raw calls: calls/s", load.per_second)
         for what, sizes in (("3 kB", [3_000]), ("recorded sizes", recorded_sizes())):
             if not sizes:
-                outcome.notes.append("There were no recorded conversations for their sizes.")
+                outcome.notes.append("There were no recorded conversations to take the sizes from.")
                 continue
             for _ in range(bench.pick(1, 3)):
                 for name, server in systems.items():
@@ -58,7 +58,7 @@ def measure(bench: Bench) -> Outcome:
         posts.check(bus)
     outcome.series["latencies"] = {name: _thinned(found) for name, found in latencies.items()}
     outcome.judge(
-        "of the floor's posts/s",
+        "posts/s, relative to the floor",
         0.95,
         outcome.ratio("ThreadBus: posts/s", "floor: posts/s"),
         at_least=True,
@@ -67,7 +67,7 @@ def measure(bench: Bench) -> Outcome:
 
 
 class _Posts:
-    """Posts, and counts them."""
+    """Post, and count the messages."""
 
     def __init__(self, bench: Bench, outcome: Outcome, folder: Path) -> None:
         self._bench = bench
@@ -83,7 +83,7 @@ class _Posts:
         sizes: Sequence[int],
         in_flight: int = _IN_FLIGHT,
     ) -> ghz.Load:
-        """A load; what is told of it is counted under `name`, empty for a warm-up's."""
+        """Run a load. Its failures are counted under `name`; empty for a warm-up."""
         if name:
             self._bench.say(f"P1 {name}, {in_flight} in flight")
         load = ghz.post(
@@ -102,7 +102,7 @@ class _Posts:
         return load
 
     def check(self, bus: servers.Server) -> None:
-        """What was acknowledged is stored, once."""
+        """Count acknowledged messages that are not stored, and stored ones that are surplus."""
         stored = own_calls.messages_in(bus.address, [_THREAD])
         self._outcome.count(
             "ThreadBus",
@@ -112,7 +112,7 @@ class _Posts:
 
 
 def _thinned(values: Sequence[float], most: int = 2_000) -> list[float]:
-    """At most so many of them, evenly over their order, the extremes included."""
+    """Returns a sample of the sorted values, evenly spaced, with the extremes."""
     ordered = sorted(values)
     if len(ordered) <= most:
         return ordered

@@ -1,4 +1,4 @@
-"""P4: a long thread read from its start, as follow() does, next to NATS and Redis Streams."""
+"""P4: replay of a long thread, as by follow(), compared to NATS and Redis Streams."""
 
 import contextlib
 from typing import Any
@@ -13,7 +13,7 @@ _THREAD = build_store.thread_name(1)
 
 
 def measure(bench: Bench) -> Outcome:
-    """Messages/s of each, in turn."""
+    """Measure the messages/s of each system."""
     count = bench.pick(50_000, 1_000_000)
     outcome = Outcome("P4", f"replay of a {count:,}-message thread through WaitMessages")
     if bench.quick:
@@ -35,12 +35,12 @@ def measure(bench: Bench) -> Outcome:
             peers["Redis Streams"] = "client_redis.py", redis
         for name, (program, server) in peers.items():
             _fill(outcome, name, program, server, count)
-        for number in range(-1, bench.pick(1, 3)):  # the first one warms up
+        for number in range(-1, bench.pick(1, 3)):  # the first round warms up
             told = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P4 round {number + 1}")
             for name, server, most, parse in (
                 ("ThreadBus", bus, count, True),
-                ("ThreadBus, frames taken in unparsed", bus, count, False),
+                ("ThreadBus, frames not parsed", bus, count, False),
                 ("ThreadBus, 3 kB", bus_3k, count // 10, True),
             ):
                 _replay(told, name, "client_waits.py", server, most, parse=parse, follow=True)
@@ -50,7 +50,7 @@ def measure(bench: Bench) -> Outcome:
     outcome.judge("msg/s", 500_000, ours, at_least=True, unit="msg/s")
     for name in ("NATS JetStream", "Redis Streams"):
         ratio = outcome.ratio("ThreadBus: msg/s", f"{name}: msg/s")
-        outcome.judge(f"of {name}", 5, ratio, at_least=True)
+        outcome.judge(f"relative to {name}", 5, ratio, at_least=True)
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""P2: from a post to the wake-up of one who waits, next to a round trip and the disk alone."""
+"""P2: from a post to the wake-up of a wait, compared to a round trip and to the disk alone."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ PACE = 0.005
 
 
 def measure(bench: Bench) -> Outcome:
-    """p50 and p99 of each, in turn."""
+    """Measure p50 and p99 of each system."""
     outcome = Outcome("P2", "post to wake-up, fsync on")
     count = bench.pick(150, 800)
     with bench.own_folder() as folder, contextlib.ExitStack() as running:
@@ -33,7 +33,7 @@ def measure(bench: Bench) -> Outcome:
         if bench.tools.redis:
             redis = running.enter_context(servers.redis(bench.tools.redis, folder))
             others["Redis Streams"] = "client_redis.py", redis
-        for number in range(-1, bench.rounds):  # the first one warms up
+        for number in range(-1, bench.rounds):  # the first round warms up
             told = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P2 round {number + 1} of {bench.rounds}")
             for name, empty in (("floor", False), ("floor, empty raw calls", True)):
@@ -76,9 +76,9 @@ def woken(
     python: Path | str = sys.executable,
     **options: Any,
 ) -> list[float]:
-    """How long each wake-up took, in seconds: one process posts, another waits.
+    """Returns the latency of each wake-up, in seconds: one process posts, another waits.
 
-    `options` are the poster's.
+    `options`: for the process that posts.
     """
     job: dict[str, Any] = {"address": server.address, "thread": thread, "count": count}
     waiter, poster = program or "client_waits.py", program or "client_posts.py"
@@ -94,7 +94,7 @@ def woken(
             f"{name}: server CPU µs per wake-up", (server.cpu_seconds() - cpu) / count * 1e6
         )
     note_failures(outcome, name, posted["failed"])
-    # What failed was promised to nobody.
+    # A failed post does not count as lost.
     lost = max(got["lost"] - len(posted["failed"]), 0)
     outcome.count(name, sent=count, lost=lost, duplicated=got["duplicated"])
     pairs = zip(posted["began"], got["arrived"], strict=True)
@@ -104,7 +104,7 @@ def woken(
 
 
 def disk_alone(folder: Path, count: int) -> list[float]:
-    """What a synced write takes at the same pace, where the server would be."""
+    """Returns the times of synced writes at the same pace, on the server's core."""
     command = [sys.executable, str(_HERE / "disk.py"), str(folder), str(count), str(PACE)]
     with machine.on_cores(machine.SERVER_CORES):
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
@@ -128,10 +128,10 @@ def _judge(outcome: Outcome) -> None:
         disk = figures[f"disk p{part} ms"]
         trip = figures[f"floor: round trip p{part} ms"]
         ratios = [(w - d) / t for w, d, t in zip(wake, disk, trip, strict=True)]
-        what = f"p{part} less the disk, in round trips of the floor"
+        what = f"p{part} without the disk, relative to the floor's round trip"
         outcome.judge(what, goal, ratios, at_least=False)
     outcome.judge(
-        "p50 with the disk, in round trips of the floor",
+        "p50 with the disk, relative to the floor's round trip",
         1.7,
         outcome.ratio("ThreadBus: wake-up p50 ms", "floor: round trip p50 ms"),
         at_least=False,

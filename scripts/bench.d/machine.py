@@ -1,4 +1,4 @@
-"""The machine: what it is, who runs on which core, what a process used."""
+"""The machine: its description, core pinning, and the resources that a process uses."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 _CORES = sorted(os.sched_getaffinity(0))
-#: A server has a core of its own, its clients have the others, where there are two.
+#: The server has one core, the clients have the others, if there are at least two.
 SERVER_CORES = set(_CORES[:1])
 CLIENT_CORES = set(_CORES[1:]) or SERVER_CORES
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -18,7 +18,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 @contextlib.contextmanager
 def on_cores(cores: set[int]) -> Iterator[None]:
-    """Processes that are started meanwhile stay on these cores."""
+    """Pin the processes that are started in this context to `cores`."""
     os.sched_setaffinity(0, cores)
     try:
         yield
@@ -27,20 +27,20 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process used of the processor so far, all its threads together."""
+    """Returns the CPU time that a process has used, over all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory that a process has in use."""
+    """Returns the resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text("ascii")
     found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
 
 def description() -> dict[str, str]:
-    """What a reader should know of the machine, and nothing more."""
+    """Returns what the page says about the machine."""
     kernel = re.match(r"\d+\.\d+", platform.release())
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     versions = {name: metadata.version(name) for name in ("grpcio", "protobuf", "uvloop")}

@@ -1,4 +1,4 @@
-"""Messages that say which they are, so that what was lost or came twice can be counted."""
+"""Messages that contain their numbers, so that lost and duplicated ones can be counted."""
 
 import json
 import os
@@ -10,18 +10,18 @@ _ROOT = Path(__file__).parents[2]
 
 
 def content(number: int, size: int) -> str:
-    """A text of `size` bytes that begins with its number."""
+    """Returns a text of `size` bytes that begins with its number."""
     return f"{number} ".ljust(size, "x")
 
 
 def number_of(text: str | bytes) -> int:
-    """The number of a text that content() made; -1 of any other."""
+    """Returns the number of a text from content(); -1 for any other text."""
     head = text[:16].split(b" " if isinstance(text, bytes) else " ", 1)[0]  # type: ignore[arg-type]
     return int(head) if head.isdigit() else -1
 
 
 def faults(numbers: Iterable[int], wanted: Iterable[int]) -> dict[str, int]:
-    """How many of the wanted numbers are not there, and how many are there that should not be."""
+    """Count the wanted numbers that are missing, and the numbers that are surplus."""
     got, due = Counter(numbers), set(wanted)
     return {
         "lost": sum(number not in got for number in due),
@@ -30,7 +30,7 @@ def faults(numbers: Iterable[int], wanted: Iterable[int]) -> dict[str, int]:
 
 
 def recorded_sizes() -> list[int]:
-    """Bytes of each message of the recorded conversations, where they are at hand."""
+    """Returns the size of each message of the recorded conversations; empty if there are none."""
     path = Path(
         os.environ.get("THREADBUS_CONVERSATIONS")
         or _ROOT.parent / "shared/data/agent-conversations.jsonl"

@@ -1,4 +1,4 @@
-"""Calls to ThreadBus that are not measured: make threads, see where they end."""
+"""Calls to ThreadBus that are not measured: create threads, count messages."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _OPTIONS = [("grpc.enable_http_proxy", 0)]
 
 
 def create_threads(address: str, names: Sequence[str]) -> None:
-    """Creates threads, a hundred at a time."""
+    """Create threads, a hundred at a time."""
     with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         create = ThreadServiceStub(channel).CreateThread
         for first in range(0, len(names), 100):
@@ -24,7 +24,7 @@ def create_threads(address: str, names: Sequence[str]) -> None:
 
 
 def messages_in(address: str, names: Sequence[str]) -> int:
-    """How many messages these threads have, together."""
+    """Returns the number of messages in these threads, in total."""
     with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         get = ThreadServiceStub(channel).GetThread
         total = 0

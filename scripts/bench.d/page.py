@@ -1,4 +1,4 @@
-"""docs/performance.md: what a run found, as a page."""
+"""Writes docs/performance.md from the results of a run."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,68 +8,68 @@ from typing import Any
 import plots
 
 _INTRO = """\
-# How fast it is
+# Performance
 
-What ThreadBus does beside a bare gRPC server and other buses, all on one machine and in one run. \
-Absolute figures drift from machine to machine, so most goals are ratios. The **floor** is a \
+ThreadBus compared to a bare gRPC server and to other buses, all on one machine and in one run. \
+Absolute figures differ from machine to machine, so most goals are ratios. The **floor** is a \
 grpc.aio server on uvloop that stores nothing: an empty call on raw bytes, a call that parses the \
-same request, awaits one future and builds the same answer, a stream that writes ready frames, a \
-stream that stays open. NATS JetStream keeps files and syncs them as it does by default, Redis \
-Streams syncs with each write (`appendfsync always`), ThreadBus before each answer.
+same request, awaits one future and builds the same response, a stream that writes prepared \
+frames, and a stream that stays open. NATS JetStream stores in files and syncs them as often as \
+it does by default; Redis Streams syncs each write (`appendfsync always`); ThreadBus syncs before \
+each response.
 """
 
 _LIMITS = """\
 ## Where a goal is missed, and why
 
-- **P1, P2, P8.** They are within their goals on a quiet machine: an earlier run of this suite \
-had P1 at 1.08 (1–1.09), P2 at 1.25 less the disk and 1.61 with it, P8's posts/s at 0.949 \
-(0.92–0.994). Where the brackets are wide, somebody else was at work; single rounds then decide.
-- **P3.** One core is busy with some 19 µs of Python and SQLite a post: 4 to check the request \
-and build the message, 5.5 to decide and to insert it, 1.5 for the commit's share, 1.5 to keep \
-it for those who follow, 1.7 for the answer, 4 in gRPC and the event loop. 100,000 a second \
-would leave 10 for all of it. What a `request_id` costs more is the second B-tree, 5 µs, \
-and the hash of its body, 2; ids \
-that do not ascend cost 12 more, and 1,000 threads a page each. NATS and Redis do this work in \
-Go and C; NATS that syncs each time, as ThreadBus and Redis do, is far below.
-- **P4, beside Redis.** Redis hands out its entries unparsed at 0.4 µs each; of ThreadBus' 1.2 \
-µs half is SQLite's, and a Python client hardly reads faster.
-- **P5.** The floor itself, whose streams wait on one Condition and write a frame that is ready, \
-delivers some 1.2 to 1.3 of the frames that it writes to one reader: 1.5 cannot be reached here. \
-ThreadBus spends as much again on each wait's timer, its position and its frame.
-- **P6.** Ten thousand waits are some 260 keepalives a second, and each is a write of its own. A \
-wait is five coroutines, a timer and the little that says where it is. Two coroutines and a \
-closure were saved; the timer is asyncio's own.
-- **P9.** An isolated wake-up costs the processor's own waking, too: with a post every 50 ms \
-ThreadBus takes twice as long as with one every 5 ms, while AgentChatBus is busy all the time. \
-And the floor itself posts not 15 times as much.
+- **P1, P2, P8.** These are reached on a quiet machine: an earlier run had P1 at 1.08 (1–1.09), \
+P2 at 1.25 without the disk and 1.61 with it, and P8's posts/s at 0.949 (0.92–0.994). A wide \
+range in brackets means that other processes were using the machine; single rounds then decide.
+- **P3.** One core spends about 19 µs of Python and SQLite on a post: 4 on checking the request \
+and building the message, 5.5 on deciding and inserting, 1.5 on the commit's share, 1.5 on \
+keeping it for followers, 1.7 on the response, 4 in gRPC and the event loop. 100,000 a second \
+would leave 10 for all of it. A `request_id` adds 5 µs for the second B-tree and 2 for the hash \
+of the body; ids that do not ascend add another 12, and 1,000 threads a page each. NATS and Redis \
+do this work in Go and C. NATS that syncs each write, as ThreadBus and Redis do, is far slower.
+- **P4, relative to Redis.** Redis sends its entries unparsed, at 0.4 µs each. Of ThreadBus's 1.2 \
+µs, half is SQLite's, and a Python client can hardly read faster.
+- **P5.** The floor itself, whose streams wait on one Condition and write a prepared frame, \
+delivers about 1.2 to 1.3 times the frames that it writes to one reader: 1.5 cannot be reached \
+here. ThreadBus spends as much again on the timer, the position and the frame of each wait.
+- **P6.** Ten thousand waits need about 260 keepalives a second, each a write of its own. A wait \
+is five coroutines, a timer and its position. Two coroutines and a closure have been saved; the \
+timer is asyncio's.
+- **P9.** An isolated wake-up includes waking the processor: with a post every 50 ms, ThreadBus \
+takes twice as long as with one every 5 ms, while AgentChatBus is busy all the time. Even the \
+floor does not reach 15 times the posts/s.
 """
 
 _METHOD = """\
 ## How it is measured
 
-Servers have one core, clients another. Every client is a process of its own; unary load is made \
-by ghz, all else by Python clients that work on bytes. Each goal warms up first, then the systems \
-take turns, round after round; a ratio is made of the two figures of one round. The table shows \
-the median of the rounds, and in brackets the lowest and the highest. Every client counts what was \
-lost and what came twice.
+Servers run on one core, clients on another. Every client is a separate process; unary load comes \
+from ghz, all other load from Python clients that work on bytes. Each goal starts with a warm-up. \
+Then the systems take turns, round after round; a ratio is of two figures of the same round. The \
+table shows the median of the rounds, with the lowest and the highest in brackets. Every client \
+counts lost and duplicated messages.
 
 ```console
-$ scripts/bench            # all of it: half an hour, on a machine that does nothing else
-$ scripts/bench --quick    # a look, in three minutes; leaves this page alone
-$ threadbus bench          # what your own server does
+$ scripts/bench            # everything: half an hour, on an otherwise idle machine
+$ scripts/bench --quick    # rough figures in three minutes; does not change this page
+$ threadbus bench          # measures your own server
 ```
 """
 
 
 def write(run: Mapping[str, Any], folder: Path) -> None:
-    """Writes performance.md and its plots."""
+    """Write performance.md and its plots to `folder`."""
     folder.mkdir(exist_ok=True)
     drawn = plots.draw(run, folder / "performance")
     (folder / "performance.md").write_text("\n".join(_lines(run, drawn)) + "\n", "utf-8")
 
 
 def summary(run: Mapping[str, Any]) -> str:
-    """The goals, for a terminal."""
+    """Returns the goals and their results as text for a terminal."""
     lines = []
     for outcome in run["outcomes"]:
         lines.append(f"{outcome['goal']:4} {outcome['work']}  ({outcome['seconds']:.0f} s)")
@@ -87,7 +87,7 @@ def summary(run: Mapping[str, Any]) -> str:
 def _lines(run: Mapping[str, Any], drawn: Sequence[tuple[str, str]]) -> Iterator[str]:
     yield _INTRO
     if run["quick"] or len(run["outcomes"]) < 10:
-        yield "**A quick or partial run: no figures to rely on.**\n"
+        yield "**A quick or partial run: do not rely on these figures.**\n"
     yield "| # | work | goal | measured | |"
     yield "| --- | --- | --- | --- | --- |"
     for outcome in run["outcomes"]:
@@ -103,9 +103,9 @@ def _lines(run: Mapping[str, Any], drawn: Sequence[tuple[str, str]]) -> Iterator
         yield f"![{text}]({path})"
         yield ""
     yield _LIMITS
-    yield "## Lost, came twice, failed"
+    yield "## Lost, duplicated and failed messages"
     yield ""
-    yield "| # | system | sent | lost | twice | failed |"
+    yield "| # | system | sent | lost | duplicated | failed |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for outcome in run["outcomes"]:
         for system, counts in outcome["faults"].items():
@@ -130,8 +130,8 @@ def _lines(run: Mapping[str, Any], drawn: Sequence[tuple[str, str]]) -> Iterator
         yield from (f"- {note}" for note in [*notes, *run["missing"]])
     yield ""
     yield _METHOD
-    told = {**run["machine"], **run["versions"]}
-    yield "Measured on: " + ", ".join(f"{name} {value}" for name, value in told.items()) + "."
+    facts = {**run["machine"], **run["versions"]}
+    yield "Measured on: " + ", ".join(f"{name} {value}" for name, value in facts.items()) + "."
 
 
 def _measured(criterion: Mapping[str, Any]) -> str:
@@ -148,7 +148,7 @@ def _goal(criterion: Mapping[str, Any]) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return (
-        f"{counts.get('lost', 0):,} lost, {counts.get('duplicated', 0):,} twice, "
+        f"{counts.get('lost', 0):,} lost, {counts.get('duplicated', 0):,} duplicated, "
         f"{counts.get('failed', 0):,} failed of {counts.get('sent', 0):,}"
     )
 

@@ -20,7 +20,7 @@ _COLOURS = {
 
 
 def draw(run: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
-    """Draws what the run has the figures for: (what it shows, path beside the page) of each."""
+    """Draw the plots for which the run has data. Returns the title and relative path of each."""
     folder.mkdir(exist_ok=True)
     series = {outcome["goal"]: outcome["series"] for outcome in run["outcomes"]}
     drawn = []
@@ -43,7 +43,7 @@ def _plot(path: Path, text: str, drawing: Callable[[Any, Any], None], found: Any
     axes.set_title(text, fontsize=10)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    # No date or program in the file: the same figures give the same bytes.
+    # Without date and program name, so that the same data gives the same bytes.
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
@@ -58,7 +58,7 @@ def _distribution(axes: Any, found: Mapping[str, list[float]]) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("ms")
-    axes.set_ylabel("% done by then")
+    axes.set_ylabel("% completed")
 
 
 def _throughput(axes: Any, found: Mapping[str, list[list[float]]]) -> None:
@@ -74,7 +74,7 @@ def _throughput(axes: Any, found: Mapping[str, list[list[float]]]) -> None:
 def _growth(axes: Any, found: Mapping[str, list[Any]]) -> None:
     for name, points in found.items():
         medians = [sorted(values)[len(values) // 2] for _, values in points]
-        # An empty store is drawn at 1,000: its logarithm would be nowhere.
+        # The axis is logarithmic and has no 0: an empty store is drawn at 1,000.
         places = [max(messages, 1_000) for messages, _ in points]
         shares = [value / medians[0] for value in medians]
         axes.plot(places, shares, "o-", label=name)
@@ -82,7 +82,7 @@ def _growth(axes: Any, found: Mapping[str, list[Any]]) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylim(0, 1.5)
     axes.set_xlabel("messages in the store; the empty one is drawn at 1,000")
-    axes.set_ylabel("of the empty store's")
+    axes.set_ylabel("relative to the empty store")
 
 
 def _memory(axes: Any, found: Mapping[str, list[list[float]]]) -> None:

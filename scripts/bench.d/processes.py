@@ -1,7 +1,7 @@
-"""Clients, each a process of its own on the clients' cores.
+"""Client processes, on the clients' cores.
 
-They are told what to do in JSON and answer in JSON. A client that waits for something says `ready`
-first, on a line of its own.
+A client gets its job as JSON and prints its result as JSON. A client that waits for something
+first prints `ready` on a line of its own.
 """
 
 import json
@@ -14,12 +14,12 @@ from typing import Any, Self
 import machine
 
 _HERE = Path(__file__).parent
-#: Seconds that any one client may take: what hangs must not hang for ever.
+#: Seconds after which a client has failed.
 LONGEST = 240.0
 
 
 class Client:
-    """A client process. Left with `with`, it is ended."""
+    """A client process. As a context manager, it kills the process on exit."""
 
     def __init__(self, program: str, job: dict[str, Any], python: Path | str) -> None:
         self._what = f"{program} {job.get('do', '')}"
@@ -31,19 +31,19 @@ class Client:
                 text=True,
             )
         if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("a client without pipes")
+            raise RuntimeError("the client has no pipes")
         self._in, self._out = self._process.stdin, self._process.stdout
 
     def ready(self) -> dict[str, Any]:
-        """Returns once it says that it is, with what it says besides."""
+        """Wait until the client prints `ready`. Returns the JSON after that word."""
         line = self._out.readline()
         if not line.startswith("ready"):
-            raise RuntimeError(f"{self._what}: {line or 'it ended early'}")
+            raise RuntimeError(f"{self._what}: {line or 'it exited early'}")
         said: dict[str, Any] = json.loads(line.removeprefix("ready").strip() or "{}")
         return said
 
     def result(self, timeout: float = LONGEST) -> dict[str, Any]:
-        """What it found. One that holds something until told to end is told so by this."""
+        """Tell the client to end, if it waits for that, and return its result."""
         self._in.close()
         too_long = threading.Timer(timeout, self._process.kill)
         too_long.start()
@@ -67,11 +67,11 @@ class Client:
 
 
 def client(program: str, python: Path | str = sys.executable, **job: Any) -> Client:
-    """Starts a client."""
+    """Start a client."""
     return Client(program, job, python)
 
 
 def run(program: str, python: Path | str = sys.executable, **job: Any) -> dict[str, Any]:
-    """Runs a client to its end."""
+    """Run a client and return its result."""
     with client(program, python, **job) as started:
         return started.result()

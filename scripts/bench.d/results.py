@@ -1,4 +1,4 @@
-"""What a run found: criteria with their goals, figures, faults."""
+"""The results of a run: criteria with their goals, figures, and faults."""
 
 import math
 import statistics
@@ -10,60 +10,60 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One thing that a goal asks for, and what was measured, round by round."""
+    """One criterion of a goal, with the value measured in each round."""
 
     what: str
     goal: float
     at_least: bool
-    """Whether more is better."""
+    """Whether a higher value is better."""
     unit: str
     values: Sequence[float]
 
     @property
     def reached(self) -> bool:
-        """Whether the median is good enough."""
+        """Whether the median reaches the goal."""
         middle = median(self.values)
         return middle >= self.goal if self.at_least else middle <= self.goal
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one goal."""
+    """The results for one goal."""
 
     goal: str
     work: str
     criteria: list[Criterion] = field(default_factory=list)
     figures: dict[str, list[float]] = field(default_factory=dict)
-    """Name with unit → what was measured in each round."""
+    """Name with unit → the values, one per round."""
     faults: dict[str, Counter[str]] = field(default_factory=dict)
-    """System → sent, lost, duplicated, failed."""
+    """System → counts of sent, lost, duplicated and failed messages."""
     series: dict[str, Any] = field(default_factory=dict)
-    """What plots are made of."""
+    """The data of the plots."""
     notes: list[str] = field(default_factory=list)
 
     def add(self, name: str, value: float) -> None:
-        """One more round's figure."""
+        """Add the value of one round to a figure."""
         self.figures.setdefault(name, []).append(value)
 
     def count(self, system: str, **counts: int) -> None:
-        """Messages of a system: sent, lost, duplicated, failed."""
+        """Add to the counts of a system: sent, lost, duplicated, failed."""
         self.faults.setdefault(system, Counter()).update(counts)
 
     def judge(
         self, what: str, goal: float, values: Sequence[float], *, at_least: bool, unit: str = "×"
     ) -> None:
-        """Holds what was measured against a goal; nothing if it could not be measured."""
+        """Add a criterion; without values, a note that it was not measured."""
         if values:
             self.criteria.append(Criterion(what, goal, at_least, unit, list(values)))
         else:
-            self.notes.append(f"“{what}” was not measured.")
+            self.notes.append(f'"{what}" was not measured.')
 
     def ratio(self, over: str, under: str) -> list[float]:
-        """The ratio of two figures, round by round."""
+        """Returns the ratio of two figures, one value per round."""
         return ratios(self.figures.get(over, []), self.figures.get(under, []))
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Returns the results as JSON."""
         return {
             "goal": self.goal,
             "work": self.work,
@@ -87,23 +87,23 @@ class Outcome:
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    """Pair by pair."""
+    """Returns the ratio of each pair, except where the divisor is 0."""
     return [a / b for a, b in zip(over, under, strict=False) if b]
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle value; nan of none."""
+    """Returns the median; nan if there are no values."""
     return statistics.median(values) if values else math.nan
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The smallest value that `part` per cent of the values do not exceed; nan of none."""
+    """Returns the nearest-rank percentile; nan if there are no values."""
     ordered = sorted(values)
     return ordered[max(math.ceil(len(ordered) * part / 100) - 1, 0)] if ordered else math.nan
 
 
 def unfaulty(outcomes: Sequence[Mapping[str, Any]], system: str = "ThreadBus") -> bool:
-    """Whether a system lost, doubled and refused nothing."""
+    """Returns whether a system lost, duplicated and refused no message."""
     return not any(
         outcome["faults"].get(system, {}).get(fault, 0)
         for outcome in outcomes

@@ -1,4 +1,4 @@
-"""Measures the goals and writes what came of it."""
+"""Measures the goals and writes the page."""
 
 import argparse
 import datetime
@@ -42,20 +42,20 @@ GOALS: dict[str, Callable[[Bench], Outcome]] = {
     "P10": goal_cli.measure,
 }
 
-#: How a measurement fails: a process did not start, broke, hung, or said what makes no sense.
+#: The errors of a failed measurement: a process did not start, failed, hung, or printed nonsense.
 _FAILURES = (RuntimeError, OSError, subprocess.SubprocessError, LookupError, ValueError)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="How fast is it, and next to what? Exit code 1: ThreadBus lost or doubled "
-        "something, or a measurement failed.",
+        description="Measures ThreadBus and compares it to other buses. Exit code 1: ThreadBus "
+        "lost or duplicated messages, or a measurement failed.",
     )
-    parser.add_argument("--quick", action="store_true", help="a look, in three minutes")
+    parser.add_argument("--quick", action="store_true", help="rough figures, in three minutes")
     parser.add_argument("--only", metavar="P1,P2,…", type=_goals, default=list(GOALS))
     parser.add_argument(
-        "--page", metavar="FILE.json", type=Path, help="only write the page of a run"
+        "--page", metavar="FILE.json", type=Path, help="only write the page of an earlier run"
     )
     told = parser.parse_args()
     if told.page:
@@ -77,15 +77,15 @@ def main() -> int:
 def _goals(text: str) -> list[str]:
     chosen = [name.strip().upper() for name in text.split(",")]
     if unknown := set(chosen) - set(GOALS):
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(GOALS)}")
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not one of {', '.join(GOALS)}")
     return [name for name in GOALS if name in chosen]
 
 
 def measure(names: Sequence[str], *, quick: bool) -> dict[str, Any]:
-    """All that the page tells of a run."""
+    """Measure the goals. Returns the data of the page."""
     found = tools.install(HERE)
     for missing in found.missing:
-        print(f"── {missing} It is left out.", file=sys.stderr)
+        print(f"── {missing} It is skipped.", file=sys.stderr)
     outcomes, failures = [], []
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="work-", dir=HERE) as folder:
@@ -96,7 +96,7 @@ def measure(names: Sequence[str], *, quick: bool) -> dict[str, Any]:
             try:
                 outcome = GOALS[name](bench).document()
             except _FAILURES as error:
-                # The other goals are still worth their time.
+                # Go on with the other goals.
                 failures.append(f"{name} could not be measured: {error!r}")
                 print(f"── {failures[-1]}", file=sys.stderr, flush=True)
                 continue

