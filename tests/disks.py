@@ -10,7 +10,7 @@ import pytest
 
 @contextlib.contextmanager
 def small_disk(where: Path, *, megabytes: int) -> Iterator[Path]:
-    """A file system of so many megabytes. Skips the test where mounting is not permitted."""
+    """Mount a file system of this many megabytes. Skips the test where that is not permitted."""
     where.mkdir()
     _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(where))
     try:
@@ -20,13 +20,13 @@ def small_disk(where: Path, *, megabytes: int) -> Iterator[Path]:
 
 
 def make_read_only(disk: Path) -> None:
-    """From now on nothing can be written there."""
+    """Make a file system read-only."""
     _mount("-o", "remount,ro", str(disk))
 
 
 @contextlib.contextmanager
 def unchangeable(folder: Path) -> Iterator[None]:
-    """Nothing can be made, renamed or removed in a folder, not even by root. May skip the test."""
+    """Make a folder immutable, even for root. Skips the test where that is not permitted."""
     if subprocess.run(["chattr", "+i", str(folder)], capture_output=True, check=False).returncode:
         pytest.skip("this file system has no immutable folders")
     try:
@@ -45,7 +45,7 @@ def _mount(*options: str) -> None:
 
 
 def fill(disk: Path) -> Path:
-    """Take all the space that is left; answers the file that holds it."""
+    """Fill the disk. Returns the file that does."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as opened:
         with contextlib.suppress(OSError):

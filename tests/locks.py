@@ -1,4 +1,4 @@
-"""Others that lock a database file."""
+"""Locks of other programs on a database file."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def locked(db: Path) -> Iterator[None]:
-    """Another program holds the database's write lock: nothing can be committed meanwhile."""
+    """Hold the database's write lock as another program: nothing can be committed."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -17,7 +17,7 @@ def locked(db: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn_taken(db: Path) -> Iterator[None]:
-    """Another server hangs in the midst of a commit: it holds the lock that servers share."""
+    """Hold the servers' lock as another server that hangs within a commit."""
     with db.with_name(f"{db.name}-writer").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Wall clocks that are set: threads are listed last active first all the same."""
+"""Threads are listed last active first even if the wall clock is set."""
 
 import time
 from pathlib import Path
@@ -38,14 +38,14 @@ async def post(client: Connection, *names: str) -> None:
 
 
 async def page(client: Connection, size: int, token: str = "") -> tuple[list[str], str]:
-    """Names of the threads of a page, and the token of the next."""
+    """Returns the names of a page's threads, and the token of the next page."""
     request = ListThreadsRequest(page_size=size, page_token=token)
     answer = await client.threads.ListThreads(request)
     return [thread.name for thread in answer.threads], answer.next_page_token
 
 
 async def listed(client: Connection, size: int) -> list[str]:
-    """All threads, read in pages of so many."""
+    """Returns the names of all threads, read in pages of this size."""
     names, token = await page(client, size)
     while token:
         more, token = await page(client, size, token)
@@ -109,7 +109,7 @@ async def test_servers_on_a_file_agree_on_the_order(
         await create(client, *"abcd")
         wall.set(step)
         await post(client, "a")
-        wall.set(0)  # and back, before the other one has looked
+        wall.set(0)  # and back, before the other server has looked
         await other_knows(client, other)
         await post(other, "b")
         await post(client, "c")
@@ -119,7 +119,7 @@ async def test_servers_on_a_file_agree_on_the_order(
 
 
 async def other_knows(client: Connection, other: Connection) -> None:
-    """Return once the other server has learned what was posted through this one: its wait has."""
+    """Wait until the other server knows what was posted through this one."""
     async with Peer(other.bus).wait("a") as frames:
         await frames.until("caught_up")
         await post(client, "a")

@@ -1,4 +1,4 @@
-"""A disk that fails: nothing it failed is acknowledged, all else goes on, and it is told as it is.
+"""A failing disk: nothing that failed is acknowledged, the rest works, and errors say what is wrong.
 
 The faults are injected into the server's system calls.
 """
@@ -41,7 +41,7 @@ def log_of(server: ServerProcess) -> Path:
 
 @contextlib.asynccontextmanager
 async def failing(server: ServerProcess, file: Path, fault: str) -> AsyncIterator[None]:
-    """Have system calls on a file fail meanwhile."""
+    """Make system calls on a file fail within the block."""
     with traced(server, "-P", str(file), "-e", f"inject={fault}", "-o", "/dev/null"):
         yield
 
@@ -52,7 +52,7 @@ async def is_serving(client: Connection) -> bool:
 
 
 def check_told_once(server: ServerProcess, begin: str) -> None:
-    """The log tells that a fault began and that it ended, once each, and calls it no bug."""
+    """Check that the log has the begin and the end of a fault, once each, and calls it no bug."""
     told = [line for line in server.log if begin in line]
     assert len(told) == 2, server.log
     assert "over, after" in told[1]
@@ -94,7 +94,7 @@ async def test_what_the_disk_failed_is_not_acknowledged_and_all_else_is_stored(
         assert "(INJECTED)" in calls.read_text()
         assert {kind(refusal) for refusal in refusals} == {told}
 
-        for n in range(20):  # it is a good disk again
+        for n in range(20):  # the disk works again
             await ledger.post(client.bus, name, f"afterwards {n}")
         stored = await history(client.bus, name)
         ledger.check(name, stored, unknown=True)
@@ -121,7 +121,7 @@ async def test_while_it_is_unknown_whether_a_post_was_stored_nothing_claims_that
             for _ in range(3):
                 assert kind(await refused(client.bus.PostMessage(post))) == UNKNOWN
             await until_known(lambda: _not(is_serving(client)))
-        # Nobody posts, and it is noticed all the same that the disk is good again.
+        # Without any post the server notices that the disk works again.
         await until_known(lambda: is_serving(client))
         answer = await client.bus.PostMessage(post)
         assert answer.seq == 1
@@ -160,7 +160,7 @@ async def test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can(
         for n in range(40):
             await ledger.post(client.bus, name, f"{n} {'x' * 50_000}")
     assert server.stop() == 0
-    server.start()  # with nothing in its caches
+    server.start()  # with empty caches
     async with connected(server.address, name) as client:
         async with failing(server, server.db, "pread64:error=EIO"):
             refusal = await refused(client.bus.ListMessages(ListMessagesRequest(thread=name)))
@@ -199,7 +199,7 @@ async def test_a_server_that_cannot_tell_how_its_files_are_goes_on_once_it_can(
             post = PostMessageRequest(thread=name, content="meanwhile", request_id="the-same")
             told = await outcome(client.bus.PostMessage(post))
             assert not isinstance(told, Refusal) or kind(told) == FAILED
-            # The server looks every second, though nobody posts.
+            # The server checks every second, even without posts.
             await until(lambda: calls.read_text().count("(INJECTED)") > 2)
         await until_known(lambda: is_serving(client))
         ledger.ack(name, "meanwhile", await client.bus.PostMessage(post))

@@ -88,7 +88,7 @@ async def post_all(server: ServerProcess, name: str, ledger: Ledger, label: str)
 
 
 def exit_code(server: ServerProcess) -> int:
-    """Wait until it has ended by itself."""
+    """Wait until the server has ended by itself."""
     assert server.process is not None
     code = server.process.wait(30)
     server.kill()
@@ -96,7 +96,7 @@ def exit_code(server: ServerProcess) -> int:
 
 
 async def served(server: ServerProcess, name: str) -> list[str]:
-    """What a server tells of a thread after its next start."""
+    """Start the server. Returns what it has of a thread."""
     server.start()
     async with connected(server.address) as client:
         return [message.content for message in await history(client.bus, name)]
@@ -211,7 +211,7 @@ async def test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_l
 ) -> None:
     server, ledger = start_server(), Ledger()
     await post_all(server, name, ledger, "before")
-    # As after a server was killed, its files were removed, and their numbers used again.
+    # As if a server was killed, its files removed, and their inode numbers reused.
     lock = beside(server.db, "-writer")
     kind, log, _ = lock.read_text().splitlines()
     lock.write_text(f"{kind}\n{log}\nanother database\n")
@@ -269,7 +269,7 @@ async def test_a_second_server_on_a_file_made_anew_is_left_alone(
 ) -> None:
     first, ledger, others = start_server(), Ledger(), Ledger()
     await post_all(first, name, ledger, "first")
-    first.signal(signal.SIGSTOP)  # so that it cannot notice before the other one has begun
+    first.signal(signal.SIGSTOP)  # so that it cannot notice before the other one has started
     remove("", "-wal", "-shm")(first.db)
     second = start_server(db=first.db)
     await post_all(second, name, others, "second")

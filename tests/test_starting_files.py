@@ -1,4 +1,4 @@
-"""The files of a store: named however it may be, and nobody else's to write to."""
+"""The files of a store: by which names they are found, and who may write to them."""
 
 import asyncio
 import fcntl
@@ -22,7 +22,7 @@ from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
 pytestmark = pytest.mark.slow
 
-#: A user that is neither we nor root.
+#: A user that is neither the test's nor root.
 SOMEBODY = 12345
 #: Endings of the files beside a database.
 BESIDE = ("-wal", "-shm", "-journal", "-writer")
@@ -30,7 +30,7 @@ BESIDE = ("-wal", "-shm", "-journal", "-writer")
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store that was stopped in order. Copy it."""
+    """A folder with a store that was shut down cleanly. Copy it."""
     folder = tmp_path_factory.mktemp("stopped")
     with ServerProcess(folder / "bus.db") as server:
         assert server.stop() == 0
@@ -39,13 +39,13 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(stopped: Path, tmp_path: Path) -> Path:
-    """The database file of a store that was stopped in order."""
+    """The database file of a store that was shut down cleanly."""
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     return tmp_path / "bus.db"
 
 
 def give_away(path: Path) -> None:
-    """Make it somebody else's. Skips the test where that is not permitted."""
+    """Change the owner of a file. Skips the test where that is not permitted."""
     try:
         os.chown(path, SOMEBODY, -1, follow_symlinks=False)
     except PermissionError:
@@ -58,7 +58,7 @@ def a_socket(path: Path) -> None:
 
 
 async def agent_of(server: ServerProcess, caller: ServerProcess) -> str:
-    """Who the operator of `caller` is to `server`."""
+    """Returns who `server` takes the operator of `caller` for."""
     async with connected(server.address) as client:
         info = await client.bus.GetServerInfo(
             GetServerInfoRequest(), metadata=operator(caller).metadata
@@ -314,7 +314,7 @@ async def test_what_killed_starts_left_is_removed_and_nothing_else(
     ours = ["-draft-notes", "-draft-0123abcd.txt", ".operator-token-draft-", "2-draft-0123abcd"]
     for ending in left + ours:
         store.with_name(f"{store.name}{ending}").touch()
-    # Killed after the draft got its name, and before it lost its old one.
+    # Killed after the draft was linked to its name, and before its old name was removed.
     store.with_name(f"{store.name}-draft-ffffffff").hardlink_to(store)
     start_server(db=store)
     names = {path.name for path in store.parent.iterdir() if "draft" in path.name}
@@ -326,7 +326,7 @@ async def test_drafts_of_a_start_under_way_stay(store: Path) -> None:
     server = ServerProcess(store)
     handle = os.open(store.parent, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # as a server does that makes one
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as a server that creates one does
         draft.touch()
         server.process = server.spawn()
         await until(lambda: has_open(server.pid, store.parent))

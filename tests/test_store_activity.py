@@ -1,4 +1,4 @@
-"""The list of threads and what it knows of their activity, over a clock of the tests' own."""
+"""The list of threads by their last activity, with a clock that the tests set."""
 
 import contextlib
 import sqlite3
@@ -25,11 +25,11 @@ STATES = [THREAD_STATE_OPEN, THREAD_STATE_CLOSED]
 
 @dataclass
 class Clocked:
-    """A store whose clock stands until it is set, and what was done to each thread in it."""
+    """A store with a clock that the test sets, and what was done to each of its threads."""
 
     db: sqlite3.Connection
     now: int = 1_000 * SECOND
-    #: By thread: when it was created and when each of its entries came.
+    #: By thread: the times of its creation and of its entries.
     times: dict[str, list[int]] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     members: set[str] = field(default_factory=set)
@@ -45,7 +45,7 @@ class Clocked:
         self.times[name] = [self.now]
 
     def post(self, *names: str, by: str = "anonymous") -> None:
-        """Post to threads, all in one commit."""
+        """Post to threads in one commit."""
         self.run(
             *(
                 store.Append(
@@ -67,13 +67,13 @@ class Clocked:
     def page(
         self, size: int, after: store.ThreadPageKey | None = None, **filters: Any
     ) -> tuple[list[str], store.ThreadPageKey | None]:
-        """Names of the threads of a page, and the key of its last one."""
+        """Returns the names of a page's threads, and the key of the last one."""
         asked = {"states": STATES, "prefix": "", "participant": ""} | filters
         listed = activity.list_threads(self.db, **asked, limit=size, after=after)
         return [thread.name for thread, _ in listed], listed[-1][1] if listed else after
 
     def active(self, name: str) -> int:
-        """How far the row of a thread knows when it was active."""
+        """Returns the active_time of a thread's row."""
         (found,) = self.db.execute("SELECT active_time FROM thread WHERE name = ?", (name,))
         return int(found[0])
 
@@ -150,7 +150,7 @@ def test_a_filter_that_leaves_many_threads_lists_the_same_as_one_that_leaves_few
 
 
 def expected(clocked: Clocked, prefix: str, participant: str) -> list[tuple[int, int, str]]:
-    """Activity, id and name of the threads asked for, in the list's order."""
+    """Returns last activity, id and name of the threads that pass the filters, in order."""
     found = [
         (times[-1], thread_id, name)
         for thread_id, (name, times) in enumerate(clocked.times.items(), start=1)

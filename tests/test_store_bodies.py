@@ -1,4 +1,4 @@
-"""What the store decides about a post it decides without reading large bodies."""
+"""The store checks posts without reading large messages."""
 
 import contextlib
 import re
@@ -61,7 +61,7 @@ def join(**fields: Any) -> store.JoinThread:
 
 
 def commit(db: sqlite3.Connection, *commands: store.Command[Any], now: int = FIRST) -> Any:
-    """Carry them out, as the store does; answers the Commit."""
+    """Run commands as the store does. Returns the Commit."""
     db.execute("BEGIN IMMEDIATE")
     done = writes.run(db, commands, now)
     db.execute("COMMIT")
@@ -69,7 +69,7 @@ def commit(db: sqlite3.Connection, *commands: store.Command[Any], now: int = FIR
 
 
 def outcomes(db: sqlite3.Connection, *commands: store.Command[Any]) -> list[Any]:
-    """What becomes of commands later on, none of which may have read or changed a body."""
+    """Run commands later on. Returns their outcomes; fails if a body was read or changed."""
     statements: list[str] = []
     db.set_trace_callback(statements.append)
     try:
@@ -83,7 +83,7 @@ def outcomes(db: sqlite3.Connection, *commands: store.Command[Any]) -> list[Any]
 
 
 def edit_seqs(db: sqlite3.Connection) -> list[int]:
-    """Each message's edit_seq, as both ways of reading tell it."""
+    """Returns each message's edit_seq; both ways of reading must agree."""
     page = reads.page(db, "t", 0, 0, 100, 1_000_000, False)
     rows = reads.read(db, 1, 0, page.head.seq, 1_000_000)
     assert rows == page.rows
@@ -171,7 +171,7 @@ def test_joining_reads_no_message(db: sqlite3.Connection) -> None:
 
 
 def from_before_version_4(db: sqlite3.Connection) -> None:
-    """Make all that is there such as it was written then."""
+    """Make all rows look as that version wrote them."""
     db.execute("DELETE FROM entry")
     db.execute("UPDATE request SET body_hash = NULL")
 
@@ -197,7 +197,7 @@ def test_of_older_messages_the_bodies_tell(db: sqlite3.Connection) -> None:
     assert "no message to edit" in str(about)
     assert edit.seq == 5
     assert edit_seqs(db) == [5, 0, 0, 0, 0]
-    # By now it is known.
+    # By now it is stored.
     again, edit = outcomes(db, post("first", request_id="a"), post("x", edit_of=1))
     assert (again.seq, again.deduplicated, edit.seq) == (1, True, 6)
 

@@ -1,4 +1,4 @@
-"""The hash by which a repeated request_id is known: of all that must be the same, and for good."""
+"""The hash that repetitions of a request_id are compared by: it must never change."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from threadbus.v1.message_pb2 import (
     Message,
 )
 
-#: What may differ in a repetition, and what a request_id is looked up by.
+#: Fields that may differ in a repetition, and those that a request_id is looked up by.
 MAY_DIFFER = {"seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"}
 LOOKED_UP_BY = {"thread", "sender", "request_id"}
 
@@ -42,7 +42,7 @@ WHOLE = Message(
 
 
 def sample(field: FieldDescriptor) -> dict[str, Any]:
-    """A message's field, with something in it."""
+    """Returns arguments for a message with this field set."""
     if field.name == "labels":
         return {"labels": {"k": "v"}}
     if field.message_type is not None:
@@ -97,7 +97,7 @@ def test_bodies_that_look_alike_are_told_apart(one: dict[str, Any], other: dict[
 
 
 def test_it_is_what_it_was_in_files_that_exist() -> None:
-    # Were it to change, what is repeated across an upgrade would be refused as another body.
+    # If it changed, repetitions across an upgrade would be refused as other messages.
     small = Message(kind=MESSAGE_KIND_CHAT, content="x", priority=PRIORITY_NORMAL)
     assert body_hash(small).hex() == "1f680fc955b55f8975fd4f165889bf8a"
     assert body_hash(WHOLE).hex() == "e0d99513186e598411dd4a43e57af519"

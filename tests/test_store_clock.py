@@ -1,4 +1,4 @@
-"""The clock that a store keeps: one for all servers on the file, on and on."""
+"""The store's clock: one for all servers on the file, over their restarts."""
 
 import contextlib
 import sqlite3
@@ -17,14 +17,14 @@ BOOTS = ["first-boot", ""]
 
 @pytest.fixture
 def db() -> Iterator[sqlite3.Connection]:
-    """A store in which nothing ever happened."""
+    """A new store."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
         opened.executescript(SCHEMA.read_text("utf-8"))
         yield opened
 
 
 def wall() -> int:
-    """Microseconds since the epoch."""
+    """Returns microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
@@ -52,7 +52,7 @@ def test_after_another_boot_it_goes_on_from_the_wall_clock(
 ) -> None:
     before = load_clock(db, boot)
     seen(db, before.now())
-    # What the monotonic clock had come to begins anew with a boot.
+    # The monotonic clock starts from zero with each boot.
     db.execute("UPDATE clock SET base = base - ?", (DAY,))
     after = load_clock(db, "second-boot" if boot else "")
     assert abs(after.now() - wall()) < 1_000_000

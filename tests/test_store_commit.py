@@ -1,11 +1,11 @@
-"""Commit: what several transactions did, as one."""
+"""Commit.add: what several transactions did, in one."""
 
 from bus_server.store import Commit, Head
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
 
 
 def appended(thread_id: int, seq: int) -> Commit:
-    """What appending a message to thread t did."""
+    """Returns the Commit of a message appended to thread t."""
     head = Head(thread_id, f"epoch {thread_id}", seq, THREAD_STATE_OPEN)
     return Commit(entries={"t": {seq: ("coder", b"")}}, heads={"t": head})
 

@@ -1,4 +1,4 @@
-"""Faults under way: posts are refused in the right words, nothing is half done, it goes on."""
+"""Faults while a server runs: posts fail with the right error, none is half done, it recovers."""
 
 import asyncio
 import contextlib
@@ -75,7 +75,7 @@ async def test_files_that_cannot_be_looked_at_refuse_posts_until_they_can(
     async with connected(server.address, name) as client:
         assert await ledger.attempt(client.bus, name, "before") is None
         folder.rename(elsewhere)
-        folder.symlink_to(folder)  # what stat says of it is not that nothing is there
+        folder.symlink_to(folder)  # stat fails, but not with ENOENT
         await until(lambda: any("cannot be written" in line for line in server.log))
         refusal = await ledger.attempt(client.bus, name, "meanwhile")
         assert refusal is not None
@@ -126,7 +126,7 @@ async def test_a_file_locked_for_longer_than_the_busy_timeout_refuses_posts_for_
                 assert refusal.code == grpc.StatusCode.UNAVAILABLE
                 assert refusal.reason == "STORE_BUSY"
                 assert refusal.retry_delay
-            # Reading goes on, and so does waiting.
+            # Reads and waits continue.
             ledger.check(name, await history(bus, name))
             async with open_wait(bus, name) as wait:
                 await wait.until(lambda: wait.seqs(name) == [1])
@@ -167,7 +167,7 @@ async def test_what_does_not_fit_into_the_queue_is_refused_at_once(
                 asyncio.create_task(ledger.attempt(bus, name, f"{n} {'x' * 1_500}"))
                 for n in range(100)
             ]
-            # Some eighty are refused although nothing has been committed and nobody gave up.
+            # Some eighty are refused, though nothing was committed and no call timed out.
             await until(lambda: sum(other.done() for other in others) >= 80)
             assert len(ledger) == 0
             assert not first.done()
@@ -201,7 +201,7 @@ async def test_another_programs_housekeeping_harms_nothing(
 
 
 def do(db: Path, statement: str) -> None:
-    """Run a statement in another program's stead."""
+    """Run a statement as another program would."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None, timeout=10)) as other:
         other.execute(statement).fetchall()
 
@@ -221,7 +221,7 @@ def test_a_file_that_shrank_by_a_vacuum_is_not_taken_for_one_that_was_cut(tmp_pa
         grow(4_096)
         checkpoint()
         monitor = FileMonitor(db)
-        last.callback(monitor.close)  # after the connection, as it says
+        last.callback(monitor.close)  # after the connection, as its docstring says
         monitor.check()
         for _ in range(2):
             program.execute("DELETE FROM t")

@@ -1,4 +1,4 @@
-"""The database file: what is not ours is refused and left as it is, what is ours is opened."""
+"""The database file: a store's is opened, any other is refused and not changed."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ NOISE = random.Random(7).randbytes(300_000)  # noqa: S311
 
 @pytest.fixture(scope="module")
 async def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of ours with a few messages, closed in order. Copy it."""
+    """A store with a few messages, shut down cleanly. Copy it."""
     db = tmp_path_factory.mktemp("ours") / "bus.db"
     with ServerProcess(db) as server:
         async with connected(server.address, "t") as client:
@@ -41,7 +41,7 @@ async def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sql(*statements: str) -> Callable[[Path], None]:
-    """Does this to a file with SQLite."""
+    """Returns a function that runs statements on a file."""
 
     def run(db: Path) -> None:
         with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as connection:
@@ -52,7 +52,7 @@ def sql(*statements: str) -> Callable[[Path], None]:
 
 
 def anew(*statements: str) -> Callable[[Path], None]:
-    """Makes another SQLite database in its place."""
+    """Returns a function that puts another SQLite database in its place."""
 
     def run(db: Path) -> None:
         db.unlink()
@@ -62,7 +62,7 @@ def anew(*statements: str) -> Callable[[Path], None]:
 
 
 def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """Changes the bytes of a file."""
+    """Returns a function that changes the bytes of a file."""
 
     def run(db: Path) -> None:
         db.write_bytes(change(db.read_bytes()))
@@ -157,7 +157,7 @@ def test_a_file_that_we_may_not_use_is_refused(database: Path, tmp_path: Path, m
 
 
 def without_privileges() -> list[str]:
-    """A command that runs another one for which file modes count, although we may be root."""
+    """Returns a command that runs another one without root's right to ignore file modes."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -247,7 +247,7 @@ async def test_a_log_left_by_a_database_that_is_gone_does_not_end_up_in_a_new_on
     if emptied:
         db.touch()
 
-    # Either way will do: a new database, or a refusal that says what lies there.
+    # Either is right: a new database, or a refusal that says what is there.
     try:
         server.start()
     except AssertionError:

@@ -1,4 +1,4 @@
-"""Order times: what came later has a greater one, and each still tells the wall clock's time."""
+"""Order times: they only grow, and the wall clock's time can be read from each."""
 
 import contextlib
 import sqlite3
@@ -23,7 +23,7 @@ def db() -> Iterator[sqlite3.Connection]:
 
 
 def active(db: sqlite3.Connection, state: int, time: int) -> None:
-    """A thread in a state was active at an order time."""
+    """Add a thread in a state, last active at an order time."""
     db.execute(
         "INSERT INTO thread (name, epoch, state, sync_mode, active_time, body)"
         " VALUES (?, 'e', ?, 1, ?, x'')",

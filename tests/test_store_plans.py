@@ -1,4 +1,4 @@
-"""The store's queries find what they want by an index: none grows with the messages kept."""
+"""The store's queries use indexes: none gets slower with the number of messages."""
 
 import contextlib
 import re
@@ -47,7 +47,7 @@ def message(content: str, **fields: Any) -> Message:
 
 
 def commit(db: sqlite3.Connection, *commands: store.Command[Any]) -> None:
-    """Carry them out, as the store does."""
+    """Run commands as the store does."""
     db.execute("BEGIN IMMEDIATE")
     for outcome in writes.run(db, commands, time.time_ns() // 1000).outcomes:
         assert not isinstance(outcome, Exception)
@@ -55,7 +55,7 @@ def commit(db: sqlite3.Connection, *commands: store.Command[Any]) -> None:
 
 
 def plan(db: sqlite3.Connection, run: Callable[[], object]) -> list[str]:
-    """How SQLite goes about what is run, step by step."""
+    """Returns the steps of the query plans of what is run."""
     statements: list[str] = []
     db.set_trace_callback(statements.append)
     try:
@@ -68,7 +68,7 @@ def plan(db: sqlite3.Connection, run: Callable[[], object]) -> list[str]:
 
 
 def scanned(db: sqlite3.Connection, run: Callable[[], object]) -> set[str]:
-    """The tables that SQLite goes through from end to end for what is run."""
+    """Returns the tables that what is run scans from end to end."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     aliases = {"t": "thread", "m": "participant", "a": "agent", "p": "presence", "r": "request"}
     found = set()

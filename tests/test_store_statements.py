@@ -1,4 +1,4 @@
-"""Statements that fail: alone, with an incident that the log explains, and only as long."""
+"""Statements that fail: each alone, with an incident in the log, and only while the cause lasts."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
 
 def alter(db: Path, statement: str) -> None:
-    """Have another program change the schema."""
+    """Change the schema as another program would."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None, timeout=10)) as other:
         other.execute(statement)
 
@@ -43,7 +43,7 @@ NOTHING_GOES = """
 
 
 async def check_incident(server: ServerProcess, refusal: Refusal) -> None:
-    """It is an INTERNAL that tells nothing but an incident, of which the log tells the rest."""
+    """Check that it is INTERNAL with no more than an incident id, which the log explains."""
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert "oison" not in refusal.message
     incident = refusal.metadata["incident"]
@@ -112,7 +112,7 @@ async def test_a_store_in_which_nothing_goes_refuses_everything_and_recovers(
         )
         told = [refusal for refusal in refusals if refusal]
         assert len(told) == 30
-        # It is one bug, met by a lone post and in a batch: however often, the log tells it once.
+        # It is one bug, in a lone post and in a batch: the log has it once.
         incidents = {refusal.metadata["incident"] for refusal in told}
         assert len(incidents) <= 2
         assert sum("incident" in line for line in server.log) == len(incidents)
@@ -126,7 +126,7 @@ async def test_a_store_in_which_nothing_goes_refuses_everything_and_recovers(
 async def reader(
     server: ServerProcess, name: str
 ) -> AsyncIterator[tuple[Callable[[int], Awaitable[object]], Callable[[], Awaitable[int]]]]:
-    """An agent that has joined a thread of three messages: it tells, and learns, what it read."""
+    """An agent that has joined a thread of three messages, and reports what it has read."""
     async with connected(server.address, name) as client:
         agent = await register(client.agents, name)
         bus, threads = client.bus, client.threads
@@ -148,7 +148,7 @@ async def reader(
 
 
 def updates_tried(server: ServerProcess) -> int:
-    """How often a server has tried to write what was read."""
+    """Returns how often a server has tried to write read positions."""
     return sum("UPDATE participant" in statement for statement in statements(server))
 
 

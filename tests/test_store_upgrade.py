@@ -1,4 +1,4 @@
-"""A file of an older version is brought up to date when a server opens it, and loses nothing."""
+"""A file of an older version is upgraded when a server opens it, and loses nothing."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ from threadbus.v1.thread_service_pb2 import (
 )
 
 VERSIONS = (1, 2, 3, 4, 5)
-#: What old columns must lose nothing of.
+#: Values that the upgrade must keep exactly.
 TEXT, LABELS = "a \0 → 😀 '\"; x", {"a": "b, c=d", "naïve": "\0😀"}
 AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")
 
@@ -56,7 +56,7 @@ def old(tmp_path: Path) -> Path:
 
 
 def made(db: Path, version: int) -> Path:
-    """A database of a version: a thread with two messages, of which an agent has read one."""
+    """Create a database of a version: a thread with two messages; an agent has read the first."""
     schema = Path(__file__).with_name(f"schema-{version}.sql").read_text("utf-8")
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
         opened.executescript(schema)
@@ -83,7 +83,7 @@ def made(db: Path, version: int) -> Path:
 def thread(
     db: sqlite3.Connection, number: int, name: str, create_time: int, entry_times: Sequence[int]
 ) -> None:
-    """Write a thread and its messages: "one", "two", …"""
+    """Insert a thread and its messages: "one", "two", …"""
     db.execute(
         "INSERT INTO thread (id, name, epoch, state, topic, labels, creator, create_time)"
         " VALUES (?, ?, 'e1', 1, 'topic', '{}', 'coder', ?)",
@@ -112,7 +112,7 @@ def version_of(db: sqlite3.Connection) -> int:
 
 
 def insert(db: sqlite3.Connection, number: int, time: int, body: Message) -> None:
-    """Write a message into the thread of this number."""
+    """Insert a message into the thread with this id."""
     row = (number << 32 | body.seq, time, body.sender, body.SerializeToString())
     db.execute("INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)", row)
     if body.request_id:
@@ -123,7 +123,7 @@ def insert(db: sqlite3.Connection, number: int, time: int, body: Message) -> Non
 
 
 def columns(db: Path) -> dict[str, set[tuple[object, ...]]]:
-    """Name, type, whether null is refused, default and key of each table's columns; the indexes."""
+    """Returns name, type, NOT NULL, default and key of each table's columns, and the indexes."""
     with contextlib.closing(sqlite3.connect(db)) as opened:
         tables = [
             name
@@ -333,7 +333,7 @@ def test_an_upgrade_that_fails_half_way_changes_nothing(
 ) -> None:
     old = made(tmp_path / "bus.db", version)
     with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as other:
-        # Of another program; the last steps stumble over it.
+        # Another program's; one of the last steps fails because of it.
         other.execute(f"CREATE TABLE {in_the_way} (x)")
     before = columns(old)
     assert in_the_way in refused_start(old)

@@ -1,4 +1,4 @@
-"""ListThreads: which threads, in which order, page by page."""
+"""ListThreads: filters, order and pages."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ LARGE_LABELS = {f"{n:063}": "x" * 256 for n in range(32)}
 
 
 async def create(threads: ThreadStub, *names: str, **fields: Any) -> None:
-    """Create threads, the last one the last active."""
+    """Create threads in this order."""
     for name in names:
         await threads.CreateThread(CreateThreadRequest(thread=name, **fields))
 
@@ -42,13 +42,13 @@ async def post(bus: BusStub, thread: str, by: Caller | None = None, **fields: An
 
 
 async def names_of(threads: ThreadStub, **fields: Any) -> list[str]:
-    """Names of the threads that one page lists."""
+    """Returns the names of the threads of one page."""
     answer = await threads.ListThreads(ListThreadsRequest(**fields))
     return [thread.name for thread in answer.threads]
 
 
 class Pages:
-    """ListThreads, page after page."""
+    """Reads ListThreads page by page."""
 
     def __init__(self, threads: ThreadStub, **fields: Any) -> None:
         self.names: list[str] = []
@@ -56,7 +56,7 @@ class Pages:
         self._request = ListThreadsRequest(**fields)
 
     async def next(self) -> bool:
-        """Read a page; answers whether there is another."""
+        """Read a page. Returns whether there is another."""
         page = await self._threads.ListThreads(self._request)
         assert len(page.threads) <= (self._request.page_size or 100)
         self.names += [thread.name for thread in page.threads]
@@ -64,7 +64,7 @@ class Pages:
         return bool(page.next_page_token)
 
     async def rest(self) -> list[str]:
-        """Read what is left; answers all names."""
+        """Read the remaining pages. Returns all names."""
         for _ in range(1_000):
             if not await self.next():
                 return self.names
@@ -111,7 +111,7 @@ async def test_a_listed_thread_is_as_it_is_read(
 
 async def test_pages_hold_each_thread_once(threads: ThreadStub, name: str) -> None:
     wanted = [f"{name}-{n:02}" for n in range(23)]
-    # At once: some of them share the moment of their creation.
+    # Concurrently: some of them have the same time of creation.
     await asyncio.gather(*(create(threads, wanted_name) for wanted_name in wanted))
     for page_size in (1, 7, 22, 23, 24):
         listed = await Pages(threads, prefix=name, page_size=page_size).rest()
@@ -142,7 +142,7 @@ async def test_threads_that_come_and_go_disturb_no_other(threads: ThreadStub, na
     pages = Pages(threads, prefix=name, page_size=3)
     assert await pages.next()
     await create(threads, f"{name}-new")
-    for gone in (wanted[5], wanted[3]):  # the last one listed, and one to come
+    for gone in (wanted[5], wanted[3]):  # the last one listed, and one not yet listed
         await threads.DeleteThread(DeleteThreadRequest(thread=gone))
     assert await pages.rest() == [wanted[n] for n in (7, 6, 5, 4, 2, 1, 0)]
 
