@@ -1,4 +1,4 @@
-"""A failing disk: nothing that failed is acknowledged, the rest works, and errors say what is wrong.
+"""A failing disk: nothing that failed is acknowledged, the rest works, errors say what is wrong.
 
 The faults are injected into the server's system calls.
 """
