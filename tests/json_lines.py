@@ -1,4 +1,4 @@
-"""Files of JSON lines, and what became of them."""
+"""Files of JSON lines to import, and what was imported."""
 
 import json
 from typing import Any
@@ -9,18 +9,18 @@ __all__ = ["line", "said", "summary"]
 
 
 def line(thread: str, sender: str, content: str, **more: Any) -> str:
-    """A line of such a file."""
+    """Return a line of such a file."""
     said = {"thread": thread, "sender": sender, "content": content} | more
     return json.dumps(said, ensure_ascii=False) + "\n"
 
 
 def said(shell: Shell, thread: str) -> list[tuple[str, str]]:
-    """Senders and contents of a thread on the server."""
+    """Return the senders and contents of the messages in a thread on the server."""
     messages = shell.ok("read", thread, "--limit", "10000", "--json").json["messages"]
     return [(message["sender"], message["content"]) for message in messages]
 
 
 def summary(done: Done) -> dict[str, int]:
-    """What an import says that it did, but for what it did not."""
+    """Return the counts that an import prints, without those that are 0."""
     assert done.code == 0, done
     return {name: count for name, count in done.json.items() if count}

@@ -24,14 +24,14 @@ from unittest import mock
 
 from bus_client.cli import main
 
-#: What a command says of what it has made: no complaint.
+#: Notes about what a command has created; they are expected on stderr.
 _ASIDE = re.compile(r"^(registered [a-z0-9._-]+|new thread.*)\n", re.MULTILINE)
 _COMMAND = [sys.executable, "-m", "bus_client.cli"]
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a command left behind."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -39,18 +39,18 @@ class Done:
 
     @property
     def json(self) -> Any:
-        """Its one JSON document."""
+        """The JSON document on stdout, which has nothing else."""
         return json.loads(self.out)
 
     @property
     def error(self) -> dict[str, Any]:
-        """The one JSON object that it left on stderr."""
+        """The JSON object on stderr, which has nothing else."""
         return dict(json.loads(self.err))
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """A user of one server, with a home of its own."""
+    """A user of a server, with a home directory of their own."""
 
     server: str
     home: Path
@@ -61,9 +61,10 @@ class Shell:
         stdin: str | bytes | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Done:
-        """Run a command to its end: in this process, if it can have an event loop of its own here.
+        """Run a command; return its result.
 
-        Where an event loop runs already, and off the main thread, it runs as a process.
+        It runs in this process if possible. In a running event loop, and outside of the main
+        thread, it runs as a process.
         """
         if not _can_run_a_loop():
             return self.run_process(*arguments, stdin=stdin, env=env)
@@ -73,7 +74,7 @@ class Shell:
             try:
                 with (
                     _stdin(content) as given,
-                    # Duplicates, as a command may point its own descriptor elsewhere.
+                    # Duplicates, as a command may redirect its own descriptors.
                     os.fdopen(os.dup(out.fileno()), "w", encoding="utf-8") as stdout,
                     os.fdopen(os.dup(err.fileno()), "w", encoding="utf-8") as stderr,
                     mock.patch.dict(os.environ, self.environment(env), clear=True),
@@ -105,13 +106,13 @@ class Shell:
         return Done(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 
     def ok(self, *arguments: str, stdin: str | bytes | None = None) -> Done:
-        """Run a command that must succeed and have nothing to complain about."""
+        """Run a command that must succeed, and print nothing unexpected to stderr."""
         done = self.run(*arguments, stdin=stdin)
         assert (done.code, _ASIDE.sub("", done.err)) == (0, ""), done
         return done
 
     def script(self, text: str) -> str:
-        """Run a shell script that knows `threadbus`; answers what it printed."""
+        """Run a shell script in which `threadbus` is defined; return its output."""
         function = f'threadbus() {{ {shlex.join(_COMMAND)} "$@"; }}\n'
         done = subprocess.run(
             ["sh", "-c", function + text],
@@ -143,7 +144,7 @@ class Shell:
     def on_terminal(
         self, *arguments: str, typed: str = "", env: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Run a command on a terminal; answers its exit code and all that was shown."""
+        """Run a command on a terminal; return its exit code and its output."""
         ours, theirs = pty.openpty()
         with (
             os.fdopen(ours, "r+b", buffering=0) as terminal,
@@ -161,7 +162,7 @@ class Shell:
             return process.wait(30), shown.decode()
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """This user's environment."""
+        """Return this user's environment, with the variables in `more`."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -181,7 +182,7 @@ def _can_run_a_loop() -> bool:
 
 @contextlib.contextmanager
 def _stdin(content: bytes | None) -> Iterator[TextIO]:
-    """A pipe that brings `content` and then its end; /dev/null without any."""
+    """Yield a pipe with `content`, or /dev/null if it is None."""
     if content is None:
         with Path(os.devnull).open(encoding="utf-8") as nothing:
             yield nothing
@@ -207,7 +208,7 @@ def _content(file: IO[bytes]) -> str:
 
 
 def _chunks(terminal: IO[bytes]) -> Iterator[bytes]:
-    # A terminal that nobody has open any more is an error to read from, not an end of file.
+    # Reading from a terminal that no process has open is an error, not an end of file.
     with contextlib.suppress(OSError):
         while chunk := terminal.read(4096):
             yield chunk

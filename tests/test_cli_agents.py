@@ -1,4 +1,4 @@
-"""`threadbus register`, `threadbus agents`, and the tokens kept for them."""
+"""`threadbus register`, `threadbus agents`, and the tokens stored for agents."""
 
 import fcntl
 import json
@@ -180,7 +180,7 @@ def test_without_a_place_for_tokens_what_to_set_is_told(
     assert "not an absolute path" in done.err
     for variable in ("THREADBUS_TOKEN", "THREADBUS_CREDENTIALS", "XDG_DATA_HOME", "HOME"):
         assert variable in done.err.splitlines()[1]
-    assert shell.run("post", name, "hello", env=environment).code == 0  # nobody's needs none
+    assert shell.run("post", name, "hello", env=environment).code == 0  # anonymous calls need none
     checks = shell.run("doctor", "--json", env=environment).json["checks"]
     assert {"warning"} == {one["status"] for one in checks if one["name"] == "credentials"}
 

@@ -1,4 +1,4 @@
-"""`threadbus bench`: it measures on threads of its own, counts, cleans up. No time is judged."""
+"""`threadbus bench`: its threads, its counts and its cleaning up. No time is asserted."""
 
 import asyncio
 import signal
@@ -27,13 +27,13 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 @pytest.fixture
 async def visitor(server: ServerProcess) -> AsyncIterator[BusClient]:
-    """Somebody else on the server."""
+    """Another client of the server."""
     async with BusClient(server.address) as bus:
         yield bus
 
 
 async def its_thread(bus: BusClient) -> ThreadHandle:
-    """The thread of the benchmark that runs, once something was posted to it."""
+    """Return the thread of the running benchmark, once a message was posted to it."""
     found: list[str] = []
 
     async def is_there() -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.shell import Shell
 
-#: On a slow machine it may take its time: it waits for states, and gives up by itself.
+#: Seconds that a demo may take on a slow machine. It waits for states, and gives up by itself.
 PATIENCE = 120
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
 
@@ -22,7 +22,7 @@ def shell(tmp_path: Path) -> Shell:
 
 @pytest.fixture
 def temporary(tmp_path: Path) -> Iterator[Path]:
-    """Where the demo makes its temporary folder, of which nothing may be left, nor a process."""
+    """A folder for the demo's temporary files. At the end it must be empty, and no process left."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     yield folder
@@ -31,19 +31,19 @@ def temporary(tmp_path: Path) -> Iterator[Path]:
 
 
 def _processes_with(text: str) -> list[str]:
-    """The command lines of running processes that have `text` in them."""
+    """Return the command lines of running processes that contain `text`."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
         if text in command:
             found.append(command)
     return found
 
 
-#: What the demo shows, in this order; there may be more in between.
+#: Lines that the demo prints, in this order; there may be others in between.
 SHOWN = [
     r"a server on 127\.0\.0\.1:\d+ ",
     r"coder \w+ +· reviewer waiting · tester waiting",
@@ -138,7 +138,7 @@ def test_a_demo_without_a_server_says_what_is_missing(shell: Shell, temporary: P
 
 
 def _sabotage(folder: Path, agent: str, code: str) -> dict[str, str]:
-    """An environment in which an agent of the demo runs this code before its own."""
+    """Return an environment in which an agent of the demo first runs this code."""
     condition = f"import sys\nif sys.orig_argv[-4:-3] == [{agent!r}]:\n"
     (folder / "sitecustomize.py").write_text(f"{condition}    {code}\n")
     path = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -161,5 +161,5 @@ def test_a_tester_that_wakes_at_every_word_is_found_out(shell: Shell, temporary:
     done = shell.run_process("demo", "--pace", "0", env=env, within=PATIENCE)
     assert done.code == 1
     assert "not true: the tester was woken once" in done.err
-    assert "it got [1, 2, 3, 4, 5, 6, 8" in done.err  # and 9, if that was in time
+    assert "it got [1, 2, 3, 4, 5, 6, 8" in done.err  # and 9, if it came before the end
     assert "Try it" not in done.out

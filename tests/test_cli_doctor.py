@@ -29,7 +29,7 @@ from threadbus.v1.thread_service_pb2 import DeleteThreadRequest, DeleteThreadRes
 
 pytestmark = pytest.mark.slow
 
-#: What may be worth a warning on the machine that the tests run on.
+#: Checks that may be warnings on the machine that the tests run on.
 OF_THE_MACHINE = {"open files", "disk", "file system", "wake-up"}
 
 
@@ -40,7 +40,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 @pytest.fixture
 def nobody(tmp_path: Path) -> Shell:
-    """One whose server does not run."""
+    """A user whose server is not running."""
     return Shell("127.0.0.1:1", tmp_path)
 
 
@@ -51,7 +51,7 @@ async def script() -> AsyncIterator[Script]:
 
 
 def _checks(done: Done) -> dict[str, dict[str, str]]:
-    """What was checked, by name; and that it is told as it should be."""
+    """Return the checks by name, after checking the form of the document."""
     document = done.json
     assert set(document) == {"checks", "healthy"}
     statuses = [check["status"] for check in document["checks"]]
@@ -65,7 +65,7 @@ def _checks(done: Done) -> dict[str, dict[str, str]]:
 
 
 def _of_file(nobody: Shell, path: Path, *flags: str) -> dict[str, dict[str, str]]:
-    """What is said of a file whose server does not run."""
+    """Return the checks of a database file whose server is not running."""
     done = nobody.run("doctor", "--db", str(path), "--timeout", "0", "--json", *flags)
     assert done.code == 4
     return _checks(done)
@@ -356,7 +356,7 @@ def test_a_store_of_another_user_is_judged_as_that_users_server_would(
     assert {checks["database"]["status"], checks["permissions"]["status"]} == {"ok"}
     os.chown(operator_token_file(server.db), somebody + 1, -1)
     assert _of_file(nobody, server.db)["permissions"]["status"] == "failure"
-    server.db.with_name("bus.db-wal").touch()  # ours, which are root
+    server.db.with_name("bus.db-wal").touch()  # of the user that runs the tests: root
     server.db.with_name("bus.db-shm").touch()
     os.chown(server.db.with_name("bus.db-shm"), somebody + 1, -1)
     assert _of_file(nobody, server.db)["database"]["status"] == "failure"

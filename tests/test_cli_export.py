@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 WHAT_WAS_IMPORTED = ("--fields", "thread,sender,content")
 
-#: What files may lose when they are read and written.
+#: Characters that are easily lost when files are read and written.
 AWKWARD = [
     "naïve → 😀 مرحبا \u200f",
     "".join(map(chr, range(0xA0))),
@@ -48,7 +48,7 @@ def token(server: ServerProcess) -> str:
 
 
 def awkward(*threads: str) -> bytes:
-    """A file of JSON lines."""
+    """Write a file of JSON lines that are hard to preserve."""
     lines = [
         json.dumps({"thread": thread, "sender": "a-1", "content": content}, ensure_ascii=False)
         for thread in threads
@@ -58,7 +58,7 @@ def awkward(*threads: str) -> bytes:
 
 
 def exported(shell: Shell, *arguments: str, to: Path) -> bytes:
-    """The bytes that are written to stdout."""
+    """Return the bytes that an export writes to stdout."""
     with to.open("wb") as file:
         done = shell.run_process("export", *arguments, stdout=file)
     assert (done.code, done.err) == (0, "")

@@ -53,7 +53,7 @@ def test_no_server_is_exit_code_4(tmp_path: Path, verb: list[str]) -> None:
 @pytest.mark.parametrize("reason", ["DRAINING", "STORE_BUSY", "STORE_FAILED", "ONE_OF_TOMORROW"])
 async def test_a_server_that_cannot_serve_now_is_exit_code_4(tmp_path: Path, reason: str) -> None:
     async with scripted() as script:
-        refusal = Failure(grpc.StatusCode.UNAVAILABLE, reason, retry_delay=60.0)  # too late
+        refusal = Failure(grpc.StatusCode.UNAVAILABLE, reason, retry_delay=60.0)  # too long
         script.answer("ListAgents", refusal)
         shell = Shell(script.address, tmp_path)
         done = await asyncio.to_thread(shell.run, "agents", "--json")
@@ -95,7 +95,7 @@ def test_what_is_too_large_for_grpc_names_the_limits_of_the_server(
 
 
 def test_a_host_name_that_cannot_be_resolved_is_told(tmp_path: Path) -> None:
-    host = "no..host"  # not even a resolver that does not answer is asked for it
+    host = "no..host"  # not valid, so that no resolver is asked
     done = Shell(host, tmp_path).run("agents", "--timeout", "0.2", "--json")
     assert (done.code, done.error["code"], done.error["retryable"]) == (4, "UNAVAILABLE", True)
     assert "no..host:7420 cannot be resolved" in done.error["message"]
@@ -143,7 +143,7 @@ def test_a_lost_answer_says_how_to_find_out(start_server: StartServer, tmp_path:
     shell = Shell(server.address, tmp_path)
     shell.ok("thread", "create", "log")
     with closing(sqlite3.connect(server.db, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")  # the server waits for this to end
+        other.execute("BEGIN IMMEDIATE")  # the server waits for the end of this transaction
         done = shell.run("post", "log", "hello", "--timeout", "2", "--json")
         created = shell.run("thread", "create", "other", "--timeout", "2", "--json")
     assert (done.code, done.out, done.error["retryable"]) == (1, "", True)
@@ -225,7 +225,7 @@ def test_a_closed_stdin_is_an_empty_one(shell: Shell, name: str) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_descriptor_is_opened_before_anything_else(tmp_path: Path, closed: str) -> None:
-    """Else the next file would take its number, and what gRPC says on stderr be written into it."""
+    """Otherwise the next file gets its number, and gRPC's messages for stderr go into it."""
     told = tmp_path / "told"
     program = (
         "import os, pathlib; from bus_client.cli.streams import open_standard_streams;"

@@ -1,4 +1,4 @@
-"""`threadbus --help` teaches, and costs next to nothing."""
+"""`threadbus --help` has examples, and is fast."""
 
 import functools
 import subprocess
@@ -35,7 +35,7 @@ def test_help_lists_every_verb(shell: Shell) -> None:
 
 @functools.cache
 def _help(*command: str) -> tuple[str, set[str]]:
-    """The help of a command, and the modules that were imported for it."""
+    """Return the help of a command, and the modules that were imported for it."""
     told = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "bus_client.cli", *command, "--help"],
         capture_output=True,

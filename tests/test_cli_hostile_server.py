@@ -1,4 +1,4 @@
-"""Whatever a server, or who wrote to it, sends: no verb lets it through to a terminal."""
+"""Hostile text from a server, or from those who post to it, never reaches a terminal as it is."""
 
 import asyncio
 import re
@@ -22,12 +22,12 @@ HOSTILE = (
     "a\x1b[2Jb\x1b]0;owned\x07c\rd\x9b31me\u202ef\u2066g\u2028h\x7f\x08i\u200bj\xadk"
     "\U000e0041\U000e007fl\ufe0fm\u200dn\u2029o\ufeff"
 )
-#: What is no text of a person but says where the caller is, and must be right.
+#: Fields that are not text from people, and must be correct.
 PLACES = {"thread": THREAD, "epoch": EPOCH, "next_page_token": ""}
 
 
 def fill(message: AnyMessage) -> AnyMessage:
-    """Every text of it, and of what it holds, is hostile."""
+    """Set all strings of a protobuf message, and of those inside it, to hostile text."""
     for field in message.DESCRIPTOR.fields:
         value: Any = HOSTILE
         kind = field.message_type
@@ -53,7 +53,7 @@ def fill(message: AnyMessage) -> AnyMessage:
 
 
 def frames() -> list[WaitMessagesResponse]:
-    """A wait that brings a hostile message."""
+    """Return the frames of a wait that delivers a hostile message."""
     begin, _, end = last_batch(1)
     brought = batch(1)
     fill(brought.messages.messages[0])
@@ -62,7 +62,7 @@ def frames() -> list[WaitMessagesResponse]:
 
 @pytest.fixture
 async def script() -> AsyncIterator[Script]:
-    """A server that answers every call with as many hostile texts as there is room for."""
+    """A server that fills every response with hostile text."""
     async with scripted() as script:
         for rpc in RPCS:
             for _ in range(20):
@@ -97,7 +97,7 @@ VERBS = {
 
 
 def assert_harmless(shown: str) -> None:
-    plain = re.sub("\r?\x1b\\[\\?25[lh]", "", shown)  # of our own progress bar
+    plain = re.sub("\r?\x1b\\[\\?25[lh]", "", shown)  # of the progress bar
     plain = re.sub("\x1b\\[[0-9;]*m", "", plain).replace("\r\n", "\n")
     found = {char for char in plain if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")}
     assert not found - {"\n", "\t"}
@@ -142,4 +142,4 @@ async def test_what_a_server_refuses_with_is_made_visible(
                     script.answer(str(rpc), failure)
         text = await shown(script, tmp_path, *VERBS[verb], *(["--json"] if json else []))
     assert_harmless(text)
-    assert r"\u202ef" in text or verb == "doctor"  # which has nothing to say of such a server
+    assert r"\u202ef" in text or verb == "doctor"  # which prints nothing about such a server

@@ -79,7 +79,7 @@ def test_what_was_added_to_a_file_is_posted_by_the_next_run(
 
 
 def of_one(thread: str, *contents: str) -> str:
-    """A file of what one sender said in a thread."""
+    """Return a file with the messages of one sender in a thread."""
     return "".join(line(thread, "a", content) for content in contents)
 
 
@@ -201,7 +201,7 @@ def test_what_a_message_carries_comes_with_it(
         shell.ok("register", f"{name}-{agent}")
     shell.ok("post", name, "first", "--as", f"{name}-a")
     shell.ok("thread", "close", name)
-    shell.ok("thread", "open", name)  # so that seqs are others where it is imported
+    shell.ok("thread", "open", name)  # so that seqs differ where it is imported
     options = ["--mention", f"{name}-b", "--handoff", f"{name}-b", "--priority", "high"]
     options += ["--label", "k=v", "--attach", str(note), "--reply-to", "1"]
     shell.ok("post", name, "second", "--as", f"{name}-a", *options)

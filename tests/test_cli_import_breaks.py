@@ -1,4 +1,4 @@
-"""`threadbus import` when something stops it."""
+"""`threadbus import` when it is stopped."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def token(server: ServerProcess) -> str:
 
 
 async def some_posted(bus: BusStub, thread: str, count: int) -> None:
-    """Return when so many messages are in the thread."""
+    """Return when the thread has this many messages."""
     request = WaitMessagesRequest(threads=[Cursor(thread=thread)], max_messages=count)
     async for frame in bus.WaitMessages(request):
         count -= len(frame.messages.messages)
@@ -42,7 +42,7 @@ async def some_posted(bus: BusStub, thread: str, count: int) -> None:
 
 @pytest.fixture
 def talk(tmp_path: Path, name: str) -> Path:
-    """A file that takes a while to import: a long thread, and three that are spread over it."""
+    """A file that takes a while to import: a long thread, with lines of three others in between."""
     file = tmp_path / "talk.jsonl"
     with file.open("w") as stream:
         for number in range(600):
@@ -53,7 +53,7 @@ def talk(tmp_path: Path, name: str) -> Path:
 
 
 def threads_of(file: Path) -> dict[str, list[tuple[str, str]]]:
-    """What was said in a file, by thread."""
+    """Return the messages in a file, by thread."""
     found = defaultdict(list)
     for text in file.read_text("utf-8").split("\n")[:-1]:
         entry = json.loads(text)

@@ -1,4 +1,4 @@
-"""What people type: times, addresses and names as they write them, and bytes that are no text."""
+"""What people type: times, addresses and names in their own forms, and bytes that are not text."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 
 TIMES = ["5", "5s", "0.5", "10m", "36h", "30d", "1e1"]
-#: Each option that takes a time, with what else its verb needs.
+#: Each option that takes a time, with the other arguments of its verb.
 TIMED = {
     "post": ["post", "{name}", "x", "--timeout"],
     "wait": ["wait", "{name}", "--after", "0", "--timeout"],
@@ -34,7 +34,7 @@ TIMED = {
 def test_a_time_may_have_a_unit(shell: Shell, name: str, option: str, time: str) -> None:
     shell.ok("post", name, "hello")
     if option == "grace" and time[-1] in "hd":
-        return  # longer than the server lets an old token work
+        return  # longer than the server allows
     shell.ok(*(word.format(name=name) for word in TIMED[option]), time)
 
 
@@ -103,7 +103,7 @@ def test_a_name_that_is_none_is_told_where_it_was_typed(
 
 
 def run_bytes(shell: Shell, *arguments: bytes, env: dict[bytes, bytes] | None = None) -> str:
-    """What a command says of arguments, or an environment, that are no text; it must fail."""
+    """Return what a command prints to stderr for bytes that are not text. It must fail."""
     command = [os.fsencode(sys.executable), b"-m", b"bus_client.cli", *arguments]
     environment = {
         os.fsencode(key): os.fsencode(value) for key, value in shell.environment().items()

@@ -1,4 +1,4 @@
-"""The command line and a server that lies: it says so and ends, and prints no traceback."""
+"""The command line against a server that breaks the contract: an error, and no traceback."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ from threadbus.v1.thread_service_pb2 import (
 
 pytestmark = pytest.mark.slow
 
-#: Times that are none.
+#: Invalid times.
 NO_TIMES = [
     Timestamp(seconds=2**62),
     Timestamp(seconds=-(2**62)),
@@ -63,7 +63,7 @@ async def script() -> AsyncIterator[Script]:
 
 
 async def run(script: Script, home: Path, *arguments: str) -> Done:
-    """What a command made of the script's answers: in bounded time, and without a traceback."""
+    """Run a command against the script. It must end in bounded time, and without a traceback."""
     shell = Shell(script.address, home)
     async with asyncio.timeout(BOUND):
         done = await asyncio.to_thread(shell.run, *arguments)
@@ -85,7 +85,7 @@ def page(*messages: Message, head: int = 0, **fields: Any) -> ListMessagesRespon
 
 
 def odd(seq: int, time: Timestamp) -> Message:
-    """A message of a time that is none."""
+    """Return a message with an invalid time."""
     return Message(
         thread=THREAD,
         seq=seq,
@@ -235,7 +235,7 @@ async def test_tail_does_not_spin_when_each_place_is_lost(script: Script, tmp_pa
 
 
 def bare_ending(reason: WaitEnding.Reason.ValueType) -> WaitMessagesResponse:
-    """The last frame of a wait on any thread."""
+    """Return an ending without cursors, which is valid for a wait on any thread."""
     return WaitMessagesResponse(ending=WaitEnding(reason=reason))
 
 

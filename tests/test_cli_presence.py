@@ -1,4 +1,4 @@
-"""What the command line tells of who is there, how far each is, and who will see a message."""
+"""What the command line shows of presence, read positions and recipients."""
 
 import re
 from pathlib import Path
@@ -19,13 +19,13 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 
 def agent(shell: Shell, name: str) -> dict[str, str]:
-    """What `agents --json` tells of one."""
+    """Return what `agents --json` shows of an agent."""
     (found,) = [a for a in shell.ok("agents", "--json").json["agents"] if a["name"] == name]
     return dict(found)
 
 
 def line(shell: Shell, name: str, *arguments: str) -> str:
-    """The line about an agent in what a command prints."""
+    """Return the line about an agent in a command's output."""
     lines = shell.ok(*arguments).out.splitlines()
     (found,) = [one for one in lines if name in one.split()]
     return found
@@ -167,7 +167,7 @@ def test_an_operator_sees_who_waits_where(shell: Shell, server: ServerProcess, n
     waits = ["agents", "waits", "--thread", name, "--token-file", token]
     assert shell.ok(*waits).out == ""
     with shell.start("wait", name, "--after", "1", "--as", a, "--timeout", "20"):
-        # A wait is listed from its start, its cursors from the moment the threads are found.
+        # A wait is listed from its start; its cursors only once its threads are found.
         found: list[dict[str, Any]] = []
         while not any(wait.get("threads") for wait in found):
             found = shell.ok(*waits, "--json").json["waits"]

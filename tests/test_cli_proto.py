@@ -31,7 +31,7 @@ def test_every_import_of_what_is_written_is_written_too(shell: Shell, tmp_path: 
     assert not imports - set(protos)
 
 
-#: protoc without any protos of its own, as lean packages have it.
+#: A protoc without protos of its own, as in minimal packages.
 LEAN_PROTOC = "import sys; from grpc_tools._protoc_compiler import run_main as run; "
 LEAN_PROTOC += "sys.exit(run([word.encode() for word in sys.argv]))"
 

@@ -1,4 +1,4 @@
-"""What others wrote cannot take over a terminal."""
+"""Text from others cannot control a terminal."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from tests.shell import Shell
 
 pytestmark = pytest.mark.slow
 
-#: Clears the screen, retitles the window, goes back over the line, 8-bit CSI, turns text around,
-#: ends the line for some, erases, hides.
+#: Clears the screen, sets the window's title, returns to the start of the line, 8-bit CSI, reverses
+#: text, breaks the line for some programs, erases, hides.
 HOSTILE = "a\x1b[2Jb\x1b]0;owned\x07c\rd\x9b31me\u202ef\u2066g\u2028h\x7f\x08\u200b\xad\u2060"
 VISIBLE = (
     r"a\x1b[2Jb\x1b]0;owned\x07c\rd\x9b31me\u202ef\u2066g\u2028h\x7f\x08\u200b\xad\u2060".replace(
@@ -28,7 +28,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 
 def _plain(shown: str) -> str:
-    """What a terminal showed, without our own styles and with plain line ends."""
+    """Return what a terminal showed, without our own styles, and with plain line ends."""
     return re.sub("\x1b\\[[0-9;]*m", "", shown).replace("\r\n", "\n")
 
 

@@ -1,4 +1,4 @@
-"""What is shown of a text as it is, and what is made visible."""
+"""Which characters of a text are shown as they are, and which are made visible."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every verb, with --json: its document and its exit codes. What each does is told elsewhere."""
+"""Every verb with --json: its document and exit codes. Other tests cover what each does."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.shell import Done, Shell
 
 pytestmark = pytest.mark.slow
 
-#: Each verb as it succeeds, for the agent `ME` who joined the thread `T`; what its document has.
+#: By verb: arguments that succeed, for the agent `ME` in the thread `T`, and a key of its document.
 VERBS: dict[str, tuple[str, str]] = {
     "agents list": ("agents list --as ME", "agents"),
     "agents waits": ("agents waits --token-file TOKEN", "waits"),
@@ -41,9 +41,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "thread update": ("thread update T --stage review", "stage"),
     "wait": ("wait T --as ME --timeout 5", "messages"),
 }
-#: Those that call no server, or never end; tests of their own tell of them.
+#: Verbs that call no server, or never end. They have tests of their own.
 ELSEWHERE = {"serve", "demo"}
-#: Those that a call without a server does not stop.
+#: Verbs that need no server.
 LOCAL = {"proto"}
 
 
@@ -53,7 +53,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 
 def arguments(verb: str, shell: Shell, name: str, token: Path) -> list[str]:
-    """The verb's arguments, for the thread and agent of this name."""
+    """Return the verb's arguments, for the thread and the agent of this name."""
     lines = shell.home / "lines.jsonl"
     lines.write_text(json.dumps({"thread": name, "sender": name, "content": "hi"}) + "\n", "utf-8")
     words = {
@@ -69,7 +69,7 @@ def arguments(verb: str, shell: Shell, name: str, token: Path) -> list[str]:
 
 
 def listed(shell: Shell) -> Iterator[str]:
-    """Every verb that the help tells of."""
+    """Yield every verb that the help lists."""
     for group in ([], ["thread"], ["agents"]):
         text = shell.ok(*group, "--help").out
         _, _, listing = text.partition("\nCommands:\n" if group else "\nVerbs:\n")
@@ -126,7 +126,7 @@ def test_a_verb_with_a_token_that_nobody_knows_is_exit_code_6(
 
 
 def assert_told(done: Done, code: int, status: str, *, in_document: bool) -> None:
-    """It ended so, and said why: in one object on stderr, or as what it was asked for."""
+    """Check the exit code, and the reason: as an object on stderr, or in the document."""
     assert done.code == code, done
     if in_document:
         assert done.json["healthy"] is False

@@ -1,4 +1,4 @@
-"""`threadbus wait`: what was printed counts as read, and nothing else does."""
+"""`threadbus wait`: printed messages are marked as read, and no others."""
 
 import os
 from pathlib import Path

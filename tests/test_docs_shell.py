@@ -1,4 +1,4 @@
-"""The agent of docs/shell.md: its lines run as they stand, and others see what the page says."""
+"""The agent of docs/shell.md: its lines run unchanged, and others see what the page says."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 @pytest.fixture
 async def coder(server: ServerProcess, tmp_path: Path, name: str) -> AsyncIterator[BusClient]:
-    """Somebody else, who is there all the time."""
+    """Another agent, which is connected all the time."""
     async with BusClient(
         server.address, agent=f"{name}-coder", credentials=tmp_path / "coder.json"
     ) as bus:
@@ -36,14 +36,14 @@ async def coder(server: ServerProcess, tmp_path: Path, name: str) -> AsyncIterat
 
 
 def of(shell: Shell, name: str, script: str, timeout: float) -> str:
-    """The script for this test's own thread, agent and model."""
+    """Return the script with this test's own thread, agent and model."""
     script = script.replace("design", name).replace("reviewer", f"{name}-reviewer")
     script = script.replace("my-model", str(shell.home / "my-model"))
     return script.replace("--timeout 90", f"--timeout {timeout}")
 
 
 async def until_seen(bus: BusClient, name: str, state: Presence.ValueType) -> None:
-    """Return once everybody sees the agent so."""
+    """Return once others see the agent with this presence."""
 
     async def is_so() -> bool:
         return state in [a.presence async for a in bus.list_agents() if a.name == name]

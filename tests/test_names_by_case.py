@@ -1,4 +1,4 @@
-"""Names that were meant to be others: threads that differ by case, agents nobody had heard of."""
+"""Misspelt names: threads that differ only by case, and agents that did not exist before."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_post_and_join_say_that_a_thread_is_new(shell: Shell, name: str) -> None
 
 
 def test_post_says_that_a_thread_is_new_though_somebody_was_named(shell: Shell, name: str) -> None:
-    """It looks as if it had gone where the agent is."""
+    """Otherwise the message seems to be where the agent is."""
     shell.ok("register", f"{name}-r")
     shell.ok("post", name, "hello")
     done = shell.run("post", name.upper(), f"@{name}-r please")

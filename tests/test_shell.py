@@ -1,4 +1,4 @@
-"""What the tests' shell shows of a command is what a process would show."""
+"""Commands that run in the tests' process have the same results as processes."""
 
 import os
 import subprocess
