@@ -11,7 +11,7 @@ import pytest
 from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.open_wait import wait_request
+from tests.open_wait import WaitCall, wait_request
 from tests.patience import until
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
@@ -55,6 +55,12 @@ async def read_all(bus: BusStub, thread: str, messages: int) -> None:
     assert seqs == list(range(1, messages + 1))
 
 
+async def read_to_end(wait: WaitCall) -> None:
+    """Read all frames of a wait."""
+    async for _ in wait:
+        pass
+
+
 @contextlib.asynccontextmanager
 async def unread(server: ServerProcess, path: str, body: bytes, calls: int) -> AsyncIterator[None]:
     """Calls over two connections whose responses are not read past the first few bytes."""
@@ -95,21 +101,23 @@ async def test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served(
 async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_brings_back(
     start_server: StartServer, name: str
 ) -> None:
-    server = start_server("--max-frame-bytes", str(16 * MIB), "--request-timeout", "1")
-    async with connected(server.address, name) as client:
-        await fill(client.bus, name)
-        unread = [client.bus.WaitMessages(wait_request([name])) for _ in range(12)]
-        for wait in unread:
-            await wait.read()
-        for wait in unread[:11]:
-            await wait.read()  # and no more
-        refusal = await refused(client.bus.WaitMessages(wait_request([name])))
-        assert refusal.reason == "STORE_BUSY"
-        assert refusal.retry_delay
+    limits = ("--max-frame-bytes", str(16 * MIB), "--request-timeout", "1")
+    server = start_server(*limits, "--log-level", "debug")
+    # Else the client takes in more unread bytes the slower the machine is.
+    fixed_window = [("grpc.http2.bdp_probe", 0)]
+    async with connected(server.address, name, options=fixed_window) as client:
+        await fill(client.bus, name, 6)
+        request = WaitMessagesRequest(threads=[Cursor(thread=name)], max_messages=6)
+        unread = [client.bus.WaitMessages(request) for _ in range(30)]
+        await until(lambda: any("WaitMessages of anonymous: STORE_BUSY" in x for x in server.log))
         # Small responses are not counted.
         await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=5)
-        small = ListMessagesRequest(thread=name, after_seq=12)
+        small = ListMessagesRequest(thread=name, after_seq=6)
         assert not (await client.bus.ListMessages(small, timeout=5)).messages
+        # Whichever was refused: its frames that were sent come first.
+        refusal = await refused(asyncio.gather(*(read_to_end(wait) for wait in unread)))
+        assert refusal.reason == "STORE_BUSY"
+        assert refusal.retry_delay
 
 
 async def test_posts_whose_answers_nobody_reads_are_not_kept(
