@@ -1,4 +1,4 @@
-"""Small requests that make the server load, keep or send large messages, again and again."""
+"""Small requests that make the server load, keep or send large messages repeatedly."""
 
 from collections.abc import Callable, Iterator
 
@@ -22,7 +22,7 @@ from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 _THREAD, _ID = "large", "R"
 _SENDER = token(1)
 _LARGEST = 3 * MIB - 300
-#: Seconds that a batch may take.
+#: Seconds until a batch must have its response.
 _ANSWER = 30.0
 _JOIN = f"/{thread_service_pb2.DESCRIPTOR.services_by_name['ThreadService'].full_name}/JoinThread"
 _REUSED = PostMessageRequest(thread=_THREAD, content="e", request_id=_ID)
@@ -31,7 +31,7 @@ _REUSED = PostMessageRequest(thread=_THREAD, content="e", request_id=_ID)
 def _answers(
     target: Target, batch: PostMessagesRequest, token_: str = ""
 ) -> Iterator[PostMessagesResponse]:
-    """Send a batch again and again through a client with default options."""
+    """Send a batch repeatedly through a client with default options."""
     target.ready()
     with grpc.insecure_channel(target.address) as channel:
         stub = BusServiceStub(channel)
@@ -85,7 +85,7 @@ def _at_once(method: str, request: bytes) -> Callable[[Target], Outcome]:
 
 
 def _recipients(target: Target) -> Outcome:
-    """One answer must be such that a client with default options can take it."""
+    """Check that a client with default options accepts the response to the batch."""
     tokens = {f"{'participant-':a<56}{number:03}": token(number) for number in range(100)}
     prepare(target, threads([_THREAD]), agents(tokens), joined(_THREAD, tokens.values()))
     post = PostMessageRequest(thread=_THREAD, content="x", include_recipients=True)
@@ -95,9 +95,9 @@ def _recipients(target: Target) -> Outcome:
             batches += 1
             posted = sum(result.HasField("response") for result in answer.results)
             if posted != 1_000 and not wrong:
-                wrong = f"{posted} of 1,000 posts were answered with their results"
+                wrong = f"{posted} of 1,000 posts got their results"
     except grpc.RpcError as error:
-        wrong = f"a batch was answered with {error.code().name}: {error.details()}"
+        wrong = f"a batch failed with {error.code().name}: {error.details()}"
         with grpc.insecure_channel(target.address) as channel:
             page = BusServiceStub(channel).ListMessages(ListMessagesRequest(thread=_THREAD))
             wrong += f", {page.head_seq:,} posts are stored"
@@ -123,17 +123,17 @@ ATTACKS = [
     ),
     Attack(
         name="reused-at-once",
-        what="300 single posts at once with the request_id of a message of 3 MiB",
+        what="300 concurrent single posts with the request_id of a message of 3 MiB",
         run=_at_once("PostMessage", _REUSED.SerializeToString()),
     ),
     Attack(
         name="joins-at-once",
-        what="300 JoinThread at once whose context is a message of 3 MiB",
+        what="300 concurrent JoinThread calls whose context is a message of 3 MiB",
         run=_at_once(_JOIN, JoinThreadRequest(thread=_THREAD, context_limit=1).SerializeToString()),
     ),
     Attack(
         name="gets-at-once",
-        what="300 GetMessage at once of a message of 3 MiB",
+        what="300 concurrent GetMessage calls for a message of 3 MiB",
         run=_at_once("GetMessage", GetMessageRequest(thread=_THREAD, seq=1).SerializeToString()),
     ),
     Attack(

@@ -1,6 +1,6 @@
-"""The process of an attack: attacker.py NAME PORT SECONDS.
+"""The process that runs an attack: attacker.py NAME PORT SECONDS.
 
-It prepares, prints `ready`, waits for a line, attacks, and prints what it did in JSON.
+It prepares, prints `ready`, waits for a line, attacks, and prints its result as JSON.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import sys
 from catalogue import ATTACKS
 from target import Target
 
-#: Below the innocent agent's, who is on the same core: what is measured there is the server.
+#: Lower priority than the innocent agent on the same core: only the server is to delay that one.
 _NICE = 10
 
 
@@ -29,7 +29,7 @@ def main() -> None:
 
     outcome = ATTACKS[name].run(Target(int(port), float(seconds), wait))
     print(json.dumps(dataclasses.asdict(outcome)), flush=True)
-    # Connections end with the process; a library need not say goodbye.
+    # The connections close with the process; skip the orderly shutdown of the library.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""All attacks there are, in the order in which they run."""
+"""All attacks, in the order in which they run."""
 
 import amplify
 import control

@@ -1,4 +1,4 @@
-"""No attack at all: what the machine, and the measuring, do to the innocent agent."""
+"""No attack: the effect of the machine and of the measurement on the innocent agent."""
 
 from target import Attack, Outcome, Target
 
@@ -13,7 +13,7 @@ def _busy(target: Target) -> Outcome:
 ATTACKS = [
     Attack(
         name="control",
-        what="nothing: only keeps its own core busy; fails on a machine that has too much to do",
+        what="nothing: only keeps its own core busy; fails on a machine that is too busy",
         run=_busy,
     )
 ]

@@ -1,4 +1,4 @@
-"""Allowed calls of one caller, so many or so costly that others could starve beside them."""
+"""Permitted calls of one caller, so many or so expensive that others could starve."""
 
 import itertools
 import secrets
@@ -28,7 +28,7 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 _THREAD = "crowd"
 _THREADS = f"/{thread_service_pb2.DESCRIPTOR.services_by_name['ThreadService'].full_name}"
 _AGENTS = f"/{agent_service_pb2.DESCRIPTOR.services_by_name['AgentService'].full_name}"
-#: Nobody has this name: whoever filters by it looks at every message and finds none.
+#: No agent has this name: a filter for it scans every message and matches none.
 _NOBODY = MessageFilter(senders=["nobody"])
 Prepare = Callable[[Target], None]
 
@@ -36,7 +36,7 @@ Prepare = Callable[[Target], None]
 def _in_flight(
     count: int, calls: Callable[[], Call], before: Prepare, *, connections: int = 4
 ) -> Callable[[Target], Outcome]:
-    """Keeps so many calls in flight, each answered one followed by the next."""
+    """Keep `in_flight` calls open: each one that ends is followed by another."""
 
     def run(target: Target) -> Outcome:
         before(target)
@@ -57,7 +57,7 @@ def _post(size: int) -> Callable[[], Call]:
 
 
 def _wait(message_filter: MessageFilter | None) -> Callable[[], Call]:
-    """All that is there, and again."""
+    """Replay the thread repeatedly."""
     request = WaitMessagesRequest(
         threads=[Cursor(thread=_THREAD)], filter=message_filter, max_wait=Duration()
     )
@@ -86,7 +86,7 @@ def _mentioning(threads_: Iterable[str], names: Sequence[str]) -> list[PostMessa
 
 
 def _participants(target: Target) -> None:
-    """4,000 participants, by being mentioned."""
+    """Mention 4,000 agents, which makes them participants."""
     names = _names(4_000)
     tokens = {name: token(number) for number, name in enumerate(names)}
     prepare(target, threads([_THREAD]), agents(tokens), posts(_mentioning([_THREAD], names)))
@@ -100,7 +100,7 @@ def _watch_participants() -> Callable[[], Call]:
 
 
 def _long_heartbeats() -> Callable[[Target], Outcome]:
-    """400 agents that each tell 1,000 read cursors."""
+    """400 agents, each of which reports 1,000 read cursors."""
     names = _names(1_000)
     tokens = [token(number) for number in range(400)]
 
@@ -120,7 +120,7 @@ def _long_heartbeats() -> Callable[[Target], Outcome]:
 
 
 def _wanted_heartbeats() -> Callable[[Target], Outcome]:
-    """An agent who was mentioned in 20,000 threads."""
+    """An agent that was mentioned in 20,000 threads."""
 
     def before(target: Target) -> None:
         names = _names(20_000)
@@ -156,16 +156,16 @@ def _random_tokens() -> Callable[[Target], Outcome]:
 
 
 def _delete(target: Target) -> Outcome:
-    """One thread of 150,000 messages, deleted once."""
+    """Delete one thread of 150,000 messages."""
     _messages(150_000)(target)
     with grpc.insecure_channel(target.address) as channel:
         stub = ThreadServiceStub(channel)
         target.ready()
         stub.DeleteThread(DeleteThreadRequest(thread=_THREAD), timeout=20)
         taken = target.seconds - target.left()
-        # The server goes on deleting.
+        # The server continues to delete.
         time.sleep(max(0.0, target.left()))
-        return Outcome(did=f"answered after {taken:.1f} s")
+        return Outcome(did=f"returned after {taken:.1f} s")
 
 
 def _attack(name: str, what: str, run: Callable[[Target], Outcome]) -> Attack:
@@ -181,7 +181,7 @@ ATTACKS = [
     _attack("large-posts", "64 posts of 1 MiB in flight", _in_flight(64, _post(MIB - 1), _empty)),
     _attack(
         "scans",
-        "8 ListMessages in flight, each scanning 10,000 messages for nothing",
+        "8 ListMessages in flight, each scanning 10,000 messages without a match",
         _in_flight(
             8,
             _always(
@@ -193,7 +193,7 @@ ATTACKS = [
     ),
     _attack(
         "filtered-replays",
-        "8 waits in flight, each scanning 100,000 messages for nothing",
+        "8 waits in flight, each scanning 100,000 messages without a match",
         _in_flight(8, _wait(_NOBODY), _messages(100_000)),
     ),
     _attack(
@@ -210,10 +210,10 @@ ATTACKS = [
         _in_flight(300, _watch_participants(), _participants),
     ),
     _attack("recipients", "4 batches of 1,000 posts with recipients in flight", _recipients()),
-    _attack("tokens", "64 calls in flight with tokens that nobody has", _random_tokens()),
+    _attack("tokens", "64 calls in flight with unknown tokens", _random_tokens()),
     _attack(
         "mentioned",
-        "8 heartbeats in flight of an agent who was mentioned in 20,000 threads",
+        "8 heartbeats in flight of an agent that was mentioned in 20,000 threads",
         _wanted_heartbeats(),
     ),
     _attack(

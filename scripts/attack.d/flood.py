@@ -1,4 +1,4 @@
-"""Frames, connections and streams in numbers, which ask for nothing."""
+"""Large numbers of frames, connections and streams that request nothing."""
 
 import itertools
 import socket
@@ -22,8 +22,8 @@ from prepare import call
 from target import BUS, Attack, Outcome, Target
 
 _WATCH = "/grpc.health.v1.Health/Watch"
-#: Calls, and connections, that are opened at a time and in a second: numbers are the attack here,
-#: and thousands at once would be a burst, which is another.
+#: Calls and connections that are opened at a time, and per second. This attack is about their total
+#: number; thousands at once would be a burst, which is another attack.
 _AT_ONCE, _RATE = 100, 2_500
 
 
@@ -37,7 +37,7 @@ def _frames(chunk: bytes) -> Callable[[Target], Outcome]:
 
 
 def _continuations(target: Target) -> Outcome:
-    """Headers of one call that never end."""
+    """Send headers of one call that never end."""
     first = frame(HEADERS, 0, 1, headers("/a/b"))
     more = frame(CONTINUATION, 0, 1, header("x", "y" * 100)) * 100
 
@@ -50,7 +50,7 @@ def _continuations(target: Target) -> Outcome:
 
 
 def _connections(target: Target) -> Outcome:
-    """Connections that say nothing."""
+    """Open connections and send nothing."""
     target.ready()
     opened, refused = list[socket.socket](), 0
     for number in range(4_000):
@@ -88,7 +88,7 @@ ATTACKS = [
     Attack(name="pings", what="PING frames", run=_frames(frame(PING, 0, 0, bytes(8)) * 500)),
     Attack(name="settings", what="SETTINGS frames", run=_frames(frame(SETTINGS, 0, 0) * 500)),
     Attack(name="continuations", what="headers that never end", run=_continuations),
-    Attack(name="connections", what="4,000 connections that say nothing", run=_connections),
+    Attack(name="connections", what="4,000 connections that send nothing", run=_connections),
     Attack(name="header-only", what="5,000 calls without a request", run=_header_only),
     Attack(
         name="health-watches",

@@ -1,7 +1,7 @@
-"""Just enough HTTP/2 to attack with: one connection that never blocks, and frames as they are.
+"""The part of HTTP/2 that attacks need: a non-blocking connection and raw frames.
 
-A gRPC library would keep its own rules; an attacker keeps those that make an attack work. It obeys
-the server's windows and settings, and answers its pings, as one who did not would be cut off.
+A gRPC library follows rules that an attacker breaks. This client respects the server's windows and
+settings and acknowledges its pings, since the server would disconnect it otherwise.
 """
 
 import socket
@@ -15,28 +15,28 @@ PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 6, 7, 8, 9
 END_STREAM = ACK = 1
 END_HEADERS = 4
 CANCEL = struct.pack(">I", 8)
-#: Bytes; the widest window there is, and the one that a connection begins with.
+#: Bytes: the largest window, and the initial window of a connection.
 WIDEST, FIRST_WINDOW = 2**31 - 1, 65_535
-#: Bytes of DATA in a frame: what every server takes.
+#: Bytes of a DATA frame that every server accepts.
 _PIECE = 16_384
-#: Bytes that may wait for the socket before no more DATA is cut for it.
+#: Bytes queued for the socket above which no more DATA is queued.
 _BUFFERED = 256 * 1024
 _MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE = 3, 4
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One frame."""
+    """Returns a frame."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 def header(name: str, value: str) -> bytes:
-    """One header, as a literal that no table keeps. Name and value have up to 126 bytes."""
+    """Returns a header as an unindexed literal. Name and value have up to 126 bytes."""
     key, text = name.encode(), value.encode()
     return b"\0" + bytes([len(key)]) + key + bytes([len(text)]) + text
 
 
 def headers(path: str, token: str = "") -> bytes:
-    """The headers of a gRPC call."""
+    """Returns the headers of a gRPC call."""
     pairs = [
         *((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")),
         *(("te", "trailers"), ("content-type", "application/grpc")),
@@ -47,23 +47,23 @@ def headers(path: str, token: str = "") -> bytes:
 
 
 def message(body: bytes) -> bytes:
-    """A gRPC message, with its prefix."""
+    """Returns a gRPC message with its prefix."""
     return b"\0" + struct.pack(">I", len(body)) + body
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call to make."""
+    """A call to send."""
 
     headers: bytes
-    #: What is sent as DATA.
+    #: Sent as DATA.
     body: bytes | memoryview
-    #: Whether the caller then says that this was all.
+    #: Whether the stream is half-closed after the body.
     finished: bool = True
 
 
 class _Upload:
-    """The body of a call on its way."""
+    """The body of a call that is being sent."""
 
     __slots__ = ("call", "sent", "window")
 
@@ -72,12 +72,14 @@ class _Upload:
 
 
 class Connection:
-    """A connection to a server on loopback. Its owner waits for the socket, and says when to go."""
+    """A connection to a server on loopback. Its owner polls the socket and closes it."""
 
     def __init__(self, port: int, *, window: int = WIDEST, acknowledge: bool = True) -> None:
-        """`window`: bytes of each answer that the server may send, none of which are given back;
-        the connection's own window is wide and stays so. `acknowledge`: answer the server's
-        settings, as they bind a client only then."""
+        """
+        Args:
+            window: bytes that the server may send of each response; never increased. The window
+                of the connection itself is kept large.
+            acknowledge: acknowledge the server's settings; they apply to the client only then."""
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
@@ -91,28 +93,28 @@ class Connection:
         self._uploads: dict[int, _Upload] = {}
         self._sendable: deque[int] = deque()
         self.next_stream = 1
-        #: Streams of calls that have not ended.
+        #: The streams of open calls.
         self.open: set[int] = set()
-        #: Streams that the server lets a client have open at a time.
+        #: The server's limit of concurrent streams.
         self.max_streams = 2**31
-        #: The server's settings have come.
+        #: The server's settings were received.
         self.settled = False
-        #: The server takes no more, or went away.
+        #: The server accepts no more calls, or has closed the connection.
         self.ended = False
-        #: Bytes of bodies that were sent, calls that were answered, and that the server reset.
+        #: Bytes of bodies that were sent, calls that got a response, calls that the server reset.
         self.uploaded = self.answers = self.resets = 0
 
     @property
     def pending(self) -> int:
-        """Bytes that wait for the socket."""
+        """Returns the number of bytes queued for the socket."""
         return len(self._out)
 
     def send(self, data: bytes | bytearray) -> None:
-        """Put frames into the queue for the socket."""
+        """Queue frames for the socket."""
         self._out += data
 
     def start(self, call: Call) -> int:
-        """Open a stream and send the call, as the server's windows let it. Returns the stream."""
+        """Open a stream and send the call as the server's windows permit. Returns the stream id."""
         stream = self.next_stream
         self.next_stream += 2
         self.open.add(stream)
@@ -125,7 +127,7 @@ class Connection:
         return stream
 
     def flush(self) -> None:
-        """Write what the socket and the server's windows take now."""
+        """Write what the socket and the server's windows permit now."""
         while not self.ended:
             self._cut()
             if not self._out:
@@ -141,11 +143,11 @@ class Connection:
 
     @property
     def wants_to_write(self) -> bool:
-        """Something waits for the socket, not for the server's windows."""
+        """Returns whether there is data to write that the server's windows permit."""
         return bool(self._out) or (bool(self._sendable) and self._window > 0)
 
     def receive(self) -> None:
-        """Read what is there, and count the calls that it ends."""
+        """Read what has arrived, and count the calls that have ended."""
         try:
             data = self.socket.recv(1 << 20)
         except BlockingIOError:
@@ -182,7 +184,7 @@ class Connection:
             self._taken = 0
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Close the socket without GOAWAY."""
         self.ended = True
         self.socket.close()
 
@@ -215,7 +217,7 @@ class Connection:
         upload.window += more
 
     def _cut(self) -> None:
-        """Cut bodies into frames, a piece of each in turn."""
+        """Split the bodies into frames, round-robin."""
         while self._sendable and self._window > 0 and len(self._out) < _BUFFERED:
             stream = self._sendable.popleft()
             upload = self._uploads.get(stream)

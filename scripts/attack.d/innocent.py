@@ -1,9 +1,9 @@
-"""An agent that has done nothing: innocent.py PORT IDLE_SECONDS, its token on standard input.
+"""The innocent agent beside an attack: innocent.py PORT IDLE_SECONDS, its token on standard input.
 
-It posts every 20 ms through one connection, whether or not the post before was answered, each
-with a deadline of 2 s, and waits on the same thread through another connection, from the start. It
-says `idle` and how it is served while nobody attacks; from the line `attack` to the line `end` it
-counts anew, and then says how that went.
+It posts every 20 ms through one connection, without waiting for the previous post, each post with
+a deadline of 2 s. It waits on the same thread through another connection. It prints `idle` and the
+figures without an attack. From the line `attack` to the line `end` it measures again, and then
+prints those figures.
 """
 
 import asyncio
@@ -28,21 +28,21 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 _THREAD = "innocent"
 _PACE = 0.02  # seconds
 _DEADLINE = 2.0  # seconds
-_WARM_UP = 0.5  # seconds that count for nothing
-#: Seconds within which it must have seen its last post, once the attackers have left.
+_WARM_UP = 0.5  # seconds of warm-up
+#: Seconds after the end of the attack within which it must have received its last post.
 _SEEN = 10.0
 
 
 @dataclass(slots=True)
 class Phase:
-    """How it was served for a time."""
+    """The figures of a period."""
 
     taken: list[float] = field(default_factory=list)
-    #: Status codes of calls that failed, and how often.
+    #: How often calls failed with each status code.
     failed: Counter[str] = field(default_factory=Counter)
 
     def figures(self) -> dict[str, Any]:
-        """Milliseconds of its calls, those that failed counted with the time they took."""
+        """Returns the latencies of its calls in milliseconds, failed ones included."""
         taken = sorted(self.taken)
 
         def at(share: float) -> float:
@@ -98,7 +98,7 @@ class Innocent:
         phase.taken.append(time.monotonic() - start)
 
     async def wait(self) -> None:
-        """Wait from the start of the thread; from the cursor, when a wait ends."""
+        """Wait from the start of the thread; after a wait has ended, from its cursor."""
         cursor = Cursor(thread=_THREAD)
         while True:
             request = WaitMessagesRequest(threads=[cursor])
@@ -112,7 +112,7 @@ class Innocent:
                 await asyncio.sleep(0.1)
 
     async def all_seen(self) -> str:
-        """What was wrong with the posts it saw, once it has seen all that were acknowledged."""
+        """Wait for all acknowledged posts. Returns what is wrong with the posts received."""
         while self._in_flight:
             await asyncio.wait(self._in_flight)
         with contextlib.suppress(TimeoutError):
@@ -122,9 +122,9 @@ class Innocent:
                     await self._came.wait()
         seqs = [seq for seq, _ in self._seen]
         if missing := len(self._acknowledged.items() - dict(self._seen).items()):
-            return f"{missing} acknowledged posts were not seen"
+            return f"{missing} acknowledged posts were not received"
         if seqs != list(range(1, len(seqs) + 1)):
-            return "posts were not seen once each, in order"
+            return "posts were not received once each, in order"
         if len({content for _, content in self._seen}) != len(seqs):
             return "a post is stored twice"
         return ""

@@ -1,4 +1,4 @@
-"""Raw loads over several connections: calls kept open or in flight, and frames sprayed."""
+"""Raw load over several connections: open calls, calls in flight, and bare frames."""
 
 import select
 import time
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from http2 import WIDEST, Call, Connection
 from target import Target
 
-#: Seconds before a connection that the server ended is opened again: a flood of connections would
-#: be another attack.
+#: Seconds before a connection that the server closed is opened again; a flood of connections is
+#: another attack.
 _RECONNECT = 0.02
-#: Seconds between looks at all connections.
+#: Seconds between two passes over all connections.
 _LOOK = 0.02
 
 
 @dataclass(slots=True)
 class Load:
-    """What a load came to."""
+    """The counts of a load."""
 
-    #: Calls opened; those that were answered, with success or an error; those that were reset.
+    #: Calls opened; calls that got a status; calls that were reset.
     opened: int = 0
     answered: int = 0
     reset: int = 0
-    #: Connections that the server ended.
+    #: Connections that the server closed.
     dropped: int = 0
-    #: Bytes of requests that the server let in.
+    #: Bytes of requests that the server accepted.
     uploaded: int = 0
 
     def __str__(self) -> str:
@@ -49,12 +49,14 @@ def keep(
     rate: float = float("inf"),
     window: int = WIDEST,
 ) -> Load:
-    """Keep `in_flight` calls open over all connections until the time is over.
+    """Keep `in_flight` calls open over all connections until the attack ends.
 
-    The first `at_once` of them, by default all, are opened at once, further ones, and those in
-    place of calls that the server ended, as many a second as `rate` says. `window`: bytes of each
-    answer that are taken, by default all. A connection has at most as many calls open as the
-    server's settings allow.
+    A connection has at most as many calls open as the server's settings allow.
+
+    Args:
+        at_once: calls to open at the start; default: all.
+        rate: calls to open per second after that, including replacements of ended calls.
+        window: bytes to accept of each response; default: all.
     """
     load = Load()
     share = -(-in_flight // connections)
@@ -80,7 +82,7 @@ def keep(
 
 
 class _Allowance:
-    """How many may be opened: some, and from then on so many a second."""
+    """Limits how many calls may be opened: a number at once, then a number per second."""
 
     def __init__(self, first: int, rate: float) -> None:
         self._most = self._left = float(max(first, 1))
@@ -88,7 +90,7 @@ class _Allowance:
         self._last = time.monotonic()
 
     def take(self, wanted: int) -> int:
-        """Of those wanted, how many may be opened now."""
+        """Returns how many of the wanted calls may be opened now."""
         if self._rate == float("inf"):
             return max(wanted, 0)
         now = time.monotonic()
@@ -106,10 +108,10 @@ def spray(
     connections: int = 4,
     acknowledging: int | None = None,
 ) -> int:
-    """Send chunks of frames through every connection, as fast as they go, until the time is over.
+    """Send chunks of frames through every connection, as fast as possible, until the attack ends.
 
-    Only the first `acknowledging` connections, by default all, say that they know the server's
-    settings. Returns the connections that the server ended.
+    Only the first `acknowledging` connections (default: all) acknowledge the server's settings.
+    Returns the number of connections that the server closed.
     """
     count = 0
 
@@ -136,10 +138,11 @@ def _run(
     *,
     spraying: bool = False,
 ) -> int:
-    """Drive `count` connections until the time is over; those that end are opened again.
+    """Drive `count` connections until the attack ends. Closed ones are opened again.
 
-    `handle` is called for one that has something to read, for one that has room to write, if it
-    wants to or is `spraying`, and for each now and then; `left` for each that is done with.
+    `handle` is called for a connection that is readable; for one that is writable, if it has data
+    to write or is `spraying`; and for all connections once in a while. `left` is called for each
+    connection before it is closed. Returns how many the server closed.
     """
     poll = select.epoll()
     by_file: dict[int, Connection] = {}

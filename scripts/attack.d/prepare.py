@@ -1,4 +1,4 @@
-"""What attacks find on the server: threads, agents and messages, made by well-behaved calls."""
+"""Prepares the server for an attack: creates threads, agents and messages with ordinary calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -26,18 +26,18 @@ _Item = TypeVar("_Item")
 
 
 def call(method: str, request: bytes, token: str = "") -> Call:
-    """A raw call of a method: of BusService, or a whole path."""
+    """Returns a raw call of a method of BusService, or of a full path."""
     path = method if method.startswith("/") else f"{BUS}/{method}"
     return Call(headers(path, token), message(request))
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
-    """The metadata of a call with a token; none without one."""
+    """Returns the metadata for a token; none without a token."""
     return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def prepare(target: Target, *steps: Callable[[grpc.aio.Channel], Awaitable[None]]) -> None:
-    """Take the steps, one after the other."""
+    """Run the steps, one after the other."""
 
     async def take() -> None:
         async with grpc.aio.insecure_channel(target.address) as channel:
@@ -58,7 +58,7 @@ async def _each(items: Iterable[_Item], do: Callable[[_Item], Awaitable[object]]
 
 
 def threads(names: Iterable[str]) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
-    """Threads of these names."""
+    """Create these threads."""
 
     async def step(channel: grpc.aio.Channel) -> None:
         stub = ThreadServiceStub(channel)
@@ -68,7 +68,7 @@ def threads(names: Iterable[str]) -> Callable[[grpc.aio.Channel], Awaitable[None
 
 
 def agents(tokens: dict[str, str]) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
-    """Agents, each with the token given."""
+    """Register agents with these tokens."""
 
     async def step(channel: grpc.aio.Channel) -> None:
         stub = AgentServiceStub(channel)
@@ -81,7 +81,7 @@ def agents(tokens: dict[str, str]) -> Callable[[grpc.aio.Channel], Awaitable[Non
 
 
 def joined(thread: str, tokens: Iterable[str]) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
-    """The agents of these tokens take part in a thread."""
+    """Join a thread with the agents of these tokens."""
 
     async def step(channel: grpc.aio.Channel) -> None:
         stub, request = ThreadServiceStub(channel), JoinThreadRequest(thread=thread)
@@ -93,7 +93,7 @@ def joined(thread: str, tokens: Iterable[str]) -> Callable[[grpc.aio.Channel], A
 def posts(
     requests: Sequence[PostMessageRequest], token: str = ""
 ) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
-    """Messages, in this order. RuntimeError when one is refused."""
+    """Post messages, in this order. Raises RuntimeError if one is refused."""
 
     async def step(channel: grpc.aio.Channel) -> None:
         stream = BusServiceStub(channel).PostMessages(metadata=bearer(token))
@@ -110,7 +110,7 @@ def posts(
             await stream.write(batch)
             answer = await stream.read()
             if not isinstance(answer, PostMessagesResponse):
-                raise RuntimeError("posts were not answered")  # noqa: TRY004 - nor is it a type's
+                raise RuntimeError("posts got no result")  # noqa: TRY004 - not a type error
             for result in answer.results:
                 if result.HasField("status"):
                     raise RuntimeError(f"a post was refused: {result.status.message}")
@@ -120,7 +120,7 @@ def posts(
 
 
 def large(thread: str, size: int, request_id: str = "") -> PostMessageRequest:
-    """A post with a file of so many bytes."""
+    """Returns a post with an attachment of `size` bytes."""
     return PostMessageRequest(
         thread=thread,
         content="large",
@@ -130,5 +130,5 @@ def large(thread: str, size: int, request_id: str = "") -> PostMessageRequest:
 
 
 def token(number: int) -> str:
-    """A token of an agent's own making."""
+    """Returns a token that an agent chose itself."""
     return f"attack-{number:0>32}"

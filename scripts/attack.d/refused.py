@@ -1,4 +1,4 @@
-"""Large requests that are refused, one after the other: nothing of them may stay."""
+"""Large requests that are refused, one after the other. Nothing of them may stay in memory."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def _one_by_one(
 
 
 def _urls() -> Iterator[PostMessageRequest]:
-    """Each another one, so that a cache of what was parsed keeps them all."""
+    """Yields different URLs, so that a cache of parsed URLs would keep them all."""
     for number in range(384):
         url = f"http://h{number}/" + "x" * 3_800_000
         yield PostMessageRequest(thread=_THREAD, attachments=[Attachment(filename="f", url=url)])

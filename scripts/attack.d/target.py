@@ -1,4 +1,4 @@
-"""What an attack knows of the server it attacks, and what it says of itself."""
+"""The interface of an attack: the server that it attacks, its outcome, its description."""
 
 import time
 from collections.abc import Callable
@@ -12,12 +12,12 @@ MIB = 2**20
 
 @dataclass(slots=True)
 class Target:
-    """A server to attack, and for how long."""
+    """A server to attack, and the duration of the attack."""
 
     port: int
-    #: Seconds of the attack.
+    #: Duration of the attack in seconds.
     seconds: float
-    #: Says that the attack is prepared, and returns when it may begin.
+    #: Reports that the attack is prepared, and returns when it may begin.
     wait: Callable[[], None]
     _end: float = field(default=0.0, init=False)
 
@@ -27,33 +27,33 @@ class Target:
         return f"127.0.0.1:{self.port}"
 
     def ready(self) -> None:
-        """All is prepared. Returns when the attack may begin; from then on its time runs."""
+        """Report that the attack is prepared. Returns when it may begin, and starts its clock."""
         self.wait()
         self._end = time.monotonic() + self.seconds
 
     def left(self) -> float:
-        """Seconds until the attack is over."""
+        """Returns the seconds until the attack ends."""
         return self._end - time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an attack went."""
+    """The result of an attack."""
 
-    #: What was done, for people.
+    #: What was done, as text.
     did: str
-    #: What the attacker saw of the server that must not be. Empty: nothing.
+    #: What the attacker found wrong with the server's responses. Empty: nothing.
     wrong: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
-    """One line of the table."""
+    """An attack: one line of the output."""
 
     name: str
     #: What the attackers do, in one line.
     what: str
     #: Prepares, calls `Target.ready`, attacks.
     run: Callable[[Target], Outcome]
-    #: `open` or `required`; attackers never have an operator's token.
+    #: The server's --auth: `open` or `required`. Attackers never have an operator token.
     auth: str = "open"

@@ -1,8 +1,8 @@
-"""One attack on one fresh server, beside an innocent agent, and what must be true of it.
+"""Runs one attack on a new server beside an innocent agent, and checks the result.
 
-Who runs where: the server has a core of its own, so that an attacker cannot take it away by being
-busy itself. Attackers share the other core with the innocent agent, who comes first there (they run
-at `nice` 10): what delays it is then the server, not the attackers' own work.
+The server has its own core, so that a busy attacker cannot take CPU time from it. Attackers share
+the other core with the innocent agent, which has priority (they run at `nice` 10): if it is
+delayed, the server is the cause.
 """
 
 import contextlib
@@ -29,25 +29,25 @@ from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 
 _HERE = Path(__file__).parent
 _MB = 1_000_000
-#: What the innocent agent's p99 may be, in milliseconds, and in times of what it is without attack.
+#: The highest p99 allowed for the innocent agent, in ms or as a multiple of its p99 before.
 MOST_P99, MOST_TIMES = 100.0, 5.0
-#: Bytes that the server may hold during the attack, and more than before once it is over.
+#: Bytes that the server may hold during the attack, and how many more after it than before.
 MOST_MEMORY, MOST_KEPT = 400 * _MB, 100 * _MB
-#: Seconds that it has for giving memory back.
+#: Seconds within which it must release memory.
 SETTLE = 30.0
-#: Bytes at which an attack is cut short: it has won, and the machine is to survive.
+#: Bytes of memory at which an attack has succeeded and is stopped, to protect the machine.
 WON = 2_000 * _MB
-#: Seconds of the innocent agent's undisturbed life.
+#: Seconds for which the innocent agent runs before the attack.
 _IDLE = 2.5
-#: Seconds that an attack may take beyond its own, and its preparation.
+#: Seconds that an attack may take beyond its duration, and that its preparation may take.
 _OVERTIME, _PREPARATION = 15.0, 90.0
-#: Seconds in which the server must answer once the attack is over.
+#: Seconds within which the server must respond after the attack.
 _ANSWER = 5.0
 
 
 @dataclass(slots=True)
 class Trial:
-    """What was measured. Bytes, seconds, and figures of the innocent agent in milliseconds."""
+    """The measurements: bytes, seconds, and the figures of the innocent agent in milliseconds."""
 
     attack: Attack
     idle: dict[str, Any] = field(default_factory=dict)
@@ -57,11 +57,11 @@ class Trial:
     after: int = 0
     settled: float = 0.0
     did: str = ""
-    #: What is not as it must be.
+    #: The failed checks.
     wrong: list[str] = field(default_factory=list)
 
     def judge(self) -> None:
-        """Compare what was measured with what must be true."""
+        """Check the measurements; adds to `wrong`."""
         if failed := self.attacked["failed"]:
             told = ", ".join(f"{count} {code}" for code, count in failed.items())
             self.wrong.append(f"innocent calls failed: {told}")
@@ -77,10 +77,10 @@ class Trial:
 
 
 def run(attack: Attack, seconds: float, flags: Sequence[str] = ()) -> Trial:
-    """Try one attack on a server with these flags.
+    """Run one attack on a server with these flags.
 
     Raises:
-        RuntimeError: the trial could not be made.
+        RuntimeError: the attack could not be run.
     """
     trial = Trial(attack)
     with (
@@ -89,41 +89,41 @@ def run(attack: Attack, seconds: float, flags: Sequence[str] = ()) -> Trial:
         _program("attacker.py", attack.name, str(server.port), str(seconds)) as attacker,
     ):
         if (said := attacker.line(_PREPARATION)) != "ready":
-            raise RuntimeError(f"{attack.name} was not prepared: {said or 'it ended'}")
+            raise RuntimeError(f"{attack.name} was not prepared: {said or 'it exited'}")
         token = _register(server)
         with _program("innocent.py", str(server.port), str(_IDLE)) as innocent:
-            innocent.say(token)
-            trial.idle = json.loads(innocent.told(_IDLE + 30))
+            innocent.send_line(token)
+            trial.idle = json.loads(innocent.expect_line(_IDLE + 30))
             server.forget_peak()
             trial.before = server.memory()
-            innocent.say("attack")
-            attacker.say("go")
+            innocent.send_line("attack")
+            attacker.send_line("go")
             _watch(trial, server, attacker, seconds)
             attacker.end()
-            innocent.say("end")
+            innocent.send_line("end")
             _settle(trial, server)
-            trial.attacked = json.loads(innocent.told(30))
+            trial.attacked = json.loads(innocent.expect_line(30))
         trial.judge()
-        _look_back(trial, server)
+        _check_server(trial, server)
     return trial
 
 
 def _watch(trial: Trial, server: servers.Server, attacker: "Program", seconds: float) -> None:
-    """Until the attack is over: by itself, because it has won, or since it takes too long."""
+    """Wait for the end of the attack. Stop it if it has succeeded or takes too long."""
     end = time.monotonic() + seconds + _OVERTIME
     while (said := attacker.line(servers.SAMPLE)) is None:
         trial.peak = max(trial.peak, server.memory())
         if trial.peak > WON:
-            trial.did = "cut short"
+            trial.did = "stopped early"
             return
         if server.exit_code is not None:
-            raise RuntimeError(f"the server ended with {server.exit_code}: {server.log()[-500:]}")
+            raise RuntimeError(f"the server exited with {server.exit_code}: {server.log()[-500:]}")
         if time.monotonic() > end:
-            trial.wrong.append("the attackers' calls were not answered in time")
+            trial.wrong.append("the attackers' calls did not return in time")
             return
     trial.peak = max(trial.peak, server.memory())
     if not said:
-        raise RuntimeError(f"{trial.attack.name} broke off")
+        raise RuntimeError(f"{trial.attack.name} failed")
     outcome = Outcome(**json.loads(said))
     trial.did = outcome.did
     if outcome.wrong:
@@ -131,7 +131,7 @@ def _watch(trial: Trial, server: servers.Server, attacker: "Program", seconds: f
 
 
 def _settle(trial: Trial, server: servers.Server) -> None:
-    """Until the server's memory is back, or should be."""
+    """Wait until the server has released its memory, or for SETTLE seconds."""
     start = time.monotonic()
     while True:
         trial.after, trial.settled = server.memory(), time.monotonic() - start
@@ -141,20 +141,20 @@ def _settle(trial: Trial, server: servers.Server) -> None:
     trial.peak = max(trial.peak, server.peak())
 
 
-def _look_back(trial: Trial, server: servers.Server) -> None:
-    """The server still answers, and has logged no bug."""
+def _check_server(trial: Trial, server: servers.Server) -> None:
+    """Check that the server still responds and has logged no traceback."""
     try:
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             BusServiceStub(channel).GetServerInfo(GetServerInfoRequest(), timeout=_ANSWER)
     except grpc.RpcError as error:
-        trial.wrong.append(f"does not answer afterwards: {error.code().name}")
+        trial.wrong.append(f"does not respond afterwards: {error.code().name}")
     if bugs := server.log().count("Traceback (most recent call last)"):
         last = server.log().rstrip().rpartition("\n")[2]
         trial.wrong.append(f"{bugs} tracebacks in its log, the last: {last[:100]}")
 
 
 def _register(server: servers.Server) -> str:
-    """The innocent agent's token."""
+    """Returns the innocent agent's token."""
     metadata = (("authorization", f"Bearer {server.operator_token}"),)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         request = RegisterAgentRequest(agent="innocent")
@@ -162,22 +162,22 @@ def _register(server: servers.Server) -> str:
 
 
 class Program:
-    """A process of this folder, on the clients' core. It is told and says lines."""
+    """A program of this folder, running on the clients' core. It reads and writes lines."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         if process.stdin is None or process.stdout is None:
-            raise RuntimeError("a process without pipes")
+            raise RuntimeError("the process has no pipes")
         self._process, self._in, self._out = process, process.stdin, process.stdout
         self._said = b""
 
-    def say(self, line: str) -> None:
-        """Tell it a line."""
+    def send_line(self, line: str) -> None:
+        """Send it a line."""
         with contextlib.suppress(BrokenPipeError):
             self._in.write(line.encode() + b"\n")
             self._in.flush()
 
     def line(self, timeout: float) -> str | None:
-        """Its next line; empty when it has ended, None when there is none in so many seconds."""
+        """Returns its next line; empty if it has exited, None on timeout."""
         end = time.monotonic() + timeout
         while b"\n" not in self._said:
             ready, _, _ = select.select([self._out], [], [], max(0.0, end - time.monotonic()))
@@ -190,14 +190,14 @@ class Program:
         line, _, self._said = self._said.partition(b"\n")
         return line.decode()
 
-    def told(self, timeout: float) -> str:
-        """Its next line, which it must say within so many seconds: RuntimeError if not."""
+    def expect_line(self, timeout: float) -> str:
+        """Returns its next line. Raises RuntimeError on timeout or if it has exited."""
         if not (line := self.line(timeout)):
-            raise RuntimeError("the innocent agent broke off, or hangs")
+            raise RuntimeError("the innocent agent failed, or hangs")
         return line
 
     def end(self) -> None:
-        """End it, and with it its connections."""
+        """Kill it, which closes its connections."""
         self._process.kill()
         self._process.wait()
         self._in.close()

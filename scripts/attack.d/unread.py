@@ -1,4 +1,4 @@
-"""Answers and frames that are asked for and never read."""
+"""Responses and frames that are requested and never read."""
 
 from collections.abc import Callable
 
@@ -16,12 +16,12 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.message_pb2 import Cursor
 
 _THREAD = "unread"
-#: Bytes of each answer that are let in: the frame that says that a wait is open, and no message.
+#: Bytes of each response that are accepted: enough for the `started` frame, not for a message.
 _WINDOW = 1_024
-#: Calls that are opened at once, and in a second, those in place of refused ones included: more
-#: would be a flood of calls, which is another attack.
+#: Calls that are opened at once, and per second after that, including replacements of refused ones;
+#: more would be a flood of calls, which is another attack.
 _AT_ONCE, _RATE = 50, 250
-#: Most of a message that may be a file: its other fields need some bytes, too.
+#: The largest attachment of a message, whose other fields need some bytes, too.
 _LARGEST = 3 * MIB - 300
 
 
@@ -99,7 +99,7 @@ ATTACKS = [
     ),
     Attack(
         name="unread-posts",
-        what="40 streams of PostMessages with 3 MiB a request, whose answers are not read",
+        what="40 streams of PostMessages with 3 MiB a request, whose responses are not read",
         run=_streams,
     ),
     Attack(
