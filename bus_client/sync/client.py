@@ -31,8 +31,8 @@ class BusClient:
             thread = bus.join("design")
             thread.post("Ready to review.", mentions=["coder"])
 
-    Its methods, their arguments and what they raise are those of bus_client.BusClient, where they
-    are described; bus_client.sync says what it means that they block.
+    Its methods have the arguments and exceptions of those of bus_client.BusClient, which documents
+    them. bus_client.sync describes how they block.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 class ThreadHandle:
     """A thread as one agent sees it, with a read position. From BusClient.join() and .thread().
 
-    Its methods, their arguments and what they raise are those of bus_client.ThreadHandle, where
-    they are described; bus_client.sync says what it means that they block.
+    Its methods have the arguments and exceptions of those of bus_client.ThreadHandle, which
+    documents them. bus_client.sync describes how they block.
     """
 
     def __init__(self, thread: AsyncThreadHandle) -> None:
@@ -89,8 +89,8 @@ class ThreadHandle:
     ) -> Generator[Message]:
         """Yields the unread messages, then new ones as they are posted.
 
-        It is closed at once when nothing refers to it, as when its `for` loop is left. If
-        it is kept, close() it before the next follow() or wait().
+        It is closed as soon as nothing refers to it, such as after its `for` loop. If it is
+        kept, close() it before the next follow() or wait().
 
         See bus_client.ThreadHandle.follow.
         """

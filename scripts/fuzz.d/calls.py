@@ -1,4 +1,4 @@
-"""One call, made from the seed and its number alone."""
+"""Generates a call. It depends only on the seed and on the number of the call."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from methods import Method
 from requests import build, enlarge
 from values import Values
 
-#: Seconds after which a call that should have ended counts as hanging. On a busy machine megabytes
-#: take their time.
+#: Seconds after which a call that should have ended counts as hanging. On a busy machine, megabytes
+#: take long.
 PATIENCE = 20.0
-#: Seconds for a call that may stay open for good.
+#: Deadline in seconds of a call that may stay open forever.
 OPEN = 0.3
 
-#: Bytes that gRPC takes, and sizes of the large requests: around each limit there is.
+#: The largest request that gRPC accepts, and sizes of large requests, around each limit.
 LARGEST = 4 * 1024 * 1024
 _SIZES = (
     *(10_000, 65_536, 300_000, 1_048_576, 1_048_577, 1_100_000, 3_145_000, 3_145_728, 3_145_729),
@@ -29,28 +29,28 @@ MetadataItems = Sequence[tuple[str, str | bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What is sent, and how."""
+    """A call: what is sent, and how."""
 
     number: int
     method: Method
     requests: Sequence[bytes]
-    #: Who calls, as a person reads it; `metadata` has the token.
+    #: The caller, for output; `metadata` has the token.
     caller: str
     metadata: MetadataItems
     timeout: float
     gzip: bool
-    #: Seconds after which the caller cancels.
+    #: Seconds after which the caller cancels the call.
     cancel_after: float | None
-    #: The caller says that no request will follow.
+    #: Whether the caller half-closes the stream.
     half_close: bool
-    #: Sent as a stream of requests, whatever the method takes.
+    #: Whether it is sent as a stream of requests, whatever the method expects.
     streamed: bool
-    #: It is to end by itself, well before PATIENCE is over.
+    #: Whether the server must end it well before PATIENCE is over.
     must_end: bool
 
     @property
-    def misfit(self) -> bool:
-        """A method that takes one request gets none, or several: gRPC calls it cardinality."""
+    def wrong_cardinality(self) -> bool:
+        """Whether a method that takes one request gets none, or several."""
         return self.streamed and not self.method.client_streaming
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Call:
             "gzip" if self.gzip else "",
             "" if self.cancel_after is None else f"cancelled after {self.cancel_after:.3f} s",
             "" if self.half_close else "not half-closed",
-            "as a stream" if self.misfit else "",
+            "as a stream" if self.wrong_cardinality else "",
             f"requests of {[len(request) for request in self.requests]} bytes",
         ]
         shown = data[:96].hex() + (" …" if len(data) > 96 else "")
@@ -71,8 +71,8 @@ class Call:
 
 
 def plan(seed: int, number: int, method: Method, cast: Cast) -> Call:
-    """The call of this number."""
-    rng = Random(f"{seed}/{number}")  # noqa: S311 - to be had again, not to be secret
+    """Returns the call with this number."""
+    rng = Random(f"{seed}/{number}")  # noqa: S311 - to be reproducible, not secret
     streamed = method.client_streaming or rng.random() < 0.01
     count = 1
     if method.client_streaming:
@@ -137,7 +137,7 @@ def _large(rng: Random, request: Message, cast: Cast) -> bytes:
 
 
 def _ends(method: Method, data: bytes) -> bool:
-    """Whether a call with this request ends by itself, and soon."""
+    """Returns whether the server ends a call with this request soon."""
     if not method.server_streaming or method.client_streaming:
         return True
     try:
@@ -151,8 +151,8 @@ def _ends(method: Method, data: bytes) -> bool:
 
 
 def _caller(rng: Random, cast: Cast, method: Method) -> tuple[str, MetadataItems]:
-    """Who calls, and the metadata that says so."""
-    name = cast.an_agent(rng, spends=method.spends)
+    """Returns a caller and its metadata."""
+    name = cast.an_agent(rng, destructive=method.destructive)
     tokens: Sequence[tuple[str, str]] = (
         (f"{name} with a wrong token", f"Bearer {rng.randbytes(32).hex()}"),
         ("a caller with half a header", rng.choice(("Bearer", "Bearer ", "", " ", "bearer "))),
@@ -176,7 +176,7 @@ def _caller(rng: Random, cast: Cast, method: Method) -> tuple[str, MetadataItems
 
 
 def _headers(rng: Random) -> MetadataItems:
-    """Headers that mean nothing to the server."""
+    """Returns headers that have no meaning to the server."""
     match rng.randrange(5):
         case 0:
             return [("x-bin", rng.randbytes(rng.choice((0, 1, 100, 5_000))))]

@@ -1,7 +1,7 @@
-"""The agents and threads that calls name, so that they get past validation.
+"""The agents and threads that the calls name, so that they get past validation.
 
-Calls close, delete, unregister and rotate what they find, and a name that was unregistered is not
-given again: so every thousand calls play with a cast of their own.
+Calls close, delete, unregister and rotate them, and the name of an unregistered agent cannot be
+used again. So every thousand calls get a new cast.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.message_pb2 import Attachment
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
-#: Calls with the same agents and threads.
+#: The number of calls with the same agents and threads.
 SCENE = 1_000
 AGENTS, THREADS = 24, 12
-#: Agents, at the end of the list, that calls which take something away name.
+#: The number of agents, at the end of the list, that destructive calls name.
 SPENT = 12
 
-#: Seconds for a call that sets the scene.
+#: Deadline in seconds of a call that sets the scene.
 TIMEOUT = 30.0
 
 
@@ -36,13 +36,13 @@ class Cast:
     seed: int
     scene: int
     operator_token: str = ""
-    #: Learnt from the server as the scene was set.
+    #: Values that the server returned while the scene was set.
     epochs: list[str] = field(default_factory=list)
     page_tokens: list[str] = field(default_factory=list)
 
     @property
     def operator(self) -> tuple[tuple[str, str], ...]:
-        """What the operator's calls carry; nothing where the operator is not known."""
+        """The metadata of operator calls; empty if the operator token is not known."""
         if not self.operator_token:
             return ()
         return (("authorization", f"Bearer {self.operator_token}"),)
@@ -57,30 +57,30 @@ class Cast:
 
     @property
     def large_thread(self) -> str:
-        """Where messages of megabytes go: seldom read, or nothing else would be done."""
+        """The thread for messages of megabytes. Rarely read, or reading would take all the time."""
         return f"F{self._sign}-large"
 
     @property
     def _sign(self) -> str:
-        """In the names of one scene: no damage to a name makes it one of the next scene's."""
+        """Part of the names of a scene. No damage to a name turns it into one of the next scene."""
         return hashlib.sha256(f"{self.seed}/{self.scene}".encode()).hexdigest()[:8]
 
     def token(self, name: str) -> str:
-        """The token that an agent registers with."""
+        """Returns the token with which an agent registers."""
         return hashlib.sha256(f"{self.seed}/{name}".encode()).hexdigest()
 
-    def an_agent(self, rng: Random, *, spends: bool) -> str:
-        """One of the agents."""
-        return rng.choice(self.agents[-SPENT:] if spends else self.agents)
+    def an_agent(self, rng: Random, *, destructive: bool) -> str:
+        """Returns one of the agents."""
+        return rng.choice(self.agents[-SPENT:] if destructive else self.agents)
 
     def a_thread(self, rng: Random) -> str:
-        """One of the threads; the first ones oftener."""
+        """Returns one of the threads; the first ones more often."""
         if rng.random() < 0.01:
             return self.large_thread
         return self.threads[min(rng.randrange(THREADS), rng.randrange(THREADS))]
 
     async def enter(self, channel: grpc.aio.Channel) -> None:
-        """Register the agents, create the threads, post to them, and learn what is to learn."""
+        """Register the agents, create the threads, post to them, and record what calls need."""
         agents, threads = AgentServiceStub(channel), ThreadServiceStub(channel)
         posts = BusServiceStub(channel)
         for name in self.agents:
@@ -120,7 +120,7 @@ async def _page_tokens(
     agents: AgentServiceStub,
     threads: ThreadServiceStub,
 ) -> AsyncIterator[str]:
-    """Page tokens as the server gives them, of each listing that anyone may ask for."""
+    """Returns page tokens from the server, one for each listing that any caller may request."""
     participants = thread.ListParticipantsRequest(thread=cast.threads[0], page_size=2)
     for call, request in (
         (agents.ListAgents, agent.ListAgentsRequest(page_size=3)),

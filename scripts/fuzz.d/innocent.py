@@ -1,4 +1,4 @@
-"""A caller that does nothing wrong, before, during and after: its messages are all there, once."""
+"""An innocent agent, before, during and after the calls: its messages must all be there, once."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 from cast import Cast
 from google.protobuf.duration_pb2 import Duration
-from sender import told
+from sender import describe
 
 from tests.patience import until
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
@@ -23,12 +23,12 @@ from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_service_pb2 import CreateThreadRequest
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
-#: Seconds between two posts, and for each call to be answered.
+#: Seconds between two posts, and the deadline of each call.
 PAUSE, TIMEOUT = 0.05, 30.0
 
 
 class Innocent:
-    """An agent that posts to a thread of its own, and waits on it."""
+    """An agent that posts to its own thread, and waits on it."""
 
     def __init__(self, channel: grpc.aio.Channel, cast: Cast) -> None:
         self._name, self._thread = f"innocent{cast.seed}", f"Innocent{cast.seed}"
@@ -44,7 +44,7 @@ class Innocent:
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """Post before, meanwhile and afterwards, and hold all of it against the thread."""
+        """Post before, during and after the block, then compare the posts with the thread."""
         await self._enter()
         waiting = asyncio.create_task(self._wait())
         posting = asyncio.create_task(self._post_on())
@@ -55,7 +55,7 @@ class Innocent:
             await self._post_some()
             await self._check(waiting)
         except grpc.aio.AioRpcError as error:
-            self.faults.append(f"the innocent's reading: {told(error)}")
+            self.faults.append(f"the innocent's reading: {describe(error)}")
         finally:
             for task in (waiting, posting):
                 task.cancel()
@@ -92,7 +92,7 @@ class Innocent:
                 timeout=TIMEOUT,
             )
         except grpc.aio.AioRpcError as error:
-            self.faults.append(f"the innocent's post: {told(error)}")
+            self.faults.append(f"the innocent's post: {describe(error)}")
         else:
             self._posted.append((done.seq, content))
 
@@ -104,18 +104,18 @@ class Innocent:
                 if frame.HasField("ending"):
                     self.faults.append(f"the innocent's wait ended: {frame.ending}")
         except grpc.aio.AioRpcError as error:
-            self.faults.append(f"the innocent's wait: {told(error)}")
+            self.faults.append(f"the innocent's wait: {describe(error)}")
 
     async def _check(self, waiting: "asyncio.Task[None]") -> None:
         with contextlib.suppress(TimeoutError):
             await until(
                 lambda: len(self._waited) >= len(self._posted) or waiting.done(), within=TIMEOUT
             )
-        self._hold("a wait that was open all the time", self._waited)
+        self._hold("a wait that was open during the whole run", self._waited)
         self._hold("reading the thread", await self._read())
         self._hold("a wait from the start", await self._replay())
         if [seq for seq, _ in self._posted] != list(range(1, len(self._posted) + 1)):
-            self.faults.append("the innocent's posts were not told 1, 2, 3 … as their seqs")
+            self.faults.append("the innocent's posts did not get the seqs 1, 2, 3 …")
 
     async def _read(self) -> list[tuple[int, str]]:
         found: list[tuple[int, str]] = []
@@ -142,5 +142,5 @@ class Innocent:
             other, posted = next(pair for pair in pairs if pair[0] != pair[1])
             self.faults.append(
                 f"the innocent posted {len(self._posted)} messages; {how} gives {len(found)}, with "
-                f"{other} in the place of {posted}"
+                f"{other} in place of {posted}"
             )

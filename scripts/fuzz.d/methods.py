@@ -1,4 +1,4 @@
-"""The RPCs to call: all of the contract, and gRPC's health and reflection."""
+"""The methods to call: those of the contract, and gRPC's health and reflection."""
 
 import pkgutil
 from dataclasses import dataclass, replace
@@ -15,39 +15,39 @@ import threadbus.v1
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC."""
+    """A method."""
 
     path: str
     request_type: type[Message]
     response_type: type[Message]
     client_streaming: bool
     server_streaming: bool
-    #: It is ThreadBus's own: its errors carry google.rpc details.
+    #: Whether it is ThreadBus's own, so that its errors have google.rpc details.
     own: bool
 
     @property
     def name(self) -> str:
-        """Its name without its service."""
+        """Its name, without the service."""
         return self.path.rpartition("/")[2]
 
     @property
     def creates(self) -> bool:
-        """It takes a name that nothing has."""
+        """Whether it takes a name that does not exist yet."""
         return self.name.startswith(("Create", "Register"))
 
     @property
     def for_operators(self) -> bool:
-        """Hardly anybody else may call it."""
+        """Whether it is for operators."""
         return "AdminService" in self.path
 
     @property
-    def spends(self) -> bool:
-        """It takes something away, such as a name, a token or a thread."""
+    def destructive(self) -> bool:
+        """Whether it is destructive: removes a name, a token or a thread."""
         return self.name.startswith(("Unregister", "Rotate", "Delete", "Revoke"))
 
 
 def all_methods() -> list[Method]:
-    """Every RPC that a server serves, in an order that stays the same."""
+    """Returns every method that a server serves, in a stable order."""
     modules = sorted(info.name for info in pkgutil.iter_modules(threadbus.v1.__path__))
     files = [
         import_module(f"threadbus.v1.{name}").DESCRIPTOR

@@ -1,4 +1,4 @@
-"""Requests built from their descriptors, so that a new field or RPC is covered by itself."""
+"""Builds requests from their descriptors, so that new fields and methods are covered."""
 
 from random import Random
 
@@ -6,24 +6,24 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from values import Values
 
-#: Fields without which most requests are refused at once.
+#: Fields without which most requests are refused early.
 _NEEDED = {"thread", "agent", "content", "posts", "threads", "update_mask", "paths", "seq", "state"}
 _NEEDED |= {"max_wait"}
-#: Fields with which most are.
+#: Fields with which most requests are refused early.
 _SELDOM = {"on_behalf_of", "expected_last_seq", "epoch", "edit_of"}
 
 _TIMES = ("google.protobuf.Duration", "google.protobuf.Timestamp")
-#: Messages within messages.
+#: The maximum depth of nested messages.
 _DEPTH = 6
 
 
 def build(message: Message, rng: Random, values: Values) -> None:
-    """Set some of a message's fields."""
+    """Set some fields of a message."""
     _fill(message, rng, values, 0)
 
 
 def enlarge(message: Message, rng: Random, size: int) -> bool:
-    """Make a text, or bytes, of a message this many bytes long. False: it has none."""
+    """Give a text or bytes field this length in bytes. Returns False if there is no such field."""
     descriptor = message.DESCRIPTOR
     for field in rng.sample(list(descriptor.fields), len(descriptor.fields)):
         if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and not field.is_repeated:
@@ -47,7 +47,7 @@ def _fill(message: Message, rng: Random, values: Values, depth: int) -> None:
     chosen = {rng.choice(oneof.fields).name for oneof in message.DESCRIPTOR.oneofs}
     for field in message.DESCRIPTOR.fields:
         share = _share(field, values)
-        # One of each `oneof`, mostly; an optional field is one, too, of a single field.
+        # Usually one field of each `oneof`. An optional field is a `oneof` of one field.
         if field.containing_oneof is not None and len(field.containing_oneof.fields) > 1:
             share = 0.95 if field.name in chosen else values.hostility / 4
         if rng.random() < share:
@@ -62,7 +62,7 @@ def _fill(message: Message, rng: Random, values: Values, depth: int) -> None:
 
 
 def _share(field: FieldDescriptor, values: Values) -> float:
-    """How often a field is set."""
+    """Returns the probability that a field is set."""
     if values.hostile():
         return 0.5
     if field.name in _NEEDED:
@@ -96,11 +96,11 @@ def _repeat(
     if field.message_type.GetOptions().map_entry:
         parts = field.message_type.fields_by_name
         for _ in range(count):
-            # Only maps from scalars to scalars are in the contract.
+            # The contract has only maps from scalars to scalars.
             entries[values.scalar(parts["key"])] = values.scalar(parts["value"])
         return
     for at in range(count):
         if at < 20:
             _set_message(entries.add(), field, rng, values, depth)
         else:
-            entries.add().CopyFrom(entries[at % 20])  # to build each would take long
+            entries.add().CopyFrom(entries[at % 20])  # building each would take long

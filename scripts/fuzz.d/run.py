@@ -1,4 +1,4 @@
-"""Makes hostile calls to every RPC, and tells what the server did wrong."""
+"""Makes hostile calls to every RPC and reports what the server did wrong."""
 
 import argparse
 import asyncio
@@ -18,12 +18,12 @@ from cast import SCENE, Cast
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from innocent import Innocent
 from methods import all_methods
-from sender import CHANNEL_OPTIONS, send, told
+from sender import CHANNEL_OPTIONS, describe, send
 from server import OwnServer
 from verdict import fault
 
 WORKERS, CHANNELS = 32, 4
-#: Findings of one kind that are shown.
+#: How many findings of a kind are printed.
 SHOWN = 3
 
 
@@ -44,7 +44,7 @@ class Run:
         self.findings: list[str] = []
 
     async def work(self, channels: Sequence[grpc.aio.Channel]) -> None:
-        """Make all the calls."""
+        """Make all calls."""
         workers = [
             asyncio.create_task(self._work(channels[at % len(channels)])) for at in range(WORKERS)
         ]
@@ -76,7 +76,7 @@ class Run:
             await cast.enter(channel)
         except grpc.aio.AioRpcError as error:
             self.findings.append(
-                f"setting the scene for the calls from {scene * SCENE}: {told(error)}"
+                f"setting the scene for the calls from {scene * SCENE}: {describe(error)}"
             )
             return None
         return cast
@@ -112,10 +112,10 @@ async def _fuzz(seed: int, numbers: Sequence[int], address: str, server: OwnServ
             if server is not None:
                 run.findings += await server.wait_faults(own)
         except grpc.aio.AioRpcError as error:
-            run.findings.append(f"the server is not sound afterwards: {told(error)}")
+            run.findings.append(f"the server does not work afterwards: {describe(error)}")
     if server is not None:
         if server.gone():
-            run.findings.append("the server ended by itself")
+            run.findings.append("the server exited by itself")
         else:
             server.measure()
             run.findings += server.growth_faults(run.calls)
@@ -149,56 +149,57 @@ def _tell(run: Run, seed: int, server: OwnServer | None, seconds: float, *, verb
             print(f"FOUND: {finding}\n")
     for kind, count in kinds.items():
         if count > SHOWN:
-            print(f"… and {count - SHOWN} more such as: {kind.strip()}\n")
+            print(f"… and {count - SHOWN} more like: {kind.strip()}\n")
     if verbose:
         for method in sorted({method for method, _ in run.endings}):
             of_it = {code: n for (name, code), n in run.endings.items() if name == method}
             ends = ", ".join(f"{code} {n}" for code, n in sorted(of_it.items()))
             print(f"{method}: {ends}")
     if server is not None:
-        print(f"server memory: {server.memory_told()}")
+        print(f"server memory: {server.memory_text()}")
     found = f"{len(run.findings)} found" if run.findings else "nothing found"
     print(f"{run.calls:,} calls in {seconds:.0f} s, seed {seed}: {found}")
     if run.findings:
-        print(f"one call of them again: scripts/fuzz --seed {seed} --only NUMBER")
+        print(f"to repeat one of the calls: scripts/fuzz --seed {seed} --only NUMBER")
 
 
 def _numbers(text: str) -> Sequence[int]:
     first, _, last = text.partition("-")
     if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-        raise argparse.ArgumentTypeError("a number, as 123, or two, as 100-131")
+        raise argparse.ArgumentTypeError("a number, such as 123, or a range, such as 100-131")
     return range(int(first), int(last or first) + 1)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("a number, 1 or more")
+        raise argparse.ArgumentTypeError("a number of 1 or more")
     return int(text)
 
 
 _DESCRIPTION = """\
 Sends well-framed calls with hostile contents to every RPC of the contract, and to health and
 reflection, 32 at a time over 4 connections, while an innocent agent posts and waits. Requests are
-built from the descriptors, some damaged as bytes; metadata, deadlines, compression, cancellations
-and half-closed streams vary. A new RPC or field is covered by itself."""
+built from the descriptors, and some are then damaged; metadata, deadlines, compression,
+cancellations and half-closed streams vary. New RPCs and fields are covered automatically."""
 
 _EPILOG = """\
 a finding is:
   - UNKNOWN or INTERNAL, or an error without the details that errors.proto promises (gRPC's own
     limits on sizes excepted)
-  - a call without an end, or one that should have been answered and met its deadline
-  - an error or traceback in the server's log, growing memory, a wait that stays behind, an exit
-    code on SIGTERM (on a server of its own)
-  - an innocent's message that is missing, there twice or out of order; a health check that fails
+  - a call that does not end, or that exceeds its deadline although it should have returned
+  - an error or traceback in the server's log, growing memory, a wait that is left open, a non-zero
+    exit code on SIGTERM (not with --server)
+  - a message of the innocent agent that is missing, duplicated or out of order; a failed health
+    check
 
-exit code: 0 nothing found, 1 findings, 2 wrong usage
+exit code: 0 no findings, 1 findings, 2 invalid usage
 
 examples:
-  scripts/fuzz                           50,000 calls to a server of its own, from a new seed
+  scripts/fuzz                           50,000 calls to a new server, with a new seed
   scripts/fuzz --calls 500 --seed 7      the same 500 calls each time
-  scripts/fuzz --seed 7 --only 123       one call of them, as a finding names it
-  scripts/fuzz --seed 7 --only 100-131   those around it, when it needs company
-  scripts/fuzz --server 127.0.0.1:7420   a server that runs; it keeps the threads and agents
+  scripts/fuzz --seed 7 --only 123       only call 123, as numbered in a finding
+  scripts/fuzz --seed 7 --only 100-131   the calls around it, if it depends on them
+  scripts/fuzz --server 127.0.0.1:7420   a running server; the threads and agents stay on it
   scripts/fuzz -- --auth required        a server that requires tokens
   scripts/fuzz -- --max-open-waits 2 --max-anonymous-waits 2 --max-queued-posts 20"""
 
@@ -211,20 +212,20 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--calls", type=_count, default=50_000, metavar="N", help="how many (50,000)"
+        "--calls", type=_count, default=50_000, metavar="N", help="how many (default: 50,000)"
     )
     parser.add_argument(
-        "--seed", type=int, metavar="S", help="what the calls are made from (a new one)"
+        "--seed", type=int, metavar="S", help="seed of the calls (default: a new one)"
     )
     parser.add_argument(
-        "--only", type=_numbers, metavar="N[-M]", help="only the calls of these numbers"
+        "--only", type=_numbers, metavar="N[-M]", help="only the calls with these numbers"
     )
     parser.add_argument("--server", metavar="HOST:PORT", help="a running server to call")
-    parser.add_argument("--verbose", action="store_true", help="tell how the calls ended, by RPC")
-    parser.add_argument("flags", nargs="*", help="after --: flags of its own server")
+    parser.add_argument("--verbose", action="store_true", help="print how the calls ended, by RPC")
+    parser.add_argument("flags", nargs="*", help="after --: flags for the new server")
     given = parser.parse_args()
     if given.only is not None and given.seed is None:
-        parser.error("--only needs the --seed that the calls were made from")
+        parser.error("--only needs the --seed of the calls")
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     numbers = range(given.calls) if given.only is None else given.only
     began = time.monotonic()
@@ -233,7 +234,7 @@ def main() -> int:
         try:
             run = asyncio.run(_fuzz(seed, numbers, address, server))
         except grpc.aio.AioRpcError as error:
-            parser.error(f"no call to {address} succeeds: {told(error)}")
+            parser.error(f"no call to {address} succeeds: {describe(error)}")
     _tell(run, seed, server, time.monotonic() - began, verbose=given.verbose)
     return 1 if run.findings else 0
 

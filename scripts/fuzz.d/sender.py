@@ -1,4 +1,4 @@
-"""Sends a call with gRPC's own client, and says how it ended."""
+"""Sends a call with gRPC's client. Returns how it ended."""
 
 import asyncio
 import contextlib
@@ -11,36 +11,36 @@ import grpc
 from calls import PATIENCE, Call
 from google.rpc import error_details_pb2, status_pb2
 
-#: As a client has them by default: what a server sends must fit.
+#: The default options of a client: responses must be within its limits.
 CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
 
-#: The client's own words for a call that was over before its request was written. No server sent
-#: them, and the call is made again.
+#: The client's error for a call that was over before its request was written. It is not from the
+#: server, and the call is repeated.
 NEVER_SENT = ("internal", "Internal error from Core")
 _ATTEMPTS = 5
 
 
 @dataclass(slots=True)
 class Ending:
-    """How a call ended."""
+    """The end of a call."""
 
     code: grpc.StatusCode
     message: str = ""
-    #: The reason in its google.rpc details; empty: it has none.
+    #: The reason in its google.rpc details, or empty.
     reason: str = ""
     responses: list[bytes] = field(default_factory=list)
-    #: The client gave no end to the call at all, although its deadline was long over.
+    #: Whether the call did not end although its deadline had passed long before.
     hung: bool = False
     seconds: float = 0.0
 
 
-def told(error: grpc.aio.AioRpcError) -> str:
-    """An error of a call that should have succeeded, as a person reads it."""
+def describe(error: grpc.aio.AioRpcError) -> str:
+    """Returns the text for an error of a call that should have succeeded."""
     return f"{error.code().name} {error.details()}"
 
 
 async def send(channel: grpc.aio.Channel, call: Call) -> Ending:
-    """Make a call, and wait for its end."""
+    """Make a call and wait for its end."""
     began = time.monotonic()
     for _ in range(_ATTEMPTS):
         ending = await _attempt(channel, call)
@@ -71,7 +71,7 @@ async def _attempt(channel: grpc.aio.Channel, call: Call) -> Ending:
         ending.code = grpc.StatusCode.CANCELLED  # by `canceller`
     except TimeoutError:
         ending.hung = True
-    except Exception as error:  # noqa: BLE001 - the client broke: that is a finding, too
+    except Exception as error:  # noqa: BLE001 - an error in the client is a finding, too
         ending.code, ending.message = grpc.StatusCode.UNKNOWN, f"the client raised {error!r}"
     finally:
         if canceller is not None:
@@ -99,7 +99,7 @@ async def _requests(call: Call) -> AsyncIterator[bytes]:
     for request in call.requests:
         yield request
     if not call.half_close:
-        # Longer than the call: its end cancels this.
+        # Longer than the call, whose end cancels this.
         await asyncio.sleep(call.timeout + PATIENCE)
 
 

@@ -1,4 +1,4 @@
-"""The server under test, when it is one of our own: its log, its memory, and how it ends."""
+"""The server under test, if it is not a running one: its log, its memory, and its exit."""
 
 import asyncio
 import re
@@ -14,28 +14,27 @@ from tests.vitals import memory
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 
-#: Bytes that a server may hold at its end beyond what it held when it had started: recent messages
-#: alone are 32 MiB, and the allocator keeps some of the megabytes that came and went. Measured over
-#: 50,000 calls: 41 MiB.
+#: Bytes that a server may hold at the end beyond those at its start. Recent messages alone are
+#: 32 MiB, and the allocator keeps some of the freed memory. Measured over 50,000 calls: 41 MiB.
 GROWTH = 128 * 1024 * 1024
 #: Bytes by which it may grow from the fifth tenth of the calls to the last. Measured: 6 MiB.
 LATE_GROWTH = 32 * 1024 * 1024
-#: Calls that a run must have for its memory to say something.
+#: The least number of calls after which memory is checked.
 FEWEST = 2_000
 
-#: A line that tells of an error. What follows it, a traceback, belongs to it.
+#: A log line about an error. The lines after it, a traceback, belong to it.
 _ERROR = re.compile(
     r"\b(?:ERROR|CRITICAL)\b|Traceback|Task .* was |Exception|never (?:awaited|ret)"
 )
 
 
 class OwnServer:
-    """A server process over a database of its own."""
+    """A server process with its own database."""
 
     def __init__(self, folder: Path, flags: Sequence[str]) -> None:
         self._process = ServerProcess(folder / "bus.db", *flags)
         self._read = 0
-        #: Bytes of memory: when it had started, and then each time it was asked.
+        #: Bytes of memory: at the start, then at each call of `measure`.
         self.sizes: list[int] = []
 
     def __enter__(self) -> Self:
@@ -55,22 +54,22 @@ class OwnServer:
         return operator(self._process).token
 
     def measure(self) -> None:
-        """Note how much memory it holds."""
+        """Record how much memory it holds."""
         self.sizes.append(memory(self._process.pid))
 
     def gone(self) -> bool:
-        """It ended by itself."""
+        """Whether it has exited by itself."""
         process = self._process.process
         return process is None or process.poll() is not None
 
     def log_faults(self) -> list[str]:
-        """What it logged since this was asked last, if that tells of an error."""
+        """Returns what it has logged since the last call of this, if that has an error."""
         new = self._process.log[self._read :]
         self._read += len(new)
         return ["".join(new)] if any(_ERROR.search(line) for line in new) else []
 
     def growth_faults(self, calls: int) -> list[str]:
-        """Whether its memory grew, by what `measure` noted while it took so many calls."""
+        """Returns a finding if its memory grew during `calls` calls, by what `measure` recorded."""
         if calls < FEWEST or len(self.sizes) < 20:
             return []
         start, last = self.sizes[0], self.sizes[-1]
@@ -85,13 +84,13 @@ class OwnServer:
             )
         return faults
 
-    def memory_told(self) -> str:
-        """Its memory in ten steps, as a person reads it."""
+    def memory_text(self) -> str:
+        """Returns the text for its memory in ten steps."""
         step = max(len(self.sizes) // 10, 1)
         return " ".join(_mib(size) for size in (*self.sizes[::step], self.sizes[-1]))
 
     async def wait_faults(self, channel: grpc.aio.Channel) -> list[str]:
-        """Whether waits are open although nobody waits any more."""
+        """Returns a finding if waits are still open although no client waits any more."""
         admin = AdminServiceStub(channel)
         metadata = (("authorization", f"Bearer {self.operator_token}"),)
         for _ in range(200):
@@ -99,10 +98,10 @@ class OwnServer:
             if not listed.waits:
                 return []
             await asyncio.sleep(0.05)
-        return [f"{len(listed.waits)} waits are open that nobody waits in, as {listed.waits[0]}"]
+        return [f"{len(listed.waits)} waits are open without a client, such as {listed.waits[0]}"]
 
     def stop_faults(self) -> list[str]:
-        """Whether it does not end as it should."""
+        """Stop it. Returns a finding if it does not exit as it should."""
         code = self._process.stop()
         return [f"the server's exit code on SIGTERM is {code}"] if code else []
 

@@ -1,4 +1,4 @@
-"""Values of single fields: such as a client would send, and such as none should."""
+"""Generates values of single fields: ordinary ones and hostile ones."""
 
 import base64
 import struct
@@ -49,14 +49,15 @@ _RANGES = {
 
 
 class Values:
-    """Values for the fields of one call's requests."""
+    """Values for the fields of the requests of one call."""
 
     def __init__(
         self, rng: Random, cast: Cast, method: Method, *, caller: str, hostility: float
     ) -> None:
-        """`caller` is the name of the agent that calls, or empty.
-
-        `hostility` is the share of values that no sound client would send.
+        """
+        Args:
+            caller: name of the agent that calls, or empty.
+            hostility: probability of a value that no correct client would send.
         """
         self._rng = rng
         self._cast = cast
@@ -66,16 +67,16 @@ class Values:
 
     @property
     def _settable(self) -> list[FieldDescriptor]:
-        """The fields that an update_mask may name."""
+        """Returns the fields that an update_mask may name."""
         fields = list(self._method.request_type.DESCRIPTOR.fields)
         return [f for f in fields if f.name not in ("thread", "agent", "update_mask")] or fields
 
     def hostile(self) -> bool:
-        """Whether the next value, or the next decision, is to be a hostile one."""
+        """Returns whether the next value or decision is a hostile one."""
         return self._rng.random() < self.hostility
 
     def scalar(self, field: FieldDescriptor) -> str | bytes | int | float | bool:
-        """A value of a field that is no message."""
+        """Returns a value for a field that is not a message."""
         rng = self._rng
         match field.cpp_type:
             case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_BYTES:
@@ -94,7 +95,7 @@ class Values:
         return rng.randrange(8)
 
     def time(self, field: FieldDescriptor) -> tuple[int, int]:
-        """Seconds and nanoseconds of a Duration or a Timestamp."""
+        """Returns seconds and nanoseconds for a Duration or a Timestamp."""
         rng = self._rng
         if self.hostile():
             return rng.choice(_HOSTILE_SECONDS), rng.choice(_HOSTILE_NANOS)
@@ -103,7 +104,7 @@ class Values:
         return rng.randrange(60), rng.randrange(10**9)
 
     def count(self) -> int:
-        """How many entries a repeated field has."""
+        """Returns the number of entries for a repeated field."""
         if self._rng.random() < self.hostility / 4:
             return self._rng.choice((16, 17, 32, 33, 100, 101, 1_000, 1_001))
         return self._rng.choice((0, 1, 1, 1, 2, 3))
@@ -118,7 +119,7 @@ class Values:
             case "thread":
                 return cast.a_thread(rng)
             case _ if field in _AGENT_FIELDS:
-                return cast.an_agent(rng, spends=self._method.spends)
+                return cast.an_agent(rng, destructive=self._method.destructive)
             case "request_id":
                 return f"r{rng.randrange(30)}"
             case "epoch":
@@ -126,7 +127,7 @@ class Values:
             case "page_token":
                 return rng.choice(cast.page_tokens) if rng.random() < 0.5 else self._page_token()
             case "token":
-                return cast.token(cast.an_agent(rng, spends=self._method.spends))
+                return cast.token(cast.an_agent(rng, destructive=self._method.destructive))
             case "prefix":
                 return cast.threads[0][: rng.randrange(6)]
             case "paths":
@@ -144,7 +145,7 @@ class Values:
         return f"text {rng.randrange(1_000)}"
 
     def _page_token(self) -> str:
-        """One as the server might give it, for a page that it never gave."""
+        """Returns a page token that the server has not issued, usually a well-formed one."""
         rng = self._rng
         numbers = [rng.choice(_HOSTILE_NUMBERS[:-1]) for _ in range(4)]
         packed = struct.pack(">4q", *numbers)[: rng.choice((24, 24, 24, 0, 7, 16, 32))]
@@ -158,11 +159,11 @@ class Values:
             case 0:
                 text = self._cast.a_thread(rng) + text
             case 1:
-                text += self._cast.an_agent(rng, spends=self._method.spends)
+                text += self._cast.an_agent(rng, destructive=self._method.destructive)
             case 2:
                 text = "".join(chr(rng.choice(_CHARACTERS)) for _ in range(rng.randrange(40)))
         return text
 
 
-#: Code points of one to four bytes; none of a surrogate.
+#: Code points of one to four bytes, without surrogates.
 _CHARACTERS = (*range(0x300), *range(0x2000, 0x2070), *range(0xFE00, 0x10000), 0x1F600, 0x10FFFF)

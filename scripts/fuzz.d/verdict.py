@@ -1,4 +1,4 @@
-"""Whether a call ended as it may."""
+"""Decides whether a call ended as it may."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -12,31 +12,33 @@ from sender import NEVER_SENT, Ending
 
 from tests.refusals import CONTRACT
 
-#: Bytes of metadata up to which gRPC takes it; beyond it refuses some, beyond 16 KiB all.
+#: Bytes of metadata that gRPC always accepts. It refuses some beyond that, and all beyond 16 KiB.
 _METADATA = 8 * 1024
-#: How a call ends that its caller cancelled, or gave too little time.
+#: The codes of a call that its caller cancelled, or whose deadline was too short.
 _OWN = (Code.CANCELLED, Code.DEADLINE_EXCEEDED)
-#: Codes that no call may end with, nor anything in its responses.
+#: Codes that neither a call nor anything in its responses may have.
 _BUGS = (Code.UNKNOWN.value[0], Code.INTERNAL.value[0])
 
 
 def fault(call: Call, ending: Ending) -> str:
-    """What is wrong with how a call ended; empty: nothing."""
+    """Returns what is wrong with the end of a call; empty: nothing."""
     if ending.hung:
-        return "has no end, although its deadline is over"
+        return "did not end although its deadline has passed"
     for response in ending.responses:
         if wrong := _bad_response(call, response):
             return wrong
     if ending.code is Code.OK:
-        return "OK, although it was sent no request" if call.misfit and not call.requests else ""
+        return (
+            "OK, although it got no request" if call.wrong_cardinality and not call.requests else ""
+        )
     if ending.code in _OWN and not call.must_end:
-        # The caller's own, although the server's details may have come at that very moment.
+        # The caller's own code, although the server's details may have arrived at the same moment.
         return ""
     told = f"{ending.code.name} {ending.reason}: {ending.message[:300]}"
     if ending.reason:
         code, _ = CONTRACT.get(ending.reason, (None, None))
         if code is not ending.code:
-            return f"{told} – errors.proto has no such reason, or another code for it"
+            return f"{told} – errors.proto does not have this reason, or has another code for it"
         return told if ending.reason == "INTERNAL" else ""
     return "" if _allowed_bare(call, ending) else told
 
@@ -57,7 +59,7 @@ def _bad_response(call: Call, data: bytes) -> str:
 
 @cache
 def _may_hold_status(descriptor: Descriptor) -> bool:
-    """Whether the outcome of one thing among many is told in a message, or in one within it."""
+    """Returns whether a message, or one nested in it, reports the outcome of one item of many."""
     seen, left = {descriptor.full_name}, [descriptor]
     while left:
         inner = [field.message_type for field in left.pop().fields]
@@ -79,21 +81,21 @@ def _statuses(message: Message) -> Iterator[Status]:
 
 
 def _allowed_bare(call: Call, ending: Ending) -> bool:
-    """Whether this error may come without details: it is not of ThreadBus's making."""
+    """Returns whether this error may have no details, since it is not from ThreadBus."""
     match ending.code:
         case Code.RESOURCE_EXHAUSTED:
-            # gRPC's own limits. That of the client's on responses is a fault of the server's.
+            # gRPC's own limits. A response beyond the client's limit is the server's fault.
             sizes = [len(request) for request in call.requests]
             headers = sum(len(key) + len(value) + 32 for key, value in call.metadata)
             return (max(sizes, default=0) > LARGEST or headers > _METADATA) and (
                 "CLIENT" not in ending.message
             )
         case Code.INTERNAL:
-            # The client's own, when the server has ended a call whose requests are still being
-            # sent: the status that the server gave is lost. No server says these words.
+            # The client's own error, if the server has ended a call whose requests are still being
+            # sent: the server's status is lost. No server sends this text.
             larger = max(map(len, call.requests), default=0) > LARGEST
             return ending.message in NEVER_SENT and (larger or call.streamed)
         case Code.NOT_FOUND | Code.UNIMPLEMENTED:
-            # A service whose health is not known; what grpc's own servicers lack.
+            # A service whose health is unknown; methods that grpc's own servicers lack.
             return not call.method.own
     return False

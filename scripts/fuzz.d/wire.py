@@ -1,11 +1,11 @@
-"""Damage to the bytes of a request."""
+"""Damages the bytes of a request."""
 
 from collections.abc import Callable
 from random import Random
 
-#: Bytes of a damaged request.
+#: The maximum size of a damaged request in bytes.
 _MOST = 5 * 1024 * 1024
-#: An unknown field, 1023, as a number, as bytes, and as a group that holds a number.
+#: The unknown field 1023: as a number, as bytes, and as a group that contains a number.
 _UNKNOWN = (b"\xf8\x3f\x07", b"\xfa\x3f\x03abc", b"\xfb\x3f\x08\x01\xfc\x3f", b"\xfd\x3f\0\0\0\0")
 _WORDS = (
     *(b"\xff", b"\0", b"\x07", b"\x80" * 12, b"\xff" * 10, b"\xff" * 9 + b"\x01", b"\x0a\x00"),
@@ -15,14 +15,14 @@ _WORDS = (
 
 
 def damage(data: bytes, rng: Random) -> bytes:
-    """A request's bytes, with one to four things done to them."""
+    """Returns the bytes of a request with one to four kinds of damage."""
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         data = rng.choice(_WAYS)(data, rng)[:_MOST]
     return data
 
 
 def garbage(rng: Random) -> bytes:
-    """Bytes that never were a request."""
+    """Returns bytes that were never a request."""
     return rng.choice(
         (
             rng.randbytes(rng.choice((1, 2, 10, 100, 10_000))),
@@ -33,7 +33,7 @@ def garbage(rng: Random) -> bytes:
 
 
 def unknown_bytes(size: int) -> bytes:
-    """An unknown field of so many bytes."""
+    """Returns an unknown field of `size` bytes."""
     return b"\xfa\x3f" + _varint(size) + b"\0" * size
 
 
@@ -66,7 +66,7 @@ def _cut_out(data: bytes, rng: Random) -> bytes:
 
 
 def _twice(data: bytes, rng: Random) -> bytes:
-    """Each field twice: the last of single ones counts, and messages are merged."""
+    """Repeat each field. Of a singular field, the last value counts; messages are merged."""
     return data + (data if rng.random() < 0.5 else _flip(data, rng))
 
 
@@ -81,7 +81,7 @@ def _unknown(data: bytes, rng: Random) -> bytes:
 
 
 def _nest(data: bytes, rng: Random) -> bytes:
-    """Groups within groups, closed or not, or a field within itself: parsers limit the depth."""
+    """Nest groups, closed or not, or a field in itself: parsers limit the depth."""
     depth = rng.choice((2, 50, 99, 100, 101, 10_000))
     field = rng.randrange(1, 16)
     if rng.random() < 0.7:
@@ -93,7 +93,7 @@ def _nest(data: bytes, rng: Random) -> bytes:
 
 
 def _wire_type(data: bytes, rng: Random) -> bytes:
-    """Another wire type in the first tag, or in a byte that may be one."""
+    """Change the wire type of the first tag, or of a byte that may be a tag."""
     if not data:
         return b"\x0e"
     at = 0 if rng.random() < 0.5 else rng.randrange(len(data))
@@ -101,7 +101,7 @@ def _wire_type(data: bytes, rng: Random) -> bytes:
 
 
 def _overlong(data: bytes, rng: Random) -> bytes:
-    """A small number in more bytes than it takes."""
+    """Encode a small number in more bytes than it needs."""
     if not data:
         return b"\x80\x00"
     at = rng.randrange(len(data))
@@ -109,7 +109,7 @@ def _overlong(data: bytes, rng: Random) -> bytes:
 
 
 def _not_text(data: bytes, rng: Random) -> bytes:
-    """A byte that is no UTF-8 in the place of a letter."""
+    """Replace a letter by a byte that is not valid UTF-8."""
     letters = [at for at, byte in enumerate(data[:2_000]) if 0x60 < byte < 0x7B]
     if not letters:
         return data + b"\xff"

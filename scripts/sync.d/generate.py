@@ -1,8 +1,8 @@
 """Generates bus_client/sync/client.py and thread.py from the async classes.
 
-Each public method becomes one that runs the async one in the background loop, see
-bus_client/sync/background.py: only its signature and its docstring are read. Its body is not
-translated, which is what tools such as unasync do.
+Each public method becomes one that runs the async method in the background loop (see
+bus_client/sync/background.py). Only its signature and docstring are read. Unlike tools such as
+unasync, this does not translate its body.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 CLIENT = Path(__file__).parents[2] / "bus_client"
 #: The classes, their modules, and the attribute that holds the async object.
 CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
-#: What only the blocking method has to say.
+#: Text for the docstring of the blocking method only.
 NOTES = {
-    "follow": "It is closed at once when nothing refers to it, as when its `for` loop is left. If\n"
-    "it is kept, close() it before the next follow() or wait().\n\n",
+    "follow": "It is closed as soon as nothing refers to it, such as after its `for` loop. If it is\n"
+    "kept, close() it before the next follow() or wait().\n\n",
     "post_many": "`posts` is read in a worker thread.\n\n",
 }
 POINTER = (
-    "Its methods, their arguments and what they raise are those of bus_client.{owner}, where they "
-    "are described; bus_client.sync says what it means that they block."
+    "Its methods have the arguments and exceptions of those of bus_client.{owner}, which documents "
+    "them. bus_client.sync describes how they block."
 )
 IMPORTS = """
 from typing import Self
@@ -38,7 +38,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def blocking(text: str) -> str:
-    """What a signature, sentence or example is without asyncio."""
+    """Returns a signature, sentence or example without its asyncio parts."""
     text = re.sub(r"(Iterable\[[^]]*\]) \| Async\1", r"\1", text)
     return re.sub(r"\bAsync(?=Generator|Iterator)|\bawait |\basync (?=with|for)", "", text)
 
@@ -49,7 +49,7 @@ def function(head: str, doc: str, body: str, decorator: str = "") -> str:
 
 
 def passed(arguments: ast.arguments) -> Iterator[str]:
-    """The arguments of one function, as they are passed on to another with the same ones."""
+    """Yields arguments that pass on a function's parameters to one with the same parameters."""
     for argument in arguments.args[1:]:
         either = argument.annotation and "AsyncIterable" in ast.unparse(argument.annotation)
         yield f"in_worker_thread(checked_several({argument.arg}))" if either else argument.arg
@@ -57,7 +57,7 @@ def passed(arguments: ast.arguments) -> Iterator[str]:
 
 
 def method(owner: str, node: Function) -> str:
-    """The blocking method, or property, in place of an async class's."""
+    """Returns the blocking method or property for one of an async class."""
     inner = f"self.{CLASSES[owner][1]}"
     target, returned = f"{inner}.{node.name}", blocking(ast.unparse(node.returns or node))
     head = f"{node.name}({blocking(ast.unparse(node.args))}) -> {returned}"
@@ -84,7 +84,7 @@ def method(owner: str, node: Function) -> str:
 
 
 def properties(doc: str, init: Function, inner: str) -> Iterator[str]:
-    """A property for each attribute that the class's docstring describes."""
+    """Returns a property for each attribute that the class's docstring describes."""
     section = doc.partition("\nAttributes:\n")[2]
     for node in init.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute):
@@ -96,7 +96,7 @@ def properties(doc: str, init: Function, inner: str) -> Iterator[str]:
 
 
 def generate(owner: str) -> str:
-    """The module with the blocking class in place of the async class `owner`."""
+    """Returns the module with the blocking class for the async class `owner`."""
     module, inner = CLASSES[owner]
     tree = ast.parse((CLIENT / f"{module}.py").read_text("utf-8"))
     (source,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == owner)
@@ -133,7 +133,7 @@ def generate(owner: str) -> str:
 
 
 def formatted(code: str) -> str:
-    """The code with its imports sorted, those that it does not use removed, and laid out."""
+    """Returns the code formatted, with sorted imports and without unused ones."""
     config = ["--config", "lint.isort.split-on-trailing-comma = false"]
     config += ["--config", "format.skip-magic-trailing-comma = true"]
     for command in (["check", "--select", "I,F401", "--fix"], ["format"]):
