@@ -89,7 +89,7 @@ class ThreadHandle:
     ) -> Generator[Message]:
         """Yields the unread messages, then new ones as they are posted.
 
-        It is closed as soon as nothing refers to it, such as after its `for` loop. If it is
+        It is closed once nothing refers to it, such as after its `for` loop. If it is
         kept, close() it before the next follow() or wait().
 
         See bus_client.ThreadHandle.follow.

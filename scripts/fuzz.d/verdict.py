@@ -28,9 +28,8 @@ def fault(call: Call, ending: Ending) -> str:
         if wrong := _bad_response(call, response):
             return wrong
     if ending.code is Code.OK:
-        return (
-            "OK, although it got no request" if call.wrong_cardinality and not call.requests else ""
-        )
+        no_request = call.wrong_cardinality and not call.requests
+        return "OK, although it got no request" if no_request else ""
     if ending.code in _OWN and not call.must_end:
         # The caller's own code, although the server's details may have arrived at the same moment.
         return ""

@@ -21,7 +21,7 @@ CLIENT = Path(__file__).parents[2] / "bus_client"
 CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
 #: Text for the docstring of the blocking method only.
 NOTES = {
-    "follow": "It is closed as soon as nothing refers to it, such as after its `for` loop. If it is\n"
+    "follow": "It is closed once nothing refers to it, such as after its `for` loop. If it is\n"
     "kept, close() it before the next follow() or wait().\n\n",
     "post_many": "`posts` is read in a worker thread.\n\n",
 }
