@@ -24,8 +24,10 @@ from unittest import mock
 
 from bus_client.cli import main
 
-#: Notes about what a command has created; they are expected on stderr.
-_ASIDE = re.compile(r"^(registered [a-z0-9._-]+|new thread.*)\n", re.MULTILINE)
+#: Notes on stderr that are expected: what a command has created, and that the machine is busy.
+_ASIDE = re.compile(
+    r"^(registered [a-z0-9._-]+|new thread.*|\S+ does not answer yet; .*)\n", re.MULTILINE
+)
 _COMMAND = [sys.executable, "-m", "bus_client.cli"]
 
 
