@@ -188,6 +188,17 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
+        "gRPC logs what it thinks of it, too",
+        [
+            Edit(
+                "bus_server/__main__.py",
+                'os.environ.setdefault("GRPC_VERBOSITY", "NONE")',
+                "pass",
+            )
+        ],
+        ["tests/test_descriptors.py"],
+    ),
+    Sabotage(
         "of two tokens the last one counts",
         [
             Edit(
