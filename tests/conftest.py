@@ -65,16 +65,26 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
         assert running.stop() == 0
 
 
+@pytest.fixture(scope="session")
+def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """This worker's server of tests that list all that it holds, which is little."""
+    with ServerProcess(tmp_path_factory.mktemp("small") / "bus.db") as running:
+        yield running
+
+
 @pytest.fixture
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server with default flags.
 
     Tests share it: they take names from `name`, do not count what listings hold, and do not stop
-    it. One that does is marked `own_server`, and has it for itself.
+    it. One that does is marked `own_server`, and has it for itself. Those that list everything
+    again and again are marked `small_server`, and share one that others leave alone.
     """
     if request.node.get_closest_marker("own_server"):
         with ServerProcess(tmp_path / "bus.db") as running:
             yield running
+    elif request.node.get_closest_marker("small_server"):
+        yield request.getfixturevalue("small_server")
     else:
         yield request.getfixturevalue("shared_server")
 

@@ -18,6 +18,8 @@ from threadbus.v1 import agent_service_pb2 as agent
 from threadbus.v1 import bus_service_pb2 as bus_service
 from threadbus.v1 import thread_service_pb2 as thread_service
 
+pytestmark = pytest.mark.small_server
+
 STANDING = "standing"
 
 every_rpc = pytest.mark.parametrize("rpc", RPCS, ids=str)

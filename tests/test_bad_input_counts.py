@@ -20,6 +20,8 @@ from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Attachment, Cursor, Mess
 from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
 from threadbus.v1.thread_service_pb2 import ListThreadsRequest, UpdateThreadRequest
 
+pytestmark = pytest.mark.small_server
+
 FEW, MANY, MILLION = 100, 100_000, 1_000_000
 
 

@@ -43,6 +43,8 @@ from threadbus.v1.thread_service_pb2 import (
     UpdateThreadRequest,
 )
 
+pytestmark = pytest.mark.small_server
+
 STANDING = "standing"
 INT32_MIN = -(2**31)
 RESERVED = ["anonymous", "system", "operator", "me", "all", "everyone", "here", "none"]

@@ -51,6 +51,8 @@ from threadbus.v1.thread_service_pb2 import (
 )
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
+pytestmark = pytest.mark.small_server
+
 #: Tested where servers are stopped, locked out, run on a full disk, and broken.
 ELSEWHERE = {"DRAINING", "STORE_BUSY", "STORE_FAILED", "STORAGE_FULL", "INTERNAL"}
 
