@@ -121,7 +121,7 @@ class Shell:
             capture_output=True,
             text=True,
             env=self.environment(),
-            timeout=30,
+            timeout=50,
         )
         return done.stdout
 
