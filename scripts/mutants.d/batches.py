@@ -1,10 +1,10 @@
-"""Broken promises about many posts through one stream."""
+"""Mutants: many posts through one stream, and lists of threads."""
 
 from sabotage import Edit, Sabotage
 
 SABOTAGES = [
     Sabotage(
-        "what is left of many rows after the last whole statement is not written",
+        "rows after the last full multi-row statement are not written",
         [
             Edit(
                 "bus_server/store/sqlite/transaction.py",
@@ -15,7 +15,7 @@ SABOTAGES = [
         ["tests/test_waiting_stored.py"],
     ),
     Sabotage(
-        "the list of threads ends where the second that is known ends",
+        "a page of threads takes indexed activity times for exact",
         [
             Edit(
                 "bus_server/store/sqlite/activity.py",
@@ -42,7 +42,7 @@ SABOTAGES = [
         ["tests/test_cli_export.py::test_a_thread_that_one_listing_left_out_is_exported"],
     ),
     Sabotage(
-        "a thread's activity is noted once and never again",
+        "a thread's activity time is set once and never updated",
         [
             Edit(
                 "bus_server/store/sqlite/activity.py",
@@ -77,7 +77,7 @@ SABOTAGES = [
         ["tests/test_posting_many.py::test_a_stream_whose_token_ended_takes_no_more"],
     ),
     Sabotage(
-        "an idle stream of posts holds up the shutdown",
+        "an idle stream of posts delays the shutdown",
         [
             Edit(
                 "bus_server/bus.py",
@@ -90,7 +90,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a message that is not written yet cannot be edited",
+        "a message of the same transaction cannot be edited",
         [
             Edit(
                 "bus_server/store/sqlite/transaction.py",
@@ -101,7 +101,7 @@ SABOTAGES = [
         ["tests/test_posting_many.py::test_a_message_is_edited_in_the_batch_it_came_in"],
     ),
     Sabotage(
-        "a full queue refuses what comes through a stream",
+        "a full queue refuses posts of a stream instead of delaying them",
         [
             Edit(
                 "bus_server/bus.py",
@@ -117,7 +117,7 @@ SABOTAGES = [
         ["tests/test_posting_many.py::test_a_full_queue_holds_a_stream_up_and_refuses_nothing"],
     ),
     Sabotage(
-        "post_many forgets what was not answered when the stream breaks",
+        "post_many drops posts without a result when the stream breaks",
         [
             Edit(
                 "bus_client/post_stream.py",

@@ -1,4 +1,4 @@
-"""Broken promises about what the server buffers for callers: requests, responses, frames."""
+"""Mutants: what the server buffers for callers: requests, responses, frames."""
 
 from sabotage import Edit, Sabotage
 
@@ -18,7 +18,7 @@ SABOTAGES = [
         [f"{_ARRIVING}::test_a_connection_that_opens_and_resets_calls_fills_no_memory"],
     ),
     Sabotage(
-        "gRPC takes in more of a request the faster the connection is",
+        "gRPC buffers more of a request on a faster connection",
         [Edit("bus_server/server.py", '        ("grpc.http2.bdp_probe", 0),\n', "")],
         [f"{_ARRIVING}::test_requests_that_wait_to_be_read_are_held_back"],
     ),

@@ -1,4 +1,4 @@
-"""Broken promises of the Python client and the command line."""
+"""Mutants: the Python client and the command line."""
 
 from sabotage import Edit, Sabotage
 
@@ -7,7 +7,7 @@ _CONNECTIONS = "bus_client/connections.py"
 
 SABOTAGES = [
     Sabotage(
-        "heartbeats end with the first that fails",
+        "heartbeats stop at the first failure",
         [
             Edit(
                 _BEATS,
@@ -19,7 +19,7 @@ SABOTAGES = [
         timeout=30,  # it gives up by itself
     ),
     Sabotage(
-        "calls are repeated whatever their idempotency level",
+        "calls are retried whatever their idempotency level",
         [
             Edit(
                 "bus_client/idempotency.py",
@@ -33,7 +33,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "an import reads a pipe as if it could be read twice",
+        "an import reads a pipe twice",
         [
             Edit(
                 "bus_client/cli/transfer/importing.py",
@@ -44,17 +44,17 @@ SABOTAGES = [
         ["tests/test_cli_import.py::test_what_was_added_to_a_file_is_posted_by_the_next_run"],
     ),
     Sabotage(
-        "a heartbeat wipes the status text",
+        "a heartbeat of the client clears the status text",
         [Edit(_BEATS, "status_text=self._status_text, read_cursors", "read_cursors")],
         ["tests/test_sdk_heartbeats.py::test_each_carries_on_what_was_said_last"],
     ),
     Sabotage(
-        "a heartbeat of the client's own cuts a long lease",
+        "a heartbeat of the client shortens a long lease",
         [Edit(_BEATS, "if not lease and left > self._agent_timeout:", "if False:")],
         ["tests/test_sdk_heartbeats.py::test_the_beats_of_the_client_itself_carry_it_on_too"],
     ),
     Sabotage(
-        "a heartbeat takes back a goodbye",
+        "a heartbeat starts a session again after EndSession",
         [
             Edit(
                 _BEATS,
@@ -65,7 +65,7 @@ SABOTAGES = [
         ["tests/test_sdk_agents.py::test_after_a_goodbye_heartbeats_rest_until_the_agent_is_back"],
     ),
     Sabotage(
-        "a delivery is not answered with a heartbeat",
+        "a delivery triggers no heartbeat",
         [
             Edit(
                 _BEATS,
@@ -79,24 +79,24 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "what was read is lost when a heartbeat fails",
+        "read positions are lost when a heartbeat fails",
         [Edit(_BEATS, "_retriable(batch, error) | self._unsent  # newer", "self._unsent  # newer")],
         ["tests/test_sdk_reporting.py::test_acknowledge_says_when_the_report_failed_and_keeps_it"],
     ),
     Sabotage(
-        "a read position is sent again for ever when the server refuses it",
+        "a read position that the server refuses is sent forever",
         [Edit(_BEATS, "if name not in refused}", "}")],
         [
             "tests/test_sdk_reporting.py::test_what_the_server_refuses_is_not_told_again_and_the_rest_is"
         ],
     ),
     Sabotage(
-        "a follow that pauses takes a goodbye back",
+        "a follow that pauses reconnects after EndSession",
         [Edit("bus_client/stream.py", "if generation != await", "if 0 * await")],
         ["tests/test_sdk_agents.py::test_a_follow_that_pauses_takes_no_goodbye_back"],
     ),
     Sabotage(
-        "a goodbye overtakes a wait that was sent before it",
+        "EndSession overtakes a wait that was sent before it",
         [Edit("bus_client/session_generation.py", "        self._all_answered.clear()\n", "")],
         [
             "tests/test_sdk_agents.py::test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_open"
@@ -110,7 +110,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "waits all go to one connection",
+        "all waits use one connection",
         [Edit(_CONNECTIONS, "if _streams[self._server, number] < self._max_streams", "if True")],
         [
             "tests/test_sdk_connections.py::test_more_waits_than_a_connection_takes_starve_nobody",
@@ -119,7 +119,7 @@ SABOTAGES = [
         timeout=120,
     ),
     Sabotage(
-        "a client does not ask how many calls a connection takes",
+        "a client does not ask for the server's max_streams",
         [
             Edit(
                 _CONNECTIONS,
@@ -144,7 +144,7 @@ SABOTAGES = [
         ["tests/test_cli_import.py::test_true_repeats_are_kept_and_a_second_run_posts_nothing"],
     ),
     Sabotage(
-        "an import run again posts again",
+        "an import that is run again posts again",
         [
             Edit(
                 "bus_client/cli/transfer/importing.py",
@@ -155,7 +155,7 @@ SABOTAGES = [
         ["tests/test_cli_import.py::test_true_repeats_are_kept_and_a_second_run_posts_nothing"],
     ),
     Sabotage(
-        "an export gives what was edited as it was",
+        "an export has the old content of edited messages",
         [
             Edit(
                 "bus_client/cli/transfer/exporting.py",
@@ -166,7 +166,7 @@ SABOTAGES = [
         ["tests/test_cli_export.py::test_an_edited_message_has_the_content_that_counts"],
     ),
     Sabotage(
-        "an export mixes two histories of a name",
+        "an export mixes two threads that had the same name",
         [
             Edit(
                 "bus_client/cli/transfer/exporting.py",
@@ -196,7 +196,7 @@ SABOTAGES = [
         timeout=60,
     ),
     Sabotage(
-        "the doctor leaves its thread behind",
+        "doctor leaves its thread behind",
         [
             Edit(
                 "bus_client/cli/doctor/server_checks.py",
@@ -207,7 +207,7 @@ SABOTAGES = [
         ["tests/test_cli_doctor.py::test_it_leaves_no_thread_behind"],
     ),
     Sabotage(
-        "a client makes any number of calls on its connection at a time",
+        "a client does not limit the concurrent calls on its connection",
         [
             Edit(
                 "bus_client/connections.py",
@@ -218,7 +218,7 @@ SABOTAGES = [
         ["tests/test_sdk_connections.py::test_any_number_of_calls_may_be_made_at_once"],
     ),
     Sabotage(
-        "a capital in a typed name mentions nobody",
+        "a mention in another case is not found",
         [
             Edit(
                 "bus_client/cli/posting.py",
@@ -229,7 +229,7 @@ SABOTAGES = [
         ["tests/test_cli_posting.py::test_names_in_the_text_are_found_whatever_their_case"],
     ),
     Sabotage(
-        "nobody is told that a thread is new",
+        "post and join do not report a new thread",
         [
             Edit(
                 "bus_client/cli/posting.py",
@@ -240,14 +240,14 @@ SABOTAGES = [
         ["tests/test_names_by_case.py::test_post_and_join_say_that_a_thread_is_new"],
     ),
     Sabotage(
-        "nobody is told that an agent is new",
+        "commands do not report a new agent",
         [Edit("bus_client/client.py", "self._created = calls.created", "pass")],
         [
             "tests/test_names_by_case.py::test_registering_says_whether_it_was_done_just_now",
         ],
     ),
     Sabotage(
-        "the same lines of two sources are one message",
+        "equal lines of two sources are one message",
         [
             Edit(
                 "bus_client/cli/transfer/importing.py",
@@ -258,7 +258,7 @@ SABOTAGES = [
         ["tests/test_cli_import.py::test_the_same_lines_of_another_source_are_other_messages"],
     ),
     Sabotage(
-        "lines that another file had are left out in silence",
+        "an import does not report lines that another file had",
         [
             Edit(
                 "bus_client/cli/transfer/importing.py",
@@ -272,5 +272,57 @@ SABOTAGES = [
         "importing the contract loads the SDK",
         [Edit("protos/threadbus/__init__.py", "else:\n", "else:\n    import bus_client.client\n")],
         ["tests/test_sdk_exports.py::test_importing_it_loads_neither_grpc_nor_protobuf"],
+    ),
+    Sabotage(
+        "a follow reconnects at its first cursor",
+        [
+            Edit(
+                "bus_client/stream.py",
+                "                request.threads[0].CopyFrom(position.cursor)\n",
+                "                pass\n",
+            )
+        ],
+        ["tests/test_sdk_stream.py::test_a_follower_comes_again_and_resumes"],
+    ),
+    Sabotage(
+        "a message counts as read before the next one is requested",
+        [
+            Edit(
+                "bus_client/reader.py",
+                "                    for message in known_kinds(frame.messages.messages):\n",
+                "                    if cursor_of(frame) is not None:\n"
+                "                        self._mark_read(cursor_of(frame), report=acknowledge)\n"
+                "                    for message in known_kinds(frame.messages.messages):\n",
+            )
+        ],
+        ["tests/test_sdk_follow.py::test_a_message_is_read_when_the_next_is_asked_for"],
+    ),
+    Sabotage(
+        "each attempt of a post has a new request_id",
+        [
+            Edit(
+                "bus_client/calls.py",
+                "            left = min(deadline - loop.time(), _ATTEMPT_TIMEOUT)\n",
+                "            left = min(deadline - loop.time(), _ATTEMPT_TIMEOUT)\n"
+                "            if request_id:\n"
+                "                request.request_id = f'{loop.time()}'\n",
+            )
+        ],
+        ["tests/test_sdk_post_outcome.py"],
+    ),
+    Sabotage(
+        "an exception keeps its stream open",
+        [
+            Edit(
+                "bus_client/errors.py",
+                "    error.__traceback__ = error.__context__ = error.__cause__ = None\n",
+                "",
+            )
+        ],
+        [
+            "tests/test_sdk_connections.py"
+            "::test_an_error_keeps_no_connection_of_a_client_that_is_closed"
+        ],
+        timeout=60,
     ),
 ]

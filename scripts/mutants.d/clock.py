@@ -1,4 +1,4 @@
-"""Promises broken when a wall clock is set."""
+"""Mutants: a wall clock that is set."""
 
 from sabotage import Edit, Sabotage
 
@@ -25,7 +25,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "each start takes its clock from the wall clock",
+        "each start sets the store's clock from the wall clock",
         [Edit(_STORED, "if clock is None or (not boot and", "if boot or (not boot and")],
         [
             f"{_GRACES}the_grace_goes_on_over_a_restart_though_the_clock_was_set",
@@ -34,7 +34,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "the clock of a new boot may begin before what is stored",
+        "after a boot the store's clock may start before stored times",
         [Edit(_STORED, "max(wall_time(), newest)", "wall_time()")],
         [
             f"{_GRACES}when_the_machine_boots_with_a_clock_that_went_back_no_grace_begins_anew",
@@ -42,24 +42,24 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "a token in the file may end at any time",
+        "a token in the file may expire at any time",
         [Edit(_STORED, "WHERE expire_time > :latest", "WHERE expire_time < 0 * :latest")],
         [f"{_GRACES}a_token_in_the_file_ends_within_an_hour"],
         timeout=30,
     ),
     Sabotage(
-        "the clock of an earlier boot goes on",
+        "after a boot the clock of the earlier boot continues",
         [Edit(_STORED, "FROM clock WHERE boot = ?", "FROM clock WHERE boot > '' OR boot = ?")],
         ["tests/test_store_clock.py"],
         timeout=30,
     ),
     Sabotage(
-        "times are told by the store's clock",
+        "responses contain times of the store's clock",
         [Edit(_CLOCK, "        return moment + self._ahead\n", "        return moment\n")],
         [f"{_PRESENCE_TESTS}times_are_told_as_the_clock_stands"],
     ),
     Sabotage(
-        "a wait ends with its token by the wall clock",
+        "a token ends its waits by the wall clock",
         [
             Edit(
                 "bus_server/follow/loop.py",
@@ -71,7 +71,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "a token that is registered again ends by the wall clock",
+        "a token that is registered again expires by the wall clock",
         [
             Edit(
                 "bus_server/store/sqlite/agents.py",
@@ -83,7 +83,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "tokens within their grace are cleared away by the wall clock",
+        "tokens within their grace period are deleted by the wall clock",
         [
             Edit(
                 "bus_server/store/sqlite/agents.py",
@@ -95,7 +95,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "what lies in the future stops what is newer",
+        "a stored time in the future blocks newer ones",
         [
             Edit(
                 "bus_server/store/sqlite/participants.py",
@@ -107,7 +107,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "what lies in the future stays in the file",
+        "a stored time in the future stays in the file",
         [
             Edit(
                 _PRESENCE,
@@ -119,13 +119,13 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "an agent is told to have been seen in the future",
+        "last_seen_time may be in the future",
         [Edit(_PRESENCE, "self._clock.wall(min(seen, now))", "self._clock.wall(seen)")],
         [_FUTURE],
         timeout=30,
     ),
     Sabotage(
-        "a lease in the file may be of any length",
+        "a lease in the file may have any length",
         [
             Edit(
                 _PRESENCE,
@@ -137,7 +137,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "who lapsed is told by the wall clock",
+        "agents lapse by the wall clock",
         [
             Edit(
                 "bus_server/store/sqlite/reads.py",
@@ -149,7 +149,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "what was active after the clock went back is listed below",
+        "a thread active after the clock went back is listed below older ones",
         [
             Edit(
                 "bus_server/store/sqlite/order.py",
@@ -161,7 +161,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "a server that starts does not know how often the clock went back",
+        "a server forgets at its start how often the clock went back",
         [
             Edit(
                 "bus_server/store/sqlite/order.py",
@@ -173,7 +173,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "a server does not learn that the clock went back for another",
+        "a server does not learn that the clock went back for another server",
         [
             Edit(
                 "bus_server/store/sqlite/store.py",
@@ -185,7 +185,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "a repeated post is told an order time for its create_time",
+        "a retried post returns an order time as its create_time",
         [
             Edit(
                 "bus_server/store/sqlite/transaction.py",
@@ -199,7 +199,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "a thread is told an order time for its update_time",
+        "a thread's update_time is an order time",
         [
             Edit(
                 "bus_server/store/sqlite/reads.py",

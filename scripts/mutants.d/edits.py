@@ -1,4 +1,4 @@
-"""Broken promises about edits, and threads that want to know what posts expect."""
+"""Mutants: edits and strict threads."""
 
 from sabotage import Edit, Sabotage
 
@@ -6,7 +6,7 @@ _POSTS = "bus_server/store/sqlite/posts.py"
 
 SABOTAGES = [
     Sabotage(
-        "an edit of another's message is let through",
+        "an agent may edit another agent's message",
         [
             Edit(
                 _POSTS,
@@ -17,12 +17,12 @@ SABOTAGES = [
         ["tests/test_posting_edits_refused.py::test_nobody_edits_what_another_wrote"],
     ),
     Sabotage(
-        "anonymous edits what is nobody's",
+        "anonymous callers may edit anonymous messages",
         [Edit(_POSTS, ' or message.sender == "anonymous":\n        raise', ":\n        raise")],
         ["tests/test_posting_edits_refused.py::test_what_anonymous_wrote_is_nobodys_to_edit"],
     ),
     Sabotage(
-        "an edit reaches into another thread",
+        "an edit may be of a message in another thread",
         [
             Edit(
                 "bus_server/store/sqlite/transaction.py",
@@ -33,7 +33,7 @@ SABOTAGES = [
         ["tests/test_posting_edits_refused.py::test_no_number_reaches_into_another_thread"],
     ),
     Sabotage(
-        "edit_seq is stale in recent messages",
+        "edit_seq is stale in cached recent messages",
         [
             Edit(
                 "bus_server/writer.py",
@@ -57,21 +57,21 @@ SABOTAGES = [
         ["tests/test_posting_edits.py::test_a_message_tells_of_its_newest_edit_after_a_restart"],
     ),
     Sabotage(
-        "what another server edited stays as it was in recent messages",
+        "cached recent messages miss edits made through another server",
         [Edit("bus_server/fallback.py", "        self._shared.recent.clear()\n", "")],
         [
             "tests/test_posting_edits.py::test_an_edit_through_another_server_is_seen_in_what_is_kept_in_memory"
         ],
     ),
     Sabotage(
-        "a message that was edited is another body to its request_id",
+        "an edited message no longer matches its request_id",
         [Edit("bus_server/store/body_hash.py", "{m.edit_of}", "{m.edit_of} {m.edit_seq}")],
         [
             "tests/test_store_upgrade.py::test_what_was_edited_in_an_older_file_is_and_can_be_edited_again"
         ],
     ),
     Sabotage(
-        "the strict mode is looked at before the request_id",
+        "the strict mode is checked before the request_id",
         [
             Edit(
                 _POSTS,
@@ -84,19 +84,19 @@ SABOTAGES = [
         ["tests/test_threads_strict.py::test_a_retry_is_answered_before_the_mode_is_looked_at"],
     ),
     Sabotage(
-        "the strict mode is no mode",
+        "the strict mode has no effect",
         [Edit(_POSTS, "    if strict and command", "    if False and command")],
         [
             "tests/test_threads_strict.py::test_a_strict_thread_takes_only_posts_that_say_what_they_follow"
         ],
     ),
     Sabotage(
-        "the strict mode is asked of people, too",
+        "the strict mode applies to people, too",
         [Edit(_POSTS, " and message.sender_kind != AGENT_KIND_HUMAN\n", "\n")],
         ["tests/test_threads_strict.py::test_people_need_not_say_it"],
     ),
     Sabotage(
-        "a change of the mode is seen by later transactions only",
+        "a change of the mode takes effect after its transaction only",
         [
             Edit(
                 "bus_server/store/sqlite/threads.py",

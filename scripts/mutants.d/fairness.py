@@ -1,4 +1,4 @@
-"""Broken promises about fairness between callers."""
+"""Mutants: fairness between callers."""
 
 from sabotage import Edit, Sabotage
 
@@ -6,7 +6,7 @@ _WRITER, _TESTS = "bus_server/writer.py", "tests/test_fairness.py"
 
 SABOTAGES = [
     Sabotage(
-        "posts are stored in order, whoever posts them",
+        "posts are stored in order of arrival over all callers",
         [Edit(_WRITER, "self._queue.put(fair_queue.fairness_key.get(), ", 'self._queue.put("", ')],
         [
             f"{_TESTS}::test_callers_posts_are_stored_in_turns_each_callers_in_its_order",
@@ -25,7 +25,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_an_agents_post_is_stored_before_what_another_has_queued"],
     ),
     Sabotage(
-        "a transaction takes all that is queued",
+        "a transaction takes the whole queue",
         [
             Edit(
                 _WRITER,
@@ -58,7 +58,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_the_reserve_for_others_has_an_end"],
     ),
     Sabotage(
-        "heavy reads are served in order, whoever reads",
+        "heavy reads run in order of arrival over all callers",
         [
             Edit(
                 "bus_server/fair_queue.py",
@@ -113,7 +113,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one"],
     ),
     Sabotage(
-        "a token that was refused is remembered as unknown",
+        "a refused token stays cached as unknown",
         [
             Edit(
                 "bus_server/auth.py",

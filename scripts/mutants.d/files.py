@@ -1,4 +1,4 @@
-"""Broken promises about files that are lost, and disks that fail."""
+"""Mutants: lost files and failing disks."""
 
 from sabotage import Edit, Sabotage
 
@@ -10,7 +10,7 @@ _STOPS = f"{_LOST}::test_a_server_whose_files_are_not_its_own_any_more_stops_and
 
 SABOTAGES = [
     Sabotage(
-        "files are not looked at before a commit",
+        "files are not checked before a commit",
         [
             Edit(
                 "bus_server/store/sqlite/committer.py",
@@ -21,7 +21,7 @@ SABOTAGES = [
         [_STOPS],
     ),
     Sabotage(
-        "an idle server does not look at its files",
+        "an idle server does not check its files",
         [
             Edit(
                 _HEALTH,
@@ -32,7 +32,7 @@ SABOTAGES = [
         [f"{_LOST}::test_an_idle_server_notices_that_its_file_is_gone"],
     ),
     Sabotage(
-        "a file that was replaced by another one is taken for its own",
+        "a file that was replaced is not noticed",
         [
             Edit(
                 "bus_server/store/sqlite/monitor.py",
@@ -43,7 +43,7 @@ SABOTAGES = [
         [_STOPS],
     ),
     Sabotage(
-        "a log that was cut is not noticed",
+        "a truncated write-ahead log is not noticed",
         [
             Edit(
                 "bus_server/store/sqlite/monitor.py",
@@ -54,12 +54,12 @@ SABOTAGES = [
         [_STOPS],
     ),
     Sabotage(
-        "a database that was cut is not noticed",
+        "a truncated database is not noticed",
         [Edit("bus_server/store/sqlite/monitor.py", "elif size < needed:", "elif False:")],
         [f"{_LOST}::test_a_file_that_is_cut_stops_the_server"],
     ),
     Sabotage(
-        "a checkpoint of another program that shrinks the database is taken for a cut",
+        "a database that a checkpoint of another program shrinks counts as truncated",
         [
             Edit(
                 "bus_server/store/sqlite/monitor.py",
@@ -70,7 +70,7 @@ SABOTAGES = [
         [f"{_LOST}::test_a_file_that_shrinks_and_grows_between_two_looks_is_no_loss"],
     ),
     Sabotage(
-        "what was saved before is told in place of what was saved last",
+        "an earlier rescued file is reported instead of the last one",
         [
             Edit(
                 "bus_server/store/sqlite/rescue.py",
@@ -81,7 +81,7 @@ SABOTAGES = [
         [f"{_LOST}::test_what_is_saved_last_is_told_though_there_are_others"],
     ),
     Sabotage(
-        "nothing is saved once the folder is removed",
+        "nothing is rescued if the folder was removed",
         [
             Edit(
                 "bus_server/store/sqlite/rescue.py",
@@ -92,7 +92,7 @@ SABOTAGES = [
         [f"{_LOST}::test_what_a_server_held_is_saved_though_its_folder_is_removed"],
     ),
     Sabotage(
-        "a lock file that cannot be used is an error of the store's",
+        "an unusable lock file is an unhandled error",
         [
             Edit(
                 _HEALTH,
@@ -103,12 +103,12 @@ SABOTAGES = [
         [f"{_LOST}::test_a_lock_file_that_cannot_be_used_is_told_and_holds_up_nothing"],
     ),
     Sabotage(
-        "a fault that comes and goes is told each time",
+        "an intermittent fault is logged each time",
         [Edit("bus_server/store/sqlite/faults.py", "QUIET = 60.0", "QUIET = 0.0")],
         [f"{_DISK}::test_a_fault_that_comes_and_goes_is_told_once"],
     ),
     Sabotage(
-        "a size that cannot be told ends what looks after the files",
+        "a failing stat ends the task that checks the files",
         [
             Edit(
                 "bus_server/store/sqlite/monitor.py",
@@ -121,7 +121,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a lost store saves nothing",
+        "a lost store rescues nothing",
         [
             Edit(
                 _STORE,
@@ -132,7 +132,7 @@ SABOTAGES = [
         [_STOPS],
     ),
     Sabotage(
-        "the log of a lost store is left where it is",
+        "the write-ahead log of a lost store is not set aside",
         [
             Edit(
                 "bus_server/store/sqlite/rescue.py",
@@ -144,7 +144,7 @@ SABOTAGES = [
         [f"{_LOST}::test_a_backup_moved_over_the_file_is_what_the_next_start_serves"],
     ),
     Sabotage(
-        "the log of a killed server is replayed into whatever file is there",
+        "the log of a killed server is replayed into any file",
         [
             Edit(
                 "bus_server/store/sqlite/file.py",
@@ -155,7 +155,7 @@ SABOTAGES = [
         [f"{_LOST}::test_the_log_of_a_killed_server_is_not_replayed_into_a_backup"],
     ),
     Sabotage(
-        "a log whose database is gone is taken for another's, and a store made anew",
+        "a log without its database is set aside and a new store created",
         [
             Edit(
                 "bus_server/store/sqlite/rescue.py",
@@ -171,7 +171,7 @@ SABOTAGES = [
         [f"{_LOST}::test_a_killed_servers_log_without_its_file_is_kept_and_nothing_made_anew"],
     ),
     Sabotage(
-        "a log is moved because somebody else says so",
+        "a log is set aside before the owners of the files are checked",
         [
             Edit(
                 "bus_server/store/sqlite/file.py",
@@ -182,14 +182,14 @@ SABOTAGES = [
         ["tests/test_starting_files.py::test_what_somebody_else_says_of_a_log_moves_it_nowhere"],
     ),
     Sabotage(
-        "files that cannot be looked at end the server",
+        "files that cannot be checked stop the server",
         [Edit(_HEALTH, "if isinstance(translated, OSError):", "if False:")],
         [
             "tests/test_store_faults.py::test_files_that_cannot_be_looked_at_refuse_posts_until_they_can"
         ],
     ),
     Sabotage(
-        "a lock file is closed before another one is open",
+        "a lock file is closed before the new one is open",
         [
             Edit(
                 "bus_server/store/sqlite/write_lock.py",
@@ -202,12 +202,12 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "the oldest of what was saved is named",
+        "the oldest rescued file is reported",
         [Edit("bus_server/store/sqlite/rescue.py", "return max(found", "return min(found")],
         [f"{_LOST}::test_of_several_that_were_saved_the_newest_is_named"],
     ),
     Sabotage(
-        "what is being saved has the name of what was",
+        "an incomplete rescued file has the name of a complete one",
         [
             Edit(
                 "bus_server/store/sqlite/rescue.py",
@@ -218,12 +218,12 @@ SABOTAGES = [
         [f"{_LOST}::test_what_is_being_saved_is_not_taken_for_what_was"],
     ),
     Sabotage(
-        "a log that is in use is moved",
+        "a log that is in use is set aside",
         [Edit("bus_server/store/sqlite/rescue.py", "        and not _is_open(path)\n", "")],
         [f"{_LOST}::test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_logs"],
     ),
     Sabotage(
-        "a lost store whose log cannot be moved is not told of",
+        "a lost store whose log cannot be set aside is not reported",
         [
             Edit(
                 "bus_server/store/sqlite/rescue.py",
@@ -234,12 +234,12 @@ SABOTAGES = [
         [f"{_LOST}::test_a_server_that_can_save_nothing_says_so"],
     ),
     Sabotage(
-        "a file that lacks messages is served",
+        "a file that lacks acknowledged messages is served",
         [Edit("bus_server/store/sqlite/file.py", "    rescue.check_complete(path)\n", "")],
         [f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were"],
     ),
     Sabotage(
-        "a store is made anew where one was lost",
+        "a new store is created where one was lost",
         [
             Edit(
                 "bus_server/store/sqlite/file.py",
@@ -250,7 +250,7 @@ SABOTAGES = [
         [f"{_LOST}::test_a_file_that_is_gone_is_not_made_anew_beside_what_was_saved"],
     ),
     Sabotage(
-        "a commit that failed half-way is told as one that did nothing",
+        "a commit with an unknown outcome is reported as not done",
         [
             Edit(
                 "bus_server/store/sqlite/committer.py",
@@ -265,7 +265,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a fault of the disk lasts until somebody posts",
+        "a disk fault lasts until the next post",
         [
             Edit(
                 _HEALTH,
@@ -278,7 +278,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "health says SERVING whatever the disk does",
+        "health is SERVING whatever the disk does",
         [
             Edit(
                 "bus_server/server.py",
@@ -289,7 +289,7 @@ SABOTAGES = [
         [f"{_DISK}::test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can"],
     ),
     Sabotage(
-        "a disk that cannot read is taken for a damaged file",
+        "a read error of the disk counts as a damaged file",
         [
             Edit(
                 "bus_server/store/sqlite/damage.py",
@@ -300,7 +300,7 @@ SABOTAGES = [
         [f"{_DISK}::test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can"],
     ),
     Sabotage(
-        "a log that has grown stays as it is",
+        "a write-ahead log that has grown is not truncated",
         [
             Edit(
                 "bus_server/store/sqlite/connections.py",
@@ -313,7 +313,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "each time that a bug is met is logged",
+        "a repeated internal error is logged each time",
         [
             Edit(
                 "bus_server/status.py",

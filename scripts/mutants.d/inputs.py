@@ -1,4 +1,4 @@
-"""Broken promises about what users hand in, and about what is shown to them."""
+"""Mutants: the checks of arguments, the credentials file, and output."""
 
 from sabotage import Edit, Sabotage
 
@@ -11,7 +11,7 @@ _FILE = "tests/test_sdk_credentials_file.py"
 
 SABOTAGES = [
     Sabotage(
-        "half a character is left to protobuf",
+        "half a surrogate pair is left to protobuf",
         [Edit(_REQUESTS, "    if not value.isascii():\n", "    if False:\n")],
         [
             f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field",
@@ -19,12 +19,12 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a text is taken for a list of its letters",
+        "a string counts as a list of characters",
         [Edit(_REQUESTS, "    if isinstance(value, str | bytes) or not", "    if not")],
         [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
     ),
     Sabotage(
-        "None is left out of a field that needs a value",
+        "None counts as unset in a field that needs a value",
         [Edit(_REQUESTS, "if value is not unset:", "if value is not unset and value is not None:")],
         [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
     ),
@@ -34,13 +34,13 @@ SABOTAGES = [
         [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
     ),
     Sabotage(
-        "a timeout that is not a number is none",
+        "a timeout that is not a number means no timeout",
         [Edit(_REQUESTS, "    if math.isnan(value):\n", "    if False:\n")],
         [f"{_INPUT}::test_every_call_names_the_field_that_it_cannot_send"],
         timeout=60,
     ),
     Sabotage(
-        "a post that cannot be sent ends the others",
+        "a post that cannot be sent ends post_many",
         [
             Edit(
                 "bus_client/post.py",
@@ -51,7 +51,7 @@ SABOTAGES = [
         [f"{_INPUT}::test_what_cannot_be_sent_stops_nothing_of_many"],
     ),
     Sabotage(
-        "posts that cannot be sent are given before all others of their batch",
+        "posts that cannot be sent are returned before the others of their batch",
         [
             Edit(
                 "bus_client/post_stream.py",
@@ -62,7 +62,7 @@ SABOTAGES = [
         [f"{_INPUT}::test_what_cannot_be_sent_stops_nothing_of_many"],
     ),
     Sabotage(
-        "a batch of nothing to send waits for an answer",
+        "an empty batch waits for a response",
         [
             Edit(
                 "bus_client/post_stream.py",
@@ -88,7 +88,7 @@ SABOTAGES = [
         timeout=120,
     ),
     Sabotage(
-        "a client that was inherited over a fork calls",
+        "a client inherited across a fork makes calls",
         [
             Edit(
                 "bus_client/connections.py",
@@ -102,7 +102,7 @@ SABOTAGES = [
         timeout=120,
     ),
     Sabotage(
-        "the credentials file is looked for though no token of it is needed",
+        "the credentials file is looked for although no saved token is needed",
         [
             Edit(
                 "bus_client/identity.py",
@@ -120,28 +120,28 @@ SABOTAGES = [
         [f"{_FILE}::test_a_file_that_others_may_read_is_refused_as_ssh_does"],
     ),
     Sabotage(
-        "the lock of the credentials follows a link",
+        "the lock of the credentials file follows a symbolic link",
         [Edit(_CREDENTIALS, "os.O_CREAT | os.O_NOFOLLOW", "os.O_CREAT")],
         [f"{_FILE}::test_the_lock_is_not_taken_on_what_a_link_points_at"],
     ),
     Sabotage(
-        "a link to the credentials is replaced by a file",
+        "a symbolic link to the credentials file is replaced by a file",
         [Edit(_CREDENTIALS, "        return path.resolve()\n", "        return path\n")],
         [f"{_FILE}::test_a_link_to_the_file_stays_one"],
     ),
     Sabotage(
-        "the lock of the credentials is waited for without end",
+        "the wait for the lock of the credentials file has no timeout",
         [Edit(_CREDENTIALS, "if time.monotonic() > end:", "if False:")],
         [f"{_FILE}::test_a_lock_that_stays_is_an_error_that_names_it"],
         timeout=60,
     ),
     Sabotage(
-        "a refused registration leaves its token",
+        "a refused registration leaves its token in the file",
         [Edit(_IDENTITY, "self._new_token = token if created else None", "self._new_token = None")],
         [f"{_FILE}::test_a_token_that_was_made_for_a_taken_name_is_not_kept"],
     ),
     Sabotage(
-        "a refused registration loses a token that was there before",
+        "a refused registration deletes a token that was there before",
         [
             Edit(
                 _IDENTITY, "self._new_token = token if created else None", "self._new_token = token"
@@ -150,12 +150,12 @@ SABOTAGES = [
         [f"{_FILE}::test_a_token_that_was_there_before_stays_though_the_name_is_anothers_here"],
     ),
     Sabotage(
-        "any refusal of a field loses the token",
+        "any refusal of a field deletes the token",
         [Edit(_IDENTITY, ' and names == ["agent"]\n', "\n")],
         [f"{_FILE}::test_a_token_that_may_be_or_become_the_agents_stays"],
     ),
     Sabotage(
-        "a token that another process replaced is forgotten",
+        "a token that another process replaced is lost",
         [Edit(_CREDENTIALS, "if kept.get(agent) != token:", "if agent not in kept:")],
         [f"{_FILE}::test_a_token_that_another_replaced_meanwhile_stays"],
     ),
@@ -165,23 +165,23 @@ SABOTAGES = [
         ["tests/test_cli_text.py::test_what_hides_or_harms_is_made_visible_and_lost_in_no_json"],
     ),
     Sabotage(
-        "joiners are harmless anywhere",
+        "joiners are printed anywhere",
         [Edit(_TEXT, '(?<=[{_JOINED}])[\\u200c\\u200d])"', '[\\u200c\\u200d])"')],
         ["tests/test_cli_text.py::test_what_hides_or_harms_is_made_visible_and_lost_in_no_json"],
     ),
     Sabotage(
-        "emoji are taken apart",
+        "emoji sequences are escaped",
         [Edit(_TEXT, '    f"|(?<=[{_SYMBOL}])[\\ufe0e\\ufe0f]"\n', "")],
         ["tests/test_cli_text.py::test_what_people_write_with_stays_as_it_is"],
     ),
     Sabotage(
-        "notes are printed as they come",
+        "notes on stderr are not escaped",
         [Edit("bus_client/cli/output.py", "print_stderr(safe(text))", "print_stderr(text)")],
         ["tests/test_cli_hostile_server.py::test_what_a_server_tells_is_made_visible"],
         timeout=120,
     ),
     Sabotage(
-        "an export prints its lines raw on a terminal",
+        "an export is not escaped on a terminal",
         [
             Edit(
                 "bus_client/cli/transfer/exporting.py",
@@ -192,12 +192,12 @@ SABOTAGES = [
         ["tests/test_cli_terminal.py::test_an_export_is_safe_on_a_terminal"],
     ),
     Sabotage(
-        "the number of a closed stream is given to the next file",
+        "the descriptor of a closed standard stream is reused",
         [Edit("bus_client/cli/streams.py", "for descriptor in range(3):", "for descriptor in ():")],
         ["tests/test_cli_failures.py::test_a_closed_descriptor_is_opened_before_anything_else"],
     ),
     Sabotage(
-        "a stderr that cannot be written changes the exit code",
+        "a failed write to stderr changes the exit code",
         [Edit("bus_client/cli/streams.py", "        _discard(sys.stderr)\n", "        raise\n")],
         [
             "tests/test_cli_failures.py::test_the_exit_code_holds_whatever_streams_are_closed",
@@ -210,7 +210,7 @@ SABOTAGES = [
         ["tests/test_cli_input.py::test_a_unit_is_what_it_says"],
     ),
     Sabotage(
-        "without asyncio a text is taken for many posts",
+        "post_many of bus_client.sync accepts a string as posts",
         [Edit("bus_client/sync/thread.py", "checked_several(posts)", "posts")],
         [f"{_INPUT}::test_calls_without_asyncio_are_refused_alike"],
     ),
@@ -220,7 +220,7 @@ SABOTAGES = [
         [f"{_INPUT}::test_a_handle_is_refused_a_name_and_a_position_that_are_none"],
     ),
     Sabotage(
-        "an exception means nothing to the shell unless it is in the table itself",
+        "subclasses of known exceptions have no exit code",
         [Edit("bus_client/cli/failures.py", " if name in _MEANINGS)", ")")],
         ["tests/test_cli_failures.py::test_a_server_that_cannot_serve_now_is_exit_code_4"],
         timeout=60,

@@ -1,4 +1,4 @@
-"""Broken promises of the Python client to programs whose server lies, fails, or is a proxy."""
+"""Mutants: the Python client with a server that breaks the contract or fails, or with a proxy."""
 
 from sabotage import Edit, Sabotage
 
@@ -15,12 +15,12 @@ _SHELL = "tests/test_cli_lies.py"
 
 SABOTAGES = [
     Sabotage(
-        "what a server sends twice is handed out twice",
+        "repeated messages are returned twice",
         [Edit(_RESPONSES, "            if 1 <= seq <= here:\n", "            if False:\n")],
         [f"{_LIES}::test_what_comes_again_is_dropped"],
     ),
     Sabotage(
-        "a message of another thread is handed out",
+        "a message of another thread is returned",
         [
             Edit(
                 _RESPONSES,
@@ -31,7 +31,7 @@ SABOTAGES = [
         [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
     ),
     Sabotage(
-        "a cursor of another thread is taken",
+        "a cursor of another thread is accepted",
         [Edit(_RESPONSES, "    if cursor.thread != thread:\n", "    if False:\n")],
         [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
     ),
@@ -41,27 +41,27 @@ SABOTAGES = [
         [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
     ),
     Sabotage(
-        "another history is taken for the same one",
+        "another epoch is accepted",
         [Edit(_RESPONSES, "if self.cursor.epoch and cursor.epoch != self.cursor.epoch:", "if 0:")],
         [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
     ),
     Sabotage(
-        "a frame in disorder is handed out",
+        "a frame out of order is returned",
         [Edit(_RESPONSES, "            if not last < seq <= upto:\n", "            if False:\n")],
         [f"{_LIES}::test_what_breaks_the_contract_is_an_error"],
     ),
     Sabotage(
-        "a gap without a filter goes unseen",
+        "a gap without a filter is not noticed",
         [Edit(_RESPONSES, "if not self._filtered and following", "if False and following")],
         [f"{_LIES}::test_without_a_filter_nothing_is_left_out"],
     ),
     Sabotage(
-        "a cursor that goes back is taken",
+        "a cursor that goes back is accepted",
         [Edit(_RESPONSES, "if cursor.after_seq < self.cursor.after_seq:", "if False:")],
         [f"{_LIES}::test_a_cursor_that_goes_back_is_not_taken"],
     ),
     Sabotage(
-        "a follow ends for a reason that it did not ask for",
+        "a follow ends with an ending that it did not request",
         [
             Edit(
                 _STREAM,
@@ -72,7 +72,7 @@ SABOTAGES = [
         [f"{_LIES}::test_a_follower_that_asked_for_no_end_comes_again"],
     ),
     Sabotage(
-        "an interval of 0 is taken for silence",
+        "a keepalive interval of 0 counts as silence",
         [
             Edit(
                 _RESPONSES,
@@ -84,7 +84,7 @@ SABOTAGES = [
         timeout=25,
     ),
     Sabotage(
-        "keepalives outlast a wait",
+        "keepalives extend a wait beyond its timeout",
         [
             Edit(_RETRY, "if self._frames > 1 and self._clock()", "if False and self._clock()"),
             Edit(_RETRY, "        if self._idle > _MAX_IDLE_FRAMES:\n", "        if False:\n"),
@@ -93,13 +93,13 @@ SABOTAGES = [
         timeout=25,
     ),
     Sabotage(
-        "a started frame is taken for progress",
+        "a started frame counts as progress",
         [Edit(_RETRY, "        if moved:\n", "        if True:\n")],
         [f"{_LIES}::test_pauses_grow_until_there_is_progress"],
         timeout=25,
     ),
     Sabotage(
-        "a wait that could not read says that there was nothing",
+        "a wait that could not read returns nothing",
         [Edit(_RETRY, "                raise failure\n", "                return\n")],
         [
             f"{_UNREADABLE}::test_a_wait_that_could_not_read_says_so",
@@ -108,48 +108,48 @@ SABOTAGES = [
         timeout=25,
     ),
     Sabotage(
-        "a wait forgets that there was more than it knew of",
+        "a wait forgets that there were newer messages",
         [Edit(_RETRY, "            self._caught_up &= ", "            _ = ")],
         [f"{_UNREADABLE}::test_one_that_learns_that_there_is_more_does_not_say_so"],
         timeout=25,
     ),
     Sabotage(
-        "a follower of a thread that cannot be read is never told",
+        "a follow of a thread that cannot be read never raises",
         [Edit(_RETRY, ">= _MAX_FAILING:", "< 0:")],
         [f"{_UNREADABLE}::test_a_follower_that_fails_for_a_minute_is_told"],
     ),
     Sabotage(
-        "a follower gives up a server that is away",
+        "a follow gives up on an unreachable server",
         [Edit(_RETRY, "        if type(error) in _DISCONNECTIONS:\n", "        if False:\n")],
         [f"{_UNREADABLE}::test_a_server_that_is_away_or_busy_is_waited_for"],
     ),
     Sabotage(
-        "a server may send its clients away for years",
+        "a retry_delay may be years",
         [Edit(_RESPONSES, "_MAX_RETRY_DELAY = 60.0", "_MAX_RETRY_DELAY = 1e12")],
         [f"{_CALLED}::test_numbers_that_are_none_are_zero_and_delays_are_bounded"],
     ),
     Sabotage(
-        "a list is read for ever",
+        "a list without an end is read forever",
         [Edit(_CALLS, 'if token and (token in tokens or entries in (b"", before)):', "if False:")],
         [f"{_CALLED}::test_a_list_that_does_not_go_on_is_an_error"],
     ),
     Sabotage(
-        "pages of messages are read for ever",
+        "pages of messages without an end are read forever",
         [Edit(_RESPONSES, "        if not moved:\n", "        if False:\n")],
         [f"{_CALLED}::test_a_page_that_is_not_what_was_asked_for_is_an_error"],
     ),
     Sabotage(
-        "a page leaves messages out",
+        "a page with missing messages is accepted",
         [Edit(_RESPONSES, "        _check_complete(page, request)\n", "        pass\n")],
         [f"{_CALLED}::test_a_page_without_a_filter_leaves_nothing_out"],
     ),
     Sabotage(
-        "a token that is none replaces the one that is kept",
+        "an invalid token replaces the saved one",
         [Edit(_RESPONSES, "    if not TOKEN.fullmatch(token):\n", "    if False:\n")],
         [f"{_CALLED}::test_a_token_that_is_none_does_not_replace_the_one_that_is_kept"],
     ),
     Sabotage(
-        "an answer to a post that says nothing is taken for one",
+        "an empty response to a post is accepted",
         [Edit(_RESPONSES, "    if not 1 <= response.seq <= _MAX_SEQ:\n", "    if False:\n")],
         [
             f"{_CALLED}::test_an_answer_to_a_post_that_says_nothing_leaves_it_in_doubt",
@@ -157,18 +157,18 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a refusal by a proxy is taken for an unknown outcome",
+        "a refusal by a proxy counts as an unknown outcome",
         [Edit(_STATUS, "    if status >= 500:\n", "    if status >= 400:\n")],
         [f"{_PROXIES}::test_a_refusal_is_said_at_once"],
     ),
     Sabotage(
-        "a refusal by a proxy ends the doubt about an attempt before it",
+        "a refusal by a proxy settles the outcome of an earlier attempt",
         [Edit(_CALLS, "                or refused_by_proxy(error)\n", "")],
         [f"{_PROXIES}::test_a_refusal_ends_no_doubt_about_what_was_done_before"],
         timeout=25,
     ),
     Sabotage(
-        "the command line shows a traceback for a time that is none",
+        "the command line fails on an invalid time",
         [
             Edit(
                 "bus_client/cli/documents.py",
@@ -179,7 +179,7 @@ SABOTAGES = [
         [f"{_SHELL}::test_messages_without_a_time_are_read"],
     ),
     Sabotage(
-        "the doctor falls over a wait that ends",
+        "doctor fails when a wait ends",
         [
             Edit(
                 "bus_client/cli/doctor/server_checks.py",

@@ -1,4 +1,4 @@
-"""Broken promises about participants and recipients."""
+"""Mutants: participants and recipients."""
 
 from sabotage import Edit, Sabotage
 
@@ -7,7 +7,7 @@ _TRANSACTION = "bus_server/store/sqlite/transaction.py"
 
 SABOTAGES = [
     Sabotage(
-        "the sender is told as a recipient",
+        "the sender is listed as a recipient",
         [
             Edit(
                 _PARTICIPANTS,
@@ -18,7 +18,7 @@ SABOTAGES = [
         ["tests/test_posting_recipients.py::test_all_who_take_part_are_told_but_the_sender"],
     ),
     Sabotage(
-        "recipients leave out those who wait",
+        "recipients omit waiting agents",
         [
             Edit(
                 _PARTICIPANTS,
@@ -29,12 +29,12 @@ SABOTAGES = [
         ["tests/test_posting_recipients.py::test_who_waits_without_taking_part_is_told_too"],
     ),
     Sabotage(
-        "recipients wait whatever their filters say",
+        "recipients are waiting whatever their filters",
         [Edit(_PARTICIPANTS, " if wait.filter.wants(message, replied_to)", "")],
         ["tests/test_posting_recipients.py::test_waiting_means_that_the_filter_lets_it_through"],
     ),
     Sabotage(
-        "recipients are told as they stand after the message came",
+        "recipients are shown as they are after the delivery",
         [
             Edit(
                 _PARTICIPANTS,
@@ -62,7 +62,7 @@ SABOTAGES = [
         ["tests/test_waiting_participants.py::test_a_goodbye_and_a_leaving_are_told"],
     ),
     Sabotage(
-        "participants frames miss who left",
+        "participants frames miss agents that left",
         [
             Edit(
                 "bus_server/presence/participant_cache.py",
@@ -73,7 +73,7 @@ SABOTAGES = [
         ["tests/test_waiting_participants.py::test_a_goodbye_and_a_leaving_are_told"],
     ),
     Sabotage(
-        "participants frames come with every change",
+        "participants frames are sent at every change",
         [
             Edit(
                 "bus_server/presence/participant_cache.py",
@@ -84,12 +84,12 @@ SABOTAGES = [
         ["tests/test_waiting_participants.py::test_changes_are_told_at_most_once_a_second"],
     ),
     Sabotage(
-        "what was read of a thread outlives leaving it",
+        "a read position survives leaving the thread",
         [Edit(_PARTICIPANTS, "        self._positions.forget(agent, thread)\n", "")],
         ["tests/test_threads_leaving.py::test_who_is_back_without_joining_has_read_nothing"],
     ),
     Sabotage(
-        "what is filtered out counts as delivered",
+        "filtered-out messages count as delivered",
         [
             Edit(
                 "bus_server/follow/loop.py",
@@ -101,7 +101,7 @@ SABOTAGES = [
         ["tests/test_threads_participants.py::test_what_was_filtered_out_was_not_delivered"],
     ),
     Sabotage(
-        "who joins again goes on from what is written and not from what it said",
+        "a join uses the stored read position instead of the reported one",
         [
             Edit(
                 "bus_server/bus.py",
@@ -119,12 +119,12 @@ SABOTAGES = [
         ["tests/test_own_entries.py::test_own_messages_are_read"],
     ),
     Sabotage(
-        "writing counts as reading all that is before",
+        "a post marks all earlier messages as read",
         [Edit(_TRANSACTION, "return max(read, seq) if read >= seq - 1 else read", "return seq")],
         ["tests/test_own_entries.py::test_what_others_wrote_stays_unread"],
     ),
     Sabotage(
-        "what an agent has just reported as read does not count when it posts",
+        "a read position just reported is ignored by a post",
         [
             Edit(
                 "bus_server/bus.py",
@@ -137,7 +137,7 @@ SABOTAGES = [
         ["tests/test_own_entries.py::test_what_was_just_said_to_be_read_counts"],
     ),
     Sabotage(
-        "what an agent has just reported as read does not count in a batch",
+        "a read position just reported is ignored in a batch",
         [
             Edit(
                 "bus_server/bus.py",
@@ -150,7 +150,7 @@ SABOTAGES = [
         ["tests/test_own_entries.py::test_posts_of_a_batch_are_read_up_to_the_first_of_another"],
     ),
     Sabotage(
-        "entries about a thread are unread to whoever made them",
+        "entries about a thread are unread for their own authors",
         [
             Edit(
                 "bus_server/store/sqlite/threads.py",
@@ -161,7 +161,7 @@ SABOTAGES = [
         ["tests/test_own_entries.py::test_entries_about_the_thread_are_read_by_whoever_made_them"],
     ),
     Sabotage(
-        "an agent that waits twice looks like one that waits once",
+        "an agent's wait_count is at most 1",
         [
             Edit(
                 _PARTICIPANTS,
@@ -172,7 +172,7 @@ SABOTAGES = [
         ["tests/test_waiting_participants.py::test_it_is_told_how_many_waits_an_agent_has_open"],
     ),
     Sabotage(
-        "where a wait comes from is not told",
+        "the address of a wait is not listed",
         [Edit("bus_server/services/bus_service.py", "            peer=peer,\n", "")],
         ["tests/test_waits_listing.py::test_where_they_come_from_is_listed"],
     ),

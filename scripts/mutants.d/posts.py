@@ -1,10 +1,10 @@
-"""Broken promises about posts."""
+"""Mutants: posts."""
 
 from sabotage import Edit, Sabotage
 
 SABOTAGES = [
     Sabotage(
-        "a post is answered before its commit",
+        "a post is acknowledged before its commit",
         [
             Edit(
                 "bus_server/store/sqlite/store.py",
@@ -63,7 +63,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a request_id is looked up after what can change",
+        "a request_id is looked up after the other checks",
         [
             Edit(
                 "bus_server/store/sqlite/posts.py",
@@ -129,7 +129,7 @@ SABOTAGES = [
         ["tests/test_store_statements.py::test_a_post_that_cannot_be_stored_fails_alone"],
     ),
     Sabotage(
-        "a post whose caller is gone is dropped",
+        "a post is dropped when its caller disconnects",
         [
             Edit(
                 "bus_server/writer.py",
@@ -149,7 +149,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "anyone posts on_behalf_of another",
+        "anyone may post on_behalf_of another agent",
         [
             Edit(
                 "bus_server/services/posting.py",
@@ -171,7 +171,7 @@ SABOTAGES = [
         ["tests/test_posting.py::test_a_closed_thread_refuses_posts_until_it_is_opened"],
     ),
     Sabotage(
-        "a batch tells of a thread that was deleted within it",
+        "a batch notifies waits of a thread that it deleted",
         [
             Edit(
                 "bus_server/store/sqlite/transaction.py",
@@ -184,12 +184,12 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "posts are not refused when the server is going away",
+        "a draining server accepts posts",
         [Edit("bus_server/server.py", "    dispatcher.refusal = Draining\n", "")],
         ["tests/test_drain.py::test_posts_under_way_are_answered_and_what_is_new_is_refused"],
     ),
     Sabotage(
-        "threads whose names differ by case are told to nobody",
+        "threads whose names differ by case are not reported",
         [
             Edit(
                 "bus_server/store/sqlite/reads.py",
@@ -205,7 +205,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "names that differ by case are found by looking at all threads",
+        "names that differ by case are found by a table scan",
         [
             Edit(
                 "bus_server/store/sqlite/schema.sql",

@@ -1,4 +1,4 @@
-"""Broken promises about presence."""
+"""Mutants: presence."""
 
 from sabotage import Edit, Sabotage
 
@@ -7,7 +7,7 @@ _RENEWED = "state.lease_end = max(state.lease_end, now + self._agent_timeout)\n"
 
 SABOTAGES = [
     Sabotage(
-        "a delivery is no work",
+        "a delivery does not count as work",
         [
             Edit(
                 "bus_server/presence/participants.py",
@@ -18,7 +18,7 @@ SABOTAGES = [
         ["tests/test_presence.py::test_a_delivery_is_work_until_it_is_read"],
     ),
     Sabotage(
-        "what an agent wrote itself is work for it",
+        "an agent's own messages count as work",
         [
             Edit(
                 "bus_server/presence/participants.py",
@@ -29,7 +29,7 @@ SABOTAGES = [
         ["tests/test_presence.py::test_an_echo_of_its_own_is_no_work"],
     ),
     Sabotage(
-        "work ends with any reading of the thread",
+        "work ends with any read position of the thread",
         [
             Edit(
                 _PRESENCE,
@@ -52,7 +52,7 @@ SABOTAGES = [
         ["tests/test_presence.py::test_work_on_one_thread_is_not_ended_by_another"],
     ),
     Sabotage(
-        "a wait is no sign of life",
+        "a wait does not count as a sign of life",
         [
             Edit(
                 "bus_server/presence/agent_state.py",
@@ -65,7 +65,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "the end of a wait is no sign of life",
+        "the end of a wait does not count as a sign of life",
         [
             Edit(
                 _PRESENCE,
@@ -108,7 +108,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a goodbye is none",
+        "EndSession does not make an agent offline",
         [
             Edit(
                 _PRESENCE,
@@ -124,7 +124,7 @@ SABOTAGES = [
         ["tests/test_presence.py::test_a_post_on_behalf_of_an_agent_does_not_end_its_work"],
     ),
     Sabotage(
-        "a restart declares everyone gone",
+        "after a restart all agents are lapsed",
         [
             Edit(
                 _PRESENCE,
@@ -138,7 +138,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "work is forgotten with a restart",
+        "work is lost by a restart",
         [
             Edit(
                 _PRESENCE,
@@ -186,7 +186,7 @@ SABOTAGES = [
         ["tests/test_presence_checkpoints.py"],
     ),
     Sabotage(
-        "nobody learns what another server knows of agents",
+        "presence from other servers is not read",
         [
             Edit(
                 "bus_server/fallback.py",
@@ -197,7 +197,7 @@ SABOTAGES = [
         ["tests/test_presence_restarts.py::test_another_server_on_the_file_learns_who_is_there"],
     ),
     Sabotage(
-        "agents that are gone are held in memory",
+        "the states of lapsed agents stay in memory",
         [
             Edit(
                 _PRESENCE,
@@ -208,7 +208,7 @@ SABOTAGES = [
         ["tests/test_presence_memory.py::test_an_agent_is_held_until_it_is_offline_and_saved"],
     ),
     Sabotage(
-        "participants are held for threads without waits",
+        "participants stay cached for threads without waits",
         [
             Edit(
                 "bus_server/presence/participant_cache.py",

@@ -1,4 +1,4 @@
-"""Applies each sabotage to a copy of the tree and tells whether a test caught it."""
+"""Applies each sabotage to a copy of the tree and reports whether a test caught it."""
 
 import argparse
 import importlib
@@ -17,21 +17,21 @@ import wakeups
 from sabotage import Sabotage
 
 ROOT = Path(__file__).parents[2]
-#: What the tests need of the tree.
+#: The parts of the tree that the tests need.
 COPIED = ("bus_client", "bus_server", "protos", "scripts", "tests", "pyproject.toml", "README.md")
 
-_ROOMS = [
+_MODULES = [
     importlib.import_module(file.stem)
     for file in sorted(Path(__file__).parent.glob("*.py"))
     if file.stem not in ("run", "sabotage")
 ]
-SABOTAGES = [sabotage for room in _ROOMS for sabotage in room.SABOTAGES]
+SABOTAGES = [sabotage for module in _MODULES for sabotage in module.SABOTAGES]
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
 class Tree:
-    """The copy that is broken, and mended again."""
+    """The copy, in which one sabotage at a time is applied and reverted."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,7 +44,7 @@ class Tree:
                 shutil.copy(source, path / name)
 
     def broken(self, sabotage: Sabotage) -> dict[Path, str]:
-        """The files as they read with the sabotage; exits when its text is not there once."""
+        """Returns the changed files. Exits the program if a text does not occur exactly once."""
         files: dict[Path, str] = {}
         for edit in sabotage.edits:
             path = self.path / edit.file
@@ -52,21 +52,21 @@ class Tree:
             found = text.count(edit.text)
             if found != 1:
                 sys.exit(
-                    f"“{sabotage.name}”: its text is found {found} times in {edit.file}, not once; "
-                    f"bring it up to date in scripts/mutants.d:\n\n{edit.text}"
+                    f'"{sabotage.name}": its text occurs {found} times in {edit.file}, not once; '
+                    f"update it in scripts/mutants.d:\n\n{edit.text}"
                 )
             files[path] = text.replace(edit.text, edit.instead)
         return files
 
     def test(self, tests: Sequence[str], *, timeout: float = 60) -> tuple[int, list[str], str]:
-        """Run tests: pytest's exit code, those that failed, and what was printed."""
+        """Run tests. Returns pytest's exit code, the tests that failed, and the output."""
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=short", "--no-header"),
                 *("-p", "no:cacheprovider", "-o", f"timeout={timeout}", *tests),
             ],
             cwd=self.path,
-            # Before the installed tree: for pytest, and for the servers that the tests start.
+            # Ahead of the installed tree, for pytest and for the servers that the tests start.
             env=os.environ
             | {
                 "PYTHONPATH": f"{self.path}{os.pathsep}{self.path / 'protos'}",
@@ -79,7 +79,7 @@ class Tree:
         return done.returncode, _FAILED.findall(done.stdout), done.stdout + done.stderr
 
     def try_out(self, sabotage: Sabotage) -> str:
-        """What became of the sabotage."""
+        """Apply the sabotage, run its tests, revert it. Returns the verdict."""
         broken = self.broken(sabotage)
         whole = {path: path.read_text("utf-8") for path in broken}
         for path, text in broken.items():
@@ -90,7 +90,7 @@ class Tree:
             for path, text in whole.items():
                 path.write_text(text, "utf-8")
         if code not in (0, 1) or (code == 1 and not failed):
-            sys.exit(f"“{sabotage.name}”: pytest did not run its tests (exit {code}):\n{output}")
+            sys.exit(f'"{sabotage.name}": pytest did not run its tests (exit {code}):\n{output}')
         if failed:
             return f"caught by {failed[0]}"
         if " passed" not in output:
@@ -99,9 +99,9 @@ class Tree:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Do the tests notice when a promise is broken?")
-    parser.add_argument("parts", nargs="*", help="only sabotages whose name has one of these parts")
-    parser.add_argument("--list", action="store_true", help="only say what there is")
+    parser = argparse.ArgumentParser(description="Checks that a test fails for each sabotage.")
+    parser.add_argument("parts", nargs="*", help="only sabotages whose name contains one of these")
+    parser.add_argument("--list", action="store_true", help="list the sabotages")
     arguments = parser.parse_args()
     chosen = [
         sabotage
@@ -114,9 +114,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Tree(Path(folder))
         for sabotage in (wakeups.CONTROL, *chosen):
-            tree.broken(sabotage)  # all that is out of date is found before anything is run
+            tree.broken(sabotage)  # find all outdated texts before running anything
         if not tree.try_out(wakeups.CONTROL).startswith("caught"):
-            sys.exit("the tests do not see the copy: a server that cannot start went unnoticed")
+            sys.exit("the tests do not use the copy: none fails with a server that cannot start")
         tests = sorted({test for sabotage in chosen for test in sabotage.tests})
         code, failed, output = tree.test(tests)
         if code != 0:

@@ -1,4 +1,4 @@
-"""A way to break what ThreadBus promises, and the tests that should see it."""
+"""A mutant: a change that breaks a promise, and the tests that should fail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A text that is found once in a file, and what stands there instead."""
+    """A replacement in a file. `text` must occur exactly once."""
 
     file: str
     text: str
@@ -15,9 +15,9 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Sabotage:
-    """A promise broken. `tests` are pytest's arguments, chosen so that it is quick."""
+    """A mutant. `name` says what is broken; `tests` are arguments of pytest."""
 
     name: str
     edits: Sequence[Edit]
     tests: Sequence[str]
-    timeout: float = 10  # of one test, in seconds: what hangs is caught, too
+    timeout: float = 10  # seconds per test; a test that hangs has caught the mutant

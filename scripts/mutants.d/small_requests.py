@@ -1,4 +1,4 @@
-"""Small requests that cost what the messages cost that they are about, and joins beside posts."""
+"""Mutants: small requests about large messages, and joins during posts."""
 
 from sabotage import Edit, Sabotage
 
@@ -21,7 +21,7 @@ SABOTAGES = [
         [f"{_BODIES}::test_a_repetition_is_told_by_what_stands_beside_the_message"],
     ),
     Sabotage(
-        "the hash of an older body is not kept",
+        "the hash of an older body is not saved",
         [Edit(_POSTS, "        tx.save_body_hash(head.thread_id, whole, earlier)\n", "")],
         [f"{_BODIES}::test_of_older_messages_the_bodies_tell"],
     ),
@@ -36,7 +36,7 @@ SABOTAGES = [
         ["tests/test_store_body_hash.py"],
     ),
     Sabotage(
-        "an edit reads the message that it edits",
+        "an edit loads the message that it edits",
         [
             Edit(
                 _TRANSACTION,
@@ -47,7 +47,7 @@ SABOTAGES = [
         [f"{_BODIES}::test_an_edit_touches_its_number_only"],
     ),
     Sabotage(
-        "an edit keeps the message that it edits",
+        "an edit keeps the edited message in memory",
         [
             Edit(
                 _POSTS,
@@ -70,7 +70,7 @@ SABOTAGES = [
         [f"{_BODIES}::test_of_a_thread_that_was_cleared_no_edit_is_left"],
     ),
     Sabotage(
-        "an older edit in the body counts more than a newer one",
+        "an older edit_seq in the body overrides a newer one",
         [
             Edit(
                 "bus_server/store/commands.py",
@@ -119,7 +119,7 @@ SABOTAGES = [
         [f"{_SMALL}::test_large_posts_that_are_refused_one_after_the_other"],
     ),
     Sabotage(
-        "a URL is looked at however long it is",
+        "a URL of any length is parsed",
         [
             Edit(
                 "bus_server/services/validation.py",
@@ -130,12 +130,12 @@ SABOTAGES = [
         [f"{_SMALL}::test_urls_that_are_too_long_leave_nothing"],
     ),
     Sabotage(
-        "who joins finds what was posted since for context",
+        "the context of a join includes later posts",
         [Edit(_THREADS, "before = joined.after_seq + 1", "before = 0")],
         [f"{_JOINS}::test_the_context_ends_where_it_was_joined_whatever_was_posted_since"],
     ),
     Sabotage(
-        "who joins finds another thread of the name",
+        "a join may return the context of a later thread of the same name",
         [
             Edit(
                 _THREADS,
@@ -146,7 +146,7 @@ SABOTAGES = [
         [f"{_JOINS}::test_of_a_thread_that_was_made_anew_meanwhile_nothing_is_the_old_ones"],
     ),
     Sabotage(
-        "who joins holds up the posts",
+        "a join delays posts",
         [
             Edit(
                 _THREADS,
@@ -159,7 +159,7 @@ SABOTAGES = [
         [f"{_BODIES}::test_joining_reads_no_message"],
     ),
     Sabotage(
-        "who joins misses what a checkpoint has just written",
+        "a join misses positions that a checkpoint has just written",
         [
             Edit(
                 "bus_server/presence/participants.py",

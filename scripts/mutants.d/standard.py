@@ -1,4 +1,4 @@
-"""Broken promises of gRPC's own services, and of what it logs."""
+"""Mutants: health, reflection, and what gRPC logs."""
 
 from sabotage import Edit, Sabotage
 

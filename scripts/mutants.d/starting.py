@@ -1,4 +1,4 @@
-"""Broken promises about how a server starts and ends: its files, its socket, its signals."""
+"""Mutants: the start and end of a server: its files, its socket, its signals."""
 
 from sabotage import Edit, Sabotage
 
@@ -8,7 +8,7 @@ _TOKEN = f"{_FILES}::test_an_operators_token_that_others_may_know_is_refused"
 
 SABOTAGES = [
     Sabotage(
-        "what cannot be restored is told with a traceback",
+        "a failed restore prints a traceback",
         [
             Edit(
                 "bus_server/server.py",
@@ -50,32 +50,32 @@ SABOTAGES = [
         timeout=15,
     ),
     Sabotage(
-        "a link is taken for the operator's token",
+        "a symbolic link is accepted as the operator token",
         [Edit("bus_server/operator_token.py", "os.O_NOFOLLOW | ", "")],
         [f"{_TOKEN}[link]"],
     ),
     Sabotage(
-        "somebody else's file is taken for the operator's token",
+        "a file of another user is accepted as the operator token",
         [Edit("bus_server/operator_token.py", "if status.st_uid != uid:", "if False:")],
         [f"{_TOKEN}[somebody_elses]"],
     ),
     Sabotage(
-        "an operator's token with a second name is taken",
+        "an operator token with a hard link is accepted",
         [Edit("bus_server/operator_token.py", "if status.st_nlink > 1:", "if False:")],
         [f"{_TOKEN}[a_second_name]"],
     ),
     Sabotage(
-        "a store that anybody can write to is served",
+        "a store that anyone can write to is served",
         [Edit("bus_server/store/sqlite/file.py", "if status.st_mode & stat.S_IWOTH:", "if False:")],
         [f"{_FILES}::test_files_that_others_can_write_to_are_refused"],
     ),
     Sabotage(
-        "somebody else's store is served",
+        "a store of another user is served",
         [Edit("bus_server/store/sqlite/file.py", "if status.st_uid not in trusted:", "if False:")],
         [f"{_FILES}::test_files_that_others_can_write_to_are_refused"],
     ),
     Sabotage(
-        "a database with a second name is served",
+        "a database with a hard link is served",
         [
             Edit(
                 "bus_server/store/sqlite/file.py",
@@ -86,7 +86,7 @@ SABOTAGES = [
         [f"{_FILES}::test_a_database_with_a_second_name_is_refused"],
     ),
     Sabotage(
-        "what killed starts left stays",
+        "files of killed starts are not removed",
         [
             Edit(
                 "bus_server/store/sqlite/file.py",
@@ -97,7 +97,7 @@ SABOTAGES = [
         [f"{_FILES}::test_what_killed_starts_left_is_removed_and_nothing_else"],
     ),
     Sabotage(
-        "drafts of a start under way are removed",
+        "files of a start in progress are removed",
         [
             Edit(
                 "bus_server/store/sqlite/file.py",
@@ -108,7 +108,7 @@ SABOTAGES = [
         [f"{_FILES}::test_drafts_of_a_start_under_way_stay"],
     ),
     Sabotage(
-        "a socket is for whoever the umask lets in",
+        "the mode of a socket depends on the umask",
         [
             Edit("bus_server/listening.py", "os.umask(0o777 & ~mode)", "os.umask(0o022)"),
             Edit("bus_server/listening.py", "path.chmod(settings.socket_mode)", "pass"),
@@ -116,7 +116,7 @@ SABOTAGES = [
         [f"{_SOCKETS}::test_a_socket_is_its_owners_alone_unless_the_operator_says_otherwise"],
     ),
     Sabotage(
-        "a socket is made private after it was there",
+        "a socket is private only some time after it was created",
         [Edit("bus_server/listening.py", "os.umask(0o777 & ~mode)", "os.umask(0)")],
         [f"{_SOCKETS}::test_a_socket_is_private_from_its_first_moment_on"],
     ),
@@ -132,7 +132,7 @@ SABOTAGES = [
         [f"{_SOCKETS}::test_a_start_that_is_refused_leaves_no_socket"],
     ),
     Sabotage(
-        "servers that start at once take the socket from each other",
+        "servers that start at the same time take the socket from each other",
         [
             Edit(
                 "bus_server/listening.py",
@@ -148,7 +148,7 @@ SABOTAGES = [
         ["tests/test_drain.py::test_a_terminal_that_closes_ends_waits_well"],
     ),
     Sabotage(
-        "nohup does not keep a server",
+        "a server under nohup ends with its terminal",
         [
             Edit(
                 "bus_server/server.py",
@@ -159,7 +159,7 @@ SABOTAGES = [
         ["tests/test_drain.py::test_a_server_under_nohup_outlives_its_terminal"],
     ),
     Sabotage(
-        "sockets get the numbers of closed standard streams",
+        "sockets reuse the descriptors of closed standard streams",
         [Edit("bus_server/__main__.py", "    _open_standard_streams()\n", "")],
         [
             "tests/test_starting.py::"
@@ -177,7 +177,7 @@ SABOTAGES = [
         ["tests/test_settings.py::test_a_setting_that_makes_no_sense_is_refused_by_name"],
     ),
     Sabotage(
-        "a server is content with the soft limit of descriptors",
+        "a server does not raise its soft limit of descriptors",
         [Edit("bus_server/server.py", "    fd_limit.raise_limit()\n", "")],
         ["tests/test_fd_limit.py::test_a_server_raises_its_soft_limit_to_the_hard_one"],
     ),
@@ -199,7 +199,7 @@ SABOTAGES = [
         ["tests/test_descriptors.py"],
     ),
     Sabotage(
-        "of two tokens the last one counts",
+        "of two tokens the last one is used",
         [
             Edit(
                 "bus_server/services/dispatch.py",

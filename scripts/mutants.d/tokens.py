@@ -1,10 +1,10 @@
-"""Broken promises about tokens and goodbyes, and about files of older versions."""
+"""Mutants: tokens, and the end of sessions."""
 
 from sabotage import Edit, Sabotage
 
 SABOTAGES = [
     Sabotage(
-        "a token that was rotated is remembered as good",
+        "a rotated token stays cached as valid",
         [
             Edit(
                 "bus_server/services/agent_service.py",
@@ -15,7 +15,7 @@ SABOTAGES = [
         ["tests/test_identity_rotation.py::test_the_new_token_works_and_the_old_one_ends_at_once"],
     ),
     Sabotage(
-        "a token works on after its grace",
+        "a rotated token works after its grace period",
         [
             Edit(
                 "bus_server/auth.py",
@@ -26,7 +26,7 @@ SABOTAGES = [
         ["tests/test_identity_rotation.py::test_the_old_token_ends_with_the_grace"],
     ),
     Sabotage(
-        "waits opened with a rotated token run on",
+        "waits opened with a rotated token continue",
         [
             Edit(
                 "bus_server/presence/agents.py",
@@ -50,12 +50,12 @@ SABOTAGES = [
         ["tests/test_identity_rotation.py::test_of_rotations_that_race_without_grace_one_wins"],
     ),
     Sabotage(
-        "a token that another server ended is remembered as good",
+        "a token that another server ended stays cached as valid",
         [Edit("bus_server/fallback.py", "        self._clear_tokens()\n", "")],
         ["tests/test_two_servers_ends.py::test_a_token_that_ends_through_one_ends_at_the_other"],
     ),
     Sabotage(
-        "the name of an agent that was taken out is given again",
+        "the name of an unregistered agent can be registered again",
         [
             Edit(
                 "bus_server/store/sqlite/agents.py",
@@ -66,7 +66,7 @@ SABOTAGES = [
         ["tests/test_identity_unregistering.py::test_its_name_is_given_to_nobody"],
     ),
     Sabotage(
-        "an agent that was taken out waits on",
+        "the waits of an unregistered agent continue",
         [
             Edit(
                 "bus_server/presence/agents.py",
@@ -79,7 +79,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "a goodbye ends no waits",
+        "EndSession does not end waits",
         [
             Edit(
                 "bus_server/presence/agents.py",

@@ -1,4 +1,4 @@
-"""Promises broken about files of older versions, and about what is kept of threads and agents."""
+"""Mutants: files of older versions, and updates of threads and agents."""
 
 from sabotage import Edit, Sabotage
 
@@ -20,7 +20,7 @@ SABOTAGES = [
         [f"{_TESTS}an_upgrade_that_fails_half_way_changes_nothing"],
     ),
     Sabotage(
-        "an upgrade forgets which ids threads had",
+        "an upgrade loses the ids of threads",
         [
             Edit(
                 _SCRIPT,
@@ -36,12 +36,12 @@ SABOTAGES = [
         [f"{_TESTS}what_an_older_file_says_of_threads_and_agents_is_kept"],
     ),
     Sabotage(
-        "an upgrade takes an order time for the time of a thread",
+        "an upgrade uses an order time as the time of a thread",
         [Edit(_SCRIPT, "create_time & 9007199254740991", "create_time")],
         [f"{_TESTS}what_an_older_file_says_of_threads_and_agents_is_kept"],
     ),
     Sabotage(
-        "settings that are not named are changed, too",
+        "an update changes fields outside its mask",
         [
             Edit(
                 "bus_server/store/sqlite/threads.py",
@@ -52,7 +52,7 @@ SABOTAGES = [
         ["tests/test_threads_settings.py"],
     ),
     Sabotage(
-        "labels that an agent takes away stay",
+        "labels cannot be removed",
         [
             Edit(
                 "bus_server/store/sqlite/agents.py",

@@ -1,4 +1,4 @@
-"""Broken promises about waits."""
+"""Mutants: waits."""
 
 from sabotage import Edit, Sabotage
 
@@ -58,7 +58,7 @@ SABOTAGES = [
         ["tests/test_waiting_resync.py"],
     ),
     Sabotage(
-        "max_wait discards what was committed and not yet sent",
+        "max_wait discards committed messages that were not sent",
         [
             Edit(
                 "bus_server/follow/loop.py",
@@ -80,7 +80,7 @@ SABOTAGES = [
         ["tests/test_waiting_deadlines.py::test_a_wait_ends_with_ok_before_the_calls_deadline"],
     ),
     Sabotage(
-        "a thread made anew has the epoch of the old one",
+        "a thread created again has the old epoch",
         [Edit("bus_server/store/sqlite/threads.py", "secrets.token_hex(8)", '"the same as ever"')],
         ["tests/test_waiting_resync.py", "tests/test_threads.py"],
     ),
@@ -118,18 +118,18 @@ SABOTAGES = [
         ["tests/test_threads_joining.py::test_a_heartbeat_past_the_head_is_ignored"],
     ),
     Sabotage(
-        "waits that ended count as open",
+        "ended waits count as open",
         [Edit("bus_server/waits.py", "        self._counts[wait.agent] -= 1\n", "")],
         ["tests/test_waiting_clients.py::test_a_wait_that_is_cancelled_makes_room_for_one"],
     ),
     Sabotage(
-        "keepalive pings are answered whenever it may be",
+        "keepalive pings have the timeout of gRPC, not of the settings",
         [Edit("bus_server/server.py", '        ("grpc.http2.ping_timeout_ms", timeout),\n', "")],
         ["tests/test_peers.py::test_a_client_that_hangs_is_found_out_by_keepalive_pings"],
         timeout=30,
     ),
     Sabotage(
-        "a replay out of the store goes past max_messages",
+        "a replay from the store exceeds max_messages",
         [
             Edit(
                 "bus_server/follow/loop.py",
@@ -140,7 +140,7 @@ SABOTAGES = [
         ["tests/test_waiting_stored.py"],
     ),
     Sabotage(
-        "a replay out of the store repeats the last message of a frame",
+        "a replay from the store repeats the last message of a frame",
         [
             Edit(
                 "bus_server/follow/loop.py",
@@ -151,7 +151,7 @@ SABOTAGES = [
         ["tests/test_waiting_stored.py"],
     ),
     Sabotage(
-        "what a replay out of the store hands out is no work",
+        "a replay from the store does not count as work",
         [
             Edit(
                 "bus_server/follow/loop.py",
@@ -162,7 +162,7 @@ SABOTAGES = [
         ["tests/test_waiting_stored.py"],
     ),
     Sabotage(
-        "what is missing among the newest messages is passed over",
+        "a gap in the cached recent messages is hidden",
         [
             Edit(
                 "bus_server/recent.py",
@@ -175,7 +175,7 @@ SABOTAGES = [
         ["tests/test_recent.py"],
     ),
     Sabotage(
-        "the newest messages that are let go stay where they are",
+        "dropped recent messages stay in memory",
         [
             Edit(
                 "bus_server/recent.py",
@@ -186,12 +186,12 @@ SABOTAGES = [
         ["tests/test_recent.py"],
     ),
     Sabotage(
-        "a frame of other messages is sent again",
+        "a cached frame is reused for other messages",
         [Edit("bus_server/encoding.py", " or bodies != self._bodies:", ":")],
         ["tests/test_encoding.py"],
     ),
     Sabotage(
-        "a frame is sent again to a wait at another position",
+        "a cached frame is reused for a wait at another position",
         [Edit("bus_server/encoding.py", "if cursor != self._cursor or ", "if ")],
         ["tests/test_encoding.py"],
     ),

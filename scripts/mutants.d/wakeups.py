@@ -1,8 +1,8 @@
-"""Broken promises about wake-ups."""
+"""Mutants: wake-ups, and commits of other servers."""
 
 from sabotage import Edit, Sabotage
 
-#: Not a promise: shows that the servers which the tests start are those of the copy.
+#: A control: shows that the servers that the tests start are those of the copy.
 CONTROL = Sabotage(
     "the server does not start",
     [
@@ -17,7 +17,7 @@ CONTROL = Sabotage(
 
 SABOTAGES = [
     Sabotage(
-        "a commit wakes nobody",
+        "a commit wakes no wait",
         [
             Edit(
                 "bus_server/tail.py",
@@ -80,7 +80,7 @@ SABOTAGES = [
         ["tests/test_wakeups.py::test_the_one_post_that_meets_a_wait_as_it_enters_wakes_it"],
     ),
     Sabotage(
-        "waits are not told of a post whose caller is gone",
+        "a post whose caller disconnected wakes no wait",
         [
             Edit(
                 "bus_server/writer.py",
@@ -100,7 +100,7 @@ SABOTAGES = [
         ],
     ),
     Sabotage(
-        "waits are not told of draining",
+        "draining does not end waits",
         [
             Edit(
                 "bus_server/tail.py",
@@ -109,5 +109,32 @@ SABOTAGES = [
             )
         ],
         ["tests/test_drain.py::test_five_hundred_waits_end_with_draining_and_ok"],
+    ),
+    Sabotage(
+        "the fallback never refreshes heads",
+        [
+            Edit(
+                "bus_server/fallback.py",
+                "if version != seen and await self._refresh():",
+                "if version is None and await self._refresh():",
+            )
+        ],
+        ["tests/test_two_servers.py::test_a_wait_sees_what_is_posted_through_the_other_server"],
+    ),
+    Sabotage(
+        "the fallback remembers data_version before it has read the heads",
+        [
+            Edit(
+                "bus_server/fallback.py",
+                "                if version != seen and await self._refresh():\n"
+                "                    seen = version\n",
+                "                if version != seen:\n"
+                "                    seen = version\n"
+                "                    await self._refresh()\n",
+            )
+        ],
+        [
+            "tests/test_promises.py::test_what_others_wrote_is_found_although_the_look_for_it_failed_once"
+        ],
     ),
 ]
