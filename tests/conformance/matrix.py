@@ -32,23 +32,23 @@ TITLES = {
 _HEAD = """\
 # Conformance
 
-What a client can rely on, tried in each language: with its generated stubs and the small client \
+What a client can rely on, tested in each language with its generated stubs and the small client \
 in [`clients/`](../clients) ([`bus_client`](sdk.md) in Python), against real servers that are \
-killed, frozen, drained and cut off. `scripts/conformance` runs it all on your machine, and says \
-which languages it leaves out for want of a toolchain; this page is what \
-`scripts/conformance --write` wrote.
+killed, frozen, drained and disconnected. `scripts/conformance` runs all of it on your machine and \
+reports the languages that it skips because their toolchain is missing. This page was written by \
+`scripts/conformance --write`.
 
-✓ as the case says · **✗** not · – not tried, or cannot happen there
+✓ passed · **✗** failed · – not run, or not applicable
 """
 
 _FOOT = """
 The cases are data: [`tests/conformance/cases`](../tests/conformance/cases). \
-[`tests/conformance`](../tests/conformance) says what a driver does, for the next language, and \
+[`tests/conformance`](../tests/conformance) describes what the driver of a new language does, and \
 [clients.md](clients.md) what its client has to get right.
 
-`scripts/conformance breaks` shows that the cells can turn red: it breaks rules in a copy of the \
-server, one after the other – order, deduplication, endings, resync, the details of errors – and \
-checks that the right cells fail, in every language, and no others.
+`scripts/conformance breaks` checks that the cases can fail: it breaks rules in a copy of the \
+server, one after the other (order, deduplication, endings, resync, error details), and checks \
+that the right cases fail, in every language, and no others.
 """
 
 

@@ -15,8 +15,8 @@ from threadbus.v1.message_pb2 import Cursor, Message
 #: The case's name and title.
 MIXED = "mixed"
 MIXED_TITLE = (
-    "All languages at once in one thread, their server killed in the middle: each sees every "
-    "message once, in order"
+    "All languages in one thread, while their server is killed: each gets every message once, in "
+    "order"
 )
 THREAD = "mixed"
 #: Posts of each agent.
