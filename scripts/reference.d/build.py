@@ -1,4 +1,4 @@
-"""Builds the API reference, in HTML: see scripts/reference."""
+"""Builds the API reference as HTML; see scripts/reference."""
 
 import inspect
 import shutil
@@ -25,8 +25,8 @@ INDEX = """<!doctype html><meta charset="utf-8"><title>ThreadBus: API reference<
 
 
 def main() -> None:
-    # Its names are imported on first use; pdoc looks for those that are there. The types of the
-    # contract are described with it: generated classes have no docstrings.
+    # The names of bus_client are imported on first use, and pdoc sees only those that were. The
+    # types of the contract have no docstrings; contract.html describes them.
     types = {name: getattr(bus_client, name) for name in bus_client.__all__}
     own = {name: each for name, each in types.items() if not hasattr(each, "DESCRIPTOR")}
     vars(bus_client).update(own)

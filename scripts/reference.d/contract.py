@@ -1,4 +1,4 @@
-"""The contract as a page of HTML, made from the descriptor set, which has the protos' comments."""
+"""Builds the HTML page of the contract from the descriptor set, which has the protos' comments."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -20,7 +20,7 @@ HEAD = """<!doctype html><meta charset="utf-8"><title>threadbus.v1</title>
 <style>body {max-width: 60em; margin: 2em auto; font: 16px sans-serif; line-height: 1.4}
 dt {margin-top: .6em; font-family: monospace} dd p, dd ul {margin: .2em 0}</style>
 """
-# The numbers of fields in descriptor.proto, of which the paths to comments are made.
+# Field numbers of descriptor.proto, which form the paths to comments.
 FILE_MESSAGE, FILE_ENUM, FILE_SERVICE, FILE_SYNTAX = 4, 5, 6, 12
 MESSAGE_FIELD, MESSAGE_NESTED, MESSAGE_ENUM, ENUM_VALUE, SERVICE_METHOD = 2, 3, 4, 2, 2
 
@@ -30,7 +30,7 @@ Path_ = tuple[int, ...]
 def page(descriptor_set: Path) -> str:
     files = FileDescriptorSet.FromString(descriptor_set.read_bytes()).file
     ours = [file for file in files if file.package == PACKAGE]
-    # Services first, and of these the one to read first.
+    # Services first, and of these first the one to start with.
     ours.sort(
         key=lambda file: (not file.service, "bus" not in file.name[len(PACKAGE) :], file.name)
     )
