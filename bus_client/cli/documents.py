@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def document(message: Message, *, whole: bool = False) -> dict[str, Any]:
-    """Return protobuf's JSON, but with the .proto's field names and 64-bit integers as numbers.
+    """Returns protobuf's JSON, but with the .proto's field names and 64-bit integers as numbers.
 
     Numbers are safe for seqs, which stay below 2^53. Unset fields are omitted unless `whole` is
     true. Invalid times and durations, such as one in the year 10,000, are always omitted: JSON

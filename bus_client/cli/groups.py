@@ -11,7 +11,7 @@ class VerbGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the verb's name, its command and the other arguments.
+        """Returns the verb's name, its command and the other arguments.
 
         Raises:
             click.UsageError: There is no such verb.

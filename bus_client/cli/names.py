@@ -11,6 +11,6 @@ NOT_SENDERS = RESERVED - {"operator"}
 
 
 def suggestion(text: str) -> str:
-    """Return ", such as coder" for "Coder" or "@coder"; "" if no name can be derived from it."""
+    """Returns ", such as coder" for "Coder" or "@coder"; "" if no name can be derived from it."""
     name = AGENT.match(re.sub("[^a-z0-9._-]+", "-", text.lower()).strip("._-"))
     return f", such as {name[0]}" if name and name[0] not in NOT_SENDERS else ""

@@ -29,7 +29,7 @@ def _check_seq(_: click.Context, __: click.Parameter, seq: int | None) -> int | 
 
 
 def seq_option(*names: str, help: str, default: int | None = None) -> Callable[[F], F]:
-    """Return an option that takes the seq of a message; 0 means before the first one."""
+    """Returns an option that takes the seq of a message; 0 means before the first one."""
     return click.option(
         *names,
         metavar="SEQ",
@@ -74,12 +74,12 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
 
 def seconds_option(*names: str, help: str, default: float) -> Callable[[F], F]:
-    """Return an option that takes a time; its value is in seconds."""
+    """Returns an option that takes a time; its value is in seconds."""
     return click.option(*names, metavar="TIME", type=Duration(), default=default, help=help)
 
 
 def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    """Return `name` if it is a valid agent name or None, without asking the server.
+    """Returns `name` if it is a valid agent name or None, without asking the server.
 
     Raises:
         click.BadParameter: It is not; the message suggests a similar valid name.
@@ -90,7 +90,7 @@ def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str 
 
 
 def yes_option(question: str) -> Callable[[F], F]:
-    """Return an option --yes for what cannot be undone.
+    """Returns an option --yes for what cannot be undone.
 
     Without it the user is asked `question`, in which {name} stands for the argument, before the
     verb connects. Without a terminal --yes is required.

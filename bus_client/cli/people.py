@@ -21,7 +21,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def presence_name(presence: Presence.ValueType) -> str:
-    """Return `waiting`, `awaiting human`, …; for a value that is unknown here, its number."""
+    """Returns `waiting`, `awaiting human`, …; for a value that is unknown here, its number."""
     if presence == bus_client.Presence.PRESENCE_UNSPECIFIED:
         return "never seen"
     if presence not in bus_client.Presence.values():
@@ -31,7 +31,7 @@ def presence_name(presence: Presence.ValueType) -> str:
 
 
 def ago(time: Timestamp) -> str:
-    """Return how long ago that was, such as `3 min`; `unknown time` for an invalid time."""
+    """Returns how long ago that was, such as `3 min`; `unknown time` for an invalid time."""
     then = to_utc(time)
     if then is None:
         return UNKNOWN_TIME
@@ -104,14 +104,14 @@ def _absent() -> tuple[Presence.ValueType, ...]:
 
 
 def _presence(presence: Presence.ValueType, agent: Agent | None) -> str:
-    """Return the presence of an agent; of an absent one also when it was last seen, if known."""
+    """Returns the presence of an agent; of an absent one also when it was last seen, if known."""
     if presence in _absent() and agent is not None and agent.HasField("last_seen_time"):
         return f"{presence_name(presence)} {ago(agent.last_seen_time)}"
     return presence_name(presence)
 
 
 def _waiting(participant: Participant) -> tuple[str, str]:
-    """Return the presence, and whether it waits here; with the number of waits if several."""
+    """Returns the presence, and whether it waits here; with the number of waits if several."""
     name, here = presence_name(participant.presence), "waits here" if participant.waiting else ""
     if participant.presence == bus_client.Presence.PRESENCE_WAITING:
         return name + _wait_count(participant), here

@@ -210,7 +210,7 @@ def _read_all(descriptor: int) -> bytes:
 async def _registered(
     session: Session, bus: BusClient, text: str, mentions: Sequence[str]
 ) -> list[str]:
-    """Return the registered agents that `text` names, except those in `mentions`.
+    """Returns the registered agents that `text` names, except those in `mentions`.
 
     Notes which names belong to nobody.
     """

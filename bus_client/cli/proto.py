@@ -70,7 +70,7 @@ def _sources() -> Iterator[tuple[str, Traversable]]:
 
 
 def _google() -> Traversable:
-    """Return the folder with Google's protos: in the package, or beside it in a source tree."""
+    """Returns the folder with Google's protos: in the package, or beside it in a source tree."""
     package = files("threadbus")
     shipped = package / "third_party/google"
     if shipped.is_dir():

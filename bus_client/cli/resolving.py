@@ -14,7 +14,7 @@ _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # a proxy resolves the n
 
 
 async def resolution_error(server: str) -> str:
-    """Return why the host name in `server` cannot be resolved, as a sentence; "" if it can.
+    """Returns why the host name in `server` cannot be resolved, as a sentence; "" if it can.
 
     Also "" if that is not known within a second, for a unix socket, and behind an HTTP proxy.
     """

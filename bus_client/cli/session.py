@@ -179,7 +179,7 @@ async def run_concurrently(parts: Sequence[Coroutine[None, None, T]]) -> list[T]
 
 
 def _read_token(file: Path | None) -> str | None:
-    """Return the token in `file`, or else in THREADBUS_TOKEN; None if there is none.
+    """Returns the token in `file`, or else in THREADBUS_TOKEN; None if there is none.
 
     Raises:
         CredentialsError: Other users can read the file.

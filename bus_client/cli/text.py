@@ -47,12 +47,12 @@ _SHOWN = re.compile(
 
 
 def safe(text: str) -> str:
-    r"""Return the text as one line; unsafe and invisible characters become codes such as \x1b."""
+    r"""Returns the text as one line; unsafe and invisible characters become codes such as \x1b."""
     return _SHOWN.sub(_visible, text)
 
 
 def count(number: int, noun: str) -> str:
-    """Return the number with the noun, in the plural unless it is one: `1 thread`, `2 threads`."""
+    """Returns the number with the noun, in the plural unless it is one: `1 thread`, `2 threads`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -63,7 +63,7 @@ def safe_lines(text: str) -> list[str]:
 
 
 def dumps(document: object) -> str:
-    """Return the document as JSON in one line, with unsafe characters escaped. Lossless."""
+    """Returns the document as JSON in one line, with unsafe characters escaped. Lossless."""
     encoding = (sys.stdout.encoding or "").lower()
     text = json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"))
     return _SHOWN.sub(_escaped, text)
@@ -79,5 +79,5 @@ def _visible(found: re.Match[str]) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """Return a JSON escape of the character, which contains no control characters itself."""
+    """Returns a JSON escape of the character, which contains no control characters itself."""
     return found[0] if found["harmless"] else json.dumps(found[0])[1:-1]

@@ -104,21 +104,21 @@ def _settings(thread: Thread) -> Iterator[str]:
 
 
 def state_name(thread: Thread) -> str:
-    """Return `open`, `closed` or `archived`; for a state that is unknown here, its number."""
+    """Returns `open`, `closed` or `archived`; for a state that is unknown here, its number."""
     if thread.state not in bus_client.ThreadState.values():
         return str(thread.state)
     return bus_client.ThreadState.Name(thread.state).removeprefix("THREAD_STATE_").lower()
 
 
 def kind_name(agent: Agent) -> str:
-    """Return `agent`, `human`, …; for a kind that is unknown here, its number."""
+    """Returns `agent`, `human`, …; for a kind that is unknown here, its number."""
     if agent.kind not in bus_client.AgentKind.values():
         return str(agent.kind)
     return bus_client.AgentKind.Name(agent.kind).removeprefix("AGENT_KIND_").lower()
 
 
 def to_utc(time: Timestamp) -> datetime | None:
-    """Return the time in UTC; None if it is not valid: outside of the years 1 to 9999."""
+    """Returns the time in UTC; None if it is not valid: outside of the years 1 to 9999."""
     try:
         return time.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
@@ -126,7 +126,7 @@ def to_utc(time: Timestamp) -> datetime | None:
 
 
 def local_time(time: Timestamp) -> str:
-    """Return the time in the local zone, with the date unless it is today's.
+    """Returns the time in the local zone, with the date unless it is today's.
 
     `unknown time` if it is not valid.
     """
@@ -139,7 +139,7 @@ def local_time(time: Timestamp) -> str:
 
 
 def remarks(message: Message) -> list[str]:
-    """Return what else there is to show of a message: `edit of #3`, `re #2`. Not made safe."""
+    """Returns what else there is to show of a message: `edit of #3`, `re #2`. Not made safe."""
     found = []
     if message.kind == bus_client.MessageKind.MESSAGE_KIND_EDIT:
         found.append(f"edit of #{message.edit_of}")

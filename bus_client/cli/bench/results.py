@@ -33,7 +33,7 @@ class Result:
         return not self.lost and not self.duplicated
 
     def document(self) -> dict[str, object]:
-        """Return the result as a JSON document."""
+        """Returns the result as a JSON document."""
         return {
             "name": self.name,
             "what": self.what,
@@ -60,33 +60,33 @@ class Tally:
     got: Counter[int] = field(default_factory=Counter)
 
     def lost(self, wanted: Iterable[int]) -> int:
-        """Return how many of the wanted numbers the reader did not get."""
+        """Returns how many of the wanted numbers the reader did not get."""
         return sum(number not in self.got for number in wanted)
 
     def duplicated(self) -> int:
-        """Return how many times the reader got a number again."""
+        """Returns how many times the reader got a number again."""
         return self.got.total() - len(self.got)
 
 
 def content(number: int, size: int) -> str:
-    """Return a text of `size` bytes that contains the message's number."""
+    """Returns a text of `size` bytes that contains the message's number."""
     return str(number).ljust(size, ".")
 
 
 def number_of(text: str) -> int:
-    """Return the number in a text of content(); -1 for any other text."""
+    """Returns the number in a text of content(); -1 for any other text."""
     digits = text[:20].partition(".")[0]
     return int(digits) if digits.isdigit() else -1
 
 
 def times(seconds: Sequence[float]) -> dict[str, float]:
-    """Return the median and the 99th percentile of times in seconds, in milliseconds."""
+    """Returns the median and the 99th percentile of times in seconds, in milliseconds."""
     ordered = sorted(seconds)
     return {f"p{part}_ms": percentile(ordered, part) * 1e3 for part in (50, 99)}
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
-    """Return the smallest value that `part` % of the ordered values do not exceed; nan if none."""
+    """Returns the smallest value that `part` % of the ordered values do not exceed; nan if none."""
     if not ordered:
         return math.nan
     return ordered[max(math.ceil(len(ordered) * part / 100) - 1, 0)]
@@ -97,7 +97,7 @@ def _rounded(value: float) -> float | None:
 
 
 def _formatted(name: str, value: float) -> str:
-    """Return a figure with its unit, such as `p50 1.20 ms`."""
+    """Returns a figure with its unit, such as `p50 1.20 ms`."""
     if name == "posts_per_s":
         return f"{value:,.0f} posts/s"
     part, _, unit = name.rpartition("_")

@@ -156,12 +156,12 @@ class _Clock:
         return elapsed < self._bench.load.seconds
 
     def elapsed(self) -> float:
-        """Return the seconds since the start."""
+        """Returns the seconds since the start."""
         return time.perf_counter() - self._began
 
 
 def _from_start(bench: Bench) -> ThreadHandle:
-    """Return the thread, positioned before its first message."""
+    """Returns the thread, positioned before its first message."""
     thread = bench.reader.thread(bench.thread)
     thread.position = bus_client.Cursor(thread=bench.thread, after_seq=0)
     return thread

@@ -61,7 +61,7 @@ class _Agent:
                     await self._answer(thread, message.seq)
 
     def _filter(self) -> bus_client.MessageFilter | None:
-        """Return what to wait for: the tester sleeps until it is addressed."""
+        """Returns what to wait for: the tester sleeps until it is addressed."""
         if self._bus.agent == "tester":
             return bus_client.MessageFilter(addressed_to_me=True)
         return None
@@ -91,7 +91,7 @@ class _Agent:
             await thread.acknowledge(seq)
 
     def _line_after(self, seq: int) -> Line | None:
-        """Return the reply to message `seq`, if any. Your agent asks its model here."""
+        """Returns the reply to message `seq`, if any. Your agent asks its model here."""
         mine = (line for line in LINES if line.who == self._bus.agent)
         return next((line for line in mine if line.after == seq), None)
 

@@ -211,7 +211,7 @@ class _Play:
 
 
 def _describe(recipient: tuple[str, Presence.ValueType, bool]) -> str:
-    """Return a recipient as text: agent, presence, and whether it waits for such a message."""
+    """Returns a recipient as text: agent, presence, and whether it waits for such a message."""
     agent, presence, waiting = recipient
     state = presence_name(presence)
     return f"{agent} {state}{' (not for it)' if state == 'waiting' and not waiting else ''}"

@@ -87,7 +87,7 @@ class PresenceWatcher:
                     return
 
     async def wait_until(self, state: str, *agents: str) -> None:
-        """Return as soon as all of these agents have this presence."""
+        """Returns as soon as all of these agents have this presence."""
         async with self._changed:
             await self._changed.wait_for(
                 lambda: all(self._states.get(agent) == state for agent in agents)

@@ -39,7 +39,7 @@ class DemoProcess:
         return self._process.pid
 
     async def read_line(self) -> str:
-        """Return the next line that it prints. Raises ProcessEnded if there is none."""
+        """Returns the next line that it prints. Raises ProcessEnded if there is none."""
         line = await self._out.readline()
         if not line:
             raise ProcessEnded(f"the {self.name} ended early")
@@ -54,7 +54,7 @@ class DemoProcess:
                 return event
 
     def values(self, kind: str) -> list[Any]:
-        """Return the values of the key `kind` in all events so far."""
+        """Returns the values of the key `kind` in all events so far."""
         return [event[kind] for event in self.events if kind in event]
 
     def cue(self) -> None:
@@ -116,7 +116,7 @@ class Processes:
         return running
 
     def logs(self) -> str:
-        """Return the end of what each wrote to stderr."""
+        """Returns the end of what each wrote to stderr."""
         logs = sorted(self.folder.glob("*.log"))
         texts = {log.stem: log.read_text("utf-8", "replace")[-2000:].strip() for log in logs}
         return "\n".join(f"{name}: {text}" for name, text in texts.items() if text)

@@ -129,7 +129,7 @@ def _disk(folder: Path) -> Check:
 
 
 def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """Return the type of the file system that a folder is on; "" if it cannot be determined."""
+    """Returns the type of the file system that a folder is on; "" if it cannot be determined."""
     try:
         table = mounts.read_text("utf-8", "surrogateescape")
     except OSError:

@@ -21,7 +21,7 @@ def machine_checks() -> Iterator[Check]:
 
 
 def readable_by_others(path: Path) -> bool:
-    """Return whether the group or others have any permission on the file."""
+    """Returns whether the group or others have any permission on the file."""
     return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 

@@ -55,7 +55,7 @@ async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Chec
 
 
 async def _quickest_sample(bus: BusClient) -> _Sample:
-    """Return the one of several samples that compares the clocks best: that of least delay."""
+    """Returns the one of several samples that compares the clocks best: that of least delay."""
     samples = []
     for _ in range(_SAMPLES):
         began, sent = time.monotonic(), time.time()
@@ -87,7 +87,7 @@ async def _server(address: str, sample: _Sample) -> Check:
 
 
 async def _serving(address: str) -> bool:
-    """Return whether the health service reports SERVING; true if there is no health service.
+    """Returns whether the health service reports SERVING; true if there is no health service.
 
     Raises:
         BusError: The server does not answer.

@@ -97,7 +97,7 @@ class Entries:
         return list(self._runs)
 
     def first_line(self, thread: str) -> int:
-        """Return the number of a thread's first line."""
+        """Returns the number of a thread's first line."""
         return self._runs[thread][0]
 
     def of(self, thread: str) -> Iterator[tuple[int, Message]]:
@@ -166,7 +166,7 @@ class SeqMap:
         self._new.append((new, 1))
 
     def new(self, old: int) -> int:
-        """Return the seq on the server for `old`; 0 if it was not added."""
+        """Returns the seq on the server for `old`; 0 if it was not added."""
         at = bisect_right(self._old, old) - 1
         if at < 0:
             return 0
@@ -176,7 +176,7 @@ class SeqMap:
 
 
 def _entry(line: bytes) -> Message:
-    """Return the message in a line. Raises ValueError if the line is not valid."""
+    """Returns the message in a line. Raises ValueError if the line is not valid."""
     from google.protobuf.json_format import ParseDict, ParseError  # see documents.py
 
     found = _object(line)

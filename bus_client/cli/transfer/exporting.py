@@ -113,7 +113,7 @@ async def export(
 
 
 def _names(threads: Sequence[str], everything: bool) -> list[str]:
-    """Return the names of the threads to export; an empty list for all.
+    """Returns the names of the threads to export; an empty list for all.
 
     Raises:
         click.UsageError: Both --all and threads were given, or neither.
@@ -182,7 +182,7 @@ async def _messages(
 
 
 async def _is_there(handle: ThreadHandle, seq: int) -> bool:
-    """Return whether the thread has message `seq`, of whatever kind."""
+    """Returns whether the thread has message `seq`, of whatever kind."""
     try:
         await handle.message(seq)
     except bus_client.MessageNotFound:
@@ -193,7 +193,7 @@ async def _is_there(handle: ThreadHandle, seq: int) -> bool:
 def _format(
     form: str, fields: str | None, *, on_terminal: bool
 ) -> tuple[Callable[[Thread], Iterable[str]], Callable[[Message], Iterable[str]]]:
-    """Return two functions: one formats a thread's heading, the other a message, as lines.
+    """Returns two functions: one formats a thread's heading, the other a message, as lines.
 
     Raises:
         click.UsageError: `fields` does not fit the format, or names an unknown field.

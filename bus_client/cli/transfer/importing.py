@@ -36,7 +36,7 @@ _LINES_PER_YIELD = 200  # checked in some milliseconds, after which signals are 
 
 
 def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[bytes]:
-    """Return the file, which is read twice; of a pipe, a temporary copy.
+    """Returns the file, which is read twice; of a pipe, a temporary copy.
 
     Raises:
         click.ClickException: There is no space for the copy.
@@ -271,7 +271,7 @@ class _Resumption:
         self._posted = True
 
     async def continues_at(self, seq: int) -> bool:
-        """Return whether an earlier run of this file can have posted the next line as `seq`."""
+        """Returns whether an earlier run of this file can have posted the next line as `seq`."""
         last, self._last = self._last, seq
         if self._posted or seq <= last:
             return False

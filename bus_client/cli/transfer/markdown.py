@@ -41,5 +41,5 @@ def section(message: Message) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Return the text as one line, with Markdown's special characters escaped."""
+    """Returns the text as one line, with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_\[\]<>#|~&!])", r"\\\1", safe(text))
