@@ -25,7 +25,7 @@ def main() -> None:
     def wait() -> None:
         print("ready", flush=True)
         if not sys.stdin.readline():
-            sys.exit("not told to begin")
+            sys.exit("standard input was closed before the attack")
 
     outcome = ATTACKS[name].run(Target(int(port), float(seconds), wait))
     print(json.dumps(dataclasses.asdict(outcome)), flush=True)

@@ -132,11 +132,11 @@ class Innocent:
 
 async def main() -> None:
     port, idle = int(sys.argv[1]), float(sys.argv[2])
-    told = asyncio.StreamReader()
+    lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(told), sys.stdin
+        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
     )
-    token = (await told.readline()).decode().strip()
+    token = (await lines.readline()).decode().strip()
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     options.append(("grpc.max_reconnect_backoff_ms", 1_000))
     async with (
@@ -151,9 +151,9 @@ async def main() -> None:
         innocent.phase = quiet = Phase()
         await asyncio.sleep(idle)
         print(json.dumps(quiet.figures()), flush=True)
-        await told.readline()
+        await lines.readline()
         innocent.phase = attacked = Phase()
-        await told.readline()
+        await lines.readline()
         posting.cancel()
         wrong = await innocent.all_seen()
         waiting.cancel()

@@ -67,15 +67,15 @@ def main() -> int:
         help="per attack (default: %(default)s), without preparation and release of memory",
     )
     arguments, flags = _split(sys.argv[1:])
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     chosen = [
         attack
         for name, attack in ATTACKS.items()
-        if not told.parts or any(part in name for part in told.parts)
+        if not options.parts or any(part in name for part in options.parts)
     ]
     if not chosen:
         parser.error(f"no attack has a name like this; the attacks are {', '.join(ATTACKS)}")
-    if told.list:
+    if options.list:
         for attack in chosen:
             print(f"{attack.name:<22} {attack.what} (--auth {attack.auth})")
         return 0
@@ -84,7 +84,7 @@ def main() -> int:
     start, failed = time.monotonic(), 0
     for attack in chosen:
         try:
-            tried = trial.run(attack, told.seconds, flags)
+            tried = trial.run(attack, options.seconds, flags)
         except (RuntimeError, OSError, ValueError, grpc.RpcError) as error:
             failed += 1
             print(f"{attack.name:<22} FAILED: {error}", flush=True)

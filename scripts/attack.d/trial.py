@@ -63,8 +63,8 @@ class Trial:
     def judge(self) -> None:
         """Check the measurements; adds to `wrong`."""
         if failed := self.attacked["failed"]:
-            told = ", ".join(f"{count} {code}" for code, count in failed.items())
-            self.wrong.append(f"innocent calls failed: {told}")
+            counts = ", ".join(f"{count} {code}" for code, count in failed.items())
+            self.wrong.append(f"innocent calls failed: {counts}")
         most = max(MOST_P99, MOST_TIMES * self.idle["p99"])
         if self.attacked["p99"] > most:
             self.wrong.append(f"p99 over {most:.0f} ms")

@@ -131,15 +131,15 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--no-request-ids", dest="request_ids", action="store_false")
-    told = parser.parse_args()
-    if told.file.exists():
-        sys.exit(f"{told.file} exists")
+    options = parser.parse_args()
+    if options.file.exists():
+        sys.exit(f"{options.file} exists")
     build(
-        told.file,
-        threads=told.threads,
-        messages=told.messages,
-        size=told.size,
-        request_ids=told.request_ids,
+        options.file,
+        threads=options.threads,
+        messages=options.messages,
+        size=options.size,
+        request_ids=options.request_ids,
     )
 
 

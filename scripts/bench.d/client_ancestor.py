@@ -160,7 +160,5 @@ def _http(job: dict[str, Any]) -> httpx.AsyncClient:
 
 
 if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
-    print(
-        json.dumps(asyncio.run({"thread": thread, "unary": unary, "wait": wait}[told["do"]](told)))
-    )
+    job = json.loads(sys.argv[1])
+    print(json.dumps(asyncio.run({"thread": thread, "unary": unary, "wait": wait}[job["do"]](job))))

@@ -118,7 +118,7 @@ async def batches(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
-    doing = {"unary": unary, "batches": batches}[told["do"]]
+    job = json.loads(sys.argv[1])
+    doing = {"unary": unary, "batches": batches}[job["do"]]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(runner.run(doing(told))))
+        print(json.dumps(runner.run(doing(job))))

@@ -3,7 +3,7 @@
 wait     `waits` waits on one thread, until each has got the messages 0 … `count` - 1
 replay   one wait over a long thread, from its first message to `count`
 frames   the floor's prepared frames
-idle     `waits` waits on `threads`, opened at once and held until told to end
+idle     `waits` waits on `threads`, opened at once and held until the job ends
 
 With `follow` in the job, `wait` and `replay` send the request of the SDK's follow(): each wait is
 from a different registered agent, and excludes that agent's own messages.
@@ -183,7 +183,7 @@ def _say_ready(what: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
-    doing = {"wait": wait, "replay": replay, "frames": frames, "idle": idle}[told["do"]]
+    job = json.loads(sys.argv[1])
+    doing = {"wait": wait, "replay": replay, "frames": frames, "idle": idle}[job["do"]]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(runner.run(doing(told))))
+        print(json.dumps(runner.run(doing(job))))

@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Outcome:
         servers.ancestor(bench.tools.ancestor, folder) as other,
     ):
         for number in range(-1, bench.pick(1, 3)):  # the first round warms up
-            told = outcome if number >= 0 else Outcome("", "")
+            record = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P9 round {number + 1}")
             for kind in ("wake", "posts", "REST"):
                 thread = f"bench-{kind}-{number + 1}"
@@ -41,13 +41,13 @@ def measure(bench: Bench) -> Outcome:
                 )["thread"]
                 job = {"program": _CLIENT, "python": python, "pace": _PACE, "thread": theirs}
                 if kind == "wake":
-                    woken(told, "ThreadBus", bus, thread=thread, count=wakes, pace=_PACE)
-                    woken(told, _NAME, other, count=wakes, mcp=True, **job)
+                    woken(record, "ThreadBus", bus, thread=thread, count=wakes, pace=_PACE)
+                    woken(record, _NAME, other, count=wakes, mcp=True, **job)
                 elif kind == "posts":
-                    _post(bench, told, bus, folder, thread, posts * 5)
-                    _post_theirs(told, other, theirs, posts, python)
+                    _post(bench, record, bus, folder, thread, posts * 5)
+                    _post_theirs(record, other, theirs, posts, python)
                 else:  # a post through REST wakes no wait: polling finds it within a second
-                    woken(told, f"{_NAME}, posted through REST", other, count=20, **job)
+                    woken(record, f"{_NAME}, posted through REST", other, count=20, **job)
     outcome.judge(
         "wake-up p50, lower by",
         15,

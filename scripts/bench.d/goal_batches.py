@@ -42,17 +42,19 @@ def measure(bench: Bench) -> Outcome:
         if bench.tools.redis:
             redis = running.enter_context(servers.redis(bench.tools.redis, folder))
         for number in range(-1, bench.rounds):  # the first round warms up
-            told = outcome if number >= 0 else Outcome("", "")
+            record = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P3 round {number + 1} of {bench.rounds}")
             for at, (name, options) in enumerate(variants.items()):
-                _post(told, name, bus, f"bench-{number + 1}-{at}", {"count": count} | options)
+                _post(record, name, bus, f"bench-{number + 1}-{at}", {"count": count} | options)
             name = f"bench-{number + 1}"
             for system, server in nats.items():
                 processes.run("client_nats.py", do="stream", address=server.address, thread=name)
                 posts = count // 10 if "synced" in system else count // 2
-                _peer(told, system, "client_nats.py", server, name, posts, 1_000)
+                _peer(record, system, "client_nats.py", server, name, posts, 1_000)
             if redis:
-                _peer(told, "Redis Streams", "client_redis.py", redis, name, count // 2, _IN_FLIGHT)
+                _peer(
+                    record, "Redis Streams", "client_redis.py", redis, name, count // 2, _IN_FLIGHT
+                )
     ours = outcome.figures["ThreadBus: msg/s"]
     outcome.judge("msg/s, 256 B, one thread", 100_000, ours, at_least=True, unit="msg/s")
     outcome.judge(

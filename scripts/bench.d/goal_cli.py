@@ -19,13 +19,13 @@ def measure(bench: Bench) -> Outcome:
     outcome = Outcome("P10", "the command line, cold start")
     with bench.own_folder() as folder, servers.threadbus(folder) as bus:
         for number in range(-1, bench.pick(5, 20)):  # the first round warms up
-            told = outcome if number >= 0 else Outcome("", "")
+            record = outcome if number >= 0 else Outcome("", "")
             own = folder / f"home-{number}"
             environment = {"THREADBUS_SERVER": bus.address, "XDG_DATA_HOME": str(own)}
-            told.add("threadbus --help: ms", _took(["--help"], environment))
+            record.add("threadbus --help: ms", _took(["--help"], environment))
             post = ["post", f"bench-{number + 1}", "hello", "--as", f"bench-{number + 1}"]
-            told.add("threadbus post: ms", _took(post, environment))
-            told.count("ThreadBus", sent=1)
+            record.add("threadbus post: ms", _took(post, environment))
+            record.count("ThreadBus", sent=1)
     for what, goal in (("threadbus --help", 150), ("threadbus post", 400)):
         outcome.judge(what, goal, outcome.figures[f"{what}: ms"], at_least=False, unit="ms")
     return outcome

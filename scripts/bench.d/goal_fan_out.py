@@ -22,16 +22,16 @@ def measure(bench: Bench) -> Outcome:
         servers.threadbus(folder) as bus,
     ):
         for number in range(-1, bench.rounds):  # the first round warms up
-            told = outcome if number >= 0 else Outcome("", "")
+            record = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P5 round {number + 1} of {bench.rounds}")
             found = processes.run(
                 "client_waits.py", do="frames", address=floor.address, count=frames, size=256
             )
-            told.add("floor, one reader: frames/s", found["got"] / found["seconds"])
+            record.add("floor, one reader: frames/s", found["got"] / found["seconds"])
             thread, pace = f"bench-{number + 1}", bench.pick(0.2, 0.15)
             own_calls.create_threads(bus.address, [thread])
             for name, server in (("floor", floor), ("ThreadBus", bus)):
-                _fan_out(told, name, server, thread, posts, pace=pace)
+                _fan_out(record, name, server, thread, posts, pace=pace)
     outcome.judge(
         "deliveries/s, relative to the floor's frames/s to one reader",
         1.5,

@@ -40,10 +40,10 @@ def measure(bench: Bench) -> Outcome:
         with servers.threadbus(empty) as small_bus, servers.threadbus(large) as large_bus:
             systems = {"empty": small_bus, "large": large_bus}
             for number in range(-1, bench.rounds):  # the first round warms up
-                told = outcome if number >= 0 else Outcome("", "")
+                record = outcome if number >= 0 else Outcome("", "")
                 bench.say(f"P8 round {number + 1} of {bench.rounds}")
                 for name, server in systems.items():
-                    _measure(bench, told, name, server, folder, number + 1)
+                    _measure(bench, record, name, server, folder, number + 1)
             for name, server in systems.items():
                 outcome.add(f"{name}: resident MB", server.resident_bytes() / 1e6)
         for most in sizes:
@@ -51,8 +51,8 @@ def measure(bench: Bench) -> Outcome:
             _build(place, messages=most, threads=max(most // 100, _POSTED_TO))
             with servers.threadbus(place) as server:
                 for number in range(2):
-                    told = outcome if number else Outcome("", "")
-                    _measure(bench, told, f"{most:,} messages", server, folder, number)
+                    record = outcome if number else Outcome("", "")
+                    _measure(bench, record, f"{most:,} messages", server, folder, number)
             shutil.rmtree(place)
     for what, name in (("posts/s", "posts/s"), ("wake-up p50 ms", "time to wake-up, p50")):
         series = outcome.series.setdefault("growth", {})
@@ -143,9 +143,9 @@ def _measure(
             outcome.add(f"{name}: a page of {what}, p50 ms", median(read.latencies) * 1e3)
     thread = f"growth-{name.split()[0].replace(',', '')}-{number}"
     own_calls.create_threads(server.address, [thread])
-    told = Outcome("", "")
-    woken(told, "ThreadBus", server, thread=thread, count=bench.pick(150, 600))
+    record = Outcome("", "")
+    woken(record, "ThreadBus", server, thread=thread, count=bench.pick(150, 600))
     for part in (50, 99):
-        (value,) = told.figures[f"ThreadBus: wake-up p{part} ms"]
+        (value,) = record.figures[f"ThreadBus: wake-up p{part} ms"]
         outcome.add(f"{name}: wake-up p{part} ms", value)
-    outcome.count("ThreadBus", **told.faults["ThreadBus"])
+    outcome.count("ThreadBus", **record.faults["ThreadBus"])

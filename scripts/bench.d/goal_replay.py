@@ -36,16 +36,16 @@ def measure(bench: Bench) -> Outcome:
         for name, (program, server) in peers.items():
             _fill(outcome, name, program, server, count)
         for number in range(-1, bench.pick(1, 3)):  # the first round warms up
-            told = outcome if number >= 0 else Outcome("", "")
+            record = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P4 round {number + 1}")
             for name, server, most, parse in (
                 ("ThreadBus", bus, count, True),
                 ("ThreadBus, frames not parsed", bus, count, False),
                 ("ThreadBus, 3 kB", bus_3k, count // 10, True),
             ):
-                _replay(told, name, "client_waits.py", server, most, parse=parse, follow=True)
+                _replay(record, name, "client_waits.py", server, most, parse=parse, follow=True)
             for name, (program, server) in peers.items():
-                _replay(told, name, program, server, count)
+                _replay(record, name, program, server, count)
     ours = outcome.figures["ThreadBus: msg/s"]
     outcome.judge("msg/s", 500_000, ours, at_least=True, unit="msg/s")
     for name in ("NATS JetStream", "Redis Streams"):

@@ -34,7 +34,7 @@ def measure(bench: Bench) -> Outcome:
             redis = running.enter_context(servers.redis(bench.tools.redis, folder))
             others["Redis Streams"] = "client_redis.py", redis
         for number in range(-1, bench.rounds):  # the first round warms up
-            told = outcome if number >= 0 else Outcome("", "")
+            record = outcome if number >= 0 else Outcome("", "")
             bench.say(f"P2 round {number + 1} of {bench.rounds}")
             for name, empty in (("floor", False), ("floor, empty raw calls", True)):
                 trips = processes.run(
@@ -47,19 +47,19 @@ def measure(bench: Bench) -> Outcome:
                     size=256,
                     empty=empty,
                 )
-                _tell(told, f"{name}: round trip", trips["taken"])
+                _add_percentiles(record, f"{name}: round trip", trips["taken"])
                 if not empty:
-                    _keep(told, "floor's round trip", trips["taken"])
+                    _keep(record, "floor's round trip", trips["taken"])
             thread = f"bench-{number + 1}"
             own_calls.create_threads(bus.address, [thread])
-            taken = woken(told, "ThreadBus", bus, thread=thread, count=count)
-            _keep(told, "ThreadBus", taken)
-            _tell(told, "disk", disk_alone(folder, count))
+            taken = woken(record, "ThreadBus", bus, thread=thread, count=count)
+            _keep(record, "ThreadBus", taken)
+            _add_percentiles(record, "disk", disk_alone(folder, count))
             for name, (program, server) in others.items():
                 if "nats" in program:
                     processes.run(program, do="stream", address=server.address, thread=thread)
-                taken = woken(told, name, server, thread=thread, count=count, program=program)
-                _keep(told, name, taken)
+                taken = woken(record, name, server, thread=thread, count=count, program=program)
+                _keep(record, name, taken)
     _judge(outcome)
     return outcome
 
@@ -99,7 +99,7 @@ def woken(
     outcome.count(name, sent=count, lost=lost, duplicated=got["duplicated"])
     pairs = zip(posted["began"], got["arrived"], strict=True)
     taken = [arrived - began for began, arrived in pairs if arrived]
-    _tell(outcome, f"{name}: wake-up", taken)
+    _add_percentiles(outcome, f"{name}: wake-up", taken)
     return taken
 
 
@@ -116,7 +116,7 @@ def _keep(outcome: Outcome, name: str, seconds: list[float]) -> None:
     outcome.series.setdefault("latencies", {}).setdefault(name, []).extend(seconds)
 
 
-def _tell(outcome: Outcome, what: str, seconds: list[float]) -> None:
+def _add_percentiles(outcome: Outcome, what: str, seconds: list[float]) -> None:
     for part in (50, 99):
         outcome.add(f"{what} p{part} ms", percentile(seconds, part) * 1e3)
 

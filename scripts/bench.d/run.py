@@ -57,12 +57,12 @@ def main() -> int:
     parser.add_argument(
         "--page", metavar="FILE.json", type=Path, help="only write the page of an earlier run"
     )
-    told = parser.parse_args()
-    if told.page:
-        page.write(json.loads(told.page.read_text("utf-8")), ROOT / "docs")
+    options = parser.parse_args()
+    if options.page:
+        page.write(json.loads(options.page.read_text("utf-8")), ROOT / "docs")
         return 0
-    whole = not told.quick and told.only == list(GOALS)
-    run = measure(told.only, quick=told.quick)
+    whole = not options.quick and options.only == list(GOALS)
+    run = measure(options.only, quick=options.quick)
     stamp = run["date"].replace(":", "").replace("-", "")
     results = HERE / f"results-{stamp}.json"
     results.write_text(json.dumps(run), "utf-8")
@@ -70,7 +70,7 @@ def main() -> int:
     page.write(run, target)
     print(page.summary(run))
     print(f"\n{results}\n{target / 'performance.md'}", file=sys.stderr)
-    sound = unfaulty(run["outcomes"]) and len(run["outcomes"]) == len(told.only)
+    sound = unfaulty(run["outcomes"]) and len(run["outcomes"]) == len(options.only)
     return 0 if sound else 1
 
 

@@ -63,9 +63,9 @@ def install(folder: Path) -> Tools:
         tools.versions["ghz"] = GHZ.removeprefix("v")
     for name, program in (("NATS", tools.nats), ("Redis", tools.redis)):
         if program:
-            told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
-            found = re.search(r"\d+\.\d+\.\d+", told)
-            tools.versions[name] = found[0] if found else told.strip()
+            output = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+            found = re.search(r"\d+\.\d+\.\d+", output)
+            tools.versions[name] = found[0] if found else output.strip()
     if tools.ancestor:
         tools.versions["AgentChatBus"] = ANCESTOR
     return tools

@@ -33,13 +33,13 @@ def fault(call: Call, ending: Ending) -> str:
     if ending.code in _OWN and not call.must_end:
         # The caller's own code, although the server's details may have arrived at the same moment.
         return ""
-    told = f"{ending.code.name} {ending.reason}: {ending.message[:300]}"
+    text = f"{ending.code.name} {ending.reason}: {ending.message[:300]}"
     if ending.reason:
         code, _ = CONTRACT.get(ending.reason, (None, None))
         if code is not ending.code:
-            return f"{told} – errors.proto does not have this reason, or has another code for it"
-        return told if ending.reason == "INTERNAL" else ""
-    return "" if _allowed_bare(call, ending) else told
+            return f"{text} – errors.proto does not have this reason, or has another code for it"
+        return text if ending.reason == "INTERNAL" else ""
+    return "" if _allowed_bare(call, ending) else text
 
 
 def _bad_response(call: Call, data: bytes) -> str:
