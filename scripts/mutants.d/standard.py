@@ -27,7 +27,7 @@ SABOTAGES = [
         [f"{_TESTS}::test_reflection_leaves_out_what_it_does_not_know_of_a_request"],
     ),
     Sabotage(
-        "health and reflection take requests of any length",
+        "health and reflection accept requests of any length",
         [Edit(_FILE, "    if len(data) > MAX_REQUEST_BYTES:\n", "    if not MAX_REQUEST_BYTES:\n")],
         [f"{_TESTS}::test_a_long_request_is_refused"],
     ),

@@ -36,7 +36,7 @@ SABOTAGES = [
         [f"{_FILES}::test_servers_that_are_given_one_file_by_two_names_share_all_of_it"],
     ),
     Sabotage(
-        "a named pipe as the database is opened",
+        "a named pipe given as --db is opened",
         [
             Edit(
                 "bus_server/store/sqlite/file.py",
