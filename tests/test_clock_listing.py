@@ -76,7 +76,7 @@ async def test_threads_are_listed_last_active_first(
 
 
 @steps
-async def test_times_are_told_as_the_clock_stood(
+async def test_times_are_shown_as_the_wall_clock_had_them(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(environment=wall.environment)

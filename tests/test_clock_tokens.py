@@ -1,4 +1,4 @@
-"""Wall clocks that are set: a rotated token works for its grace, no longer and no shorter."""
+"""Wall clocks that are set: a rotated token works for exactly its grace period."""
 
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.rotation import expired, rotate, who
 from tests.wait_frames import seconds
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 
-#: Seconds: one that is over soon, and one that is not.
+#: Grace periods in seconds: a short one, and one that outlasts the test.
 BRIEF, LONG = seconds(1), seconds(600)
 
 pytestmark = pytest.mark.slow
@@ -32,10 +32,10 @@ def wall(tmp_path: Path) -> WallClock:
 
 @steps
 @pytest.mark.parametrize("fallback", [0, 0.1])
-async def test_the_grace_ends_when_it_was_to_whatever_the_clock_does(
+async def test_the_grace_period_ends_on_time_whatever_the_clock_does(
     start_server: StartServer, wall: WallClock, name: str, step: float, fallback: float
 ) -> None:
-    # With the fallback it is looked up again and again; without it, once.
+    # With the fallback the token is looked up again and again; without it, once.
     flags = ("--fallback-interval", str(fallback))
     server = start_server(*flags, environment=wall.environment)
     async with connected(server.address, name) as client:
@@ -55,7 +55,7 @@ async def test_the_grace_ends_when_it_was_to_whatever_the_clock_does(
 
 
 @steps
-async def test_what_a_token_may_do_within_its_grace_it_may_whatever_the_clock_does(
+async def test_what_a_token_may_do_in_its_grace_period_does_not_depend_on_the_clock(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(environment=wall.environment)
@@ -76,7 +76,7 @@ async def test_what_a_token_may_do_within_its_grace_it_may_whatever_the_clock_do
 
 
 @steps
-async def test_the_grace_goes_on_over_a_restart_though_the_clock_was_set(
+async def test_the_grace_period_continues_over_a_restart_though_the_clock_was_set(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(environment=wall.environment)
@@ -93,7 +93,7 @@ async def test_the_grace_goes_on_over_a_restart_though_the_clock_was_set(
 
 
 @pytest.mark.parametrize("step", [-DAY, -MINUTES])
-async def test_when_the_machine_boots_with_a_clock_that_went_back_no_grace_begins_anew(
+async def test_no_grace_period_starts_again_after_a_boot_with_a_clock_that_went_back(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(environment=wall.environment)
@@ -110,9 +110,7 @@ async def test_when_the_machine_boots_with_a_clock_that_went_back_no_grace_begin
         await until_known(lambda: expired(client.bus, brief))
 
 
-async def test_a_token_in_the_file_ends_within_an_hour(
-    start_server: StartServer, name: str
-) -> None:
+async def test_a_stored_token_ends_within_an_hour(start_server: StartServer, name: str) -> None:
     server = start_server()
     async with connected(server.address) as client:
         agent = await register(client.agents, name)

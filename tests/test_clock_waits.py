@@ -1,4 +1,4 @@
-"""Wall clocks that are set: waits last as long as they were to, and posts come in their order."""
+"""Wall clocks that are set: waits keep their durations, and posts their order."""
 
 import time
 from itertools import pairwise
@@ -12,7 +12,7 @@ from tests.connections import connected
 from tests.peers import Peer
 from threadbus.v1.bus_service_pb2 import WaitEnding
 
-#: Seconds that a wait lasts here.
+#: Duration of a wait, in seconds.
 LENGTH = 1.0
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def wall(tmp_path: Path) -> WallClock:
 @steps
 @pytest.mark.parametrize("end", ["max_wait", "timeout"])
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-async def test_a_wait_lasts_as_long_as_it_was_to(
+async def test_a_wait_lasts_as_long_as_requested(
     start_server: StartServer, wall: WallClock, name: str, step: float, end: str, when: str
 ) -> None:
     server = start_server(environment=wall.environment)
@@ -47,7 +47,7 @@ async def test_a_wait_lasts_as_long_as_it_was_to(
 
 
 @steps
-async def test_posts_follow_each_other_and_bear_the_time_at_which_they_came(
+async def test_posts_stay_in_order_and_carry_the_wall_clocks_time(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(environment=wall.environment)

@@ -70,7 +70,7 @@ def check_told_once(server: ServerProcess, begin: str) -> None:
     ],
     ids=["write_error", "write_full", "sync_error", "sync_full"],
 )
-async def test_what_the_disk_failed_is_not_acknowledged_and_all_else_is_stored(
+async def test_writes_that_fail_are_not_acknowledged_and_all_others_are_stored(
     start_server: StartServer,
     tmp_path: Path,
     name: str,
@@ -111,7 +111,7 @@ async def test_what_the_disk_failed_is_not_acknowledged_and_all_else_is_stored(
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ["EIO", "EROFS"])
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
-async def test_while_it_is_unknown_whether_a_post_was_stored_nothing_claims_that_it_was_not(
+async def test_while_a_posts_outcome_is_unknown_no_reply_says_it_was_not_stored(
     start_server: StartServer, name: str, call: str, error: str
 ) -> None:
     server = start_server()
@@ -135,7 +135,7 @@ async def _not(state: Awaitable[bool]) -> bool:
 
 
 @pytest.mark.slow
-async def test_a_stream_of_posts_ends_where_it_is_unknown_what_became_of_a_batch(
+async def test_a_stream_of_posts_ends_when_the_outcome_of_a_batch_is_unknown(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -152,7 +152,7 @@ async def test_a_stream_of_posts_ends_where_it_is_unknown_what_became_of_a_batch
 
 
 @pytest.mark.slow
-async def test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can(
+async def test_data_that_cannot_be_read_is_an_error_for_its_readers_until_it_can_be(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -188,7 +188,7 @@ async def test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can(
     ],
     ids=["size", "log", "file", "index", "lock"],
 )
-async def test_a_server_that_cannot_tell_how_its_files_are_goes_on_once_it_can(
+async def test_a_server_that_cannot_examine_its_files_resumes_once_it_can(
     start_server: StartServer, tmp_path: Path, name: str, ending: str, fault: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -206,13 +206,11 @@ async def test_a_server_that_cannot_tell_how_its_files_are_goes_on_once_it_can(
         await ledger.post(client.bus, name, "after")
         ledger.check(name, await history(client.bus, name))
     assert server.stop() == 0
-    assert len(server.complaints) in (0, 2)  # that it began, and that it ended
+    assert len(server.complaints) in (0, 2)  # begin and end
 
 
 @pytest.mark.slow
-async def test_a_fault_that_comes_and_goes_is_told_once(
-    start_server: StartServer, name: str
-) -> None:
+async def test_an_intermittent_fault_is_logged_once(start_server: StartServer, name: str) -> None:
     server, ledger = start_server(), Ledger()
     async with connected(server.address, name) as client:
         for n in range(4):
@@ -225,7 +223,7 @@ async def test_a_fault_that_comes_and_goes_is_told_once(
 
 
 @pytest.mark.slow
-async def test_a_log_that_grows_because_somebody_reads_for_long_is_told_and_shrinks_again(
+async def test_a_log_that_grows_because_of_a_long_read_is_reported_and_shrinks_again(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()

@@ -1,4 +1,4 @@
-"""A server that is asked to go: every wait ends well, every post is answered, then it is gone."""
+"""Draining: waits end with OK, posts are acknowledged or refused, then the server exits."""
 
 import asyncio
 import contextlib
@@ -27,10 +27,10 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
 async def exit_code(server: ServerProcess) -> int:
-    """The code that a server which was told to go exits with, soon."""
+    """Wait for a draining server to exit; returns its exit code."""
     assert server.process is not None
     code = await asyncio.to_thread(server.process.wait, 10)
-    server.kill()  # it is gone: this makes room for the next
+    server.kill()  # it has exited: this makes room for the next one
     return code
 
 
@@ -56,7 +56,7 @@ async def test_five_hundred_waits_end_with_draining_and_ok(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_a_server_logs_what_made_it_drain_and_that_it_has_stopped(
+async def test_a_server_logs_why_it_drains_and_that_it_has_stopped(
     start_server: StartServer, number: signal.Signals
 ) -> None:
     server = start_server()
@@ -69,7 +69,9 @@ async def test_a_server_logs_what_made_it_drain_and_that_it_has_stopped(
 
 
 @pytest.mark.slow
-async def test_a_terminal_that_closes_ends_waits_well(start_server: StartServer, name: str) -> None:
+async def test_when_the_terminal_closes_waits_end_with_draining(
+    start_server: StartServer, name: str
+) -> None:
     server = start_server()
     async with connected(server.address, name) as client, open_wait(client.bus, name) as wait:
         server.signal(signal.SIGHUP)
@@ -96,7 +98,7 @@ async def test_a_server_under_nohup_outlives_its_terminal(
 
 @pytest.mark.slow
 @SIGNALS
-async def test_posts_under_way_are_answered_and_what_is_new_is_refused(
+async def test_posts_in_flight_are_acknowledged_and_new_ones_are_refused(
     start_server: StartServer, name: str, number: signal.Signals
 ) -> None:
     server, ledger = start_server("--log-level", "debug", "--max-queued-posts", "100"), Ledger()
@@ -126,7 +128,7 @@ async def test_posts_under_way_are_answered_and_what_is_new_is_refused(
                     late = await refused(call)
                     assert (late.code, late.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
                     assert late.retry_delay
-                # It stays for the posts, for longer than gRPC's own patience with calls.
+                # It stays for the posts, longer than gRPC's own grace period for calls.
                 await asyncio.wait([first], timeout=1.5)
                 assert not first.done()
                 assert len(ledger) == 0
@@ -140,7 +142,7 @@ async def test_posts_under_way_are_answered_and_what_is_new_is_refused(
 
 
 @pytest.mark.slow
-async def test_health_says_not_serving_as_soon_as_a_server_is_asked_to_go(
+async def test_health_says_not_serving_as_soon_as_a_server_drains(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--log-level", "debug")
@@ -150,7 +152,7 @@ async def test_health_says_not_serving_as_soon_as_a_server_is_asked_to_go(
         watch = health.Watch(request)
         async with asyncio.timeout(20):
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-            with locked(server.db):  # so that it cannot be gone at once
+            with locked(server.db):  # so that it cannot exit at once
                 tried = commits_tried(server)
                 post = bus.PostMessage(PostMessageRequest(thread=name, content="x"))
                 await until(lambda: commits_tried(server) > tried)
@@ -165,7 +167,7 @@ async def test_health_says_not_serving_as_soon_as_a_server_is_asked_to_go(
 
 @pytest.mark.slow
 @SIGNALS
-async def test_under_load_every_post_is_answered_and_exactly_the_acknowledged_are_stored(
+async def test_under_load_exactly_the_acknowledged_posts_are_stored(
     start_server: StartServer, name: str, number: signal.Signals
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -187,14 +189,14 @@ async def test_under_load_every_post_is_answered_and_exactly_the_acknowledged_ar
     server.start()
     async with connected(server.address) as client:
         ledger.check(name, await history(client.bus, name))
-    # Refused by the server, or never sent because nobody listens any more.
+    # Refused by the server, or never sent because no server listens any more.
     others = [refusal for refusal in refusals if refusal.reason != "DRAINING"]
     assert [other for other in others if "failed to connect" not in other.message] == []
 
 
 @pytest.mark.slow
 @SIGNALS
-async def test_followers_and_posters_carry_on_with_the_next_server(
+async def test_followers_and_posters_continue_with_the_next_server(
     start_server: StartServer, name: str, number: signal.Signals
 ) -> None:
     server = start_server()

@@ -1,4 +1,4 @@
-"""A server that is asked to go in the midst of a long replay: it breaks off, and says so."""
+"""Draining during a long replay: the replay ends early with the reason DRAINING."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ THREADS, SIZE = 60, 900 * 1024
 
 
 async def draining(bus: BusStub) -> bool:
-    """Whether a server turns calls away because it is about to go."""
+    """Returns whether a server refuses calls because it is draining."""
     try:
         await bus.GetServerInfo(GetServerInfoRequest(), timeout=BOUND)
     except grpc.aio.AioRpcError:
@@ -27,7 +27,7 @@ async def draining(bus: BusStub) -> bool:
 
 
 @pytest.mark.slow
-async def test_a_replay_of_many_threads_is_broken_off_with_draining_and_ok(
+async def test_a_replay_of_many_threads_ends_early_with_draining_and_ok(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--durability", "fast")
@@ -50,7 +50,7 @@ async def test_a_replay_of_many_threads_is_broken_off_with_draining_and_ok(
             assert (await frames.ending()).reason == WaitEnding.REASON_DRAINING
         assert kinds(frames.received).count("ending") == 1
         came = by_thread(messages_in(frames.received))
-        assert 0 < len(came) < THREADS  # else this shows nothing
+        assert 0 < len(came) < THREADS  # or else this test shows nothing
         resume = {cursor.thread: cursor.after_seq for cursor in cursors_after(frames.received)}
         assert resume == {thread: len(came.get(thread, ())) for thread in names}
     assert server.process is not None

@@ -1,4 +1,4 @@
-"""What durability promises, told and observed: full syncs before it answers, fast need not."""
+"""Durability as documented and as observed: full syncs before it acknowledges, fast need not."""
 
 import re
 from pathlib import Path
@@ -15,12 +15,12 @@ SYNCS = ("-e", "trace=fsync,fdatasync", "-o")
 
 
 def log_syncs(notes: Path) -> int:
-    """How often the database's log was synced, and that succeeded."""
+    """Returns how often the database's log was synced successfully."""
     return len(re.findall(r"f(?:data)?sync\(\d+<[^>]*-wal>\) += 0$", notes.read_text(), re.M))
 
 
 @pytest.mark.slow
-async def test_full_durability_syncs_the_log_before_each_answer(
+async def test_full_durability_syncs_the_log_before_each_acknowledgement(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     server, ledger, notes = start_server(), Ledger(), tmp_path / "syncs"
@@ -28,12 +28,12 @@ async def test_full_durability_syncs_the_log_before_each_answer(
         with traced(server, *SYNCS, str(notes)):
             for n in range(1, 11):
                 await ledger.post(client.bus, name, str(n))
-                # The server cannot go on before the note is written, let alone answer.
+                # The server cannot continue before strace has written its line, let alone reply.
                 assert log_syncs(notes) >= n
 
 
 @pytest.mark.slow
-async def test_fast_durability_answers_without_a_sync(
+async def test_fast_durability_acknowledges_without_a_sync(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     server, ledger, notes = start_server("--durability", "fast"), Ledger(), tmp_path / "syncs"
@@ -47,7 +47,7 @@ async def test_fast_durability_answers_without_a_sync(
 @pytest.mark.parametrize(
     ("durability", "said"), [("full", "(sqlite, fsync)"), ("fast", "--durability fast")]
 )
-async def test_a_server_says_how_durable_it_is(
+async def test_a_server_reports_its_durability(
     start_server: StartServer, durability: str, said: str
 ) -> None:
     server = start_server("--durability", durability)
@@ -59,7 +59,7 @@ async def test_a_server_says_how_durable_it_is(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["full", "fast"])
-async def test_either_durability_outlives_a_killed_server(
+async def test_with_either_durability_posts_survive_a_killed_server(
     start_server: StartServer, name: str, durability: str
 ) -> None:
     server, ledger = start_server("--durability", durability), Ledger()

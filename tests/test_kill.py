@@ -1,4 +1,4 @@
-"""kill -9 of the server under load, again and again: nothing acknowledged is lost or doubled."""
+"""A server killed repeatedly under load: no acknowledged post is lost or duplicated."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,8 @@ from tests.serving import ServerProcess
 POSTERS = 12
 
 
-async def post_for_ever(thread: ThreadHandle, ledger: Ledger, label: str) -> None:
-    """Post one after the other, each until its outcome is known."""
+async def post_until_cancelled(thread: ThreadHandle, ledger: Ledger, label: str) -> None:
+    """Post one message after the other, each until its outcome is known."""
     for n in range(1_000_000):
         content = f"{label}-{n}"
         answer = await thread.post(content, request_id=content, timeout=50)
@@ -28,14 +28,14 @@ async def post_for_ever(thread: ThreadHandle, ledger: Ledger, label: str) -> Non
 
 
 async def collect(thread: ThreadHandle, received: list[Message]) -> None:
-    """Follow a thread to its end."""
+    """Follow a thread until it closes; collect its messages."""
     async with contextlib.aclosing(thread.follow()) as messages:
         async for message in messages:
             received.append(message)  # noqa: PERF401 - it is looked at while it grows
 
 
 async def kill_again_and_again(server: ServerProcess, ledger: Ledger, rounds: int) -> None:
-    """Kill the server after some posts, start it on the same port and file, and so on."""
+    """Kill the server after some posts and start it on the same port and file, several times."""
     for _ in range(rounds):
         enough = len(ledger) + random.randint(20, 200)  # noqa: S311
         await until(lambda enough=enough: len(ledger) >= enough)  # type: ignore[misc]
@@ -66,10 +66,11 @@ async def test_followers_and_posters_survive_many_kills_and_each_message_comes_o
                 followers.append(group.create_task(collect(reader, messages)))
             posters = []
             for n in range(POSTERS):
-                # Some connections are shared, some posters have no name.
+                # Some connections are shared, some posters are anonymous.
                 handle = await connect(f"poster-{n}" if n % 3 else None)
                 posters += [
-                    group.create_task(post_for_ever(handle, ledger, f"{n}-{k}")) for k in range(2)
+                    group.create_task(post_until_cancelled(handle, ledger, f"{n}-{k}"))
+                    for k in range(2)
                 ]
 
             await kill_again_and_again(server, ledger, kills)
@@ -88,7 +89,7 @@ async def test_followers_and_posters_survive_many_kills_and_each_message_comes_o
             for follower in followers:
                 follower.cancel()
 
-    # A poster that was cancelled in the midst of a post may have stored it, all others know.
+    # A poster cancelled during a post may have stored it; all others know the outcome.
     ledger.check(name, stored, unknown=True)
     assert len(stored) <= len(ledger) + 2 * POSTERS
     assert [key for key, n in Counter(m.request_id for m in stored).items() if n > 1] == []

@@ -1,6 +1,6 @@
 """A database that is removed, replaced or damaged under a running server.
 
-Nothing is acknowledged that the next start would not have; all that was acknowledged is saved.
+Nothing is acknowledged that the next start would not have, and all acknowledged posts are saved.
 """
 
 import asyncio
@@ -124,7 +124,7 @@ async def served(server: ServerProcess, name: str) -> list[str]:
         "other_log",
     ],
 )
-async def test_a_server_whose_files_are_not_its_own_any_more_stops_and_saves_what_it_has(
+async def test_a_server_whose_files_were_removed_or_replaced_stops_and_saves_its_data(
     start_server: StartServer, name: str, fault: Callable[[Path], None]
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -149,13 +149,13 @@ async def test_a_server_whose_files_are_not_its_own_any_more_stops_and_saves_wha
     assert "Traceback" not in "".join(server.log)
     rescued = ServerProcess(beside(server.db, ".rescued"))
     try:
-        assert await served(rescued, name) == [f"before {n}" for n in range(POSTS)]
+        assert await contents_after_restart(rescued, name) == [f"before {n}" for n in range(POSTS)]
     finally:
         rescued.kill()
 
 
 @pytest.mark.slow
-async def test_an_idle_server_notices_that_its_file_is_gone(
+async def test_an_idle_server_notices_that_its_file_was_removed(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--fallback-interval", "0")
@@ -172,7 +172,7 @@ async def test_an_idle_server_notices_that_its_file_is_gone(
 
 
 @pytest.mark.slow
-async def test_a_backup_moved_over_the_file_is_what_the_next_start_serves(
+async def test_a_backup_moved_over_the_file_is_served_by_the_next_start(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -183,7 +183,9 @@ async def test_a_backup_moved_over_the_file_is_what_the_next_start_serves(
     assert await asyncio.to_thread(exit_code, server) == 7
 
     assert beside(server.db, "-wal.set-aside").exists()
-    assert await served(server, name) == [f"in the backup {n}" for n in range(POSTS)]
+    assert await contents_after_restart(server, name) == [
+        f"in the backup {n}" for n in range(POSTS)
+    ]
     assert server.stop() == 0
     with contextlib.closing(sqlite3.connect(server.db)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -200,13 +202,15 @@ async def test_the_log_of_a_killed_server_is_not_replayed_into_a_backup(
     server.kill()
     move_a_backup_over(server.db)
 
-    assert await served(server, name) == [f"in the backup {n}" for n in range(POSTS)]
+    assert await contents_after_restart(server, name) == [
+        f"in the backup {n}" for n in range(POSTS)
+    ]
     assert any("was left of another" in line for line in server.log)
     assert beside(server.db, "-wal.set-aside").exists()
 
 
 @pytest.mark.slow
-async def test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_logs(
+async def test_a_log_in_use_is_not_moved_though_its_inode_was_recorded_for_another(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -225,7 +229,7 @@ async def test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_l
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remains", ["nothing", "an_empty_file"])
-async def test_a_killed_servers_log_without_its_file_is_kept_and_nothing_made_anew(
+async def test_a_killed_servers_log_without_its_file_is_kept_and_no_new_file_created(
     start_server: StartServer, name: str, remains: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -235,8 +239,8 @@ async def test_a_killed_servers_log_without_its_file_is_kept_and_nothing_made_an
     if remains == "an_empty_file":
         server.db.touch(0o600)
     assert "put the database back" in await asyncio.to_thread(refused_start, server.db)
-    beside(server.db, "-elsewhere").replace(server.db)  # as it says
-    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+    beside(server.db, "-elsewhere").replace(server.db)  # as the refusal says
+    assert await contents_after_restart(server, name) == [f"before {n}" for n in range(POSTS)]
 
 
 @pytest.mark.slow
@@ -253,18 +257,18 @@ async def test_a_copy_of_a_killed_servers_files_is_served_with_its_log(
 
 
 @pytest.mark.slow
-async def test_a_log_that_was_only_removed_is_folded_into_the_file(
+async def test_a_log_that_alone_was_removed_is_folded_into_the_file(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
     await post_all(server, name, ledger, "before")
     beside(server.db, "-wal").unlink()
     assert await asyncio.to_thread(exit_code, server) == 7
-    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+    assert await contents_after_restart(server, name) == [f"before {n}" for n in range(POSTS)]
 
 
 @pytest.mark.slow
-async def test_a_second_server_on_a_file_made_anew_is_left_alone(
+async def test_a_second_server_on_a_recreated_file_is_left_alone(
     start_server: StartServer, name: str
 ) -> None:
     first, ledger, others = start_server(), Ledger(), Ledger()
@@ -283,7 +287,7 @@ async def test_a_second_server_on_a_file_made_anew_is_left_alone(
 
 
 @pytest.mark.slow
-async def test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were(
+async def test_a_truncated_file_is_not_served_as_if_it_were_whole(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -294,11 +298,11 @@ async def test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were(
     said = refused_start(server.db)
     assert f"mv {beside(server.db, '.rescued')} {server.db}" in said
     beside(server.db, ".rescued").replace(server.db)
-    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+    assert await contents_after_restart(server, name) == [f"before {n}" for n in range(POSTS)]
 
 
 @pytest.mark.slow
-async def test_a_file_that_is_gone_is_not_made_anew_beside_what_was_saved(
+async def test_a_removed_file_is_not_recreated_beside_a_saved_copy(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -310,7 +314,7 @@ async def test_a_file_that_is_gone_is_not_made_anew_beside_what_was_saved(
 
 
 @pytest.mark.slow
-def test_of_several_that_were_saved_the_newest_is_named(tmp_path: Path) -> None:
+def test_of_several_saved_copies_the_newest_is_named(tmp_path: Path) -> None:
     db = tmp_path / "bus.db"
     endings = [".rescued-2", ".rescued", ".rescued-10", ".rescued-draft-0123abcd"]
     for age, ending in enumerate(endings):
@@ -319,7 +323,7 @@ def test_of_several_that_were_saved_the_newest_is_named(tmp_path: Path) -> None:
     assert f"mv {beside(db, '.rescued-10')} {db}" in refused_start(db)
 
 
-def test_what_is_being_saved_is_not_taken_for_what_was(tmp_path: Path) -> None:
+def test_a_copy_in_progress_is_not_taken_for_a_complete_one(tmp_path: Path) -> None:
     db = tmp_path / "bus.db"
     seen: list[Path | None] = []
 
@@ -346,7 +350,7 @@ def test_what_is_being_saved_is_not_taken_for_what_was(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0, 0.5], ids=["emptied", "halved"])
-async def test_a_file_that_is_cut_stops_the_server(
+async def test_a_truncated_file_stops_the_server(
     start_server: StartServer, name: str, share: float
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -361,7 +365,7 @@ async def test_a_file_that_is_cut_stops_the_server(
 
 
 @pytest.mark.slow
-async def test_damage_that_a_reader_meets_is_an_error_for_it_and_stops_the_server(
+async def test_damage_found_by_a_reader_is_an_error_for_it_and_stops_the_server(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -385,7 +389,7 @@ async def test_damage_that_a_reader_meets_is_an_error_for_it_and_stops_the_serve
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [remove(""), remove("-wal")], ids=["file", "log"])
-async def test_a_server_that_is_stopped_before_it_noticed_saves_what_it_has_too(
+async def test_a_server_stopped_before_it_noticed_the_loss_saves_its_data_too(
     start_server: StartServer, name: str, fault: Callable[[Path], None]
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -399,7 +403,7 @@ async def test_a_server_that_is_stopped_before_it_noticed_saves_what_it_has_too(
 
 
 @pytest.mark.slow
-async def test_a_file_that_shrinks_and_grows_between_two_looks_is_no_loss(
+async def test_a_file_that_shrinks_and_grows_between_two_checks_is_no_loss(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -438,7 +442,7 @@ async def test_a_server_that_can_save_nothing_says_so(start_server: StartServer,
 
 
 @pytest.mark.slow
-async def test_a_lock_file_that_is_removed_harms_nothing(
+async def test_a_lock_file_that_is_removed_does_no_harm(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -453,7 +457,7 @@ async def test_a_lock_file_that_is_removed_harms_nothing(
     assert server.stop() == 0
 
 
-def make_a_file_of_the_folder(db: Path) -> None:
+def replace_folder_by_file(db: Path) -> None:
     db.parent.rename(beside(db.parent, "-moved"))
     db.parent.touch()
 
@@ -461,10 +465,10 @@ def make_a_file_of_the_folder(db: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
-    [lambda db: db.parent.rename(beside(db.parent, "-moved")), make_a_file_of_the_folder],
+    [lambda db: db.parent.rename(beside(db.parent, "-moved")), replace_folder_by_file],
     ids=["moved", "replaced"],
 )
-async def test_a_server_whose_folder_is_moved_stops_and_leaves_what_it_has_there(
+async def test_a_server_whose_folder_is_moved_stops_and_leaves_its_data_there(
     start_server: StartServer, tmp_path: Path, name: str, fault: Callable[[Path], None]
 ) -> None:
     folder = tmp_path / "folder"
@@ -478,11 +482,11 @@ async def test_a_server_whose_folder_is_moved_stops_and_leaves_what_it_has_there
     assert f"put {folder} back" in critical[0]
     assert "Traceback" not in "".join(server.log)
     server.db = beside(folder, "-moved") / "bus.db"
-    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+    assert await contents_after_restart(server, name) == [f"before {n}" for n in range(POSTS)]
 
 
 @pytest.mark.slow
-async def test_what_a_server_held_is_saved_though_its_folder_is_removed(
+async def test_data_is_saved_though_the_folder_was_removed(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     folder = tmp_path / "folder"
@@ -493,11 +497,11 @@ async def test_what_a_server_held_is_saved_though_its_folder_is_removed(
     assert await asyncio.to_thread(exit_code, server) == 7
     assert f"mv {beside(server.db, '.rescued')} {server.db}" in refused_start(server.db)
     beside(server.db, ".rescued").replace(server.db)
-    assert await served(server, name) == [f"before {n}" for n in range(POSTS)]
+    assert await contents_after_restart(server, name) == [f"before {n}" for n in range(POSTS)]
 
 
 @pytest.mark.slow
-async def test_what_is_saved_last_is_told_though_there_are_others(
+async def test_the_last_copy_saved_is_named_though_there_are_others(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -516,7 +520,7 @@ async def test_what_is_saved_last_is_told_though_there_are_others(
 
 
 @pytest.mark.slow
-async def test_a_lock_file_that_cannot_be_used_is_told_and_holds_up_nothing(
+async def test_an_unusable_lock_file_is_reported_and_delays_nothing(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -536,7 +540,7 @@ async def test_a_lock_file_that_cannot_be_used_is_told_and_holds_up_nothing(
 
 
 @pytest.mark.slow
-async def test_a_pipe_in_place_of_the_lock_is_refused_at_the_start(
+async def test_a_pipe_in_place_of_the_lock_is_refused_at_start(
     start_server: StartServer,
 ) -> None:
     server = start_server()

@@ -1,4 +1,4 @@
-"""Starts that meet trouble: they fail with one clear line, and the next finds all in order."""
+"""Starts that fail: each logs one clear line, and the next start succeeds."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ Lock = Callable[[Path], contextlib.AbstractContextManager[None]]
 
 @pytest.fixture(scope="module")
 async def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with a few messages, closed in order. Copy it."""
+    """A copy of a cleanly closed database with a few messages."""
     db = tmp_path_factory.mktemp("closed") / "bus.db"
     with ServerProcess(db) as server:
         async with connected(server.address, "t") as client:
@@ -37,20 +37,20 @@ async def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def listens(path: Path) -> bool:
-    """Whether a server listens on this Unix socket."""
+    """Returns whether a server listens on this Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
 
 
 async def stored(server: ServerProcess) -> list[str]:
-    """The contents of the thread t."""
+    """Returns the contents of the messages of thread t."""
     async with connected(server.address) as client:
         return [message.content for message in await history(client.bus, "t")]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("table", "column"), [("token", "create_time"), ("presence", "state")])
-async def test_a_store_that_cannot_be_set_up_is_refused_in_a_sentence(
+async def test_a_store_that_cannot_be_set_up_is_refused_in_one_line(
     database: Path, tmp_path: Path, table: str, column: str
 ) -> None:
     db = tmp_path / "bus.db"
@@ -96,7 +96,7 @@ async def test_a_database_on_a_full_disk_is_refused_and_unharmed(
 @pytest.mark.parametrize(
     "redirections", ["<&-", ">&-", "2>&-", "<&- 2>&-", "<&- >&- 2>&-", ">/dev/full"]
 )
-async def test_a_server_runs_and_stops_whatever_became_of_its_standard_streams(
+async def test_a_server_runs_and_stops_with_any_standard_stream_closed_or_full(
     tmp_path: Path, redirections: str
 ) -> None:
     path = tmp_path / "bus.sock"

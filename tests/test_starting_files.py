@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 #: A user that is neither the test's nor root.
 SOMEBODY = 12345
-#: Endings of the files beside a database.
+#: Suffixes of the files beside a database.
 BESIDE = ("-wal", "-shm", "-journal", "-writer")
 
 
@@ -73,7 +73,9 @@ def warnings(server: ServerProcess) -> list[str]:
 @pytest.mark.parametrize(
     "db", ["", ".", "..", "/", ":memory:", "file:bus.db", "file:bus.db?mode=ro", "sqlite:///x.db"]
 )
-def test_what_names_no_file_is_refused_and_nothing_is_made(tmp_path: Path, db: str) -> None:
+def test_a_path_that_names_no_file_is_refused_and_nothing_is_created(
+    tmp_path: Path, db: str
+) -> None:
     line = refused_start(db, cwd=tmp_path)
     assert "name a file" in line or "names no file" in line
     assert list(tmp_path.iterdir()) == []
@@ -90,7 +92,7 @@ def test_what_names_no_file_is_refused_and_nothing_is_made(tmp_path: Path, db: s
         pytest.param(lambda path: path.symlink_to(path), "symbolic links", id="loop"),
     ],
 )
-def test_what_is_no_regular_file_is_refused(
+def test_a_path_that_is_no_regular_file_is_refused(
     tmp_path: Path, make: Callable[[Path], None], said: str
 ) -> None:
     db = tmp_path / "bus.db"
@@ -106,15 +108,13 @@ def test_what_is_no_regular_file_is_refused(
 @pytest.mark.parametrize(
     "name", ["x" * 240, "x" * 300, b"\xff.db".decode("utf-8", "surrogateescape")]
 )
-def test_a_name_that_cannot_be_used_is_refused_and_nothing_is_made(
-    tmp_path: Path, name: str
-) -> None:
+def test_an_unusable_path_is_refused_and_nothing_is_created(tmp_path: Path, name: str) -> None:
     refused_start(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("first", ["file", "link"])
-async def test_servers_that_are_given_one_file_by_two_names_share_all_of_it(
+async def test_servers_given_one_file_by_two_names_share_all_of_it(
     start_server: StartServer, tmp_path: Path, first: str
 ) -> None:
     (tmp_path / "real").mkdir()
@@ -131,17 +131,17 @@ async def test_servers_that_are_given_one_file_by_two_names_share_all_of_it(
     assert [path.name for path in (tmp_path / "links").iterdir()] == ["other.db"]
 
 
-def test_a_link_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_link_owned_by_another_user_is_refused(tmp_path: Path) -> None:
     db = tmp_path / "bus.db"
     db.symlink_to(tmp_path / "elsewhere.db")
-    give_away(db)
+    change_owner(db)
     assert "symbolic link" in refused_start(db)
     assert list(tmp_path.iterdir()) == [db]
 
 
-def to_a_file_of_somebody_else(path: Path) -> None:
+def to_a_file_of_another_user(path: Path) -> None:
     real = path.rename(path.with_name("theirs"))
-    give_away(real)
+    change_owner(real)
     path.symlink_to(real)
 
 
@@ -160,9 +160,9 @@ def replaced_by(make: Callable[[Path], None]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     "spoil",
     [
-        pytest.param(to_a_file_of_somebody_else, id="link_to_somebody_elses"),
+        pytest.param(to_a_file_of_another_user, id="link_to_somebody_elses"),
         pytest.param(to_another_file, id="link"),
-        pytest.param(give_away, id="somebody_elses"),
+        pytest.param(change_owner, id="somebody_elses"),
         pytest.param(lambda token: token.chmod(0o640), id="group_reads"),
         pytest.param(lambda token: token.chmod(0o602), id="others_write"),
         pytest.param(lambda token: token.with_name("copy").hardlink_to(token), id="a_second_name"),
@@ -183,7 +183,7 @@ async def test_an_operators_token_that_others_may_know_is_refused(
     assert str(token) in line
     assert "new token" in line or "new one" in line
     assert contents(store.parent) == {**before, store.with_name("bus.db-writer"): b""}
-    token.unlink()  # as it says
+    token.unlink()  # as the refusal says
     server = start_server(db=store)
     assert await agent_of(server, server) == "operator"
     assert operator_token_file(store).lstat().st_mode == 0o100600
@@ -197,7 +197,7 @@ def let_others_write(path: Path) -> None:
     ("ending", "spoil", "said"),
     [
         *((ending, let_others_write, "chmod 600") for ending in ("", *BESIDE)),
-        *((ending, give_away, "belongs to") for ending in BESIDE),
+        *((ending, change_owner, "belongs to") for ending in BESIDE),
     ],
 )
 def test_files_that_others_can_write_to_are_refused(
@@ -213,12 +213,12 @@ def test_files_that_others_can_write_to_are_refused(
     assert contents(store.parent) == before
 
 
-async def test_a_store_of_somebody_else_is_served_by_root_only(
+async def test_a_store_of_another_user_is_served_by_root_only(
     start_server: StartServer, store: Path
 ) -> None:
     for file in (store, *(store.with_name(f"{store.name}{ending}") for ending in BESIDE)):
         if file.exists():
-            give_away(file)
+            change_owner(file)
     server = start_server(db=store)
     await until(lambda: any(f"{store} belongs to" in line for line in server.log))
     server.stop()
@@ -243,7 +243,7 @@ def test_pipes_beside_a_database_are_refused(store: Path, ending: str) -> None:
     assert str(file) in refused_start(store)
 
 
-async def test_what_somebody_else_says_of_a_log_moves_it_nowhere(
+async def test_a_log_record_written_by_another_user_moves_nothing(
     start_server: StartServer, store: Path
 ) -> None:
     server = start_server(db=store)
@@ -251,24 +251,24 @@ async def test_what_somebody_else_says_of_a_log_moves_it_nowhere(
     kind, log, _ = lock.read_text().splitlines()
     server.kill()
     lock.write_text(f"{kind}\n{log}\nanother database\n")
-    give_away(lock)
+    change_owner(lock)
     before = contents(store.parent)
     assert "belongs to" in await asyncio.to_thread(refused_start, store)
     assert contents(store.parent) == before
 
 
-async def test_a_database_with_a_second_name_is_refused(
+async def test_a_database_with_a_second_hard_link_is_refused(
     start_server: StartServer, store: Path
 ) -> None:
     other = store.with_name("other.db")
     other.hardlink_to(store)
     assert "second name" in await asyncio.to_thread(refused_start, store)
-    other.unlink()  # as it says
+    other.unlink()  # as the refusal says
     start_server(db=store)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o777])
-async def test_a_new_store_is_its_users_alone_whatever_the_umask(
+async def test_a_new_store_is_accessible_to_its_user_only_whatever_the_umask(
     start_server: StartServer, tmp_path: Path, umask: int
 ) -> None:
     before = os.umask(umask)
@@ -297,7 +297,7 @@ async def test_files_that_others_can_read_are_served_with_a_warning(
     assert f"chmod 600 {store} " in line
 
 
-async def test_a_folder_that_anybody_may_change_is_served_with_a_warning(
+async def test_a_world_writable_folder_is_served_with_a_warning(
     start_server: StartServer, store: Path
 ) -> None:
     for mode, warned in [(0o777, 1), (0o1777, 0)]:
@@ -307,7 +307,7 @@ async def test_a_folder_that_anybody_may_change_is_served_with_a_warning(
         assert [str(store.parent) in line for line in warnings(server)] == [True] * warned
 
 
-async def test_what_killed_starts_left_is_removed_and_nothing_else(
+async def test_leftovers_of_killed_starts_are_removed_and_nothing_else(
     start_server: StartServer, store: Path
 ) -> None:
     left = ["-draft-0123abcd", "-draft-0123abcd-journal", ".operator-token-draft-456789ef"]
@@ -321,7 +321,7 @@ async def test_what_killed_starts_left_is_removed_and_nothing_else(
     assert names == {f"{store.name}{ending}" for ending in ours}
 
 
-async def test_drafts_of_a_start_under_way_stay(store: Path) -> None:
+async def test_drafts_of_another_start_in_progress_stay(store: Path) -> None:
     draft = store.with_name(f"{store.name}-draft-0123abcd")
     server = ServerProcess(store)
     handle = os.open(store.parent, os.O_RDONLY)

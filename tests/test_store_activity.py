@@ -94,7 +94,7 @@ def clocked() -> Iterator[Clocked]:
         yield made
 
 
-def test_the_row_of_a_busy_thread_is_written_once_a_second(clocked: Clocked) -> None:
+def test_the_row_of_a_busy_thread_is_written_at_most_once_a_second(clocked: Clocked) -> None:
     clocked.create("busy")
     began = clocked.now
     for after in (1, SECOND // 2, SECOND - 1):
@@ -107,7 +107,7 @@ def test_the_row_of_a_busy_thread_is_written_once_a_second(clocked: Clocked) -> 
     assert clocked.active("busy") == clocked.now
 
 
-def test_a_clock_that_goes_back_leaves_no_thread_ahead_of_it(clocked: Clocked) -> None:
+def test_after_the_clock_goes_back_an_active_thread_takes_the_new_time(clocked: Clocked) -> None:
     for name in ("a", "b"):
         clocked.create(name)
     clocked.now -= 3_600 * SECOND
@@ -119,7 +119,7 @@ def test_a_clock_that_goes_back_leaves_no_thread_ahead_of_it(clocked: Clocked) -
     assert clocked.page(3)[0] == ["b", "c", "a"]
 
 
-def test_threads_active_in_one_commit_are_listed_newest_first_and_once(clocked: Clocked) -> None:
+def test_threads_active_in_one_commit_are_listed_once_newest_first(clocked: Clocked) -> None:
     for name in "abcdef":
         clocked.create(name)
     clocked.now += 10 * SECOND
@@ -135,7 +135,7 @@ def test_threads_active_in_one_commit_are_listed_newest_first_and_once(clocked: 
 @pytest.mark.parametrize(
     ("filters", "count"), [({"prefix": "a"}, 15), ({"participant": "member"}, 10)]
 )
-def test_a_filter_that_leaves_many_threads_lists_the_same_as_one_that_leaves_few(
+def test_filters_that_match_many_threads_list_the_same_as_those_that_match_few(
     clocked: Clocked, monkeypatch: pytest.MonkeyPatch, filters: dict[str, Any], count: int
 ) -> None:
     for number in range(30):
@@ -162,14 +162,14 @@ def expected(clocked: Clocked, prefix: str, participant: str) -> list[tuple[int,
 @given(st.integers(0, 2**32), st.sampled_from([0, 3, 1_000]), st.booleans())
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 @pytest.mark.slow
-def test_each_page_lists_what_a_look_at_all_threads_would_whatever_the_clock_does(
+def test_each_page_equals_a_full_scan_whatever_the_clock_does(
     seed: int, few: int, back: bool
 ) -> None:
     random, steps = Random(seed), [0, 1, SECOND // 3, SECOND - 1, SECOND, 5 * SECOND]  # noqa: S311
     with opened() as clocked, pytest.MonkeyPatch.context() as patch:
         patch.setattr(activity, "FEW", few)
 
-        def something_happens() -> None:
+        def do_something() -> None:
             clocked.now += random.choice(steps)
             if back and random.random() < 0.2:
                 clocked.now -= random.choice(steps)
@@ -184,7 +184,7 @@ def test_each_page_lists_what_a_look_at_all_threads_would_whatever_the_clock_doe
                 clocked.post(*random.choices(names, k=random.randint(1, 4)), by=by)
 
         for _ in range(40):
-            something_happens()
+            do_something()
         filters: dict[str, Any] = {
             "prefix": random.choice(["", "a", "b1"]),
             "participant": random.choice(["", "member"]),
@@ -192,7 +192,7 @@ def test_each_page_lists_what_a_look_at_all_threads_would_whatever_the_clock_doe
         names, after = clocked.page(3, **filters)
         assert names == [name for *_, name in expected(clocked, **filters)[:3]]
         while after is not None and names:
-            something_happens()
+            do_something()
             rest = expected(clocked, **filters)
             onward = [name for active, number, name in rest if (active, number) < after]
             names, after = clocked.page(3, after, **filters)

@@ -35,7 +35,7 @@ FIRST, THEN = 1_000, 2_000
 
 @pytest.fixture
 def db() -> Iterator[sqlite3.Connection]:
-    """A store with a thread in which `coder` has posted."""
+    """A store with a thread in which `coder` has joined and posted."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
         opened.executescript(SCHEMA.read_text("utf-8"))
         opened.execute("INSERT INTO store VALUES ('e')")
@@ -44,7 +44,7 @@ def db() -> Iterator[sqlite3.Connection]:
 
 
 def post(content: str, **fields: Any) -> store.Append:
-    """A post with a large body."""
+    """Returns a post with a large body."""
     given: dict[str, Any] = {
         "thread": "t",
         "sender": "coder",
@@ -90,7 +90,7 @@ def edit_seqs(db: sqlite3.Connection) -> list[int]:
     return [Message.FromString(body).edit_seq for _, body in rows]
 
 
-def test_a_repetition_is_told_by_what_stands_beside_the_message(db: sqlite3.Connection) -> None:
+def test_a_retry_is_recognised_without_reading_the_body(db: sqlite3.Connection) -> None:
     again, other = outcomes(db, post("first", request_id="a"), post("other", request_id="a"))
     assert (again.seq, again.deduplicated, again.last_seq) == (1, True, 1)
     assert again.create_time.ToMicroseconds() == FIRST
@@ -98,7 +98,9 @@ def test_a_repetition_is_told_by_what_stands_beside_the_message(db: sqlite3.Conn
     assert other.metadata == {"seq": "1"}
 
 
-def test_so_is_one_of_a_post_of_the_same_transaction(db: sqlite3.Connection) -> None:
+def test_a_retry_in_the_same_transaction_is_recognised_without_reading_the_body(
+    db: sqlite3.Connection,
+) -> None:
     first, again, other = outcomes(
         db, *(post(content, request_id="b") for content in ("new", "new", "other"))
     )
@@ -118,7 +120,7 @@ def test_so_is_one_of_a_post_of_the_same_transaction(db: sqlite3.Connection) -> 
     ],
     ids=str,
 )
-def test_what_may_differ_in_a_repetition_stays_in_the_message(
+def test_fields_that_may_differ_in_a_retry_stay_as_first_stored(
     db: sqlite3.Connection, fields: dict[str, Any]
 ) -> None:
     (again,) = outcomes(db, post("first", request_id="a", **fields))
@@ -133,7 +135,7 @@ def test_what_may_differ_in_a_repetition_stays_in_the_message(
     assert (again.seq, again.deduplicated) == (2, True)
 
 
-def test_an_edit_touches_its_number_only(db: sqlite3.Connection) -> None:
+def test_an_edit_writes_only_the_edit_seq_of_its_message(db: sqlite3.Connection) -> None:
     done = outcomes(db, *(post(f"edit {n}", edit_of=1) for n in range(3)))
     assert [edit.seq for edit in done] == [2, 3, 4]
     assert edit_seqs(db) == [4, 0, 0, 0]
@@ -141,12 +143,12 @@ def test_an_edit_touches_its_number_only(db: sqlite3.Connection) -> None:
     assert edit_seqs(db) == [5, 0, 0, 0, 0]
 
 
-def test_a_transaction_tells_of_the_newest_edit_of_each_message(db: sqlite3.Connection) -> None:
+def test_a_transaction_returns_the_newest_edit_of_each_message(db: sqlite3.Connection) -> None:
     edits = [post("x", edit_of=seq) for seq in (1, 1, 2)]
     assert commit(db, post("second"), *edits).edited == {"t": {1: 4, 2: 5}}
 
 
-def test_what_is_not_to_be_edited_is_told_from_what_stands_beside_it(
+def test_an_edit_of_what_cannot_be_edited_is_refused_without_reading_the_body(
     db: sqlite3.Connection,
 ) -> None:
     commit(db, post("edit", edit_of=1))
@@ -157,7 +159,7 @@ def test_what_is_not_to_be_edited_is_told_from_what_stands_beside_it(
 
 
 @pytest.mark.parametrize("size", [0, 16_000, 17_000])
-def test_edits_are_the_same_however_small_their_message(db: sqlite3.Connection, size: int) -> None:
+def test_edits_do_not_depend_on_the_size_of_the_message(db: sqlite3.Connection, size: int) -> None:
     file = Attachment(filename="f", raw=bytes(size))
     commit(db, post("second", attachments=[file]), post("edit", edit_of=2, attachments=[file]))
     for _ in range(2):
@@ -166,7 +168,7 @@ def test_edits_are_the_same_however_small_their_message(db: sqlite3.Connection, 
     assert edit_seqs(db) == [0, edit.seq, 0, 0, 0]
 
 
-def test_joining_reads_no_message(db: sqlite3.Connection) -> None:
+def test_joining_reads_no_message_body(db: sqlite3.Connection) -> None:
     assert outcomes(db, join()) == [store.Joined(1, False, 1)]
 
 
@@ -176,7 +178,7 @@ def from_before_version_4(db: sqlite3.Connection) -> None:
     db.execute("UPDATE request SET body_hash = NULL")
 
 
-def test_of_older_messages_the_bodies_tell(db: sqlite3.Connection) -> None:
+def test_for_older_messages_the_body_is_read(db: sqlite3.Connection) -> None:
     commit(db, post("edit", edit_of=1))
     states, by = (THREAD_STATE_CLOSED, THREAD_STATE_OPEN), Message(sender="coder")
     commit(db, *(store.SetThreadState("t", state, by) for state in states))
@@ -202,7 +204,7 @@ def test_of_older_messages_the_bodies_tell(db: sqlite3.Connection) -> None:
     assert (again.seq, again.deduplicated, edit.seq) == (1, True, 6)
 
 
-def test_the_newest_edit_counts_although_an_older_one_is_in_the_body(
+def test_the_newest_edit_is_returned_though_the_body_names_an_older_one(
     db: sqlite3.Connection,
 ) -> None:
     commit(db, post("edit", edit_of=1))
@@ -215,7 +217,7 @@ def test_the_newest_edit_counts_although_an_older_one_is_in_the_body(
     assert edit_seqs(db) == [3, 0, 0]
 
 
-def test_of_a_thread_that_was_cleared_no_edit_is_left(db: sqlite3.Connection) -> None:
+def test_no_edit_survives_the_clearing_of_a_deleted_thread(db: sqlite3.Connection) -> None:
     commit(db, post("edit", edit_of=1))
     commit(db, store.DeleteThread("t"))
     while commit(db, store.Purge()).outcomes == [True]:
@@ -223,7 +225,7 @@ def test_of_a_thread_that_was_cleared_no_edit_is_left(db: sqlite3.Connection) ->
     assert db.execute("SELECT * FROM entry").fetchall() == []
 
 
-def test_a_refusal_that_is_kept_keeps_nothing_of_its_post(db: sqlite3.Connection) -> None:
+def test_a_retained_refusal_holds_no_reference_to_its_post(db: sqlite3.Connection) -> None:
     from_before_version_4(db)
     refused = post("other", request_id="a")
     alone, (in_a_batch,), not_there = commit(
@@ -235,7 +237,7 @@ def test_a_refusal_that_is_kept_keeps_nothing_of_its_post(db: sqlite3.Connection
         assert (refusal.__traceback__, refusal.__cause__, refusal.__context__) == (None,) * 3
 
 
-def test_the_context_of_a_join_ends_where_it_was_joined(db: sqlite3.Connection) -> None:
+def test_the_context_of_a_join_ends_at_the_head_at_the_join(db: sqlite3.Connection) -> None:
     (joined,) = commit(db, join()).outcomes
     commit(db, post("later"))
     found = threads.entrance(db, join(), joined._replace(after_seq=1))

@@ -53,7 +53,7 @@ def sample(field: FieldDescriptor) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("field", list(Message.DESCRIPTOR.fields), ids=lambda field: field.name)
-def test_each_field_is_in_it_but_those_that_may_differ(field: FieldDescriptor) -> None:
+def test_the_hash_covers_every_field_but_those_that_may_differ(field: FieldDescriptor) -> None:
     same = body_hash(Message(**sample(field))) == body_hash(Message())
     assert same == (field.name in MAY_DIFFER | LOOKED_UP_BY)
 
@@ -70,7 +70,7 @@ def test_each_field_is_in_it_but_those_that_may_differ(field: FieldDescriptor) -
     ],
     ids=str,
 )
-def test_each_field_of_an_attachment_is_in_it(file: dict[str, Any]) -> None:
+def test_the_hash_covers_every_field_of_an_attachment(file: dict[str, Any]) -> None:
     assert {field.name for field in Attachment.DESCRIPTOR.fields} == {
         *("filename", "media_type", "raw", "url")
     }
@@ -92,7 +92,7 @@ def test_each_field_of_an_attachment_is_in_it(file: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_bodies_that_look_alike_are_told_apart(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_similar_bodies_have_different_hashes(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert body_hash(Message(**one)) != body_hash(Message(**other))
 
 
@@ -103,7 +103,7 @@ def test_it_is_what_it_was_in_files_that_exist() -> None:
     assert body_hash(WHOLE).hex() == "e0d99513186e598411dd4a43e57af519"
 
 
-def test_it_does_not_depend_on_the_order_in_which_labels_were_given() -> None:
+def test_the_hash_does_not_depend_on_the_order_of_labels() -> None:
     turned = Message()
     turned.CopyFrom(WHOLE)
     turned.labels.clear()
@@ -112,7 +112,7 @@ def test_it_does_not_depend_on_the_order_in_which_labels_were_given() -> None:
 
 
 @pytest.mark.slow
-def test_another_implementation_of_protobuf_makes_the_same() -> None:
+def test_another_implementation_of_protobuf_makes_the_same_hash() -> None:
     code = "from tests.test_store_body_hash import *; print(body_hash(WHOLE).hex())"
     other = os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
     done = subprocess.run(

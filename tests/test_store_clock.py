@@ -28,14 +28,14 @@ def wall() -> int:
     return time.time_ns() // 1000
 
 
-def seen(db: sqlite3.Connection, moment: int) -> None:
-    """An agent was seen at this moment."""
+def insert_sighting(db: sqlite3.Connection, moment: int) -> None:
+    """Store that an agent was last seen at `moment`."""
     values = (f"agent-{moment}", moment)
     db.execute("INSERT INTO presence VALUES (?, 3, '', ?, 0)", values)
 
 
 @pytest.mark.parametrize("boot", BOOTS)
-def test_it_begins_as_the_wall_clock_and_each_start_finds_it_as_it_is(
+def test_the_clock_starts_at_the_wall_clock_and_each_load_continues_it(
     db: sqlite3.Connection, boot: str
 ) -> None:
     first, second = load_clock(db, boot), load_clock(db, boot)
@@ -47,7 +47,7 @@ def test_it_begins_as_the_wall_clock_and_each_start_finds_it_as_it_is(
 
 
 @pytest.mark.parametrize("boot", BOOTS)
-def test_after_another_boot_it_goes_on_from_the_wall_clock(
+def test_after_another_boot_the_clock_continues_from_the_wall_clock(
     db: sqlite3.Connection, boot: str
 ) -> None:
     before = load_clock(db, boot)
@@ -60,26 +60,26 @@ def test_after_another_boot_it_goes_on_from_the_wall_clock(
 
 
 @pytest.mark.parametrize("boot", BOOTS)
-def test_where_the_wall_clock_is_behind_what_is_stored_it_goes_on_from_that(
+def test_if_the_wall_clock_is_behind_stored_times_the_clock_continues_from_those(
     db: sqlite3.Connection, boot: str
 ) -> None:
     load_clock(db, boot)
     newest = wall() + DAY
-    seen(db, newest - 1)
-    seen(db, newest)
+    insert_sighting(db, newest - 1)
+    insert_sighting(db, newest)
     after = load_clock(db, "second-boot" if boot else "")
     assert newest <= after.now() < newest + 10_000_000
     told = after.wall(newest)
     assert abs(told - wall()) < 10_000_000
 
 
-def test_within_a_boot_it_is_moved_by_nothing(db: sqlite3.Connection) -> None:
+def test_within_a_boot_nothing_moves_the_clock(db: sqlite3.Connection) -> None:
     load_clock(db, "first-boot")
-    seen(db, wall() + DAY)
+    insert_sighting(db, wall() + DAY)
     assert abs(load_clock(db, "first-boot").now() - wall()) < 1_000_000
 
 
-def test_no_token_ends_later_than_in_an_hour(db: sqlite3.Connection) -> None:
+def test_no_stored_token_is_valid_for_more_than_an_hour(db: sqlite3.Connection) -> None:
     ends = {b"never": 0, b"soon": wall() + 60_000_000, b"late": wall() + DAY}
     db.executemany("INSERT INTO token VALUES (?, 'agent', 0, ?)", ends.items())
     now = load_clock(db, "first-boot").now()

@@ -10,14 +10,14 @@ def appended(thread_id: int, seq: int) -> Commit:
     return Commit(entries={"t": {seq: ("coder", b"")}}, heads={"t": head})
 
 
-def test_what_was_appended_to_a_thread_stays_in_order() -> None:
+def test_messages_appended_to_a_thread_stay_in_order() -> None:
     whole = appended(1, 6)
     whole.add(appended(1, 8))
     assert list(whole.entries["t"]) == [6, 8]
     assert whole.heads["t"].seq == 8
 
 
-def test_a_thread_that_was_made_anew_meanwhile_has_none_of_the_old_ones_messages() -> None:
+def test_a_thread_deleted_and_recreated_has_none_of_the_old_ones_messages() -> None:
     whole = appended(1, 6)
     whole.add(appended(2, 1))
     assert list(whole.entries["t"]) == [1]

@@ -62,11 +62,11 @@ async def test_a_full_disk_refuses_posts_until_there_is_space_again(
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-# ── A folder that cannot be looked into ─────────────────────────────────────────────────────────
+# ── A folder that cannot be read ────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.slow
-async def test_files_that_cannot_be_looked_at_refuse_posts_until_they_can(
+async def test_posts_are_refused_while_the_files_cannot_be_examined(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
@@ -89,7 +89,7 @@ async def test_files_that_cannot_be_looked_at_refuse_posts_until_they_can(
     assert not any("Traceback" in line for line in server.log)
 
 
-def test_a_lock_file_that_cannot_be_opened_anew_leaves_the_old_one_open(tmp_path: Path) -> None:
+def test_a_lock_file_that_cannot_be_reopened_stays_open(tmp_path: Path) -> None:
     lock = WriteLock(tmp_path / "bus.db", timeout=1.0)
     lock.path.unlink()
     lock.path.mkdir()
@@ -153,7 +153,7 @@ async def test_a_file_locked_for_a_moment_only_delays_posts(
 @pytest.mark.parametrize(
     "bound", [("--max-queued-posts", "10"), ("--max-queued-bytes", "20000")], ids=["posts", "bytes"]
 )
-async def test_what_does_not_fit_into_the_queue_is_refused_at_once(
+async def test_posts_beyond_the_queues_capacity_are_refused_at_once(
     start_server: StartServer, name: str, bound: tuple[str, str]
 ) -> None:
     server, ledger = start_server("--log-level", "debug", *bound), Ledger()
@@ -181,7 +181,7 @@ async def test_what_does_not_fit_into_the_queue_is_refused_at_once(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chore", ["PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM"])
-async def test_another_programs_housekeeping_harms_nothing(
+async def test_maintenance_by_another_program_does_no_harm(
     start_server: StartServer, name: str, chore: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -206,7 +206,7 @@ def do(db: Path, statement: str) -> None:
         other.execute(statement).fetchall()
 
 
-def test_a_file_that_shrank_by_a_vacuum_is_not_taken_for_one_that_was_cut(tmp_path: Path) -> None:
+def test_a_file_shrunk_by_vacuum_is_not_taken_for_a_truncated_one(tmp_path: Path) -> None:
     db = tmp_path / "bus.db"
     with contextlib.ExitStack() as last, contextlib.closing(sqlite3.connect(db)) as program:
         program.isolation_level = None

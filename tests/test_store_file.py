@@ -74,32 +74,34 @@ def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        pytest.param(rewritten(lambda _: NOISE), "not a SQLite", id="garbage"),
-        pytest.param(rewritten(lambda _: b"# notes\n"), "not a SQLite", id="a_text"),
-        pytest.param(rewritten(lambda b: b[:50]), "not a SQLite", id="half_a_header"),
-        pytest.param(rewritten(lambda b: b[:PAGE]), "damaged", id="one_page"),
-        pytest.param(rewritten(lambda b: b[: len(b) // 2]), "damaged", id="half_of_it"),
-        pytest.param(rewritten(lambda b: b[:-PAGE]), "damaged", id="all_but_a_page"),
+        pytest.param(with_bytes(lambda _: NOISE), "not a SQLite", id="garbage"),
+        pytest.param(with_bytes(lambda _: b"# notes\n"), "not a SQLite", id="a_text"),
+        pytest.param(with_bytes(lambda b: b[:50]), "not a SQLite", id="half_a_header"),
+        pytest.param(with_bytes(lambda b: b[:PAGE]), "damaged", id="one_page"),
+        pytest.param(with_bytes(lambda b: b[: len(b) // 2]), "damaged", id="half_of_it"),
+        pytest.param(with_bytes(lambda b: b[:-PAGE]), "damaged", id="all_but_a_page"),
         pytest.param(
-            rewritten(lambda b: b[:100] + NOISE[100:PAGE] + b[PAGE:]), "damaged", id="no_schema"
+            with_bytes(lambda b: b[:100] + NOISE[100:PAGE] + b[PAGE:]), "damaged", id="no_schema"
         ),
         pytest.param(
-            rewritten(lambda b: b[:PAGE] + NOISE[PAGE : len(b)]), "damaged", id="a_sound_header"
+            with_bytes(lambda b: b[:PAGE] + NOISE[PAGE : len(b)]), "damaged", id="a_sound_header"
         ),
         pytest.param(sql("DROP TABLE request"), "damaged", id="a_table_less"),
         pytest.param(sql("PRAGMA user_version = 99"), "upgrade", id="a_newer_version"),
-        pytest.param(anew("CREATE TABLE x (y)"), "another program", id="foreign"),
+        pytest.param(another_database("CREATE TABLE x (y)"), "another program", id="foreign"),
         pytest.param(
-            anew("PRAGMA journal_mode = WAL", "CREATE TABLE x (y)"), "another program", id="wal"
+            another_database("PRAGMA journal_mode = WAL", "CREATE TABLE x (y)"),
+            "another program",
+            id="wal",
         ),
         pytest.param(
-            anew("PRAGMA application_id = 42", "CREATE TABLE message (id)"),
+            another_database("PRAGMA application_id = 42", "CREATE TABLE message (id)"),
             "another program",
             id="foreign_with_an_application_id",
         ),
     ],
 )
-def test_what_is_no_sound_database_of_ours_is_refused_and_left_as_it_is(
+def test_a_file_that_is_no_sound_database_of_ours_is_refused_and_left_unchanged(
     database: Path, tmp_path: Path, spoil: Callable[[Path], None], said: str
 ) -> None:
     db = tmp_path / "bus.db"
@@ -112,7 +114,7 @@ def test_what_is_no_sound_database_of_ours_is_refused_and_left_as_it_is(
     assert contents(tmp_path) == before
 
 
-def test_a_folder_is_no_database(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_database(tmp_path: Path) -> None:
     db = tmp_path / "bus.db"
     db.mkdir()
     assert str(db) in refused_start(db)
@@ -120,7 +122,7 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("parent", ["nowhere", "a_file"])
-def test_a_database_needs_a_folder(tmp_path: Path, parent: str) -> None:
+def test_a_database_in_a_missing_folder_is_refused(tmp_path: Path, parent: str) -> None:
     (tmp_path / "a_file").touch()
     assert parent in refused_start(tmp_path / parent / "bus.db")
     assert contents(tmp_path) == {tmp_path / "a_file": b""}
@@ -129,7 +131,7 @@ def test_a_database_needs_a_folder(tmp_path: Path, parent: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o000, 0o500], ids=["closed", "read_only"])
 @pytest.mark.parametrize("there", [False, True], ids=["new", "existing"])
-def test_a_folder_that_we_may_not_use_is_refused(
+def test_a_folder_without_permission_is_refused(
     database: Path, tmp_path: Path, mode: int, there: bool
 ) -> None:
     folder = tmp_path / "folder"
@@ -147,7 +149,7 @@ def test_a_folder_that_we_may_not_use_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o000, 0o400], ids=["closed", "read_only"])
-def test_a_file_that_we_may_not_use_is_refused(database: Path, tmp_path: Path, mode: int) -> None:
+def test_a_file_without_permission_is_refused(database: Path, tmp_path: Path, mode: int) -> None:
     db = tmp_path / "bus.db"
     shutil.copy(database, db)
     before = contents(tmp_path)
@@ -177,7 +179,7 @@ def test_a_read_only_disk_is_refused(database: Path, tmp_path: Path, there: bool
         assert contents(disk) == before
 
 
-def test_a_full_disk_is_refused_and_nothing_is_left_on_it(tmp_path: Path) -> None:
+def test_a_full_disk_is_refused_and_no_file_is_left_on_it(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", megabytes=1) as disk:
         (disk / "ballast").write_bytes(bytes(1020 * 1024))
         before = contents(disk)
@@ -233,7 +235,7 @@ async def test_servers_that_start_at_the_same_instant_share_one_new_database(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("emptied", [False, True], ids=["removed", "emptied"])
-async def test_a_log_left_by_a_database_that_is_gone_does_not_end_up_in_a_new_one(
+async def test_a_log_left_by_a_removed_database_does_not_end_up_in_a_new_one(
     start_server: StartServer, tmp_path: Path, emptied: bool
 ) -> None:
     db = tmp_path / "bus.db"

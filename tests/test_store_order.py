@@ -31,7 +31,7 @@ def active(db: sqlite3.Connection, state: int, time: int) -> None:
     )
 
 
-def test_it_grows_whatever_the_wall_clock_does_and_tells_what_that_said(
+def test_order_times_grow_whatever_the_wall_clock_does_and_hold_its_time(
     db: sqlite3.Connection,
 ) -> None:
     random, order = Random(1), Order()  # noqa: S311
@@ -41,24 +41,24 @@ def test_it_grows_whatever_the_wall_clock_does_and_tells_what_that_said(
     assert [time & WALL for time in times] == walls
 
 
-def test_it_is_the_wall_clocks_time_while_that_does_not_go_back(db: sqlite3.Connection) -> None:
+def test_order_times_equal_the_wall_clock_while_it_does_not_go_back(db: sqlite3.Connection) -> None:
     order = Order()
     assert [order.next(db, wall) for wall in (5, 5, 6, 600)] == [5, 5, 6, 600]
 
 
 @pytest.mark.parametrize("state", [1, 2, 3])
-def test_another_server_goes_on_from_what_is_stored(db: sqlite3.Connection, state: int) -> None:
-    active(db, state, 3 * BACK + 10 * SECOND)
+def test_another_server_continues_from_what_is_stored(db: sqlite3.Connection, state: int) -> None:
+    insert_thread(db, state, 3 * BACK + 10 * SECOND)
     assert Order().next(db, 11 * SECOND) == 3 * BACK + 11 * SECOND
     order = Order()
     assert order.next(db, 9 * SECOND) == 4 * BACK + 9 * SECOND
-    active(db, state, 6 * BACK)
+    insert_thread(db, state, 6 * BACK)
     assert order.next(db, 10 * SECOND) == 4 * BACK + 10 * SECOND
     order.unsure = True
     assert order.next(db, 11 * SECOND) == 6 * BACK + 11 * SECOND
 
 
-def test_a_clock_that_never_stops_going_back_breaks_nothing(db: sqlite3.Connection) -> None:
+def test_a_clock_that_keeps_going_back_breaks_nothing(db: sqlite3.Connection) -> None:
     order = Order()
     times = [order.next(db, wall) for wall in range(2 * MOST, 0, -1)]
     assert max(times) < 1 << 62
@@ -66,5 +66,5 @@ def test_a_clock_that_never_stops_going_back_breaks_nothing(db: sqlite3.Connecti
 
 
 @pytest.mark.parametrize("wall", [-5, 1 << 60])
-def test_times_that_no_clock_tells_do_no_harm(db: sqlite3.Connection, wall: int) -> None:
+def test_impossible_wall_times_do_no_harm(db: sqlite3.Connection, wall: int) -> None:
     assert 0 <= Order().next(db, wall) < BACK

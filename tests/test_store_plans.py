@@ -146,18 +146,18 @@ READS: dict[str, Callable[[sqlite3.Connection], object]] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_goes_through_no_table(db: sqlite3.Connection, name: str) -> None:
+def test_no_command_scans_a_table(db: sqlite3.Connection, name: str) -> None:
     assert scanned(db, lambda: commit(db, COMMANDS[name]())) == set()
 
 
 @pytest.mark.parametrize("name", READS)
-def test_a_query_goes_through_no_table(db: sqlite3.Connection, name: str) -> None:
+def test_no_query_scans_a_table(db: sqlite3.Connection, name: str) -> None:
     assert scanned(db, lambda: READS[name](db)) == set()
 
 
 @pytest.mark.parametrize("after", [None, KEY])
 @pytest.mark.parametrize(("prefix", "participant"), [("", ""), ("t", ""), ("", "a")])
-def test_the_list_of_many_threads_is_walked_in_its_order(
+def test_the_list_of_many_threads_is_read_in_index_order(
     db: sqlite3.Connection,
     monkeypatch: pytest.MonkeyPatch,
     after: store.ThreadPageKey | None,
@@ -175,7 +175,7 @@ def test_the_list_of_many_threads_is_walked_in_its_order(
 @pytest.mark.parametrize(
     ("filters", "index"), [(("t", ""), "(name>? AND name<?)"), (("", "a"), "participant_agent")]
 )
-def test_the_few_threads_that_a_filter_leaves_are_found_by_its_index(
+def test_the_few_threads_that_a_filter_matches_are_found_by_its_index(
     db: sqlite3.Connection, filters: tuple[str, str], index: str
 ) -> None:
     steps = plan(db, lambda: activity.list_threads(db, [1, 2], *filters, 10, None))

@@ -77,7 +77,7 @@ async def test_a_post_that_cannot_be_stored_fails_alone(
 
 
 @pytest.mark.slow
-async def test_what_is_stored_after_its_batch_failed_is_known_by_its_request_id(
+async def test_posts_retried_after_their_batch_failed_are_known_by_their_request_ids(
     start_server: StartServer, name: str
 ) -> None:
     def batch(poison: str) -> list[PostMessageRequest]:
@@ -100,7 +100,7 @@ async def test_what_is_stored_after_its_batch_failed_is_known_by_its_request_id(
 
 
 @pytest.mark.slow
-async def test_a_store_in_which_nothing_goes_refuses_everything_and_recovers(
+async def test_a_store_in_which_every_statement_fails_refuses_everything_and_recovers(
     start_server: StartServer, name: str
 ) -> None:
     server, ledger = start_server(), Ledger()
@@ -134,17 +134,17 @@ async def reader(
         for n in range(3):
             await bus.PostMessage(PostMessageRequest(thread=name, content=str(n)))
 
-        async def tell(seq: int) -> None:
+        async def report(seq: int) -> None:
             cursors = [Cursor(thread=name, after_seq=seq)]
             request = HeartbeatRequest(read_cursors=cursors)
             await bus.Heartbeat(request, metadata=agent.metadata)
 
-        async def learn() -> int:
+        async def position() -> int:
             request = JoinThreadRequest(thread=name)
             joined = await threads.JoinThread(request, metadata=agent.metadata)
             return joined.cursor.after_seq
 
-        yield tell, learn
+        yield report, position
 
 
 def updates_tried(server: ServerProcess) -> int:
@@ -153,31 +153,31 @@ def updates_tried(server: ServerProcess) -> int:
 
 
 @pytest.mark.slow
-async def test_a_read_position_that_cannot_be_written_is_kept_until_it_can(
+async def test_a_read_position_that_cannot_be_written_is_kept_until_it_can_be(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--log-level", "debug", "--checkpoint-interval", "0.1")
-    async with reader(server, name) as (tell, learn):
+    async with reader(server, name) as (report, position):
         alter(
             server.db,
             "CREATE TRIGGER poison BEFORE UPDATE ON participant"
             " BEGIN SELECT RAISE(ABORT, 'no'); END",
         )
-        await tell(2)
+        await report(2)
         await until(lambda: updates_tried(server) >= 3)
         alter(server.db, "DROP TRIGGER poison")
-        assert await learn() == 2
-        await tell(3)
-        assert await learn() == 3
+        assert await position() == 2
+        await report(3)
+        assert await position() == 3
 
 
 @pytest.mark.slow
-async def test_a_read_position_that_cannot_be_written_does_not_spoil_the_shutdown(
+async def test_a_read_position_that_cannot_be_written_does_not_fail_the_shutdown(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--busy-timeout", "0.3", "--checkpoint-interval", "60")
-    async with reader(server, name) as (tell, _):
-        await tell(2)
+    async with reader(server, name) as (report, _):
+        await report(2)
         with locked(server.db):
             assert await asyncio.to_thread(server.stop) == 0
     assert [line for line in server.log if "Traceback" in line] == []

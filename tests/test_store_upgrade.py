@@ -52,7 +52,7 @@ AGENT = Caller("coder", "a-token-that-is-long-enough-to-be-one")
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A database of version 1."""
-    return made(tmp_path / "bus.db", 1)
+    return make_old(tmp_path / "bus.db", 1)
 
 
 def made(db: Path, version: int) -> Path:
@@ -141,10 +141,10 @@ def columns(db: Path) -> dict[str, set[tuple[object, ...]]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_what_an_older_file_holds_is_there_and_what_is_new_works(
+async def test_an_upgraded_file_keeps_its_contents_and_takes_new_posts(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
-    server = start_server(db=made(tmp_path / "bus.db", version))
+    server = start_server(db=make_old(tmp_path / "bus.db", version))
     async with connected(server.address) as client:
         found = (await client.threads.GetThread(GetThreadRequest(thread="design"))).thread
         assert (found.topic, found.head_seq, found.epoch) == ("topic", 2, "e1")
@@ -162,10 +162,10 @@ async def test_what_an_older_file_holds_is_there_and_what_is_new_works(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_what_an_older_file_says_of_threads_and_agents_is_kept(
+async def test_the_settings_of_threads_and_agents_survive_an_upgrade(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
-    db, labels = made(tmp_path / "bus.db", version), json.dumps(LABELS)
+    db, labels = make_old(tmp_path / "bus.db", version), json.dumps(LABELS)
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
         opened.execute("UPDATE thread SET state = 2, topic = ?, labels = ?", (TEXT, labels))
         opened.execute("UPDATE agent SET kind = 2, display_name = ?, labels = ?", (TEXT, labels))
@@ -204,10 +204,10 @@ async def test_what_an_older_file_says_of_threads_and_agents_is_kept(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_no_thread_gets_what_was_left_of_one_that_was_deleted_in_an_older_file(
+async def test_no_thread_gets_the_leftovers_of_one_deleted_in_an_older_file(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
-    db = made(tmp_path / "bus.db", version)
+    db = make_old(tmp_path / "bus.db", version)
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
         thread(opened, 2, "deleted", create_time=1, entry_times=(3, 4))
         opened.execute("DELETE FROM thread WHERE id = 2")
@@ -219,10 +219,10 @@ async def test_no_thread_gets_what_was_left_of_one_that_was_deleted_in_an_older_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_request_id_of_an_older_file_is_known_by_the_body_it_came_with(
+async def test_a_request_id_of_an_older_file_is_recognised_with_its_body(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
-    server = start_server(db=made(tmp_path / "bus.db", version))
+    server = start_server(db=make_old(tmp_path / "bus.db", version))
     async with connected(server.address) as client:
         agent = Peer(client.bus, AGENT)
         for _ in range(2):
@@ -237,10 +237,10 @@ async def test_a_request_id_of_an_older_file_is_known_by_the_body_it_came_with(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_what_was_edited_in_an_older_file_is_and_can_be_edited_again(
+async def test_edits_of_an_older_file_are_kept_and_can_be_edited_again(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
-    db = made(tmp_path / "bus.db", version)
+    db = make_old(tmp_path / "bus.db", version)
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
         thread(opened, 2, "edits", create_time=1, entry_times=())
         given: dict[str, Any] = {"thread": "edits", "sender": "coder"}
@@ -275,7 +275,7 @@ async def test_what_was_edited_in_an_older_file_is_and_can_be_edited_again(
 async def test_the_threads_of_an_older_file_are_listed_last_active_first(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
-    db, second = made(tmp_path / "bus.db", version), 1_000_000
+    db, second = make_old(tmp_path / "bus.db", version), 1_000_000
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
         thread(opened, 2, "new", create_time=30 * second, entry_times=())
         thread(opened, 3, "late", create_time=0, entry_times=(1, 20 * second, 40 * second))
@@ -297,10 +297,10 @@ async def test_the_threads_of_an_older_file_are_listed_last_active_first(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_file_that_was_upgraded_is_as_one_that_is_new(
+def test_an_upgraded_file_has_the_schema_of_a_new_one(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:
-    old = made(tmp_path / "bus.db", version)
+    old = make_old(tmp_path / "bus.db", version)
     for db in (old, tmp_path / "new.db"):
         start_server(db=db).stop()
     assert columns(old) == columns(tmp_path / "new.db")
@@ -319,7 +319,7 @@ async def test_servers_that_start_together_upgrade_a_file_once(old: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_file_that_another_program_locks_is_left_as_it_is(old: Path) -> None:
+def test_a_file_that_another_program_locks_is_left_unchanged(old: Path) -> None:
     before = columns(old)
     with locked(old):
         assert "locked" in refused_start(old, "--busy-timeout", "0.2")
@@ -331,7 +331,7 @@ def test_a_file_that_another_program_locks_is_left_as_it_is(old: Path) -> None:
 def test_an_upgrade_that_fails_half_way_changes_nothing(
     tmp_path: Path, version: int, in_the_way: str
 ) -> None:
-    old = made(tmp_path / "bus.db", version)
+    old = make_old(tmp_path / "bus.db", version)
     with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as other:
         # Another program's; one of the last steps fails because of it.
         other.execute(f"CREATE TABLE {in_the_way} (x)")

@@ -193,9 +193,7 @@ SABOTAGES = [
                 "return Request(seq, time & ~0, body_hash)",
             )
         ],
-        [
-            "tests/test_clock_waits.py::test_posts_follow_each_other_and_bear_the_time_at_which_they_came"
-        ],
+        ["tests/test_clock_waits.py::test_posts_stay_in_order_and_carry_the_wall_clocks_time"],
         timeout=30,
     ),
     Sabotage(
@@ -207,7 +205,7 @@ SABOTAGES = [
                 "t.id << 32 | {HEAD}) & {-1}",
             )
         ],
-        ["tests/test_clock_listing.py::test_times_are_told_as_the_clock_stood"],
+        ["tests/test_clock_listing.py::test_times_are_shown_as_the_wall_clock_had_them"],
         timeout=30,
     ),
 ]

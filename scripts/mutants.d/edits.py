@@ -67,7 +67,7 @@ SABOTAGES = [
         "an edited message no longer matches its request_id",
         [Edit("bus_server/store/body_hash.py", "{m.edit_of}", "{m.edit_of} {m.edit_seq}")],
         [
-            "tests/test_store_upgrade.py::test_what_was_edited_in_an_older_file_is_and_can_be_edited_again"
+            "tests/test_store_upgrade.py::test_edits_of_an_older_file_are_kept_and_can_be_edited_again"
         ],
     ),
     Sabotage(

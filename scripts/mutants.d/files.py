@@ -6,7 +6,7 @@ _STORE = "bus_server/store/sqlite/store.py"
 _HEALTH = "bus_server/store/sqlite/health.py"
 _LOST = "tests/test_lost_files.py"
 _DISK = "tests/test_disk_faults.py"
-_STOPS = f"{_LOST}::test_a_server_whose_files_are_not_its_own_any_more_stops_and_saves_what_it_has"
+_STOPS = f"{_LOST}::test_a_server_whose_files_were_removed_or_replaced_stops_and_saves_its_data"
 
 SABOTAGES = [
     Sabotage(
@@ -29,7 +29,7 @@ SABOTAGES = [
                 "            self._reopen",
             )
         ],
-        [f"{_LOST}::test_an_idle_server_notices_that_its_file_is_gone"],
+        [f"{_LOST}::test_an_idle_server_notices_that_its_file_was_removed"],
     ),
     Sabotage(
         "a file that was replaced is not noticed",
@@ -56,7 +56,7 @@ SABOTAGES = [
     Sabotage(
         "a truncated database is not noticed",
         [Edit("bus_server/store/sqlite/monitor.py", "elif size < needed:", "elif False:")],
-        [f"{_LOST}::test_a_file_that_is_cut_stops_the_server"],
+        [f"{_LOST}::test_a_truncated_file_stops_the_server"],
     ),
     Sabotage(
         "a database that a checkpoint of another program shrinks counts as truncated",
@@ -67,7 +67,7 @@ SABOTAGES = [
                 "else:",
             )
         ],
-        [f"{_LOST}::test_a_file_that_shrinks_and_grows_between_two_looks_is_no_loss"],
+        [f"{_LOST}::test_a_file_that_shrinks_and_grows_between_two_checks_is_no_loss"],
     ),
     Sabotage(
         "an earlier rescued file is reported instead of the last one",
@@ -78,7 +78,7 @@ SABOTAGES = [
                 "return min(found, key",
             )
         ],
-        [f"{_LOST}::test_what_is_saved_last_is_told_though_there_are_others"],
+        [f"{_LOST}::test_the_last_copy_saved_is_named_though_there_are_others"],
     ),
     Sabotage(
         "nothing is rescued if the folder was removed",
@@ -89,7 +89,7 @@ SABOTAGES = [
                 "",
             )
         ],
-        [f"{_LOST}::test_what_a_server_held_is_saved_though_its_folder_is_removed"],
+        [f"{_LOST}::test_data_is_saved_though_the_folder_was_removed"],
     ),
     Sabotage(
         "an unusable lock file is an unhandled error",
@@ -100,12 +100,12 @@ SABOTAGES = [
                 "except KeyError as error:  #",
             )
         ],
-        [f"{_LOST}::test_a_lock_file_that_cannot_be_used_is_told_and_holds_up_nothing"],
+        [f"{_LOST}::test_an_unusable_lock_file_is_reported_and_delays_nothing"],
     ),
     Sabotage(
         "an intermittent fault is logged each time",
         [Edit("bus_server/store/sqlite/faults.py", "QUIET = 60.0", "QUIET = 0.0")],
-        [f"{_DISK}::test_a_fault_that_comes_and_goes_is_told_once"],
+        [f"{_DISK}::test_an_intermittent_fault_is_logged_once"],
     ),
     Sabotage(
         "a failing stat ends the task that checks the files",
@@ -117,7 +117,7 @@ SABOTAGES = [
             )
         ],
         [
-            f"{_DISK}::test_a_server_that_cannot_tell_how_its_files_are_goes_on_once_it_can",
+            f"{_DISK}::test_a_server_that_cannot_examine_its_files_resumes_once_it_can",
         ],
     ),
     Sabotage(
@@ -141,7 +141,7 @@ SABOTAGES = [
                 "",
             )
         ],
-        [f"{_LOST}::test_a_backup_moved_over_the_file_is_what_the_next_start_serves"],
+        [f"{_LOST}::test_a_backup_moved_over_the_file_is_served_by_the_next_start"],
     ),
     Sabotage(
         "the log of a killed server is replayed into any file",
@@ -168,7 +168,7 @@ SABOTAGES = [
                 "    except OSError:\n        pass\n    return (",
             ),
         ],
-        [f"{_LOST}::test_a_killed_servers_log_without_its_file_is_kept_and_nothing_made_anew"],
+        [f"{_LOST}::test_a_killed_servers_log_without_its_file_is_kept_and_no_new_file_created"],
     ),
     Sabotage(
         "a log is set aside before the owners of the files are checked",
@@ -179,14 +179,12 @@ SABOTAGES = [
                 "            # before",
             )
         ],
-        ["tests/test_starting_files.py::test_what_somebody_else_says_of_a_log_moves_it_nowhere"],
+        ["tests/test_starting_files.py::test_a_log_record_written_by_another_user_moves_nothing"],
     ),
     Sabotage(
         "files that cannot be checked stop the server",
         [Edit(_HEALTH, "if isinstance(translated, OSError):", "if False:")],
-        [
-            "tests/test_store_faults.py::test_files_that_cannot_be_looked_at_refuse_posts_until_they_can"
-        ],
+        ["tests/test_store_faults.py::test_posts_are_refused_while_the_files_cannot_be_examined"],
     ),
     Sabotage(
         "a lock file is closed before the new one is open",
@@ -197,14 +195,12 @@ SABOTAGES = [
                 "        self.close()\n        opened = self._open()\n",
             )
         ],
-        [
-            "tests/test_store_faults.py::test_a_lock_file_that_cannot_be_opened_anew_leaves_the_old_one_open"
-        ],
+        ["tests/test_store_faults.py::test_a_lock_file_that_cannot_be_reopened_stays_open"],
     ),
     Sabotage(
         "the oldest rescued file is reported",
         [Edit("bus_server/store/sqlite/rescue.py", "return max(found", "return min(found")],
-        [f"{_LOST}::test_of_several_that_were_saved_the_newest_is_named"],
+        [f"{_LOST}::test_of_several_saved_copies_the_newest_is_named"],
     ),
     Sabotage(
         "an incomplete rescued file has the name of a complete one",
@@ -215,12 +211,12 @@ SABOTAGES = [
                 "    draft = filesystem.beside(path, _RESCUED)\n",
             )
         ],
-        [f"{_LOST}::test_what_is_being_saved_is_not_taken_for_what_was"],
+        [f"{_LOST}::test_a_copy_in_progress_is_not_taken_for_a_complete_one"],
     ),
     Sabotage(
         "a log that is in use is set aside",
         [Edit("bus_server/store/sqlite/rescue.py", "        and not _is_open(path)\n", "")],
-        [f"{_LOST}::test_a_log_that_is_in_use_is_not_moved_though_its_number_was_another_logs"],
+        [f"{_LOST}::test_a_log_in_use_is_not_moved_though_its_inode_was_recorded_for_another"],
     ),
     Sabotage(
         "a lost store whose log cannot be set aside is not reported",
@@ -236,7 +232,7 @@ SABOTAGES = [
     Sabotage(
         "a file that lacks acknowledged messages is served",
         [Edit("bus_server/store/sqlite/file.py", "    rescue.check_complete(path)\n", "")],
-        [f"{_LOST}::test_a_file_that_is_not_whole_any_more_is_not_served_as_if_it_were"],
+        [f"{_LOST}::test_a_truncated_file_is_not_served_as_if_it_were_whole"],
     ),
     Sabotage(
         "a new store is created where one was lost",
@@ -247,7 +243,7 @@ SABOTAGES = [
                 "elif not (saved := path):",
             )
         ],
-        [f"{_LOST}::test_a_file_that_is_gone_is_not_made_anew_beside_what_was_saved"],
+        [f"{_LOST}::test_a_removed_file_is_not_recreated_beside_a_saved_copy"],
     ),
     Sabotage(
         "a commit with an unknown outcome is reported as not done",
@@ -260,9 +256,7 @@ SABOTAGES = [
                 "                raise error\n            self.stored",
             )
         ],
-        [
-            f"{_DISK}::test_while_it_is_unknown_whether_a_post_was_stored_nothing_claims_that_it_was_not"
-        ],
+        [f"{_DISK}::test_while_a_posts_outcome_is_unknown_no_reply_says_it_was_not_stored"],
     ),
     Sabotage(
         "a disk fault lasts until the next post",
@@ -273,9 +267,7 @@ SABOTAGES = [
                 "            if False:\n                touch",
             )
         ],
-        [
-            f"{_DISK}::test_while_it_is_unknown_whether_a_post_was_stored_nothing_claims_that_it_was_not"
-        ],
+        [f"{_DISK}::test_while_a_posts_outcome_is_unknown_no_reply_says_it_was_not_stored"],
     ),
     Sabotage(
         "health is SERVING whatever the disk does",
@@ -286,7 +278,7 @@ SABOTAGES = [
                 "health.set_serving(True)",
             )
         ],
-        [f"{_DISK}::test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can"],
+        [f"{_DISK}::test_data_that_cannot_be_read_is_an_error_for_its_readers_until_it_can_be"],
     ),
     Sabotage(
         "a read error of the disk counts as a damaged file",
@@ -297,7 +289,7 @@ SABOTAGES = [
                 "pass",
             )
         ],
-        [f"{_DISK}::test_what_cannot_be_read_is_an_error_for_its_readers_until_it_can"],
+        [f"{_DISK}::test_data_that_cannot_be_read_is_an_error_for_its_readers_until_it_can_be"],
     ),
     Sabotage(
         "a write-ahead log that has grown is not truncated",
@@ -308,9 +300,7 @@ SABOTAGES = [
                 "journal_size_limit = -1",
             )
         ],
-        [
-            f"{_DISK}::test_a_log_that_grows_because_somebody_reads_for_long_is_told_and_shrinks_again"
-        ],
+        [f"{_DISK}::test_a_log_that_grows_because_of_a_long_read_is_reported_and_shrinks_again"],
     ),
     Sabotage(
         "a repeated internal error is logged each time",

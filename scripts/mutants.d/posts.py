@@ -37,7 +37,9 @@ SABOTAGES = [
                 "'OFF' if full_durability",
             )
         ],
-        ["tests/test_durability.py::test_full_durability_syncs_the_log_before_each_answer"],
+        [
+            "tests/test_durability.py::test_full_durability_syncs_the_log_before_each_acknowledgement"
+        ],
     ),
     Sabotage(
         "expected_last_seq is checked against a head read before the transaction",
@@ -186,7 +188,7 @@ SABOTAGES = [
     Sabotage(
         "a draining server accepts posts",
         [Edit("bus_server/server.py", "    dispatcher.refusal = Draining\n", "")],
-        ["tests/test_drain.py::test_posts_under_way_are_answered_and_what_is_new_is_refused"],
+        ["tests/test_drain.py::test_posts_in_flight_are_acknowledged_and_new_ones_are_refused"],
     ),
     Sabotage(
         "threads whose names differ by case are not reported",
@@ -214,8 +216,8 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_store_plans.py::test_a_query_goes_through_no_table",
-            "tests/test_store_plans.py::test_a_command_goes_through_no_table",
+            "tests/test_store_plans.py::test_no_query_scans_a_table",
+            "tests/test_store_plans.py::test_no_command_scans_a_table",
         ],
     ),
 ]

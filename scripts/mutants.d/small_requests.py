@@ -13,17 +13,17 @@ SABOTAGES = [
     Sabotage(
         "a repeated request_id loads its message",
         [Edit(_POSTS, "    if earlier is None and (whole", "    if (whole")],
-        [f"{_BODIES}::test_a_repetition_is_told_by_what_stands_beside_the_message"],
+        [f"{_BODIES}::test_a_retry_is_recognised_without_reading_the_body"],
     ),
     Sabotage(
         "the hash of a body is not written",
         [Edit(_TRANSACTION, "[key] = seq, body_hash\n", "[key] = seq, None\n")],
-        [f"{_BODIES}::test_a_repetition_is_told_by_what_stands_beside_the_message"],
+        [f"{_BODIES}::test_a_retry_is_recognised_without_reading_the_body"],
     ),
     Sabotage(
         "the hash of an older body is not saved",
         [Edit(_POSTS, "        tx.save_body_hash(head.thread_id, whole, earlier)\n", "")],
-        [f"{_BODIES}::test_of_older_messages_the_bodies_tell"],
+        [f"{_BODIES}::test_for_older_messages_the_body_is_read"],
     ),
     Sabotage(
         "the hash of a body depends on the order of its labels",
@@ -44,7 +44,7 @@ SABOTAGES = [
                 "            pass\n",
             )
         ],
-        [f"{_BODIES}::test_an_edit_touches_its_number_only"],
+        [f"{_BODIES}::test_an_edit_writes_only_the_edit_seq_of_its_message"],
     ),
     Sabotage(
         "an edit keeps the edited message in memory",
@@ -67,7 +67,7 @@ SABOTAGES = [
     Sabotage(
         "a deleted thread leaves its edits behind",
         [Edit(_THREADS, '    "DELETE FROM entry WHERE id BETWEEN :low AND :upto",\n', "")],
-        [f"{_BODIES}::test_of_a_thread_that_was_cleared_no_edit_is_left"],
+        [f"{_BODIES}::test_no_edit_survives_the_clearing_of_a_deleted_thread"],
     ),
     Sabotage(
         "an older edit_seq in the body overrides a newer one",
@@ -78,12 +78,12 @@ SABOTAGES = [
                 "Message(edit_seq=edit_seq).SerializeToString() + body",
             )
         ],
-        [f"{_BODIES}::test_the_newest_edit_counts_although_an_older_one_is_in_the_body"],
+        [f"{_BODIES}::test_the_newest_edit_is_returned_though_the_body_names_an_older_one"],
     ),
     Sabotage(
         "a refusal within a batch keeps what was loaded for it",
         [Edit(_POSTS, "answers.append(refusal.without_traceback())", "answers.append(refusal)")],
-        [f"{_BODIES}::test_a_refusal_that_is_kept_keeps_nothing_of_its_post"],
+        [f"{_BODIES}::test_a_retained_refusal_holds_no_reference_to_its_post"],
     ),
     Sabotage(
         "a refusal of a command keeps what was loaded for it",
@@ -94,7 +94,7 @@ SABOTAGES = [
                 "outcome = refusal",
             )
         ],
-        [f"{_BODIES}::test_a_refusal_that_is_kept_keeps_nothing_of_its_post"],
+        [f"{_BODIES}::test_a_retained_refusal_holds_no_reference_to_its_post"],
     ),
     Sabotage(
         "a refused batch is kept with its refusal",
@@ -156,7 +156,7 @@ SABOTAGES = [
                 "    return joined\n",
             )
         ],
-        [f"{_BODIES}::test_joining_reads_no_message"],
+        [f"{_BODIES}::test_joining_reads_no_message_body"],
     ),
     Sabotage(
         "a join misses positions that a checkpoint has just written",

@@ -22,7 +22,7 @@ SABOTAGES = [
                 "    dispatcher, health = _add_services(",
             ),
         ],
-        ["tests/test_starting.py::test_a_store_that_cannot_be_set_up_is_refused_in_a_sentence"],
+        ["tests/test_starting.py::test_a_store_that_cannot_be_set_up_is_refused_in_one_line"],
     ),
     Sabotage(
         "a link to a database is not followed",
@@ -33,7 +33,7 @@ SABOTAGES = [
                 "settings",
             )
         ],
-        [f"{_FILES}::test_servers_that_are_given_one_file_by_two_names_share_all_of_it"],
+        [f"{_FILES}::test_servers_given_one_file_by_two_names_share_all_of_it"],
     ),
     Sabotage(
         "a named pipe given as --db is opened",
@@ -46,7 +46,7 @@ SABOTAGES = [
                 '            f"{file} is {filesystem.kind_of(status)}, not a regular',
             )
         ],
-        [f"{_FILES}::test_what_is_no_regular_file_is_refused"],
+        [f"{_FILES}::test_a_path_that_is_no_regular_file_is_refused"],
         timeout=15,
     ),
     Sabotage(
@@ -83,7 +83,7 @@ SABOTAGES = [
                 "if False:",
             )
         ],
-        [f"{_FILES}::test_a_database_with_a_second_name_is_refused"],
+        [f"{_FILES}::test_a_database_with_a_second_hard_link_is_refused"],
     ),
     Sabotage(
         "files of killed starts are not removed",
@@ -94,7 +94,7 @@ SABOTAGES = [
                 "",
             )
         ],
-        [f"{_FILES}::test_what_killed_starts_left_is_removed_and_nothing_else"],
+        [f"{_FILES}::test_leftovers_of_killed_starts_are_removed_and_nothing_else"],
     ),
     Sabotage(
         "files of a start in progress are removed",
@@ -105,7 +105,7 @@ SABOTAGES = [
                 "if folder:",
             )
         ],
-        [f"{_FILES}::test_drafts_of_a_start_under_way_stay"],
+        [f"{_FILES}::test_drafts_of_another_start_in_progress_stay"],
     ),
     Sabotage(
         "the mode of a socket depends on the umask",
@@ -145,7 +145,7 @@ SABOTAGES = [
     Sabotage(
         "a terminal that closes kills the server",
         [Edit("bus_server/server.py", "signal.SIGINT, signal.SIGHUP):", "signal.SIGINT):")],
-        ["tests/test_drain.py::test_a_terminal_that_closes_ends_waits_well"],
+        ["tests/test_drain.py::test_when_the_terminal_closes_waits_end_with_draining"],
     ),
     Sabotage(
         "a server under nohup ends with its terminal",
@@ -163,7 +163,7 @@ SABOTAGES = [
         [Edit("bus_server/__main__.py", "    _open_standard_streams()\n", "")],
         [
             "tests/test_starting.py::"
-            "test_a_server_runs_and_stops_whatever_became_of_its_standard_streams"
+            "test_a_server_runs_and_stops_with_any_standard_stream_closed_or_full"
         ],
     ),
     Sabotage(
