@@ -65,7 +65,7 @@ async def test_a_field_named_in_the_mask_is_set_and_no_other(
     )
 
 
-async def test_what_is_named_and_not_given_is_cleared(agents: AgentStub, agent: Caller) -> None:
+async def test_a_field_named_without_a_value_is_cleared(agents: AgentStub, agent: Caller) -> None:
     cleared = await update(agents, agent.name, *AFTER, metadata=agent.metadata)
     assert (cleared.display_name, cleared.description, dict(cleared.labels)) == ("", "", {})
 

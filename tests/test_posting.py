@@ -1,4 +1,4 @@
-"""PostMessage: what is stored, what is answered, and who takes part."""
+"""PostMessage: what is stored, what is returned, and who becomes a participant."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ from threadbus.v1.thread_service_pb2 import (
 
 
 async def participants(threads: ThreadStub, thread: str, *peers: Peer) -> list[str]:
-    """Those of the peers that take part in the thread."""
+    """Returns which of the peers are participants of the thread."""
     found = []
     for peer in peers:
         request = ListThreadsRequest(participant=peer.name, prefix=thread)
@@ -48,7 +48,7 @@ async def test_posts_get_seqs_without_gaps(bus: BusStub, thread: str) -> None:
     assert await Peer(bus).post_all(thread, *"abcde") == [1, 2, 3, 4, 5]
 
 
-async def test_each_thread_counts_for_itself(
+async def test_each_thread_numbers_its_own_posts(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -58,7 +58,7 @@ async def test_each_thread_counts_for_itself(
     assert (await anyone.post(thread)).seq == 4
 
 
-async def test_posts_that_come_at_once_get_each_seq_once(bus: BusStub, thread: str) -> None:
+async def test_concurrent_posts_get_each_seq_once(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     answers = await asyncio.gather(*(anyone.post(thread, str(n)) for n in range(100)))
     assert sorted(answer.seq for answer in answers) == list(range(1, 101))
@@ -66,7 +66,7 @@ async def test_posts_that_come_at_once_get_each_seq_once(bus: BusStub, thread: s
     assert stored == {answer.seq: str(n) for n, answer in enumerate(answers)}
 
 
-async def test_the_answer_says_where_and_when(
+async def test_the_response_names_the_seq_and_the_time(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -80,7 +80,7 @@ async def test_the_answer_says_where_and_when(
     assert epoch
 
 
-async def test_an_unadorned_message_is_stored_as_it_is(bus: BusStub, thread: str) -> None:
+async def test_a_message_with_content_only_is_stored_as_it_is(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     answer = await anyone.post(thread, "hello")
     assert await anyone.read(thread) == [
@@ -129,7 +129,7 @@ async def test_only_an_operator_posts_on_behalf_of_another(
     assert message.sender_kind == AGENT_KIND_AGENT
 
 
-async def test_an_agent_that_is_posted_for_is_registered_at_need(
+async def test_an_unknown_agent_that_is_posted_for_is_registered(
     server: ServerProcess, bus: BusStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     boss = Peer(bus, operator(server))
@@ -176,7 +176,7 @@ async def test_a_deleted_thread_refuses_posts(
     assert (await refused(Peer(bus).post(thread))).reason == "THREAD_NOT_FOUND"
 
 
-async def test_anyone_may_post_anywhere_and_takes_part_from_then_on(
+async def test_anyone_may_post_anywhere_and_becomes_a_participant(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
 ) -> None:
     coder = await registered(agents, bus, "coder")
@@ -187,7 +187,7 @@ async def test_anyone_may_post_anywhere_and_takes_part_from_then_on(
     assert await participants(threads, thread, coder, reader) == [coder.name]
 
 
-async def test_those_mentioned_and_handed_to_take_part(
+async def test_agents_mentioned_and_handed_to_become_participants(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
 ) -> None:
     anna, bert, carl = [await registered(agents, bus, name) for name in ("anna", "bert", "carl")]
@@ -226,9 +226,7 @@ async def test_a_sender_may_mention_itself(bus: BusStub, agents: AgentStub, thre
     assert [message.mentions for message in await coder.read(thread)] == [[coder.name]]
 
 
-async def test_an_answered_post_is_seen_by_a_wait_that_opens_then(
-    bus: BusStub, thread: str
-) -> None:
+async def test_a_wait_opened_after_the_response_returns_the_post(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     for n in range(20):
         await anyone.post(thread, str(n))
@@ -236,7 +234,7 @@ async def test_an_answered_post_is_seen_by_a_wait_that_opens_then(
             assert messages_in(await frames.rest())[-1].content == str(n)
 
 
-async def test_reading_up_to_a_post_is_said_with_based_on_seq(
+async def test_based_on_seq_raises_the_senders_read_position(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
 ) -> None:
     coder = await registered(agents, bus, "coder")

@@ -68,9 +68,7 @@ async def test_attachments_come_back_byte_for_byte(bus: BusStub, thread: str) ->
     assert message.content == ""
 
 
-async def test_fields_that_the_server_does_not_know_are_not_stored(
-    bus: BusStub, thread: str
-) -> None:
+async def test_fields_unknown_to_the_server_are_not_stored(bus: BusStub, thread: str) -> None:
     unknown = b"\xfa\x07\x05stray"  # field 127, a string
     file = Attachment.FromString(Attachment(filename="a", raw=b"b").SerializeToString() + unknown)
     anyone = Peer(bus)

@@ -37,7 +37,7 @@ from threadbus.v1.thread_pb2 import (
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 
@@ -47,7 +47,7 @@ async def stored(bus: BusStub, thread: str, seq: int, **options: Any) -> Message
 
 
 async def edit_seqs(bus: BusStub, thread: str) -> list[int]:
-    """Each message's edit_seq, which must be the same wherever it is read."""
+    """Returns each message's edit_seq, which must be the same wherever it is read."""
     waited = await Peer(bus).read(thread)
     listed = [message for page in await read_pages(bus, thread) for message in page.messages]
     assert listed == waited
@@ -83,7 +83,7 @@ async def test_an_edit_is_an_entry_of_its_own(bus: BusStub, thread: str, agent: 
     )
 
 
-async def test_a_message_tells_of_its_newest_edit_wherever_it_is_read(
+async def test_a_message_has_the_seq_of_its_newest_edit_wherever_it_is_read(
     bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await agent.post_all(thread, "1", "2", "3")
@@ -99,7 +99,7 @@ async def test_a_message_tells_of_its_newest_edit_wherever_it_is_read(
 
 @pytest.mark.own_server
 @pytest.mark.slow
-async def test_a_message_tells_of_its_newest_edit_after_a_restart(
+async def test_a_message_has_the_seq_of_its_newest_edit_after_a_restart(
     bus: BusStub, thread: str, agent: Peer, server: ServerProcess
 ) -> None:
     await agent.post_all(thread, "1", "2")
@@ -112,7 +112,7 @@ async def test_a_message_tells_of_its_newest_edit_after_a_restart(
     assert await edit_seqs(bus, thread) == [4, 0, 0, 0]
 
 
-async def test_two_edits_of_one_transaction_count_both(tmp_path: Path) -> None:
+async def test_two_edits_in_one_transaction_both_count(tmp_path: Path) -> None:
     def post(content: str, edit_of: int = 0) -> Append:
         kind = MESSAGE_KIND_EDIT if edit_of else MESSAGE_KIND_CHAT
         message = Message(thread="t", sender="coder", kind=kind, content=content, edit_of=edit_of)
@@ -130,7 +130,7 @@ async def test_two_edits_of_one_transaction_count_both(tmp_path: Path) -> None:
     ]
 
 
-async def test_edits_that_come_at_once_are_all_kept_and_the_last_counts(
+async def test_concurrent_edits_are_all_kept_and_the_last_one_counts(
     bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await agent.post(thread, "0")
@@ -156,7 +156,7 @@ async def test_a_live_wait_is_woken_and_gets_edits_in_order(
     assert [(message.seq, message.edit_of) for message in rest] == [(3, 0), (4, 1)]
 
 
-async def test_an_edit_tears_no_hole_into_what_is_handed_out_together(
+async def test_an_edited_message_does_not_split_a_batch(
     bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await agent.post_all(thread, "1", "2", "3")
@@ -176,7 +176,7 @@ async def test_an_edit_tears_no_hole_into_what_is_handed_out_together(
         ([], [1, 2, 3, 4, 5]),
     ],
 )
-async def test_entries_are_told_apart_by_kind(
+async def test_a_filter_tells_edits_from_messages_by_kind(
     bus: BusStub, threads: ThreadStub, thread: str, agent: Peer, kinds: list[Any], seqs: list[int]
 ) -> None:
     await agent.post(thread, "frist")
@@ -190,7 +190,7 @@ async def test_entries_are_told_apart_by_kind(
     assert [message.seq for page in pages for message in page.messages] == seqs
 
 
-async def test_an_edit_that_is_repeated_is_stored_once(
+async def test_an_edit_that_is_retried_is_stored_once(
     bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await agent.post(thread, "frist")
@@ -199,13 +199,13 @@ async def test_an_edit_that_is_repeated_is_stored_once(
     again = await agent.post(thread, "first", edit_of=1, request_id="edit")
     assert (again.seq, again.create_time) == (first.seq, first.create_time)
     assert (again.deduplicated, again.last_seq) == (True, 3)
-    assert await edit_seqs(bus, thread) == [3, 0, 0]  # the repetition is not the newest edit
+    assert await edit_seqs(bus, thread) == [3, 0, 0]  # the retry is not the newest edit
 
 
 @pytest.mark.parametrize(
     "fields", [{"edit_of": 2}, {}, {"edit_of": 1, "content": "other"}], ids=str
 )
-async def test_an_edits_request_id_is_not_another_posts(
+async def test_an_edits_request_id_cannot_be_reused_for_a_post(
     channel: grpc.aio.Channel, thread: str, agent: Peer, fields: dict[str, Any]
 ) -> None:
     await agent.post_all(thread, "1", "2")
@@ -217,9 +217,7 @@ async def test_an_edits_request_id_is_not_another_posts(
     assert (refusal.reason, refusal.metadata) == ("REQUEST_ID_REUSED", {"seq": "3"})
 
 
-async def test_a_post_that_was_edited_since_is_still_known_by_its_request_id(
-    thread: str, agent: Peer
-) -> None:
+async def test_a_retry_of_a_post_edited_since_is_recognised(thread: str, agent: Peer) -> None:
     first = await agent.post(thread, "frist", request_id="one")
     await agent.post(thread, "first", edit_of=1)
     again = await agent.post(thread, "frist", request_id="one")
@@ -227,14 +225,14 @@ async def test_a_post_that_was_edited_since_is_still_known_by_its_request_id(
     assert (again.deduplicated, again.last_seq) == (True, 2)
 
 
-async def test_an_edit_can_be_tied_to_where_the_thread_is(thread: str, agent: Peer) -> None:
+async def test_an_edit_can_expect_the_last_seq(thread: str, agent: Peer) -> None:
     await agent.post_all(thread, "frist", "second")
     refusal = await refused(agent.post(thread, "first", edit_of=1, expected_last_seq=1))
     assert (refusal.reason, refusal.metadata["last_seq"]) == ("SEQ_CONFLICT", "2")
     assert (await agent.post(thread, "first", edit_of=1, expected_last_seq=2)).seq == 3
 
 
-async def test_an_edit_in_another_history_is_refused(thread: str, agent: Peer) -> None:
+async def test_an_edit_of_another_epoch_is_refused(thread: str, agent: Peer) -> None:
     await agent.post(thread, "frist")
     refusal = await refused(agent.post(thread, "first", edit_of=1, epoch="another"))
     assert refusal.reason == "CURSOR_INVALID"
@@ -247,7 +245,7 @@ def pair(start_server: StartServer) -> Iterator[list[ServerProcess]]:
 
 
 @pytest.mark.slow
-async def test_an_edit_through_another_server_is_seen_in_what_is_kept_in_memory(
+async def test_an_edit_through_another_server_reaches_cached_messages(
     pair: list[ServerProcess], name: str
 ) -> None:
     async with connected(pair[0].address, name) as here, connected(pair[1].address) as there:

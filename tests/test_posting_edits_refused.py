@@ -1,4 +1,4 @@
-"""Edits that are refused: of what is another's, not there, no message, or in a closed thread."""
+"""Edits that are refused: of another's message, of what is no message, in a closed thread."""
 
 import grpc
 import pytest
@@ -19,16 +19,16 @@ from threadbus.v1.thread_service_pb2 import CreateThreadRequest
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 
 async def edit_seqs(bus: BusStub, thread: str) -> list[int]:
-    """Each message's edit_seq."""
+    """Returns each message's edit_seq."""
     return [message.edit_seq for message in await Peer(bus).read(thread)]
 
 
-async def test_nobody_edits_what_another_wrote(
+async def test_no_agent_edits_anothers_message(
     channel: grpc.aio.Channel, bus: BusStub, agents: AgentStub, thread: str, agent: Peer,
     server: ServerProcess,
 ) -> None:  # fmt: skip
@@ -41,7 +41,7 @@ async def test_nobody_edits_what_another_wrote(
     assert await edit_seqs(bus, thread) == [0]
 
 
-async def test_what_anonymous_wrote_is_nobodys_to_edit(
+async def test_messages_of_anonymous_cannot_be_edited(
     channel: grpc.aio.Channel, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await Peer(bus).post(thread, "anybody's")
@@ -50,7 +50,7 @@ async def test_what_anonymous_wrote_is_nobodys_to_edit(
             assert (await refused(peer.post(thread, edit_of=1))).reason == "ACCESS_DENIED"
 
 
-async def test_an_operator_edits_on_behalf_of_the_one_who_wrote(
+async def test_an_operator_edits_on_behalf_of_the_author(
     bus: BusStub, agents: AgentStub, thread: str, agent: Peer, server: ServerProcess
 ) -> None:
     boss, another = Peer(bus, operator(server)), await registered(agents, bus, "another")
@@ -64,7 +64,7 @@ async def test_an_operator_edits_on_behalf_of_the_one_who_wrote(
 
 
 @pytest.mark.parametrize("seq", [2, 2**32 + 1, 2**53, 2**63 - 1])
-async def test_what_is_not_there_is_not_edited(
+async def test_a_message_that_does_not_exist_cannot_be_edited(
     channel: grpc.aio.Channel, bus: BusStub, thread: str, agent: Peer, seq: int
 ) -> None:
     await agent.post(thread)
@@ -77,7 +77,7 @@ async def test_what_is_not_there_is_not_edited(
     assert await edit_seqs(bus, thread) == [0]
 
 
-async def test_no_number_reaches_into_another_thread(
+async def test_no_number_edits_a_message_of_another_thread(
     bus: BusStub, threads: ThreadStub, agent: Peer, name: str
 ) -> None:
     names = [f"{name}-{n}" for n in range(8)]
@@ -91,7 +91,7 @@ async def test_no_number_reaches_into_another_thread(
         assert await edit_seqs(bus, thread) == [0]
 
 
-async def test_an_edit_is_not_edited_itself(
+async def test_an_edit_cannot_be_edited(
     channel: grpc.aio.Channel, thread: str, agent: Peer
 ) -> None:
     await agent.post(thread, "frist")
@@ -102,7 +102,7 @@ async def test_an_edit_is_not_edited_itself(
     assert "edit message 1" in refusal.message
 
 
-async def test_an_entry_about_the_thread_is_not_edited(
+async def test_an_entry_about_the_thread_cannot_be_edited(
     channel: grpc.aio.Channel, threads: ThreadStub, bus: BusStub, server: ServerProcess, thread: str
 ) -> None:
     boss = Peer(bus, operator(server))

@@ -1,4 +1,4 @@
-"""PostMessage: posts that depend on where the thread is."""
+"""PostMessage: posts that depend on the position of the thread."""
 
 import asyncio
 
@@ -11,14 +11,14 @@ from tests.serving import BusStub, ThreadStub
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_OPEN
 
 
-async def test_an_expectation_that_holds_is_posted(bus: BusStub, thread: str) -> None:
+async def test_a_post_whose_expectation_holds_is_stored(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     for n in range(5):
         assert (await anyone.post(thread, expected_last_seq=n)).seq == n + 1
 
 
 @pytest.mark.parametrize("expected", [0, 1, 2, 4, 5, 2**40, 2**63 - 1])
-async def test_an_expectation_that_does_not_hold_is_refused(
+async def test_a_post_whose_expectation_does_not_hold_is_refused(
     bus: BusStub, thread: str, expected: int
 ) -> None:
     anyone = Peer(bus)
@@ -58,7 +58,7 @@ async def test_entries_about_the_thread_count_for_an_expectation(
     assert (await anyone.post(thread, expected_last_seq=3)).seq == 4
 
 
-async def test_a_post_into_another_history_is_refused(
+async def test_a_post_for_another_epoch_is_refused(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -73,7 +73,7 @@ async def test_a_post_into_another_history_is_refused(
     assert (await anyone.post(thread)).seq == 2
 
 
-async def test_an_answer_names_the_message_that_it_answers(bus: BusStub, thread: str) -> None:
+async def test_a_reply_names_the_message_it_replies_to(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"ab")
     await anyone.post(thread, reply_to=2)
@@ -82,7 +82,7 @@ async def test_an_answer_names_the_message_that_it_answers(bus: BusStub, thread:
 
 
 @pytest.mark.parametrize("reply_to", [2, 3, 2**40, 2**63 - 1])
-async def test_an_answer_to_what_is_not_there_is_refused(
+async def test_a_reply_to_a_message_that_does_not_exist_is_refused(
     bus: BusStub, thread: str, reply_to: int
 ) -> None:
     anyone = Peer(bus)
@@ -94,7 +94,7 @@ async def test_an_answer_to_what_is_not_there_is_refused(
 
 
 @pytest.mark.parametrize("based_on_seq", [2, 2**40, 2**63 - 1])
-async def test_nobody_has_read_what_is_not_there(
+async def test_based_on_seq_past_the_head_is_refused(
     bus: BusStub, thread: str, based_on_seq: int
 ) -> None:
     anyone = Peer(bus)
@@ -105,7 +105,9 @@ async def test_nobody_has_read_what_is_not_there(
     assert len(await anyone.read(thread)) == 1
 
 
-async def test_a_refused_post_makes_no_participant_and_no_gap(bus: BusStub, thread: str) -> None:
+async def test_a_refused_post_adds_no_participant_and_leaves_no_gap(
+    bus: BusStub, thread: str
+) -> None:
     anyone = Peer(bus)
     outcomes = await asyncio.gather(
         *(

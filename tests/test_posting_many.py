@@ -1,4 +1,4 @@
-"""PostMessages: many posts through one stream, in order, each with an answer of its own."""
+"""PostMessages: many posts through one stream, in order, each with a result of its own."""
 
 import asyncio
 
@@ -48,7 +48,9 @@ async def test_a_batch_may_go_to_several_threads(
     assert seqs(results) == [1, 1, 2, 2]
 
 
-async def test_a_refused_post_stops_nothing_and_says_why(bus: BusStub, thread: str) -> None:
+async def test_a_refused_post_stops_no_other_and_carries_its_reason(
+    bus: BusStub, thread: str
+) -> None:
     async with post_stream(bus) as stream:
         results = await stream.post(
             post(thread, "first"),
@@ -70,7 +72,7 @@ async def test_a_refused_post_stops_nothing_and_says_why(bus: BusStub, thread: s
     assert results[3].status.code == grpc.StatusCode.ABORTED.value[0]
 
 
-async def test_a_repeated_batch_is_stored_once(bus: BusStub, thread: str) -> None:
+async def test_a_retried_batch_is_stored_once(bus: BusStub, thread: str) -> None:
     batch = [post(thread, str(n), request_id=f"id-{n}") for n in range(10)]
     async with post_stream(bus) as stream:
         first = await stream.post(*batch)
@@ -101,7 +103,7 @@ async def test_a_message_is_edited_in_the_batch_it_came_in(
 
 
 @pytest.mark.parametrize("count", [0, 1_001], ids=["none", "too_many"])
-async def test_a_batch_of_a_wrong_size_ends_the_stream_once_what_came_before_is_answered(
+async def test_a_batch_of_invalid_size_ends_the_stream_after_the_results_of_those_before(
     bus: BusStub, thread: str, count: int
 ) -> None:
     async with post_stream(bus) as stream:
@@ -113,21 +115,21 @@ async def test_a_batch_of_a_wrong_size_ends_the_stream_once_what_came_before_is_
     assert len(await history(bus, thread)) == 1
 
 
-async def test_a_thousand_posts_are_a_batch(bus: BusStub, thread: str) -> None:
+async def test_a_batch_may_hold_a_thousand_posts(bus: BusStub, thread: str) -> None:
     info = await bus.GetServerInfo(GetServerInfoRequest())
     assert info.limits.max_batch_posts == 1_000
     async with post_stream(bus) as stream:
         assert seqs(await stream.post(*([post(thread)] * 1_000))) == list(range(1, 1_001))
 
 
-async def test_who_waits_is_woken_by_a_batch(bus: BusStub, thread: str) -> None:
+async def test_a_batch_wakes_waits(bus: BusStub, thread: str) -> None:
     async with waiting(bus, thread) as frames, post_stream(bus) as stream:
         await frames.until("caught_up")
         await stream.post(*(post(thread, str(n)) for n in range(50)))
         assert [m.content for m in await frames.messages(50)] == [str(n) for n in range(50)]
 
 
-async def test_recipients_are_told_where_they_are_asked_for(
+async def test_recipients_are_returned_where_requested(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
 ) -> None:
     agent = await register(agents, thread)
@@ -138,7 +140,7 @@ async def test_recipients_are_told_where_they_are_asked_for(
     assert not not_asked.response.recipients
 
 
-async def test_each_batch_is_a_sign_of_life_and_its_sender_takes_part(
+async def test_a_batch_counts_as_activity_of_its_sender(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
 ) -> None:
     agent = await register(agents, thread)
@@ -148,7 +150,7 @@ async def test_each_batch_is_a_sign_of_life_and_its_sender_takes_part(
     assert {m.sender for m in await history(bus, thread)} == {agent.name}
 
 
-async def test_a_stream_whose_token_ended_takes_no_more(
+async def test_a_stream_whose_token_expired_takes_no_more(
     bus: BusStub, agents: AgentStub, thread: str
 ) -> None:
     agent = await register(agents, thread)
@@ -160,7 +162,7 @@ async def test_a_stream_whose_token_ended_takes_no_more(
     assert [m.content for m in await history(bus, thread)] == ["before"]
 
 
-async def test_a_full_queue_holds_a_stream_up_and_refuses_nothing(
+async def test_a_full_queue_slows_a_stream_down_and_refuses_nothing(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-queued-posts", "1", "--max-queued-bytes", "1000")
@@ -182,7 +184,7 @@ async def test_a_full_queue_holds_a_stream_up_and_refuses_nothing(
 
 
 @pytest.mark.slow
-async def test_a_server_that_is_asked_to_go_answers_what_it_took_and_ends_idle_streams(
+async def test_a_draining_server_returns_results_for_what_it_took_and_ends_idle_streams(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -203,7 +205,7 @@ async def test_a_server_that_is_asked_to_go_answers_what_it_took_and_ends_idle_s
 
 
 async def keep_posting(stream: PostStream, thread: str) -> int:
-    """Post until the server is going away; answers how many posts had a result."""
+    """Post until the server drains; returns how many posts had a result."""
     count = 0
     while True:
         try:
@@ -213,7 +215,7 @@ async def keep_posting(stream: PostStream, thread: str) -> int:
 
 
 @pytest.mark.slow
-async def test_a_server_that_is_killed_has_stored_a_run_from_the_first_of_what_was_sent(
+async def test_a_killed_server_has_stored_a_prefix_of_what_was_sent(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()

@@ -1,4 +1,4 @@
-"""Posts in one transaction with what takes away their thread or their sender."""
+"""Posts in one transaction with the deletion of their thread or the end of their sender."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from threadbus.v1.thread_pb2 import Thread
 THREAD = Thread(name="design", creator="someone")
 
 
-async def test_a_post_that_is_stored_is_answered_even_if_nobody_is_left_to_see_it(
+async def test_a_stored_post_is_acknowledged_even_if_its_thread_is_deleted_at_once(
     tmp_path: Path,
 ) -> None:
     settings = Settings(db=tmp_path / "bus.db")
@@ -24,7 +24,7 @@ async def test_a_post_that_is_stored_is_answered_even_if_nobody_is_left_to_see_i
         assert (done.seq, recipients) == (1, [])
 
 
-async def test_what_an_agent_had_under_way_does_not_bring_it_back_once_unregistered(
+async def test_calls_in_flight_do_not_restore_an_agent_that_was_unregistered(
     tmp_path: Path,
 ) -> None:
     settings = Settings(db=tmp_path / "bus.db")

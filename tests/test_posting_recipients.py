@@ -41,20 +41,20 @@ def one(answer: PostMessageResponse, agent: Caller) -> Participant:
     return next(found for found in answer.recipients if found.agent == agent.name)
 
 
-async def test_nobody_is_told_who_does_not_ask(
+async def test_recipients_are_returned_only_on_request(
     bus: BusStub, team: dict[str, Caller], thread: str
 ) -> None:
     assert not (await Peer(bus).post(thread)).recipients
 
 
-async def test_all_who_take_part_are_told_but_the_sender(
+async def test_recipients_are_all_participants_but_the_sender(
     bus: BusStub, team: dict[str, Caller], thread: str
 ) -> None:
     answer = await Peer(bus, team["b"]).post(thread, include_recipients=True)
     assert roles(answer) == ["a", "c"]
 
 
-async def test_those_addressed_come_first_and_take_part_from_then_on(
+async def test_addressed_agents_come_first_and_become_participants(
     bus: BusStub, agents: AgentStub, team: dict[str, Caller], thread: str
 ) -> None:
     stranger = await register(agents, f"{thread}-x")
@@ -68,7 +68,7 @@ async def test_those_addressed_come_first_and_take_part_from_then_on(
     assert one(answer, stranger).join_time == answer.create_time
 
 
-async def test_each_is_told_as_it_stands(
+async def test_each_recipient_has_its_presence_and_positions(
     bus: BusStub, agents: AgentStub, team: dict[str, Caller], thread: str
 ) -> None:
     await Peer(bus, team["a"]).post_all(thread, "1", "2")
@@ -92,7 +92,7 @@ async def test_each_is_told_as_it_stands(
     }
 
 
-async def test_who_waits_without_taking_part_is_told_too(
+async def test_an_agent_that_waits_without_participating_is_a_recipient_too(
     bus: BusStub, agents: AgentStub, thread: str
 ) -> None:
     watcher = await register(agents, f"{thread}-w")
@@ -114,7 +114,7 @@ async def test_who_waits_without_taking_part_is_told_too(
     ],
     ids=["everything", "urgent", "of_another", "to_me"],
 )
-async def test_waiting_means_that_the_filter_lets_it_through(
+async def test_waiting_means_that_the_waits_filter_matches_the_post(
     bus: BusStub, team: dict[str, Caller], thread: str, wanted: MessageFilter, waits: bool
 ) -> None:
     a = team["a"]
@@ -125,7 +125,7 @@ async def test_waiting_means_that_the_filter_lets_it_through(
     assert (found.presence, found.waiting) == (PRESENCE_WAITING, waits)
 
 
-async def test_an_answer_to_its_own_message_is_what_one_waits_for(
+async def test_a_reply_to_an_agents_own_message_matches_its_wait_for_addressed_ones(
     bus: BusStub, team: dict[str, Caller], thread: str
 ) -> None:
     a = team["a"]
@@ -137,7 +137,7 @@ async def test_an_answer_to_its_own_message_is_what_one_waits_for(
     assert one(answer, a).waiting
 
 
-async def test_a_repeated_post_is_answered_with_todays_recipients(
+async def test_a_retried_post_returns_the_current_recipients(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, team: dict[str, Caller], thread: str
 ) -> None:
     a = Peer(bus, team["a"])
@@ -149,7 +149,7 @@ async def test_a_repeated_post_is_answered_with_todays_recipients(
     assert (roles(first), roles(again)) == (["b", "c"], ["b", "c", "late"])
 
 
-async def test_a_hundred_are_told_at_most_those_addressed_and_those_waiting_among_them(
+async def test_of_more_than_a_hundred_recipients_those_addressed_and_waiting_are_returned(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
 ) -> None:
     crowd = [await register(agents, f"{thread}-{n:03}") for n in range(120)]

@@ -1,4 +1,4 @@
-"""PostMessage: a request_id makes a retry safe."""
+"""PostMessage: a request_id makes retries safe."""
 
 import asyncio
 from typing import Any
@@ -26,7 +26,7 @@ from threadbus.v1.thread_service_pb2 import (
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 
-async def test_a_retry_with_the_same_request_id_answers_the_first_seq(
+async def test_a_retry_with_the_same_request_id_returns_the_first_seq(
     bus: BusStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -40,7 +40,7 @@ async def test_a_retry_with_the_same_request_id_answers_the_first_seq(
     assert len(await anyone.read(thread)) == 4
 
 
-async def test_retries_that_come_at_once_are_stored_once(bus: BusStub, thread: str) -> None:
+async def test_concurrent_retries_are_stored_once(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     answers = await asyncio.gather(*(anyone.post(thread, request_id="a") for _ in range(50)))
     assert {answer.seq for answer in answers} == {1}
@@ -64,7 +64,7 @@ async def test_a_retry_does_not_conflict_with_its_own_first_success(
 
 
 @pytest.mark.parametrize("state", [THREAD_STATE_CLOSED, THREAD_STATE_ARCHIVED])
-async def test_a_retry_is_answered_after_the_thread_was_closed(
+async def test_a_retry_succeeds_after_the_thread_was_closed(
     bus: BusStub, threads: ThreadStub, thread: str, state: ThreadState.ValueType
 ) -> None:
     anyone = Peer(bus)
@@ -79,7 +79,7 @@ async def test_a_retry_is_answered_after_the_thread_was_closed(
     [{"expected_last_seq": 7}, {"epoch": "another"}, {"based_on_seq": 1}, {"based_on_seq": 99}],
     ids=str,
 )
-async def test_fields_that_are_no_part_of_the_body_may_differ(
+async def test_fields_that_are_not_part_of_the_body_may_differ(
     bus: BusStub, thread: str, fields: dict[str, Any]
 ) -> None:
     anyone = Peer(bus)
@@ -103,7 +103,7 @@ async def test_fields_that_are_no_part_of_the_body_may_differ(
     ],
     ids=lambda fields: next(iter(fields)),
 )
-async def test_a_request_id_used_for_another_body_is_refused_with_the_seq(
+async def test_a_request_id_reused_with_another_body_is_refused_with_its_seq(
     bus: BusStub, agents: AgentStub, thread: str, fields: dict[str, Any]
 ) -> None:
     coder = await registered(agents, bus, "coder")
@@ -117,7 +117,7 @@ async def test_a_request_id_used_for_another_body_is_refused_with_the_seq(
     assert len(await coder.read(thread)) == 3
 
 
-async def test_another_body_is_told_before_all_that_can_change(
+async def test_another_body_is_reported_before_conflicts_that_can_change(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -139,7 +139,7 @@ async def test_each_sender_has_request_ids_of_its_own(
     assert [answer.seq for answer in (first, second, third)] == [1, 2, 3]
 
 
-async def test_an_operators_retry_for_another_is_known_as_such(
+async def test_an_operators_retry_on_behalf_of_another_is_recognised(
     server: ServerProcess, bus: BusStub, agents: AgentStub, thread: str
 ) -> None:
     boss, anna = Peer(bus, operator(server)), await registered(agents, bus, "anna")
@@ -159,7 +159,7 @@ async def test_each_thread_has_request_ids_of_its_own(
         assert (answer.seq, answer.deduplicated) == (1, False)
 
 
-async def test_a_thread_made_anew_knows_no_request_ids(
+async def test_a_recreated_thread_knows_no_request_ids(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -179,7 +179,7 @@ async def test_a_thread_made_anew_knows_no_request_ids(
         ("MESSAGE_TOO_LARGE", {"content": "x" * (1024 * 1024 + 1)}),
     ],
 )
-async def test_a_refused_post_does_not_use_its_request_id_up(
+async def test_a_refused_post_does_not_consume_its_request_id(
     bus: BusStub, thread: str, reason: str, wrong: dict[str, Any]
 ) -> None:
     anyone = Peer(bus)
@@ -188,7 +188,7 @@ async def test_a_refused_post_does_not_use_its_request_id_up(
     assert (answer.seq, answer.deduplicated) == (1, False)
 
 
-async def test_a_post_to_a_closed_thread_does_not_use_its_request_id_up(
+async def test_a_post_to_a_closed_thread_does_not_consume_its_request_id(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)

@@ -1,4 +1,4 @@
-"""PostMessage: callers that go away before they are answered."""
+"""PostMessage: callers that disconnect before they get a response."""
 
 import asyncio
 import contextlib
@@ -15,13 +15,13 @@ from tests.serving import BusStub, ServerProcess
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 
-#: Posts of one test: large enough that half of one would be seen, many enough to queue.
+#: Posts of one test: large enough that a partial one would be noticed, many enough to queue.
 POSTS = {f"request {n}": f"{n} " * 20_000 for n in range(60)}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """This module's server, without the fallback: what wakes a wait here is the commit itself."""
+    """This module's server, without the fallback: here only the commit itself wakes a wait."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:
         yield running
@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @contextlib.contextmanager
 def locked(db: Path) -> Iterator[None]:
-    """Keep the server from writing, as another program does that has locked the file."""
+    """Keep the server from writing, as another program that has locked the file."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as foreign:
         foreign.execute("BEGIN IMMEDIATE")
         yield
@@ -37,7 +37,7 @@ def locked(db: Path) -> Iterator[None]:
 
 
 async def check_whole(anyone: Peer, thread: str) -> list[str]:
-    """The thread is gapless and holds nothing but whole posts, each once; which ones."""
+    """Check that the thread is gapless and holds each post whole and once; returns the ids."""
     stored = await anyone.read(thread)
     assert [message.seq for message in stored] == list(range(1, len(stored) + 1))
     for message in stored:
@@ -48,7 +48,7 @@ async def check_whole(anyone: Peer, thread: str) -> list[str]:
 
 
 async def check_retries(anyone: Peer, thread: str) -> None:
-    """Repeated with the same request_ids, each is there once."""
+    """Check that after a retry with the same request_ids each post is stored once."""
     ids = await check_whole(anyone, thread)
     for request_id, content in POSTS.items():
         answer = await anyone.post(thread, content, request_id=request_id)
@@ -57,14 +57,12 @@ async def check_retries(anyone: Peer, thread: str) -> None:
     assert sorted(await check_whole(anyone, thread)) == sorted(POSTS)
 
 
-async def test_posts_that_are_cancelled_are_stored_whole_or_not_at_all(
-    bus: BusStub, thread: str
-) -> None:
+async def test_cancelled_posts_are_stored_whole_or_not_at_all(bus: BusStub, thread: str) -> None:
     calls = [
         bus.PostMessage(PostMessageRequest(thread=thread, content=content, request_id=request_id))
         for request_id, content in POSTS.items()
     ]
-    # One of the last leaves with every answer to one of the first: unsent, queued, or in the store.
+    # After each response to an early post, cancel a late one: unsent, queued, or being stored.
     for answered, leaving in zip(calls[:30], reversed(calls[30:]), strict=True):
         await answered
         leaving.cancel()
@@ -87,7 +85,7 @@ async def test_posts_of_a_client_that_vanishes_are_stored_whole_or_not_at_all(
     await check_retries(Peer(bus), thread)
 
 
-async def test_posts_go_on_when_their_callers_leave_while_they_are_queued(
+async def test_posting_goes_on_when_callers_of_queued_posts_disconnect(
     server: ServerProcess, bus: BusStub, thread: str
 ) -> None:
     anyone, empty = Peer(bus), PostMessageRequest(thread=thread)

@@ -28,7 +28,7 @@ URGENT = MessageFilter(min_priority=PRIORITY_URGENT)
 
 
 async def fill(bus: BusStub, thread: str, count: int, urgent: Sequence[int] = ()) -> None:
-    """Post messages 1 to `count`; those of `urgent` are."""
+    """Post messages 1 to `count`, those in `urgent` with that priority."""
     for seq in range(1, count + 1):
         priority = PRIORITY_URGENT if seq in urgent else PRIORITY_HIGH
         post = PostMessageRequest(thread=thread, content=str(seq), priority=priority)
@@ -53,7 +53,7 @@ async def test_an_empty_thread_has_an_empty_page(
 
 @pytest.mark.parametrize("newest", [False, True])
 @pytest.mark.parametrize("limit", [0, 1, 3, 2**31 - 1])
-async def test_a_page_is_what_lies_between_after_and_before(
+async def test_a_page_is_the_range_between_after_and_before(
     bus: BusStub, thread: str, limit: int, newest: bool
 ) -> None:
     await fill(bus, thread, 5)
@@ -93,7 +93,7 @@ async def test_pages_of_a_filtered_thread_hold_each_message_once(
             assert seqs(pages) == urgent
 
 
-async def test_reading_goes_on_past_what_was_filtered_out(bus: BusStub, thread: str) -> None:
+async def test_reading_continues_past_filtered_messages(bus: BusStub, thread: str) -> None:
     await fill(bus, thread, 5, urgent=[2])
     page = await read(bus, thread, filter=URGENT)
     assert (seqs([page]), page.next_after_seq, page.has_more) == ([2], 5, False)
@@ -105,7 +105,7 @@ async def test_reading_goes_on_past_what_was_filtered_out(bus: BusStub, thread: 
 
 
 @pytest.mark.parametrize("wanted", [MessageFilter(), URGENT], ids=["all", "filtered"])
-async def test_from_the_newest_page_reading_goes_on_in_both_directions(
+async def test_from_the_newest_page_reading_continues_in_both_directions(
     bus: BusStub, thread: str, wanted: MessageFilter
 ) -> None:
     await fill(bus, thread, 9, urgent=range(1, 9))
@@ -118,7 +118,7 @@ async def test_from_the_newest_page_reading_goes_on_in_both_directions(
     assert seqs([newer]) == [10]
 
 
-async def test_from_a_page_in_the_middle_reading_goes_on_in_both_directions(
+async def test_from_a_page_in_the_middle_reading_continues_in_both_directions(
     bus: BusStub, thread: str
 ) -> None:
     await fill(bus, thread, 9)
@@ -160,14 +160,14 @@ async def test_pages_backward_are_not_disturbed_by_new_posts(bus: BusStub, threa
     assert seen == list(range(1, 11))
 
 
-async def test_the_right_epoch_is_taken(bus: BusStub, thread: str) -> None:
+async def test_a_matching_epoch_is_accepted(bus: BusStub, thread: str) -> None:
     await fill(bus, thread, 2)
     epoch = (await read(bus, thread)).epoch
     page = await read(bus, thread, after_seq=1, epoch=epoch)
     assert (seqs([page]), page.epoch) == ([2], epoch)
 
 
-async def test_one_message_is_read_as_it_is_listed(
+async def test_get_returns_a_message_as_it_is_listed(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     await fill(bus, thread, 3)

@@ -1,4 +1,4 @@
-"""Filters: which messages of a conversation each lets through, to a page and to a wait alike."""
+"""Filters: which messages of a conversation match, for ListMessages and WaitMessages alike."""
 
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -36,7 +36,7 @@ Read = Callable[[BusStub, str, MessageFilter, Metadata], Awaitable[tuple[list[in
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """This module's server, where the agents have the names that the filters are written with."""
+    """This module's server, where the agents have the names that the filters name."""
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db") as running:
         yield running
 
@@ -92,7 +92,7 @@ async def conversation(
 async def by_pages(
     bus: BusStub, thread: str, wanted: MessageFilter, metadata: Metadata
 ) -> tuple[list[int], int]:
-    """What ListMessages gives, and where it goes on."""
+    """Returns what ListMessages returns, and where it continues."""
     request = ListMessagesRequest(thread=thread, filter=wanted)
     page = await bus.ListMessages(request, metadata=metadata)
     return [message.seq for message in page.messages], page.next_after_seq
@@ -101,7 +101,7 @@ async def by_pages(
 async def by_wait(
     bus: BusStub, thread: str, wanted: MessageFilter, metadata: Metadata
 ) -> tuple[list[int], int]:
-    """What WaitMessages delivers, and where it goes on."""
+    """Returns what WaitMessages delivers, and where it continues."""
     request = WaitMessagesRequest(
         threads=[Cursor(thread=thread)], filter=wanted, max_wait=Duration()
     )
@@ -132,8 +132,8 @@ CASES = [
     ("anonymous", MessageFilter(kinds=[MESSAGE_KIND_THREAD]), [8, 9]),
     ("anonymous", MessageFilter(kinds=[MESSAGE_KIND_CHAT]), [*ALL[:7], *ALL[9:]]),
     ("anonymous", MessageFilter(kinds=[MESSAGE_KIND_CHAT, MESSAGE_KIND_THREAD]), ALL),
-    # By mention, by hand-off, by answering a message of the caller's, even by the operator's
-    # on its behalf, even by the caller.
+    # By mention, by hand-off, by a reply to a message of the caller's, even one posted on its
+    # behalf, even by the caller itself.
     ("coder", MessageFilter(addressed_to_me=True), [2, 5, 6, 7, 11]),
     ("reviewer", MessageFilter(addressed_to_me=True), [4, 6]),
     ("operator", MessageFilter(addressed_to_me=True), []),
@@ -154,7 +154,7 @@ CASES = [
     CASES,
     ids=[f"{caller}: {' '.join(str(wanted).split())}" for caller, wanted, _ in CASES],
 )
-async def test_a_filter_lets_through_what_it_says_and_the_rest_moves_the_cursor(
+async def test_a_filter_returns_what_matches_and_the_rest_moves_the_cursor(
     bus: BusStub,
     server: ServerProcess,
     coder: Caller,
@@ -175,7 +175,7 @@ async def test_a_filter_lets_through_what_it_says_and_the_rest_moves_the_cursor(
 
 
 @both_roads
-async def test_anonymous_has_no_name_that_anything_could_be_addressed_to(
+async def test_nothing_is_addressed_to_anonymous_by_name(
     bus: BusStub, thread: str, read: Read
 ) -> None:
     wanted = MessageFilter(addressed_to_me=True)
@@ -184,7 +184,7 @@ async def test_anonymous_has_no_name_that_anything_could_be_addressed_to(
 
 
 @both_roads
-async def test_answers_to_answers_are_not_addressed_to_whom_the_first_one_was(
+async def test_a_reply_to_a_reply_is_not_addressed_to_the_first_author(
     bus: BusStub, coder: Caller, reviewer: Caller, thread: str, read: Read
 ) -> None:
     for reply_to, by in enumerate((coder, reviewer, reviewer, reviewer)):
@@ -196,7 +196,7 @@ async def test_answers_to_answers_are_not_addressed_to_whom_the_first_one_was(
 
 
 @both_roads
-async def test_what_is_addressed_is_found_though_the_message_it_answers_is_far_back(
+async def test_addressed_messages_are_found_though_the_message_replied_to_is_far_back(
     bus: BusStub, coder: Caller, thread: str, read: Read
 ) -> None:
     post = PostMessageRequest(thread=thread, content="x")

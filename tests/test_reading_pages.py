@@ -18,7 +18,7 @@ URGENT = MessageFilter(min_priority=PRIORITY_URGENT)
 
 
 async def post_large(bus: BusStub, thread: str, sizes: list[int]) -> list[int]:
-    """Post a message of each size, every other one urgent; answers the urgent ones' seqs."""
+    """Post a message of each size, every other one urgent; returns the seqs of the urgent ones."""
     urgent = []
     for at, size in enumerate(sizes):
         answer = await bus.PostMessage(
@@ -43,7 +43,7 @@ SIZES = {
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 @pytest.mark.slow
-async def test_pages_of_large_messages_fit_into_an_answer_and_hold_each_once(
+async def test_pages_of_large_messages_fit_into_a_response_and_hold_each_once(
     bus: BusStub, thread: str, sizes: list[int]
 ) -> None:
     urgent = await post_large(bus, thread, sizes)
@@ -65,7 +65,9 @@ async def test_a_page_holds_about_three_mebibytes(bus: BusStub, thread: str) -> 
 
 
 @pytest.mark.slow
-async def test_a_page_is_a_hundred_and_at_most_a_thousand(bus: BusStub, thread: str) -> None:
+async def test_a_page_has_a_hundred_messages_by_default_and_at_most_a_thousand(
+    bus: BusStub, thread: str
+) -> None:
     post = PostMessageRequest(thread=thread, content="x")
     await asyncio.gather(*(bus.PostMessage(post) for _ in range(1_001)))
     for asked, answered in ((0, 100), (999, 999), (1_001, 1_000), (2**31 - 1, 1_000)):

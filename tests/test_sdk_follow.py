@@ -69,7 +69,7 @@ async def test_own_messages_are_left_out_unless_wanted(
         assert await take(messages, len(expected)) == expected
 
 
-async def test_anonymous_owns_nothing(server: ServerProcess, thread: str) -> None:
+async def test_exclude_own_skips_nothing_for_anonymous(server: ServerProcess, thread: str) -> None:
     async with BusClient(server.address) as client:
         handle = await client.join(thread)
         await handle.post("by anonymous")

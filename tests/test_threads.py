@@ -71,7 +71,7 @@ async def test_posts_move_the_head_and_the_update_time(
     assert (after.create_time, after.epoch) == (before.create_time, before.epoch)
 
 
-async def test_of_creations_that_race_for_a_name_one_wins(threads: ThreadStub, name: str) -> None:
+async def test_of_concurrent_creations_of_a_name_one_wins(threads: ThreadStub, name: str) -> None:
     answers = await asyncio.gather(
         *(threads.CreateThread(CreateThreadRequest(thread=name)) for _ in range(16)),
         return_exceptions=True,
@@ -100,7 +100,7 @@ async def test_a_change_of_state_is_an_entry_of_the_log(
     assert answer.thread.update_time == entry.create_time
 
 
-async def test_waiters_learn_a_change_of_state_in_order(
+async def test_waits_receive_a_change_of_state_in_order(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     async with open_wait(bus, thread) as wait:
@@ -113,7 +113,7 @@ async def test_waiters_learn_a_change_of_state_in_order(
 
 
 @pytest.mark.parametrize("state", [THREAD_STATE_OPEN, THREAD_STATE_CLOSED, THREAD_STATE_ARCHIVED])
-async def test_setting_the_state_it_is_in_changes_nothing(
+async def test_setting_the_current_state_changes_nothing(
     channel: grpc.aio.Channel, threads: ThreadStub, thread: str, state: ThreadState.ValueType
 ) -> None:
     before = await set_state(threads, thread, state)
@@ -121,7 +121,7 @@ async def test_setting_the_state_it_is_in_changes_nothing(
         assert await set_state(threads, thread, state) == before
 
 
-async def test_a_closed_thread_can_be_read_and_entered_and_opened_again(
+async def test_a_closed_thread_can_be_read_joined_and_reopened(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     await post(bus, thread)
@@ -137,7 +137,7 @@ async def test_a_closed_thread_can_be_read_and_entered_and_opened_again(
     assert await post(bus, thread) == 5  # the post, three changes of state, and this
 
 
-async def test_a_refused_post_to_a_closed_thread_uses_no_request_id_up(
+async def test_a_refused_post_to_a_closed_thread_does_not_consume_its_request_id(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     await set_state(threads, thread, THREAD_STATE_CLOSED)
@@ -148,7 +148,7 @@ async def test_a_refused_post_to_a_closed_thread_uses_no_request_id_up(
     assert (answer.seq, answer.deduplicated) == (3, False)
 
 
-async def test_a_deleted_thread_is_not_found_any_more(
+async def test_a_deleted_thread_is_not_found(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     await post(bus, thread)
@@ -175,7 +175,7 @@ async def test_a_wait_on_a_deleted_thread_ends_with_not_found(
     assert (refusal.reason, refusal.resources) == ("THREAD_NOT_FOUND", [("thread", thread)])
 
 
-async def test_a_thread_made_anew_under_the_name_is_another_one(
+async def test_a_thread_recreated_under_the_name_is_another_one(
     bus: BusStub, threads: ThreadStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     agent = await register(agents, name)
@@ -195,7 +195,7 @@ async def test_a_thread_made_anew_under_the_name_is_another_one(
     page = await bus.ListMessages(ListMessagesRequest(thread=thread))
     assert [message.content for message in page.messages] == ["new"]
 
-    # Who was in the old one is a newcomer here, and its old cursor is told as such.
+    # A participant of the old thread is a newcomer here, and its old cursor gets a resync.
     joined = await threads.JoinThread(join, metadata=agent.metadata)
     assert (joined.cursor.after_seq, joined.cursor.epoch) == (1, new.epoch)
     refusal = await refused(

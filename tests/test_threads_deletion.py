@@ -1,4 +1,4 @@
-"""Deleting a big thread: done at once for callers, cleared afterwards whatever happens."""
+"""Deleting a big thread: done at once for callers, cleared afterwards even after a crash."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ BIG = 4_500
 
 
 def rows(server: ServerProcess, table: str) -> int:
-    """How many rows a table of the server's store has."""
+    """Returns how many rows a table of the server's store has."""
     with contextlib.closing(sqlite3.connect(f"file:{server.db}?mode=ro", uri=True)) as db:
         (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
     return int(count)
@@ -34,7 +34,7 @@ def rows(server: ServerProcess, table: str) -> int:
 
 @contextlib.contextmanager
 def one_write_at_a_time(server: ServerProcess) -> Iterator[Callable[[], Awaitable[None]]]:
-    """Keeps the server from writing; each call of what this gives lets it have about one turn."""
+    """Keep the server from writing; each call of the yielded function gives it about one turn."""
     with Path(f"{server.db}-writer").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -46,7 +46,7 @@ def one_write_at_a_time(server: ServerProcess) -> Iterator[Callable[[], Awaitabl
 
 
 async def fill(bus: BusStub, thread: str) -> None:
-    """Post a big thread's messages, some hundred in flight."""
+    """Fill a big thread, with up to 200 posts in flight."""
 
     async def some(start: int) -> None:
         for n in range(start, BIG, 200):
@@ -58,7 +58,7 @@ async def fill(bus: BusStub, thread: str) -> None:
 
 
 @pytest.mark.slow
-async def test_a_deletion_cut_short_by_kill_9_is_finished_after_the_restart(
+async def test_a_deletion_interrupted_by_kill_9_is_finished_after_the_restart(
     start_server: StartServer,
 ) -> None:
     server = start_server("--durability", "fast")
@@ -75,7 +75,7 @@ async def test_a_deletion_cut_short_by_kill_9_is_finished_after_the_restart(
                     await turn()
                 await deletion
             server.kill()
-    assert rows(server, "message") > 0  # else this test shows nothing
+    assert rows(server, "message") > 0  # or else this test shows nothing
 
     server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
@@ -85,7 +85,7 @@ async def test_a_deletion_cut_short_by_kill_9_is_finished_after_the_restart(
         await threads.CreateThread(CreateThreadRequest(thread="big"))
         posted = 0
         async with asyncio.timeout(30):
-            # Posts travel the road that the clearing goes: each one lets it come further.
+            # Posts go through the same queue as the clearing: each one lets it progress.
             while rows(server, "purge"):
                 posted += 1
                 answer = await bus.PostMessage(

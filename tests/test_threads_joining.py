@@ -1,4 +1,4 @@
-"""JoinThread: what one call tells who enters, and where the caller goes on from."""
+"""JoinThread: what one call returns to a newcomer, and where the caller resumes."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 @pytest.fixture
 async def agent(agents: AgentStub, name: str) -> Caller:
-    """A fresh agent, that was nowhere yet."""
+    """A newly registered agent."""
     return await register(agents, name)
 
 
@@ -48,7 +48,7 @@ async def join(
 
 
 async def resumes_at(threads: ThreadStub, thread: str, agent: Caller) -> int:
-    """Where an agent goes on from."""
+    """Returns the seq after which an agent resumes."""
     return (await join(threads, thread, agent)).cursor.after_seq
 
 
@@ -60,7 +60,7 @@ def contents(joined: JoinThreadResponse) -> list[str]:
     return [message.content for message in joined.context]
 
 
-async def test_joining_creates_a_thread_when_told_to(
+async def test_joining_creates_a_thread_if_asked_to(
     threads: ThreadStub, agent: Caller, name: str
 ) -> None:
     first = await join(threads, name, agent, create=True, topic="a topic")
@@ -74,7 +74,7 @@ async def test_joining_creates_a_thread_when_told_to(
     assert (again.created, again.thread) == (False, first.thread)
 
 
-async def test_joining_does_not_create_unless_told_to(threads: ThreadStub, name: str) -> None:
+async def test_joining_creates_no_thread_unless_asked_to(threads: ThreadStub, name: str) -> None:
     assert (await refused(threads.JoinThread(JoinThreadRequest(thread=name)))).reason == (
         "THREAD_NOT_FOUND"
     )
@@ -83,7 +83,7 @@ async def test_joining_does_not_create_unless_told_to(threads: ThreadStub, name:
     )
 
 
-async def test_of_joins_that_race_one_creates(threads: ThreadStub, name: str) -> None:
+async def test_of_concurrent_joins_one_creates_the_thread(threads: ThreadStub, name: str) -> None:
     answers = await asyncio.gather(*(join(threads, name, create=True) for _ in range(16)))
     assert sorted(answer.created for answer in answers) == [False] * 15 + [True]
     assert len({answer.thread.epoch for answer in answers}) == 1
@@ -94,7 +94,7 @@ async def test_of_joins_that_race_one_creates(threads: ThreadStub, name: str) ->
     [(JOIN_START_UNSPECIFIED, 3), (JOIN_START_HEAD, 3), (JOIN_START_FIRST, 0)],
 )
 @pytest.mark.parametrize("registered", [True, False])
-async def test_a_newcomer_begins_where_it_says(
+async def test_a_newcomer_starts_where_it_asks_to(
     threads: ThreadStub,
     bus: BusStub,
     agent: Caller,
@@ -110,7 +110,7 @@ async def test_a_newcomer_begins_where_it_says(
 
 
 @pytest.mark.parametrize("start", [JOIN_START_HEAD, JOIN_START_FIRST])
-async def test_an_agent_that_was_here_goes_on_where_it_began(
+async def test_an_agent_that_rejoins_resumes_where_it_started(
     threads: ThreadStub, bus: BusStub, agent: Caller, thread: str, start: JoinStart.ValueType
 ) -> None:
     await say(bus, thread, "1", "2", "3")
@@ -128,7 +128,7 @@ async def test_anonymous_is_a_newcomer_each_time(
         assert (await join(threads, thread)).cursor.after_seq == n
 
 
-async def test_a_heartbeat_raises_what_was_read_and_never_lowers_it(
+async def test_a_heartbeat_raises_the_read_position_and_never_lowers_it(
     threads: ThreadStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await join(threads, thread, agent)
@@ -162,7 +162,7 @@ async def test_a_heartbeat_past_the_head_is_ignored(
     assert await resumes_at(threads, thread, agent) == 1
 
 
-async def test_a_heartbeat_past_the_head_does_not_hide_a_true_one(
+async def test_a_heartbeat_past_the_head_does_not_hide_a_valid_one(
     threads: ThreadStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await join(threads, thread, agent)
@@ -172,7 +172,7 @@ async def test_a_heartbeat_past_the_head_does_not_hide_a_true_one(
     assert await resumes_at(threads, thread, agent) == 3
 
 
-async def test_what_a_heartbeat_cannot_mean_does_not_keep_the_rest_from_counting(
+async def test_invalid_positions_in_a_heartbeat_do_not_affect_the_others(
     threads: ThreadStub, bus: BusStub, agent: Caller, thread: str, name: str
 ) -> None:
     other = f"{name}-2"
@@ -191,7 +191,7 @@ async def test_what_a_heartbeat_cannot_mean_does_not_keep_the_rest_from_counting
     assert await resumes_at(threads, other, agent) == 0
 
 
-async def test_a_heartbeat_is_the_callers_alone(
+async def test_a_heartbeat_counts_for_its_caller_only(
     threads: ThreadStub, bus: BusStub, agents: AgentStub, agent: Caller, thread: str, name: str
 ) -> None:
     other = await register(agents, f"{name}-2")
@@ -203,7 +203,7 @@ async def test_a_heartbeat_is_the_callers_alone(
     assert await resumes_at(threads, thread, other) == 0
 
 
-async def test_a_heartbeat_about_a_deleted_thread_is_none_about_its_successor(
+async def test_a_heartbeat_about_a_deleted_thread_does_not_count_for_its_successor(
     threads: ThreadStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     old = await join(threads, thread, agent)
@@ -215,7 +215,7 @@ async def test_a_heartbeat_about_a_deleted_thread_is_none_about_its_successor(
     assert await resumes_at(threads, thread, agent) == 0
 
 
-async def test_based_on_seq_raises_what_was_read_and_never_lowers_it(
+async def test_based_on_seq_raises_the_read_position_and_never_lowers_it(
     threads: ThreadStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await say(bus, thread, "1", "2", "3")
@@ -226,7 +226,7 @@ async def test_based_on_seq_raises_what_was_read_and_never_lowers_it(
 
 
 @pytest.mark.slow
-async def test_where_an_agent_goes_on_from_outlives_restarts(start_server: StartServer) -> None:
+async def test_where_an_agent_resumes_survives_restarts(start_server: StartServer) -> None:
     server = start_server()
     async with grpc.aio.insecure_channel(server.address) as channel:
         threads: ThreadStub = ThreadServiceStub(channel)
@@ -235,7 +235,7 @@ async def test_where_an_agent_goes_on_from_outlives_restarts(start_server: Start
         await join(threads, "design", agent, create=True)
         await say(bus, "design", "1", "2", "3")
         await heartbeat(bus, agent, Cursor(thread="design", after_seq=2))
-        server.stop()  # which writes what it was told
+        server.stop()  # which saves the positions
     for end in (server.kill, server.stop):
         server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -248,7 +248,7 @@ async def test_where_an_agent_goes_on_from_outlives_restarts(start_server: Start
     ("limit", "context"),
     [(0, []), (1, ["3"]), (2, ["2", "3"]), (3, ["1", "2", "3"]), (2**31 - 1, ["1", "2", "3"])],
 )
-async def test_the_context_is_the_newest_that_a_wait_will_not_repeat(
+async def test_the_context_is_the_newest_messages_that_a_wait_will_not_repeat(
     threads: ThreadStub,
     bus: BusStub,
     agent: Caller,
@@ -263,7 +263,7 @@ async def test_the_context_is_the_newest_that_a_wait_will_not_repeat(
     assert [m.seq for m in (await join(threads, thread, context_limit=1)).context] == [5]
 
 
-async def test_who_begins_at_the_first_message_has_no_context(
+async def test_an_agent_that_starts_at_the_first_message_gets_no_context(
     threads: ThreadStub, bus: BusStub, thread: str
 ) -> None:
     await say(bus, thread, "1", "2")

@@ -1,4 +1,4 @@
-"""JoinThread: what happens between the join itself and the reading of what is found there."""
+"""JoinThread: what happens between the join itself and the read of the context."""
 
 import asyncio
 import contextlib
@@ -20,24 +20,24 @@ from threadbus.v1.thread_pb2 import Thread
 
 
 def join(*, create: bool = False, from_first: bool = False) -> JoinThread:
-    """The agent `coder` joins `design`, with all its messages for context."""
+    """Returns the command by which `coder` joins `design`, with all its messages as context."""
     return JoinThread(Thread(name="design"), create, "coder", from_first, 100, 1_000_000, 100)
 
 
 class SlowReader:
-    """A store that has joined somebody and reads what is found there only when it is told to."""
+    """A store that pauses between joining and reading the entrance, until `proceed` is set."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
         self.joined = asyncio.Event()
-        self.goes_on = asyncio.Event()
+        self.proceed = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
         self.joined.set()
-        await self.goes_on.wait()
+        await self.proceed.wait()
         return await self._store.entrance(join, joined)
 
 
@@ -45,7 +45,7 @@ class SlowReader:
 async def joining(
     tmp_path: Path, asked: JoinThread
 ) -> AsyncIterator[tuple[Bus, "asyncio.Task[tuple[Joined, Entrance]]"]]:
-    """A join of a thread of two messages: done, while what is found there is not read yet.
+    """A join of a thread with two messages that has happened, but not yet read its entrance.
 
     It is read at the end of the block.
     """
@@ -60,21 +60,21 @@ async def joining(
             try:
                 await slow.joined.wait()
                 yield bus, task
-                slow.goes_on.set()
+                slow.proceed.set()
                 await asyncio.wait([task])
             finally:
                 task.cancel()
 
 
 def found(task: "asyncio.Task[tuple[Joined, Entrance]]") -> tuple[Any, ...]:
-    """Whether it was created, by whom, where to go on from, the context and who takes part."""
+    """Returns whether it was created, by whom, where to resume, the context, the participants."""
     joined, entrance = task.result()
     context = [message.content for message in entrance.context]
     present = [participant.agent for participant in entrance.participants]
     return joined.created, entrance.thread.creator, joined.after_seq, context, present
 
 
-async def test_the_context_ends_where_it_was_joined_whatever_was_posted_since(
+async def test_the_context_ends_at_the_head_at_the_join_whatever_was_posted_since(
     tmp_path: Path,
 ) -> None:
     async with joining(tmp_path, join()) as (bus, task):
@@ -84,20 +84,20 @@ async def test_the_context_ends_where_it_was_joined_whatever_was_posted_since(
     assert task.result()[1].thread.head_seq == 4
 
 
-async def test_others_post_while_it_is_read(tmp_path: Path) -> None:
+async def test_others_can_post_while_the_entrance_is_read(tmp_path: Path) -> None:
     async with joining(tmp_path, join()) as (bus, task):
         assert (await bus.post(append("design", "3"))).seq == 3
         assert not task.done()
 
 
-async def test_a_thread_that_was_deleted_meanwhile_is_not_there(tmp_path: Path) -> None:
+async def test_joining_a_thread_deleted_during_the_read_returns_not_found(tmp_path: Path) -> None:
     async with joining(tmp_path, join()) as (bus, task):
         await bus.delete_thread("design")
     with pytest.raises(ThreadNotFound):
         task.result()
 
 
-async def test_a_thread_that_was_deleted_meanwhile_is_created_if_that_was_asked_for(
+async def test_joining_a_thread_deleted_during_the_read_creates_it_if_asked_to(
     tmp_path: Path,
 ) -> None:
     async with joining(tmp_path, join(create=True)) as (bus, task):
@@ -106,7 +106,7 @@ async def test_a_thread_that_was_deleted_meanwhile_is_created_if_that_was_asked_
 
 
 @pytest.mark.parametrize("from_first", [False, True])
-async def test_of_a_thread_that_was_made_anew_meanwhile_nothing_is_the_old_ones(
+async def test_a_thread_recreated_during_the_read_shows_nothing_of_the_old_one(
     tmp_path: Path, from_first: bool
 ) -> None:
     async with joining(tmp_path, join(from_first=from_first)) as (bus, task):

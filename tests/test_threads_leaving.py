@@ -1,4 +1,4 @@
-"""LeaveThread: what is dropped of an agent that leaves, and what stays."""
+"""LeaveThread: which state of an agent is dropped, and which stays."""
 
 import pytest
 
@@ -18,7 +18,7 @@ async def agent(agents: AgentStub, bus: BusStub) -> Peer:
     return await registered(agents, bus, "coder")
 
 
-async def test_who_leaves_takes_part_no_more_and_leaves_what_it_said(
+async def test_an_agent_that_leaves_is_no_participant_and_its_messages_stay(
     threads: ThreadStub, bus: BusStub, agents: AgentStub, thread: str, agent: Peer
 ) -> None:
     another = await registered(agents, bus, "another")
@@ -31,7 +31,7 @@ async def test_who_leaves_takes_part_no_more_and_leaves_what_it_said(
     assert [message.sender for message in await another.read(thread)] == [agent.name]
 
 
-async def test_nobody_leaves_without_a_name(
+async def test_anonymous_cannot_leave(
     threads: ThreadStub, bus: BusStub, agent: Peer, thread: str
 ) -> None:
     await agent.post(thread)
@@ -40,7 +40,7 @@ async def test_nobody_leaves_without_a_name(
     assert await participants(threads, thread) == before
 
 
-async def test_leaving_a_thread_one_was_never_in_changes_nothing(
+async def test_leaving_a_thread_that_was_never_joined_changes_nothing(
     threads: ThreadStub, bus: BusStub, agents: AgentStub, thread: str, agent: Peer
 ) -> None:
     await agent.post(thread)
@@ -48,7 +48,9 @@ async def test_leaving_a_thread_one_was_never_in_changes_nothing(
     assert list(await participants(threads, thread)) == [agent.name]
 
 
-async def test_an_unknown_thread_is_told(threads: ThreadStub, bus: BusStub, agent: Peer) -> None:
+async def test_leaving_an_unknown_thread_is_refused(
+    threads: ThreadStub, bus: BusStub, agent: Peer
+) -> None:
     for peer in (agent, Peer(bus)):
         refusal = await refused(leave(threads, "unknown", peer))
         assert (refusal.reason, refusal.resources) == (
@@ -57,7 +59,7 @@ async def test_an_unknown_thread_is_told(threads: ThreadStub, bus: BusStub, agen
         )
 
 
-async def test_who_comes_back_after_leaving_is_a_newcomer(
+async def test_an_agent_that_rejoins_after_leaving_is_a_newcomer(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await join(threads, thread, agent)
@@ -72,7 +74,7 @@ async def test_who_comes_back_after_leaving_is_a_newcomer(
 
 
 @pytest.mark.parametrize("back", ["posts", "is mentioned"])
-async def test_who_is_back_without_joining_has_read_nothing(
+async def test_an_agent_back_without_joining_has_read_nothing(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer, back: str
 ) -> None:
     await join(threads, thread, agent)

@@ -99,7 +99,7 @@ async def test_threads_active_within_a_second_are_listed_in_exact_order(
         assert await names_of(threads, page_size=size, prefix=name) == order[:size]
 
 
-async def test_a_listed_thread_is_as_it_is_read(
+async def test_a_listed_thread_equals_the_thread_that_is_read(
     threads: ThreadStub, bus: BusStub, name: str
 ) -> None:
     await create(threads, name, topic="a topic", labels={"k": "v"})
@@ -119,7 +119,7 @@ async def test_pages_hold_each_thread_once(threads: ThreadStub, name: str) -> No
     assert not (await threads.ListThreads(ListThreadsRequest(prefix=name))).next_page_token
 
 
-async def test_a_thread_that_gets_a_post_moves_to_the_front_and_disturbs_no_other(
+async def test_a_thread_posted_to_moves_to_the_front_and_moves_no_other(
     threads: ThreadStub, bus: BusStub, name: str
 ) -> None:
     wanted = [f"{name}-{n}" for n in range(8)]
@@ -136,7 +136,9 @@ async def test_a_thread_that_gets_a_post_moves_to_the_front_and_disturbs_no_othe
         assert (await names_of(threads, page_size=2, **fields)) == moved[::-1]
 
 
-async def test_threads_that_come_and_go_disturb_no_other(threads: ThreadStub, name: str) -> None:
+async def test_threads_created_and_deleted_between_pages_move_no_other(
+    threads: ThreadStub, name: str
+) -> None:
     wanted = [f"{name}-{n}" for n in range(8)]
     await create(threads, *wanted)
     pages = Pages(threads, prefix=name, page_size=3)
@@ -175,7 +177,7 @@ async def test_archived_threads_are_left_out_unless_asked_for(
     assert len(answer.threads) == len(listed)
 
 
-async def test_a_prefix_is_taken_by_the_letter(threads: ThreadStub, name: str) -> None:
+async def test_a_prefix_matches_literally(threads: ThreadStub, name: str) -> None:
     await create(threads, *(f"{name}{rest}" for rest in ("_a", "-a", ".a", "xa", "_A", "")))
     assert await names_of(threads, prefix=f"{name}_") == [f"{name}_A", f"{name}_a"]
     assert await names_of(threads, prefix=f"{name}_a") == [f"{name}_a"]
@@ -196,7 +198,7 @@ async def test_a_prefix_is_taken_by_the_letter(threads: ThreadStub, name: str) -
         assert await names_of(threads, prefix=wildcard) == []
 
 
-async def test_threads_are_listed_by_who_takes_part(
+async def test_threads_are_listed_by_participant(
     threads: ThreadStub, bus: BusStub, agents: AgentStub, name: str
 ) -> None:
     agent, other = await register(agents, name), await register(agents, f"{name}-2")
@@ -215,7 +217,7 @@ async def test_threads_are_listed_by_who_takes_part(
     assert created not in await names_of(threads, participant=name)
 
 
-async def test_nobody_unknown_and_nobody_anonymous_takes_part(
+async def test_unknown_agents_and_anonymous_participate_in_no_thread(
     threads: ThreadStub, bus: BusStub, thread: str
 ) -> None:
     await threads.JoinThread(JoinThreadRequest(thread=thread))
@@ -225,7 +227,9 @@ async def test_nobody_unknown_and_nobody_anonymous_takes_part(
 
 
 @pytest.mark.slow
-async def test_a_page_is_a_hundred_and_at_most_a_thousand(threads: ThreadStub, name: str) -> None:
+async def test_a_page_has_a_hundred_threads_by_default_and_at_most_a_thousand(
+    threads: ThreadStub, name: str
+) -> None:
     await asyncio.gather(*(create(threads, f"{name}-{n}") for n in range(1_001)))
     pages: list[ListThreadsResponse] = [
         await threads.ListThreads(ListThreadsRequest(prefix=name, page_size=size))
@@ -237,7 +241,7 @@ async def test_a_page_is_a_hundred_and_at_most_a_thousand(threads: ThreadStub, n
 
 
 @pytest.mark.slow
-async def test_a_page_of_large_threads_fits_into_an_answer(threads: ThreadStub, name: str) -> None:
+async def test_a_page_of_large_threads_fits_into_a_response(threads: ThreadStub, name: str) -> None:
     wanted = [f"{name}-{n:03}" for n in range(450)]
     await asyncio.gather(
         *(create(threads, n, topic="x" * 1_024, labels=LARGE_LABELS) for n in wanted)
@@ -248,7 +252,7 @@ async def test_a_page_of_large_threads_fits_into_an_answer(threads: ThreadStub, 
 
 
 @pytest.mark.slow
-async def test_a_page_of_large_agents_fits_into_an_answer(agents: AgentStub, name: str) -> None:
+async def test_a_page_of_large_agents_fits_into_a_response(agents: AgentStub, name: str) -> None:
     wanted = [f"{name}-{n:03}" for n in range(450)]
     await asyncio.gather(
         *(

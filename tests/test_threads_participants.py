@@ -28,14 +28,16 @@ async def agent(agents: AgentStub, bus: BusStub) -> Peer:
     return await registered(agents, bus, "coder")
 
 
-async def test_a_thread_begins_with_nobody(threads: ThreadStub, bus: BusStub, thread: str) -> None:
+async def test_a_new_thread_has_no_participants(
+    threads: ThreadStub, bus: BusStub, thread: str
+) -> None:
     await Peer(bus).post(thread)
     await Peer(bus).read(thread)
     await join(threads, thread, Peer(bus))
     assert await participants(threads, thread) == {}
 
 
-async def test_whoever_joins_posts_or_is_named_takes_part(
+async def test_joining_posting_or_being_addressed_makes_a_participant(
     threads: ThreadStub, bus: BusStub, agents: AgentStub, thread: str
 ) -> None:
     joining, posting, mentioned, handed_to, reading = [
@@ -52,7 +54,7 @@ async def test_whoever_joins_posts_or_is_named_takes_part(
     assert 0 < answer.create_time.ToMicroseconds() - since < 60_000_000
 
 
-async def test_each_is_told_with_what_it_is(
+async def test_each_participant_is_listed_with_its_kind(
     threads: ThreadStub, agents: AgentStub, bus: BusStub, server: ServerProcess, thread: str,
     agent: Peer, name: str,
 ) -> None:  # fmt: skip
@@ -68,21 +70,21 @@ async def test_each_is_told_with_what_it_is(
     }
 
 
-async def test_an_agent_posted_for_takes_part_and_the_operator_does_not(
+async def test_an_agent_posted_for_becomes_a_participant_and_the_operator_does_not(
     threads: ThreadStub, bus: BusStub, server: ServerProcess, thread: str, name: str
 ) -> None:
     await Peer(bus, operator(server)).post(thread, on_behalf_of=name)
     assert list(await participants(threads, thread)) == [name]
 
 
-async def test_a_refused_post_makes_nobody_a_participant(
+async def test_a_refused_post_makes_no_participant(
     threads: ThreadStub, thread: str, agent: Peer
 ) -> None:
     await refused(agent.post(thread, expected_last_seq=7, mentions=[agent.name]))
     assert await participants(threads, thread) == {}
 
 
-async def test_they_are_listed_page_by_page(
+async def test_participants_are_listed_page_by_page(
     threads: ThreadStub, agents: AgentStub, bus: BusStub, thread: str
 ) -> None:
     names = [(await registered(agents, bus, "agent")).name for _ in range(7)]
@@ -103,7 +105,7 @@ async def test_they_are_listed_page_by_page(
 # ── Positions ───────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_a_participant_says_it_has_read_is_seen_at_once(
+async def test_a_reported_read_position_is_visible_at_once(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await Peer(bus).post_all(thread, "1", "2", "3", "4")
@@ -118,7 +120,7 @@ async def test_what_a_participant_says_it_has_read_is_seen_at_once(
     assert await position(threads, thread, agent) == (0, 3)  # nor passes the head
 
 
-async def test_a_newcomers_read_position_is_where_it_begins(
+async def test_a_newcomers_read_position_is_where_it_starts(
     threads: ThreadStub, bus: BusStub, agents: AgentStub, thread: str
 ) -> None:
     at_head, at_first, mentioned = [await registered(agents, bus, "agent") for _ in range(3)]
@@ -131,7 +133,7 @@ async def test_a_newcomers_read_position_is_where_it_begins(
     assert await position(threads, thread, mentioned) == (0, 0)
 
 
-async def test_what_a_wait_was_sent_counts_as_delivered(
+async def test_what_a_wait_sent_counts_as_delivered(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await join(threads, thread, agent)
@@ -151,7 +153,7 @@ async def test_what_a_wait_was_sent_counts_as_delivered(
     assert await position(threads, thread, agent) == (3, 0)  # it never falls
 
 
-async def test_what_a_list_held_counts_as_delivered(
+async def test_what_a_list_returned_counts_as_delivered(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await join(threads, thread, agent)
@@ -168,7 +170,7 @@ async def test_what_a_list_held_counts_as_delivered(
     assert await position(threads, thread, agent) == (3, 0)
 
 
-async def test_what_was_filtered_out_was_not_delivered(
+async def test_what_was_filtered_out_does_not_count_as_delivered(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await Peer(bus).post_all(thread, "1", "2")
@@ -180,7 +182,7 @@ async def test_what_was_filtered_out_was_not_delivered(
     assert await position(threads, thread, agent) == (2, 0)
 
 
-async def test_a_thread_made_anew_has_nobody_and_old_positions_count_for_nothing(
+async def test_a_recreated_thread_has_no_participants_and_ignores_old_positions(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await agent.post_all(thread, "1", "2", "3")
@@ -196,7 +198,7 @@ async def test_a_thread_made_anew_has_nobody_and_old_positions_count_for_nothing
 
 @pytest.mark.own_server
 @pytest.mark.slow
-async def test_after_a_restart_everything_is_told_as_before(
+async def test_participants_are_the_same_after_a_restart(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer, server: ServerProcess
 ) -> None:
     await join(threads, thread, agent)
@@ -214,7 +216,7 @@ async def test_after_a_restart_everything_is_told_as_before(
 # ── In JoinThread ───────────────────────────────────────────────────────────────────────────────
 
 
-async def test_who_joins_is_told_who_is_there_itself_included(
+async def test_joining_returns_the_participants_the_caller_included(
     threads: ThreadStub, bus: BusStub, agents: AgentStub, thread: str, agent: Peer
 ) -> None:
     another = await registered(agents, bus, "another")
@@ -229,7 +231,7 @@ async def test_who_joins_is_told_who_is_there_itself_included(
     assert list(unnamed.participants) == list(found.values())
 
 
-async def test_in_a_crowd_a_hundred_are_told_and_whoever_joins_is_one_of_them(
+async def test_joining_a_crowded_thread_returns_a_hundred_the_caller_among_them(
     threads: ThreadStub, bus: BusStub, agents: AgentStub, thread: str
 ) -> None:
     crowd = sorted([(await registered(agents, bus, "agent")).name for _ in range(101)])

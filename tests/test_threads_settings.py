@@ -45,7 +45,7 @@ AFTER: dict[str, Any] = {
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 
@@ -56,7 +56,7 @@ async def read(threads: ThreadStub, thread: str) -> Thread:
 async def update(
     threads: ThreadStub, thread: str, *paths: str, by: Peer | None = None, **fields: Any
 ) -> Thread:
-    """Set the fields given, or those of these paths; the thread as it is answered."""
+    """Set the given fields, or those of the paths; returns the thread from the response."""
     mask = FieldMask(paths=paths or fields)
     request = UpdateThreadRequest(thread=thread, update_mask=mask, **fields)
     answer = await threads.UpdateThread(request, metadata=by.metadata if by else ())
@@ -94,14 +94,14 @@ async def test_all_fields_are_set_at_once_with_one_entry(threads: ThreadStub, th
     assert (dict(changed.labels), changed.sync_mode) == ({"b": "2", "c": "3"}, SYNC_MODE_STRICT)
 
 
-async def test_what_is_named_and_not_given_is_cleared(threads: ThreadStub, thread: str) -> None:
+async def test_a_field_named_without_a_value_is_cleared(threads: ThreadStub, thread: str) -> None:
     await update(threads, thread, **AFTER)
     cleared = await update(threads, thread, *AFTER)
     assert (cleared.head_seq, cleared.topic, cleared.stage) == (2, "", "")
     assert (dict(cleared.labels), cleared.sync_mode) == ({}, SYNC_MODE_OFF)
 
 
-async def test_a_change_leaves_an_entry_that_says_who_did_what(
+async def test_a_change_adds_an_entry_that_says_who_changed_what(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await update(threads, thread, by=agent, **AFTER)
@@ -123,7 +123,7 @@ async def test_a_change_leaves_an_entry_that_says_who_did_what(
 
 
 @pytest.mark.parametrize("paths", [[field] for field in AFTER] + [list(AFTER)], ids=str)
-async def test_setting_what_is_set_leaves_no_entry(
+async def test_setting_the_current_value_adds_no_entry(
     channel: grpc.aio.Channel, threads: ThreadStub, thread: str, paths: list[str]
 ) -> None:
     first = await update(threads, thread, **AFTER)
@@ -136,7 +136,7 @@ async def test_a_path_named_twice_is_set_once(threads: ThreadStub, thread: str) 
     assert (changed.stage, changed.head_seq) == ("review", 1)
 
 
-async def test_the_operator_changes_threads_in_its_own_name(
+async def test_an_operator_changes_threads_in_its_own_name(
     server: ServerProcess, threads: ThreadStub, bus: BusStub, thread: str
 ) -> None:
     await update(threads, thread, by=Peer(bus, operator(server)), stage="done")
@@ -144,7 +144,7 @@ async def test_the_operator_changes_threads_in_its_own_name(
     assert (told.sender, told.sender_kind) == ("operator", AGENT_KIND_HUMAN)
 
 
-async def test_waiters_learn_of_changes_and_messages_in_order(
+async def test_waits_receive_changes_and_messages_in_order(
     threads: ThreadStub, bus: BusStub, thread: str
 ) -> None:
     async with waiting(bus, thread) as frames:
@@ -163,7 +163,7 @@ async def test_waiters_learn_of_changes_and_messages_in_order(
 
 
 @pytest.mark.parametrize("state", [THREAD_STATE_CLOSED, THREAD_STATE_ARCHIVED])
-async def test_a_thread_that_takes_no_posts_can_still_be_described_anew(
+async def test_a_thread_that_takes_no_posts_can_still_be_updated(
     threads: ThreadStub, bus: BusStub, thread: str, state: ThreadState.ValueType
 ) -> None:
     await set_state(threads, thread, state)
@@ -178,7 +178,7 @@ async def test_a_thread_that_takes_no_posts_can_still_be_described_anew(
 
 @pytest.mark.own_server
 @pytest.mark.slow
-async def test_settings_outlive_a_restart(
+async def test_settings_survive_a_restart(
     threads: ThreadStub, thread: str, server: ServerProcess
 ) -> None:
     changed = await update(threads, thread, **AFTER)

@@ -1,4 +1,4 @@
-"""Strict threads: posts must say what they were written after."""
+"""Strict threads: posts must name the seq that they follow."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from threadbus.v1.thread_service_pb2 import (
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 
@@ -57,7 +57,7 @@ async def strict(threads: ThreadStub, bus: BusStub, name: str) -> str:
 
 
 @pytest.mark.parametrize("mode", [SYNC_MODE_UNSPECIFIED, SYNC_MODE_OFF])
-async def test_a_thread_is_not_strict_unless_told_to(
+async def test_a_thread_is_not_strict_by_default(
     threads: ThreadStub, bus: BusStub, name: str, mode: SyncMode.ValueType
 ) -> None:
     created = await threads.CreateThread(CreateThreadRequest(thread=name, sync_mode=mode))
@@ -68,7 +68,7 @@ async def test_a_thread_is_not_strict_unless_told_to(
 
 
 @pytest.mark.parametrize("who", ["agent", "anonymous"])
-async def test_a_strict_thread_takes_only_posts_that_say_what_they_follow(
+async def test_a_strict_thread_takes_only_posts_that_name_the_seq_they_follow(
     channel: grpc.aio.Channel, bus: BusStub, strict: str, agent: Peer, who: str
 ) -> None:
     poster = agent if who == "agent" else Peer(bus)
@@ -79,13 +79,13 @@ async def test_a_strict_thread_takes_only_posts_that_say_what_they_follow(
     assert (await poster.post(strict, expected_last_seq=1)).seq == 2
 
 
-async def test_an_edit_in_a_strict_thread_says_it_too(strict: str, agent: Peer) -> None:
+async def test_an_edit_in_a_strict_thread_must_name_it_too(strict: str, agent: Peer) -> None:
     await agent.post(strict, expected_last_seq=1)
     assert (await refused(agent.post(strict, edit_of=2))).reason == "EXPECTED_SEQ_REQUIRED"
     assert (await agent.post(strict, edit_of=2, expected_last_seq=2)).seq == 3
 
 
-async def test_people_need_not_say_it(
+async def test_humans_need_not_name_it(
     agents: AgentStub, bus: BusStub, server: ServerProcess, strict: str, name: str
 ) -> None:
     registration = RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN)
@@ -94,11 +94,11 @@ async def test_people_need_not_say_it(
     own = (("authorization", f"Bearer {token}"),)
     assert (await bus.PostMessage(request, metadata=own)).seq == 2
     assert (await bus.PostMessage(request, metadata=operator(server).metadata)).seq == 3
-    request.expected_last_seq = 1  # but what they say must be true
+    request.expected_last_seq = 1  # but if they do it must match
     assert (await refused(bus.PostMessage(request, metadata=own))).reason == "SEQ_CONFLICT"
 
 
-async def test_a_post_on_behalf_of_another_is_judged_by_what_that_one_is(
+async def test_a_post_on_behalf_of_another_is_checked_by_the_kind_of_that_agent(
     channel: grpc.aio.Channel,
     agents: AgentStub,
     bus: BusStub,
@@ -120,7 +120,7 @@ async def test_a_post_on_behalf_of_another_is_judged_by_what_that_one_is(
         assert answer.seq == seq + 1
 
 
-async def test_a_retry_is_answered_before_the_mode_is_looked_at(
+async def test_a_retry_is_recognised_before_the_mode_is_checked(
     threads: ThreadStub, thread: str, agent: Peer
 ) -> None:
     async def post() -> PostMessageResponse:
@@ -133,7 +133,7 @@ async def test_a_retry_is_answered_before_the_mode_is_looked_at(
     assert (await refused(agent.post(thread))).reason == "EXPECTED_SEQ_REQUIRED"
 
 
-async def test_the_very_next_post_meets_a_mode_that_was_turned_on_and_off(
+async def test_the_next_post_is_checked_by_a_mode_just_turned_on_or_off(
     threads: ThreadStub, thread: str, agent: Peer
 ) -> None:
     for _ in range(10):
@@ -143,7 +143,7 @@ async def test_the_very_next_post_meets_a_mode_that_was_turned_on_and_off(
         await agent.post(thread)
 
 
-async def test_a_post_of_the_same_transaction_meets_it_too(tmp_path: Path) -> None:
+async def test_a_post_of_the_same_transaction_is_checked_too(tmp_path: Path) -> None:
     strict = UpdateThread(
         "t", Message(sender="coder"), Thread(sync_mode=SYNC_MODE_STRICT), ["sync_mode"]
     )

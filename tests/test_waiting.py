@@ -1,4 +1,4 @@
-"""WaitMessages: history, then what comes, in one request."""
+"""WaitMessages: history, then live messages, in one call."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ MAX_WAIT_THREADS = 1_000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """This module's server, without the fallback: what wakes a wait here is the commit itself."""
+    """This module's server, without the fallback: here only the commit itself wakes a wait."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:
         yield running
@@ -90,14 +90,14 @@ async def test_a_wait_from_the_head_is_caught_up_at_once(bus: BusStub, thread: s
 
 
 @pytest.mark.parametrize("after_seq", range(6))
-async def test_history_begins_after_the_cursor(bus: BusStub, thread: str, after_seq: int) -> None:
+async def test_history_starts_after_the_cursor(bus: BusStub, thread: str, after_seq: int) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"abcde")
     read = await anyone.read(Cursor(thread=thread, after_seq=after_seq))
     assert [message.seq for message in read] == list(range(after_seq + 1, 6))
 
 
-async def test_history_and_what_comes_are_one_stream(bus: BusStub, thread: str) -> None:
+async def test_history_and_live_messages_are_one_stream(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"abc")
     async with anyone.wait(thread) as frames:
@@ -109,7 +109,7 @@ async def test_history_and_what_comes_are_one_stream(bus: BusStub, thread: str) 
             assert live.seq == seq
 
 
-async def test_waits_that_open_while_others_post_miss_nothing(bus: BusStub, thread: str) -> None:
+async def test_waits_opened_while_others_post_miss_nothing(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"abc")
     posts = [anyone.post(thread, str(n)) for n in range(200)]
@@ -172,7 +172,9 @@ async def test_waiting_makes_no_participant(
     assert list(listed.threads) == []
 
 
-async def test_several_threads_are_one_wait(bus: BusStub, threads: ThreadStub, thread: str) -> None:
+async def test_one_wait_can_follow_several_threads(
+    bus: BusStub, threads: ThreadStub, thread: str
+) -> None:
     anyone = Peer(bus)
     names = await several(threads, thread, 5)
     await asyncio.gather(*(anyone.post_all(name, *"abc"[: n % 4]) for n, name in enumerate(names)))

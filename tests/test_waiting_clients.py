@@ -1,4 +1,4 @@
-"""WaitMessages: how many waits an agent may have open, and clients that leave nothing behind."""
+"""WaitMessages: the limit on an agent's open waits, and clients that leave nothing behind."""
 
 import asyncio
 import contextlib
@@ -30,14 +30,14 @@ def limited(start_server: StartServer) -> ServerProcess:
 
 @pytest.fixture
 async def near(limited: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to it."""
+    """A channel to the limited server."""
     async with grpc.aio.insecure_channel(limited.address) as opened:
         yield opened
 
 
 @pytest.fixture
 async def coder(near: grpc.aio.Channel) -> Peer:
-    """An agent there; there is a thread `t` with more history than a connection buffers."""
+    """An agent there; thread `t` has more history than a connection buffers."""
     await ThreadServiceStub(near).CreateThread(CreateThreadRequest(thread="t"))
     peer = await registered(AgentServiceStub(near), BusServiceStub(near), "coder")
     for _ in range(16):
@@ -46,7 +46,7 @@ async def coder(near: grpc.aio.Channel) -> Peer:
 
 
 async def fill(stack: contextlib.AsyncExitStack, peer: Peer) -> list[Frames]:
-    """Open as many waits as are allowed, as soon as those that were left are gone."""
+    """Open as many waits as allowed, as soon as earlier ones are gone."""
     waits: list[Frames] = []
     async with asyncio.timeout(BOUND):
         while len(waits) < QUOTA:
@@ -61,7 +61,7 @@ async def fill(stack: contextlib.AsyncExitStack, peer: Peer) -> list[Frames]:
 
 
 async def check_quota(peer: Peer) -> None:
-    """The whole quota is free, and no more than that."""
+    """Check that the whole quota is free, and no more than that."""
     async with contextlib.AsyncExitStack() as stack:
         await fill(stack, peer)
         async with peer.wait("t") as frames:
@@ -71,7 +71,9 @@ async def check_quota(peer: Peer) -> None:
         assert frames.received == []
 
 
-async def test_an_agent_has_so_many_waits_and_no_more(near: grpc.aio.Channel, coder: Peer) -> None:
+async def test_an_agent_can_open_no_more_waits_than_allowed(
+    near: grpc.aio.Channel, coder: Peer
+) -> None:
     await check_quota(coder)
     other = await registered(AgentServiceStub(near), BusServiceStub(near), "other")
     async with contextlib.AsyncExitStack() as stack:
@@ -79,14 +81,14 @@ async def test_an_agent_has_so_many_waits_and_no_more(near: grpc.aio.Channel, co
         await check_quota(other)
 
 
-async def test_anonymous_waits_are_not_counted(near: grpc.aio.Channel, coder: Peer) -> None:
+async def test_waits_of_anonymous_are_not_counted(near: grpc.aio.Channel, coder: Peer) -> None:
     anyone = Peer(BusServiceStub(near))
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(3 * QUOTA):
             await (await stack.enter_async_context(anyone.wait("t"))).next()
 
 
-async def test_a_wait_that_is_cancelled_makes_room_for_one(coder: Peer) -> None:
+async def test_a_cancelled_wait_makes_room_for_another(coder: Peer) -> None:
     async with contextlib.AsyncExitStack() as stack:
         waits = await fill(stack, coder)
         for frames in waits:
@@ -94,24 +96,24 @@ async def test_a_wait_that_is_cancelled_makes_room_for_one(coder: Peer) -> None:
         await fill(stack, coder)
 
 
-async def leave_at_once(peer: Peer) -> None:
+async def cancel_at_once(peer: Peer) -> None:
     async with peer.wait("t"):
         pass
 
 
-async def leave_once_it_is_open(peer: Peer) -> None:
+async def cancel_once_it_is_open(peer: Peer) -> None:
     async with peer.wait("t") as frames:
         with contextlib.suppress(grpc.aio.AioRpcError):
             await frames.next()
 
 
-async def leave_in_mid_history(peer: Peer) -> None:
+async def cancel_in_mid_history(peer: Peer) -> None:
     async with peer.wait("t") as frames:
         with contextlib.suppress(grpc.aio.AioRpcError):
             await frames.messages(2)
 
 
-async def leave_when_all_is_read(peer: Peer) -> None:
+async def cancel_when_all_is_read(peer: Peer) -> None:
     async with peer.wait("t") as frames:
         with contextlib.suppress(grpc.aio.AioRpcError):
             await frames.until("caught_up")
@@ -137,10 +139,10 @@ async def ask_for_what_is_not_there(peer: Peer) -> None:
 @pytest.mark.parametrize(
     "leave",
     [
-        leave_at_once,
-        leave_once_it_is_open,
-        leave_in_mid_history,
-        leave_when_all_is_read,
+        cancel_at_once,
+        cancel_once_it_is_open,
+        cancel_in_mid_history,
+        cancel_when_all_is_read,
         let_it_end,
         let_the_deadline_pass,
         ask_for_what_is_not_there,
@@ -156,9 +158,7 @@ async def test_however_a_wait_ends_nothing_is_left_of_it(
     assert not [line for line in limited.log if "ERROR" in line or "Traceback" in line]
 
 
-async def test_waits_end_with_the_connection_that_they_came_over(
-    limited: ServerProcess, coder: Peer
-) -> None:
+async def test_waits_end_with_their_connection(limited: ServerProcess, coder: Peer) -> None:
     async with contextlib.AsyncExitStack() as stack:
         away = grpc.aio.insecure_channel(limited.address)
         bus: BusStub = BusServiceStub(away)

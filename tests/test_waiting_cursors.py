@@ -1,4 +1,4 @@
-"""WaitMessages: a client may resume from the cursors of any frame, and gets exactly the rest."""
+"""WaitMessages: a client that resumes from the cursors of any frame gets exactly the rest."""
 
 import uuid
 from typing import Any
@@ -26,7 +26,7 @@ from threadbus.v1.thread_service_pb2 import CreateThreadRequest
 THREADS = 3
 LARGE = 400 * 1024
 
-#: One thing that happens: in which thread, who says it, how urgent, to whom, and how large it is.
+#: One event: the thread, the sender, the priority, whether it mentions the first peer, the size.
 happenings = st.tuples(
     st.integers(0, THREADS - 1),
     st.integers(0, 1),
@@ -47,7 +47,7 @@ filters = st.fixed_dictionaries(
 
 
 def wanted_by(peer: Peer, fields: dict[str, Any], message: Message) -> bool:
-    """What message.proto says of filters, once more; there are no answers here."""
+    """Apply a filter as message.proto documents it; there are no replies here."""
     return (
         message.priority >= fields.get("min_priority", 0)
         and not (fields.get("exclude_own") and message.sender == peer.name)
@@ -57,7 +57,7 @@ def wanted_by(peer: Peer, fields: dict[str, Any], message: Message) -> bool:
 
 
 class Conversation:
-    """Some threads in which things happen."""
+    """Some threads with events in them."""
 
     def __init__(self, threads: ThreadStub, peers: list[Peer]) -> None:
         self.names = [f"t{uuid.uuid4().hex[:12]}" for _ in range(THREADS)]
@@ -68,7 +68,7 @@ class Conversation:
         for name in self.names:
             await self._threads.CreateThread(CreateThreadRequest(thread=name))
 
-    async def go_on(self, happening: tuple[int, int, int, bool, int]) -> None:
+    async def apply(self, happening: tuple[int, int, int, bool, int]) -> None:
         thread, sender, priority, mention, size = happening
         mentions = [self._peers[0].name] if mention else []
         await self._peers[sender].post(
@@ -76,7 +76,7 @@ class Conversation:
         )
 
     async def end(self) -> None:
-        """Close every thread, one of them only at the second time: the waits end then."""
+        """Close every thread, one of them twice: the waits end at the second close."""
         await set_state(self._threads, self.names[0], THREAD_STATE_CLOSED)
         await set_state(self._threads, self.names[0], THREAD_STATE_OPEN)
         for name in self.names:
@@ -87,7 +87,7 @@ class Conversation:
 
 
 def check_stream(frames: list[WaitMessagesResponse]) -> None:
-    """Nothing overtakes anything: cursors only grow, and never past what is still to be sent."""
+    """Check that cursors only grow, and never past what is still to be sent."""
     reached: dict[str, int] = {}
     for at in range(1, len(frames) + 1):
         now = {cursor.thread: cursor.after_seq for cursor in cursors_after(frames[:at])}
@@ -108,7 +108,7 @@ def check_stream(frames: list[WaitMessagesResponse]) -> None:
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-async def test_from_the_cursors_of_any_frame_comes_exactly_the_rest(
+async def test_a_wait_from_the_cursors_of_any_frame_returns_exactly_the_rest(
     bus: BusStub,
     agents: AgentStub,
     threads: ThreadStub,
@@ -120,11 +120,11 @@ async def test_from_the_cursors_of_any_frame_comes_exactly_the_rest(
     conversation, wanted = Conversation(threads, [anna, bert]), MessageFilter(**fields)
     await conversation.begin()
     for happening in history:
-        await conversation.go_on(happening)
+        await conversation.apply(happening)
     async with anna.wait(*conversation.names, filter=wanted) as frames:
         await frames.next()
         for happening in live:
-            await conversation.go_on(happening)
+            await conversation.apply(happening)
         await conversation.end()
         await frames.rest()
     check_stream(frames.received)
@@ -146,7 +146,7 @@ async def test_from_the_cursors_of_any_frame_comes_exactly_the_rest(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-async def test_waits_of_a_few_messages_each_give_every_message_once(
+async def test_consecutive_waits_with_max_messages_return_every_message_once(
     bus: BusStub,
     agents: AgentStub,
     threads: ThreadStub,
@@ -158,7 +158,7 @@ async def test_waits_of_a_few_messages_each_give_every_message_once(
     conversation, wanted = Conversation(threads, [anna, bert]), MessageFilter(**fields)
     await conversation.begin()
     for happening in history:
-        await conversation.go_on(happening)
+        await conversation.apply(happening)
     seen: list[Message] = []
     cursors: list[Cursor | str] = [*conversation.names]
     for _ in range(len(history) + 1):

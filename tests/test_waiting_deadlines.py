@@ -1,4 +1,4 @@
-"""WaitMessages: max_wait and the call's deadline bound the waiting, and end it with OK."""
+"""WaitMessages: max_wait and the call's deadline limit the wait, and end it with OK."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ from threadbus.v1.thread_service_pb2 import CreateThreadRequest
 
 MAX_WAIT, DEADLINE = WaitEnding.REASON_MAX_WAIT, WaitEnding.REASON_DEADLINE
 
-#: A call's deadline in seconds, and how long before it a wait ends: a tenth of it, as that is no
-#: more than the least of the 0.2 to 1 s that a longer deadline would give.
+#: A call's deadline in seconds, and how long before it a wait ends: a tenth, which is also the
+#: least margin (0.2 to 1 s).
 TIMEOUT, MARGIN = 2.0, 0.2
 
 
 @contextlib.asynccontextmanager
 async def hammered(peer: Peer, thread: str) -> AsyncIterator[list[tuple[float, int]]]:
-    """Post to a thread as fast as it goes; when each post was answered, and its seq."""
+    """Post to a thread as fast as possible; yields when each post was acknowledged, and its seq."""
     answered: list[tuple[float, int]] = []
     over = False
 
@@ -45,7 +45,7 @@ def now() -> float:
 
 
 @pytest.mark.parametrize("max_wait", [0, 0.0001, 0.05])
-async def test_max_wait_ends_a_silent_wait_with_ok(
+async def test_max_wait_ends_an_idle_wait_with_ok(
     bus: BusStub, thread: str, max_wait: float
 ) -> None:
     opened = now()
@@ -57,7 +57,7 @@ async def test_max_wait_ends_a_silent_wait_with_ok(
 
 
 @pytest.mark.slow
-async def test_max_wait_ends_a_wait_with_all_that_was_committed_until_then(
+async def test_max_wait_ends_a_wait_after_all_that_was_committed_until_then(
     bus: BusStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -74,20 +74,20 @@ async def test_max_wait_ends_a_wait_with_all_that_was_committed_until_then(
 
 
 @pytest.mark.slow
-async def test_max_wait_bounds_the_waiting_never_the_delivery(bus: BusStub, thread: str) -> None:
+async def test_max_wait_limits_the_waiting_and_not_the_delivery(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     for _ in range(30):
         await anyone.post(thread, "x" * 1_000_000)
     async with anyone.wait(thread, max_wait=0.05) as frames:
         await frames.messages(1)
         async with anyone.wait(Cursor(thread=thread, after_seq=30), max_wait=0.1) as later:
-            await later.rest()  # by now the time of the first wait is over, and it goes on
+            await later.rest()  # by now the first wait is past its max_wait, and it goes on
         assert (await frames.ending()).reason == MAX_WAIT
     assert [message.seq for message in messages_in(frames.received)] == list(range(1, 31))
 
 
 @pytest.mark.slow
-async def test_a_thread_that_grows_as_fast_as_it_is_read_does_not_outlive_max_wait(
+async def test_a_thread_that_grows_as_fast_as_it_is_read_does_not_exceed_max_wait(
     bus: BusStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -119,7 +119,7 @@ async def test_a_wait_ends_with_ok_before_the_calls_deadline(bus: BusStub, threa
 
 
 @pytest.mark.slow
-async def test_a_wait_ends_before_the_deadline_and_not_only_at_max_wait(
+async def test_a_wait_ends_before_the_deadline_even_if_max_wait_is_later(
     bus: BusStub, thread: str
 ) -> None:
     async with Peer(bus).wait(thread, timeout=TIMEOUT, max_wait=600, min_messages=1) as frames:
@@ -130,7 +130,7 @@ async def test_a_wait_ends_before_the_deadline_and_not_only_at_max_wait(
 @pytest.mark.parametrize(
     "wanted", [MessageFilter(), MessageFilter(min_priority=PRIORITY_URGENT)], ids=["all", "none"]
 )
-async def test_a_hot_thread_does_not_outlive_the_deadline(
+async def test_a_hot_thread_does_not_exceed_the_deadline(
     bus: BusStub, thread: str, wanted: MessageFilter
 ) -> None:
     anyone = Peer(bus)
@@ -155,7 +155,7 @@ async def test_the_deadline_ends_a_wait_in_mid_history(
         await anyone.post(thread, "x" * 1_000_000)
     async with anyone.wait(thread, timeout=TIMEOUT) as frames:
         await frames.messages(1)
-        # Read no more until a wait that opened later has met its deadline's margin.
+        # Do not read until a wait that opened later has reached its deadline's margin.
         async with anyone.wait(f"{thread}.silent", timeout=TIMEOUT) as later:
             assert (await later.ending()).reason == DEADLINE
         ending = await frames.ending()

@@ -1,4 +1,4 @@
-"""WaitMessages: the ends that a client asks for, and their exact place."""
+"""WaitMessages: the ends that a client can ask for, and where exactly they fall."""
 
 import pytest
 
@@ -20,7 +20,7 @@ async def second(threads: ThreadStub, thread: str) -> str:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-async def test_max_messages_is_exact_and_the_cursor_is_at_the_cut(
+async def test_max_messages_is_exact_and_the_cursor_is_at_the_last_one(
     bus: BusStub, thread: str, count: int
 ) -> None:
     anyone = Peer(bus)
@@ -32,7 +32,7 @@ async def test_max_messages_is_exact_and_the_cursor_is_at_the_cut(
     assert [position.cursor.after_seq for position in ending.threads] == [count]
 
 
-async def test_each_next_wait_gives_exactly_the_next_ones(bus: BusStub, thread: str) -> None:
+async def test_each_next_wait_returns_exactly_the_next_messages(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *map(str, range(10)))
     cursor, seen = Cursor(thread=thread), []
@@ -43,7 +43,7 @@ async def test_each_next_wait_gives_exactly_the_next_ones(bus: BusStub, thread: 
     assert [message.seq for message in seen] == list(range(1, 11))
 
 
-async def test_max_messages_counts_what_comes_live(bus: BusStub, thread: str) -> None:
+async def test_max_messages_counts_live_messages(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post(thread, "a")
     async with anyone.wait(thread, max_messages=3) as frames:
@@ -100,7 +100,7 @@ async def test_the_ending_carries_the_cursor_of_every_thread(
     assert not ending.HasField("retry_delay")
 
 
-async def test_a_long_poll_gives_at_once_what_is_there(bus: BusStub, thread: str) -> None:
+async def test_a_long_poll_returns_available_messages_at_once(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"abc")
     async with anyone.wait(thread, min_messages=1, max_wait=600) as frames:
@@ -110,7 +110,7 @@ async def test_a_long_poll_gives_at_once_what_is_there(bus: BusStub, thread: str
     assert kinds(frames.received) == ["started", "messages", "caught_up", "ending"]
 
 
-async def test_a_long_poll_gives_else_the_first_that_comes(bus: BusStub, thread: str) -> None:
+async def test_a_long_poll_otherwise_returns_the_first_to_come(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"abc")
     async with anyone.wait(
@@ -124,7 +124,7 @@ async def test_a_long_poll_gives_else_the_first_that_comes(bus: BusStub, thread:
     assert ending.threads[0].cursor.after_seq == 4
 
 
-async def test_nothing_new_is_no_error(bus: BusStub, thread: str) -> None:
+async def test_an_empty_long_poll_is_no_error(bus: BusStub, thread: str) -> None:
     async with Peer(bus).wait(thread, min_messages=1, max_wait=0.05) as frames:
         ending = await frames.ending()
     assert ending.reason == WaitEnding.REASON_MAX_WAIT
@@ -144,7 +144,7 @@ async def test_a_long_poll_on_several_threads_ends_when_all_are_caught_up(
     assert kinds(frames.received).count("caught_up") == 2
 
 
-async def test_min_messages_goes_on_until_there_are_so_many(bus: BusStub, thread: str) -> None:
+async def test_min_messages_waits_until_there_are_that_many(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"ab")
     async with anyone.wait(thread, min_messages=4) as frames:
@@ -170,7 +170,7 @@ async def test_min_messages_counts_after_filtering(bus: BusStub, thread: str) ->
     assert [message.content for message in messages_in(frames.received)] == ["d"]
 
 
-async def test_what_is_reached_first_ends_the_wait(bus: BusStub, thread: str) -> None:
+async def test_whichever_end_is_reached_first_ends_the_wait(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"abc")
     for most, least, reason in ((2, 3, MAX_MESSAGES), (4, 3, MIN_MESSAGES)):

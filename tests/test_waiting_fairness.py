@@ -1,4 +1,4 @@
-"""Waits that pass over much and deliver nothing let everybody else have their turns."""
+"""Waits that skip many messages without delivering any let others have their turns."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,14 @@ FRAMES = 5
 
 
 @pytest.mark.slow
-async def test_a_wait_that_wants_nothing_of_a_long_recent_run_lets_others_in_between(
+async def test_a_wait_that_skips_a_long_run_of_cached_messages_lets_others_run_in_between(
     tmp_path: Path,
 ) -> None:
     db, turns = tmp_path / "bus.db", 0
     turns_at: dict[str, int] = {}
     caught_up = asyncio.Event()
 
-    async def somebody_else() -> None:
+    async def another_task() -> None:
         nonlocal turns
         while not caught_up.is_set():
             turns += 1
@@ -42,7 +42,7 @@ async def test_a_wait_that_wants_nothing_of_a_long_recent_run_lets_others_in_bet
         bus = await stack.enter_async_context(running(store, Settings(db=db, fallback_interval=0)))
         posts = [bus.post(append("t", str(n))) for n in range(FRAMES * FRAME_MESSAGES)]
         await asyncio.gather(*posts)
-        other = asyncio.create_task(somebody_else())
+        other = asyncio.create_task(another_task())
         wait = wait_on("t", MessageFilter(senders=["nobody"]))
         await stack.enter_async_context(following(bus, wait, send))
         await caught_up.wait()

@@ -31,11 +31,11 @@ Say = Callable[[], Awaitable[object]]
 async def delivered(
     threads: ThreadStub, peer: Peer, thread: str, wanted: MessageFilter, say: Say
 ) -> list[str]:
-    """What a wait with this filter delivers of what is said: the same live as in history."""
+    """Returns what a wait with this filter delivers: the same live as from history."""
     async with peer.wait(thread, filter=wanted) as frames:
         await frames.until("caught_up")
         await say()
-        # Ends the wait, so that nothing can come behind the last one.
+        # Ends the wait, so that nothing can come after the last one.
         await set_state(threads, thread, THREAD_STATE_CLOSED)
         live = messages_in(await frames.rest())
     assert live == await peer.read(thread, filter=wanted)
@@ -52,7 +52,7 @@ async def bert(agents: AgentStub, bus: BusStub) -> Peer:
     return await registered(agents, bus, "bert")
 
 
-async def test_only_from_certain_senders(
+async def test_a_filter_by_senders_lets_only_theirs_through(
     bus: BusStub, threads: ThreadStub, thread: str, anna: Peer, bert: Peer
 ) -> None:
     async def say() -> None:
@@ -64,12 +64,14 @@ async def test_only_from_certain_senders(
     assert got == [anna.name, "anonymous", anna.name]
 
 
-async def test_from_nobody_who_posts_here(thread: str, threads: ThreadStub, anna: Peer) -> None:
+async def test_a_filter_by_an_absent_sender_lets_nothing_through(
+    thread: str, threads: ThreadStub, anna: Peer
+) -> None:
     wanted = MessageFilter(senders=["not-registered"])
     assert await delivered(threads, anna, thread, wanted, lambda: anna.post(thread)) == []
 
 
-async def test_not_ones_own(
+async def test_exclude_own_skips_the_callers_messages(
     bus: BusStub, threads: ThreadStub, thread: str, anna: Peer, bert: Peer
 ) -> None:
     async def say() -> None:
@@ -80,7 +82,7 @@ async def test_not_ones_own(
     assert await delivered(threads, anna, thread, wanted, say) == [bert.name, "anonymous"]
 
 
-async def test_anonymous_owns_nothing(
+async def test_exclude_own_skips_nothing_for_anonymous(
     bus: BusStub, threads: ThreadStub, thread: str, anna: Peer
 ) -> None:
     anyone = Peer(bus)
@@ -93,7 +95,7 @@ async def test_anonymous_owns_nothing(
     assert await delivered(threads, anyone, thread, wanted, say) == [anna.name, "anonymous"]
 
 
-async def test_only_what_is_addressed_to_the_caller(
+async def test_addressed_to_me_lets_only_those_addressed_to_the_caller_through(
     bus: BusStub, threads: ThreadStub, thread: str, anna: Peer, bert: Peer
 ) -> None:
     async def say() -> None:
@@ -115,7 +117,7 @@ async def test_only_what_is_addressed_to_the_caller(
     ]
 
 
-async def test_an_answer_to_a_message_before_the_cursor_is_addressed_to_its_sender(
+async def test_a_reply_to_a_message_before_the_cursor_is_addressed_to_its_sender(
     thread: str, anna: Peer, bert: Peer
 ) -> None:
     own = await anna.post(thread, "asks")
@@ -135,7 +137,7 @@ async def test_nothing_is_addressed_to_anonymous(bus: BusStub, thread: str) -> N
 
 
 @pytest.mark.parametrize("least", Priority.values())
-async def test_only_so_urgent_or_more(
+async def test_a_filter_by_priority_lets_that_and_higher_through(
     bus: BusStub, threads: ThreadStub, thread: str, least: Priority.ValueType
 ) -> None:
     anyone = Peer(bus)
@@ -160,7 +162,7 @@ async def test_only_so_urgent_or_more(
         ([MESSAGE_KIND_CHAT, MESSAGE_KIND_THREAD], [1, 2, 3, 4]),
     ],
 )
-async def test_only_certain_kinds_of_entries(
+async def test_a_filter_by_kinds_lets_only_those_through(
     bus: BusStub,
     threads: ThreadStub,
     thread: str,
@@ -180,7 +182,7 @@ async def test_only_certain_kinds_of_entries(
     assert [message.seq for message in await anyone.read(thread, filter=wanted)] == seqs
 
 
-async def test_all_that_is_set_must_hold(
+async def test_all_conditions_of_a_filter_must_hold(
     bus: BusStub, threads: ThreadStub, thread: str, anna: Peer, bert: Peer
 ) -> None:
     async def say() -> None:
@@ -200,7 +202,7 @@ async def test_all_that_is_set_must_hold(
     assert await delivered(threads, anna, thread, wanted, say) == [f"{bert.name} {PRIORITY_HIGH} 1"]
 
 
-async def test_a_history_of_which_nothing_is_wanted_is_caught_up_with_its_cursor_at_the_head(
+async def test_a_history_without_a_match_is_caught_up_with_its_cursor_at_the_head(
     bus: BusStub, threads: ThreadStub, thread: str, anna: Peer
 ) -> None:
     await Peer(bus).post_all(thread, *"abc")

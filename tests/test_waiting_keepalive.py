@@ -1,4 +1,4 @@
-"""WaitMessages: keepalive frames say that a silent wait is alive, and where it is."""
+"""WaitMessages: keepalive frames show that an idle wait is alive, and its position."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ IMPORTANT = MessageFilter(min_priority=PRIORITY_HIGH)
     ("wish", "granted"),
     [(None, 45), (0, 1), (0.25, 1), (1, 1), (1.5, 1.5), (300, 300), (300.001, 300), (1e9, 300)],
 )
-async def test_a_wish_is_granted_between_a_second_and_five_minutes(
+async def test_a_keepalive_interval_may_be_one_second_to_five_minutes(
     bus: BusStub, thread: str, wish: float | None, granted: float
 ) -> None:
     async with Peer(bus).wait(thread, keepalive=wish) as frames:
@@ -26,7 +26,7 @@ async def test_a_wish_is_granted_between_a_second_and_five_minutes(
     assert started.keepalive_interval == seconds(granted)
 
 
-async def test_a_negative_wish_is_refused(bus: BusStub, thread: str) -> None:
+async def test_a_negative_keepalive_interval_is_refused(bus: BusStub, thread: str) -> None:
     request = WaitMessagesRequest(threads=[Cursor(thread=thread)], keepalive_interval=seconds(-1))
     refusal = await refused(bus.WaitMessages(request))
     assert (refusal.reason, refusal.fields) == ("VALIDATION_FAILED", ["keepalive_interval"])
@@ -42,7 +42,7 @@ async def test_a_keepalive_comes_when_nothing_else_does(bus: BusStub, thread: st
 
 
 @pytest.mark.slow
-async def test_a_keepalive_tells_the_cursors_that_moved_past_what_was_left_out(
+async def test_a_keepalive_carries_cursors_moved_past_filtered_messages(
     bus: BusStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -60,7 +60,7 @@ async def test_a_keepalive_tells_the_cursors_that_moved_past_what_was_left_out(
 
 
 @pytest.mark.slow
-async def test_a_hot_thread_of_which_nothing_is_wanted_does_not_silence_the_keepalive(
+async def test_a_hot_thread_without_a_match_does_not_suppress_the_keepalive(
     bus: BusStub, thread: str
 ) -> None:
     anyone = Peer(bus)

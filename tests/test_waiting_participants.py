@@ -83,7 +83,9 @@ async def test_all_come_after_started_then_those_that_changed(
         assert [p.agent for p in second.participants] == [other.name]
 
 
-async def test_who_does_not_ask_is_not_told(bus: BusStub, thread: str, agent: Caller) -> None:
+async def test_participants_frames_come_only_on_request(
+    bus: BusStub, thread: str, agent: Caller
+) -> None:
     async with waiting(bus, thread, max_wait=0) as frames:
         assert not [f for f in await frames.rest() if f.HasField("participants")]
 
@@ -107,7 +109,7 @@ async def test_an_agent_is_seen_to_wait_to_work_to_read_and_to_lapse(
         assert not found.waiting
 
 
-async def test_it_is_told_how_many_waits_an_agent_has_open(
+async def test_a_participants_open_waits_are_counted(
     bus: BusStub, threads: ThreadStub, thread: str, agent: Caller
 ) -> None:
     async def counts() -> list[int]:
@@ -128,7 +130,7 @@ async def test_it_is_told_how_many_waits_an_agent_has_open(
         assert await counts() == [2, 2, 1], "only one of them will see the post"
 
 
-async def test_a_wait_that_is_cut_off_is_told_though_the_agent_works_on(
+async def test_a_wait_that_is_cut_off_is_reported_though_the_agent_works_on(
     bus: BusStub, thread: str, agent: Caller
 ) -> None:
     async with waiting(bus, thread, include_participants=True) as frames:
@@ -143,7 +145,7 @@ async def test_a_wait_that_is_cut_off_is_told_though_the_agent_works_on(
         assert room.state(agent.name) == "WORKING"
 
 
-async def test_a_goodbye_and_a_leaving_are_told(
+async def test_ending_a_session_and_leaving_are_reported(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str, agent: Caller
 ) -> None:
     gone = await register(agents, f"{thread}-gone")
@@ -159,7 +161,7 @@ async def test_a_goodbye_and_a_leaving_are_told(
         await room.until(gone.name, "")
 
 
-async def test_a_crowd_comes_in_frames_that_fit(
+async def test_many_participants_come_in_frames_that_fit(
     bus: BusStub, agents: AgentStub, threads: ThreadStub, thread: str
 ) -> None:
     async def enter(number: int) -> None:
@@ -175,7 +177,7 @@ async def test_a_crowd_comes_in_frames_that_fit(
             await room.update()
 
 
-async def test_messages_are_not_held_up_by_participants(
+async def test_participants_frames_do_not_hold_up_messages(
     bus: BusStub, thread: str, agent: Caller
 ) -> None:
     async with waiting(bus, thread, include_participants=True) as frames:
@@ -185,7 +187,7 @@ async def test_messages_are_not_held_up_by_participants(
             assert [m.seq for m in await frames.messages(1)] == [number]
 
 
-async def test_changes_are_told_at_most_once_a_second(
+async def test_changes_are_reported_at_most_once_a_second(
     bus: BusStub, threads: ThreadStub, thread: str, agent: Caller
 ) -> None:
     loop = asyncio.get_running_loop()

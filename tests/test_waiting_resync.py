@@ -1,4 +1,4 @@
-"""WaitMessages: cursors that cannot be honoured are told, never waited on in silence."""
+"""WaitMessages: cursors that cannot be resumed get a resync frame, never a silent wait."""
 
 import grpc
 import pytest
@@ -20,7 +20,7 @@ AHEAD, CHANGED = WaitResync.REASON_CURSOR_AHEAD, WaitResync.REASON_EPOCH_CHANGED
 
 
 async def resync_of(frames: Frames, requested: Cursor) -> WaitResync:
-    """The resync that follows `started`, which still names the cursor that was asked for."""
+    """Returns the resync that follows `started`, which still names the requested cursor."""
     started = (await frames.next()).started
     assert [position.cursor for position in started.threads] == [requested]
     resync = (await frames.next()).resync
@@ -30,7 +30,7 @@ async def resync_of(frames: Frames, requested: Cursor) -> WaitResync:
 
 @pytest.mark.parametrize("after_seq", [4, 5, 2**40, 2**63 - 1])
 @pytest.mark.parametrize("with_epoch", [True, False])
-async def test_a_cursor_past_the_head_goes_on_at_the_first_message(
+async def test_a_cursor_past_the_head_resumes_at_the_first_message(
     bus: BusStub, thread: str, after_seq: int, with_epoch: bool
 ) -> None:
     anyone = Peer(bus)
@@ -48,7 +48,9 @@ async def test_a_cursor_past_the_head_goes_on_at_the_first_message(
     assert kinds(frames.received) == ["started", "resync", "messages", "caught_up", "ending"]
 
 
-async def test_a_cursor_past_the_head_of_an_empty_thread_is_told(bus: BusStub, thread: str) -> None:
+async def test_a_cursor_past_the_head_of_an_empty_thread_gets_a_resync(
+    bus: BusStub, thread: str
+) -> None:
     ahead = Cursor(thread=thread, after_seq=1)
     anyone = Peer(bus)
     async with anyone.wait(ahead) as frames:
@@ -59,7 +61,7 @@ async def test_a_cursor_past_the_head_of_an_empty_thread_is_told(bus: BusStub, t
 
 
 @pytest.mark.parametrize("after_seq", [0, 1, 2, 3])
-async def test_a_cursor_of_a_deleted_thread_goes_on_at_the_first_of_the_new_one(
+async def test_a_cursor_of_a_deleted_thread_resumes_at_the_first_of_the_new_one(
     bus: BusStub, threads: ThreadStub, thread: str, after_seq: int
 ) -> None:
     anyone = Peer(bus)
@@ -77,7 +79,7 @@ async def test_a_cursor_of_a_deleted_thread_goes_on_at_the_first_of_the_new_one(
     assert [message.content for message in messages_in(frames.received)] == ["new 1", "new 2"]
 
 
-async def test_a_cursor_of_a_deleted_thread_is_told_although_the_new_one_is_empty(
+async def test_a_cursor_of_a_deleted_thread_gets_a_resync_although_the_new_one_is_empty(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -100,7 +102,7 @@ async def test_a_cursor_without_an_epoch_is_not_checked_for_one(
     assert [message.content for message in seen] == ["new 2"]
 
 
-async def test_a_break_before_the_resync_frame_cannot_hide_it(
+async def test_a_disconnect_before_the_resync_frame_cannot_hide_it(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -115,7 +117,7 @@ async def test_a_break_before_the_resync_frame_cannot_hide_it(
         assert (await resync_of(frames, old)).reason == CHANGED
 
 
-async def test_the_position_of_a_resync_is_honoured(
+async def test_a_wait_from_the_position_of_a_resync_gets_no_other(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -129,7 +131,7 @@ async def test_the_position_of_a_resync_is_honoured(
     assert [message.content for message in messages_in(frames.received)] == ["a", "b"]
 
 
-async def test_only_the_threads_whose_cursor_is_lost_are_resynced(
+async def test_only_threads_with_an_invalid_cursor_are_resynced(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -151,7 +153,7 @@ async def test_only_the_threads_whose_cursor_is_lost_are_resynced(
     assert sorted(seen) == [(one, 2), (lost, 1), (lost, 2), (other, 1), (other, 2)]
 
 
-async def test_a_break_between_two_resync_frames_hides_neither(
+async def test_a_disconnect_between_two_resync_frames_hides_neither(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     names = [thread, f"{thread}.second"]
@@ -169,7 +171,7 @@ async def test_a_break_between_two_resync_frames_hides_neither(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_cursor_is_good_across_a_restart(start_server: StartServer, how: str) -> None:
+async def test_a_cursor_stays_valid_across_a_restart(start_server: StartServer, how: str) -> None:
     server = start_server()
     async with grpc.aio.insecure_channel(server.address) as channel:
         await ThreadServiceStub(channel).CreateThread(CreateThreadRequest(thread="t"))

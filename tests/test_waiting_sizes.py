@@ -1,4 +1,4 @@
-"""WaitMessages: frames hold as many messages as are ready, split at about 1 MiB."""
+"""WaitMessages: frames hold all messages available, split at about 1 MiB."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ def batches(frames: list[WaitMessagesResponse]) -> list[WaitMessagesResponse]:
     return [frame for frame in frames if frame.HasField("messages")]
 
 
-async def test_what_is_ready_comes_in_one_frame(bus: BusStub, thread: str) -> None:
+async def test_available_messages_come_in_one_frame(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *map(str, range(100)))
     async with anyone.wait(thread, max_wait=0) as frames:
@@ -37,7 +37,7 @@ async def test_frames_are_split_at_about_a_mebibyte(bus: BusStub, thread: str) -
     assert len(sizes) == 4
 
 
-async def test_a_frame_holds_a_message_that_is_larger_than_a_frame(
+async def test_a_message_larger_than_a_frame_comes_in_a_frame_of_its_own(
     bus: BusStub, thread: str
 ) -> None:
     anyone = Peer(bus)

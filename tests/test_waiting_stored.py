@@ -1,4 +1,4 @@
-"""Replay of what only the store has: after a restart nothing is in memory."""
+"""Replay from the store: after a restart nothing is cached."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
 pytestmark = pytest.mark.slow
 
-#: More than two frames hold, and no whole number of statements.
+#: More than two frames hold, and no multiple of what a statement reads.
 MANY = 2_060
 
 
@@ -38,7 +38,7 @@ async def replayed(client: Connection, *cursors: Cursor, **fields: object) -> li
         return [m for frame in await frames.rest() for m in frame.messages.messages]
 
 
-async def test_all_of_it_comes_once_in_order_and_as_it_is_listed(
+async def test_a_replay_returns_every_message_once_in_order_as_listed(
     restarted: ServerProcess, name: str
 ) -> None:
     async with connected(restarted.address) as client:
@@ -48,7 +48,7 @@ async def test_all_of_it_comes_once_in_order_and_as_it_is_listed(
         assert await replayed(client, Cursor(thread=name, after_seq=1_234)) == listed[1_234:]
 
 
-async def test_max_messages_ends_it_at_its_last_message(
+async def test_max_messages_ends_a_replay_at_its_last_message(
     restarted: ServerProcess, name: str
 ) -> None:
     async with (
@@ -63,7 +63,7 @@ async def test_max_messages_ends_it_at_its_last_message(
         assert ending.threads[0].cursor.after_seq == 1_012
 
 
-async def test_what_it_hands_out_is_work_and_told_as_delivered(
+async def test_replayed_messages_make_their_reader_work_and_count_as_delivered(
     restarted: ServerProcess, name: str
 ) -> None:
     async with connected(restarted.address) as client:

@@ -28,7 +28,7 @@ shut = pytest.mark.parametrize("state", [THREAD_STATE_CLOSED, THREAD_STATE_ARCHI
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """This module's server, without the fallback: what wakes a wait here is the commit itself."""
+    """This module's server, without the fallback: here only the commit itself wakes a wait."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:
         yield running
@@ -41,7 +41,7 @@ async def second(threads: ThreadStub, thread: str) -> str:
     return f"{thread}.second"
 
 
-async def test_unknown_threads_are_told_at_once_each_by_name(
+async def test_unknown_threads_are_named_in_an_immediate_error(
     bus: BusStub, threads: ThreadStub, thread: str, name: str
 ) -> None:
     unknown = [f"{name}.x", f"{name}.y"]
@@ -64,7 +64,7 @@ async def test_the_error_for_a_thousand_unknown_threads_still_fits_its_trailers(
     assert refusal.resources
 
 
-async def test_a_thread_that_is_deleted_meanwhile_ends_the_wait_with_not_found(
+async def test_a_wait_ends_with_not_found_when_its_thread_is_deleted(
     bus: BusStub, threads: ThreadStub, thread: str, second: str
 ) -> None:
     async with Peer(bus).wait(thread, second) as frames:
@@ -74,7 +74,7 @@ async def test_a_thread_that_is_deleted_meanwhile_ends_the_wait_with_not_found(
     assert (refusal.reason, refusal.resources) == ("THREAD_NOT_FOUND", [("thread", second)])
 
 
-async def test_a_thread_that_is_made_anew_meanwhile_ends_the_wait_with_not_found(
+async def test_a_wait_ends_with_not_found_when_its_thread_is_recreated(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -89,7 +89,7 @@ async def test_a_thread_that_is_made_anew_meanwhile_ends_the_wait_with_not_found
 
 
 @pytest.mark.slow
-async def test_a_thread_that_is_deleted_in_mid_history_ends_the_wait_with_not_found(
+async def test_a_wait_ends_with_not_found_when_its_thread_is_deleted_in_mid_history(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     anyone = Peer(bus)
@@ -106,7 +106,7 @@ async def test_a_thread_that_is_deleted_in_mid_history_ends_the_wait_with_not_fo
 
 
 @shut
-async def test_a_wait_learns_in_order_that_its_thread_closed_and_ends(
+async def test_a_wait_receives_the_closing_of_its_thread_in_order_and_ends(
     bus: BusStub, threads: ThreadStub, thread: str, state: ThreadState.ValueType
 ) -> None:
     anyone = Peer(bus)
@@ -180,7 +180,7 @@ async def test_a_wait_goes_on_until_all_its_threads_are_closed(
     assert states == {thread: THREAD_STATE_CLOSED, second: THREAD_STATE_ARCHIVED}
 
 
-async def test_a_thread_that_is_opened_again_is_followed_on(
+async def test_a_reopened_thread_is_followed_on(
     bus: BusStub, threads: ThreadStub, thread: str, second: str
 ) -> None:
     anyone = Peer(bus)
@@ -197,7 +197,7 @@ async def test_a_thread_that_is_opened_again_is_followed_on(
     ]
 
 
-async def test_setting_the_state_that_a_thread_has_writes_nothing(
+async def test_setting_the_current_state_writes_nothing(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     for state in (THREAD_STATE_OPEN, THREAD_STATE_CLOSED, THREAD_STATE_CLOSED):
@@ -205,7 +205,7 @@ async def test_setting_the_state_that_a_thread_has_writes_nothing(
     assert len(await Peer(bus).read(thread)) == 1
 
 
-async def test_a_wait_that_leaves_thread_entries_out_ends_all_the_same(
+async def test_a_wait_that_filters_thread_entries_out_still_ends(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     chat = MessageFilter(kinds=[MESSAGE_KIND_CHAT])

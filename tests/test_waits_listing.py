@@ -1,4 +1,4 @@
-"""ListWaits: who waits where, since when, for operators only."""
+"""ListWaits: who waits on which threads, and since when; for operators only."""
 
 import contextlib
 import re
@@ -33,7 +33,7 @@ def boss(server: ServerProcess) -> Caller:
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 
@@ -56,14 +56,14 @@ async def until_gone(admin: AdminStub, boss: Caller, **fields: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def open_wait(peer: Peer, *threads: Cursor | str, **fields: Any) -> AsyncIterator[Frames]:
-    """A wait that has told all that is there."""
+    """A wait that has caught up on all its threads."""
     async with peer.wait(*threads, **fields) as frames:
         for _ in threads:
             await frames.until("caught_up")
         yield frames
 
 
-async def test_an_open_wait_is_listed_with_who_where_and_since_when(
+async def test_an_open_wait_is_listed_with_its_agent_cursors_and_start_time(
     admin: AdminStub, boss: Caller, bus: BusStub, threads: ThreadStub, agent: Peer, name: str
 ) -> None:
     names = [f"{name}-b", f"{name}-a"]
@@ -80,7 +80,7 @@ async def test_an_open_wait_is_listed_with_who_where_and_since_when(
     assert before - 0.01 < wait.start_time.ToMicroseconds() / 1e6 < time.time() + 0.01
 
 
-async def test_nobody_but_an_operator_lists_waits(
+async def test_only_an_operator_may_list_waits(
     admin: AdminStub, agent: Peer, bus: BusStub, thread: str
 ) -> None:
     for peer in (agent, Peer(bus)):
@@ -97,7 +97,7 @@ async def test_nobody_but_an_operator_lists_waits(
             )
 
 
-async def test_they_are_listed_by_agent_and_by_thread(
+async def test_waits_are_listed_by_agent_and_by_thread(
     admin: AdminStub, boss: Caller, bus: BusStub, agents: AgentStub, threads: ThreadStub,
     agent: Peer, name: str,
 ) -> None:  # fmt: skip
@@ -143,7 +143,7 @@ async def test_cursors_move_with_what_is_sent(
             assert [cursor.after_seq for cursor in wait.threads] == [seq]
 
 
-async def test_the_longest_is_first_and_pages_follow_on_each_other(
+async def test_the_longest_wait_comes_first_and_pages_follow_on_each_other(
     admin: AdminStub, boss: Caller, agent: Peer, thread: str
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
@@ -182,7 +182,7 @@ async def test_a_wait_that_ends_between_two_pages_hides_no_other(
 
 
 @pytest.mark.parametrize("how", ["cancelled", "max_messages", "thread_deleted"])
-async def test_a_wait_that_ended_is_gone(
+async def test_a_wait_that_ended_is_not_listed(
     admin: AdminStub,
     boss: Caller,
     bus: BusStub,
@@ -205,7 +205,7 @@ async def test_a_wait_that_ended_is_gone(
         await until_gone(admin, boss, agent=agent.name)
 
 
-async def test_a_refused_wait_was_never_open(
+async def test_a_refused_wait_is_never_listed(
     admin: AdminStub, boss: Caller, agent: Peer, thread: str
 ) -> None:
     assert (await refused(agent.read(thread, "unknown"))).reason == "THREAD_NOT_FOUND"
@@ -247,7 +247,7 @@ async def test_pages_of_waits_on_a_thousand_threads_fit_every_client(
     ],
     ids=["tcp", "ipv6", "unix"],
 )
-async def test_where_they_come_from_is_listed(
+async def test_a_wait_is_listed_with_its_address(
     start_server: StartServer, tmp_path: Path, listen: str, pattern: str
 ) -> None:
     server = start_server(listen=listen.format(tmp_path))

@@ -1,8 +1,8 @@
-"""No wake-up is lost, whatever waits do while posts come.
+"""No wake-up is lost, whatever waits do while posts arrive.
 
-The server here has no fallback and sends no keepalives that a test would live to see, so nothing
-but the wake-up itself makes a wait look again. Each round ends in silence: a wait that missed the
-last post finds nothing later that would hide it.
+The server here has no fallback and its keepalives are further apart than a test is long, so only
+the wake-up itself makes a wait look again. Each round ends in silence: a wait that missed the last
+post finds no later one that would hide it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ POSTS = 4  # of each poster, in a round
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that looks at nothing unless it is woken."""
+    """A server whose waits look for messages only when woken."""
     db = tmp_path_factory.mktemp("wakeups") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:
         yield running
@@ -38,7 +38,7 @@ async def posting_bus(server: ServerProcess) -> AsyncIterator[BusStub]:
 
 
 class Waiter:
-    """Follows threads from their beginnings, and resumes by cursor however its waits end."""
+    """Follows threads from their first messages, and resumes by cursor however its waits end."""
 
     def __init__(self, bus: BusStub, threads: Sequence[str]) -> None:
         self.bus = bus
@@ -46,15 +46,15 @@ class Waiter:
         self.seen: dict[str, list[int]] = {thread: [] for thread in threads}
 
     def request(self) -> WaitMessagesRequest:
-        """An open-ended wait from where it is."""
+        """Returns an open-ended request from the current position."""
         return wait_request(self.after)
 
     def missing(self, target: int) -> int:
-        """How many are still to come until each thread has reached `target`."""
+        """Returns how many messages are missing until each thread has reached `target`."""
         return sum(target - len(seqs) for seqs in self.seen.values())
 
     async def read(self, request: WaitMessagesRequest, frames: int, target: int) -> None:
-        """Wait until the server ends it, so many batches came, or the target is reached."""
+        """Wait until the server ends it, `frames` batches came, or the target is reached."""
         call = self.bus.WaitMessages(request)
         async for frame in call:
             if frame.HasField("messages"):
@@ -73,7 +73,7 @@ async def stays(waiter: Waiter, target: int) -> None:
 
 
 async def polls(waiter: Waiter, target: int) -> None:
-    """Wait for one message or what is there, and come again."""
+    """Wait for one message, or all that is available, and again."""
     while waiter.missing(target):
         request = waiter.request()
         request.min_messages = 1
@@ -81,7 +81,7 @@ async def polls(waiter: Waiter, target: int) -> None:
 
 
 async def counts(waiter: Waiter, target: int) -> None:
-    """Wait for a few messages, and come again."""
+    """Wait for a few messages, and again."""
     while missing := waiter.missing(target):
         request = waiter.request()
         request.max_messages = min(random.randint(1, 5), missing)  # noqa: S311
@@ -89,7 +89,7 @@ async def counts(waiter: Waiter, target: int) -> None:
 
 
 async def quits(waiter: Waiter, target: int) -> None:
-    """Break the connection off after a frame or two, and come again."""
+    """Disconnect after a frame or two, and reconnect."""
     while waiter.missing(target):
         await waiter.read(waiter.request(), random.randint(1, 2), target)  # noqa: S311
 
@@ -128,7 +128,7 @@ async def test_no_wait_misses_or_repeats_a_message_when_posts_end_in_silence(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("others", [0, 3], ids=["one_thread", "several_threads"])
-async def test_the_one_post_that_meets_a_wait_as_it_enters_wakes_it(
+async def test_a_single_post_wakes_a_wait_that_is_just_opening(
     bus: BusStub, posting_bus: BusStub, threads: ThreadStub, name: str, others: int
 ) -> None:
     names = [f"{name}-{n}" for n in range(1 + others)]
@@ -138,7 +138,7 @@ async def test_the_one_post_that_meets_a_wait_as_it_enters_wakes_it(
         request = wait_request({names[0]: n - 1} | dict.fromkeys(names[1:], 0))
         request.min_messages = 1
         waits = [bus.WaitMessages(request) for _ in range(3)]
-        # At this very moment, on another connection: either side may come first.
+        # At the same moment, on another connection: either side may come first.
         await posting_bus.PostMessage(PostMessageRequest(thread=names[0], content="x"))
         async with asyncio.timeout(10):
             for wait in waits:

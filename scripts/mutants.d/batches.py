@@ -63,7 +63,7 @@ SABOTAGES = [
                 "            return answers + [refusal] * (len(command.posts) - len(answers))\n",
             )
         ],
-        ["tests/test_posting_many.py::test_a_refused_post_stops_nothing_and_says_why"],
+        ["tests/test_posting_many.py::test_a_refused_post_stops_no_other_and_carries_its_reason"],
     ),
     Sabotage(
         "a stream outlives its token",
@@ -74,7 +74,7 @@ SABOTAGES = [
                 "        self._size = len(data)\n",
             )
         ],
-        ["tests/test_posting_many.py::test_a_stream_whose_token_ended_takes_no_more"],
+        ["tests/test_posting_many.py::test_a_stream_whose_token_expired_takes_no_more"],
     ),
     Sabotage(
         "an idle stream of posts delays the shutdown",
@@ -86,7 +86,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_posting_many.py::test_a_server_that_is_asked_to_go_answers_what_it_took_and_ends_idle_streams"
+            "tests/test_posting_many.py::test_a_draining_server_returns_results_for_what_it_took_and_ends_idle_streams"
         ],
     ),
     Sabotage(
@@ -114,7 +114,7 @@ SABOTAGES = [
                 "        outcomes = asyncio.ensure_future(self._writer.submit(command))\n",
             ),
         ],
-        ["tests/test_posting_many.py::test_a_full_queue_holds_a_stream_up_and_refuses_nothing"],
+        ["tests/test_posting_many.py::test_a_full_queue_slows_a_stream_down_and_refuses_nothing"],
     ),
     Sabotage(
         "post_many drops posts without a result when the stream breaks",

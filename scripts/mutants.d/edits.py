@@ -14,12 +14,12 @@ SABOTAGES = [
                 'if message.sender == "anonymous":',
             )
         ],
-        ["tests/test_posting_edits_refused.py::test_nobody_edits_what_another_wrote"],
+        ["tests/test_posting_edits_refused.py::test_no_agent_edits_anothers_message"],
     ),
     Sabotage(
         "anonymous callers may edit anonymous messages",
         [Edit(_POSTS, ' or message.sender == "anonymous":\n        raise', ":\n        raise")],
-        ["tests/test_posting_edits_refused.py::test_what_anonymous_wrote_is_nobodys_to_edit"],
+        ["tests/test_posting_edits_refused.py::test_messages_of_anonymous_cannot_be_edited"],
     ),
     Sabotage(
         "an edit may be of a message in another thread",
@@ -30,7 +30,7 @@ SABOTAGES = [
                 "        if False:\n            return None",
             )
         ],
-        ["tests/test_posting_edits_refused.py::test_no_number_reaches_into_another_thread"],
+        ["tests/test_posting_edits_refused.py::test_no_number_edits_a_message_of_another_thread"],
     ),
     Sabotage(
         "edit_seq is stale in cached recent messages",
@@ -42,7 +42,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_posting_edits.py::test_a_message_tells_of_its_newest_edit_wherever_it_is_read"
+            "tests/test_posting_edits.py::test_a_message_has_the_seq_of_its_newest_edit_wherever_it_is_read"
         ],
     ),
     Sabotage(
@@ -54,13 +54,15 @@ SABOTAGES = [
                 "        tx.commit.edited = {message.thread: {message.edit_of: message.seq}}\n",
             )
         ],
-        ["tests/test_posting_edits.py::test_a_message_tells_of_its_newest_edit_after_a_restart"],
+        [
+            "tests/test_posting_edits.py::test_a_message_has_the_seq_of_its_newest_edit_after_a_restart"
+        ],
     ),
     Sabotage(
         "cached recent messages miss edits made through another server",
         [Edit("bus_server/fallback.py", "        self._shared.recent.clear()\n", "")],
         [
-            "tests/test_posting_edits.py::test_an_edit_through_another_server_is_seen_in_what_is_kept_in_memory"
+            "tests/test_posting_edits.py::test_an_edit_through_another_server_reaches_cached_messages"
         ],
     ),
     Sabotage(
@@ -81,19 +83,19 @@ SABOTAGES = [
                 "    if message.request_id:\n        hashed = body_hash(message)\n",
             )
         ],
-        ["tests/test_threads_strict.py::test_a_retry_is_answered_before_the_mode_is_looked_at"],
+        ["tests/test_threads_strict.py::test_a_retry_is_recognised_before_the_mode_is_checked"],
     ),
     Sabotage(
         "the strict mode has no effect",
         [Edit(_POSTS, "    if strict and command", "    if False and command")],
         [
-            "tests/test_threads_strict.py::test_a_strict_thread_takes_only_posts_that_say_what_they_follow"
+            "tests/test_threads_strict.py::test_a_strict_thread_takes_only_posts_that_name_the_seq_they_follow"
         ],
     ),
     Sabotage(
         "the strict mode applies to people, too",
         [Edit(_POSTS, " and message.sender_kind != AGENT_KIND_HUMAN\n", "\n")],
-        ["tests/test_threads_strict.py::test_people_need_not_say_it"],
+        ["tests/test_threads_strict.py::test_humans_need_not_name_it"],
     ),
     Sabotage(
         "a change of the mode takes effect after its transaction only",
@@ -104,7 +106,7 @@ SABOTAGES = [
                 "head",
             )
         ],
-        ["tests/test_threads_strict.py::test_a_post_of_the_same_transaction_meets_it_too"],
+        ["tests/test_threads_strict.py::test_a_post_of_the_same_transaction_is_checked_too"],
     ),
     Sabotage(
         "a change of settings leaves no entry",
@@ -115,6 +117,6 @@ SABOTAGES = [
                 "        str(",
             )
         ],
-        ["tests/test_threads_settings.py::test_a_change_leaves_an_entry_that_says_who_did_what"],
+        ["tests/test_threads_settings.py::test_a_change_adds_an_entry_that_says_who_changed_what"],
     ),
 ]

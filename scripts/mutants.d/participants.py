@@ -15,7 +15,7 @@ SABOTAGES = [
                 " for participant in found]",
             )
         ],
-        ["tests/test_posting_recipients.py::test_all_who_take_part_are_told_but_the_sender"],
+        ["tests/test_posting_recipients.py::test_recipients_are_all_participants_but_the_sender"],
     ),
     Sabotage(
         "recipients omit waiting agents",
@@ -26,12 +26,16 @@ SABOTAGES = [
                 "",
             )
         ],
-        ["tests/test_posting_recipients.py::test_who_waits_without_taking_part_is_told_too"],
+        [
+            "tests/test_posting_recipients.py::test_an_agent_that_waits_without_participating_is_a_recipient_too"
+        ],
     ),
     Sabotage(
         "recipients are waiting whatever their filters",
         [Edit(_PARTICIPANTS, " if wait.filter.wants(message, replied_to)", "")],
-        ["tests/test_posting_recipients.py::test_waiting_means_that_the_filter_lets_it_through"],
+        [
+            "tests/test_posting_recipients.py::test_waiting_means_that_the_waits_filter_matches_the_post"
+        ],
     ),
     Sabotage(
         "recipients are shown as they are after the delivery",
@@ -48,7 +52,7 @@ SABOTAGES = [
                 "        return done, await self.recipients(post.message, before)\n",
             ),
         ],
-        ["tests/test_posting_recipients.py::test_each_is_told_as_it_stands"],
+        ["tests/test_posting_recipients.py::test_each_recipient_has_its_presence_and_positions"],
     ),
     Sabotage(
         "participants frames miss a change of an agent",
@@ -59,7 +63,7 @@ SABOTAGES = [
                 "if entry.thread in threads:",
             )
         ],
-        ["tests/test_waiting_participants.py::test_a_goodbye_and_a_leaving_are_told"],
+        ["tests/test_waiting_participants.py::test_ending_a_session_and_leaving_are_reported"],
     ),
     Sabotage(
         "participants frames miss agents that left",
@@ -70,7 +74,7 @@ SABOTAGES = [
                 "left = list[str]()",
             )
         ],
-        ["tests/test_waiting_participants.py::test_a_goodbye_and_a_leaving_are_told"],
+        ["tests/test_waiting_participants.py::test_ending_a_session_and_leaving_are_reported"],
     ),
     Sabotage(
         "participants frames are sent at every change",
@@ -81,12 +85,12 @@ SABOTAGES = [
                 "NOTIFY_INTERVAL = 0.0\n",
             )
         ],
-        ["tests/test_waiting_participants.py::test_changes_are_told_at_most_once_a_second"],
+        ["tests/test_waiting_participants.py::test_changes_are_reported_at_most_once_a_second"],
     ),
     Sabotage(
         "a read position survives leaving the thread",
         [Edit(_PARTICIPANTS, "        self._positions.forget(agent, thread)\n", "")],
-        ["tests/test_threads_leaving.py::test_who_is_back_without_joining_has_read_nothing"],
+        ["tests/test_threads_leaving.py::test_an_agent_back_without_joining_has_read_nothing"],
     ),
     Sabotage(
         "filtered-out messages count as delivered",
@@ -98,7 +102,9 @@ SABOTAGES = [
                 "        if not wanted:\n            return None\n",
             )
         ],
-        ["tests/test_threads_participants.py::test_what_was_filtered_out_was_not_delivered"],
+        [
+            "tests/test_threads_participants.py::test_what_was_filtered_out_does_not_count_as_delivered"
+        ],
     ),
     Sabotage(
         "a join uses the stored read position instead of the reported one",
@@ -110,7 +116,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_threads_joining.py::test_a_heartbeat_raises_what_was_read_and_never_lowers_it"
+            "tests/test_threads_joining.py::test_a_heartbeat_raises_the_read_position_and_never_lowers_it"
         ],
     ),
     Sabotage(
@@ -169,11 +175,11 @@ SABOTAGES = [
                 "participant.wait_count = min(wait_counts.get(name, 0), 1)",
             )
         ],
-        ["tests/test_waiting_participants.py::test_it_is_told_how_many_waits_an_agent_has_open"],
+        ["tests/test_waiting_participants.py::test_a_participants_open_waits_are_counted"],
     ),
     Sabotage(
         "the address of a wait is not listed",
         [Edit("bus_server/services/bus_service.py", "            peer=peer,\n", "")],
-        ["tests/test_waits_listing.py::test_where_they_come_from_is_listed"],
+        ["tests/test_waits_listing.py::test_a_wait_is_listed_with_its_address"],
     ),
 ]

@@ -132,7 +132,7 @@ SABOTAGES = [
     Sabotage(
         "the context of a join includes later posts",
         [Edit(_THREADS, "before = joined.after_seq + 1", "before = 0")],
-        [f"{_JOINS}::test_the_context_ends_where_it_was_joined_whatever_was_posted_since"],
+        [f"{_JOINS}::test_the_context_ends_at_the_head_at_the_join_whatever_was_posted_since"],
     ),
     Sabotage(
         "a join may return the context of a later thread of the same name",
@@ -143,7 +143,7 @@ SABOTAGES = [
                 "if head is None:",
             )
         ],
-        [f"{_JOINS}::test_of_a_thread_that_was_made_anew_meanwhile_nothing_is_the_old_ones"],
+        [f"{_JOINS}::test_a_thread_recreated_during_the_read_shows_nothing_of_the_old_one"],
     ),
     Sabotage(
         "a join delays posts",

@@ -66,7 +66,7 @@ SABOTAGES = [
                 "            p.limit = p.after\n",
             )
         ],
-        ["tests/test_waiting_deadlines.py::test_max_wait_bounds_the_waiting_never_the_delivery"],
+        ["tests/test_waiting_deadlines.py::test_max_wait_limits_the_waiting_and_not_the_delivery"],
     ),
     Sabotage(
         "a wait outlives the call's deadline",
@@ -120,7 +120,7 @@ SABOTAGES = [
     Sabotage(
         "ended waits count as open",
         [Edit("bus_server/waits.py", "        self._counts[wait.agent] -= 1\n", "")],
-        ["tests/test_waiting_clients.py::test_a_wait_that_is_cancelled_makes_room_for_one"],
+        ["tests/test_waiting_clients.py::test_a_cancelled_wait_makes_room_for_another"],
     ),
     Sabotage(
         "keepalive pings have the timeout of gRPC, not of the settings",

@@ -25,7 +25,7 @@ SABOTAGES = [
                 "            tail.head = head\n",
             )
         ],
-        ["tests/test_waiting.py::test_history_and_what_comes_are_one_stream"],
+        ["tests/test_waiting.py::test_history_and_live_messages_are_one_stream"],
     ),
     Sabotage(
         "a commit wakes one wait only",
@@ -38,7 +38,7 @@ SABOTAGES = [
         ],
         [
             "tests/test_waiting.py::test_two_waits_of_one_agent_both_get_every_message",
-            "tests/test_waiting.py::test_waits_that_open_while_others_post_miss_nothing",
+            "tests/test_waiting.py::test_waits_opened_while_others_post_miss_nothing",
         ],
     ),
     Sabotage(
@@ -50,7 +50,7 @@ SABOTAGES = [
                 "for condition in (self.condition,):",
             )
         ],
-        ["tests/test_waiting.py::test_several_threads_are_one_wait"],
+        ["tests/test_waiting.py::test_one_wait_can_follow_several_threads"],
     ),
     Sabotage(
         "a wait reads the heads before it joins the tails",
@@ -77,7 +77,7 @@ SABOTAGES = [
                 "",
             ),
         ],
-        ["tests/test_wakeups.py::test_the_one_post_that_meets_a_wait_as_it_enters_wakes_it"],
+        ["tests/test_wakeups.py::test_a_single_post_wakes_a_wait_that_is_just_opening"],
     ),
     Sabotage(
         "a post whose caller disconnected wakes no wait",
