@@ -31,14 +31,14 @@ def test_register_prints_the_name_and_no_token(shell: Shell, name: str) -> None:
     assert "token" not in agent
 
 
-def test_show_token_prints_the_token_that_is_kept(shell: Shell, name: str) -> None:
+def test_show_token_prints_the_stored_token(shell: Shell, name: str) -> None:
     assert shell.run("register", "--show-token", env={"THREADBUS_AGENT": name}).code == 0
     kept = json.loads(_credentials(shell).read_text("utf-8"))[shell.server][name]
     assert shell.ok("register", name, "--show-token").out == f"{name}\n{kept}\n"
     assert shell.ok("register", name, "--show-token", "--json").json["token"] == kept
 
 
-def test_tokens_are_kept_where_only_their_user_can_read_them(shell: Shell, name: str) -> None:
+def test_tokens_are_stored_where_only_their_user_can_read_them(shell: Shell, name: str) -> None:
     shell.ok("register", name)
     folder = _credentials(shell).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -47,7 +47,7 @@ def test_tokens_are_kept_where_only_their_user_can_read_them(shell: Shell, name:
     assert set(modes.values()) == {0o600}
 
 
-def test_register_says_what_the_agent_is(shell: Shell, name: str) -> None:
+def test_register_prints_the_kind_of_the_agent(shell: Shell, name: str) -> None:
     options = ["--human", "--display-name", "Ada L.", "--description", "Reads diffs"]
     agent = shell.ok("register", name, *options, "--json").json
     assert agent["kind"] == "AGENT_KIND_HUMAN"
@@ -59,7 +59,7 @@ def test_register_says_what_the_agent_is(shell: Shell, name: str) -> None:
     assert "Reads diffs" in line[2]
 
 
-def test_agents_lists_those_who_registered(shell: Shell, name: str) -> None:
+def test_agents_lists_registered_agents(shell: Shell, name: str) -> None:
     for agent in ("b", "a"):
         shell.ok("register", f"{name}-{agent}")
     listed = [agent["name"] for agent in shell.ok("agents", "--json").json["agents"]]
@@ -76,12 +76,12 @@ def test_a_name_that_another_user_registered_is_a_conflict(
 
 
 @pytest.mark.parametrize("reserved", ["operator", "Upper", "anonymous"])
-def test_a_name_that_cannot_be_had_is_wrong_usage(shell: Shell, reserved: str) -> None:
+def test_an_invalid_name_is_wrong_usage(shell: Shell, reserved: str) -> None:
     done = shell.run("register", reserved, "--json")
     assert (done.code, done.error["code"]) == (2, "INVALID_ARGUMENT")
 
 
-def test_a_token_is_used_as_it_is(shell: Shell, name: str, tmp_path: Path) -> None:
+def test_a_given_token_is_used_unchanged(shell: Shell, name: str, tmp_path: Path) -> None:
     token = shell.ok("register", name, "--show-token").out.split()[1]
     elsewhere = Shell(shell.server, tmp_path / "elsewhere")
     file = tmp_path / "token"
@@ -115,7 +115,7 @@ def test_the_token_of_another_agent_is_denied(shell: Shell, name: str) -> None:
     assert (done.code, done.error["code"]) == (6, "UNAUTHENTICATED")
 
 
-def test_a_broken_credentials_file_is_told_without_a_traceback(shell: Shell, name: str) -> None:
+def test_a_broken_credentials_file_is_reported_without_a_traceback(shell: Shell, name: str) -> None:
     _credentials(shell).parent.mkdir(parents=True)
     _credentials(shell).write_text("{")
     _credentials(shell).chmod(0o600)
@@ -171,7 +171,7 @@ def test_the_environment_names_the_file_with_the_tokens(
 
 
 @pytest.mark.parametrize("environment", [{"XDG_DATA_HOME": "elsewhere"}, {"HOME": ""}], ids=str)
-def test_without_a_place_for_tokens_what_to_set_is_told(
+def test_without_a_folder_for_tokens_the_error_names_what_to_set(
     shell: Shell, name: str, environment: dict[str, str]
 ) -> None:
     environment = {"XDG_DATA_HOME": ""} | environment
@@ -185,7 +185,7 @@ def test_without_a_place_for_tokens_what_to_set_is_told(
     assert {"warning"} == {one["status"] for one in checks if one["name"] == "credentials"}
 
 
-def test_a_lock_that_is_waited_for_is_told(shell: Shell, name: str) -> None:
+def test_a_wait_for_a_lock_is_reported(shell: Shell, name: str) -> None:
     folder = _credentials(shell).parent
     folder.mkdir(parents=True)
     with (folder / "credentials.json.lock").open("w") as lock:

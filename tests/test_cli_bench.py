@@ -50,7 +50,7 @@ async def left_behind(bus: BusClient) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
-async def test_each_benchmark_tells_its_figures_and_that_all_arrived_once(
+async def test_each_benchmark_prints_its_figures_and_that_all_arrived_once(
     shell: Shell, visitor: BusClient, name: str
 ) -> None:
     done = await asyncio.to_thread(shell.run, "bench", "--only", name, *SHORT, "--json")
@@ -64,7 +64,7 @@ async def test_each_benchmark_tells_its_figures_and_that_all_arrived_once(
 
 
 @pytest.mark.slow
-def test_all_are_run_and_told_to_a_person(shell: Shell) -> None:
+def test_without_json_all_benchmarks_run_and_are_printed_as_text(shell: Shell) -> None:
     done = shell.run("bench", *SHORT, "--size", "16")
     assert done.code == 0
     assert "durability full" in done.err
@@ -74,7 +74,7 @@ def test_all_are_run_and_told_to_a_person(shell: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_as_an_agent_where_tokens_are_needed(shell: Shell, name: str) -> None:
+def test_bench_runs_as_an_agent_where_tokens_are_required(shell: Shell, name: str) -> None:
     done = shell.run("bench", *SHORT, "--as", name, "--json")
     assert (done.code, done.json["sound"]) == (0, True)
 
@@ -86,7 +86,7 @@ def test_large_messages_are_measured_too(shell: Shell) -> None:
 
 
 @pytest.mark.slow
-def test_on_a_terminal_it_shows_how_far_it_is(shell: Shell) -> None:
+def test_on_a_terminal_bench_shows_its_progress(shell: Shell) -> None:
     code, shown = shell.on_terminal("bench", "--only", "post", *SHORT)
     assert code == 0
     assert "100%" in shown
@@ -94,12 +94,12 @@ def test_on_a_terminal_it_shows_how_far_it_is(shell: Shell) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
-async def test_what_comes_twice_is_told_and_is_exit_code_1(
+async def test_duplicates_are_reported_with_exit_code_1(
     shell: Shell, visitor: BusClient, name: str
 ) -> None:
     arguments = ["bench", "--only", name, "--seconds", "2", "--json"]
     running = asyncio.create_task(asyncio.to_thread(shell.run, *arguments))
-    thread = await its_thread(visitor)
+    thread = await running_thread(visitor)
     (message,) = await thread.messages(limit=1)
     await thread.post(message.content)
     done = await running
@@ -109,11 +109,9 @@ async def test_what_comes_twice_is_told_and_is_exit_code_1(
 
 
 @pytest.mark.slow
-async def test_a_run_that_is_interrupted_leaves_nothing_behind(
-    shell: Shell, visitor: BusClient
-) -> None:
+async def test_an_interrupted_run_leaves_nothing_behind(shell: Shell, visitor: BusClient) -> None:
     with shell.start("bench", "--seconds", "60") as process:
-        await its_thread(visitor)
+        await running_thread(visitor)
         process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(process.wait, 20) == 130
     assert not await left_behind(visitor)
@@ -129,22 +127,22 @@ def test_wrong_usage_is_exit_code_2(shell: Shell, options: list[str]) -> None:
     assert (done.code, done.out) == (2, "")
 
 
-def test_what_never_came_is_lost_and_what_came_again_duplicated() -> None:
+def test_missing_messages_count_as_lost_and_repeated_ones_as_duplicated() -> None:
     tally = Tally()
     tally.got.update([0, 2, 2, 3, 2])
     assert (tally.lost(range(4)), tally.duplicated()) == (1, 2)
 
 
 @pytest.mark.parametrize(("number", "size"), [(0, 16), (1_234_567, 16), (42, 100_000)])
-def test_a_message_says_which_it_is(number: int, size: int) -> None:
+def test_a_message_holds_its_number(number: int, size: int) -> None:
     text = content(number, size)
     assert (number_of(text), len(text.encode())) == (number, size)
 
 
-def test_a_text_of_others_is_no_number() -> None:
+def test_text_of_other_messages_is_no_number() -> None:
     assert number_of("Warm-up") == -1
 
 
 @pytest.mark.parametrize(("part", "value"), [(0, 1.0), (50, 2.0), (75, 3.0), (99, 4.0), (100, 4.0)])
-def test_a_percentile_is_a_value_that_so_many_do_not_exceed(part: float, value: float) -> None:
+def test_a_percentile_is_a_value_that_this_share_does_not_exceed(part: float, value: float) -> None:
     assert percentile([1.0, 2.0, 3.0, 4.0], part) == value

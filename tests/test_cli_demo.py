@@ -76,7 +76,7 @@ SHOWN = [
 ]
 
 
-def test_the_demo_shows_what_it_promises_in_a_pages_length(shell: Shell, temporary: Path) -> None:
+def test_the_demo_prints_what_it_promises_on_a_page(shell: Shell, temporary: Path) -> None:
     done = shell.run_process("demo", "--pace", "0", env={"TMPDIR": str(temporary)}, within=PATIENCE)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -89,7 +89,9 @@ def test_the_demo_shows_what_it_promises_in_a_pages_length(shell: Shell, tempora
     assert "\x1b" not in done.out
 
 
-def test_as_json_it_is_one_document_and_a_narration(shell: Shell, temporary: Path) -> None:
+def test_with_json_the_demo_prints_one_document_and_narrates_on_stderr(
+    shell: Shell, temporary: Path
+) -> None:
     env = {"TMPDIR": str(temporary), "THREADBUS_TOKEN": "x" * 32, "THREADBUS_AUTH": "required"}
     done = shell.run_process("demo", "--pace", "0", "--json", env=env, within=PATIENCE)
     assert done.code == 0
@@ -113,7 +115,7 @@ def test_on_a_terminal_it_has_colours(shell: Shell, temporary: Path) -> None:
         ("reviewer restarts", signal.SIGINT),
     ],
 )
-def test_a_demo_that_is_interrupted_leaves_nothing_behind(
+def test_an_interrupted_demo_leaves_nothing_behind(
     shell: Shell, temporary: Path, moment: str, number: signal.Signals
 ) -> None:
     arguments = ["demo", "--pace", "0.2"]
@@ -145,7 +147,7 @@ def _sabotage(folder: Path, agent: str, code: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(path)}
 
 
-def test_an_agent_that_cannot_live_ends_the_demo_with_its_complaint(
+def test_an_agent_that_exits_early_fails_the_demo_with_its_error(
     shell: Shell, temporary: Path
 ) -> None:
     dying = "import os; print('I cannot.', file=sys.stderr, flush=True); os._exit(1)"
@@ -155,7 +157,9 @@ def test_an_agent_that_cannot_live_ends_the_demo_with_its_complaint(
     assert "The demo failed: the tester ended early.\ntester: I cannot." in done.err
 
 
-def test_a_tester_that_wakes_at_every_word_is_found_out(shell: Shell, temporary: Path) -> None:
+def test_the_demo_detects_a_tester_that_wakes_for_every_message(
+    shell: Shell, temporary: Path
+) -> None:
     sleepless = "import bus_client; bus_client.MessageFilter = lambda **_: None"
     env = _sabotage(shell.home, "tester", sleepless) | {"TMPDIR": str(temporary)}
     done = shell.run_process("demo", "--pace", "0", env=env, within=PATIENCE)

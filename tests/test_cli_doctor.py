@@ -1,4 +1,4 @@
-"""`threadbus doctor`: it says what is wrong and what to do, and leaves nothing behind."""
+"""`threadbus doctor`: reports what is wrong and what to do, and leaves nothing behind."""
 
 import asyncio
 import os
@@ -71,7 +71,9 @@ def _of_file(nobody: Shell, path: Path, *flags: str) -> dict[str, dict[str, str]
     return _checks(done)
 
 
-def test_all_is_well(shell: Shell, server: ServerProcess, name: str) -> None:
+def test_a_healthy_server_passes_every_check(
+    shell: Shell, server: ServerProcess, name: str
+) -> None:
     shell.ok("register", name)
     done = shell.ok("doctor", "--as", name, "--db", str(server.db), "--deep", "--json")
     checks = _checks(done)
@@ -87,23 +89,21 @@ def test_all_is_well(shell: Shell, server: ServerProcess, name: str) -> None:
     assert " ms (median of 5)" in checks["wake-up"]["finding"]
 
 
-def test_it_tells_people_line_by_line(shell: Shell, server: ServerProcess) -> None:
+def test_without_json_checks_are_printed_line_by_line(shell: Shell, server: ServerProcess) -> None:
     lines = shell.ok("doctor").out.splitlines()
     assert lines[0].startswith(f"ok       server       {server.address} answers in ")
     assert lines[1] == "ok       durability   full: an acknowledged post is on disk"
 
 
-def test_it_leaves_no_thread_behind(start_server: StartServer, tmp_path: Path) -> None:
+def test_doctor_leaves_no_thread_behind(start_server: StartServer, tmp_path: Path) -> None:
     shell = Shell(start_server().address, tmp_path)
     assert " ms " in _checks(shell.ok("doctor", "--json"))["wake-up"]["finding"]
     states = [f"--state={state}" for state in ("open", "closed", "archived")]
     assert shell.ok("thread", "list", *states, "--json").json == {"threads": []}
 
 
-def test_without_a_server_the_machine_is_checked_all_the_same(
-    nobody: Shell, tmp_path: Path
-) -> None:
-    done = nobody.run("doctor", "--timeout", "0.2", "--json")
+def test_without_a_server_the_machine_is_still_checked(offline: Shell, tmp_path: Path) -> None:
+    done = offline.run("doctor", "--timeout", "0.2", "--json")
     checks = _checks(done)
     assert (done.code, done.err) == (4, "")
     assert (checks["server"]["status"], done.json["healthy"]) == ("failure", False)
@@ -118,14 +118,14 @@ def test_a_token_that_does_not_work_is_a_failure(shell: Shell) -> None:
     assert _checks(done)["server"]["status"] == "ok"
 
 
-def test_a_token_of_somebody_else_is_a_failure(shell: Shell, server: ServerProcess) -> None:
+def test_a_token_of_another_agent_is_a_failure(shell: Shell, server: ServerProcess) -> None:
     token = f"{server.db}.operator-token"
     done = shell.run("doctor", "--token-file", token, "--as", "coder", "--json")
     assert done.code == 1
     assert "'operator'" in _checks(done)["identity"]["finding"]
 
 
-def test_nobody_is_registered_by_looking(start_server: StartServer, tmp_path: Path) -> None:
+def test_doctor_registers_no_agent(start_server: StartServer, tmp_path: Path) -> None:
     shell = Shell(start_server().address, tmp_path)
     checks = _checks(shell.ok("doctor", "--as", "coder", "--json"))
     assert checks["identity"]["status"] == "warning"
@@ -134,7 +134,7 @@ def test_nobody_is_registered_by_looking(start_server: StartServer, tmp_path: Pa
     assert not (tmp_path / "data").exists()
 
 
-def test_where_tokens_are_required_it_says_so_and_takes_one(
+def test_where_tokens_are_required_doctor_asks_for_one_and_uses_it(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_server("--auth", "required")
@@ -155,8 +155,8 @@ def test_fast_durability_is_a_warning(start_server: StartServer, tmp_path: Path)
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
-async def test_clocks_that_differ_and_versions_that_differ_are_warnings(
-    nobody: Shell, script: Script, ahead: int
+async def test_clock_and_version_differences_are_warnings(
+    offline: Shell, script: Script, ahead: int
 ) -> None:
     info = GetServerInfoResponse(version="99.0", agent="anonymous", durability="full")
     info.server_time.GetCurrentTime()
@@ -164,15 +164,15 @@ async def test_clocks_that_differ_and_versions_that_differ_are_warnings(
     for _ in range(20):
         script.answer("GetServerInfo", info)
     run = ("doctor", "--server", script.address, "--json")
-    checks = _checks(await asyncio.to_thread(nobody.run, *run))
+    checks = _checks(await asyncio.to_thread(offline.run, *run))
     assert checks["clock"]["status"] == "warning"
     assert ("ahead of" if ahead > 0 else "behind") in checks["clock"]["finding"]
     assert checks["server"]["status"] == "warning"
     assert "99.0" in checks["server"]["finding"]
 
 
-async def test_a_log_that_was_left_of_another_file_stays_where_it_is(
-    start_server: StartServer, nobody: Shell, tmp_path: Path
+async def test_a_log_left_by_another_file_stays_where_it_is(
+    start_server: StartServer, offline: Shell, tmp_path: Path
 ) -> None:
     server = start_server()
     with closing(sqlite3.connect(server.db)) as db:
@@ -180,14 +180,14 @@ async def test_a_log_that_was_left_of_another_file_stays_where_it_is(
     server.kill()
     (tmp_path / "backup").replace(server.db)
     run = ("doctor", "--db", str(server.db), "--timeout", "0.1", "--json")
-    done = await asyncio.to_thread(nobody.run, *run)
+    done = await asyncio.to_thread(offline.run, *run)
     check = _checks(done)["database"]
     assert check["status"] == "warning"
     assert "belongs to another file" in check["finding"]
     assert server.db.with_name(f"{server.db.name}-wal").exists()
 
 
-async def test_what_a_server_left_that_lost_its_file_is_told(
+async def test_data_saved_by_a_server_that_lost_its_file_is_reported(
     start_server: StartServer, shell: Shell
 ) -> None:
     server = start_server()
@@ -197,7 +197,7 @@ async def test_what_a_server_left_that_lost_its_file_is_told(
     assert str(saved) in _checks(done)["left behind"]["finding"]
 
 
-async def test_a_server_whose_health_service_says_so_does_not_serve(nobody: Shell) -> None:
+async def test_a_server_whose_health_is_not_serving_is_a_failure(offline: Shell) -> None:
     stopping = health.aio.HealthServicer()
     await stopping.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     server = grpc.aio.server()
@@ -207,7 +207,7 @@ async def test_a_server_whose_health_service_says_so_does_not_serve(nobody: Shel
     await server.start()
     try:
         run = ("doctor", "--server", address, "--json")
-        done = await asyncio.to_thread(nobody.run, *run)
+        done = await asyncio.to_thread(offline.run, *run)
     finally:
         await server.stop(None)
     assert (done.code, _checks(done)["server"]["status"]) == (1, "failure")
@@ -219,24 +219,24 @@ def _may_post(script: Script) -> None:
         script.answer("GetServerInfo", GetServerInfoResponse(agent="anonymous", scopes=["post"]))
 
 
-async def test_one_who_waits_and_is_not_woken_is_a_failure(nobody: Shell, script: Script) -> None:
+async def test_a_wait_that_is_not_woken_is_a_failure(offline: Shell, script: Script) -> None:
     _may_post(script)
     script.answer("DeleteThread", DeleteThreadResponse())
     script.answer("PostMessage", PostMessageResponse(seq=1))
     script.answer("WaitMessages", started(), asyncio.Event())
     run = ("doctor", "--server", script.address, "--timeout", "1", "--json")
-    done = await asyncio.to_thread(nobody.run, *run)
+    done = await asyncio.to_thread(offline.run, *run)
     assert (done.code, _checks(done)["wake-up"]["status"]) == (1, "failure")
     assert len(script.asked(DeleteThreadRequest)) == 1
 
 
-async def test_it_tells_as_it_goes_and_interrupted_deletes_its_thread(
-    nobody: Shell, script: Script
+async def test_doctor_prints_as_it_goes_and_deletes_its_thread_when_interrupted(
+    offline: Shell, script: Script
 ) -> None:
     _may_post(script)
     script.answer("DeleteThread", DeleteThreadResponse())
     script.answer("PostMessage", asyncio.Event())
-    with nobody.start("doctor", "--server", script.address) as running:
+    with offline.start("doctor", "--server", script.address) as running:
         await until(lambda: bool(script.asked(PostMessageRequest)))
         assert running.stdout is not None
         line = await asyncio.to_thread(running.stdout.readline)
@@ -249,10 +249,12 @@ async def test_it_tells_as_it_goes_and_interrupted_deletes_its_thread(
     assert deleted.thread.startswith("doctor-")
 
 
-async def test_a_thread_that_could_not_be_deleted_is_told(nobody: Shell, script: Script) -> None:
+async def test_a_thread_that_could_not_be_deleted_is_reported(
+    offline: Shell, script: Script
+) -> None:
     _may_post(script)
     run = ("doctor", "--server", script.address, "--timeout", "1", "--json")
-    done = await asyncio.to_thread(nobody.run, *run)
+    done = await asyncio.to_thread(offline.run, *run)
     check = _checks(done)["wake-up"]
     (request,) = script.asked(DeleteThreadRequest)
     assert (done.code, check["status"]) == (1, "failure")
@@ -287,26 +289,26 @@ def test_messages_that_others_may_read_are_a_warning(
 
 
 def test_a_file_of_another_program_is_a_failure_and_left_alone(
-    nobody: Shell, tmp_path: Path
+    offline: Shell, tmp_path: Path
 ) -> None:
     path = tmp_path / "other.db"
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE other (x)")
     before = path.read_bytes()
-    check = _of_file(nobody, path, "--deep")["database"]
+    check = _of_file(offline, path, "--deep")["database"]
     assert (check["status"], "belongs to another" in check["finding"]) == ("failure", True)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["other.db"]
 
 
-def test_a_file_that_is_not_there_is_not_made(nobody: Shell, tmp_path: Path) -> None:
+def test_a_missing_file_is_not_created(offline: Shell, tmp_path: Path) -> None:
     path = tmp_path / "bus.db"
-    assert _of_file(nobody, path)["database"]["status"] == "failure"
+    assert _of_file(offline, path)["database"]["status"] == "failure"
     assert not list(tmp_path.iterdir())
     path.touch()
-    assert _of_file(nobody, path)["database"]["status"] == "warning"
+    assert _of_file(offline, path)["database"]["status"] == "warning"
     assert path.stat().st_size == 0
-    assert _of_file(nobody, tmp_path)["database"]["status"] == "failure"
+    assert _of_file(offline, tmp_path)["database"]["status"] == "failure"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -318,31 +320,31 @@ def test_a_file_that_is_not_there_is_not_made(nobody: Shell, tmp_path: Path) -> 
         pytest.param(lambda path: path.symlink_to(path), "symbolic links", id="loop"),
     ],
 )
-def test_what_can_be_no_database_is_a_failure(
-    nobody: Shell, tmp_path: Path, make: Callable[[Path], None], said: str
+def test_a_path_that_can_be_no_database_is_a_failure(
+    offline: Shell, tmp_path: Path, make: Callable[[Path], None], said: str
 ) -> None:
     path = tmp_path / "bus.db"
     make(path)
-    check = _of_file(nobody, path, "--deep")["database"]
+    check = _of_file(offline, path, "--deep")["database"]
     assert (check["status"], said in check["finding"]) == ("failure", True)
-    assert "URI" in _of_file(nobody, Path("file:bus.db"))["database"]["finding"]
+    assert "URI" in _of_file(offline, Path("file:bus.db"))["database"]["finding"]
 
 
-def test_a_link_is_followed_to_what_a_server_would_use(
-    start_server: StartServer, nobody: Shell, tmp_path: Path
+def test_a_link_is_followed_as_a_server_would(
+    start_server: StartServer, offline: Shell, tmp_path: Path
 ) -> None:
     server = start_server()
     link = tmp_path / "link.db"
     link.symlink_to(server.db)
-    assert _of_file(nobody, link, "--deep")["integrity"]["status"] == "ok"
+    assert _of_file(offline, link, "--deep")["integrity"]["status"] == "ok"
     token = operator_token_file(server.db)
     token.chmod(0o644)
-    check = _of_file(nobody, link)["permissions"]
+    check = _of_file(offline, link)["permissions"]
     assert (check["status"], str(token) in check["finding"]) == ("failure", True)
 
 
 def test_a_store_of_another_user_is_judged_as_that_users_server_would(
-    start_server: StartServer, nobody: Shell
+    start_server: StartServer, offline: Shell
 ) -> None:
     server = start_server()
     server.stop()
@@ -352,31 +354,31 @@ def test_a_store_of_another_user_is_judged_as_that_users_server_would(
             os.chown(path, somebody, -1)
     except PermissionError:
         pytest.skip("only root can give files away")
-    checks = _of_file(nobody, server.db)
+    checks = _of_file(offline, server.db)
     assert {checks["database"]["status"], checks["permissions"]["status"]} == {"ok"}
     os.chown(operator_token_file(server.db), somebody + 1, -1)
     assert _of_file(nobody, server.db)["permissions"]["status"] == "failure"
     server.db.with_name("bus.db-wal").touch()  # of the user that runs the tests: root
     server.db.with_name("bus.db-shm").touch()
     os.chown(server.db.with_name("bus.db-shm"), somebody + 1, -1)
-    assert _of_file(nobody, server.db)["database"]["status"] == "failure"
+    assert _of_file(offline, server.db)["database"]["status"] == "failure"
 
 
-def test_damage_that_only_reading_it_all_finds_is_found_with_deep(
-    start_server: StartServer, nobody: Shell
+def test_deep_finds_damage_that_only_a_full_read_finds(
+    start_server: StartServer, offline: Shell
 ) -> None:
     server = start_server()
-    shell = Shell(server.address, nobody.home)
+    shell = Shell(server.address, offline.home)
     for _ in range(3):
         shell.ok("post", "log", "-", stdin="word " * 10_000)
     server.stop()
-    assert _of_file(nobody, server.db, "--deep")["integrity"]["status"] == "ok"
+    assert _of_file(offline, server.db, "--deep")["integrity"]["status"] == "ok"
     with server.db.open("r+b") as opened:
         opened.seek(-4096, 2)
         opened.write(b"\xff" * 4096)
-    checks = _of_file(nobody, server.db)
+    checks = _of_file(offline, server.db)
     assert (checks["database"]["status"], "integrity" in checks) == ("ok", False)
-    check = _of_file(nobody, server.db, "--deep")["integrity"]
+    check = _of_file(offline, server.db, "--deep")["integrity"]
     assert (check["status"], "backup" in check["advice"]) == ("failure", True)
 
 
@@ -385,15 +387,17 @@ def test_a_log_that_has_grown_is_a_warning(start_server: StartServer, tmp_path: 
     shell = Shell(server.address, tmp_path)
     log = server.db.with_name("bus.db-wal")
     with log.open("r+b") as opened:
-        opened.truncate(257 * 1024 * 1024)  # a hole, which takes no space
+        opened.truncate(257 * 1024 * 1024)  # a sparse file, which takes no space
     check = _checks(shell.ok("doctor", "--db", str(server.db), "--json"))["log"]
     assert (check["status"], str(log) in check["finding"]) == ("warning", True)
 
 
 @pytest.mark.parametrize(("megabytes", "status"), [(32, "failure"), (256, "warning")])
-def test_little_space_is_told(nobody: Shell, tmp_path: Path, megabytes: int, status: str) -> None:
+def test_low_disk_space_is_reported(
+    offline: Shell, tmp_path: Path, megabytes: int, status: str
+) -> None:
     with small_disk(tmp_path / "disk", megabytes=megabytes) as disk:
-        checks = _of_file(nobody, disk / "bus.db")
+        checks = _of_file(offline, disk / "bus.db")
     assert checks["disk"]["status"] == status
     assert (checks["file system"]["status"], "tmpfs" in checks["file system"]["finding"]) == (
         "warning",
@@ -401,7 +405,7 @@ def test_little_space_is_told(nobody: Shell, tmp_path: Path, megabytes: int, sta
     )
 
 
-def test_few_open_files_are_a_warning(shell: Shell) -> None:
+def test_a_low_limit_of_open_files_is_a_warning(shell: Shell) -> None:
     out = shell.script("ulimit -n 512; threadbus doctor")
     assert "warning  open files   up to 512 in a process" in out
     assert "ulimit -Hn" in out.splitlines()[-1]
@@ -436,7 +440,7 @@ def test_network_file_systems_are_a_failure(
     assert file_system_check(Path(folder), kind).status == status
 
 
-def test_where_mounts_are_not_told_nothing_is_said_of_them(tmp_path: Path) -> None:
+def test_where_mounts_are_unknown_nothing_is_reported_about_them(tmp_path: Path) -> None:
     assert file_system_of(tmp_path, tmp_path / "mounts") == ""
 
 

@@ -66,7 +66,7 @@ def exported(shell: Shell, *arguments: str, to: Path) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_what_was_imported_comes_back_byte_for_byte(
+def test_imported_lines_are_exported_byte_for_byte(
     shell: Shell, token: str, name: str, tmp_path: Path, encoding: str
 ) -> None:
     file = awkward(name)
@@ -81,7 +81,7 @@ def test_what_was_imported_comes_back_byte_for_byte(
     assert again.read_bytes() == file
 
 
-def test_all_threads_come_in_the_order_of_their_creation(
+def test_all_threads_are_exported_in_the_order_of_their_creation(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_server()
@@ -108,14 +108,14 @@ def test_recorded_conversations_come_back_byte_for_byte(
     assert back == FILE.read_bytes()
 
 
-def test_lines_are_the_documents_of_read(shell: Shell, name: str) -> None:
+def test_lines_are_the_documents_that_read_prints(shell: Shell, name: str) -> None:
     shell.ok("post", name, "one", "--label", "k=v")
     shell.ok("post", name, "two", "--reply-to", "1", "--based-on", "1")
     lines = shell.ok("export", name).out.splitlines()
     assert [json.loads(line) for line in lines] == shell.ok("read", name, "--json").json["messages"]
 
 
-def test_fields_that_are_not_set_are_there_when_asked_for(shell: Shell, name: str) -> None:
+def test_unset_fields_are_included_if_requested(shell: Shell, name: str) -> None:
     shell.ok("post", name, "one")
     fields = "reply_to,labels,based_on_seq, seq,handoff_to"
     assert shell.ok("export", name, "--fields", fields).out == (
@@ -123,7 +123,7 @@ def test_fields_that_are_not_set_are_there_when_asked_for(shell: Shell, name: st
     )
 
 
-def test_threads_come_in_the_order_given_and_each_once(shell: Shell, name: str) -> None:
+def test_threads_are_exported_in_the_order_given_and_once_each(shell: Shell, name: str) -> None:
     names = [f"{name}-b", f"{name}-a"]
     for thread in reversed(names):
         shell.ok("post", thread, "hello")
@@ -131,7 +131,7 @@ def test_threads_come_in_the_order_given_and_each_once(shell: Shell, name: str) 
     assert [json.loads(line)["thread"] for line in out.splitlines()] == names
 
 
-def test_long_threads_are_exported_whole_without_changes_of_their_state(
+def test_long_threads_are_exported_whole_without_their_thread_entries(
     shell: Shell, token: str, name: str
 ) -> None:
     lines = [
@@ -154,7 +154,7 @@ def test_an_unknown_thread_writes_nothing(shell: Shell, name: str, tmp_path: Pat
     assert list(tmp_path.glob("*talk*")) == []
 
 
-def test_nothing_is_exit_code_3_and_replaces_no_file(
+def test_an_empty_export_is_exit_code_3_and_replaces_no_file(
     shell: Shell, name: str, tmp_path: Path
 ) -> None:
     shell.ok("thread", "create", name)
@@ -167,7 +167,7 @@ def test_nothing_is_exit_code_3_and_replaces_no_file(
     assert list(tmp_path.glob("*talk*")) == [file]
 
 
-def test_a_file_is_replaced_and_stays_as_private_and_where_it_is(
+def test_a_file_is_replaced_in_place_with_its_permissions(
     shell: Shell, name: str, tmp_path: Path
 ) -> None:
     shell.ok("post", name, "hello")
@@ -205,7 +205,9 @@ def test_the_thread_may_come_from_the_environment(shell: Shell, name: str) -> No
     assert f'{{"thread": "{name}"}}' in everything.out.splitlines()
 
 
-def test_a_reader_that_has_enough_ends_it(shell: Shell, token: str, name: str) -> None:
+def test_an_export_ends_when_its_reader_closes_the_pipe(
+    shell: Shell, token: str, name: str
+) -> None:
     content = "x" * 1_000_000
     lines = [
         json.dumps({"thread": name, "sender": "a", "content": f"{number}{content}"}) + "\n"
@@ -223,7 +225,9 @@ def test_a_reader_that_has_enough_ends_it(shell: Shell, token: str, name: str) -
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def test_lines_are_safe_to_show_and_exact_elsewhere(shell: Shell, token: str, name: str) -> None:
+def test_lines_are_escaped_on_a_terminal_and_exact_elsewhere(
+    shell: Shell, token: str, name: str
+) -> None:
     shell.ok("import", "-", token, stdin=awkward(name))
     code, shown = shell.on_terminal("export", name, *WHAT_WAS_IMPORTED)
     assert code == 0
@@ -232,7 +236,7 @@ def test_lines_are_safe_to_show_and_exact_elsewhere(shell: Shell, token: str, na
     assert not any(UNSAFE.search(line) for line in lines)
 
 
-def test_a_person_at_a_terminal_sees_how_far_it_is(shell: Shell, name: str, tmp_path: Path) -> None:
+def test_on_a_terminal_export_shows_its_progress(shell: Shell, name: str, tmp_path: Path) -> None:
     shell.ok("post", name, "hello")
     code, shown = shell.on_terminal("export", name, "--out", str(tmp_path / "talk.jsonl"))
     assert code == 0
@@ -254,7 +258,7 @@ async def _export(address: str, home: Path, *options: str) -> Done:
     return await asyncio.to_thread(Shell(address, home).run, "export", THREAD, *options)
 
 
-async def test_an_edited_message_has_the_content_that_counts(tmp_path: Path) -> None:
+async def test_an_edited_message_is_exported_with_its_current_content(tmp_path: Path) -> None:
     edited, edit = _said(1, "bad"), _said(2, "better")
     edited.edit_seq, edit.edit_of, edit.kind = 2, 1, MESSAGE_KIND_EDIT
     page = ListMessagesResponse(messages=[edited, edit], head_seq=2)
@@ -267,7 +271,7 @@ async def test_an_edited_message_has_the_content_that_counts(tmp_path: Path) -> 
     assert (done.code, done.out) == (0, '{"seq": 1, "content": "better"}\n')
 
 
-async def test_a_thread_that_one_listing_left_out_is_exported(tmp_path: Path) -> None:
+async def test_a_thread_missing_from_one_listing_is_exported(tmp_path: Path) -> None:
     first, second = Thread(name="first", epoch=EPOCH), _thread().thread
     page = ListMessagesResponse(messages=[_said(1, "one"), _said(2, "two")], head_seq=2)
     async with scripted() as script:
@@ -282,7 +286,7 @@ async def test_a_thread_that_one_listing_left_out_is_exported(tmp_path: Path) ->
     assert done.out == '{"content": "one"}\n{"content": "two"}\n'
 
 
-async def test_a_thread_that_was_made_anew_meanwhile_is_an_error(tmp_path: Path) -> None:
+async def test_a_thread_recreated_during_the_export_is_an_error(tmp_path: Path) -> None:
     page = ListMessagesResponse(messages=[_said(1, "old"), _said(2, "new")], head_seq=2)
     file = tmp_path / "talk.jsonl"
     async with scripted() as script:

@@ -16,7 +16,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
     return Shell(server.address, tmp_path)
 
 
-def test_markdown_is_a_transcript_in_which_nothing_reaches_beyond_its_message(
+def test_markdown_is_a_transcript_in_which_no_message_affects_others(
     shell: Shell, name: str
 ) -> None:
     shell.ok("register", f"{name}-b")

@@ -51,7 +51,7 @@ def test_no_server_is_exit_code_4(tmp_path: Path, verb: list[str]) -> None:
 
 
 @pytest.mark.parametrize("reason", ["DRAINING", "STORE_BUSY", "STORE_FAILED", "ONE_OF_TOMORROW"])
-async def test_a_server_that_cannot_serve_now_is_exit_code_4(tmp_path: Path, reason: str) -> None:
+async def test_a_server_that_is_unavailable_is_exit_code_4(tmp_path: Path, reason: str) -> None:
     async with scripted() as script:
         refusal = Failure(grpc.StatusCode.UNAVAILABLE, reason, retry_delay=60.0)  # too long
         script.answer("ListAgents", refusal)
@@ -69,20 +69,20 @@ def test_an_error_has_five_fields(shell: Shell, name: str) -> None:
     assert done.error["retryable"] is False
 
 
-def test_an_error_says_to_a_person_what_to_do(shell: Shell, name: str) -> None:
+def test_an_error_without_json_says_what_to_do(shell: Shell, name: str) -> None:
     done = shell.run("read", name)
     said, hint = done.err.splitlines()
     assert said.startswith(f"threadbus: no thread {name}")
     assert hint.startswith("  threadbus thread")
 
 
-def test_what_is_too_large_is_exit_code_6(shell: Shell, name: str) -> None:
+def test_a_post_too_large_is_exit_code_6(shell: Shell, name: str) -> None:
     done = shell.run("post", name, "-", "--json", stdin=b"a" * (1024 * 1024 + 1))
     assert (done.code, done.error["reason"]) == (6, "MESSAGE_TOO_LARGE")
 
 
 @pytest.mark.parametrize("where", ["content", "attachment"])
-def test_what_is_too_large_for_grpc_names_the_limits_of_the_server(
+def test_a_post_too_large_for_grpc_names_the_limits_of_the_server(
     shell: Shell, name: str, tmp_path: Path, where: str
 ) -> None:
     file = tmp_path / "file"
@@ -102,7 +102,7 @@ def test_a_host_name_that_cannot_be_resolved_is_told(tmp_path: Path) -> None:
     assert "host name" in done.error["hint"]
 
 
-def test_a_cap_that_is_reached_is_exit_code_6(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_limit_that_is_reached_is_exit_code_6(start_server: StartServer, tmp_path: Path) -> None:
     shell = Shell(start_server("--max-open-waits", "1").address, tmp_path)
     shell.ok("post", "log", "hello", "--as", "coder")
     with shell.start("tail", "log", "--as", "coder") as tail:
@@ -113,7 +113,7 @@ def test_a_cap_that_is_reached_is_exit_code_6(start_server: StartServer, tmp_pat
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_tail_without_a_word(
+def test_a_signal_ends_a_tail_silently(
     shell: Shell, name: str, number: signal.Signals, code: int
 ) -> None:
     shell.ok("post", name, "hello")
@@ -126,7 +126,7 @@ def test_a_signal_ends_a_tail_without_a_word(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_wait_without_a_word(
+def test_a_signal_ends_a_wait_silently(
     shell: Shell, name: str, number: signal.Signals, code: int
 ) -> None:
     shell.ok("thread", "create", name)
@@ -138,7 +138,9 @@ def test_a_signal_ends_a_wait_without_a_word(
     assert running.returncode == code
 
 
-def test_a_lost_answer_says_how_to_find_out(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_lost_response_is_reported_with_a_way_to_check(
+    start_server: StartServer, tmp_path: Path
+) -> None:
     server = start_server("--busy-timeout", "30")
     shell = Shell(server.address, tmp_path)
     shell.ok("thread", "create", "log")
@@ -154,7 +156,7 @@ def test_a_lost_answer_says_how_to_find_out(start_server: StartServer, tmp_path:
     assert len(shell.ok("read", "log", "--json").json["messages"]) == 1
 
 
-def test_a_pipe_that_nobody_reads_is_no_failure_to_talk_about(shell: Shell, name: str) -> None:
+def test_a_closed_pipe_is_not_reported_as_a_failure(shell: Shell, name: str) -> None:
     shell.ok("post", name, "hello")
     reading, writing = os.pipe()
     os.close(reading)
@@ -163,41 +165,41 @@ def test_a_pipe_that_nobody_reads_is_no_failure_to_talk_about(shell: Shell, name
     assert (done.code, done.err) == (141, "")
 
 
-def test_a_full_disk_is_told_once(shell: Shell, name: str) -> None:
+def test_a_full_disk_is_reported_once(shell: Shell, name: str) -> None:
     shell.ok("post", name, "hello")
     with Path("/dev/full").open("wb") as full:
         done = shell.run_process("read", name, stdout=full)
     assert (done.code, done.err) == (1, "threadbus: [Errno 28] No space left on device\n")
 
 
-def test_a_closed_stdout_is_told(shell: Shell) -> None:
+def test_a_closed_stdout_is_reported(shell: Shell) -> None:
     assert shell.script("threadbus thread list >&-; echo $?") == "1\n"
 
 
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:7420", "127.0.0.1:99999", "a:b", ":", "unix:", ""]
 )
-def test_what_is_no_address_is_wrong_usage(shell: Shell, address: str) -> None:
+def test_an_invalid_address_is_wrong_usage(shell: Shell, address: str) -> None:
     done = shell.run("agents", "--server", address)
     assert done.code == 2
     assert "HOST:PORT" in done.err
 
 
-def test_a_server_that_does_not_answer_is_told_before_the_time_is_up(tmp_path: Path) -> None:
+def test_a_server_that_does_not_respond_is_reported_before_the_timeout(tmp_path: Path) -> None:
     shell = Shell("127.0.0.1:1", tmp_path)
     done = shell.run("agents", "--timeout", "2")
     assert done.code == 4
     assert "does not answer yet" in done.err.splitlines()[0]
 
 
-def test_a_wait_tries_no_longer_than_it_was_to_wait(tmp_path: Path) -> None:
+def test_a_wait_retries_no_longer_than_its_timeout(tmp_path: Path) -> None:
     done = Shell("127.0.0.1:1", tmp_path).run("wait", "t", "--as", "a", "--timeout", "2")
     assert done.code == 4
     assert "trying for 2 s" in done.err
 
 
 @pytest.mark.parametrize("verb", [["--help"], ["post", "--help"], ["--version"]], ids=str)
-def test_help_that_cannot_be_written_is_told(shell: Shell, verb: list[str]) -> None:
+def test_help_that_cannot_be_written_is_reported(shell: Shell, verb: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = shell.run_process(*verb, stdout=full)
     assert (done.code, done.err) == (1, "threadbus: [Errno 28] No space left on device\n")
@@ -208,7 +210,7 @@ def test_help_that_cannot_be_written_is_told(shell: Shell, verb: list[str]) -> N
     [("thread list", 0), ("read nothing-here", 1), ("post", 2), ("agents --server 127.0.0.1:1", 4)],
 )
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&-", "<&- 2>&-"])
-def test_the_exit_code_holds_whatever_streams_are_closed(
+def test_the_exit_code_is_the_same_whatever_streams_are_closed(
     shell: Shell, verb: str, code: int, redirection: str
 ) -> None:
     timeout = "--timeout 1s" if verb != "post" else ""
@@ -216,7 +218,7 @@ def test_the_exit_code_holds_whatever_streams_are_closed(
     assert shell.script(script) == f"{code}\n"
 
 
-def test_a_closed_stdin_is_an_empty_one(shell: Shell, name: str) -> None:
+def test_a_closed_stdin_is_read_as_empty(shell: Shell, name: str) -> None:
     script = f"threadbus post {name} - <&- 2>&1; echo $?"
     assert "content: required" in shell.script(script)
     script = f"threadbus thread delete {name} <&- 2>&1; echo $?"
@@ -237,14 +239,14 @@ def test_a_closed_descriptor_is_opened_before_anything_else(tmp_path: Path, clos
     assert told.read_text() == "True"
 
 
-def test_without_a_home_it_says_what_to_set_and_needs_none_otherwise(shell: Shell) -> None:
+def test_without_a_home_folder_a_hint_is_printed_only_if_one_is_needed(shell: Shell) -> None:
     command = f"env -i PATH=$PATH {sys.executable} -m bus_client.cli thread list"
     server = f"--server {shell.server}"
     assert shell.script(f"cd {ROOT} && {command} {server} 2>&1; echo $?").endswith("0\n")
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["people", "json"])
-def test_a_bug_is_told_as_one_and_its_words_are_made_safe(
+def test_a_bug_is_reported_as_one_with_its_text_escaped(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
     def broken(*_: object, **__: object) -> None:

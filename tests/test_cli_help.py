@@ -73,7 +73,7 @@ def test_help_shows_defaults_and_environment(verb: str) -> None:
         assert name in text
 
 
-def test_it_tells_its_version(shell: Shell) -> None:
+def test_version_prints_the_version(shell: Shell) -> None:
     assert shell.ok("--version").out.startswith("threadbus 0.")
 
 
@@ -111,9 +111,7 @@ def test_it_tells_its_version(shell: Shell) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_exit_code_2_before_anything_is_called(
-    shell: Shell, arguments: list[str]
-) -> None:
+def test_wrong_usage_is_exit_code_2_before_any_call(shell: Shell, arguments: list[str]) -> None:
     done = shell.run(*arguments)
     assert done.code == 2
     assert done.out == ""
@@ -138,7 +136,7 @@ def test_a_misspelt_verb_is_wrong_usage_and_a_similar_one_is_suggested(
     assert done.error["message"].endswith(f"Did you mean {suggestion!r}?")
 
 
-def test_for_a_verb_like_none_nothing_is_suggested(shell: Shell) -> None:
+def test_for_a_verb_similar_to_none_nothing_is_suggested(shell: Shell) -> None:
     done = shell.run("xyzzy", "--json")
     assert (done.code, done.error["message"]) == (2, "There is no verb 'xyzzy'.")
 

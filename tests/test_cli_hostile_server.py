@@ -114,7 +114,7 @@ async def shown(script: Script, home: Path, *verb: str) -> str:
 
 @pytest.mark.parametrize("json", [False, True], ids=["people", "json"])
 @pytest.mark.parametrize("verb", VERBS)
-async def test_what_a_server_tells_is_made_visible(
+async def test_control_characters_in_responses_are_made_visible(
     script: Script, tmp_path: Path, verb: str, json: bool
 ) -> None:
     text = await shown(script, tmp_path, *VERBS[verb], *(["--json"] if json else []))
@@ -125,7 +125,7 @@ async def test_what_a_server_tells_is_made_visible(
 
 @pytest.mark.parametrize("json", [False, True], ids=["people", "json"])
 @pytest.mark.parametrize("verb", VERBS)
-async def test_what_a_server_refuses_with_is_made_visible(
+async def test_control_characters_in_errors_are_made_visible(
     tmp_path: Path, verb: str, json: bool
 ) -> None:
     failure = Failure(

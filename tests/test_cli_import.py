@@ -24,7 +24,7 @@ def token(server: ServerProcess) -> str:
     return f"--token-file={operator_token_file(server.db)}"
 
 
-def test_each_message_is_posted_in_the_name_of_its_sender(
+def test_each_message_is_posted_on_behalf_of_its_sender(
     shell: Shell, token: str, name: str
 ) -> None:
     text = line(name, f"{name}-a", "one") + line(name, f"{name}-b", "two")
@@ -39,14 +39,16 @@ def test_each_message_is_posted_in_the_name_of_its_sender(
     assert shell.ok(*participants).json["threads"] == []
 
 
-def test_the_operators_own_messages_are_its_own(shell: Shell, token: str, name: str) -> None:
+def test_the_operators_own_messages_are_posted_as_its_own(
+    shell: Shell, token: str, name: str
+) -> None:
     shell.ok("import", "-", token, stdin=line(name, "operator", "stop it"))
     (message,) = shell.ok("read", name, "--json").json["messages"]
     assert message["sender"] == "operator"
     assert "posted_by" not in message
 
 
-def test_true_repeats_are_kept_and_a_second_run_posts_nothing(
+def test_repeated_lines_are_kept_and_a_second_run_posts_nothing(
     shell: Shell, token: str, name: str, tmp_path: Path
 ) -> None:
     other = f"{name}-other"
@@ -68,7 +70,7 @@ def test_true_repeats_are_kept_and_a_second_run_posts_nothing(
     assert said(shell, other) == [("a", "yes")] * 3
 
 
-def test_what_was_added_to_a_file_is_posted_by_the_next_run(
+def test_lines_appended_to_a_file_are_posted_by_the_next_run(
     shell: Shell, token: str, name: str
 ) -> None:
     begun = line(name, "a", "yes") + line(name, "a", "no")
@@ -83,7 +85,7 @@ def of_one(thread: str, *contents: str) -> str:
     return "".join(line(thread, "a", content) for content in contents)
 
 
-def test_the_same_lines_of_another_source_are_other_messages(
+def test_the_same_lines_from_another_source_are_other_messages(
     shell: Shell, token: str, name: str
 ) -> None:
     days = {"mon": of_one(name, "hi", "+1", "ok"), "tue": of_one(name, "new day", "+1", "ok")}
@@ -115,7 +117,7 @@ def test_the_same_lines_of_another_source_are_other_messages(
         (["other", "day"], 0),
     ],
 )
-def test_lines_that_another_file_had_are_told(
+def test_lines_already_imported_from_another_file_are_reported(
     shell: Shell, token: str, name: str, second: list[str], out_of_place: int
 ) -> None:
     shell.ok("import", "-", token, stdin=of_one(name, "hi", "+1", "ok"))
@@ -126,7 +128,7 @@ def test_lines_that_another_file_had_are_told(
     assert bool(done.err) is bool(out_of_place)
 
 
-def test_a_file_that_grows_between_what_agents_post_is_one_file(
+def test_a_file_that_grows_while_agents_post_is_still_one_source(
     shell: Shell, token: str, name: str
 ) -> None:
     text = ""
@@ -154,7 +156,7 @@ def test_interleaved_threads_keep_their_order_and_are_created_in_the_files(
         assert [content for _, content in said(shell, thread)] == ["0", "1", "2", "3", "4"]
 
 
-def test_a_post_that_the_server_refuses_is_named_with_what_was_posted_before(
+def test_a_post_that_the_server_refuses_is_named_with_the_number_posted_before(
     shell: Shell, token: str, name: str
 ) -> None:
     lines = [line(name, "a", "one"), line(name, "a", "two")]
@@ -167,7 +169,9 @@ def test_a_post_that_the_server_refuses_is_named_with_what_was_posted_before(
     assert done.error["message"].startswith("Line 3, after posting 0 messages: ")
 
 
-def test_one_line_with_other_particulars_is_a_conflict(shell: Shell, token: str, name: str) -> None:
+def test_a_line_with_other_fields_than_before_is_a_conflict(
+    shell: Shell, token: str, name: str
+) -> None:
     first = line(name, "a", "one")
     shell.ok("import", "-", token, stdin=first)
     other = line(name, "a", "two") + line(name, "a", "one", labels={"k": "v"})
@@ -178,7 +182,7 @@ def test_one_line_with_other_particulars_is_a_conflict(shell: Shell, token: str,
 
 
 @pytest.mark.parametrize("flags", [(), ("--auth", "required")], ids=["open", "required"])
-def test_without_the_operators_token_nothing_is_done(
+def test_without_the_operators_token_nothing_is_posted(
     start_server: StartServer, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     server = start_server(*flags)
@@ -192,7 +196,7 @@ def test_without_the_operators_token_nothing_is_done(
     assert shell.run("import", "-", stdin=line("design", "a", "hello"), env=token).code == 0
 
 
-def test_what_a_message_carries_comes_with_it(
+def test_all_fields_of_a_message_are_imported(
     shell: Shell, token: str, name: str, tmp_path: Path
 ) -> None:
     note = tmp_path / "note.txt"
@@ -222,7 +226,7 @@ def test_what_a_message_carries_comes_with_it(
     assert "reply_to" not in fourth
 
 
-def test_messages_may_be_files_alone(shell: Shell, token: str, name: str) -> None:
+def test_messages_may_have_attachments_only(shell: Shell, token: str, name: str) -> None:
     files = [{"filename": "a.txt", "raw": "AAEC"}, {"url": "https://example.org/"}]
     text = json.dumps({"thread": name, "sender": "a", "attachments": files})
     shell.ok("import", "-", token, stdin=text)
@@ -240,7 +244,7 @@ def test_agents_that_messages_name_are_registered_and_can_be_resumed(
     assert shell.ok("post", name, "mine", "--as", f"{name}-c").out.startswith(f"{name} #3 · ")
 
 
-def test_a_name_that_is_not_given_again_leaves_no_token(
+def test_registering_an_unregistered_name_leaves_no_token(
     server: ServerProcess,
     shell: Shell,
     token: str,
@@ -256,7 +260,7 @@ def test_a_name_that_is_not_given_again_leaves_no_token(
     assert f"{name}-gone" not in kept.read_text("utf-8")
 
 
-def test_what_tail_printed_can_be_imported(shell: Shell, token: str, name: str) -> None:
+def test_the_output_of_tail_can_be_imported(shell: Shell, token: str, name: str) -> None:
     shell.ok("post", name, "hello", "--as", f"{name}-a")
     shell.ok("thread", "close", name)
     printed = shell.run("tail", name, "--json").out
@@ -271,26 +275,24 @@ def test_what_tail_printed_can_be_imported(shell: Shell, token: str, name: str) 
     assert said(shell, f"{name}-copy") == [(f"{name}-copy-a", "hello")]
 
 
-def test_line_ends_of_other_systems_and_empty_lines_do_no_harm(
-    shell: Shell, token: str, name: str
-) -> None:
+def test_crlf_line_ends_and_empty_lines_do_no_harm(shell: Shell, token: str, name: str) -> None:
     text = line(name, "a", "one").replace("\n", "\r\n\r\n") + line(name, "a", "two").strip()
     done = shell.ok("import", "-", token, stdin=b"\xef\xbb\xbf" + text.encode())
     assert done.out.startswith("2 posted")
     assert said(shell, name) == [("a", "one"), ("a", "two")]
 
 
-def test_an_empty_file_is_no_mistake(shell: Shell, token: str) -> None:
+def test_an_empty_file_is_no_error(shell: Shell, token: str) -> None:
     assert summary(shell.ok("import", "-", token, "--json", stdin="")) == {}
 
 
-def test_files_that_are_not_there_are_wrong_usage(shell: Shell, token: str) -> None:
+def test_missing_files_are_wrong_usage(shell: Shell, token: str) -> None:
     done = shell.run("import", "no-such-file", token)
     assert done.code == 2
     assert "no-such-file" in done.err
 
 
-def test_a_person_at_a_terminal_sees_how_far_it_is(
+def test_on_a_terminal_import_shows_its_progress(
     shell: Shell, token: str, name: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "talk.jsonl"

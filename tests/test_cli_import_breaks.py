@@ -61,7 +61,7 @@ def threads_of(file: Path) -> dict[str, list[tuple[str, str]]]:
     return dict(found)
 
 
-async def test_an_import_that_is_killed_and_run_again_posts_each_message_once_in_order(
+async def test_an_import_killed_and_run_again_posts_each_message_once_in_order(
     shell: Shell, token: str, name: str, talk: Path, threads: ThreadStub, bus: BusStub
 ) -> None:
     await threads.CreateThread(CreateThreadRequest(thread=name))
@@ -78,7 +78,7 @@ async def test_an_import_that_is_killed_and_run_again_posts_each_message_once_in
         assert said(shell, thread) == expected
 
 
-async def test_an_import_goes_on_through_a_restart_of_the_server(
+async def test_an_import_continues_after_a_restart_of_the_server(
     start_server: StartServer, tmp_path: Path, name: str, talk: Path
 ) -> None:
     server = start_server()
@@ -97,7 +97,7 @@ async def test_an_import_goes_on_through_a_restart_of_the_server(
         assert said(shell, thread) == expected
 
 
-async def test_an_import_that_loses_the_server_says_how_to_go_on(
+async def test_an_import_that_loses_the_server_says_how_to_resume(
     start_server: StartServer, tmp_path: Path, name: str, talk: Path
 ) -> None:
     server = start_server()
@@ -121,7 +121,7 @@ async def test_an_import_that_loses_the_server_says_how_to_go_on(
         assert said(shell, thread) == expected
 
 
-async def test_a_file_that_changes_while_it_is_imported_is_noticed(
+async def test_a_file_that_changes_during_its_import_is_detected(
     shell: Shell, token: str, name: str, talk: Path, threads: ThreadStub, bus: BusStub
 ) -> None:
     await threads.CreateThread(CreateThreadRequest(thread=name))
@@ -135,7 +135,7 @@ async def test_a_file_that_changes_while_it_is_imported_is_noticed(
     assert json.loads(err)["message"].endswith("the file was changed while it was imported")
 
 
-def test_a_signal_ends_it_without_a_word(
+def test_a_signal_ends_an_import_silently(
     shell: Shell, token: str, name: str, tmp_path: Path
 ) -> None:
     fifo = tmp_path / "fifo"

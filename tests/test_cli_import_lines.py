@@ -47,7 +47,7 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize(("bad", "why"), BAD_LINES.values(), ids=BAD_LINES)
-def test_a_bad_line_is_named_before_anything_is_posted(
+def test_a_bad_line_is_reported_before_anything_is_posted(
     shell: Shell, token: str, name: str, bad: str, why: str
 ) -> None:
     text = line(name, "a", "fine") + "\n" + bad + "\n" + line(name, "a", "fine")

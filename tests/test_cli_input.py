@@ -31,26 +31,26 @@ TIMED = {
 
 @pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize("option", TIMED)
-def test_a_time_may_have_a_unit(shell: Shell, name: str, option: str, time: str) -> None:
+def test_a_duration_may_have_a_unit(shell: Shell, name: str, option: str, time: str) -> None:
     shell.ok("post", name, "hello")
     if option == "grace" and time[-1] in "hd":
         return  # longer than the server allows
     shell.ok(*(word.format(name=name) for word in TIMED[option]), time)
 
 
-def test_a_unit_is_what_it_says(tmp_path: Path) -> None:
+def test_units_have_their_usual_meaning(tmp_path: Path) -> None:
     done = Shell("127.0.0.1:1", tmp_path).run("wait", "t", "--timeout", "0.05m")
     assert "trying for 3 s" in done.err
 
 
 @pytest.mark.parametrize("time", ["soon", "5x", "s", "", "nan", "inf", "-1", "400d", "5 minutes"])
-def test_what_is_no_time_is_wrong_usage(shell: Shell, time: str) -> None:
+def test_an_invalid_duration_is_wrong_usage(shell: Shell, time: str) -> None:
     done = shell.run("agents", f"--timeout={time}", "--json")
     assert (done.code, done.error["reason"]) == (2, "USAGE")
     assert "time" in done.error["message"] or "between 0 s and a year" in done.error["message"]
 
 
-def test_a_server_takes_times_with_units_too(tmp_path: Path) -> None:
+def test_serve_takes_durations_with_units_too(tmp_path: Path) -> None:
     done = Shell("", tmp_path).run("serve", "--agent-timeout", "2m", "--drain-timeout", "1x")
     assert done.code == 2
     assert "--agent-timeout" not in done.err
@@ -75,7 +75,7 @@ def test_an_address_may_lack_its_port(typed: str, address: str) -> None:
     assert BusClient(typed).server == address
 
 
-def test_a_server_is_told_with_its_port(shell: Shell) -> None:
+def test_an_error_names_the_server_with_its_port(shell: Shell) -> None:
     done = shell.run("agents", "--server", "threadbus.invalid", "--timeout", "0.1", "--json")
     assert done.code == 4
     assert "threadbus.invalid:7420" in done.error["message"]
@@ -91,7 +91,7 @@ def test_a_server_is_told_with_its_port(shell: Shell) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", [["agents", "--as"], ["register"], ["doctor", "--as"]], ids=str)
-def test_a_name_that_is_none_is_told_where_it_was_typed(
+def test_an_invalid_name_is_reported_with_the_argument_it_came_from(
     shell: Shell, tmp_path: Path, verb: list[str], typed: str, told: str
 ) -> None:
     done = shell.run(*verb, typed, "--json")
@@ -125,18 +125,20 @@ def run_bytes(shell: Shell, *arguments: bytes, env: dict[bytes, bytes] | None = 
         (b"\xff",),
     ],
 )
-def test_an_argument_that_is_no_text_is_told(shell: Shell, arguments: tuple[bytes, ...]) -> None:
+def test_an_argument_that_is_not_text_is_reported(
+    shell: Shell, arguments: tuple[bytes, ...]
+) -> None:
     assert re.search(r"\\udcff\S* is not UTF-8", run_bytes(shell, *arguments))
 
 
 @pytest.mark.parametrize("variable", [b"THREADBUS_AGENT", b"THREADBUS_SERVER", b"THREADBUS_THREAD"])
-def test_a_variable_that_is_no_text_is_told(shell: Shell, variable: bytes) -> None:
+def test_a_variable_that_is_not_text_is_reported(shell: Shell, variable: bytes) -> None:
     env = {b"THREADBUS_THREAD": b"t", variable: b"bad\xff"}
     told = run_bytes(shell, b"read", b"--timeout", b"1", env=env)
     assert "\\udcff" in told
 
 
-def test_a_number_of_very_many_digits_is_told_in_our_words(
+def test_a_number_with_very_many_digits_is_reported_in_our_own_words(
     server: ServerProcess, shell: Shell, name: str, tmp_path: Path
 ) -> None:
     line = f'{{"thread": "{name}", "sender": "coder", "content": "x", "n": {"9" * 5_000}}}\n'

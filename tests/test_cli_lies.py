@@ -99,7 +99,7 @@ def odd(seq: int, time: Timestamp) -> Message:
 ODD = [odd(seq, time) for seq, time in enumerate(NO_TIMES, start=1)]
 
 
-async def test_messages_without_a_time_are_read(script: Script, tmp_path: Path) -> None:
+async def test_messages_with_an_invalid_time_are_read(script: Script, tmp_path: Path) -> None:
     for _ in range(2):
         script.answer("ListMessages", page(*ODD))
     done = await run(script, tmp_path, "read", THREAD)
@@ -111,7 +111,9 @@ async def test_messages_without_a_time_are_read(script: Script, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("form", ["jsonl", "markdown"])
-async def test_they_are_exported(script: Script, tmp_path: Path, form: str) -> None:
+async def test_messages_with_an_invalid_time_are_exported(
+    script: Script, tmp_path: Path, form: str
+) -> None:
     for _ in range(2):
         script.answer("GetThread", thread(len(ODD), create_time=NO_TIMES[0]))
     script.answer("ListMessages", page(*ODD))
@@ -120,7 +122,7 @@ async def test_they_are_exported(script: Script, tmp_path: Path, form: str) -> N
     assert done.out.count("unknown time") == (len(ODD) if form == "markdown" else 0)
 
 
-async def test_threads_that_were_made_at_no_time_are_exported(
+async def test_threads_with_an_invalid_creation_time_are_exported(
     script: Script, tmp_path: Path
 ) -> None:
     made = [Thread(name=f"t{n}", create_time=time) for n, time in enumerate(NO_TIMES)]
@@ -133,7 +135,7 @@ async def test_threads_that_were_made_at_no_time_are_exported(
 
 
 @pytest.mark.parametrize("json_lines", [[], ["--json"]], ids=["text", "json"])
-async def test_they_are_shown_as_they_are_posted(
+async def test_messages_with_an_invalid_time_are_printed_as_they_are_posted(
     script: Script, tmp_path: Path, json_lines: list[str]
 ) -> None:
     script.answer("GetThread", thread(len(ODD)))
@@ -146,7 +148,9 @@ async def test_they_are_shown_as_they_are_posted(
     assert (done.code, len(done.out.splitlines())) == (0, len(ODD))
 
 
-async def test_agents_and_threads_without_a_time_are_listed(script: Script, tmp_path: Path) -> None:
+async def test_agents_and_threads_with_an_invalid_time_are_listed(
+    script: Script, tmp_path: Path
+) -> None:
     gone = [
         Agent(name=f"a{n}", presence=PRESENCE_LAPSED, last_seen_time=time)
         for n, time in enumerate(NO_TIMES)
@@ -200,7 +204,9 @@ ENDLESS: dict[str, tuple[list[str], dict[str, Step]]] = {
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-async def test_what_never_ends_is_an_error(script: Script, tmp_path: Path, what: str) -> None:
+async def test_responses_that_never_end_are_an_error(
+    script: Script, tmp_path: Path, what: str
+) -> None:
     arguments, answers = ENDLESS[what]
     for rpc, answer in answers.items():
         for _ in range(50):
@@ -210,7 +216,7 @@ async def test_what_never_ends_is_an_error(script: Script, tmp_path: Path, what:
     assert done.err
 
 
-async def test_tail_asks_for_no_place_that_is_none(script: Script, tmp_path: Path) -> None:
+async def test_tail_requests_no_invalid_cursor(script: Script, tmp_path: Path) -> None:
     lies = [
         Thread(name=THREAD, head_seq=-7),
         Thread(name=THREAD, head_seq=2**62),
@@ -223,7 +229,7 @@ async def test_tail_asks_for_no_place_that_is_none(script: Script, tmp_path: Pat
     assert not script.asked(WaitMessagesRequest)
 
 
-async def test_tail_does_not_spin_when_each_place_is_lost(script: Script, tmp_path: Path) -> None:
+async def test_tail_does_not_spin_when_every_cursor_is_lost(script: Script, tmp_path: Path) -> None:
     script.answer("GetThread", thread(0))
     for _ in range(3):
         script.answer("WaitMessages", started(), lost(cursor(0), cursor(0)), caught_up(0))
@@ -260,7 +266,7 @@ INFOS: dict[str, GetServerInfoResponse] = {
     ],
     ids=["closed", "ended", "of-another-thread", "bytes"],
 )
-async def test_doctor_looks_at_it(
+async def test_doctor_survives_an_odd_server(
     script: Script, tmp_path: Path, what: str, steps: list[Step]
 ) -> None:
     info = INFOS[what]

@@ -28,7 +28,7 @@ def _only_message(shell: Shell, thread: str) -> dict[str, Any]:
     return dict(message)
 
 
-def test_post_creates_the_thread_and_says_where_it_posted(shell: Shell, name: str) -> None:
+def test_post_creates_the_thread_and_prints_where_it_posted(shell: Shell, name: str) -> None:
     assert shell.ok("post", name, "hello", "--as", f"{name}-coder").out == f"{name} #1\n"
     assert shell.ok("post", name, "again").out == f"{name} #2 · {name}-coder idle\n"
     messages = shell.ok("read", name, "--json").json["messages"]
@@ -36,7 +36,7 @@ def test_post_creates_the_thread_and_says_where_it_posted(shell: Shell, name: st
     assert said == [(f"{name}-coder", "hello"), ("anonymous", "again")]
 
 
-def test_post_answers_json_on_request(shell: Shell, name: str) -> None:
+def test_post_prints_json_on_request(shell: Shell, name: str) -> None:
     posted = shell.ok("post", name, "hello", "--json").json
     assert (posted["thread"], posted["seq"], posted["last_seq"]) == (name, 1, 1)
     assert posted["deduplicated"] is False
@@ -54,7 +54,7 @@ def test_post_answers_json_on_request(shell: Shell, name: str) -> None:
     ],
     ids=["line", "bare", "two newlines", "bytes", "1 MiB"],
 )
-def test_a_dash_posts_stdin_but_for_one_last_newline(
+def test_a_dash_posts_stdin_without_its_last_newline(
     shell: Shell, name: str, stdin: bytes, content: str
 ) -> None:
     shell.ok("post", name, "-", stdin=stdin)
@@ -146,7 +146,7 @@ def test_an_expectation_that_does_not_hold_is_a_conflict(shell: Shell, name: str
 
 
 @pytest.mark.parametrize("option", ["--reply-to", "--expect", "--based-on"])
-def test_an_answer_to_a_thread_that_is_not_there_does_not_create_it(
+def test_a_reply_in_a_missing_thread_does_not_create_it(
     shell: Shell, name: str, option: str
 ) -> None:
     done = shell.run("post", name, "hello", option, "3", "--json")
@@ -189,7 +189,7 @@ def test_an_operators_post_mentions_only_registered_agents(
 
 
 @pytest.mark.slow
-def test_names_in_the_text_are_found_whatever_their_case(shell: Shell, name: str) -> None:
+def test_names_in_the_text_are_found_case_insensitively(shell: Shell, name: str) -> None:
     shell.ok("register", name)
     capital = name.capitalize()
     posted = shell.run("post", f"{name}-x", f"@{capital}: look. @{name.upper()} @{name}? @{name}.")
@@ -202,7 +202,7 @@ def test_names_in_the_text_are_found_whatever_their_case(shell: Shell, name: str
     assert done.err == "@Nobody-At-All is not a registered agent; it mentions nobody.\n"
 
 
-def test_a_name_that_is_no_agents_is_told(shell: Shell, name: str) -> None:
+def test_an_unknown_name_is_reported(shell: Shell, name: str) -> None:
     done = shell.run("post", name, f"hello @{name}-nobody, and mail me@example.org")
     assert (done.code, done.out) == (0, f"{name} #1\n")
     told, *_ = done.err.splitlines()

@@ -31,7 +31,7 @@ def line(shell: Shell, name: str, *arguments: str) -> str:
     return found
 
 
-def test_agents_tells_who_is_there(shell: Shell, name: str) -> None:
+def test_agents_prints_presence(shell: Shell, name: str) -> None:
     shell.ok("join", name, "--as", f"{name}-a")
     assert agent(shell, f"{name}-a")["presence"] == "PRESENCE_IDLE"
     assert line(shell, f"{name}-a", "agents").split() == [f"{name}-a", "agent", "idle"]
@@ -40,7 +40,7 @@ def test_agents_tells_who_is_there(shell: Shell, name: str) -> None:
     assert re.fullmatch(rf"{name}-a +agent +offline \d+ s", shown)
 
 
-def test_agents_lists_those_of_a_presence(shell: Shell, name: str) -> None:
+def test_agents_can_list_one_presence(shell: Shell, name: str) -> None:
     shell.ok("join", name, "--as", f"{name}-a")
     shell.ok("agents", "goodbye", "--as", f"{name}-a")
     for presences, listed in ((["idle"], False), (["offline", "waiting"], True)):
@@ -49,7 +49,7 @@ def test_agents_lists_those_of_a_presence(shell: Shell, name: str) -> None:
         assert (f"{name}-a" in names) is listed
 
 
-def test_thread_show_tells_who_takes_part_and_how_far(shell: Shell, name: str) -> None:
+def test_thread_show_prints_participants_and_their_positions(shell: Shell, name: str) -> None:
     for role in ("a", "b"):
         shell.ok("join", name, "--as", f"{name}-{role}")
     for text in ("1", "2", "3"):
@@ -66,7 +66,7 @@ def test_thread_show_tells_who_takes_part_and_how_far(shell: Shell, name: str) -
     assert document["participants"][1]["read_seq"] == 3
 
 
-def test_post_says_who_will_see_it(shell: Shell, name: str) -> None:
+def test_post_prints_who_will_see_it(shell: Shell, name: str) -> None:
     a, b, c = (f"{name}-{role}" for role in "abc")
     for who in (a, b, c):
         shell.ok("join", name, "--as", who)
@@ -82,7 +82,7 @@ def test_post_says_who_will_see_it(shell: Shell, name: str) -> None:
     assert document["recipients"][1]["presence"] == "PRESENCE_WORKING"
 
 
-def test_one_who_waits_elsewhere_or_for_others_is_told_so(shell: Shell, name: str) -> None:
+def test_a_recipient_that_waits_elsewhere_or_for_others_is_marked(shell: Shell, name: str) -> None:
     a, b = f"{name}-a", f"{name}-b"
     shell.ok("join", name, "--as", b)
     shell.ok("join", f"{name}-elsewhere", "--as", b)
@@ -105,14 +105,14 @@ def test_of_many_recipients_the_first_are_named(shell: Shell, name: str) -> None
     assert (len(words), words[-1]) == (10, "3 more")
 
 
-def test_wait_grants_itself_the_lease_it_is_told(shell: Shell, name: str) -> None:
+def test_wait_takes_a_lease_of_the_given_duration(shell: Shell, name: str) -> None:
     shell.ok("post", name, "work")
     shell.ok("wait", name, "--as", f"{name}-a", "--lease", "0.01")
     while agent(shell, f"{name}-a")["presence"] != "PRESENCE_LAPSED":
         pass
 
 
-def test_a_thread_is_changed_and_left(shell: Shell, name: str) -> None:
+def test_a_thread_can_be_updated_and_left(shell: Shell, name: str) -> None:
     a = f"{name}-a"
     shell.ok("join", name, "--as", a)
     change = ["--topic", "What", "--stage", "review", "--label", "team=b", "--strict"]
@@ -126,7 +126,7 @@ def test_a_thread_is_changed_and_left(shell: Shell, name: str) -> None:
     assert shell.ok("thread", "show", name, "--json").json["participants"] == []
 
 
-def test_a_strict_thread_wants_to_know_what_a_post_is_based_on(shell: Shell, name: str) -> None:
+def test_a_post_to_a_strict_thread_must_say_what_it_is_based_on(shell: Shell, name: str) -> None:
     shell.ok("thread", "create", name, "--strict")
     done = shell.run("post", name, "hello", "--json")
     assert (done.code, done.error["reason"]) == (5, "EXPECTED_SEQ_REQUIRED")
@@ -144,7 +144,7 @@ def test_a_message_is_edited_by_its_sender(shell: Shell, name: str) -> None:
     assert shell.run("post", name, "mine", "--edit", "1", "--as", f"{name}-b").code == 6
 
 
-def test_an_agent_changes_its_token_and_goes_for_good(shell: Shell, name: str) -> None:
+def test_an_agent_rotates_its_token_and_unregisters(shell: Shell, name: str) -> None:
     shell.ok("register", name)
     update = ["agents", "update", "--description", "Reads", "--as", name]
     assert shell.ok(*update).out.endswith("  Reads\n")
@@ -160,7 +160,7 @@ def test_an_agent_changes_its_token_and_goes_for_good(shell: Shell, name: str) -
     assert shell.run("register", name).code == 5
 
 
-def test_an_operator_sees_who_waits_where(shell: Shell, server: ServerProcess, name: str) -> None:
+def test_an_operator_lists_waits(shell: Shell, server: ServerProcess, name: str) -> None:
     a = f"{name}-a"
     shell.ok("post", name, "hello")
     token = str(operator_token_file(server.db))
@@ -177,7 +177,7 @@ def test_an_operator_sees_who_waits_where(shell: Shell, server: ServerProcess, n
     assert shell.run("agents", "waits").code == 6
 
 
-def test_an_agent_that_waits_twice_is_told_so(shell: Shell, name: str) -> None:
+def test_an_agent_that_waits_twice_gets_a_warning(shell: Shell, name: str) -> None:
     a, b = f"{name}-a", f"{name}-b"
     shell.ok("join", name, "--as", b)
     wait = ["wait", name, "--as", b, "--timeout", "20"]

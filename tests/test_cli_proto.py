@@ -17,7 +17,7 @@ def shell(tmp_path: Path) -> Shell:
     return Shell("127.0.0.1:1", tmp_path)
 
 
-def test_every_import_of_what_is_written_is_written_too(shell: Shell, tmp_path: Path) -> None:
+def test_every_import_of_the_written_files_is_written_too(shell: Shell, tmp_path: Path) -> None:
     out = tmp_path / "new/protos"
     written = shell.ok("proto", "--out", str(out)).out.splitlines()
     assert sorted(written) == sorted(str(path) for path in out.rglob("*") if path.is_file())
@@ -54,7 +54,7 @@ def test_the_helps_example_works_with_a_protoc_that_has_no_protos(
         assert stub.read_bytes() == (ROOT / "clients/go/gen/threadbus/v1" / stub.name).read_bytes()
 
 
-def test_what_is_written_is_the_contract(shell: Shell, tmp_path: Path) -> None:
+def test_the_written_files_are_the_contract(shell: Shell, tmp_path: Path) -> None:
     shell.ok("proto", "--out", str(tmp_path))
     ours = [path.name for path in (ROOT / "protos/threadbus/v1").glob("*.proto")]
     assert "errors.proto" in ours
@@ -84,7 +84,7 @@ def test_without_a_folder_it_lists_what_it_would_write(shell: Shell, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_told(shell: Shell) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(shell: Shell) -> None:
     done = shell.run("proto", "--out", "/proc/protos", "--json")
     assert (done.code, done.out) == (1, "")
     assert "/proc/protos" in done.error["message"]

@@ -59,7 +59,7 @@ def test_read_prints_a_line_for_each_message(shell: Shell, log: str) -> None:
     assert lines[2:] == ["", f"{' ' * len(start[1])}  third", ""]
 
 
-def test_read_says_where_to_go_on(shell: Shell, log: str) -> None:
+def test_read_prints_where_to_continue(shell: Shell, log: str) -> None:
     assert "--after 2" in shell.run("read", log, "--limit", "2").err
 
 
@@ -84,13 +84,13 @@ def test_join_creates_a_thread_once(shell: Shell, name: str) -> None:
     assert again["created"] is False
 
 
-def test_join_creates_nothing_when_told_so(shell: Shell, name: str) -> None:
+def test_join_creates_nothing_with_no_create(shell: Shell, name: str) -> None:
     done = shell.run("join", name, "--no-create", "--json")
     assert (done.code, done.error["reason"]) == (1, "THREAD_NOT_FOUND")
 
 
 @pytest.mark.parametrize(("start", "place", "context"), [("head", 5, [4, 5]), ("first", 0, [])])
-def test_join_shows_where_a_newcomer_begins(
+def test_join_prints_where_a_newcomer_starts(
     shell: Shell, log: str, start: str, place: int, context: list[int]
 ) -> None:
     join = ["join", log, "--start", start, "--context", "2", "--as", f"{log}-new", "--json"]
@@ -100,7 +100,7 @@ def test_join_shows_where_a_newcomer_begins(
     assert entered["thread"]["head_seq"] == 5
 
 
-def test_join_tells_a_person_how_far_they_have_read(shell: Shell, log: str) -> None:
+def test_join_prints_how_far_the_caller_has_read(shell: Shell, log: str) -> None:
     join = ["join", log, "--start", "first", "--as", f"{log}-new"]
     assert shell.ok(*join).out.splitlines()[-1] == "you have read up to #0; 5 more to #5"
     shell.ok("wait", log, "--max", "3", "--as", f"{log}-new")

@@ -64,7 +64,7 @@ def test_tail_shows_own_messages_too(shell: Shell, log: str) -> None:
         assert _message(tail)["content"] == "my own"
 
 
-def test_tail_counts_nothing_as_read(shell: Shell, log: str) -> None:
+def test_tail_moves_no_read_position(shell: Shell, log: str) -> None:
     me = f"{log}-me"
     shell.ok("join", log, "--start", "first", "--as", me)
     with shell.start("tail", log, "--as", me, "--last", "1", "--json") as tail:
@@ -77,7 +77,7 @@ def test_tail_counts_nothing_as_read(shell: Shell, log: str) -> None:
     assert [message["seq"] for message in news] == [1, 2, 3, 4]
 
 
-def test_tail_watches_several_threads_side_by_side(shell: Shell, log: str) -> None:
+def test_tail_follows_several_threads_at_once(shell: Shell, log: str) -> None:
     other = f"{log}-other"
     shell.ok("post", other, "m1")
     with shell.start("tail", log, other, "--last", "1") as tail:
@@ -101,7 +101,7 @@ def test_tail_ends_when_every_thread_is_closed(shell: Shell, log: str) -> None:
     assert sorted(err.splitlines()) == sorted([f"{log} is closed.", f"{other} is closed."])
 
 
-def test_tail_goes_on_with_the_others_when_one_is_missing(shell: Shell, log: str) -> None:
+def test_tail_continues_with_the_others_when_a_thread_is_missing(shell: Shell, log: str) -> None:
     with shell.start("tail", f"{log}-missing", log, "--json") as tail:
         assert tail.stderr is not None
         assert json.loads(tail.stderr.readline())["reason"] == "THREAD_NOT_FOUND"
@@ -123,7 +123,7 @@ def test_tail_survives_a_restart_of_the_server(start_server: StartServer, tmp_pa
         assert _message(tail)["content"] == "after"
 
 
-def test_tail_says_when_the_connection_is_lost_and_when_it_is_back(
+def test_tail_reports_when_the_connection_is_lost_and_restored(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_server()
@@ -142,7 +142,7 @@ def test_tail_says_when_the_connection_is_lost_and_when_it_is_back(
     assert (tail.returncode, rest) == (0, "log is closed.\n")
 
 
-def test_tail_says_when_it_lost_its_place(shell: Shell, log: str) -> None:
+def test_tail_reports_a_resync(shell: Shell, log: str) -> None:
     with shell.start("tail", log, "--json") as tail:
         for seq in (1, 2, 3):
             assert _message(tail)["seq"] == seq
@@ -152,9 +152,7 @@ def test_tail_says_when_it_lost_its_place(shell: Shell, log: str) -> None:
         assert tail.wait(20) == 1
 
 
-def test_tail_goes_on_in_a_database_that_was_made_anew(
-    start_server: StartServer, tmp_path: Path
-) -> None:
+def test_tail_continues_in_a_recreated_database(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server()
     shell = Shell(server.address, tmp_path)
     shell.ok("post", "log", "old")
@@ -173,7 +171,7 @@ def test_tail_goes_on_in_a_database_that_was_made_anew(
         assert _message(tail)["content"] == "new"
 
 
-def test_tail_ends_quietly_when_nobody_reads_it(shell: Shell, log: str) -> None:
+def test_tail_ends_quietly_when_its_pipe_is_closed(shell: Shell, log: str) -> None:
     with shell.start("tail", log) as tail:
         assert [_line(tail).split()[0] for _ in range(3)] == ["#1", "#2", "#3"]
         assert tail.stdout is not None

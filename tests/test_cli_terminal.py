@@ -68,7 +68,7 @@ VERBS = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_terminal_is_shown_no_control_characters(shell: Shell, log: str, verb: str) -> None:
+def test_a_terminal_gets_no_control_characters(shell: Shell, log: str, verb: str) -> None:
     shell.ok("thread", "close", log)
     code, shown = shell.on_terminal(*VERBS[verb], log)
     assert code == 0
@@ -83,7 +83,7 @@ def test_text_is_as_safe_in_a_pipe(shell: Shell, log: str, verb: str) -> None:
     assert not UNSAFE.search(out)
 
 
-def test_what_agents_say_of_themselves_is_made_safe(shell: Shell, name: str) -> None:
+def test_descriptions_of_agents_are_made_safe(shell: Shell, name: str) -> None:
     shell.ok("register", name, "--display-name", HOSTILE, "--description", HOSTILE)
     code, shown = shell.on_terminal("agents")
     assert code == 0
@@ -103,7 +103,7 @@ def test_a_label_cannot_pass_for_a_line_of_its_own(shell: Shell, name: str) -> N
     assert len(shell.ok("read", name).out.splitlines()) == 1
 
 
-def test_json_is_the_raw_road_and_safe_to_show_too(shell: Shell, log: str) -> None:
+def test_json_is_exact_and_still_safe_to_show(shell: Shell, log: str) -> None:
     out = shell.ok("read", log, "--json").out
     assert json.loads(out)["messages"][0]["content"] == f"{HOSTILE}\nsecond\tline"
     assert not UNSAFE.search(out)
@@ -123,7 +123,7 @@ def test_errors_are_made_safe(shell: Shell) -> None:
     [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
     ids=str,
 )
-def test_colours_are_for_terminals_that_want_them(
+def test_colours_are_used_on_terminals_unless_turned_off(
     shell: Shell, name: str, env: dict[str, str], coloured: bool
 ) -> None:
     shell.ok("post", name, "hello")

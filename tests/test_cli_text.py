@@ -19,7 +19,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("kind", SHOWN)
-def test_what_people_write_with_stays_as_it_is(kind: str) -> None:
+def test_ordinary_text_of_any_script_stays_as_it_is(kind: str) -> None:
     text = SHOWN[kind]
     assert safe(text) == text
     assert dumps(text) == json.dumps(text, ensure_ascii=False)
@@ -51,7 +51,7 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("kind", HIDDEN)
-def test_what_hides_or_harms_is_made_visible_and_lost_in_no_json(kind: str) -> None:
+def test_characters_that_hide_or_harm_are_made_visible_and_kept_in_json(kind: str) -> None:
     text, shown = HIDDEN[kind]
     assert safe(text) == shown
     assert safe_lines(f"{text}x\n{text}x") == [f"{shown}x"] * 2

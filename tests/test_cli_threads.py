@@ -15,7 +15,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
     return Shell(server.address, tmp_path)
 
 
-def test_create_makes_a_thread_once(shell: Shell, name: str) -> None:
+def test_create_creates_a_thread_once(shell: Shell, name: str) -> None:
     create = ["thread", "create", name, "--topic", "What to build", "--label", "team=a"]
     made = shell.ok(*create, "--as", f"{name}-me", "--json").json
     assert (made["name"], made["topic"], made["labels"]) == (name, "What to build", {"team": "a"})
@@ -35,7 +35,7 @@ def test_show_shows_state_head_and_topic(shell: Shell, name: str) -> None:
     assert shown.out == line
 
 
-def test_show_of_a_missing_thread_says_what_to_do(shell: Shell, name: str) -> None:
+def test_show_of_a_missing_thread_prints_what_to_do(shell: Shell, name: str) -> None:
     done = shell.run("thread", "show", name)
     assert (done.code, done.out) == (1, "")
     assert "threadbus thread create" in done.err
@@ -54,7 +54,7 @@ def test_a_thread_that_is_not_open_takes_no_posts(
     assert shell.ok("post", name, "more").out == f"{name} #4\n"
 
 
-def test_list_lists_what_is_asked_for(shell: Shell, name: str) -> None:
+def test_list_lists_what_is_requested(shell: Shell, name: str) -> None:
     for thread in ("a", "b", "c"):
         shell.ok("post", f"{name}-{thread}", "hello", "--as", f"{name}-in-{thread}")
     shell.ok("thread", "archive", f"{name}-c")
@@ -103,7 +103,7 @@ def test_delete_on_a_terminal_asks(
     assert shell.run("thread", "show", name).code == left
 
 
-def test_a_deleted_thread_can_be_made_anew(shell: Shell, name: str) -> None:
+def test_a_deleted_thread_can_be_recreated(shell: Shell, name: str) -> None:
     shell.ok("post", name, "old")
     assert shell.ok("thread", "delete", name, "--yes").out == f"{name} deleted\n"
     assert shell.ok("post", name, "new").out == f"{name} #1\n"

@@ -108,11 +108,11 @@ def test_a_verb_without_a_server_is_exit_code_4(
     call = arguments(verb, nobody, name, operator_token_file(server.db))
     at = call.index("--timeout") if "--timeout" in call else len(call)
     call[at : at + 2] = ["--timeout", "0.2"]
-    assert_told(nobody.run(*call, "--json"), 4, "UNAVAILABLE", in_document=verb == "doctor")
+    assert_reported(nobody.run(*call, "--json"), 4, "UNAVAILABLE", in_document=verb == "doctor")
 
 
 @pytest.mark.parametrize("verb", sorted(set(VERBS) - LOCAL))
-def test_a_verb_with_a_token_that_nobody_knows_is_exit_code_6(
+def test_a_verb_with_an_unknown_token_is_exit_code_6(
     shell: Shell, tmp_path: Path, name: str, verb: str
 ) -> None:
     token = tmp_path / "token"
@@ -122,7 +122,9 @@ def test_a_verb_with_a_token_that_nobody_knows_is_exit_code_6(
     if "--token-file" not in call:
         call += ["--token-file", str(token)]
     code = 1 if verb == "doctor" else 6
-    assert_told(shell.run(*call, "--json"), code, "UNAUTHENTICATED", in_document=verb == "doctor")
+    assert_reported(
+        shell.run(*call, "--json"), code, "UNAUTHENTICATED", in_document=verb == "doctor"
+    )
 
 
 def assert_told(done: Done, code: int, status: str, *, in_document: bool) -> None:

@@ -38,7 +38,7 @@ def _seqs(shell: Shell, *arguments: str) -> list[int]:
     return [message["seq"] for message in done.json["messages"]]
 
 
-def test_wait_goes_on_where_the_last_one_ended(shell: Shell, log: str, me: str) -> None:
+def test_wait_continues_where_the_last_one_ended(shell: Shell, log: str, me: str) -> None:
     first = shell.ok("wait", log, "--as", me, "--max", "2", "--json").json
     assert [message["content"] for message in first["messages"]] == ["m1", "m2"]
     assert (first["cursor"], first["timed_out"]) == (2, False)
@@ -47,7 +47,7 @@ def test_wait_goes_on_where_the_last_one_ended(shell: Shell, log: str, me: str) 
     assert _seqs(shell, log, "--as", me) == [4]
 
 
-def test_nothing_new_is_exit_code_3(shell: Shell, log: str, me: str) -> None:
+def test_a_wait_without_messages_is_exit_code_3(shell: Shell, log: str, me: str) -> None:
     assert _seqs(shell, log, "--as", me) == [1, 2, 3]
     done = shell.run("wait", log, "--as", me, "--timeout", "0.1", "--json")
     assert (done.code, done.err) == (3, "")
@@ -66,19 +66,19 @@ def test_wait_returns_when_a_message_comes(shell: Shell, log: str, me: str) -> N
     assert '"content": "at last"' in out
 
 
-def test_wait_can_wait_for_several(shell: Shell, log: str, me: str) -> None:
+def test_wait_can_wait_for_several_messages(shell: Shell, log: str, me: str) -> None:
     with shell.start("wait", log, "--as", me, "--min", "4", "--timeout", "25") as waiting:
         shell.ok("post", log, "m4")
         out, _ = waiting.communicate(timeout=20)
     assert len(out.splitlines()) == 4
 
 
-def test_fewer_than_asked_for_are_printed_at_the_timeout(shell: Shell, log: str, me: str) -> None:
+def test_fewer_than_requested_are_printed_at_the_timeout(shell: Shell, log: str, me: str) -> None:
     done = shell.ok("wait", log, "--as", me, "--min", "9", "--timeout", "0.1", "--json").json
     assert (len(done["messages"]), done["timed_out"]) == (3, True)
 
 
-def test_wait_after_a_seq_counts_nothing_as_read(shell: Shell, log: str, me: str) -> None:
+def test_wait_after_a_seq_moves_no_read_position(shell: Shell, log: str, me: str) -> None:
     for _ in range(2):
         assert _seqs(shell, log, "--after", "1", "--as", me) == [2, 3]
     assert _seqs(shell, log, "--after", "0") == [1, 2, 3]
@@ -86,7 +86,7 @@ def test_wait_after_a_seq_counts_nothing_as_read(shell: Shell, log: str, me: str
     assert _seqs(shell, log, "--as", me) == [1, 2, 3]
 
 
-def test_wait_after_a_seq_that_is_not_there_yet_is_a_conflict(shell: Shell, log: str) -> None:
+def test_wait_after_a_seq_past_the_head_is_a_conflict(shell: Shell, log: str) -> None:
     done = shell.run("wait", log, "--after", "9", "--json")
     assert (done.code, done.error["reason"]) == (5, "CURSOR_AHEAD")
 
@@ -97,16 +97,14 @@ def test_own_messages_come_only_on_request(shell: Shell, log: str, me: str) -> N
     assert _seqs(shell, log, "--after", "0", "--as", me, "--all") == [1, 2, 3, 4]
 
 
-def test_mine_passes_over_what_is_not_addressed(shell: Shell, log: str, me: str) -> None:
+def test_mine_skips_messages_addressed_to_others(shell: Shell, log: str, me: str) -> None:
     shell.ok("post", log, f"@{me} look")
     shell.ok("post", log, "m5")
     assert _seqs(shell, log, "--as", me, "--mine") == [4]
     assert _seqs(shell, log, "--as", me) == []
 
 
-def test_what_was_passed_over_counts_as_read_when_nothing_came(
-    shell: Shell, log: str, me: str
-) -> None:
+def test_skipped_messages_count_as_read_when_no_other_came(shell: Shell, log: str, me: str) -> None:
     assert _seqs(shell, log, "--as", me, "--mine") == []
     assert _seqs(shell, log, "--as", me) == []
 
@@ -125,7 +123,7 @@ def test_a_closed_thread_is_read_to_its_end_and_then_exit_code_5(
     assert (done.code, done.out, done.error["reason"]) == (5, "", "THREAD_CLOSED")
 
 
-def test_what_could_not_be_printed_comes_again(shell: Shell, log: str, me: str) -> None:
+def test_messages_that_could_not_be_printed_come_again(shell: Shell, log: str, me: str) -> None:
     with Path("/dev/full").open("wb") as full:
         done = shell.run_process("wait", log, "--as", me, "--json", stdout=full)
     assert done.code == 1
@@ -133,7 +131,9 @@ def test_what_could_not_be_printed_comes_again(shell: Shell, log: str, me: str) 
     assert _seqs(shell, log, "--as", me) == [1, 2, 3]
 
 
-def test_what_nobody_read_from_the_pipe_comes_again(shell: Shell, log: str, me: str) -> None:
+def test_messages_that_no_reader_of_the_pipe_got_come_again(
+    shell: Shell, log: str, me: str
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
@@ -149,12 +149,12 @@ def test_an_agents_loop_is_three_lines_of_shell(shell: Shell, log: str, me: str)
     assert [line.split()[0] for line in lines] == ["#1", "#2", "#3", "#4"]
 
 
-def test_to_an_agent_that_was_never_here_everything_is_unread(shell: Shell, name: str) -> None:
+def test_for_an_agent_that_never_waited_everything_is_unread(shell: Shell, name: str) -> None:
     shell.ok("post", name, "said before", "--as", f"{name}-a")
     waited = shell.ok("wait", name, "--as", f"{name}-b", "--json")
     assert [message["content"] for message in waited.json["messages"]] == ["said before"]
 
 
-def test_without_a_name_what_was_said_before_is_no_news(shell: Shell, name: str) -> None:
+def test_without_a_name_only_new_messages_come(shell: Shell, name: str) -> None:
     shell.ok("post", name, "said before")
     assert shell.run("wait", name, "--timeout", "0").code == 3

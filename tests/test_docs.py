@@ -1,4 +1,4 @@
-"""What README and docs refer to exists. That what they show runs: test_docs_in_order.py."""
+"""What README and docs refer to exists. test_docs_in_order.py runs their examples."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from tests.shown import ROOT, page
 
 README = page("README.md")
 PACKAGES = ("bus_server", "bus_client", "protos/threadbus")
-#: The pages that tell of the code.
+#: The pages about the code.
 OF_THE_CODE = [
     *(ROOT / name for name in ("docs/architecture.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs/decisions").glob("*.md")),
@@ -18,7 +18,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.split()) < 800
 
 
-def test_the_links_lead_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     clients = (ROOT / "clients").glob("*/README.md")
     suite = ROOT / "tests/conformance/README.md"
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *clients, suite]:
@@ -26,7 +26,7 @@ def test_the_links_lead_somewhere() -> None:
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
 
 
-def test_the_files_that_the_pages_of_the_code_name_exist() -> None:
+def test_the_files_named_by_the_pages_about_the_code_exist() -> None:
     folders = [ROOT, *(ROOT / package for package in PACKAGES)]
     names = {path.name for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.*")}
     for path in OF_THE_CODE:
@@ -37,7 +37,7 @@ def test_the_files_that_the_pages_of_the_code_name_exist() -> None:
             assert there or name in names, f"{path.name} names {name}"
 
 
-def test_the_members_that_the_pages_of_the_code_name_exist() -> None:
+def test_the_members_named_by_the_pages_about_the_code_exist() -> None:
     members: dict[str, set[str]] = {}
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
@@ -54,7 +54,7 @@ def test_the_members_that_the_pages_of_the_code_name_exist() -> None:
             assert member in members.get(owner, ()), f"{path.name} names {owner}.{member}"
 
 
-def test_the_files_to_read_are_an_afternoon() -> None:
+def test_the_files_to_read_in_order_are_short_enough_for_an_afternoon() -> None:
     architecture = page("docs/architecture.md")
     files = re.findall(r"^\d+\. \[`([^`]+)`\]", architecture, re.MULTILINE)
     lines = sum(len(page(name).splitlines()) for name in files)
@@ -62,7 +62,7 @@ def test_the_files_to_read_are_an_afternoon() -> None:
     assert f"About {round(lines, -2):,} lines: an afternoon." in architecture
 
 
-def test_every_test_that_the_guarantees_name_exists() -> None:
+def test_every_test_named_by_the_guarantees_exists() -> None:
     existing = {
         f"{path.name}::{node.name}"
         for path in (ROOT / "tests").rglob("test_*.py")

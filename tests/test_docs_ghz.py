@@ -15,15 +15,15 @@ PAGE = (Path(__file__).parent.parent / "docs/ghz.md").read_text("utf-8")
 SCRIPTS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def of(script: str, address: str, token: str) -> str:
-    """An example with this server's address and agent, and fewer calls of shorter waits."""
+def adapted(script: str, address: str, token: str) -> str:
+    """Returns an example with this server's address and token, fewer calls and shorter waits."""
     script = re.sub(r"-n \d+", "-n 20 -O json", re.sub(r"-c \d+", "-c 10", script))
     script = script.replace('"max_wait":"10s"', '"max_wait":"0.2s"')
     return script.replace("127.0.0.1:7420", address).replace("TOKEN", token)
 
 
 @pytest.mark.slow
-def test_every_call_of_every_example_is_answered(start_server: StartServer, tmp_path: Path) -> None:
+def test_every_call_of_every_example_succeeds(start_server: StartServer, tmp_path: Path) -> None:
     ghz = program("ghz")
     server = start_server()
     shell = Shell(server.address, tmp_path)
@@ -32,7 +32,9 @@ def test_every_call_of_every_example_is_answered(start_server: StartServer, tmp_
     token = shell.ok("register", "load-agent", "--show-token", "--json").json["token"]
     assert len(SCRIPTS) == 5
     for script in SCRIPTS:
-        printed = shell.script(f'ghz() {{ {ghz} "$@"; }}\n' + of(script, server.address, token))
+        printed = shell.script(
+            f'ghz() {{ {ghz} "$@"; }}\n' + adapted(script, server.address, token)
+        )
         report = json.loads(printed)
         assert report["statusCodeDistribution"] == {"OK": 20}, script
         if "min_messages" in script:

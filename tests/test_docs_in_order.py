@@ -1,4 +1,4 @@
-"""README and docs in the order in which a newcomer reads them, all on one server, in one folder."""
+"""README and docs in a newcomer's reading order, all on one server and in one folder."""
 
 import asyncio
 import os
@@ -22,19 +22,19 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """A folder, and what the newcomer's shell there has in its environment."""
+    """A folder, and the environment of the newcomer's shell there."""
 
     folder: Path
     environment: Mapping[str, str]
 
     async def run(self, script: str) -> str:
-        """Run a shell script; what the terminal shows."""
+        """Run a shell script; returns what it prints."""
         done = await self._run("sh", "-ec", script)
         assert done[0] == 0, f"{script}\n{done[1]}"
         return done[1]
 
     async def python(self, text: str) -> str:
-        """Run a program; what the terminal shows."""
+        """Run a Python program; returns what it prints."""
         done = await self._run(sys.executable, "-c", text)
         assert done[0] == 0, done[1]
         return done[1]
@@ -53,7 +53,7 @@ class Terminal:
             async with asyncio.timeout(60):
                 shown, _ = await process.communicate()
         finally:
-            if process.returncode is None:  # it failed: what it has started must not stay
+            if process.returncode is None:  # it failed: kill what it has started
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         return process.returncode or 0, shown.decode()
@@ -100,7 +100,7 @@ async def test_each_page_works_after_those_before_it(
 async def readme(server: ServerProcess, terminal: Terminal) -> None:
     """Its commands print what it shows, and its program runs."""
     text = page("README.md")
-    # The same line, but for a port that is free and a file in a folder of the test's own.
+    # The same line, but with a free port and a file in the test's folder.
     listening = server.announcement.replace(server.address, "127.0.0.1:7420")
     assert f"$ threadbus serve\n{listening.replace(str(server.db), server.db.name)}\n" in text
     for command, shown in commands(text):
@@ -112,7 +112,7 @@ async def readme(server: ServerProcess, terminal: Terminal) -> None:
 
 
 async def shell_page(terminal: Terminal) -> None:
-    """Its three lines answer, its loop ends with the thread, its files are imported."""
+    """Its three lines respond, its loop ends with the thread, its files are imported."""
     lines, loop, importing = blocks(page("docs/shell.md"), "sh")
     assert (await terminal.run(lines)).startswith("design #4 · ")
     assert "TESTS PASS." in await terminal.run("threadbus read design")
@@ -154,7 +154,7 @@ async def sdk_page(
 
 
 async def running_page(server: ServerProcess, terminal: Terminal) -> None:
-    """Its backup is taken while the server runs, and served as another history."""
+    """Its backup is taken while the server runs, and served with a new epoch."""
     _, backup, restore = blocks(page("docs/running.md"), "sh")
     read, show = "threadbus read talk", "threadbus thread show talk --json"
     before, shown = await terminal.run(read), await terminal.run(show)
@@ -168,6 +168,6 @@ async def running_page(server: ServerProcess, terminal: Terminal) -> None:
 
 
 def epoch(shown: str) -> str:
-    """The history of the thread that `thread show` tells of."""
+    """Returns the epoch of the thread that `thread show` printed."""
     (found,) = [part for part in shown.split(", ") if part.startswith('"epoch"')]
     return found

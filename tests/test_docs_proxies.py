@@ -1,4 +1,4 @@
-"""docs/proxies.md: its configurations do with real proxies what the page says."""
+"""docs/proxies.md: with its configurations, real proxies do what the page says."""
 
 import asyncio
 import http.client
@@ -45,7 +45,7 @@ def through_envoy(server: ServerProcess, tmp_path: Path) -> Iterator[http.client
         connection.close()
 
 
-async def test_the_sdk_works_through_it(
+async def test_the_sdk_works_through_the_proxy(
     proxy: Proxy, server: ServerProcess, tmp_path: Path, name: str
 ) -> None:
     with proxy(server.address, tmp_path) as address:
@@ -64,7 +64,7 @@ async def test_the_sdk_works_through_it(
                 await writer.get_thread(f"{name}-nothing")
 
 
-async def test_a_stream_of_posts_may_be_as_long_as_it_likes(
+async def test_a_stream_of_posts_may_be_of_any_length(
     proxy: Proxy, server: ServerProcess, tmp_path: Path, name: str
 ) -> None:
     with proxy(server.address, tmp_path) as address:
@@ -75,7 +75,7 @@ async def test_a_stream_of_posts_may_be_as_long_as_it_likes(
             await stream.done()
 
 
-async def test_without_their_limits_raised_nginx_ends_large_and_idle_streams(
+async def test_with_default_limits_nginx_ends_large_and_idle_streams(
     server: ServerProcess, tmp_path: Path, name: str
 ) -> None:
     changes = {"client_max_body_size 0": "client_max_body_size 4m", "1h": "1s"}
@@ -94,7 +94,7 @@ async def test_without_their_limits_raised_nginx_ends_large_and_idle_streams(
     "changes",
     [{"timeout: 0s }": "timeout: 1s }"}, {"stream_idle_timeout: 0s": "stream_idle_timeout: 1s"}],
 )
-async def test_without_their_limits_lifted_envoy_ends_waits(
+async def test_with_default_limits_envoy_ends_waits(
     server: ServerProcess, tmp_path: Path, name: str, changes: dict[str, str]
 ) -> None:
     with envoy(server.address, tmp_path, changes) as address:
@@ -105,7 +105,7 @@ async def test_without_their_limits_lifted_envoy_ends_waits(
             await refused(wait.ended())
 
 
-async def test_waits_outlive_the_time_that_envoy_gives_other_calls(
+async def test_waits_outlast_envoys_timeout_for_other_calls(
     server: ServerProcess, tmp_path: Path, name: str
 ) -> None:
     with envoy(server.address, tmp_path, {"timeout: 60s": "timeout: 0.5s"}) as address:
@@ -118,7 +118,7 @@ async def test_waits_outlive_the_time_that_envoy_gives_other_calls(
             await wait.until(lambda: wait.seqs(name) == [1])
 
 
-async def test_envoy_takes_as_many_calls_as_it_is_told(
+async def test_envoy_takes_as_many_calls_as_configured(
     server: ServerProcess, tmp_path: Path, name: str
 ) -> None:
     with envoy(server.address, tmp_path, {"max_requests: 100000": "max_requests: 2"}) as address:
@@ -131,7 +131,7 @@ async def test_envoy_takes_as_many_calls_as_it_is_told(
             assert refusal.code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_envoy_finds_dead_clients(
+async def test_envoy_detects_dead_clients(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     server = start_server("--max-open-waits", "1")
@@ -153,9 +153,7 @@ def post(connection: http.client.HTTPConnection, path: str, body: str) -> tuple[
     return response.status, response.read().decode()
 
 
-def test_the_pages_http_calls_are_answered(
-    through_envoy: http.client.HTTPConnection, name: str
-) -> None:
+def test_the_pages_http_calls_succeed(through_envoy: http.client.HTTPConnection, name: str) -> None:
     calls = re.findall(r"^\$ curl -\w+ http://127.0.0.1:7430(\S+) -d '(.*)'$", PAGE, re.MULTILINE)
     joined, posted, waited = (
         post(through_envoy, path, body.replace('"web"', f'"{name}"')) for path, body in calls
@@ -178,9 +176,7 @@ def test_a_refusal_is_json_with_its_details(
     assert "THREAD_NOT_FOUND" in [detail.get("reason") for detail in error["details"]]
 
 
-def test_a_browsers_grpc_web_is_understood(
-    through_envoy: http.client.HTTPConnection, name: str
-) -> None:
+def test_a_browsers_grpc_web_works(through_envoy: http.client.HTTPConnection, name: str) -> None:
     join = json.dumps({"thread": name, "create": True})
     post(through_envoy, "/threadbus.v1.ThreadService/JoinThread", join)
     request = PostMessageRequest(thread=name, content="hello").SerializeToString()

@@ -1,4 +1,4 @@
-"""What docs/sdk.md says is true: its snippets run in order, and print what it shows."""
+"""docs/sdk.md is true: its snippets run in order, and print what it shows."""
 
 import inspect
 import re
@@ -33,7 +33,7 @@ async def test_the_snippets_print_what_the_page_shows(
 
 
 @pytest.mark.slow
-def test_the_test_that_it_shows_passes(tmp_path: Path) -> None:
+def test_the_test_on_the_page_passes(tmp_path: Path) -> None:
     (tmp_path / "test_shown.py").write_text(program(PAGE, "def test_").text, "utf-8")
     plain = ["-p", "no:asyncio", "-p", "no:timeout", "-p", "no:cacheprovider"]
     assert "1 passed" in run_python("-m", "pytest", "-q", *plain, cwd=tmp_path)
@@ -51,8 +51,8 @@ def test_every_error_is_in_its_table() -> None:
             assert issubclass(getattr(bus_client, child), getattr(bus_client, parent))
 
 
-def test_what_it_shows_can_be_pasted() -> None:
-    """A blank line ends a block at the prompt, and only there."""
+def test_the_snippets_can_be_pasted() -> None:
+    """At the prompt, a blank line must end a block, and come nowhere else."""
     for snippet in at_the_prompt(PAGE):
         lines = snippet.text.splitlines()
         for before, line in pairwise(lines):

@@ -55,9 +55,9 @@ async def opened(bus: BusClient, name: str) -> ThreadHandle:
     return await bus.join(name)
 
 
-async def test_three_lines_answer_what_comes(shell: Shell, coder: BusClient, name: str) -> None:
+async def test_three_lines_reply_to_messages(shell: Shell, coder: BusClient, name: str) -> None:
     thread = await opened(coder, name)
-    running = asyncio.create_task(asyncio.to_thread(shell.script, of(shell, name, LINES, 20)))
+    running = asyncio.create_task(asyncio.to_thread(shell.script, adapted(shell, name, LINES, 20)))
     agent = f"{name}-reviewer"
     await until_seen(coder, agent, Presence.PRESENCE_WAITING)
     await thread.post("is it done?")
@@ -66,12 +66,12 @@ async def test_three_lines_answer_what_comes(shell: Shell, coder: BusClient, nam
     assert await running == f"{name} #2 · {name}-coder waiting\n"
 
 
-async def test_while_it_thinks_others_see_it_work(
+async def test_while_the_model_runs_others_see_the_agent_work(
     shell: Shell, coder: BusClient, name: str
 ) -> None:
     thread = await opened(coder, name)
     await thread.post("think about it")
-    wait, *_ = of(shell, name, LINES, 20).splitlines()
+    wait, *_ = adapted(shell, name, LINES, 20).splitlines()
     await asyncio.to_thread(shell.script, wait)
     agent = f"{name}-reviewer"
     await until_seen(coder, agent, Presence.PRESENCE_WORKING)
@@ -82,12 +82,12 @@ async def test_while_it_thinks_others_see_it_work(
     await until_seen(coder, agent, Presence.PRESENCE_IDLE)
 
 
-async def test_the_loop_goes_on_when_nothing_comes_and_ends_with_the_thread(
+async def test_the_loop_continues_after_an_empty_wait_and_ends_with_the_thread(
     shell: Shell, coder: BusClient, name: str
 ) -> None:
     thread = await opened(coder, name)
     agent = f"{name}-reviewer"
-    running = asyncio.create_task(asyncio.to_thread(shell.script, of(shell, name, LOOP, 0.05)))
+    running = asyncio.create_task(asyncio.to_thread(shell.script, adapted(shell, name, LOOP, 0.05)))
     await until_seen(coder, agent, Presence.PRESENCE_WAITING)
     await until_seen(coder, agent, Presence.PRESENCE_IDLE)  # one wait is over
     messages = thread.follow()

@@ -1,4 +1,4 @@
-"""What the wheel ships."""
+"""The contents of the wheel."""
 
 import email
 import re
@@ -57,7 +57,7 @@ def test_the_descriptor_set_describes_every_service(wheel: zipfile.ZipFile) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(320)
-def test_its_metadata_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+def test_the_metadata_is_complete(wheel: zipfile.ZipFile) -> None:
     (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     told = email.message_from_bytes(wheel.read(path))
     assert told["Author"] == "The ThreadBus authors"
@@ -68,7 +68,7 @@ def test_its_metadata_says_what_it_is(wheel: zipfile.ZipFile) -> None:
 
 
 @pytest.mark.slow
-def test_without_the_extra_the_server_says_what_to_install() -> None:
+def test_without_the_server_extra_the_error_says_what_to_install() -> None:
     without = "import sys; sys.modules['aiosqlite'] = None; "
     program = without + "from bus_server.__main__ import main; main([])"
     done = subprocess.run(

@@ -80,7 +80,7 @@ def test_the_package_that_is_installed_has_the_same_names() -> None:
         getattr(threadbus, misspelt)
 
 
-def test_it_tells_its_version() -> None:
+def test_version_is_the_packages() -> None:
     assert bus_client.__version__ == threadbus.__version__ == metadata.version("threadbus")
 
 

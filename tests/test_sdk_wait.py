@@ -47,7 +47,7 @@ async def test_else_it_waits_for_the_first_that_comes(
 
 
 @pytest.mark.parametrize("timeout", [0, 0.1])
-async def test_an_empty_long_poll_is_no_error(
+async def test_a_wait_that_times_out_is_no_error(
     server: ServerProcess, thread: str, tmp_path: Path, timeout: float
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):

@@ -37,11 +37,13 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
     ],
     ids=" ".join,
 )
-def test_a_command_in_this_process_does_as_in_its_own(shell: Shell, arguments: list[str]) -> None:
+def test_a_command_in_this_process_behaves_as_in_its_own(
+    shell: Shell, arguments: list[str]
+) -> None:
     assert shell.run(*arguments) == shell.run_process(*arguments)
 
 
-def test_a_command_reads_its_own_streams_and_environment_and_leaves_ours(
+def test_a_command_has_its_own_streams_and_environment_and_leaves_ours_alone(
     shell: Shell, name: str
 ) -> None:
     before = (dict(os.environ), sys.stdin, sys.stdout, sys.stderr)
@@ -51,12 +53,12 @@ def test_a_command_reads_its_own_streams_and_environment_and_leaves_ours(
     assert message["content"] == "é"
 
 
-async def test_a_command_of_a_coroutine_has_a_process_of_its_own(shell: Shell) -> None:
+async def test_a_command_run_from_a_coroutine_has_a_process_of_its_own(shell: Shell) -> None:
     assert shell.run("thread", "list", "--prefix", "no-such-thread").code == 0
 
 
 @pytest.mark.slow
-def test_what_tests_interrupt_can_be_interrupted_where_sigint_is_ignored() -> None:
+def test_children_can_be_interrupted_where_sigint_is_ignored() -> None:
     run = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", INTERRUPTED]
     done = subprocess.run(
         ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *run],

@@ -39,7 +39,7 @@ SABOTAGES = [
     Sabotage(
         "an export leaves out threads that get posts while they are listed",
         [Edit("bus_client/cli/transfer/exporting.py", "for _ in range(2):", "for _ in range(1):")],
-        ["tests/test_cli_export.py::test_a_thread_that_one_listing_left_out_is_exported"],
+        ["tests/test_cli_export.py::test_a_thread_missing_from_one_listing_is_exported"],
     ),
     Sabotage(
         "a thread's activity time is set once and never updated",

@@ -41,7 +41,7 @@ SABOTAGES = [
                 "    if True or stat.S_ISREG(os",
             )
         ],
-        ["tests/test_cli_import.py::test_what_was_added_to_a_file_is_posted_by_the_next_run"],
+        ["tests/test_cli_import.py::test_lines_appended_to_a_file_are_posted_by_the_next_run"],
     ),
     Sabotage(
         "a heartbeat of the client clears the status text",
@@ -141,7 +141,7 @@ SABOTAGES = [
                 '"',
             )
         ],
-        ["tests/test_cli_import.py::test_true_repeats_are_kept_and_a_second_run_posts_nothing"],
+        ["tests/test_cli_import.py::test_repeated_lines_are_kept_and_a_second_run_posts_nothing"],
     ),
     Sabotage(
         "an import that is run again posts again",
@@ -152,7 +152,7 @@ SABOTAGES = [
                 'request_id=f"{id(entry)}-',
             )
         ],
-        ["tests/test_cli_import.py::test_true_repeats_are_kept_and_a_second_run_posts_nothing"],
+        ["tests/test_cli_import.py::test_repeated_lines_are_kept_and_a_second_run_posts_nothing"],
     ),
     Sabotage(
         "an export has the old content of edited messages",
@@ -163,7 +163,7 @@ SABOTAGES = [
                 "            if False:\n",
             )
         ],
-        ["tests/test_cli_export.py::test_an_edited_message_has_the_content_that_counts"],
+        ["tests/test_cli_export.py::test_an_edited_message_is_exported_with_its_current_content"],
     ),
     Sabotage(
         "an export mixes two threads that had the same name",
@@ -174,7 +174,7 @@ SABOTAGES = [
                 "if False:",
             )
         ],
-        ["tests/test_cli_export.py::test_a_thread_that_was_made_anew_meanwhile_is_an_error"],
+        ["tests/test_cli_export.py::test_a_thread_recreated_during_the_export_is_an_error"],
     ),
     Sabotage(
         "a token file that others can read is used",
@@ -191,7 +191,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_cli_tail.py::test_tail_says_when_the_connection_is_lost_and_when_it_is_back",
+            "tests/test_cli_tail.py::test_tail_reports_when_the_connection_is_lost_and_restored",
         ],
         timeout=60,
     ),
@@ -204,7 +204,7 @@ SABOTAGES = [
                 "        pass\n",
             )
         ],
-        ["tests/test_cli_doctor.py::test_it_leaves_no_thread_behind"],
+        ["tests/test_cli_doctor.py::test_doctor_leaves_no_thread_behind"],
     ),
     Sabotage(
         "a client does not limit the concurrent calls on its connection",
@@ -226,7 +226,7 @@ SABOTAGES = [
                 "typed.setdefault(as_typed, as_typed)",
             )
         ],
-        ["tests/test_cli_posting.py::test_names_in_the_text_are_found_whatever_their_case"],
+        ["tests/test_cli_posting.py::test_names_in_the_text_are_found_case_insensitively"],
     ),
     Sabotage(
         "post and join do not report a new thread",
@@ -255,7 +255,7 @@ SABOTAGES = [
                 'source = ""',
             )
         ],
-        ["tests/test_cli_import.py::test_the_same_lines_of_another_source_are_other_messages"],
+        ["tests/test_cli_import.py::test_the_same_lines_from_another_source_are_other_messages"],
     ),
     Sabotage(
         "an import does not report lines that another file had",
@@ -266,7 +266,7 @@ SABOTAGES = [
                 "if seq <= last:",
             )
         ],
-        ["tests/test_cli_import.py::test_lines_that_another_file_had_are_told"],
+        ["tests/test_cli_import.py::test_lines_already_imported_from_another_file_are_reported"],
     ),
     Sabotage(
         "importing the contract loads the SDK",

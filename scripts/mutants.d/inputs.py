@@ -162,22 +162,26 @@ SABOTAGES = [
     Sabotage(
         "zero-width characters reach the terminal",
         [Edit(_TEXT, "\\u200b-\\u200f", "\\u200e\\u200f")],
-        ["tests/test_cli_text.py::test_what_hides_or_harms_is_made_visible_and_lost_in_no_json"],
+        [
+            "tests/test_cli_text.py::test_characters_that_hide_or_harm_are_made_visible_and_kept_in_json"
+        ],
     ),
     Sabotage(
         "joiners are printed anywhere",
         [Edit(_TEXT, '(?<=[{_JOINED}])[\\u200c\\u200d])"', '[\\u200c\\u200d])"')],
-        ["tests/test_cli_text.py::test_what_hides_or_harms_is_made_visible_and_lost_in_no_json"],
+        [
+            "tests/test_cli_text.py::test_characters_that_hide_or_harm_are_made_visible_and_kept_in_json"
+        ],
     ),
     Sabotage(
         "emoji sequences are escaped",
         [Edit(_TEXT, '    f"|(?<=[{_SYMBOL}])[\\ufe0e\\ufe0f]"\n', "")],
-        ["tests/test_cli_text.py::test_what_people_write_with_stays_as_it_is"],
+        ["tests/test_cli_text.py::test_ordinary_text_of_any_script_stays_as_it_is"],
     ),
     Sabotage(
         "notes on stderr are not escaped",
         [Edit("bus_client/cli/output.py", "print_stderr(safe(text))", "print_stderr(text)")],
-        ["tests/test_cli_hostile_server.py::test_what_a_server_tells_is_made_visible"],
+        ["tests/test_cli_hostile_server.py::test_control_characters_in_responses_are_made_visible"],
         timeout=120,
     ),
     Sabotage(
@@ -194,20 +198,20 @@ SABOTAGES = [
     Sabotage(
         "the descriptor of a closed standard stream is reused",
         [Edit("bus_client/cli/streams.py", "for descriptor in range(3):", "for descriptor in ():")],
-        ["tests/test_cli_failures.py::test_a_closed_descriptor_is_opened_before_anything_else"],
+        ["tests/test_cli_failures.py::test_closed_descriptors_are_reopened_before_anything_else"],
     ),
     Sabotage(
         "a failed write to stderr changes the exit code",
         [Edit("bus_client/cli/streams.py", "        _discard(sys.stderr)\n", "        raise\n")],
         [
-            "tests/test_cli_failures.py::test_the_exit_code_holds_whatever_streams_are_closed",
+            "tests/test_cli_failures.py::test_the_exit_code_is_the_same_whatever_streams_are_closed",
         ],
         timeout=120,
     ),
     Sabotage(
         "minutes count as seconds",
         [Edit("bus_client/cli/options.py", '"m": 60', '"m": 1')],
-        ["tests/test_cli_input.py::test_a_unit_is_what_it_says"],
+        ["tests/test_cli_input.py::test_units_have_their_usual_meaning"],
     ),
     Sabotage(
         "post_many of bus_client.sync accepts a string as posts",
@@ -222,7 +226,7 @@ SABOTAGES = [
     Sabotage(
         "subclasses of known exceptions have no exit code",
         [Edit("bus_client/cli/failures.py", " if name in _MEANINGS)", ")")],
-        ["tests/test_cli_failures.py::test_a_server_that_cannot_serve_now_is_exit_code_4"],
+        ["tests/test_cli_failures.py::test_a_server_that_is_unavailable_is_exit_code_4"],
         timeout=60,
     ),
 ]

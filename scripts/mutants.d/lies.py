@@ -176,7 +176,7 @@ SABOTAGES = [
                 "    except OSError:\n",
             )
         ],
-        [f"{_SHELL}::test_messages_without_a_time_are_read"],
+        [f"{_SHELL}::test_messages_with_an_invalid_time_are_read"],
     ),
     Sabotage(
         "doctor fails when a wait ends",
@@ -187,7 +187,7 @@ SABOTAGES = [
                 "    if await anext(messages) is None:\n",
             )
         ],
-        [f"{_SHELL}::test_doctor_looks_at_it"],
+        [f"{_SHELL}::test_doctor_survives_an_odd_server"],
         timeout=25,
     ),
 ]
