@@ -1,6 +1,6 @@
-"""An agent in a process of its own, that can be killed.
+"""An agent in a process of its own, which tests can kill.
 
-`python -m tests.agent_process SERVER AGENT CREDENTIALS THREAD` connects when it is told to, and
+`python -m tests.agent_process SERVER AGENT CREDENTIALS THREAD` connects after a line on stdin, and
 then prints the seq of each message that it follows.
 """
 
@@ -16,18 +16,18 @@ from tests.wait_frames import BOUND
 
 
 class AgentProcess:
-    """A running process. Every step is bounded."""
+    """A running process. Every step has a time limit."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
 
     def go(self) -> None:
-        """Tell it to connect."""
+        """Let it connect."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"go\n")
 
     async def line(self) -> str:
-        """What it says next."""
+        """Returns the next line that it prints."""
         assert self._process.stdout is not None
         async with asyncio.timeout(BOUND):
             line = await self._process.stdout.readline()
@@ -35,7 +35,7 @@ class AgentProcess:
         return line.decode().strip()
 
     async def kill(self) -> list[str]:
-        """kill -9; what it had said that was not read yet."""
+        """Kill it with SIGKILL; returns the lines that were not read yet."""
         assert self._process.stdout is not None
         self._process.kill()
         async with asyncio.timeout(BOUND):
@@ -48,7 +48,7 @@ class AgentProcess:
 async def agent_process(
     server: str, agent: str, credentials: Path, thread: str
 ) -> AsyncIterator[AgentProcess]:
-    """A process that is ready to connect; it is killed in the end."""
+    """A process that is ready to connect; it is killed at the end."""
     command = ["-m", "tests.agent_process", server, agent, str(credentials), thread]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdin=PIPE, stdout=PIPE
@@ -63,7 +63,7 @@ async def agent_process(
 
 
 async def main(server: str, agent: str, credentials: str, thread: str) -> None:
-    """Connect, and follow the thread for ever."""
+    """Connect, and follow the thread until killed."""
     async with BusClient(server, agent=agent, credentials=Path(credentials)) as bus:
         say(f"connected as {bus.agent}")
         joined = await bus.join(thread, start="first")

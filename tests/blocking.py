@@ -1,4 +1,4 @@
-"""Agents, and programs of theirs, that use the SDK without asyncio."""
+"""Agents and programs that use the SDK without asyncio."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from bus_client.sync import BusClient, ThreadHandle
 
 
 def until(state: Callable[[], bool], *, within: float = 20.0) -> None:
-    """Return once `state` holds; AssertionError if it does not `within` so many seconds."""
+    """Return once `state()` is true. Raises AssertionError after `within` seconds."""
     end = time.monotonic() + within
     while not state():
         assert time.monotonic() < end
@@ -26,7 +26,7 @@ def until(state: Callable[[], bool], *, within: float = 20.0) -> None:
 
 @contextlib.contextmanager
 def client(address: str, agent: str, home: Path, *, heartbeats: bool = True) -> Iterator[BusClient]:
-    """An agent that is connected; its token is kept under `home`."""
+    """A connected agent; its token is stored under `home`."""
     credentials = home / "credentials.json"
     with BusClient(address, agent=agent, credentials=credentials, heartbeats=heartbeats) as bus:
         yield bus
@@ -36,13 +36,13 @@ def client(address: str, agent: str, home: Path, *, heartbeats: bool = True) -> 
 def member(
     address: str, thread: str, home: Path, *, role: str = "reader"
 ) -> Iterator[ThreadHandle]:
-    """The thread, joined at its first message by the agent THREAD-ROLE."""
+    """A handle of the thread, joined at its first message by the agent THREAD-ROLE."""
     with client(address, f"{thread}-{role}", home) as bus:
         yield bus.join(thread, start="first")
 
 
 def take(messages: Iterator[Message], count: int) -> list[str]:
-    """What the next so many messages say."""
+    """Returns the contents of the next `count` messages."""
     return [message.content for message in islice(messages, count)]
 
 
@@ -53,24 +53,24 @@ class Program:
     process: "subprocess.Popen[str]"
 
     def line(self) -> str:
-        """What it prints next."""
+        """Returns the next line that it prints."""
         return _pipe(self.process.stdout).readline().rstrip("\n")
 
     def tell(self, line: str = "") -> None:
-        """Give it a line to read."""
+        """Send it a line on stdin."""
         stdin = _pipe(self.process.stdin)
         stdin.write(f"{line}\n")
         stdin.flush()
 
     def end(self) -> tuple[int, str, str]:
-        """Its exit code, and what else it wrote to stdout and stderr until it ended by itself."""
+        """Wait for its exit; returns its exit code and the rest of its stdout and stderr."""
         out, err = self.process.communicate(timeout=20)
         return self.process.returncode, out, err
 
 
 @contextlib.contextmanager
 def program(text: str, address: str, agent: str, home: Path) -> Iterator[Program]:
-    """Run a program that knows BusClient, `bus`, not connected yet, and `print` that flushes."""
+    """Run a program with `bus`, a BusClient not connected yet, and a `print` that flushes."""
     begin = f"""
     import functools, sys
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Those who call with a token: registered agents and the operator."""
+"""Callers with tokens: registered agents and operators."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ class Caller:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What its calls carry."""
+        """The metadata of its calls."""
         return (("authorization", f"Bearer {self.token}"),)
 
 
 async def register(agents: AgentStub, name: str, by: Caller | None = None) -> Caller:
-    """Register an agent; where tokens are required, `by` an operator."""
+    """Register an agent, `by` an operator where tokens are required."""
     answer = await agents.RegisterAgent(
         RegisterAgentRequest(agent=name), metadata=by.metadata if by else ()
     )
@@ -31,10 +31,10 @@ async def register(agents: AgentStub, name: str, by: Caller | None = None) -> Ca
 
 
 def operator_token_file(db: Path) -> Path:
-    """Where a server over this database leaves the operator's token."""
+    """Returns the path of the operator's token of a server over this database."""
     return db.with_name(f"{db.name}.operator-token")
 
 
 def operator(server: ServerProcess) -> Caller:
-    """The server's operator."""
+    """Returns the server's operator."""
     return Caller("operator", operator_token_file(server.db).read_text("ascii").strip())

@@ -1,6 +1,7 @@
-"""A client in a process of its own, that can be stopped or killed.
+"""A client in a process of its own, which tests can stop or kill.
 
-`python -m tests.client_process` opens a wait on the thread named, and prints what each frame is.
+`python -m tests.client_process` opens a wait on the given thread, and prints the kind of each
+frame.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ def waiting_client(address: str, thread: str, token: str) -> Iterator[subprocess
 
 
 async def main(address: str, thread: str, token: str) -> None:
-    """Wait until the server ends it."""
+    """Wait until the server ends the wait."""
     metadata = (("authorization", f"Bearer {token}"),)
     async with grpc.aio.insecure_channel(address) as channel:
         call = BusServiceStub(channel).WaitMessages(wait_request([thread]), metadata=metadata)

@@ -1,4 +1,4 @@
-"""Wall clocks of servers' own, set while these run; their monotonic clocks stay as they are."""
+"""Per-server wall clocks that tests can set; monotonic clocks are not affected."""
 
 import contextlib
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-#: Stands before the C library: adds what the file holds, in nanoseconds, to the wall clock.
+#: Overrides the C library: adds the file's content, in nanoseconds, to the wall clock.
 _SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -62,7 +62,7 @@ MINUTES, DAY = 600.0, 86_400.0
 
 
 class WallClock:
-    """What a process started with this `environment` takes for the time. It begins as the real one.
+    """The wall clock of processes started with this `environment`. It starts as the real one.
 
     Skips the test where there is no C compiler.
     """
@@ -79,12 +79,12 @@ class WallClock:
         self.environment = {"LD_PRELOAD": str(shim), "WALL_CLOCK": str(self._file)}
 
     def set(self, ahead: float) -> None:
-        """Set it so many seconds ahead of the real one, or behind."""
+        """Set it this many seconds ahead of the real one; negative is behind."""
         with self._file.open("r+b", buffering=0) as opened:
             opened.write(struct.pack("q", round(ahead * 1e9)))
 
 
 def change(db: Path, statement: str, *values: object) -> None:
-    """Change what a stopped server left."""
+    """Change the database of a stopped server."""
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
         assert opened.execute(statement, values).rowcount == 1

@@ -1,4 +1,4 @@
-"""Fixtures: one server process for all tests that need no other, a channel and a fresh thread."""
+"""Fixtures: a shared server process, a channel to it, and fresh names and threads."""
 
 import contextlib
 import os
@@ -94,7 +94,7 @@ StartServer = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers for one test alone: `start_server(*flags, db=…, listen=…, …)`."""
+    """Starts servers for one test: `start_server(*flags, db=…, listen=…, …)`."""
     with contextlib.ExitStack() as running:
 
         def start(
@@ -140,12 +140,12 @@ def admin(channel: grpc.aio.Channel) -> AdminStub:
 
 @pytest.fixture
 def name() -> str:
-    """A name that nothing has yet, fit for a thread and for an agent."""
+    """A name that is not in use, valid for a thread and for an agent."""
     return f"t{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
 async def thread(threads: ThreadStub, name: str) -> str:
-    """A fresh thread's name."""
+    """The name of a fresh thread."""
     await threads.CreateThread(CreateThreadRequest(thread=name))
     return name

@@ -1,4 +1,4 @@
-"""Connections to a test's own servers, each made anew: failures of earlier ones hold none up."""
+"""Connections to a test's own servers, each on a new channel: earlier failures delay none."""
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +15,7 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One channel, and the services at its other end."""
+    """One channel, and the stubs of the services."""
 
     channel: grpc.aio.Channel
     bus: BusStub
@@ -27,7 +27,7 @@ class Connection:
 async def connected(
     address: str, *threads: str, options: Sequence[tuple[str, int]] = ()
 ) -> AsyncIterator[Connection]:
-    """A connection to a server, where the threads named are there, created if need be."""
+    """A connection to a server. Creates the given threads if needed."""
     options = [("grpc.use_local_subchannel_pool", 1), *options]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         services = ThreadServiceStub(channel)

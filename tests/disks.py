@@ -1,4 +1,4 @@
-"""Small disks of a test's own, in memory."""
+"""Small disks in memory, for one test each."""
 
 import contextlib
 import subprocess

@@ -1,4 +1,4 @@
-"""What posters were told, held against what is stored."""
+"""Records acknowledged posts, and checks them against what is stored."""
 
 from collections import Counter
 from collections.abc import Awaitable, Sequence
@@ -16,7 +16,7 @@ from threadbus.v1.message_pb2 import Message
 
 
 async def history(bus: BusStub, thread: str) -> list[Message]:
-    """All of a thread, read page by page."""
+    """Returns all messages of a thread, read page by page."""
     found: list[Message] = []
     request = ListMessagesRequest(thread=thread, limit=1_000)
     while True:
@@ -28,7 +28,7 @@ async def history(bus: BusStub, thread: str) -> list[Message]:
 
 
 async def outcome(call: Awaitable[PostMessageResponse]) -> PostMessageResponse | Refusal:
-    """What became of a post, where both ways are fine."""
+    """Await a post that may succeed or fail; returns its refusal, if any."""
     try:
         return await call
     except grpc.aio.AioRpcError:
@@ -36,7 +36,7 @@ async def outcome(call: Awaitable[PostMessageResponse]) -> PostMessageResponse |
 
 
 class Ledger:
-    """Posts that were acknowledged. Each content is posted once, under a request_id or not."""
+    """Acknowledged posts. Each content is posted once, with a request_id or without."""
 
     def __init__(self) -> None:
         self._acked: dict[tuple[str, str], int] = {}
@@ -45,16 +45,16 @@ class Ledger:
         return len(self._acked)
 
     def ack(self, thread: str, content: str, answer: PostMessageResponse) -> None:
-        """A poster was told where its post is; told again, it must be the same place."""
+        """Record an acknowledgement; a second one for the same content must have the same seq."""
         assert self._acked.setdefault((thread, content), answer.seq) == answer.seq
 
     async def post(self, bus: BusStub, thread: str, content: str) -> None:
-        """Post, and note the answer."""
+        """Post, and record the acknowledgement."""
         answer = await bus.PostMessage(PostMessageRequest(thread=thread, content=content))
         self.ack(thread, content, answer)
 
     async def attempt(self, bus: BusStub, thread: str, content: str) -> Refusal | None:
-        """Post, and note the answer; if it is refused, why."""
+        """Post, and record the acknowledgement; returns the refusal if there is one."""
         request = PostMessageRequest(thread=thread, content=content)
         answer = await outcome(bus.PostMessage(request))
         if isinstance(answer, Refusal):
@@ -63,10 +63,10 @@ class Ledger:
         return None
 
     def check(self, thread: str, stored: Sequence[Message], *, unknown: bool = False) -> None:
-        """Hold a thread's messages against the acknowledgements.
+        """Check a thread's messages against the acknowledgements.
 
-        All that was acknowledged is there, where it was said to be, once, and no seq is left out.
-        Nothing else is there, unless the outcome of some posts is `unknown`.
+        Every acknowledged post must be there once, at its seq, and no seq may be missing. Nothing
+        else may be there, unless the outcome of some posts is `unknown`.
         """
         assert [message.seq for message in stored] == list(range(1, len(stored) + 1))
         assert [text for text, n in Counter(m.content for m in stored).items() if n > 1] == []

@@ -1,4 +1,4 @@
-"""A server of tomorrow: it sends what the contract allows and today's server does not."""
+"""A server of a later version: it sends what the contract allows and today's server does not."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -20,16 +20,16 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Cursor, Message, MessageKind
 from threadbus.v1.thread_pb2 import ThreadPosition
 
-#: The last seq that the contract allows, and that a double counts to exactly.
+#: The greatest seq that the contract allows, and that a double holds exactly.
 LAST_SEQ = 2**53 - 1
 
 
 class NewerServer:
-    """Three waits on one thread: two that break off in odd ways, and one that ends it."""
+    """Three waits on one thread: two that end early in odd ways, and one that completes."""
 
     def __init__(self) -> None:
         self.address = ""
-        #: The cursors that it was asked for.
+        #: The requested cursors.
         self.asked: list[Cursor] = []
 
     async def wait(self, request: WaitMessagesRequest, context: Any) -> None:
@@ -40,14 +40,14 @@ class NewerServer:
         await context.write(WaitMessagesResponse(started=WaitStarted(keepalive_interval=interval)))
         match len(self.asked):
             case 1:
-                # A frame, a kind of message and a reason that nobody knows yet.
+                # A frame, a kind of message and a reason that are not known yet.
                 await context.write(WaitMessagesResponse.FromString(b"\xfa\x3e\x01x"))
                 await context.write(_messages(asked, 77, LAST_SEQ - 3))
                 await context.write(_messages(asked, MESSAGE_KIND_CHAT, LAST_SEQ - 2))
                 await context.write(_ending(asked, 77, LAST_SEQ - 1))
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, "after the ending")
             case 2:
-                # As in a crowd of calls: refused, and no word why.
+                # As under overload: refused, without details.
                 await context.write(WaitMessagesResponse(keepalive=WaitKeepalive()))
                 await context.abort(grpc.StatusCode.CANCELLED, "")
             case _:

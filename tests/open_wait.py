@@ -1,4 +1,4 @@
-"""A wait that is read all the time, and what came through it."""
+"""A wait that is read continuously, and what it received."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ WaitCall = grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]
 
 
 class OpenWait:
-    """A WaitMessages call; a task takes its frames as they come."""
+    """A WaitMessages call; a task reads its frames as they arrive."""
 
     def __init__(self, call: WaitCall) -> None:
         self.frames: list[WaitMessagesResponse] = []
@@ -34,15 +34,18 @@ class OpenWait:
             self._news.set()
 
     def seqs(self, thread: str) -> list[int]:
-        """Seqs of a thread's messages, as they came."""
+        """Returns the seqs of a thread's messages, in order of arrival."""
         return [message.seq for message in self.messages if message.thread == thread]
 
     def kinds(self) -> list[str | None]:
-        """What each frame was, as they came."""
+        """Returns the kind of each frame, in order of arrival."""
         return [frame.WhichOneof("frame") for frame in self.frames]
 
     async def until(self, state: Callable[[], bool], *, within: float = 20.0) -> None:
-        """Return once a frame has made `state` true; raises what ends the wait before that."""
+        """Return once `state()` is true after a frame.
+
+        Raises the error that ends the wait before.
+        """
         async with asyncio.timeout(within):
             while not state():
                 if self._reading.done():
@@ -56,7 +59,7 @@ class OpenWait:
         await self.until(lambda: bool(self.frames))
 
     async def ended(self, *, within: float = 20.0) -> WaitEnding:
-        """How the wait ended; raises AioRpcError if it failed."""
+        """Returns how the wait ended. Raises AioRpcError if it failed."""
         async with asyncio.timeout(within):
             await self._reading
         assert await self._call.code() == grpc.StatusCode.OK
@@ -64,7 +67,7 @@ class OpenWait:
         return self.frames[-1].ending
 
     async def close(self) -> None:
-        """Leave, as a client does."""
+        """Cancel the call, as a client that leaves."""
         self._call.cancel()
         with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
             await self._reading
@@ -73,7 +76,7 @@ class OpenWait:
 def wait_request(
     threads: Mapping[str, int] | Iterable[str], *, keepalive: float = 300.0
 ) -> WaitMessagesRequest:
-    """An open-ended wait on threads, after the seqs given or from their beginnings."""
+    """Returns an open-ended request on threads, after the given seqs or from the first."""
     after = threads if isinstance(threads, Mapping) else dict.fromkeys(threads, 0)
     cursors = [Cursor(thread=name, after_seq=seq) for name, seq in after.items()]
     request = WaitMessagesRequest(threads=cursors)
@@ -88,7 +91,7 @@ async def open_waits(
     *,
     metadata: tuple[tuple[str, str], ...] = (),
 ) -> AsyncIterator[list[OpenWait]]:
-    """Waits that are open, all of them, once the block begins."""
+    """Waits, all open once the block starts."""
     waits = [OpenWait(bus.WaitMessages(request, metadata=metadata)) for request in requests]
     try:
         for wait in waits:
@@ -106,14 +109,14 @@ async def open_wait(
     keepalive: float = 300.0,
     metadata: tuple[tuple[str, str], ...] = (),
 ) -> AsyncIterator[OpenWait]:
-    """One wait, from the beginning of the threads, that is open once the block begins."""
+    """One wait from the threads' first messages, open once the block starts."""
     request = wait_request(threads, keepalive=keepalive)
     async with open_waits(bus, [request], metadata=metadata) as waits:
         yield waits[0]
 
 
 async def admitted(bus: BusStub, agent: Caller, thread: str) -> bool:
-    """Whether the server lets this agent open a wait."""
+    """Returns whether the server lets this agent open a wait."""
     call = bus.WaitMessages(wait_request([thread]), metadata=agent.metadata)
     try:
         return await call.read() is not grpc.aio.EOF

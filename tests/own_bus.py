@@ -1,4 +1,4 @@
-"""A bus inside the test's own process, over a real file: for moments that no client can hit."""
+"""A bus in the test's own process, over a real file: for states that no client can time."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ Take = Callable[[WaitMessagesResponse], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def opened(db: Path, *, busy_timeout: float = 5) -> AsyncIterator[SqliteStore]:
-    """A store over a file; each is to the others what another process's is."""
+    """A store over a file; several behave like those of several processes."""
     store = await SqliteStore.open(db, full_durability=False, busy_timeout=busy_timeout)
     try:
         yield store
@@ -38,7 +38,7 @@ async def running(store: Store, settings: Settings) -> AsyncIterator[Bus]:
 
 @contextlib.asynccontextmanager
 async def started(store: Store, settings: Settings) -> AsyncIterator[Parts]:
-    """As `running`: the bus and what is beside it."""
+    """As `running`: the bus and the parts beside it."""
     parts = build(store, settings)
     tasks = parts.start(settings)
     try:
@@ -50,7 +50,7 @@ async def started(store: Store, settings: Settings) -> AsyncIterator[Parts]:
 
 
 class Frames:
-    """Where a wait's frames go: all of them at once, however large."""
+    """The outlet of a wait: takes every frame at once, however large."""
 
     def __init__(self, take: Callable[[bytes], Awaitable[None]]) -> None:
         self.send = take
@@ -61,12 +61,12 @@ class Frames:
         """There is always room."""
 
     def release(self) -> None:
-        """Nothing is kept."""
+        """Nothing is reserved."""
 
 
 @contextlib.asynccontextmanager
 async def following(bus: Bus, wait: WaitRequest, take: Take) -> AsyncIterator["asyncio.Task[None]"]:
-    """A wait under way, which is ended in the end."""
+    """A wait in progress, cancelled at the end."""
 
     async def send(frame: bytes) -> None:
         await take(WaitMessagesResponse.FromString(frame))
@@ -80,7 +80,7 @@ async def following(bus: Bus, wait: WaitRequest, take: Take) -> AsyncIterator["a
 
 
 def wait_on(thread: str, wanted: MessageFilter | None = None) -> WaitRequest:
-    """A wait from a thread's beginning that nothing but its thread ends."""
+    """Returns a wait from a thread's first message that only the thread ends."""
     return WaitRequest(
         starts=[(thread, 0, "")],
         filter=Filter(wanted or MessageFilter(), ""),
@@ -93,5 +93,5 @@ def wait_on(thread: str, wanted: MessageFilter | None = None) -> WaitRequest:
 
 
 def append(thread: str, content: str) -> Append:
-    """A post."""
+    """Returns the command of a post."""
     return Append(Message(thread=thread, sender="someone", kind=MESSAGE_KIND_CHAT, content=content))

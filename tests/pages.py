@@ -1,4 +1,4 @@
-"""Whole threads read by ListMessages, page by page."""
+"""Whole threads read with ListMessages, page by page."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["read_pages", "seqs"]
 
 
 async def read_pages(bus: BusStub, thread: str, **fields: Any) -> list[ListMessagesResponse]:
-    """All pages, read forward or with `newest` backward, in the thread's order."""
+    """Returns all pages, read forward or with `newest` backward, in the thread's order."""
     request = ListMessagesRequest(thread=thread, **fields)
     pages: list[ListMessagesResponse] = []
     while True:
@@ -27,5 +27,5 @@ async def read_pages(bus: BusStub, thread: str, **fields: Any) -> list[ListMessa
 
 
 def seqs(pages: Iterable[ListMessagesResponse]) -> list[int]:
-    """The seqs of the pages' messages."""
+    """Returns the seqs of the pages' messages."""
     return [message.seq for page in pages for message in page.messages]

@@ -1,4 +1,4 @@
-"""Those who post and wait in a test: anyone, or an agent."""
+"""Peers that post and wait in a test: anonymous or an agent."""
 
 import uuid
 from collections.abc import Awaitable
@@ -21,19 +21,19 @@ from threadbus.v1.thread_service_pb2 import (
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One who posts and waits: `anonymous`, unless it is a caller with a token."""
+    """A caller that posts and waits: `anonymous`, unless it has a token."""
 
     bus: BusStub
     caller: Caller | None = None
 
     @property
     def name(self) -> str:
-        """What its messages are sent by."""
+        """The sender of its messages."""
         return self.caller.name if self.caller else "anonymous"
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What its calls carry."""
+        """The metadata of its calls."""
         return self.caller.metadata if self.caller else ()
 
     def post(
@@ -44,7 +44,7 @@ class Peer:
         return self.bus.PostMessage(request, timeout=BOUND, metadata=self.metadata)
 
     async def post_all(self, thread: str, *contents: str) -> list[int]:
-        """Post several, one after the other; their seqs."""
+        """Post several messages, one after the other; returns their seqs."""
         return [(await self.post(thread, content)).seq for content in contents]
 
     def wait(self, *threads: Cursor | str, **fields: Any) -> AbstractAsyncContextManager[Frames]:
@@ -52,26 +52,26 @@ class Peer:
         return waiting(self.bus, *threads, metadata=self.metadata, **fields)
 
     async def read(self, *threads: Cursor | str, **fields: Any) -> list[Message]:
-        """All that is there, by a wait that ends at once."""
+        """Returns all messages, by a wait that ends at once."""
         async with self.wait(*threads, max_wait=0, **fields) as frames:
             return messages_in(await frames.rest())
 
 
 async def registered(agents: AgentStub, bus: BusStub, name: str) -> Peer:
-    """An agent of a fresh name that begins with `name`."""
+    """Register an agent with a fresh name that starts with `name`."""
     return Peer(bus, await register(agents, f"{name}-{uuid.uuid4().hex[:8]}"))
 
 
 async def set_state(
     threads: ThreadStub, thread: str, state: ThreadState.ValueType, by: Peer | None = None
 ) -> None:
-    """Open, close or archive a thread, as anyone or as somebody."""
+    """Open, close or archive a thread, as anonymous or as a caller."""
     request = SetThreadStateRequest(thread=thread, state=state)
     await threads.SetThreadState(request, timeout=BOUND, metadata=by.metadata if by else ())
 
 
 async def make_anew(threads: ThreadStub, thread: str) -> str:
-    """Delete a thread and create one of its name; the new one's epoch."""
+    """Delete a thread and create another with its name; returns the new epoch."""
     await threads.DeleteThread(DeleteThreadRequest(thread=thread), timeout=BOUND)
     created = await threads.CreateThread(CreateThreadRequest(thread=thread), timeout=BOUND)
     return created.thread.epoch

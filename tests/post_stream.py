@@ -1,4 +1,4 @@
-"""A PostMessages stream, driven batch by batch. Every step is bounded."""
+"""A PostMessages stream, driven batch by batch. Every step has a time limit."""
 
 import asyncio
 import contextlib
@@ -25,19 +25,22 @@ class PostStream:
             await self._call.write(PostMessagesRequest(posts=posts))
 
     async def results(self) -> Sequence[PostResult]:
-        """The next batch's results. Raises AioRpcError when the stream ended with an error."""
+        """Returns the next batch's results.
+
+        Raises AioRpcError if the stream ended with an error.
+        """
         async with asyncio.timeout(BOUND):
             answer = await self._call.read()
         assert answer is not grpc.aio.EOF, "the stream is over"
         return list(answer.results)
 
     async def post(self, *posts: PostMessageRequest) -> Sequence[PostResult]:
-        """Send a batch and take its results."""
+        """Send a batch and return its results."""
         await self.send(*posts)
         return await self.results()
 
     async def done(self) -> None:
-        """No more batches: the stream ends with OK."""
+        """Send no more batches: the stream must end with OK."""
         async with asyncio.timeout(BOUND):
             await self._call.done_writing()
             assert await self._call.read() is grpc.aio.EOF
@@ -48,7 +51,7 @@ class PostStream:
 async def post_stream(
     bus: BusStub, *, metadata: Sequence[tuple[str, str]] = ()
 ) -> AsyncIterator[PostStream]:
-    """Open a stream; it is cancelled in the end."""
+    """Open a stream; it is cancelled at the end."""
     call = bus.PostMessages(metadata=tuple(metadata))
     try:
         yield PostStream(call)
@@ -57,12 +60,12 @@ async def post_stream(
 
 
 def seqs(results: Sequence[PostResult]) -> list[int]:
-    """The seqs of results; 0 for a refusal."""
+    """Returns the seqs of results; 0 for a refusal."""
     return [result.response.seq for result in results]
 
 
 def reason(result: PostResult) -> str:
-    """Why a post was refused; empty if it was not."""
+    """Returns why a post was refused; empty if it was not."""
     info = ErrorInfo()
     for detail in result.status.details:
         detail.Unpack(info)

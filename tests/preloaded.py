@@ -1,8 +1,8 @@
-"""What forked servers have imported already: forked.py has its process import this."""
+"""The imports of forked servers: forked.py has its parent process import this."""
 
 import os
 
-# gRPC reads it when it is imported; a server sets it before that.
+# gRPC reads it when imported; a server sets it before that.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import uvloop

@@ -1,4 +1,4 @@
-"""Programs of others that the tests try the server with."""
+"""External programs that the tests use with the server."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ _BIN = Path(__file__).parent.parent / ".tools/bin"
 
 
 def program(name: str) -> Path:
-    """Where a program is; skips the test where it is not."""
+    """Returns a program's path. Skips the test where it is missing."""
     own = _BIN / name
     found = own if own.exists() else shutil.which(name)
     if found is None:

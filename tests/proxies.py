@@ -1,4 +1,4 @@
-"""nginx and Envoy in front of a server, configured as docs/proxies.md has it."""
+"""nginx and Envoy in front of a server, configured as in docs/proxies.md."""
 
 import contextlib
 import re
@@ -32,14 +32,14 @@ http {{
 
 
 def snippet(language: str) -> str:
-    """The page's block of a language."""
+    """Returns the page's block of a language."""
     (found,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     return str(found)
 
 
 @contextlib.contextmanager
 def nginx(server: str, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Yields the address of an nginx. `changes`: texts of the page's block, and what to put there.
+    """Yields the address of an nginx. `changes` maps texts of the page's block to replacements.
 
     Skips the test where there is no nginx.
     """
@@ -54,7 +54,7 @@ def nginx(server: str, folder: Path, changes: Mapping[str, str] | None = None) -
 
 @contextlib.contextmanager
 def envoy(server: str, folder: Path, changes: Mapping[str, str] | None = None) -> Iterator[str]:
-    """As `nginx`."""
+    """As `nginx`, for Envoy."""
     path, port = program("envoy"), _free_port()
     config = folder / "envoy.yaml"
     shipped = ROOT / "protos/threadbus/v1/descriptor_set.binpb"

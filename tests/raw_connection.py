@@ -1,4 +1,4 @@
-"""A connection that sends requests and never finishes them, and reads no more than it wants to."""
+"""A connection that sends requests without finishing them, and reads only as much as it likes."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-#: Of HTTP/2 as much as is needed.
+#: As much of HTTP/2 as needed.
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM = _ACK = 1
 _END_HEADERS = 4
@@ -35,27 +35,27 @@ def _headers(path: str, token: str) -> bytes:
 
 
 class RawConnection:
-    """It obeys the server's windows, answers pings, and gives back nothing of its own windows."""
+    """Obeys the server's flow control and responds to pings, but opens no window of its own."""
 
     def __init__(self, address: str, *, window: int = 0) -> None:
-        """`window`: bytes of each answer that the server may send."""
+        """`window`: bytes of each response that the server may send."""
         self._address = address
         self._own_window = window
         self._window = self._stream_window = 65_535
-        #: What is still to be sent on each stream, and how much of it the server takes now.
+        #: What is still to be sent on each stream, and how much of it the server accepts now.
         self._bodies: dict[int, bytearray] = {}
         self._windows: dict[int, int] = {}
         self._next = 1
         self._settled = asyncio.Event()
-        #: Streams begun that have not ended, those that have, and bytes of bodies that were sent.
+        #: Streams that are open, those that have ended, and bytes of bodies that were sent.
         self.open: set[int] = set()
-        #: Streams on which the server has begun to answer.
+        #: Streams on which the server has started to respond.
         self.answered: set[int] = set()
         self.ended: deque[int] = deque()
         self.sent = 0
-        #: Calls that the server lets a connection have open.
+        #: The calls that the server lets a connection have open.
         self.max_streams = 0
-        #: Pings sent, pings answered, and the error code with which the server says goodbye.
+        #: Pings sent, pings acknowledged, and the error code of the server's GOAWAY.
         self.pings = self.pongs = 0
         self.farewell: int | None = None
 
@@ -82,7 +82,7 @@ class RawConnection:
             await asyncio.gather(self._reading, self._writer.wait_closed(), return_exceptions=True)
 
     def begin(self, path: str, body: bytes, *, announced: int, token: str = "") -> int:
-        """Begin a call whose request is said to be longer than what comes of it."""
+        """Begin a call whose request is announced as longer than what is sent of it."""
         stream = self._start(path, token)
         self._bodies[stream] = bytearray(b"\0" + struct.pack(">I", announced) + body)
         self._send()
@@ -103,11 +103,11 @@ class RawConnection:
 
     @property
     def closed(self) -> bool:
-        """Whether the server has closed it."""
+        """Whether the server has closed the connection."""
         return self._reading.done()
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Send a ping."""
         self.pings += 1
         self._writer.write(_frame(_PING, 0, 0, bytes(8)))
 

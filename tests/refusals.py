@@ -1,7 +1,7 @@
-"""Refusals as callers meet them: the status code, and what its google.rpc details tell.
+"""Refusals as callers see them: the status code and the google.rpc details.
 
-Every refusal read here is held against errors.proto: its code and its metadata keys must be those
-that the contract names beside the reason.
+Every refusal read here is checked against errors.proto: its code and its metadata keys must be
+those that the contract names for the reason.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ __all__ = ["CONTRACT", "Refusal", "refused"]
 _PROTO = Path(__file__).parents[1] / "protos/threadbus/v1/errors.proto"
 _LISTED = re.compile(r"// \[(\w+)\](?: \{([\w, ]+)\})?.*\n +ERROR_REASON_(\w+) = ")
 
-#: What errors.proto says of each reason: its status code and the keys of ErrorInfo.metadata.
+#: The status code and the keys of ErrorInfo.metadata of each reason, from errors.proto.
 CONTRACT: Mapping[str, tuple[grpc.StatusCode, frozenset[str]]] = {
     reason: (grpc.StatusCode[code], frozenset(keys.split(", ") if keys else ()))
     for code, keys, reason in _LISTED.findall(_PROTO.read_text("utf-8"))
@@ -44,7 +44,7 @@ class Refusal:
 
 
 async def refused(call: Awaitable[object] | AsyncIterable[object]) -> Refusal:
-    """The refusal that ends this call, of one answer or of many, within ten seconds."""
+    """Returns the refusal that ends this call, unary or streaming, within ten seconds."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         async with asyncio.timeout(10):
             if isinstance(call, AsyncIterable):

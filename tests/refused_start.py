@@ -1,4 +1,4 @@
-"""Servers that must refuse to start, and what they say."""
+"""Servers that must refuse to start, and their errors."""
 
 import re
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: What gRPC's core logs itself, such as why it could not bind.
+#: Logged by gRPC's core itself, such as why it could not bind.
 _GRPC_LOG = re.compile(r"^E\d{4} .*\.cc:\d+\] .*\n", re.M)
 
 
@@ -17,7 +17,7 @@ def refused_start(
     prefix: Sequence[str] = (),
     cwd: Path | None = None,
 ) -> str:
-    """Start a server that must refuse, with code 1 and one line; answers that line.
+    """Start a server that must exit with code 1 and one line; returns that line.
 
     `prefix` is a command that runs it, `cwd` the folder that it runs in.
     """
@@ -36,5 +36,5 @@ def refused_start(
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Every file in a folder, byte for byte; folders are left out."""
+    """Returns every file in a folder with its bytes; folders are left out."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""A TCP road to a server that can go silent or break, as networks do."""
+"""A TCP relay to a server that can go silent or be cut, as networks do."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 
 class Relay:
-    """Passes bytes on between those who connect to `address` and a server."""
+    """Forwards bytes between clients of `address` and a server."""
 
     def __init__(self, server: str) -> None:
         self._host, _, self._port = server.rpartition(":")
@@ -14,12 +14,12 @@ class Relay:
         self.address = ""
         #: New connections are closed at once.
         self.refusing = False
-        #: Connections that were passed on so far.
+        #: Connections accepted so far.
         self.accepted = 0
 
     @property
     def open(self) -> int:
-        """Connections that are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     async def accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
@@ -43,12 +43,12 @@ class Relay:
             self._connections.remove(connection)
 
     def silence(self) -> None:
-        """From now on nothing comes back on the connections that are open, not even their end."""
+        """Forward nothing more to the clients of open connections, not even the end."""
         for connection in self._connections:
             connection.silent = True
 
     def cut(self) -> None:
-        """Break the connections that are open."""
+        """Abort the open connections."""
         for connection in self._connections:
             connection.cut()
 

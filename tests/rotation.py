@@ -1,4 +1,4 @@
-"""Putting a new token in an old one's place, and whether that still works."""
+"""Rotating a token, and whether the old one still works."""
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -13,20 +13,20 @@ __all__ = ["expired", "rotate", "who"]
 
 
 async def rotate(agents: AgentStub, old: Caller, grace: Duration | None = None) -> Caller:
-    """The agent with its new token."""
+    """Rotate the agent's token; returns the agent with its new one."""
     request = RotateTokenRequest(grace=grace)
     answer = await agents.RotateToken(request, metadata=old.metadata)
     return Caller(old.name, answer.token)
 
 
 async def who(bus: BusStub, caller: Caller) -> str:
-    """Who the server takes a caller for."""
+    """Returns the name by which the server knows a caller."""
     request = GetServerInfoRequest()
     return (await bus.GetServerInfo(request, metadata=caller.metadata, wait_for_ready=True)).agent
 
 
 async def expired(bus: BusStub, caller: Caller) -> bool:
-    """Whether a caller's token ended for having been rotated."""
+    """Returns whether a caller's token is refused as rotated and expired."""
     try:
         await who(bus, caller)
     except grpc.aio.AioRpcError as error:

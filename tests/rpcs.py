@@ -1,4 +1,4 @@
-"""Every RPC of the contract, found in the descriptors: called with any bytes, or any request."""
+"""Every RPC of the contract, from the descriptors: called with any bytes, or any request."""
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -75,8 +75,8 @@ class Rpc(NamedTuple):
     path: str
     request_type: type[Message]
     response_type: type[Message]
-    streams: bool  # its answers
-    takes_many: bool = False  # requests, too
+    streams: bool  # its responses
+    takes_many: bool = False  # its requests
     idempotent: bool = False  # by its idempotency_level
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ class Rpc(NamedTuple):
         metadata: Metadata = (),
         timeout: float | None = None,
     ) -> Awaitable[bytes] | AsyncGenerator[bytes]:
-        """Send these bytes, whatever they are."""
+        """Call it with these bytes, whatever they are."""
         if self.takes_many:
             both: Any = channel.stream_stream(self.path)
             return _answers(lambda: both(iter([data]), metadata=metadata, timeout=timeout))
@@ -110,7 +110,7 @@ async def _answers(open_call: Callable[[], Any]) -> AsyncGenerator[bytes]:
                 yield answer
             return
         except grpc.aio.AioRpcError as error:
-            # The client's own words for a call that was over before the request was written.
+            # The client's own message for a call that was over before the request was written.
             own = error.details() in ("internal", "Internal error from Core")
             if error.code() is not grpc.StatusCode.INTERNAL or not own:
                 raise
@@ -144,7 +144,7 @@ def send(
 
 
 def good_request(rpc: Rpc, thread: str) -> Message:
-    """A request that succeeds while this thread holds a message; without a token, but for some."""
+    """Returns a request that succeeds while this thread holds a message; some need a token."""
     requests: tuple[Message, ...] = (
         PostMessageRequest(thread=thread, content="x"),
         PostMessagesRequest(posts=[PostMessageRequest(thread=thread, content="x")]),
@@ -176,9 +176,9 @@ def good_request(rpc: Rpc, thread: str) -> Message:
 
 @contextlib.asynccontextmanager
 async def nothing_stored(channel: grpc.aio.Channel, metadata: Metadata = ()) -> AsyncIterator[None]:
-    """Within this no thread and no agent may appear, vanish, move or change.
+    """Check that no thread and no agent appears, vanishes, moves or changes within the block.
 
-    What an agent shows by merely calling is no change of it.
+    A presence that changes by a mere call does not count.
     """
     before = await _stored(channel, metadata)
     yield
@@ -186,7 +186,7 @@ async def nothing_stored(channel: grpc.aio.Channel, metadata: Metadata = ()) -> 
 
 
 def as_registered(agent: Agent) -> Agent:
-    """An agent without what is known of it now."""
+    """Returns an agent without its presence."""
     lasting = Agent()
     lasting.CopyFrom(agent)
     for passing in ("presence", "status_text", "last_seen_time"):
@@ -209,7 +209,7 @@ async def _stored(
 
 
 async def pages(call: Callable[..., Any], request: Any, metadata: Metadata = ()) -> list[Any]:
-    """All pages of a listing."""
+    """Returns all pages of a listing."""
     found = [await call(request, metadata=metadata)]
     while found[-1].next_page_token:
         request.page_token = found[-1].next_page_token

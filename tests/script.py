@@ -1,4 +1,4 @@
-"""A server that says what its script says: for answers that no real one can be brought to give."""
+"""A scripted server, for responses that no real one can be made to send."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ THREAD, EPOCH = "scripted", "epoch-1"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A status to fail a call with. Without a reason it is one that gRPC itself might give."""
+    """A status to fail a call with. Without a reason it is one that gRPC itself might set."""
 
     code: grpc.StatusCode
     reason: str = ""
@@ -53,7 +53,7 @@ class Failure:
     message: str = "as scripted"
 
     def trailers(self) -> tuple[tuple[str, bytes], ...]:
-        """The details, as they travel."""
+        """The error details, serialised."""
         details: list[AnyMessage] = []
         if self.reason:
             details.append(
@@ -75,32 +75,32 @@ class Failure:
         return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-#: A frame or answer to send (bytes: whatever they are), an event to wait for first, or how to fail.
+#: A frame or response to send (bytes: sent as they are), an event to wait for, or a failure.
 Step: TypeAlias = AnyMessage | bytes | asyncio.Event | Failure
 Asked = TypeVar("Asked", bound=AnyMessage)
 
 
 class Script(grpc.GenericRpcHandler):
-    """What to answer, call by call; and what was asked."""
+    """The responses, call by call; and the requests."""
 
     def __init__(self) -> None:
         self.address = ""
-        #: Every request, and when it came, on the event loop's clock.
+        #: Every request, and when it arrived, on the event loop's clock.
         self.requests: list[tuple[float, AnyMessage]] = []
         self._tokens: list[str] = []  # that came with them
         self._turns: dict[str, deque[Sequence[Step]]] = defaultdict(deque)
         self._rpcs = {rpc.path: rpc for rpc in RPCS}
 
     def answer(self, rpc: str, *steps: Step) -> None:
-        """Do this at the next call of `rpc` that has no answer yet."""
+        """Take these steps at the next call of `rpc` that has none yet."""
         self._turns[rpc].append(steps)
 
     def asked(self, request_type: type[Asked]) -> list[Asked]:
-        """The requests of one type, as they came."""
+        """Returns the requests of one type, in order of arrival."""
         return [request for _, request in self.requests if isinstance(request, request_type)]
 
     def tokens(self, request_type: type[AnyMessage]) -> list[str]:
-        """The token that came with each of these requests; empty if none did."""
+        """Returns the token of each of these requests; empty if there was none."""
         return [
             token
             for (_, request), token in zip(self.requests, self._tokens, strict=True)
@@ -154,7 +154,7 @@ async def _perform(step: asyncio.Event | Failure, context: Any) -> None:
 
 
 def _usual(request: AnyMessage) -> Step:
-    """What is said to calls that are in no script."""
+    """Returns the response to calls that are not scripted."""
     match type(request).__name__:
         case "GetServerInfoRequest":
             return GetServerInfoResponse(agent="anonymous")
@@ -173,7 +173,7 @@ def _usual(request: AnyMessage) -> Step:
 
 @contextlib.asynccontextmanager
 async def scripted() -> AsyncIterator[Script]:
-    """A server on a free port that does as it is told."""
+    """A server on a free port that follows the script."""
     script = Script()
     server = grpc.aio.server()
     script.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
@@ -186,17 +186,17 @@ async def scripted() -> AsyncIterator[Script]:
 
 
 def cursor(seq: int, *, epoch: str = EPOCH) -> Cursor:
-    """A position in the scripted thread."""
+    """Returns a position in the scripted thread."""
     return Cursor(thread=THREAD, after_seq=seq, epoch=epoch)
 
 
 def started(*, keepalive: float = 45.0) -> WaitMessagesResponse:
-    """The first frame."""
+    """Returns the first frame."""
     return WaitMessagesResponse(started=WaitStarted(keepalive_interval=seconds(keepalive)))
 
 
 def batch(*seqs: int, upto: int = 0) -> WaitMessagesResponse:
-    """A frame of messages, whose content is their seq; its cursor may be further."""
+    """Returns a frame of messages, whose content is their seq; its cursor may be further."""
     messages = [
         Message(thread=THREAD, seq=seq, sender="someone", content=str(seq), kind=MESSAGE_KIND_CHAT)
         for seq in seqs
@@ -207,12 +207,12 @@ def batch(*seqs: int, upto: int = 0) -> WaitMessagesResponse:
 
 
 def caught_up(seq: int) -> WaitMessagesResponse:
-    """History is done, up to here."""
+    """Returns the frame that ends the history, up to here."""
     return WaitMessagesResponse(caught_up=ThreadPosition(cursor=cursor(seq)))
 
 
 def keepalive(seq: int) -> WaitMessagesResponse:
-    """Still there, and everything up to here was passed over."""
+    """Returns a keepalive: everything up to here was skipped."""
     positions = [ThreadPosition(cursor=cursor(seq))]
     return WaitMessagesResponse(keepalive=WaitKeepalive(threads=positions))
 
@@ -220,7 +220,7 @@ def keepalive(seq: int) -> WaitMessagesResponse:
 def ending(
     reason: WaitEnding.Reason.ValueType, *, upto: int, retry_delay: float | None = None
 ) -> WaitMessagesResponse:
-    """The last frame."""
+    """Returns the last frame."""
     return WaitMessagesResponse(
         ending=WaitEnding(
             reason=reason,
@@ -231,13 +231,13 @@ def ending(
 
 
 def last_batch(*seqs: int) -> list[WaitMessagesResponse]:
-    """The frames of a wait that brings these messages, after which the thread is closed."""
+    """Returns the frames of a wait that delivers these messages and the thread's closing."""
     closed = ending(WaitEnding.REASON_THREADS_CLOSED, upto=seqs[-1])
     return [started(), batch(*seqs), closed]
 
 
 def lost(requested: Cursor, position: Cursor) -> WaitMessagesResponse:
-    """The cursor that was asked for is of another history; it goes on at `position`."""
+    """Returns the resync of a cursor of another epoch; the wait continues at `position`."""
     return WaitMessagesResponse(
         resync=WaitResync(
             reason=WaitResync.REASON_EPOCH_CHANGED,
@@ -248,7 +248,7 @@ def lost(requested: Cursor, position: Cursor) -> WaitMessagesResponse:
 
 
 def asked_from(script: Script) -> list[int]:
-    """After which seq of the scripted thread each wait was to begin."""
+    """Returns the seq of the scripted thread after which each wait was to start."""
     requests = script.asked(WaitMessagesRequest)
     assert all([at.thread for at in request.threads] == [THREAD] for request in requests)
     return [request.threads[0].after_seq for request in requests]

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Self
 from tests.forked import Forked
 
 if TYPE_CHECKING:
-    # What a stub made with an aio channel is; the names exist for type checkers only.
+    # The types of stubs made with an aio channel; the names exist for type checkers only.
     from threadbus.v1.admin_service_pb2_grpc import AdminServiceAsyncStub as AdminStub
     from threadbus.v1.agent_service_pb2_grpc import AgentServiceAsyncStub as AgentStub
     from threadbus.v1.bus_service_pb2_grpc import BusServiceAsyncStub as BusStub
@@ -41,12 +41,12 @@ class ServerProcess:
         fresh: bool = False,
     ) -> None:
         self.db = db
-        #: Variables that only it has.
+        #: Environment variables of this server only.
         self.environment = environment or {}
-        #: Where its code is, when it is not this tree's.
+        #: The folder of its code, if it is not this tree's.
         self.tree = tree
-        #: Run by an interpreter of its own, which inherits this process's umask, limits and
-        #: ignored signals; else forked, which is quicker.
+        #: Run by an interpreter of its own, which inherits this process's umask, limits and ignored
+        #: signals; else forked, which is faster.
         self.fresh = fresh or bool(tree or environment) or sys.platform != "linux"
         self.flags = flags
         self.address = listen
@@ -55,7 +55,7 @@ class ServerProcess:
         self.process: subprocess.Popen[str] | Forked | None = None
 
     def start(self) -> Self:
-        """Start, and wait until it says that it listens."""
+        """Start, and wait until it logs that it listens."""
         self.process = self.spawn() if self.fresh else self._fork()
         assert self.process.stdout is not None
         self.announcement = self.process.stdout.readline().strip()
@@ -67,7 +67,7 @@ class ServerProcess:
         return self
 
     def spawn(self) -> subprocess.Popen[str]:
-        """Start without waiting, in a fresh interpreter: for servers that should refuse to."""
+        """Start without waiting, in a new interpreter: for servers that should refuse to start."""
         process = subprocess.Popen(
             [sys.executable, "-m", "bus_server", *self._arguments()],
             stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ class ServerProcess:
 
     @property
     def complaints(self) -> list[str]:
-        """What it logged but for what it says of its own doing: that it drains, that it stopped."""
+        """Returns the logged lines that report problems: not those about draining and stopping."""
         return [line for line in self.log if " INFO " not in line]
 
     @property
@@ -114,13 +114,13 @@ class ServerProcess:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """kill -9, and wait until it is gone."""
+        """Kill it with SIGKILL, and wait for its end."""
         if self.process is not None:
             self.process.kill()
             self._reap()
 
     def stop(self) -> int:
-        """SIGTERM; answers the exit code."""
+        """Send SIGTERM and wait; returns the exit code."""
         self.signal(signal.SIGTERM)
         return self._reap()
 

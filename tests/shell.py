@@ -1,7 +1,7 @@
 """Runs `threadbus` as users do: with arguments, an environment, and standard streams.
 
-Most commands run in the test's own process, in milliseconds. Those that are about pipes, signals,
-terminals, encodings or imports run as a process.
+Most commands run in the test's own process, in milliseconds. Those about pipes, signals, terminals,
+encodings or imports run as a process.
 """
 
 import asyncio
@@ -129,7 +129,7 @@ class Shell:
     def start(
         self, *arguments: str, env: Mapping[str, str] | None = None
     ) -> Iterator[subprocess.Popen[str]]:
-        """Start a command; it is killed at the end unless it has ended."""
+        """Start a command; it is killed at the end unless it has exited."""
         with subprocess.Popen(
             [*_COMMAND, *arguments],
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""What README and docs show: commands and programs, and what these print."""
+"""The examples in README and docs: commands and programs, and what these print."""
 
 import ast
 import inspect
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-#: The server that pages speak of.
+#: The server that the pages name.
 ADDRESS = "127.0.0.1:7420"
 
-#: The `my-model` of docs/shell.md: answers the last message's content in capitals.
+#: The `my-model` of docs/shell.md: prints the last message's content in capitals.
 MODEL = """#!/bin/sh
 tr a-z A-Z | sed 's/.*"CONTENT": "\\([^"]*\\)".*/\\1/'
 """
@@ -25,17 +25,17 @@ _ELSEWHERE = ("scripts/demo", "scripts/test", "threadbus serve")
 
 
 def page(name: str) -> str:
-    """The text of a page, such as `docs/sdk.md`."""
+    """Returns the text of a page, such as `docs/sdk.md`."""
     return (ROOT / name).read_text("utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """A page's blocks of a language."""
+    """Returns a page's blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each `$ command` of a page with the lines shown below it."""
+    """Returns each `$ command` of a page with the lines shown below it."""
     for block in blocks(text, "console"):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, *shown = part.splitlines()
@@ -44,14 +44,14 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def matches(shown: list[str], printed: str) -> bool:
-    """Whether `printed` is what is shown, where `…` stands for anything."""
+    """Returns whether `printed` is what is shown, where `…` stands for anything."""
     pattern = "\n".join(".*".join(re.escape(piece) for piece in line.split("…")) for line in shown)
     return re.fullmatch(pattern, printed.rstrip("\n"), re.DOTALL) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A block of Python, the line of the page that it begins at, and what is shown below it."""
+    """A block of Python, the line of the page that it starts at, and what is shown below it."""
 
     page: str
     line: int
@@ -59,11 +59,11 @@ class Snippet:
     shown: str
 
     def at(self, address: str) -> "Snippet":
-        """The same for a server at another address."""
+        """Returns the same for a server at another address."""
         return Snippet(self.page, self.line, self.text.replace(ADDRESS, address), self.shown)
 
     async def run(self, namespace: dict[str, Any]) -> None:
-        """Do as the prompt does, which awaits what is awaited outside of any function."""
+        """Run it as the asyncio prompt does, which awaits at top level."""
         code = compile(
             "\n" * self.line + self.text,  # so that errors name the line of the page
             self.page,
@@ -76,25 +76,25 @@ class Snippet:
 
 
 def snippets(name: str) -> list[Snippet]:
-    """All Python of a page."""
+    """Returns all Python of a page."""
     text = page(name)
     found = re.finditer(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", text, re.M | re.S)
     return [Snippet(name, text.count("\n", 0, m.start(1)), m[1], m[2] or "") for m in found]
 
 
 def at_the_prompt(name: str) -> list[Snippet]:
-    """Those that follow on one another at the prompt of `python -m asyncio`."""
+    """Returns those that follow on one another at the prompt of `python -m asyncio`."""
     return [snippet for snippet in snippets(name) if "bus_client.sync" not in snippet.text]
 
 
 def program(name: str, containing: str) -> Snippet:
-    """The one that is a program of its own."""
+    """Returns the one that is a program of its own."""
     (found,) = (snippet for snippet in snippets(name) if containing in snippet.text)
     return found
 
 
 def run_python(*arguments: str, cwd: Path) -> str:
-    """Run Python; what it printed."""
+    """Run Python; returns what it printed."""
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, timeout=50
     )

@@ -1,14 +1,14 @@
-"""What SQL a server runs, as `--log-level debug` tells."""
+"""The SQL that a server runs, from its log at `--log-level debug`."""
 
 from tests.serving import ServerProcess
 
 
 def statements(server: ServerProcess) -> list[str]:
-    """All SQL so far, in order."""
+    """Returns all SQL so far, in order."""
     told = (line.partition(" sql: ") for line in server.log)
     return [statement.strip() for _, marker, statement in told if marker]
 
 
 def commits_tried(server: ServerProcess) -> int:
-    """How often it has begun to write."""
+    """Returns how many write transactions it has begun."""
     return statements(server).count("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""A server under strace, which notes its system calls or makes some of them fail."""
+"""A server under strace, which logs its system calls or makes some of them fail."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from tests.serving import ServerProcess
 
 @contextlib.contextmanager
 def traced(server: ServerProcess, *options: str) -> Iterator[None]:
-    """Trace a running server meanwhile. Skips the test where tracing is impossible."""
+    """Trace a running server within the block. Skips the test where tracing is impossible."""
     if shutil.which("strace") is None:
         pytest.skip("there is no `strace` here")
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Node processes that run the client in clients/typescript and print a JSON object a line."""
+"""Node processes that run the client in clients/typescript and print one JSON object per line."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from threadbus.v1.bus_service_pb2 import PostMessageRequest
 
 ROOT = Path(__file__).parent.parent
 CLIENT = ROOT / "clients" / "typescript"
-#: Seconds that no step takes, not even on a busy machine.
+#: Seconds. No step takes longer, not even on a busy machine.
 BOUND = 20.0
 
 _PRELUDE = """
@@ -34,7 +34,7 @@ _PRELUDE = """
 
 
 class Node:
-    """A running node process. Every step is bounded."""
+    """A running node process. Every step has a time limit."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
@@ -43,7 +43,7 @@ class Node:
         self._stdin, self._stdout = process.stdin, process.stdout
 
     async def line(self) -> dict[str, Any]:
-        """The next line."""
+        """Returns the next line."""
         async with asyncio.timeout(BOUND):
             line = await self._stdout.readline()
         assert line, f"node ended with {await self.exit_code()}"
@@ -51,25 +51,25 @@ class Node:
         return found
 
     async def rest(self) -> list[dict[str, Any]]:
-        """The lines up to the end, which is a good one."""
+        """Returns the remaining lines; it must exit with 0."""
         async with asyncio.timeout(BOUND):
             lines = [json.loads(line) async for line in self._stdout]
         assert await self.exit_code() == 0
         return lines
 
     async def exit_code(self) -> int:
-        """How it ended."""
+        """Wait for its exit; returns the exit code."""
         async with asyncio.timeout(BOUND):
             return await self._process.wait()
 
     def go_on(self) -> None:
-        """Let a script go on that waits for `told()`."""
+        """Continue a script that waits for `told()`."""
         self._stdin.write_eof()
 
 
 @contextlib.asynccontextmanager
 async def node(*arguments: str, **environment: str) -> AsyncIterator[Node]:
-    """Run node in the client's folder; it is killed in the end."""
+    """Run node in the client's folder; it is killed at the end."""
     # A proxy must not come between a client and a server on one machine.
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
     process = await asyncio.create_subprocess_exec(
@@ -89,11 +89,11 @@ async def node(*arguments: str, **environment: str) -> AsyncIterator[Node]:
 
 
 def script(body: str, address: str, thread: str) -> AbstractAsyncContextManager[Node]:
-    """A script that has `bus`, the name of the thread, and say() for what the test is to see."""
+    """Returns a script with `bus`, the name of the thread, and say() for what the test reads."""
     return node("--input-type=module", "--eval", _PRELUDE + body, address, thread)
 
 
 async def post(bus: BusStub, thread: str, *contents: str, **fields: Any) -> None:
-    """Post one after the other."""
+    """Post one message after the other."""
     for content in contents:
         await bus.PostMessage(PostMessageRequest(thread=thread, content=content, **fields))

@@ -1,21 +1,21 @@
-"""What the kernel knows of a process."""
+"""The memory of a process, from /proc."""
 
 import re
 from pathlib import Path
 
 
 def memory(pid: int) -> int:
-    """Bytes of memory that a process holds now."""
+    """Returns the bytes of memory that a process holds now."""
     return _status(pid, "VmRSS")
 
 
 def peak_memory(pid: int) -> int:
-    """Bytes of memory that a process has held at most, since it started or `forget_peak`."""
+    """Returns the most bytes of memory that a process held, since it started or `forget_peak`."""
     return _status(pid, "VmHWM")
 
 
 def forget_peak(pid: int) -> None:
-    """Count the peak from now on."""
+    """Reset the peak."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

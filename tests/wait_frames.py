@@ -1,4 +1,4 @@
-"""An open wait, driven frame by frame. Every step is bounded."""
+"""An open wait, driven frame by frame. Every step has a time limit."""
 
 import asyncio
 import contextlib
@@ -17,27 +17,27 @@ from threadbus.v1.thread_pb2 import ThreadPosition
 if TYPE_CHECKING:
     WaitCall = grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]
 
-#: Seconds that no step of a test takes, not even on a busy machine.
+#: Seconds. No step of a test takes longer, not even on a busy machine.
 BOUND = 20.0
 
 
 def seconds(number: float) -> Duration:
-    """So many seconds as a Duration."""
+    """Returns this many seconds as a Duration."""
     duration = Duration()
     duration.FromMicroseconds(round(number * 1_000_000))
     return duration
 
 
 class Frames:
-    """The frames of one open wait, as they come."""
+    """The frames of one open wait, in order of arrival."""
 
     def __init__(self, call: "WaitCall") -> None:
         self._call = call
-        #: All that came so far.
+        #: All frames so far.
         self.received: list[WaitMessagesResponse] = []
 
     async def next(self) -> WaitMessagesResponse:
-        """The next frame. Raises AioRpcError when the wait ended with an error."""
+        """Returns the next frame. Raises AioRpcError if the wait ended with an error."""
         async with asyncio.timeout(BOUND):
             frame = await self._call.read()
         assert isinstance(frame, WaitMessagesResponse), "the wait is over"
@@ -45,14 +45,14 @@ class Frames:
         return frame
 
     async def until(self, kind: str) -> WaitMessagesResponse:
-        """The next frame of this kind."""
+        """Read until a frame of this kind; returns it."""
         async with asyncio.timeout(BOUND):
             while (frame := await self.next()).WhichOneof("frame") != kind:
                 pass
         return frame
 
     async def messages(self, count: int) -> list[Message]:
-        """Read on until so many more messages came."""
+        """Read until `count` more messages came; returns them."""
         found: list[Message] = []
         async with asyncio.timeout(BOUND):
             while len(found) < count:
@@ -60,7 +60,7 @@ class Frames:
         return found
 
     async def rest(self) -> list[WaitMessagesResponse]:
-        """Read on to the end: an `ending`, nothing after it, and the status OK."""
+        """Read to the end: an `ending`, nothing after it, and the status OK."""
         before = len(self.received)
         await self.until("ending")
         async with asyncio.timeout(BOUND):
@@ -69,16 +69,16 @@ class Frames:
         return self.received[before:]
 
     async def ending(self) -> WaitEnding:
-        """Read on to the end; how it ended."""
+        """Read to the end; returns how it ended."""
         return (await self.rest())[-1].ending
 
     async def failure(self) -> None:
-        """Read on to the end, which is an error: raises it."""
+        """Read to the end, which must be an error: raises it."""
         while True:
             await self.next()
 
     def cancel(self) -> None:
-        """Go away, as a client that is killed does."""
+        """Cancel the call, as a client that is killed does."""
         self._call.cancel()
 
 
@@ -92,7 +92,7 @@ async def waiting(
     metadata: Sequence[tuple[str, str]] = (),
     **fields: Any,
 ) -> AsyncIterator[Frames]:
-    """Open a wait on threads or from cursors; it is cancelled in the end. Times are in seconds."""
+    """Open a wait on threads or from cursors; it is cancelled at the end. Times are in seconds."""
     request = WaitMessagesRequest(
         threads=[Cursor(thread=at) if isinstance(at, str) else at for at in threads],
         max_wait=None if max_wait is None else seconds(max_wait),
@@ -107,17 +107,17 @@ async def waiting(
 
 
 def kinds(frames: Iterable[WaitMessagesResponse]) -> list[str]:
-    """What kind each frame is."""
+    """Returns the kind of each frame."""
     return [frame.WhichOneof("frame") or "unknown" for frame in frames]
 
 
 def messages_in(frames: Iterable[WaitMessagesResponse]) -> list[Message]:
-    """All messages of these frames, as they came."""
+    """Returns all messages of these frames, in order of arrival."""
     return [message for frame in frames for message in frame.messages.messages]
 
 
 def by_thread(messages: Iterable[Message]) -> dict[str, list[int]]:
-    """The seqs of messages, as they came, thread by thread."""
+    """Returns the seqs of messages by thread, in order of arrival."""
     found: dict[str, list[int]] = defaultdict(list)
     for message in messages:
         found[message.thread].append(message.seq)
@@ -125,7 +125,7 @@ def by_thread(messages: Iterable[Message]) -> dict[str, list[int]]:
 
 
 def positions_in(frame: WaitMessagesResponse) -> list[ThreadPosition]:
-    """Every position that a frame tells, but for a batch's."""
+    """Returns every position that a frame carries, but for a batch's."""
     which = frame.WhichOneof("frame")
     if which == "caught_up":
         return [frame.caught_up]
@@ -137,7 +137,7 @@ def positions_in(frame: WaitMessagesResponse) -> list[ThreadPosition]:
 
 
 def cursors_after(frames: Iterable[WaitMessagesResponse]) -> list[Cursor]:
-    """Where a client resumes that has handled these frames, the first of which is `started`."""
+    """Returns where a client resumes after these frames, the first of which is `started`."""
     latest: dict[str, Cursor] = {}
     for frame in frames:
         moved = [position.cursor for position in positions_in(frame)]

@@ -19,9 +19,9 @@ from tests.conformance.steps import play
 
 
 def buildable(wanted: Sequence[str]) -> tuple[list[Language], list[Language]]:
-    """The languages wanted, or all: those that are built, and those whose build fails.
+    """Returns the requested languages, or all: those that are built, and those whose build fails.
 
-    Tells of those that lack something here; on CI nothing may be lacking.
+    Prints which languages lack tools on this machine; on CI that is an error.
     """
     found, failing = [], []
     known = [language.name for language in languages()]
@@ -83,7 +83,7 @@ async def together(here: Sequence[Language]) -> list[Cell]:
 def main(wanted: Sequence[str], names: Sequence[str], write: bool) -> None:
     """Run the conformance cases: each in each language, against real servers.
 
-    `scripts/conformance breaks` shows that cells can turn red. The names of languages are those in
+    `scripts/conformance breaks` shows that the cases can fail. The names of languages are those in
     scripts/languages, the names of cases those in docs/conformance.md.
     """
     everything = load()

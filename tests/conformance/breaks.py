@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """A rule that the server is made to break.
+    """A rule that is broken in the server.
 
-    `edits` are (file, text that is found once in it, what stands there instead). The cases of `red`
-    turn red in every language; those of `perhaps` may, as timing decides; all others stay green.
+    `edits` are (file, text found once in it, replacement). The cases of `red` must fail in every
+    language; those of `perhaps` may fail, depending on timing; all others must pass.
     """
 
     rule: str

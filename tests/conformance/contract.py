@@ -1,8 +1,8 @@
-"""The contract as the cases see it: methods by name, messages as plain JSON values."""
+"""The contract as the cases refer to it: methods by name, messages as plain JSON values."""
 
 from typing import Any
 
-import google.rpc.error_details_pb2  # noqa: F401 - so that the details of errors can be read
+import google.rpc.error_details_pb2  # noqa: F401 - so that the details of errors can be parsed
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
@@ -12,7 +12,7 @@ from threadbus.v1.bus_service_pb2 import PostMessageRequest
 
 #: The methods of all services, by name.
 METHODS = {str(rpc): rpc for rpc in RPCS}
-#: The unary ones that the clients of all languages have.
+#: The unary methods that every client wraps.
 UNARY = [str(rpc) for rpc in RPCS if not rpc.streams and "AdminService" not in rpc.path]
 
 

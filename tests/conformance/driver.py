@@ -129,9 +129,9 @@ async def driver(language: str) -> AsyncIterator[Driver]:
 
 
 class SharedDriver:
-    """Runs a language's driver for many cases, as starting one takes longer than most cases.
+    """A language's driver that runs many cases, as starting one takes longer than most cases.
 
-    A case that fails discards it: the next one starts another.
+    A case that fails discards it: the next case starts another.
     """
 
     def __init__(self, language: str) -> None:

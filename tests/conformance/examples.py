@@ -43,7 +43,7 @@ class Example:
         return [json.loads(line) for line in output.splitlines()], errors.decode()
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill it with SIGKILL."""
         self._process.kill()
 
 

@@ -14,7 +14,7 @@ FOLDER = ROOT / "scripts" / "languages"
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A language, named as its script."""
+    """A language, named like its script."""
 
     name: str
 
@@ -26,7 +26,7 @@ class Language:
     def build(self) -> None:
         """Build its client and its driver. Raises CalledProcessError if that fails.
 
-        Serialised across processes by a lock on the script: the others find it built.
+        Serialised across processes by a lock on the script: later callers find it built.
         """
         with (FOLDER / self.name).open() as script:
             fcntl.flock(script, fcntl.LOCK_EX)

@@ -6,9 +6,9 @@ from typing import Any
 def differences(expected: Any, found: Any, where: str = "") -> list[str]:
     """Return the differences from what is expected, as sentences; empty if there are none.
 
-    A mapping says what must be in it, and says nothing of its other keys. `{some: […]}` says what
-    must be among the items of a list, `{not: …}` what an item is not, `{part: …}`
-    what a text must contain. 64-bit integers come as texts and are compared as integers.
+    An expected mapping may leave keys out. `{some: […]}` matches a list that has these items,
+    `{not: …}` whatever differs, `{part: …}` a text that contains it. 64-bit integers arrive as
+    texts and are compared as integers.
     """
     name = where or "it"
     match expected:

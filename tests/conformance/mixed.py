@@ -24,7 +24,7 @@ POSTS = 120
 
 
 class Agent:
-    """An agent in some language: it posts, and follows everything."""
+    """An agent in some language: it posts, and follows the thread."""
 
     def __init__(self, language: str, running: Driver) -> None:
         self.language = language

@@ -57,7 +57,7 @@ class Driver:
         except asyncio.CancelledError:
             ending = {"ok": {}} if do == "follow" else {"error": {"code": "CANCELLED"}}
             write(id=number, **ending)
-        except Exception as error:  # noqa: BLE001 - the runner is told
+        except Exception as error:  # noqa: BLE001 - reported to the runner
             write(id=number, error=error_of(error))
 
     async def _open(self, fields: Fields) -> None:

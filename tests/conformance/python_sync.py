@@ -64,7 +64,7 @@ class Driver:
         try:
             try:
                 line: Fields = {"ok": command(fields) or {}}
-            except Exception as error:  # noqa: BLE001 - the runner is told
+            except Exception as error:  # noqa: BLE001 - reported to the runner
                 line = {"error": error_of(error)}
             self._over(number)
         except KeyboardInterrupt:

@@ -82,7 +82,7 @@ async def _silent() -> AsyncIterator[str]:
         loop, last = asyncio.get_running_loop(), [0.0]
 
         async def beat() -> None:
-            while not script.asked(WaitMessagesRequest):  # noqa: ASYNC110 - nobody tells
+            while not script.asked(WaitMessagesRequest):  # noqa: ASYNC110 - no event says so
                 await asyncio.sleep(0.01)
             for pause in pauses:
                 await asyncio.sleep(_INTERVAL)

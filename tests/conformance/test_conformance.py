@@ -45,7 +45,7 @@ async def test_a_client_sees_what_the_case_says(
         await play(ready, case.steps)
 
 
-async def test_a_driver_ends_well_at_the_end_of_its_input(
+async def test_a_driver_exits_cleanly_at_the_end_of_its_input(
     language: Language, server: ServerProcess, thread: str
 ) -> None:
     async with driver(language.name) as running:  # which checks its exit code
@@ -64,7 +64,7 @@ async def test_agents_in_all_languages_agree_though_their_server_is_killed() -> 
     assert await mix([each.name for each in here]) == POSTS * len(here)
 
 
-def test_the_page_has_every_case_in_every_language_and_all_is_well() -> None:
+def test_the_page_has_every_case_in_every_language_and_all_pass() -> None:
     table = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("|")]
     titles = [TITLES[language.name] for language in languages()]
     assert table[0] == f"| | | {' | '.join(titles)} |"
@@ -74,7 +74,7 @@ def test_the_page_has_every_case_in_every_language_and_all_is_well() -> None:
         assert line == f"| `{name}` | {title} | {' | '.join(marks)} |"
 
 
-def test_the_rules_that_can_be_broken_are_found_in_the_server(tmp_path: Path) -> None:
+def test_every_edit_of_a_broken_rule_applies_to_the_server(tmp_path: Path) -> None:
     known = {case.name for case in load()}
     for broken in BREAKS:
         broken_tree(broken, tmp_path / broken.rule)

@@ -31,7 +31,7 @@ async def post(bus: BusStub, thread: str, *contents: str, mentions: tuple[str, .
         await bus.PostMessage(request)
 
 
-async def test_it_answers_what_mentions_it_and_says_goodbye(
+async def test_the_example_replies_to_mentions_and_ends_its_session(
     language: str, server: ServerProcess, bus: BusStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     async with example(language, server.address, thread, name) as agent:
@@ -51,7 +51,7 @@ async def test_it_answers_what_mentions_it_and_says_goodbye(
     assert await state(agents, name) == "OFFLINE"
 
 
-async def test_it_goes_on_where_it_was_when_it_is_killed_and_answers_once(
+async def test_the_example_resumes_after_a_kill_and_replies_once(
     language: str, server: ServerProcess, bus: BusStub, thread: str, name: str
 ) -> None:
     async with example(language, server.address, thread, name, token=name * 4) as agent:
@@ -67,7 +67,7 @@ async def test_it_goes_on_where_it_was_when_it_is_killed_and_answers_once(
     assert [message.content for message in messages] == ["one", "echo: one", "stop"]
 
 
-async def test_it_says_why_it_cannot_go_on(
+async def test_the_example_says_why_it_cannot_continue(
     language: str, server: ServerProcess, thread: str, name: str
 ) -> None:
     async with example(language, server.address, thread, name, token=name * 4) as first:
@@ -79,14 +79,12 @@ async def test_it_says_why_it_cannot_go_on(
 
 
 @pytest.mark.soak
-def test_the_languages_own_tools_find_nothing_wrong(language: str) -> None:
+def test_the_languages_own_linters_find_nothing(language: str) -> None:
     Language(language).lint()
 
 
 @pytest.mark.parametrize("language", WITH_EXAMPLE, ids=lambda language: language.name)
-def test_it_says_what_is_missing_where_its_toolchain_is_not(
-    language: Language, tmp_path: Path
-) -> None:
+def test_a_missing_toolchain_is_reported(language: Language, tmp_path: Path) -> None:
     for command in ("bash", "env", "dirname", "sed", "sort", "head"):
         found = shutil.which(command)
         assert found is not None

@@ -1,1 +1,1 @@
-"""A bus in plain lists and dicts, and what holds a real one against it."""
+"""A model of the bus in plain lists and dicts, and the tests' checks of a real one against it."""

@@ -1,4 +1,4 @@
-"""A server asked by a client that blocks: for tests that have no event loop of their own."""
+"""A blocking client of a server, for tests that have no event loop of their own."""
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -16,8 +16,8 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesRequest, WaitMessagesRespon
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
-#: No call takes longer, and no wait that is left open: that is many times what an example takes,
-#: and short enough for a failure that makes a wait hang to be shrunk.
+#: Seconds. No call and no open-ended wait takes longer: many times what an example takes, and short
+#: enough that a failure which hangs a wait can be shrunk.
 CALL_SECONDS, WAIT_SECONDS = 10.0, 15.0
 
 _OPTIONS = [
@@ -28,7 +28,7 @@ _OPTIONS = [
 
 
 class BlockingBus:
-    """One channel, and the callers that use it. Failed calls are answers, too: Refusals."""
+    """One channel, and the callers that use it. A failed call returns a Refusal."""
 
     def __init__(self, address: str, database: Path) -> None:
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
@@ -54,7 +54,7 @@ class BlockingBus:
         return self.ask_at_once([(request, caller)])[0]
 
     def ask_at_once(self, asked: Sequence[tuple[Message, str]]) -> list[Message | Refusal]:
-        """Make unary calls, all of them before the first answer is taken."""
+        """Make several unary calls at once: all are sent before the first response is read."""
         return [_answer(call) for call in [self._call(*each) for each in asked]]
 
     def _call(self, request: Message, caller: str) -> Any:
@@ -68,7 +68,7 @@ class BlockingBus:
     def wait(
         self, request: WaitMessagesRequest, caller: str, *, timeout: float = WAIT_SECONDS
     ) -> Generator[WaitMessagesResponse | Refusal]:
-        """The frames of a wait, as they come; a Refusal is the last."""
+        """Yields the frames of a wait as they arrive, and a Refusal if it fails."""
         call = self._stubs[0].WaitMessages(
             request, timeout=timeout, metadata=self._tokens[caller], wait_for_ready=True
         )
@@ -98,7 +98,7 @@ def _answer(call: Any) -> Message | Refusal:
 
 
 def _refusal(error: Any) -> Refusal:
-    """A failed call; `reason` is empty when gRPC failed it and not the server."""
+    """Returns a failed call's Refusal; `reason` is empty when gRPC failed it and not the server."""
     info, fields, resources = ErrorInfo(), BadRequest(), list[str]()
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":

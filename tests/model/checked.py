@@ -1,4 +1,4 @@
-"""What a server answers, held against the model."""
+"""Checks a server's responses against the model."""
 
 import itertools
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 
 class Checked(RuleBasedStateMachine):
-    """A bus and its model, which must answer the same."""
+    """A bus and its model, which must return the same."""
 
     def __init__(self, bus: BlockingBus) -> None:
         super().__init__()
@@ -35,13 +35,13 @@ class Checked(RuleBasedStateMachine):
         self.model = Model(f"use{next(_numbers)}")
         self.sent: list[tuple[PostMessageRequest, str]] = []
         self.followers: list[Follower] = []
-        #: Whose waits were cut off: the server may take them for open for a moment longer.
+        #: Agents whose waits were cut off: the server may count them as open for a moment longer.
         self.parted: set[str] = set()
-        #: What agents do is known: since the server began, nothing happened at the same time.
+        #: Presence is predictable: since the server started, no calls were concurrent.
         self.certain = True
 
     def ask(self, request: AnyMessage, caller: str) -> Answer:
-        """Make a call, which must answer what the model says; the waits must learn of it."""
+        """Make a call, whose response must be the model's; open waits must receive its effects."""
         answer = self.bus.ask(request, caller)
         expected = self.model.answer(request, caller, answer)
         assert answer == expected
@@ -49,7 +49,7 @@ class Checked(RuleBasedStateMachine):
         return answer
 
     def post_one(self, request: PostMessageRequest, caller: str) -> None:
-        """Post: the answer tells who will see it, as they stood before."""
+        """Post a message; the recipients in the response must be as they were before it."""
         request.include_recipients = True
         before = self.model.copy()
         answer = self.bus.ask(request, caller)
@@ -65,7 +65,7 @@ class Checked(RuleBasedStateMachine):
         caller: str,
         before: Model,
     ) -> None:
-        """Hold the recipients of a post against the model."""
+        """Check the recipients of a post against the model."""
         message, history = self.model.message(request, caller), self.model.threads[request.thread]
         waiting = {f.caller for f in self.followers if f.waits_for(message, history)}
         first = [n for n in dict.fromkeys([*message.mentions, message.handoff_to]) if n]
@@ -80,21 +80,21 @@ class Checked(RuleBasedStateMachine):
             if found.agent in history.members:
                 expected = self.model.participant(found.agent, history, found)
                 assert expected.delivered_seq <= found.delivered_seq <= history.head
-                expected.delivered_seq = found.delivered_seq  # it may just have come
+                expected.delivered_seq = found.delivered_seq  # it may just have been delivered
                 assert found == expected
             if found.agent not in self.parted:
                 assert found.waiting == (found.agent in waiting)
             self.does(found, before)
 
     def stands(self, found: Participant, thread: str) -> None:
-        """Hold a participant against the model: whether it waits, and what it does."""
+        """Check a participant against the model: its waits and its presence."""
         if found.agent not in self.parted:
             count = sum(f.caller == found.agent and f.waits_on(thread) for f in self.followers)
             assert (found.waiting, found.wait_count) == (count > 0, count)
         self.does(found, self.model)
 
     def does(self, found: Participant, model: Model) -> None:
-        """Hold an agent's presence against the model. An operator's began before it."""
+        """Check an agent's presence against the model. An operator's began before the model."""
         if self.certain and found.agent not in (*self.parted, OPERATOR):
             waits = any(f.caller == found.agent for f in self.followers)
             assert found.presence == model.presence[found.agent].state(waits=waits)
@@ -105,7 +105,7 @@ class Checked(RuleBasedStateMachine):
         caller: str,
         frames: Sequence[WaitMessagesResponse] | Refusal,
     ) -> None:
-        """A wait was opened, and ended."""
+        """Record in the model that a wait was opened, what it delivered, and that it ended."""
         self.model.presence[caller].calls()
         if frames not in (invalid("threads"), invalid("filter.addressed_to_me")):
             self.model.presence[caller].waits([cursor.thread for cursor in request.threads])
@@ -123,7 +123,7 @@ class Checked(RuleBasedStateMachine):
         self.followers = [follower for follower in self.followers if not follower.ended]
 
     def log_is(self, model: Model, name: str) -> bool:
-        """Whether the log read back is the model's."""
+        """Returns whether the stored thread equals the model's."""
         request = ListMessagesRequest(thread=name, limit=1_000)
         answer = self.bus.ask(request, ANONYMOUS)
         return answer == model.answer(request, ANONYMOUS, answer)

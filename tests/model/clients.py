@@ -1,4 +1,4 @@
-"""Clients that act on a server, drawn by Hypothesis; each answer must be the model's."""
+"""Clients that act on a server, drawn by Hypothesis; each response must be the model's."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -60,7 +60,7 @@ SETTABLE = (PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE, PRESENCE_AWAITING
 
 
 class Clients(Checked):
-    """Several clients that act on a few threads; each answer must be the model's."""
+    """Several clients that act on a few threads; each response must be the model's."""
 
     cursors = Bundle[Cursor]("cursors")
 
@@ -73,7 +73,7 @@ class Clients(Checked):
             self.ask(CreateThreadRequest(thread=name), ANONYMOUS)
         return multiple(*(history.at(0) for history in self.model.threads.values()))
 
-    # ── What clients do ─────────────────────────────────────────────────────────────────────────
+    # ── Actions of clients ─────────────────────────────────────────────────────────────────────
 
     @rule(thread=threads, posts=st.lists(st.tuples(callers, posts), min_size=1, max_size=8))
     def post(self, thread: str, posts: list[tuple[str, Post]]) -> None:
@@ -87,7 +87,7 @@ class Clients(Checked):
         senders=st.lists(st.tuples(callers, names | st.just("")), min_size=1, max_size=4),
     )
     def talk(self, thread: str, senders: list[tuple[str, str]]) -> None:
-        """Post what is mostly taken."""
+        """Post a message that is mostly accepted."""
         name = self.model.name(thread)
         for sender, mention in senders:
             known = mention and self.model.agent(mention) in self.model.agents
@@ -120,7 +120,7 @@ class Clients(Checked):
         expected=st.sampled_from([None, None, 0]),
     )
     def retry(self, ago: int, content: str, expected: int | None) -> None:
-        """Post again what was posted before, or something like it."""
+        """Retry an earlier post, or one that differs a little."""
         earlier, caller = self.sent[-1 - ago % len(self.sent)]
         request = PostMessageRequest()
         request.CopyFrom(earlier)
@@ -131,7 +131,7 @@ class Clients(Checked):
 
     @rule(caller=callers, thread=threads, change=changes, again=st.booleans())
     def change(self, caller: str, thread: str, change: Move, again: bool) -> None:
-        """Change a thread as a whole; one that is deleted or closed is mostly there soon."""
+        """Change a thread as a whole; a deleted or closed one is mostly soon back or open again."""
         name = self.model.name(thread)
         self.ask(change.request(self.model, name), self.model.agent(caller))
         if again and name not in self.model.threads:
@@ -161,7 +161,7 @@ class Clients(Checked):
             thread=name, create=create, start=start, context_limit=context_limit
         )
         answer = self.ask(request, self.model.agent(caller))
-        # What later rules may draw must not depend on how calls made at once came out.
+        # What later rules may draw must not depend on the outcomes of concurrent calls.
         return answer.cursor if isinstance(answer, JoinThreadResponse) else Cursor(thread=name)
 
     @rule(caller=callers, thread=threads)
@@ -181,7 +181,7 @@ class Clients(Checked):
 
     @rule(caller=callers, thread=threads, comes_back=st.booleans())
     def end_session(self, caller: str, thread: str, comes_back: bool) -> None:
-        """Say goodbye: open waits of the agent end with that."""
+        """End the agent's session, which ends its open waits."""
         caller = self.model.agent(caller)
         answer = self.bus.ask(EndSessionRequest(), caller)
         assert answer == self.model.answer(EndSessionRequest(), caller, answer)
@@ -194,7 +194,7 @@ class Clients(Checked):
 
     @rule(caller=callers, thread=threads, page_size=st.integers(1, 3))
     def participants(self, caller: str, thread: str, page_size: int) -> None:
-        """Who takes part, how far each is, and what each does."""
+        """List the participants, with their positions and presence."""
         caller, name = self.model.agent(caller), self.model.name(thread)
         request = ListParticipantsRequest(thread=name, page_size=page_size)
         answer = self.bus.ask(request, caller)

@@ -1,4 +1,4 @@
-"""A wait that stays open while others act, held against the model."""
+"""An open wait while others act, checked against the model."""
 
 import copy
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN
 
 
 class Follower:
-    """It opens where the request says, and after a break where a frame last said."""
+    """A wait that opens at the request's cursors, and reopens at those of its frames."""
 
     def __init__(
         self, bus: BlockingBus, model: Model, request: WaitMessagesRequest, caller: str
@@ -24,13 +24,13 @@ class Follower:
         self._begins = {cursor.thread: cursor.after_seq for cursor in request.threads}
         self._lives = {cursor.thread: cursor.epoch for cursor in request.threads}
         self._received: dict[str, list[Message]] = {name: [] for name in self._lives}
-        self._checked = dict.fromkeys(self._lives, 0)  # how many of the received
+        self._checked = dict.fromkeys(self._lives, 0)  # how many of the received messages
         self._may_have_ended = False
         self.ended = False
         self.open(model)
 
     def open(self, model: Model) -> None:
-        """Wait from the cursors of the request; what is sent first must be what the model says."""
+        """Open the wait from the request's cursors; the first frames must be the model's."""
         self._frames = self._bus.wait(self._request, self.caller)
         self._caught_up: set[str] = set()
         assert [next(self._frames)] == expected_frames(model, self._request, self.caller)[:1]
@@ -38,7 +38,7 @@ class Follower:
         model.presence[self.caller].waits(list(self._lives))
 
     def waits_for(self, message: Message, history: History) -> bool:
-        """Whether it is open on a thread, with a filter that lets a message through."""
+        """Returns whether it is open on a thread, with a filter that matches the message."""
         here = self._lives.get(message.thread) == history.thread.epoch
         return here and history.wants(self._request.filter, self.caller, message)
 
@@ -51,10 +51,10 @@ class Follower:
     def settle(
         self, model: Model, *, closed_meanwhile: bool = False, at_once: bool = False
     ) -> None:
-        """Receive all that the model says must come by now.
+        """Receive all that must have been sent by now, by the model.
 
-        `closed_meanwhile`: all of its threads may have been closed for a moment, and the wait have
-        ended with that or not. `at_once`: messages may have come before others edited them.
+        `closed_meanwhile`: all of its threads may have been closed for a moment, and the wait may
+        have ended with that. `at_once`: messages may have been sent before others edited them.
         """
         self._may_have_ended |= closed_meanwhile
         histories = {name: model.histories[life] for name, life in self._lives.items()}
@@ -79,7 +79,7 @@ class Follower:
             assert whole or gone or self._may_have_ended
 
     def drained(self, model: Model) -> None:
-        """The server is going away: it must say so, and where to resume."""
+        """The server drains: the wait must end with that reason, and the cursors to resume from."""
         ending = self._next(model)
         assert isinstance(ending, WaitEnding)
         if self._may_have_ended and ending.reason == WaitEnding.REASON_THREADS_CLOSED:
@@ -91,14 +91,14 @@ class Follower:
         assert list(ending.threads) == [head.position(head.at(head.head)) for head in heads]
 
     def dismissed(self, model: Model) -> None:
-        """Its agent said goodbye."""
+        """Its agent ended its session: the wait must end with that reason."""
         end = self._next(model)
         assert isinstance(end, WaitEnding)
         assert end.reason == WaitEnding.REASON_SESSION_ENDED or self._may_have_ended
         self.ended = True
 
     def broken(self, model: Model) -> None:
-        """The server was killed: gRPC says that the connection broke, and nobody else anything."""
+        """The server was killed: the wait must fail with gRPC's own error."""
         end = self._next(model)
         if self._may_have_ended and isinstance(end, WaitEnding):
             assert end.reason == WaitEnding.REASON_THREADS_CLOSED
@@ -107,7 +107,7 @@ class Follower:
             assert end == Refusal("UNAVAILABLE", "", {}, [])
 
     def _next(self, model: Model) -> WaitEnding | Refusal | None:
-        """Take one frame; what ends the wait is returned."""
+        """Take one frame; returns what ends the wait."""
         frame = next(self._frames)
         if isinstance(frame, Refusal):
             return frame
@@ -131,7 +131,7 @@ class Follower:
             case "ending":
                 for position in frame.ending.threads:
                     self._move(position.cursor)
-                assert not list(self._frames)  # the server has done with it
+                assert not list(self._frames)  # the server has ended the wait
                 return frame.ending
             case unexpected:
                 raise AssertionError(f"a frame {unexpected} on an open wait: {frame}")
@@ -156,7 +156,7 @@ class Follower:
 
 
 def _told(messages: Sequence[Message], at_once: bool) -> Sequence[Message]:
-    """Messages as they were told, but for what was not certain then."""
+    """Returns messages without the fields that were not certain when they were sent."""
     if not at_once:
         return messages
     told = copy.deepcopy(messages)

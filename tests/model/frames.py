@@ -1,4 +1,4 @@
-"""The frames of a wait that delivers what is there and ends (max_wait 0s), by the model."""
+"""The model's frames for a wait that delivers what is stored and ends (max_wait 0s)."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ KEEPALIVE = Duration(seconds=45)
 def expected_frames(
     model: Model, request: WaitMessagesRequest, caller: str
 ) -> list[WaitMessagesResponse] | Refusal:
-    """What the wait answers, frame by frame. The messages are few and small: no frame is split."""
+    """Returns the frames of the wait. Messages are few and small: no frame is split."""
     names = [cursor.thread for cursor in request.threads]
     if len(set(names)) < len(names) or not names:
         return invalid("threads")
@@ -51,7 +51,7 @@ def expected_frames(
         messages = history.wanted(request.filter, caller, place.after, history.head)[:left]
         delivered += len(messages)
         full = 0 < request.max_messages <= delivered
-        # When the last wanted one is delivered, what comes after it is not looked at.
+        # When max_messages is reached, the entries behind it are not examined.
         place.after = messages[-1].seq if full and messages else history.head
         if messages:
             batch = MessageBatch(cursor=place.told.cursor, messages=messages)
@@ -79,7 +79,7 @@ def _reason(
 
 
 class _Place:
-    """Where the wait is in one thread."""
+    """The position of the wait in one thread."""
 
     def __init__(self, history: History, requested: Cursor) -> None:
         self.history = history
@@ -93,7 +93,7 @@ class _Place:
 
     @property
     def started(self) -> ThreadPosition:
-        """As it was asked for, if that cannot be honoured: the resync frame is still to come."""
+        """The requested position if it gets a resync frame, which is still to come."""
         return self.history.position(self.requested) if self.resync else self.told
 
     @property

@@ -1,4 +1,4 @@
-"""One life of a thread, as lists and dicts; and what a refusal says."""
+"""One history of a thread, as lists and dicts; and the content of a refusal."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -38,7 +38,7 @@ def invalid(field_path: str) -> Refusal:
 
 
 class Member(NamedTuple):
-    """A participant: when it became one, and how far it is."""
+    """A participant: when it became one, and its positions."""
 
     join_time: Timestamp
     delivered: int
@@ -49,7 +49,7 @@ class Member(NamedTuple):
 class History:
     """A thread from its creation to its deletion."""
 
-    thread: Thread  # as GetThread answers it
+    thread: Thread  # as GetThread returns it
     number: int  # in the order of creation
     log: list[Message] = field(default_factory=list)
     members: dict[str, Member] = field(default_factory=dict)
@@ -70,21 +70,21 @@ class History:
         self.thread.update_time.CopyFrom(message.create_time)
 
     def edit(self, message: Message) -> None:
-        """An edit was appended: what it is of says so wherever it is read."""
-        edited = Message()  # a new one: other models share the old
+        """Apply an appended edit: the edited message has its seq wherever it is read."""
+        edited = Message()  # a new one: copies of the model share the old
         edited.CopyFrom(self.log[message.edit_of - 1])
         edited.edit_seq = message.seq
         self.log[message.edit_of - 1] = edited
 
     def participate(self, agent: str, now: Timestamp, *, delivered: int = 0, read: int = 0) -> None:
-        """Make an agent a participant, or raise how far it is."""
+        """Make an agent a participant, or raise its positions."""
         was = self.members.get(agent, Member(now, 0, 0))
         self.members[agent] = Member(
             was.join_time, max(was.delivered, delivered), max(was.read, read)
         )
 
     def holds(self, cursor: Cursor) -> bool:
-        """Whether a cursor is of this history and not ahead of it."""
+        """Returns whether a cursor is of this history and not past its head."""
         return cursor.epoch in ("", self.thread.epoch) and cursor.after_seq <= self.head
 
     def at(self, seq: int) -> Cursor:
@@ -105,7 +105,7 @@ class History:
         )
 
     def wanted(self, wish: MessageFilter, caller: str, after: int, upto: int) -> list[Message]:
-        """What a caller's filter leaves of after < seq <= upto."""
+        """Returns the messages with after < seq <= upto that match the caller's filter."""
         return [message for message in self.log[after:upto] if self.wants(wish, caller, message)]
 
     def wants(self, wish: MessageFilter, caller: str, message: Message) -> bool:
@@ -134,7 +134,7 @@ class History:
         response = ListMessagesResponse(
             messages=page, head_seq=self.head, first_seq=1, epoch=self.thread.epoch
         )
-        # What lies beyond the last message of a full page was not looked at.
+        # What lies behind the last message of a full page was not examined.
         full = len(page) == request.limit
         if request.newest:
             response.next_after_seq = last
@@ -157,14 +157,14 @@ class History:
         )
 
     def repeated(self, message: Message) -> Message | None:
-        """What the sender posted before with this request_id."""
+        """Returns the sender's earlier post with this request_id."""
         mine = (message.sender, message.request_id)
         same = (m for m in self.log if m.request_id and (m.sender, m.request_id) == mine)
         return next(same, None)
 
 
 def body(message: Message) -> Message:
-    """What posts with one request_id must share."""
+    """Returns the fields that posts with one request_id must share."""
     shared = Message()
     shared.CopyFrom(message)
     for name in ("seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"):

@@ -1,4 +1,4 @@
-"""What a bus remembers, in lists and dicts."""
+"""The state of a bus, in lists and dicts."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ R = TypeVar("R", bound=AnyMessage)
 
 
 class Position(NamedTuple):
-    """How far an agent is in a thread, as long as that is not written."""
+    """An agent's positions in a thread that are not saved yet."""
 
     epoch: str
     delivered: int = 0
@@ -30,7 +30,7 @@ class Position(NamedTuple):
 
 
 class Memory:
-    """Agents, threads, how far who is, and what is known of whom."""
+    """Agents, threads, unsaved positions and presence."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix  # of the names of this model's threads and agents
@@ -39,7 +39,7 @@ class Memory:
             OPERATOR: AGENT_KIND_HUMAN,
         }
         self.threads: dict[str, History] = {}
-        self.histories: dict[str, History] = {}  # by epoch, those of deleted threads too
+        self.histories: dict[str, History] = {}  # by epoch, deleted ones too
         self.unsaved: dict[tuple[str, str], Position] = {}  # by agent and thread
         self.presence: dict[str, Presence] = defaultdict(Presence)
 
@@ -58,10 +58,10 @@ class Memory:
     def agent(self, name: str) -> str:
         return name if name in ("", ANONYMOUS, OPERATOR) else f"{self.prefix}-{name}"
 
-    # ── How far who is ──────────────────────────────────────────────────────────────────────────
+    # ── Positions ───────────────────────────────────────────────────────────────────────────────
 
     def raise_to(self, agent: str, history: History, *, delivered: int = 0, read: int = 0) -> None:
-        """An agent is so far; it is written later."""
+        """Raise an agent's positions in a thread; they are saved later."""
         if agent != ANONYMOUS:
             was = self._unsaved(agent, history)
             self.unsaved[agent, history.thread.name] = Position(
@@ -69,7 +69,7 @@ class Memory:
             )
 
     def wrote(self, history: History, message: Message) -> None:
-        """An entry was appended: a participant who had read all before it has read it, too."""
+        """A message was appended: a sender that had read all before it has read it, too."""
         agent = message.sender
         if agent in history.members:
             member, unsaved = history.members[agent], self._unsaved(agent, history)
@@ -77,20 +77,20 @@ class Memory:
                 history.participate(agent, message.create_time, read=message.seq)
 
     def delivered(self, agent: str, history: History, messages: Sequence[Message]) -> None:
-        """A wait handed these to an agent."""
+        """A wait delivered these messages to an agent."""
         if messages and agent != ANONYMOUS:
             self.raise_to(agent, history, delivered=messages[-1].seq)
             if any(message.sender != agent for message in messages):
                 self.presence[agent].is_handed(history.thread.name, messages[-1].seq)
 
     def save_positions(self) -> None:
-        """What was not written is, when the server stops."""
+        """Save all positions, as the server does when it stops."""
         for agent, thread in list(self.unsaved):
             self.save_position(agent, thread)
         self.unsaved.clear()
 
     def save_position(self, agent: str, thread: str) -> None:
-        """How far an agent is in a thread is written, if it takes part, as it joins it anew."""
+        """Save a participant's positions in a thread, as the server does when it rejoins."""
         if position := self.unsaved.get((agent, thread)):
             history = self.histories[position.epoch]
             if agent in history.members:
@@ -100,7 +100,7 @@ class Memory:
                 )
 
     def participants(self, history: History, actual: Sequence[Participant]) -> list[Participant]:
-        """Who takes part, by name. Presence, and who waits, is taken from `actual`."""
+        """Returns the participants by name. Presence and waits are taken from `actual`."""
         now = {participant.agent: participant for participant in actual}
         return [
             self.participant(name, history, now.get(name, Participant()))
@@ -146,5 +146,5 @@ class Memory:
 
 
 def learned(actual: object, response: type[R]) -> R:
-    """What the server answered, or nothing if it answered something else."""
+    """Returns the server's response, or an empty one if it returned something else."""
     return actual if isinstance(actual, response) else response()

@@ -1,4 +1,4 @@
-"""A bus in lists and dicts: what the contract says a real one answers."""
+"""A bus in lists and dicts: the responses that the contract requires of a real one."""
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message as AnyMessage
@@ -38,14 +38,14 @@ from threadbus.v1.thread_pb2 import SYNC_MODE_STRICT, THREAD_STATE_OPEN
 
 
 class Model(ThreadAnswers):
-    """What a bus holds, and what it answers; each method is named after a call.
+    """The state of a bus, and its responses; each method is named after a call.
 
-    `actual` is what the real server answered. What only a server can decide (times, epochs, who
-    waits at this very moment) is taken from there; all the rest is predicted.
+    `actual` is the real server's response. What only a server can decide (times, epochs, who waits
+    at this moment) is taken from it; all the rest is predicted.
     """
 
     def answer(self, request: AnyMessage, caller: str, actual: object) -> AnyMessage | Refusal:
-        """What a unary call answers."""
+        """Returns the response to a unary call."""
         self.presence[caller].calls()
         call = getattr(self, type(request).__name__.removesuffix("Request"))
         answer: AnyMessage | Refusal = call(request, caller, actual)
@@ -87,7 +87,7 @@ class Model(ThreadAnswers):
             history.participate(name, message.create_time)
 
     def message(self, request: PostMessageRequest, caller: str) -> Message:
-        """What a post stores."""
+        """Returns the message that a post stores."""
         sender = request.on_behalf_of or caller
         return Message(
             thread=request.thread,
@@ -168,13 +168,13 @@ class Model(ThreadAnswers):
         real = learned(actual, HeartbeatResponse)
         answer.expire_time.CopyFrom(real.expire_time)
         answer.unread.extend(self._unread(caller))
-        if caller == OPERATOR:  # who was elsewhere, too, before this model began
+        if caller == OPERATOR:  # which is in threads of earlier models, too
             ours = self.name("")
             answer.unread.extend(u for u in real.unread if not u.thread.startswith(ours))
         return answer
 
     def _unread(self, agent: str) -> list[ThreadUnread]:
-        """What an agent has not read, newest first."""
+        """Returns what an agent has not read, newest first."""
         found = []
         for history in self.threads.values():
             if agent in history.members and history.head:

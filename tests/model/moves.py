@@ -1,4 +1,4 @@
-"""What a client may do to a thread, drawn by Hypothesis; seqs are relative to the thread's head."""
+"""What a client can do to a thread, drawn by Hypothesis; seqs are relative to the thread's head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,20 +34,20 @@ callers = st.sampled_from([*AGENTS, "anonymous", "operator"])
 names = st.sampled_from([*AGENTS, "eve"])
 threads = st.sampled_from(THREADS)
 states = st.sampled_from([ThreadState.ValueType(number) for number in (1, 1, 1, 2, 3)])
-#: Where a seq is, from a thread's head: -20 is before the first, 1 is after the head.
+#: Seqs relative to a thread's head: -20 is before the first, 1 is after the head.
 offsets = st.sampled_from([0, -1, -2, -3, -5, -20, 1])
-#: Which history a position says it counts in: unsaid, the thread's, or one that is over.
+#: Which epoch a request names: none, the thread's, or an ended one.
 epochs = st.sampled_from(["", "now", "old"])
 
 
 def seq(model: Model, thread: str, offset: int) -> int:
-    """A seq so far from the thread's head."""
+    """Returns the seq at this distance from the thread's head."""
     history = model.threads.get(thread)
     return max(0, (history.head if history else 0) + offset)
 
 
 def epoch(model: Model, thread: str, which: str) -> str:
-    """A thread's epoch, or that of a history which is over."""
+    """Returns a thread's epoch, or an ended one."""
     history = model.threads.get(thread)
     if which == "now" and history is not None:
         return history.thread.epoch
@@ -131,8 +131,8 @@ Move = Post | SetState | Update | Create | Delete
 
 
 def rarely(common: Any, rare: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly the common, so that most calls succeed and threads grow."""
-    # Not one_of: it takes the same strategy given seven times as given once.
+    """Draws mostly from `common`, so that most calls succeed and threads grow."""
+    # Not one_of: it counts a strategy given seven times as once.
     return st.sampled_from(range(8)).flatmap(lambda n: rare if n == 7 else st.just(common))
 
 
@@ -166,7 +166,7 @@ _changes: Sequence[st.SearchStrategy[Move]] = [
     st.builds(Create),
     st.builds(Delete),
 ]
-#: What is done to threads as a whole; they are soon there and open again.
+#: Changes of threads as a whole; they are soon recreated and reopened.
 changes = st.sampled_from(range(len(_changes))).flatmap(lambda n: _changes[n])
 moves: st.SearchStrategy[Move] = st.sampled_from(range(5)).flatmap(
     lambda n: posts if n < 4 else changes
@@ -207,7 +207,7 @@ filters = st.one_of(
 
 @dataclass(frozen=True)
 class Place:
-    """A cursor that no frame told."""
+    """A cursor that came from no frame."""
 
     thread: str
     offset: int

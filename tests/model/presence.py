@@ -1,4 +1,4 @@
-"""What is known of agents, by the rules of agent.proto, while no lease runs out."""
+"""An agent's presence by the rules of agent.proto, while no lease expires."""
 
 import copy
 from typing import Self
@@ -12,18 +12,18 @@ from threadbus.v1.agent_pb2 import (
 )
 from threadbus.v1.agent_pb2 import Presence as State
 
-#: More than any seq.
+#: Greater than any seq.
 _ALL = 1 << 62
 
 
 class Presence:
-    """One agent's. Its open waits are counted by those who hold them."""
+    """One agent's presence. The callers count its open waits."""
 
     def __init__(self) -> None:
         self._seen = False
         self._gone = False
         self._said: State.ValueType = PRESENCE_UNSPECIFIED
-        self._owed: dict[str, int] = {}  # what it was handed and has not dealt with: thread → seq
+        self._owed: dict[str, int] = {}  # undelivered work: thread → last seq that was delivered
 
     def copy(self) -> Self:
         return copy.deepcopy(self)
@@ -40,7 +40,7 @@ class Presence:
         return PRESENCE_WAITING if waits else PRESENCE_IDLE
 
     def calls(self) -> None:
-        """It makes a call: it is there."""
+        """The agent makes a call: it is online."""
         self._seen, self._gone = True, False
 
     def says(self, state: State.ValueType) -> None:
@@ -49,13 +49,13 @@ class Presence:
             self._owed.clear()
 
     def waits(self, threads: list[str]) -> None:
-        """It opens a wait: what it was handed of these threads is dealt with."""
+        """The agent opens a wait: what was delivered of these threads is done."""
         self._said = PRESENCE_UNSPECIFIED
         for thread in threads:
             self._owed.pop(thread, None)
 
     def is_handed(self, thread: str, seq: int) -> None:
-        """A wait handed it what others wrote."""
+        """A wait delivered messages of others to the agent."""
         self._said = PRESENCE_UNSPECIFIED
         self._owed[thread] = seq
 
@@ -67,6 +67,6 @@ class Presence:
         self._owed.pop(thread, None)
 
     def ends(self) -> None:
-        """It says goodbye."""
+        """The agent ends its session."""
         self._gone, self._said = True, PRESENCE_UNSPECIFIED
         self._owed.clear()

@@ -1,4 +1,4 @@
-"""What a bus answers about threads and who takes part in them."""
+"""The model's responses about threads and their participants."""
 
 from tests.model.history import ANONYMOUS, History, Refusal, no_thread, refusal
 from tests.model.memory import Memory, learned
@@ -85,7 +85,7 @@ class ThreadAnswers(Memory):
     def ListParticipants(
         self, request: ListParticipantsRequest, caller: str, actual: object
     ) -> ListParticipantsResponse | Refusal:
-        """All pages in one."""
+        """Returns all pages in one."""
         history = self.threads.get(request.thread)
         if history is None:
             return no_thread(request.thread)
@@ -102,7 +102,7 @@ class ThreadAnswers(Memory):
     def ListThreads(
         self, request: ListThreadsRequest, caller: str, actual: object
     ) -> ListThreadsResponse:
-        """All pages in one."""
+        """Returns all pages in one."""
         states = request.states or [THREAD_STATE_OPEN, THREAD_STATE_CLOSED]
         found = [
             h
@@ -155,7 +155,7 @@ class ThreadAnswers(Memory):
         return UpdateThreadResponse(thread=thread)
 
     def _record(self, history: History, change: str, caller: str, actual: Thread) -> None:
-        """The entry that tells of a change."""
+        """Returns the entry that records a change."""
         entry = Message(
             thread=history.thread.name,
             sender=caller,
