@@ -1,4 +1,4 @@
-"""The direction of imports, and what may be imported where."""
+"""The direction of imports, and which module may import what."""
 
 import ast
 import graphlib
@@ -87,14 +87,14 @@ def test_no_imports_form_a_circle() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_only_the_outer_rooms_know_grpc() -> None:
+def test_only_the_outer_layers_import_grpc() -> None:
     rooms = ("bus_server.services", "bus_server.status", "bus_server.server", "bus_server.auth")
     knowing = {name for name, path in _modules("bus_server").items() if "grpc" in _packages(path)}
     assert knowing
     assert not {name for name in knowing if not name.startswith(rooms)}
 
 
-def test_only_the_store_knows_its_engine() -> None:
+def test_only_the_store_imports_its_engine() -> None:
     modules = _modules("bus_server")
     aiosqlite = {name for name, path in modules.items() if "aiosqlite" in _packages(path)}
     sqlite = {name for name, path in modules.items() if "sqlite3" in _packages(path)}
@@ -102,7 +102,7 @@ def test_only_the_store_knows_its_engine() -> None:
     assert all(name.startswith("bus_server.store.sqlite.") for name in sqlite)
 
 
-def test_what_all_engines_share_knows_none_of_them() -> None:
+def test_the_engine_independent_part_of_the_store_imports_no_engine() -> None:
     shared = {
         name: path
         for name, path in _modules("bus_server/store").items()
@@ -120,7 +120,7 @@ def test_the_contracts_limits_and_names_import_nothing_heavy() -> None:
         assert _imports(ROOT / f"protos/threadbus/{name}.py") <= {"re"}, name
 
 
-def test_the_rules_of_names_are_written_once() -> None:
+def test_name_rules_are_defined_once() -> None:
     rules = [names.THREAD.pattern, names.AGENT.pattern, names.TOKEN.pattern]
     rules += [names.THREAD_RULE, names.AGENT_RULE, names.TOKEN_RULE]
     for module, path in (_modules("bus_server") | _modules("bus_client")).items():

@@ -78,7 +78,7 @@ async def test_a_request_that_does_not_arrive_in_time_is_refused(
         assert "did not arrive within 0.5 s" in refusal.message
 
 
-async def test_a_stream_of_posts_may_rest_for_longer_than_a_request_may_take(
+async def test_a_stream_of_posts_may_be_idle_for_longer_than_a_request_may_take(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--request-timeout", "0.5")
@@ -142,7 +142,7 @@ async def test_requests_that_wait_to_be_read_are_held_back(
 async def test_requests_of_many_connections_make_room_for_one_more(
     start_server: StartServer, name: str
 ) -> None:
-    """Each caller sends only one request, and together they hold the whole budget."""
+    """Each caller sends only one request, and together they use the whole budget."""
     server = start_server("--max-request-bytes", str(16 * MIB))
     async with (
         connected(server.address, name) as client,
@@ -161,7 +161,7 @@ async def test_requests_of_many_connections_make_room_for_one_more(
 
 
 @pytest.mark.slow
-async def test_who_has_most_requests_on_their_way_makes_room_for_one_who_has_none(
+async def test_the_caller_with_most_unfinished_requests_makes_room_for_one_without_any(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-request-bytes", str(16 * MIB))  # four at a time
@@ -203,9 +203,7 @@ async def test_a_connection_that_opens_and_resets_calls_fills_no_memory(
 
 
 @pytest.mark.slow
-async def test_memory_that_is_no_longer_used_goes_back_to_the_system(
-    start_server: StartServer, name: str
-) -> None:
+async def test_freed_memory_goes_back_to_the_system(start_server: StartServer, name: str) -> None:
     server = start_server()
     async with connected(server.address, name) as client:
         before = memory(server.pid)
@@ -221,7 +219,7 @@ async def test_memory_that_is_no_longer_used_goes_back_to_the_system(
 
 
 @pytest.mark.slow
-async def test_large_posts_in_flight_share_the_room_for_requests(
+async def test_large_posts_in_flight_share_the_request_budget(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-request-bytes", str(16 * MIB))
@@ -235,7 +233,7 @@ async def test_large_posts_in_flight_share_the_room_for_requests(
         assert peak_memory(server.pid) < before + 150 * MIB
 
 
-async def test_the_limits_are_told(start_server: StartServer) -> None:
+async def test_the_limits_are_reported(start_server: StartServer) -> None:
     server = start_server(
         *("--max-streams", "7", "--max-request-bytes", str(20 * MIB)),
         *("--max-frame-bytes", str(24 * MIB), "--max-anonymous-waits", "8"),
@@ -249,7 +247,7 @@ async def test_the_limits_are_told(start_server: StartServer) -> None:
         assert raw.max_streams == 7
 
 
-async def test_who_has_a_token_is_let_in_where_one_is_required(
+async def test_a_caller_with_a_token_is_let_in_where_one_is_required(
     required: ServerProcess, name: str
 ) -> None:
     async with connected(required.address) as client:

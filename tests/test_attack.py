@@ -1,4 +1,4 @@
-"""`scripts/attack`: it attacks, measures and tells. No time and no verdict is judged here."""
+"""`scripts/attack` attacks, measures and reports. No time and no verdict is checked here."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-#: Columns of a line, after its name: all of them are numbers.
+#: Columns of a line after its name, all of them numbers.
 COLUMNS = re.compile(r"calls +failed +p50 +p99 +max +idle p99 +MB before +peak +after +in s$")
 
 
@@ -27,7 +27,7 @@ def test_the_attacks_are_listed() -> None:
 
 
 @pytest.mark.slow
-def test_a_name_that_no_attack_has_is_told_with_those_there_are() -> None:
+def test_an_unknown_attack_is_reported_with_the_known_ones() -> None:
     unknown = attack("nonsense")
     assert unknown.returncode == 2
     assert "reset-open" in unknown.stderr
@@ -35,7 +35,7 @@ def test_a_name_that_no_attack_has_is_told_with_those_there_are() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_an_attack_is_tried_and_told() -> None:
+def test_an_attack_is_run_and_reported() -> None:
     tried = attack("--seconds", "1", "crowd-tokens")
     head, line, did, total = tried.stdout.splitlines()
     assert COLUMNS.search(head), tried.stderr
@@ -55,7 +55,7 @@ def test_an_attack_is_tried_and_told() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_an_attack_that_keeps_the_innocent_agent_from_posting_fails() -> None:
-    """Here as the server takes no text of more than a byte."""
+    """The limit of a byte per text refuses all of its posts."""
     tried = attack("--seconds", "1", "control", "--", "--max-content-bytes", "1")
     assert tried.returncode == 1, tried.stdout + tried.stderr
     line = tried.stdout.splitlines()[1]

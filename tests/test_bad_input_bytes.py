@@ -27,7 +27,7 @@ every_rpc = pytest.mark.parametrize("rpc", RPCS, ids=str)
 
 @pytest.fixture(autouse=True)
 async def standing(threads: ThreadStub) -> None:
-    """A thread that exists."""
+    """An existing thread."""
     await threads.JoinThread(thread_service.JoinThreadRequest(thread=STANDING, create=True))
 
 
@@ -102,7 +102,7 @@ async def test_undecodable_bytes_are_invalid_argument(
         (bus_service.HeartbeatRequest, delimited(2, b"\x80")),
     ],
 )
-async def test_text_that_is_no_utf_8_is_invalid_argument(
+async def test_text_that_is_not_utf_8_is_invalid_argument(
     channel: grpc.aio.Channel, request_type: type[Message], data: bytes
 ) -> None:
     (rpc,) = (rpc for rpc in RPCS if rpc.request_type is request_type)
@@ -124,7 +124,7 @@ async def test_text_that_is_no_utf_8_is_invalid_argument(
     keep=st.integers(0, 60),
     tail=st.binary(max_size=8),
 )
-async def test_no_bytes_are_a_bug_to_the_server(
+async def test_no_bytes_cause_an_internal_error(
     channel: grpc.aio.Channel,
     rpc: Rpc,
     edits: list[tuple[int, int]],
@@ -178,7 +178,7 @@ async def test_unknown_fields_are_ignored(
 @pytest.mark.parametrize(
     "path", ["/threadbus.v1.BusService/Nothing", "/threadbus.v2.BusService/PostMessage", "/"]
 )
-async def test_what_is_no_rpc_is_unimplemented(channel: grpc.aio.Channel, path: str) -> None:
+async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel, path: str) -> None:
     refusal = await refused(Rpc(path, Message, Message, streams=False).call(channel, b""))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "")
     if path != "/":
@@ -186,14 +186,14 @@ async def test_what_is_no_rpc_is_unimplemented(channel: grpc.aio.Channel, path: 
         assert "GetServerInfo" in refusal.message
 
 
-async def test_a_stream_to_what_is_no_rpc_is_ended_at_once(channel: grpc.aio.Channel) -> None:
+async def test_a_stream_to_an_unknown_method_is_ended_at_once(channel: grpc.aio.Channel) -> None:
     path = "/threadbus.v1.BusService/Nothing"
     rpc = Rpc(path, Message, Message, streams=True, takes_many=True)
     refusal = await refused(rpc.call(channel, b"x" * 1000))
     assert refusal.code == grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_connection_outlives_garbage(channel: grpc.aio.Channel, bus: BusStub) -> None:
+async def test_a_connection_survives_garbage(channel: grpc.aio.Channel, bus: BusStub) -> None:
     for rpc in RPCS:
         await refused(rpc.call(channel, b"\xff"))
     answer = await bus.PostMessage(bus_service.PostMessageRequest(thread=STANDING, content="x"))

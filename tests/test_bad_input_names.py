@@ -1,4 +1,4 @@
-"""Fields of the requests that create, list and change threads and agents that are wrong."""
+"""Invalid fields in requests that create, list and change threads and agents."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ WRONG_PAGES = ["x", "not a token", "é", "AAAA", "A" * 1_000, "\0", "A" * 32, "n
 
 @pytest.fixture(autouse=True)
 async def standing(threads: ThreadStub) -> None:
-    """A thread that is there."""
+    """An existing thread."""
     await threads.JoinThread(JoinThreadRequest(thread=STANDING, create=True))
 
 
@@ -166,7 +166,7 @@ WRONG: list[tuple[Message, str]] = [
     WRONG,
     ids=[f"{request.DESCRIPTOR.name}-{field}" for request, field in WRONG],
 )
-async def test_a_request_with_a_wrong_field_is_refused_by_the_fields_path(
+async def test_a_request_with_an_invalid_field_is_refused_with_the_fields_path(
     channel: grpc.aio.Channel, request_: Message, field: str
 ) -> None:
     async with nothing_stored(channel):
@@ -175,7 +175,7 @@ async def test_a_request_with_a_wrong_field_is_refused_by_the_fields_path(
     assert refusal.details == ["ErrorInfo", "BadRequest"]
 
 
-async def test_a_thread_at_every_limit_is_taken_and_kept_as_it_was_sent(
+async def test_a_thread_at_every_limit_is_accepted_and_stored_as_sent(
     threads: ThreadStub, name: str
 ) -> None:
     request = CreateThreadRequest(
@@ -203,7 +203,7 @@ async def test_a_thread_at_every_limit_is_taken_and_kept_as_it_was_sent(
 
 
 @pytest.mark.parametrize("token", ["-_aZ09" * 6, "x" * 32, "x" * 128])
-async def test_an_agent_at_every_limit_is_taken_and_kept_as_it_was_sent(
+async def test_an_agent_at_every_limit_is_accepted_and_stored_as_sent(
     agents: AgentStub, name: str, token: str
 ) -> None:
     request = RegisterAgentRequest(
@@ -229,7 +229,7 @@ async def test_an_agent_at_every_limit_is_taken_and_kept_as_it_was_sent(
 
 @pytest.mark.own_server
 @pytest.mark.parametrize("one_character", ["a", "0"])
-async def test_a_name_of_one_character_will_do(
+async def test_a_name_of_one_character_is_valid(
     threads: ThreadStub, agents: AgentStub, one_character: str
 ) -> None:
     created = await threads.CreateThread(CreateThreadRequest(thread=one_character))

@@ -1,4 +1,4 @@
-"""Fields of the requests that only an agent or an operator may make that are wrong."""
+"""Invalid fields in requests that only an agent or an operator may make."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ OWN: list[tuple[Message, str]] = [
     *((RotateTokenRequest(grace=bad), "grace") for bad in WRONG_DURATIONS),
 ]
 
-#: What an operator may ask of any agent, or of all.
+#: Requests that an operator may make about any agent, or all.
 OPERATORS: list[tuple[Message, str]] = [
     (update(), "agent"),
     *((update(agent=bad), "agent") for bad in WRONG_AGENTS),
@@ -89,12 +89,12 @@ def ids(wrong: list[tuple[Message, str]]) -> list[str]:
 
 @pytest.fixture
 async def agent(agents: AgentStub, name: str) -> Caller:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await register(agents, name)
 
 
 @pytest.mark.parametrize(("request_", "field"), OWN, ids=ids(OWN))
-async def test_an_agents_request_with_a_wrong_field_is_refused_by_the_fields_path(
+async def test_an_agents_request_with_an_invalid_field_is_refused_with_the_fields_path(
     channel: grpc.aio.Channel, bus: BusStub, agent: Caller, request_: Message, field: str
 ) -> None:
     async with nothing_stored(channel):
@@ -106,7 +106,7 @@ async def test_an_agents_request_with_a_wrong_field_is_refused_by_the_fields_pat
 
 
 @pytest.mark.parametrize(("request_", "field"), OPERATORS, ids=ids(OPERATORS))
-async def test_an_operators_request_with_a_wrong_field_is_refused_by_the_fields_path(
+async def test_an_operators_request_with_an_invalid_field_is_refused_with_the_fields_path(
     channel: grpc.aio.Channel, server: ServerProcess, request_: Message, field: str
 ) -> None:
     async with nothing_stored(channel):
@@ -115,7 +115,7 @@ async def test_an_operators_request_with_a_wrong_field_is_refused_by_the_fields_
     assert refusal.details == ["ErrorInfo", "BadRequest"]
 
 
-async def test_a_heartbeat_at_every_limit_is_taken_and_kept_as_it_was_sent(
+async def test_a_heartbeat_at_every_limit_is_accepted_and_stored_as_sent(
     bus: BusStub, agents: AgentStub, agent: Caller
 ) -> None:
     longest = Duration(seconds=315_576_000_000, nanos=999_999_999)
@@ -126,7 +126,7 @@ async def test_a_heartbeat_at_every_limit_is_taken_and_kept_as_it_was_sent(
     assert shown.status_text == beat.status_text
 
 
-async def test_a_refused_heartbeat_changes_nothing_of_what_the_agent_says(
+async def test_a_refused_heartbeat_does_not_change_the_reported_state(
     bus: BusStub, agents: AgentStub, agent: Caller
 ) -> None:
     await bus.Heartbeat(HeartbeatRequest(status_text="before"), metadata=agent.metadata)
@@ -137,7 +137,7 @@ async def test_a_refused_heartbeat_changes_nothing_of_what_the_agent_says(
     assert shown.status_text == "before"
 
 
-async def test_an_agent_changed_at_every_limit_is_kept_as_it_was_sent(
+async def test_an_agent_updated_at_every_limit_is_stored_as_sent(
     agents: AgentStub, agent: Caller
 ) -> None:
     request = update(
@@ -159,7 +159,7 @@ async def test_an_agent_changed_at_every_limit_is_kept_as_it_was_sent(
     )
 
 
-async def test_numbers_as_huge_as_they_come_are_taken_where_they_bound(
+async def test_huge_numbers_are_accepted_where_they_are_upper_bounds(
     admin: AdminStub, bus: BusStub, agents: AgentStub, server: ServerProcess, agent: Caller
 ) -> None:
     listed = await admin.ListWaits(

@@ -30,12 +30,12 @@ HUGE = [2**53, 2**63 - 1]
 
 @pytest.fixture(autouse=True)
 async def standing(threads: ThreadStub) -> None:
-    """A thread that is there."""
+    """An existing thread."""
     await threads.JoinThread(JoinThreadRequest(thread=STANDING, create=True))
 
 
 def post(**fields: Any) -> PostMessageRequest:
-    """A good post but for these fields."""
+    """Returns a valid post with these fields changed."""
     return PostMessageRequest(**{"thread": STANDING, "content": "x", **fields})
 
 
@@ -86,7 +86,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("request_", "field"), WRONG, ids=[field for _, field in WRONG])
-async def test_a_post_with_a_wrong_field_is_refused_by_the_fields_path(
+async def test_a_post_with_an_invalid_field_is_refused_with_the_fields_path(
     channel: grpc.aio.Channel, bus: BusStub, request_: PostMessageRequest, field: str
 ) -> None:
     async with nothing_stored(channel):
@@ -96,7 +96,7 @@ async def test_a_post_with_a_wrong_field_is_refused_by_the_fields_path(
 
 
 @pytest.mark.parametrize("seq", [1, *HUGE])
-async def test_an_answer_to_a_message_that_is_not_there_is_refused(
+async def test_a_reply_to_an_unknown_message_is_refused(
     channel: grpc.aio.Channel, bus: BusStub, thread: str, seq: int
 ) -> None:
     async with nothing_stored(channel):
@@ -123,7 +123,7 @@ async def test_a_based_on_seq_past_the_head_is_refused(
     assert (await bus.PostMessage(post(thread=thread, based_on_seq=1))).seq == 2
 
 
-async def test_a_refused_post_leaves_no_trace_of_those_it_names(
+async def test_a_refused_post_makes_no_participant_of_those_it_names(
     channel: grpc.aio.Channel, bus: BusStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     await register(agents, name)
@@ -146,7 +146,7 @@ async def test_the_trailers_stay_small_when_every_name_is_long_and_unknown(
     assert {("agent", name) for name in names} >= set(refusal.resources) != set()
 
 
-async def test_a_post_at_every_limit_is_taken_and_kept_as_it_was_sent(
+async def test_a_post_at_every_limit_is_accepted_and_stored_as_sent(
     bus: BusStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     named = [f"{name}-{n}".ljust(63, "x") for n in range(32)]
@@ -176,7 +176,7 @@ async def test_a_post_at_every_limit_is_taken_and_kept_as_it_was_sent(
 
 
 def as_stored(request: PostMessageRequest, answer: PostMessageResponse) -> Message:
-    """The message that an anonymous caller's post becomes."""
+    """Returns the message that an anonymous caller's post becomes."""
     return Message(
         thread=request.thread,
         seq=answer.seq,

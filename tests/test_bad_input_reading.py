@@ -1,4 +1,4 @@
-"""Fields of WaitMessages, Heartbeat, ListMessages and GetMessage that are wrong."""
+"""Invalid fields in WaitMessages, Heartbeat, ListMessages and GetMessage."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 @pytest.fixture(autouse=True)
 async def standing(threads: ThreadStub) -> None:
-    """A thread that is there."""
+    """An existing thread."""
     await threads.JoinThread(JoinThreadRequest(thread=STANDING, create=True))
 
 
@@ -122,7 +122,7 @@ WRONG: list[tuple[Message, str]] = [
     WRONG,
     ids=[f"{request.DESCRIPTOR.name}-{field}" for request, field in WRONG],
 )
-async def test_a_request_with_a_wrong_field_is_refused_by_the_fields_path(
+async def test_a_request_with_an_invalid_field_is_refused_with_the_fields_path(
     channel: grpc.aio.Channel, request_: Message, field: str
 ) -> None:
     async with nothing_stored(channel):
@@ -132,7 +132,7 @@ async def test_a_request_with_a_wrong_field_is_refused_by_the_fields_path(
 
 
 @pytest.mark.parametrize("seq", [1, *HUGE])
-async def test_positions_past_the_head_are_told_in_a_unary_call(
+async def test_positions_past_the_head_are_an_error_in_a_unary_call(
     bus: BusStub, thread: str, seq: int
 ) -> None:
     refusal = await refused(bus.ListMessages(page(thread=thread, after_seq=seq)))
@@ -156,7 +156,7 @@ async def frames_of(bus: BusStub, request: WaitMessagesRequest) -> list[WaitMess
     return [frame async for frame in bus.WaitMessages(request)]
 
 
-async def test_numbers_as_huge_as_they_come_are_taken_where_they_bound(
+async def test_huge_numbers_are_accepted_where_they_are_upper_bounds(
     bus: BusStub, thread: str
 ) -> None:
     await bus.PostMessage(PostMessageRequest(thread=thread, content="x"))
@@ -177,7 +177,7 @@ async def test_numbers_as_huge_as_they_come_are_taken_where_they_bound(
     assert frames[-1].ending.reason == WaitEnding.REASON_MIN_MESSAGES
 
 
-async def test_a_wish_for_quick_keepalives_is_raised_to_a_second(bus: BusStub, thread: str) -> None:
+async def test_a_short_keepalive_interval_is_raised_to_a_second(bus: BusStub, thread: str) -> None:
     frames = await frames_of(
         bus, wait(threads=[Cursor(thread=thread)], keepalive_interval=Duration(nanos=1))
     )
@@ -198,7 +198,7 @@ async def test_of_many_threads_the_unknown_ones_are_named(bus: BusStub, thread: 
     assert refusal.resources == [("thread", "gone-1"), ("thread", "gone-2")]
 
 
-async def test_a_heartbeat_from_nobody_about_nothing_is_well(bus: BusStub) -> None:
+async def test_an_empty_heartbeat_of_anonymous_is_accepted(bus: BusStub) -> None:
     await bus.Heartbeat(HeartbeatRequest())
     await bus.Heartbeat(
         HeartbeatRequest(

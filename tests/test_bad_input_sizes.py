@@ -25,7 +25,7 @@ BY_NAME = {str(rpc): rpc for rpc in RPCS}
 
 
 @pytest.mark.parametrize("character", ["x", "é", "€", "😀"])
-async def test_a_mebibyte_of_content_passes_and_a_byte_more_does_not(
+async def test_a_mebibyte_of_content_is_accepted_and_a_byte_more_is_refused(
     channel: grpc.aio.Channel, bus: BusStub, thread: str, character: str
 ) -> None:
     width = len(character.encode())
@@ -42,7 +42,7 @@ async def test_a_mebibyte_of_content_passes_and_a_byte_more_does_not(
     assert refusal.fields == ["content"]
 
 
-async def test_the_limits_are_those_that_the_server_tells(bus: BusStub) -> None:
+async def test_the_limits_are_those_that_the_server_reports(bus: BusStub) -> None:
     limits = (await bus.GetServerInfo(GetServerInfoRequest())).limits
     assert (limits.max_content_bytes, limits.max_message_bytes) == (MIB, 3 * MIB)
     assert limits.max_wait_threads == 1_000
@@ -80,7 +80,7 @@ async def test_a_message_over_three_mebibytes_is_refused(
     assert 0 < int(refusal.metadata["size"]) - sum(sizes) < 500
 
 
-async def test_what_counts_is_the_whole_message(
+async def test_the_limit_counts_the_whole_message(
     channel: grpc.aio.Channel, bus: BusStub, thread: str
 ) -> None:
     post = PostMessageRequest(
@@ -100,14 +100,14 @@ async def test_what_counts_is_the_whole_message(
 async def test_a_request_over_four_mebibytes_is_refused_by_grpc_itself(
     channel: grpc.aio.Channel, rpc: Rpc
 ) -> None:
-    async with nothing_stored(channel):  # which asks over the same connection
+    async with nothing_stored(channel):  # which sends over the same connection
         refusal = await refused(rpc.call(channel, bytes(4 * MIB + 1)))
     assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (refusal.reason, refusal.details) == ("", [])
 
 
 @pytest.mark.slow
-async def test_another_limit_of_content_can_be_set(start_server: StartServer, name: str) -> None:
+async def test_the_limit_of_content_is_configurable(start_server: StartServer, name: str) -> None:
     server = start_server("--max-content-bytes", "10")
     async with grpc.aio.insecure_channel(server.address) as channel:
         bus: BusStub = BusServiceStub(channel)

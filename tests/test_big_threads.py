@@ -1,4 +1,4 @@
-"""Threads of many megabytes: they are listed without being read, and deleted bit by bit."""
+"""Threads of many megabytes: listed without reading their messages, and deleted in steps."""
 
 import asyncio
 import contextlib
@@ -28,14 +28,14 @@ async def fill(bus: BusStub, threads: list[str], content: str) -> None:
 
 
 def restart(server: ServerProcess, *flags: str) -> None:
-    """So that it has nothing in memory, and runs with these flags."""
+    """Restart the server with these flags, so that nothing is cached."""
     assert server.stop() == 0
     server.flags = flags
     server.start()
 
 
 @pytest.mark.slow
-async def test_listing_threads_does_not_read_what_is_in_them(
+async def test_listing_threads_does_not_read_their_messages(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--durability", "fast")
@@ -50,7 +50,7 @@ async def test_listing_threads_does_not_read_what_is_in_them(
         listed = await client.threads.ListThreads(ListThreadsRequest(page_size=1_000))
         assert sorted(thread.name for thread in listed.threads) == sorted(names)
         assert {thread.head_seq for thread in listed.threads} == {1}
-        # Their newest messages are a hundred megabytes.
+        # Their newest messages take a hundred megabytes.
         assert peak_memory(server.pid) - before < 40 * MIB
 
 
@@ -58,7 +58,7 @@ _CLEARED = re.compile(r"DELETE FROM message WHERE id BETWEEN (\d+) AND (\d+)")
 
 
 def cleared(server: ServerProcess) -> list[int]:
-    """How many messages of its only deleted thread each of a server's transactions has cleared."""
+    """Returns how many messages each transaction has cleared of the only deleted thread."""
     counts, upto = [], 0
     for statement in statements(server):
         if statement == "BEGIN IMMEDIATE":
@@ -71,7 +71,7 @@ def cleared(server: ServerProcess) -> list[int]:
 
 
 def left(server: ServerProcess) -> tuple[int, int]:
-    """How many messages a server's file holds, and how many threads that are to be cleared."""
+    """Returns how many messages a file holds, and how many threads are still to be cleared."""
     with contextlib.closing(sqlite3.connect(f"file:{server.db}?mode=ro", uri=True)) as db:
         found = "SELECT (SELECT count(*) FROM message), (SELECT count(*) FROM purge)"
         messages, purges = db.execute(found).fetchone()
@@ -98,5 +98,5 @@ async def test_a_big_thread_is_cleared_four_mebibytes_at_a_time_with_posts_in_be
     await until(lambda: sum(cleared(server)) >= 60)
     counts = [count for count in cleared(server) if count]
     assert sum(counts) == 60
-    # Four, and the one with which it is full.
+    # Four, and the one that reaches the limit.
     assert max(counts) <= 5

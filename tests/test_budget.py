@@ -13,14 +13,14 @@ def budget(size: int = 100, *, seconds: float = 10) -> Budget:
 
 
 async def waiting(shared: Budget, caller: str, size: int) -> "asyncio.Task[None]":
-    """A taker that has to wait."""
+    """Start a taker that has to wait."""
     taker = asyncio.create_task(shared.take(caller, size))
     await asyncio.sleep(0)
     assert not taker.done()
     return taker
 
 
-async def test_what_is_given_back_can_be_taken_again() -> None:
+async def test_released_bytes_can_be_taken_again() -> None:
     shared = budget()
     for _ in range(10):
         await shared.take("a", 75)
@@ -28,7 +28,7 @@ async def test_what_is_given_back_can_be_taken_again() -> None:
     await shared.take("b", 100)
 
 
-async def test_a_caller_that_holds_nothing_finds_room_whatever_another_does() -> None:
+async def test_a_caller_that_holds_nothing_gets_bytes_whatever_another_holds() -> None:
     shared = budget()
     await shared.take("greedy", 10)
     while shared.take_now("greedy", 10):
@@ -39,7 +39,7 @@ async def test_a_caller_that_holds_nothing_finds_room_whatever_another_does() ->
     taker.cancel()
 
 
-async def test_those_who_wait_are_served_caller_by_caller() -> None:
+async def test_waiters_are_served_in_turns_by_caller() -> None:
     shared = budget()
     await shared.take("first", 100)
     order: list[str] = []
@@ -58,7 +58,7 @@ async def test_those_who_wait_are_served_caller_by_caller() -> None:
     assert order == ["a", "b", "c", "a", "a"]
 
 
-async def test_one_who_gives_up_waiting_takes_nothing() -> None:
+async def test_a_waiter_that_is_cancelled_takes_nothing() -> None:
     shared = budget()
     await shared.take("a", 100)
     taker = await waiting(shared, "b", 50)
@@ -70,7 +70,7 @@ async def test_one_who_gives_up_waiting_takes_nothing() -> None:
     assert shared.take_now("c", 100)
 
 
-async def test_one_who_was_served_and_gave_up_at_once_takes_nothing() -> None:
+async def test_a_waiter_cancelled_just_after_it_was_served_takes_nothing() -> None:
     shared = budget()
     await shared.take("a", 100)
     taker = await waiting(shared, "b", 50)
@@ -81,7 +81,7 @@ async def test_one_who_was_served_and_gave_up_at_once_takes_nothing() -> None:
     assert shared.take_now("c", 100)
 
 
-async def test_waiting_too_long_is_an_error_that_says_for_what() -> None:
+async def test_waiting_too_long_is_an_error_that_names_the_budget() -> None:
     shared = budget(seconds=0.05)
     await shared.take("a", 100)
     with pytest.raises(StoreBusy, match="no room for it"):

@@ -72,14 +72,14 @@ async def with_a_checkpoint(parts: Parts, slow: SlowStore, call: Awaitable[T]) -
     return await running_call
 
 
-async def test_what_an_agent_has_read_never_seems_to_fall(tmp_path: Path) -> None:
+async def test_a_read_position_never_seems_to_fall(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "participants") as (parts, slow):
         call = parts.bus.participants("design", after="", limit=10)
         found, _ = await with_a_checkpoint(parts, slow, call)
         assert found.read_seq == 1
 
 
-async def test_nor_does_it_to_one_who_joins(tmp_path: Path) -> None:
+async def test_a_read_position_does_not_fall_for_a_caller_that_joins(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "entrance") as (parts, slow):
         call = parts.bus.join_thread(
             JoinThread(Thread(name="design"), False, None, False, 0, 0, 10)
@@ -89,21 +89,21 @@ async def test_nor_does_it_to_one_who_joins(tmp_path: Path) -> None:
         assert found.read_seq == 1
 
 
-async def test_what_an_agent_has_read_is_not_called_unread(tmp_path: Path) -> None:
+async def test_read_messages_are_not_reported_as_unread(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "unread") as (parts, slow):
         beat = Heartbeat(PRESENCE_UNSPECIFIED, "", None, [])
         _, unread = await with_a_checkpoint(parts, slow, parts.bus.heartbeat("coder", beat))
         assert not unread
 
 
-async def test_an_agent_that_said_goodbye_stays_gone(tmp_path: Path) -> None:
+async def test_an_agent_that_ended_its_session_stays_offline(tmp_path: Path) -> None:
     async with bus_where_coder_has_read(tmp_path, "agent") as (parts, slow):
         await parts.agents.end_session("coder")
         found = await with_a_checkpoint(parts, slow, parts.agents.get("coder"))
         assert found.presence == PRESENCE_OFFLINE
 
 
-async def test_what_is_known_of_a_crowd_is_written_however_little_may_be_queued(
+async def test_the_state_of_many_agents_is_written_however_short_the_queue(
     tmp_path: Path,
 ) -> None:
     settings = Settings(db=tmp_path / "bus.db", max_queued_bytes=1_000)

@@ -43,7 +43,7 @@ def stored(db: Path, agent: str) -> tuple[int, int, int]:
 
 
 @steps
-async def test_leases_last_as_long_as_they_were_to_whatever_the_clock_does(
+async def test_leases_keep_their_durations_whatever_the_clock_does(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(*HASTY, environment=wall.environment)
@@ -61,7 +61,7 @@ async def test_leases_last_as_long_as_they_were_to_whatever_the_clock_does(
 
 
 @steps
-async def test_times_are_told_as_the_clock_stands(
+async def test_times_are_shown_as_the_wall_clock_has_them(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(environment=wall.environment)
@@ -84,7 +84,7 @@ async def test_times_are_told_as_the_clock_stands(
 
 
 @steps
-async def test_who_was_killed_lapses_after_a_restart_though_the_clock_was_set(
+async def test_a_killed_agent_lapses_after_a_restart_though_the_clock_was_set(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(*HASTY, environment=wall.environment)
@@ -103,7 +103,7 @@ async def test_who_was_killed_lapses_after_a_restart_though_the_clock_was_set(
 
 @steps
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-async def test_a_goodbye_is_kept_though_the_clock_was_set_before_it(
+async def test_an_ended_session_stays_ended_though_the_clock_was_set_before_it(
     start_server: StartServer, wall: WallClock, name: str, step: float, how: str
 ) -> None:
     server = start_server(*HASTY, environment=wall.environment)
@@ -126,7 +126,7 @@ async def test_a_goodbye_is_kept_though_the_clock_was_set_before_it(
 
 
 @pytest.mark.parametrize("steps_of", [(0, -DAY), (-DAY, 0), (0, MINUTES), (2 * DAY, 0)])
-async def test_of_two_servers_with_different_clocks_the_newer_sign_of_life_counts(
+async def test_of_two_servers_with_different_clocks_the_later_activity_counts(
     start_server: StartServer, tmp_path: Path, name: str, steps_of: tuple[float, float]
 ) -> None:
     servers = []
@@ -162,7 +162,7 @@ async def test_of_two_servers_with_different_clocks_the_newer_sign_of_life_count
 
 
 @steps
-async def test_who_was_seen_at_another_server_only_lapses_though_the_clock_was_set(
+async def test_an_agent_seen_at_another_server_only_lapses_though_the_clock_was_set(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     here = start_server(*HASTY, "--fallback-interval", "0", environment=wall.environment)
@@ -179,7 +179,7 @@ async def test_who_was_seen_at_another_server_only_lapses_though_the_clock_was_s
 
 
 @pytest.mark.parametrize("step", [-DAY, -MINUTES])
-async def test_when_the_machine_boots_with_a_clock_that_went_back_nothing_lasts_longer(
+async def test_after_a_boot_with_a_clock_that_went_back_nothing_lasts_longer(
     start_server: StartServer, wall: WallClock, name: str, step: float
 ) -> None:
     server = start_server(*HASTY, environment=wall.environment)
@@ -201,7 +201,7 @@ async def test_when_the_machine_boots_with_a_clock_that_went_back_nothing_lasts_
         assert await state(client.agents, gone.name) == "OFFLINE"
 
 
-async def test_what_lies_in_the_future_is_from_now_and_stops_nothing_newer(
+async def test_stored_times_in_the_future_count_as_now_and_hide_no_later_activity(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server(*HASTY)
@@ -236,7 +236,7 @@ async def test_what_lies_in_the_future_is_from_now_and_stops_nothing_newer(
         assert await state(client.agents, gone.name) == "OFFLINE"
 
 
-async def test_a_lease_in_the_file_is_cut_to_the_longest_there_can_be(
+async def test_a_stored_lease_is_cut_to_the_longest_allowed(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server(*HASTY, "--working-timeout", "900")

@@ -1,4 +1,4 @@
-"""Many at once: what was acknowledged is stored, in one order, each post once."""
+"""Concurrent calls: acknowledged posts are stored in one order, each once."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ POSTERS = 50
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spread", [1, POSTERS], ids=["one_thread", "fifty_threads"])
-async def test_of_fifty_posters_all_that_was_acknowledged_is_stored_once_without_gaps(
+async def test_acknowledged_posts_of_fifty_posters_are_stored_once_without_gaps(
     bus: BusStub, threads: ThreadStub, name: str, spread: int
 ) -> None:
     names = [f"{name}-{n}" for n in range(spread)]
@@ -56,7 +56,7 @@ async def test_of_two_posts_with_one_expectation_exactly_one_wins_a_thousand_tim
 
 
 @pytest.mark.parametrize("expected", [None, 0], ids=["unconditional", "conditional"])
-async def test_one_post_sent_twenty_times_at_once_is_stored_once(
+async def test_one_post_sent_twenty_times_concurrently_is_stored_once(
     bus: BusStub, thread: str, expected: int | None
 ) -> None:
     request = PostMessageRequest(
@@ -72,7 +72,7 @@ async def test_one_post_sent_twenty_times_at_once_is_stored_once(
 
 
 @pytest.mark.parametrize("expected", [None, 0], ids=["unconditional", "conditional"])
-async def test_a_retry_after_others_have_posted_answers_as_the_first_time(
+async def test_a_retry_after_others_have_posted_returns_the_first_result(
     bus: BusStub, thread: str, expected: int | None
 ) -> None:
     request = PostMessageRequest(
@@ -86,7 +86,7 @@ async def test_a_retry_after_others_have_posted_answers_as_the_first_time(
     assert len(await history(bus, thread)) == 2
 
 
-async def test_a_post_whose_caller_went_away_is_stored_once_or_not_at_all(
+async def test_a_post_whose_caller_disconnected_is_stored_once_or_not_at_all(
     bus: BusStub, thread: str
 ) -> None:
     ledger = Ledger()
@@ -95,12 +95,12 @@ async def test_a_post_whose_caller_went_away_is_stored_once_or_not_at_all(
         for n in range(100)
     ]
     calls = [bus.PostMessage(request) for request in requests]
-    await ledger.post(bus, thread, "stays")  # some of them are under way by now
+    await ledger.post(bus, thread, "stays")  # some of them are in flight by now
     for call in calls:
         call.cancel()
     await ledger.post(bus, thread, "stays too")
     ledger.check(thread, await history(bus, thread), unknown=True)
 
-    for request in requests:  # whatever became of it
+    for request in requests:  # whatever its outcome
         ledger.ack(thread, request.content, await bus.PostMessage(request))
     ledger.check(thread, await history(bus, thread))

@@ -1,4 +1,4 @@
-"""The contract stays what clients were generated from."""
+"""The contract stays compatible with the clients generated from it."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what the generators work on."""
+    """A copy of the files that the generators use."""
     if not (ROOT / ".venv-protos").exists():
         subprocess.run([ROOT / "scripts" / "protos", "--check"], check=True)
     for name in ("protos", "third_party", "scripts"):
@@ -39,9 +39,7 @@ def protos(tree: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         ("threadbus.dev/gen/go/threadbus/v1", "elsewhere/v1", "go_package"),
     ],
 )
-def test_a_change_that_breaks_clients_is_refused(
-    tree: Path, text: str, instead: str, said: str
-) -> None:
+def test_a_breaking_change_is_refused(tree: Path, text: str, instead: str, said: str) -> None:
     file = tree / "protos/threadbus/v1/message.proto"
     file.write_text(file.read_text("utf-8").replace(text, instead, 1), "utf-8")
     before = (file.parent / "descriptor_set.binpb").read_bytes()
@@ -53,7 +51,7 @@ def test_a_change_that_breaks_clients_is_refused(
     assert (file.parent / "descriptor_set.binpb").read_bytes() == before
 
 
-def test_a_field_that_is_new_is_welcome_and_wants_fresh_stubs(tree: Path) -> None:
+def test_a_new_field_is_accepted_and_requires_new_stubs(tree: Path) -> None:
     file = tree / "protos/threadbus/v1/message.proto"
     changed = file.read_text("utf-8").replace(
         "string sender = 3;", "string sender = 3;\n  // New.\n  string mood = 99;", 1

@@ -1,4 +1,4 @@
-"""Real conversations through the bus, where a file of them is at hand."""
+"""Real conversations through the bus, if a file of them is available."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ FILE = Path(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FILE.exists(), reason="no recorded conversations (THREADBUS_CONVERSATIONS)")
-async def test_conversations_come_back_as_they_went_in(
+async def test_conversations_are_read_back_as_they_were_posted(
     server: ServerProcess, threads: ThreadStub, channel: grpc.aio.Channel
 ) -> None:
     said: dict[str, list[tuple[str, str]]] = defaultdict(list)

@@ -30,7 +30,7 @@ def test_waits_at_one_position_share_a_frame_and_others_do_not() -> None:
     assert len(batch(encoder, 3, BODIES[:1]).messages) == 1
 
 
-def test_pages_are_what_they_are_with_parsed_messages() -> None:
+def test_pages_equal_those_of_parsed_messages() -> None:
     page = encoding.ListMessagesResponse(messages=BODIES, head_seq=2, first_seq=1, has_more=True)
     assert pb.ListMessagesResponse.FromString(page.SerializeToString()) == pb.ListMessagesResponse(
         messages=MESSAGES, head_seq=2, first_seq=1, has_more=True

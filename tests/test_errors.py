@@ -1,6 +1,6 @@
-"""Each reason of errors.proto: what causes it, and what its details say.
+"""Each reason of errors.proto: its cause, and its details.
 
-That the code and the metadata keys are those of errors.proto is checked by `refused`.
+`refused` checks that the code and the metadata keys are those of errors.proto.
 """
 
 from typing import Any
@@ -61,12 +61,12 @@ def post(thread: str, **fields: Any) -> PostMessageRequest:
     return PostMessageRequest(**{"thread": thread, "content": "x", **fields})
 
 
-def test_each_reason_of_the_contract_says_its_code() -> None:
+def test_each_reason_of_the_contract_has_its_code() -> None:
     reasons = {name.removeprefix("ERROR_REASON_") for name, _ in ErrorReason.items()}
     assert set(CONTRACT) == reasons - {"UNSPECIFIED"}
 
 
-def test_no_reason_of_the_contract_goes_untested() -> None:
+def test_every_reason_of_the_contract_is_tested() -> None:
     tests = [test for test in globals() if test.startswith("test_")]
     untested = {
         reason
@@ -76,14 +76,14 @@ def test_no_reason_of_the_contract_goes_untested() -> None:
     assert untested == ELSEWHERE
 
 
-async def test_validation_failed_names_the_field_and_what_it_should_be(bus: BusStub) -> None:
+async def test_validation_failed_names_the_field_and_the_rule(bus: BusStub) -> None:
     refusal = await refused(bus.PostMessage(post("no/name")))
     assert (refusal.reason, refusal.fields) == ("VALIDATION_FAILED", ["thread"])
     assert refusal.details == ["ErrorInfo", "BadRequest"]
     assert "thread" in refusal.message
 
 
-async def test_message_too_large_tells_limit_and_size(bus: BusStub, thread: str) -> None:
+async def test_message_too_large_carries_limit_and_size(bus: BusStub, thread: str) -> None:
     size = 1024 * 1024 + 1
     refusal = await refused(bus.PostMessage(post(thread, content="x" * size)))
     assert refusal.reason == "MESSAGE_TOO_LARGE"
@@ -98,7 +98,7 @@ async def test_token_invalid_is_final(bus: BusStub, thread: str) -> None:
     assert (refusal.reason, refusal.details) == ("TOKEN_INVALID", ["ErrorInfo"])
 
 
-async def test_token_expired_tells_that_there_is_another_one(
+async def test_token_expired_is_the_reason_for_a_rotated_token(
     agents: AgentStub, bus: BusStub, thread: str, name: str
 ) -> None:
     agent = await register(agents, name)
@@ -107,7 +107,7 @@ async def test_token_expired_tells_that_there_is_another_one(
     assert (refusal.reason, refusal.details) == ("TOKEN_EXPIRED", ["ErrorInfo"])
 
 
-async def test_access_denied_comes_before_what_is_there(bus: BusStub) -> None:
+async def test_access_denied_comes_before_not_found(bus: BusStub) -> None:
     refusal = await refused(bus.PostMessage(post("unknown", on_behalf_of="another")))
     assert (refusal.reason, refusal.details) == ("ACCESS_DENIED", ["ErrorInfo"])
 
@@ -194,7 +194,7 @@ async def test_agent_exists_names_the_agent(
     assert refusal.details == ["ErrorInfo", "ResourceInfo"]
 
 
-async def test_request_id_reused_tells_where_it_was_used(
+async def test_request_id_reused_carries_the_first_seq(
     channel: grpc.aio.Channel, bus: BusStub, thread: str
 ) -> None:
     await bus.PostMessage(post(thread))
@@ -205,7 +205,7 @@ async def test_request_id_reused_tells_where_it_was_used(
     assert refusal.details == ["ErrorInfo"]
 
 
-async def test_seq_conflict_tells_the_expectation_and_the_head(
+async def test_seq_conflict_carries_the_expectation_and_the_head(
     channel: grpc.aio.Channel, bus: BusStub, thread: str
 ) -> None:
     await bus.PostMessage(post(thread))
@@ -216,7 +216,7 @@ async def test_seq_conflict_tells_the_expectation_and_the_head(
     assert refusal.details == ["ErrorInfo"]
 
 
-async def test_expected_seq_required_tells_what_to_expect(
+async def test_expected_seq_required_carries_the_head(
     channel: grpc.aio.Channel, bus: BusStub, threads: ThreadStub, name: str
 ) -> None:
     strict = CreateThreadRequest(thread=name, sync_mode=SYNC_MODE_STRICT)
@@ -248,7 +248,7 @@ async def test_thread_closed_refuses_posts(
     [{"epoch": "another"}, {"after_seq": 2}, {"after_seq": 1, "epoch": "another"}],
     ids=str,
 )
-async def test_cursor_invalid_tells_what_the_thread_holds(
+async def test_cursor_invalid_carries_the_range_of_the_thread(
     bus: BusStub, threads: ThreadStub, thread: str, fields: dict[str, Any]
 ) -> None:
     await bus.PostMessage(post(thread))
@@ -259,7 +259,7 @@ async def test_cursor_invalid_tells_what_the_thread_holds(
     assert refusal.details == ["ErrorInfo"]
 
 
-async def test_cursor_invalid_refuses_a_post_that_counts_in_another_history(
+async def test_cursor_invalid_refuses_a_post_for_another_epoch(
     channel: grpc.aio.Channel, bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     epoch = (await threads.GetThread(GetThreadRequest(thread=thread))).thread.epoch
@@ -273,7 +273,7 @@ async def test_cursor_invalid_refuses_a_post_that_counts_in_another_history(
 
 
 @pytest.mark.slow
-async def test_quota_exceeded_names_the_cap_until_a_wait_ends(
+async def test_quota_exceeded_names_the_limit_until_a_wait_ends(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-open-waits", "1")
@@ -288,7 +288,7 @@ async def test_quota_exceeded_names_the_cap_until_a_wait_ends(
         async with open_wait(bus, name, metadata=mine):
             refusal = await refused(bus.WaitMessages(request, metadata=mine))
             async with open_wait(bus, name, metadata=other), open_wait(bus, name):
-                pass  # neither another agent's nor anonymous's count
+                pass  # neither another agent nor anonymous is affected
         await threads.SetThreadState(SetThreadStateRequest(thread=name, state=THREAD_STATE_CLOSED))
         await until_known(lambda: ended_well(bus.WaitMessages(request, metadata=mine)))
     assert (refusal.reason, refusal.metadata) == ("QUOTA_EXCEEDED", {"limit": "1"})

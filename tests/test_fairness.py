@@ -77,7 +77,7 @@ async def held_up(bus: Bus, db: Path) -> AsyncIterator[None]:
 # ── Posts ───────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_callers_posts_are_stored_in_turns_each_callers_in_its_order(
+async def test_posts_are_stored_in_turns_by_caller_and_in_order_for_each(
     own_store: SqliteStore, tmp_path: Path
 ) -> None:
     async with running(own_store, Settings()) as bus:
@@ -92,7 +92,7 @@ async def test_callers_posts_are_stored_in_turns_each_callers_in_its_order(
         assert (await late).seq <= 6
 
 
-async def test_a_post_waits_for_nobodys_large_batches(
+async def test_a_post_does_not_wait_for_another_callers_large_batches(
     own_store: SqliteStore, tmp_path: Path
 ) -> None:
     many = [append("t", "many") for _ in range(1_000)]
@@ -118,7 +118,7 @@ async def test_a_post_waits_for_nobodys_large_batches(
 
 
 @pytest.mark.parametrize("settings", TEN_POSTS, ids=["posts", "bytes"])
-async def test_one_caller_may_fill_the_queue_and_another_still_finds_room(
+async def test_one_caller_may_fill_the_queue_and_another_still_gets_in(
     own_store: SqliteStore, tmp_path: Path, settings: Settings
 ) -> None:
     async with running(own_store, settings) as bus:
@@ -136,7 +136,7 @@ async def test_one_caller_may_fill_the_queue_and_another_still_finds_room(
         assert len(await asyncio.gather(*stored)) == 10
 
 
-async def test_a_stream_that_waits_for_room_holds_up_no_other(
+async def test_a_stream_that_waits_for_capacity_holds_up_no_other(
     own_store: SqliteStore, tmp_path: Path
 ) -> None:
     async with running(own_store, Settings(max_queued_posts=10)) as bus:
@@ -156,7 +156,9 @@ async def test_a_stream_that_waits_for_room_holds_up_no_other(
         assert done.seq == 14
 
 
-async def test_the_reserve_for_others_has_an_end(own_store: SqliteStore, tmp_path: Path) -> None:
+async def test_the_reserve_for_other_callers_is_limited(
+    own_store: SqliteStore, tmp_path: Path
+) -> None:
     async with running(own_store, Settings(max_queued_posts=100)) as bus:
         async with held_up(bus, tmp_path / "bus.db"):
             posts = [post(bus, "a") for _ in range(100)]
@@ -272,7 +274,7 @@ async def test_unknown_tokens_are_refused_in_turns_and_delay_no_valid_one(
 
 
 @pytest.mark.slow
-async def test_a_token_that_was_refused_works_once_it_is_registered_at_whichever_server(
+async def test_a_refused_token_works_once_it_is_registered_at_either_server(
     start_server: StartServer,
 ) -> None:
     servers = [start_server("--fallback-interval", "0") for _ in range(2)]

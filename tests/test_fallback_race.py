@@ -1,4 +1,4 @@
-"""What happens to a thread while a wait's first question about it is on its way is never missed."""
+"""A change to a thread during a wait's first read of its head is never missed."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 from threadbus.v1.thread_pb2 import Thread
 
 
-class SlowRoad:
-    """A store at the end of a road on which the first answer about heads stays for a while."""
+class SlowHeads:
+    """A store whose first result of `heads` is held back."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
@@ -34,7 +34,7 @@ class SlowRoad:
         return getattr(self._store, name)
 
     async def heads(self, names: Sequence[str]) -> dict[str, Head]:
-        """Where threads end; the first answer arrives when it is told to."""
+        """Returns the heads of threads; the first result is held back until it is released."""
         heads = await self._store.heads(names)
         if not self.on_its_way.is_set():
             self.on_its_way.set()
@@ -42,22 +42,22 @@ class SlowRoad:
         return heads
 
     async def foreign_version(self) -> int:
-        """What changes when others commit; the looks at it are counted."""
+        """Returns the version of the file, and counts the calls."""
         version = await self._store.foreign_version()
         self.looks += 1
         return version
 
     async def all_is_seen(self) -> None:
-        """Return when a look at what others have written by now is over and done with."""
-        looks = self.looks  # one may be under way, the next one sees it, and so comes after that
+        """Return when a check for other processes' commits has run from start to end."""
+        looks = self.looks  # one may be running, the next one sees it, and so comes after that
         await until(lambda: self.looks >= looks + 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """A wait on thread t whose first question about it was answered, but has not come home."""
+    """A wait on thread t whose first read of heads is done, but not returned."""
 
-    road: SlowRoad
+    slow: SlowHeads
     bus: Bus
     theirs: SqliteStore
     frames: "asyncio.Queue[WaitMessagesResponse]"
@@ -66,56 +66,58 @@ class Race:
 
 @contextlib.asynccontextmanager
 async def race(db: Path, fallback_interval: float) -> AsyncIterator[Race]:
-    """A race, to be decided by what happens before `road.arrives`."""
+    """A race, decided by what happens before `slow.arrives` is set."""
     frames: asyncio.Queue[WaitMessagesResponse] = asyncio.Queue()
     async with opened(db) as ours, opened(db) as theirs, asyncio.timeout(20):
-        road = SlowRoad(ours)
+        slow = SlowHeads(ours)
         await theirs.commit([CreateThread(Thread(name="t"))])
         settings = Settings(db=db, fallback_interval=fallback_interval)
         async with (
-            running(cast("Store", road), settings) as bus,
+            running(cast("Store", slow), settings) as bus,
             following(bus, wait_on("t"), frames.put) as waiting,
         ):
-            await road.on_its_way.wait()
-            yield Race(road, bus, theirs, frames, waiting)
+            await slow.on_its_way.wait()
+            yield Race(slow, bus, theirs, frames, waiting)
 
 
-async def test_a_message_that_another_process_commits_meanwhile_is_delivered(
+async def test_a_message_committed_by_another_process_is_delivered(
     tmp_path: Path,
 ) -> None:
     async with race(tmp_path / "bus.db", fallback_interval=0.01) as this:
         await this.theirs.commit([append("t", "hello")])
-        await this.road.all_is_seen()
-        this.road.arrives.set()
+        await this.slow.all_is_seen()
+        this.slow.arrives.set()
         while not (frame := await this.frames.get()).HasField("messages"):
             pass
         assert [message.content for message in frame.messages.messages] == ["hello"]
 
 
-async def test_a_deletion_by_another_process_meanwhile_ends_the_wait(tmp_path: Path) -> None:
+async def test_a_deletion_by_another_process_ends_the_wait(tmp_path: Path) -> None:
     async with race(tmp_path / "bus.db", fallback_interval=0.01) as this:
         await this.theirs.commit([DeleteThread("t")])
-        await this.road.all_is_seen()
-        this.road.arrives.set()
+        await this.slow.all_is_seen()
+        this.slow.arrives.set()
         with pytest.raises(ThreadNotFound):
             await this.waiting
 
 
-async def test_a_deletion_by_our_own_process_meanwhile_ends_the_wait(tmp_path: Path) -> None:
+async def test_a_deletion_by_our_own_process_ends_the_wait(tmp_path: Path) -> None:
     async with race(tmp_path / "bus.db", fallback_interval=0) as this:
         await this.bus.delete_thread("t")
-        this.road.arrives.set()
+        this.slow.arrives.set()
         with pytest.raises(ThreadNotFound):
             await this.waiting
 
 
-async def test_a_thread_made_anew_meanwhile_is_followed_from_its_beginning(tmp_path: Path) -> None:
+async def test_a_thread_recreated_during_the_read_is_followed_from_its_first_message(
+    tmp_path: Path,
+) -> None:
     async with race(tmp_path / "bus.db", fallback_interval=0) as this:
         await this.bus.post(append("t", "old"))
         await this.bus.delete_thread("t")
         await this.bus.create_thread(Thread(name="t"))
         await this.bus.post(append("t", "new"))
-        this.road.arrives.set()
+        this.slow.arrives.set()
         while not (frame := await this.frames.get()).HasField("messages"):
             pass
         assert [message.content for message in frame.messages.messages] == ["new"]

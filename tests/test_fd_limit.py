@@ -19,7 +19,7 @@ def logged(server: ServerProcess, text: str) -> int:
 
 
 @pytest.mark.slow
-async def test_a_server_without_descriptors_logs_it_once_and_once_that_it_has_some_again(
+async def test_a_server_out_of_descriptors_logs_that_once_and_its_recovery_once(
     start_server: StartServer,
 ) -> None:
     server = start_server(fresh=True)  # where nobody else has silenced gRPC's own log

@@ -1,4 +1,4 @@
-"""What tools that know only the server's address make of it."""
+"""Tools that know only the server's address."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from tests.serving import ServerProcess
 
 
 def grpcurl(server: ServerProcess, *arguments: str, data: object = None) -> str:
-    """What grpcurl prints; it finds out by reflection what it needs to know."""
+    """Returns what grpcurl prints; it learns the contract by reflection."""
     given = [] if data is None else ["-d", json.dumps(data)]
     command = [str(program("grpcurl")), "-plaintext", *given, server.address, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -32,11 +32,13 @@ def test_grpcurl_lists_the_services(server: ServerProcess) -> None:
         ("grpc.health.v1.Health", "rpc Watch"),
     ],
 )
-def test_grpcurl_describes_with_comments(server: ServerProcess, symbol: str, shown: str) -> None:
+def test_grpcurl_describes_messages_with_their_comments(
+    server: ServerProcess, symbol: str, shown: str
+) -> None:
     assert shown in grpcurl(server, "describe", symbol)
 
 
-def test_grpcurl_calls_and_prints_jsons_names(server: ServerProcess, name: str) -> None:
+def test_grpcurl_calls_an_rpc_and_prints_json_names(server: ServerProcess, name: str) -> None:
     joined = grpcurl(
         server, "threadbus.v1.ThreadService/JoinThread", data={"thread": name, "create": True}
     )
@@ -45,7 +47,7 @@ def test_grpcurl_calls_and_prints_jsons_names(server: ServerProcess, name: str) 
     assert json.loads(grpcurl(server, "threadbus.v1.BusService/PostMessage", data=post))["lastSeq"]
 
 
-def test_grpcurl_reads_the_details_of_errors(server: ServerProcess, name: str) -> None:
+def test_grpcurl_prints_error_details(server: ServerProcess, name: str) -> None:
     said = grpcurl(server, "threadbus.v1.BusService/ListMessages", data={"thread": name})
     assert '"reason": "THREAD_NOT_FOUND"' in said
     assert '"resourceType": "thread"' in said

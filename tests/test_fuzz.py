@@ -26,7 +26,7 @@ def test_hostile_calls_to_every_rpc_break_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_is_not_there_is_wrong_usage() -> None:
+def test_a_missing_server_is_wrong_usage() -> None:
     done = subprocess.run(
         [sys.executable, FUZZ, "--server", "127.0.0.1:1"],
         capture_output=True,

@@ -43,7 +43,7 @@ NO_TOKENS = {
 
 
 async def posted(bus: BusStub, thread: str, metadata: Metadata, **fields: str) -> Message:
-    """A post as it is stored."""
+    """Post as `caller`; returns the message as stored."""
     request = PostMessageRequest(thread=thread, content="x", **fields)  # type: ignore[arg-type]
     answer = await bus.PostMessage(request, metadata=metadata)
     return (await bus.GetMessage(GetMessageRequest(thread=thread, seq=answer.seq))).message
@@ -57,7 +57,7 @@ async def test_a_call_without_a_token_is_anonymous(bus: BusStub, thread: str) ->
     assert message.posted_by == ""
 
 
-async def test_a_registered_sender_is_stamped_from_its_token(
+async def test_a_registered_sender_is_taken_from_its_token(
     bus: BusStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     agent = await register(agents, name)
@@ -67,7 +67,7 @@ async def test_a_registered_sender_is_stamped_from_its_token(
     assert (message.sender, message.sender_kind) == (name, AGENT_KIND_AGENT)
 
 
-async def test_a_person_is_stamped_as_one(
+async def test_a_human_sender_is_marked_as_one(
     bus: BusStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     registration = RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN)
@@ -76,7 +76,7 @@ async def test_a_person_is_stamped_as_one(
     assert (message.sender, message.sender_kind) == (name, AGENT_KIND_HUMAN)
 
 
-async def test_a_threads_creator_is_stamped_too(
+async def test_a_threads_creator_is_taken_from_the_token(
     threads: ThreadStub, agents: AgentStub, name: str
 ) -> None:
     agent = await register(agents, name)
@@ -86,7 +86,7 @@ async def test_a_threads_creator_is_stamped_too(
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-async def test_the_scheme_may_be_written_in_any_case(
+async def test_the_authentication_scheme_is_case_insensitive(
     bus: BusStub, agents: AgentStub, name: str, scheme: str
 ) -> None:
     token = (await register(agents, name)).token
@@ -97,7 +97,7 @@ async def test_the_scheme_may_be_written_in_any_case(
 
 @pytest.mark.parametrize("header", NO_TOKENS.values(), ids=NO_TOKENS)
 @pytest.mark.parametrize("rpc", RPCS, ids=str)
-async def test_a_token_that_is_none_is_refused_rather_than_taken_for_anonymous(
+async def test_an_invalid_token_is_refused_and_not_taken_for_anonymous(
     channel: grpc.aio.Channel, rpc: Rpc, header: str
 ) -> None:
     data = good_request(rpc, "unknown").SerializeToString()
@@ -109,7 +109,7 @@ async def test_a_token_that_is_none_is_refused_rather_than_taken_for_anonymous(
 
 
 @pytest.mark.parametrize("joined", [False, True], ids=["two_entries", "joined_by_a_proxy"])
-async def test_two_tokens_of_which_either_may_count_are_refused(
+async def test_two_different_tokens_are_refused(
     bus: BusStub, agents: AgentStub, name: str, joined: bool
 ) -> None:
     one, other = [(await register(agents, f"{name}-{n}")).token for n in (1, 2)]
@@ -124,7 +124,7 @@ async def test_two_tokens_of_which_either_may_count_are_refused(
 
 
 @pytest.mark.parametrize("joined", [False, True], ids=["two_entries", "joined_by_a_proxy"])
-async def test_one_token_that_is_sent_twice_is_one(
+async def test_one_token_sent_twice_is_accepted(
     bus: BusStub, agents: AgentStub, name: str, joined: bool
 ) -> None:
     entries = [f"Bearer {(await register(agents, name)).token}"] * 2
@@ -134,7 +134,7 @@ async def test_one_token_that_is_sent_twice_is_one(
     assert info.agent == name
 
 
-async def test_a_token_is_looked_at_before_the_bytes(channel: grpc.aio.Channel) -> None:
+async def test_the_token_is_checked_before_the_request(channel: grpc.aio.Channel) -> None:
     for rpc in RPCS:
         call = rpc.call(channel, b"\xff", metadata=(("authorization", "Bearer unknown"),))
         refusal = await refused(call)
@@ -161,7 +161,7 @@ async def test_registering_again_with_the_token_that_the_server_made_is_safe(
 
 
 @pytest.mark.parametrize("token", ["", "x" * 32])
-async def test_a_name_is_not_given_to_another_token(
+async def test_a_registered_name_is_not_given_to_another_token(
     channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, name: str, token: str
 ) -> None:
     agent = await register(agents, name)
@@ -172,7 +172,7 @@ async def test_a_name_is_not_given_to_another_token(
     assert info.agent == name
 
 
-async def test_one_token_is_not_two_agents(
+async def test_one_token_cannot_be_two_agents(
     channel: grpc.aio.Channel, agents: AgentStub, server: ServerProcess, name: str
 ) -> None:
     agent = await register(agents, name)
@@ -184,7 +184,7 @@ async def test_one_token_is_not_two_agents(
         assert (refusal.reason, refusal.fields) == ("VALIDATION_FAILED", ["token"])
 
 
-async def test_of_registrations_that_race_for_a_name_one_wins(
+async def test_of_concurrent_registrations_of_a_name_one_wins(
     agents: AgentStub, bus: BusStub, name: str
 ) -> None:
     answers = await asyncio.gather(
@@ -216,7 +216,7 @@ async def test_an_agent_is_read_by_its_name_or_by_its_token(
         assert as_registered(by_name.agent) == lasting
 
 
-async def test_who_has_no_entry_of_its_own_is_told_who_it_is(
+async def test_callers_without_an_entry_can_still_ask_who_they_are(
     agents: AgentStub, server: ServerProcess
 ) -> None:
     nobody = (await agents.GetAgent(GetAgentRequest())).agent

@@ -1,4 +1,4 @@
-"""Names that exist because an operator posted for them: who may give them a token, and when."""
+"""Names that exist because an operator posted for them: who may register them, and when."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 def server(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[ServerProcess]:
-    """A server of either kind."""
+    """A server that requires tokens, or not."""
     db = tmp_path_factory.mktemp("claims") / "bus.db"
     with ServerProcess(db, "--auth", request.param) as running:
         yield running
@@ -46,7 +46,7 @@ async def posted_for(channel: grpc.aio.Channel, bus: BusStub, boss: Caller, name
     return name
 
 
-async def test_an_operator_gives_it_its_token(
+async def test_an_operator_registers_it(
     bus: BusStub, agents: AgentStub, boss: Caller, posted_for: str
 ) -> None:
     agent = await register(agents, posted_for, by=boss)
@@ -58,7 +58,7 @@ async def test_an_operator_gives_it_its_token(
     assert (found.agent.name, found.agent.kind) == (posted_for, AGENT_KIND_AGENT)
 
 
-async def test_an_operator_may_say_so_twice_with_the_same_token(
+async def test_an_operator_may_repeat_that_with_the_same_token(
     agents: AgentStub, boss: Caller, posted_for: str
 ) -> None:
     request = RegisterAgentRequest(agent=posted_for, token="x" * 32 + posted_for)
@@ -66,7 +66,7 @@ async def test_an_operator_may_say_so_twice_with_the_same_token(
     assert await agents.RegisterAgent(request, metadata=boss.metadata) == first
 
 
-async def test_nobody_gives_it_a_second_token(
+async def test_no_caller_gives_it_a_second_token(
     channel: grpc.aio.Channel, agents: AgentStub, boss: Caller, posted_for: str
 ) -> None:
     await register(agents, posted_for, by=boss)
@@ -75,7 +75,7 @@ async def test_nobody_gives_it_a_second_token(
         assert (await refused(again)).reason == "AGENT_EXISTS"
 
 
-async def test_an_agent_that_was_registered_gets_no_second_token_for_having_been_posted_for(
+async def test_a_registered_agent_gets_no_second_token_after_a_post_on_its_behalf(
     channel: grpc.aio.Channel, bus: BusStub, agents: AgentStub, boss: Caller, posted_for: str
 ) -> None:
     registered = await register(agents, f"{posted_for}-2", by=boss)
@@ -87,7 +87,7 @@ async def test_an_agent_that_was_registered_gets_no_second_token_for_having_been
     assert refusal.reason == "AGENT_EXISTS"
 
 
-async def test_nobody_but_an_operator_gives_it_a_token(
+async def test_only_an_operator_registers_it(
     channel: grpc.aio.Channel,
     server: ServerProcess,
     agents: AgentStub,
@@ -102,7 +102,7 @@ async def test_nobody_but_an_operator_gives_it_a_token(
         by_anyone = await refused(agents.RegisterAgent(request))
     assert by_another.reason == ("AGENT_EXISTS" if is_open else "ACCESS_DENIED")
     assert by_anyone.reason == ("AGENT_EXISTS" if is_open else "TOKEN_INVALID")
-    await register(agents, posted_for, by=boss)  # it is still to be had
+    await register(agents, posted_for, by=boss)  # it can still be registered
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_an_operators_token_that_others_can_read_is_refused(tmp_path: Path, mode
 
 
 @pytest.mark.slow
-async def test_an_operators_token_of_ones_own_will_do_if_nobody_else_can_read_it(
+async def test_a_self_made_operators_token_is_accepted_if_only_its_user_can_read_it(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     file = operator_token_file(tmp_path / "bus.db")

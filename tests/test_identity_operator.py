@@ -29,20 +29,20 @@ def boss(server: ServerProcess) -> Caller:
 
 
 async def post_for(bus: BusStub, boss: Caller, thread: str, agent: str) -> Message:
-    """What the operator posts on behalf of an agent, as it is stored."""
+    """Post as the operator on behalf of an agent; returns the message as stored."""
     request = PostMessageRequest(thread=thread, content="x", on_behalf_of=agent)
     answer = await bus.PostMessage(request, metadata=boss.metadata)
     return (await bus.GetMessage(GetMessageRequest(thread=thread, seq=answer.seq))).message
 
 
 async def who(server: ServerProcess, metadata: Metadata) -> GetServerInfoResponse:
-    """How the server sees a caller."""
+    """Returns the caller as the server sees it."""
     async with grpc.aio.insecure_channel(server.address) as channel:
         bus: BusStub = BusServiceStub(channel)
         return await bus.GetServerInfo(GetServerInfoRequest(), metadata=metadata)
 
 
-async def test_the_operators_token_is_in_a_file_that_only_its_owner_reads(
+async def test_the_operators_token_is_in_a_file_that_only_its_owner_can_read(
     server: ServerProcess,
 ) -> None:
     file = operator_token_file(server.db)
@@ -52,13 +52,15 @@ async def test_the_operators_token_is_in_a_file_that_only_its_owner_reads(
     assert (info.agent, list(info.scopes)) == ("operator", ["post", "read", "admin"])
 
 
-async def test_the_operator_posts_in_its_own_name(bus: BusStub, boss: Caller, thread: str) -> None:
+async def test_an_operator_posts_under_its_own_name(
+    bus: BusStub, boss: Caller, thread: str
+) -> None:
     message = await post_for(bus, boss, thread, "")
     assert (message.sender, message.sender_kind) == ("operator", AGENT_KIND_HUMAN)
     assert message.posted_by == ""
 
 
-async def test_a_post_on_behalf_of_an_agent_tells_both(
+async def test_a_post_on_behalf_of_an_agent_names_both(
     bus: BusStub, agents: AgentStub, boss: Caller, thread: str, name: str
 ) -> None:
     await register(agents, name)
@@ -67,7 +69,7 @@ async def test_a_post_on_behalf_of_an_agent_tells_both(
     assert message.posted_by == "operator"
 
 
-async def test_a_post_on_behalf_of_a_person_keeps_what_it_is(
+async def test_a_post_on_behalf_of_a_human_keeps_its_kind(
     bus: BusStub, agents: AgentStub, boss: Caller, thread: str, name: str
 ) -> None:
     await agents.RegisterAgent(RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN))
@@ -87,7 +89,7 @@ async def test_a_post_on_behalf_of_an_unknown_name_registers_it(
     assert (again.seq, again.sender) == (2, name)
 
 
-async def test_a_name_posted_for_is_not_there_for_the_taking(
+async def test_a_name_posted_for_cannot_be_registered_by_others(
     bus: BusStub, agents: AgentStub, boss: Caller, thread: str, name: str
 ) -> None:
     await post_for(bus, boss, thread, name)
@@ -95,7 +97,7 @@ async def test_a_name_posted_for_is_not_there_for_the_taking(
     assert refusal.reason == "AGENT_EXISTS"
 
 
-async def test_a_refused_post_on_behalf_registers_nobody(
+async def test_a_refused_post_on_behalf_registers_no_agent(
     channel: grpc.aio.Channel, bus: BusStub, boss: Caller, thread: str, name: str
 ) -> None:
     request = PostMessageRequest(thread=thread, content="x", on_behalf_of=name)
@@ -111,7 +113,7 @@ async def test_a_refused_post_on_behalf_registers_nobody(
     "agent",
     ["anonymous", "system", "operator", "me", "all", "everyone", "here", "none", "Upper", "x" * 64],
 )
-async def test_nobody_posts_on_behalf_of_a_name_that_no_agent_can_have(
+async def test_a_post_on_behalf_of_an_invalid_name_is_refused(
     channel: grpc.aio.Channel, bus: BusStub, boss: Caller, thread: str, agent: str
 ) -> None:
     request = PostMessageRequest(thread=thread, content="x", on_behalf_of=agent)
@@ -132,7 +134,7 @@ async def test_only_the_operator_posts_on_behalf_of_others(
             assert refusal.reason == "ACCESS_DENIED"
 
 
-async def test_that_is_checked_before_the_thread_is_looked_for(
+async def test_permission_is_checked_before_the_thread_is_looked_up(
     bus: BusStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     for where in (thread, "unknown"):
@@ -140,7 +142,7 @@ async def test_that_is_checked_before_the_thread_is_looked_for(
         assert (await refused(bus.PostMessage(request))).reason == "ACCESS_DENIED"
 
 
-async def test_request_ids_on_behalf_of_different_agents_do_not_meet(
+async def test_request_ids_on_behalf_of_different_agents_are_separate(
     bus: BusStub, boss: Caller, thread: str, name: str
 ) -> None:
     seqs = []
@@ -153,7 +155,7 @@ async def test_request_ids_on_behalf_of_different_agents_do_not_meet(
 
 
 @pytest.mark.slow
-async def test_tokens_outlive_restarts(start_server: StartServer) -> None:
+async def test_tokens_survive_restarts(start_server: StartServer) -> None:
     server = start_server()
     async with grpc.aio.insecure_channel(server.address) as channel:
         agent = await register(AgentServiceStub(channel), "coder")
@@ -175,7 +177,7 @@ async def test_two_servers_on_one_file_have_one_operator(start_server: StartServ
 
 
 @pytest.mark.slow
-async def test_tokens_are_nowhere_in_clear(start_server: StartServer) -> None:
+async def test_tokens_are_stored_nowhere_in_clear(start_server: StartServer) -> None:
     server = start_server("--log-level", "debug")
     own = "made-by-the-caller-0123456789-0123456789"
     async with grpc.aio.insecure_channel(server.address) as channel:

@@ -30,7 +30,7 @@ AUTHORIZATION = "Bearer old"
 NEXT = token_hash("new")
 
 
-class SlowRoad:
+class SlowOwner:
     """A store whose first lookup of a token is delayed."""
 
     def __init__(self, store: SqliteStore) -> None:
@@ -58,27 +58,27 @@ class SlowRoad:
     ],
     ids=["unregistered", "rotated"],
 )
-async def test_a_token_that_ends_while_it_is_looked_up_is_not_taken_for_good(
+async def test_a_token_that_expires_during_its_lookup_is_not_cached(
     tmp_path: Path, end: Command[None], error: type[Exception]
 ) -> None:
     async with opened(tmp_path / "bus.db") as store, asyncio.timeout(20):
         await store.commit([RegisterAgent(Agent(name="coder"), token_hash("old"), claim=False)])
-        road = SlowRoad(store)
-        auth = Auth(cast("Store", road), required=False)
+        slow = SlowOwner(store)
+        auth = Auth(cast("Store", slow), required=False)
         looking_up = asyncio.create_task(cast("Any", auth.authenticate(AUTHORIZATION)))
-        await road.on_its_way.wait()
+        await slow.on_its_way.wait()
         await store.commit([end])
         auth.clear_cache()
-        road.arrives.set()
+        slow.arrives.set()
         for identified in (looking_up, auth.authenticate(AUTHORIZATION)):
             with pytest.raises(error):
                 await identified
 
 
-async def test_a_caller_that_is_known_is_looked_up_once(tmp_path: Path) -> None:
+async def test_a_known_caller_is_looked_up_once(tmp_path: Path) -> None:
     looked_up = 0
 
-    class Counting(SlowRoad):
+    class Counting(SlowOwner):
         async def owner(self, hashed: bytes) -> TokenOwner | None:
             nonlocal looked_up
             looked_up += 1

@@ -1,4 +1,4 @@
-"""Where tokens are required: nothing without one, and only the operator registers."""
+"""Where tokens are required: no access without one, and only the operator registers agents."""
 
 from collections.abc import Iterator
 
@@ -38,14 +38,14 @@ async def thread(threads: ThreadStub, boss: Caller, name: str) -> str:
     return name
 
 
-def test_the_server_says_so(server: ServerProcess) -> None:
+def test_the_server_reports_that_tokens_are_required(server: ServerProcess) -> None:
     assert "auth required" in server.announcement
     assert operator_token_file(server.db).stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("where", ["thread", "unknown", "no name"])
 @pytest.mark.parametrize("rpc", GUARDED, ids=str)
-async def test_nothing_is_done_or_told_without_a_token(
+async def test_without_a_token_nothing_is_done_or_revealed(
     channel: grpc.aio.Channel, boss: Caller, thread: str, rpc: Rpc, where: str
 ) -> None:
     data = good_request(rpc, thread if where == "thread" else where).SerializeToString()
@@ -55,11 +55,11 @@ async def test_nothing_is_done_or_told_without_a_token(
 
 
 @pytest.mark.parametrize("rpc", GUARDED, ids=str)
-async def test_no_bytes_are_looked_at_without_a_token(channel: grpc.aio.Channel, rpc: Rpc) -> None:
+async def test_without_a_token_no_request_is_parsed(channel: grpc.aio.Channel, rpc: Rpc) -> None:
     assert (await refused(rpc.call(channel, b"\xff"))).reason == "TOKEN_INVALID"
 
 
-async def test_what_the_server_is_needs_no_token_but_its_limits_do(
+async def test_server_info_needs_no_token_but_its_limits_do(
     bus: BusStub, agents: AgentStub, boss: Caller, name: str
 ) -> None:
     info = await bus.GetServerInfo(GetServerInfoRequest())
@@ -72,7 +72,7 @@ async def test_what_the_server_is_needs_no_token_but_its_limits_do(
     assert info.limits != ServerLimits()
 
 
-async def test_a_wrong_token_does_not_even_learn_what_the_server_is(bus: BusStub) -> None:
+async def test_a_wrong_token_gets_not_even_server_info(bus: BusStub) -> None:
     metadata = (("authorization", "Bearer " + "x" * 43),)
     refusal = await refused(bus.GetServerInfo(GetServerInfoRequest(), metadata=metadata))
     assert refusal.reason == "TOKEN_INVALID"
@@ -100,7 +100,7 @@ async def test_an_agent_may_repeat_its_own_registration(
 
 
 @pytest.mark.parametrize("registered", [True, False])
-async def test_an_agent_registers_nobody_else_nor_learns_who_is_there(
+async def test_an_agent_can_neither_register_nor_list_others(
     channel: grpc.aio.Channel, agents: AgentStub, boss: Caller, name: str, registered: bool
 ) -> None:
     agent = await register(agents, name, by=boss)
@@ -112,7 +112,7 @@ async def test_an_agent_registers_nobody_else_nor_learns_who_is_there(
     assert refusal.reason == "ACCESS_DENIED"
 
 
-async def test_the_operator_registers_people(agents: AgentStub, boss: Caller, name: str) -> None:
+async def test_the_operator_registers_humans(agents: AgentStub, boss: Caller, name: str) -> None:
     request = RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN)
     answer = await agents.RegisterAgent(request, metadata=boss.metadata)
     own = Caller(name, answer.token)

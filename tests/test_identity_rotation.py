@@ -30,7 +30,7 @@ GRACE = 0.3
 
 @pytest.fixture
 async def agent(agents: AgentStub, name: str) -> Caller:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await register(agents, name)
 
 
@@ -49,7 +49,7 @@ async def test_the_new_token_works_and_the_old_one_ends_at_once(
             assert refusal.reason == "TOKEN_EXPIRED"
 
 
-async def test_what_the_agent_wrote_before_is_still_its_own(
+async def test_messages_written_with_the_old_token_are_still_the_agents_own(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await Peer(bus, agent).post(thread, "frist", request_id="one")
@@ -59,19 +59,19 @@ async def test_what_the_agent_wrote_before_is_still_its_own(
     assert (await new.post(thread, "first", edit_of=1)).seq == 2
 
 
-async def test_during_the_grace_both_tokens_work(
+async def test_during_the_grace_period_both_tokens_work(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
     new = await rotate(agents, agent, Duration(seconds=60))
     assert [await who(bus, caller) for caller in (agent, new)] == [agent.name, agent.name]
-    # The answer was lost, so it asks again.
+    # The response was lost, so it retries.
     again = await rotate(agents, agent, Duration(seconds=60))
     assert [await who(bus, caller) for caller in (agent, new, again)] == [agent.name] * 3
     await rotate(agents, agent)
     assert await expired(bus, agent)
 
 
-async def test_the_grace_is_an_hour_at_most(
+async def test_the_grace_period_is_an_hour_at_most(
     agents: AgentStub, agent: Caller, server: ServerProcess
 ) -> None:
     await rotate(agents, agent, Duration(seconds=7_200))
@@ -83,7 +83,7 @@ async def test_the_grace_is_an_hour_at_most(
 
 
 @pytest.mark.slow
-async def test_the_old_token_ends_with_the_grace(
+async def test_the_old_token_ends_with_the_grace_period(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
     before = time.time()
@@ -114,7 +114,7 @@ async def test_waits_opened_with_the_old_token_end_with_it_and_others_go_on(
             assert len(await going_on.messages(1)) == 1
 
 
-async def test_a_grace_of_more_than_an_hour_is_lowered_to_it(
+async def test_a_grace_period_of_more_than_an_hour_is_shortened_to_it(
     agents: AgentStub, agent: Caller, server: ServerProcess
 ) -> None:
     before = time.time()
@@ -126,7 +126,7 @@ async def test_a_grace_of_more_than_an_hour_is_lowered_to_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rotated", ["before", "after"])
-async def test_waits_opened_with_the_old_token_end_with_the_grace(
+async def test_waits_opened_with_the_old_token_end_with_the_grace_period(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str, rotated: str
 ) -> None:
     before = time.time()
@@ -145,12 +145,12 @@ async def test_a_token_is_rotated_twice(agents: AgentStub, bus: BusStub, agent: 
     third = await rotate(agents, second)
     assert await expired(bus, second)
     assert await who(bus, third) == agent.name
-    refusal = await refused(who(bus, agent))  # of one so old nothing more is known
+    refusal = await refused(who(bus, agent))  # a token that old is no longer stored
     assert refusal.reason == "TOKEN_INVALID"
     assert (await refused(rotate(agents, second))).reason == "TOKEN_EXPIRED"
 
 
-async def test_of_rotations_that_race_without_grace_one_wins(
+async def test_of_concurrent_rotations_without_a_grace_period_one_wins(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
     answers = await asyncio.gather(
@@ -183,7 +183,7 @@ async def test_anonymous_and_the_operator_have_no_token_to_rotate(
 
 @pytest.mark.own_server
 @pytest.mark.slow
-async def test_after_a_restart_tokens_are_what_they_were(
+async def test_tokens_are_the_same_after_a_restart(
     agents: AgentStub, bus: BusStub, agent: Caller, name: str, server: ServerProcess
 ) -> None:
     new = await rotate(agents, agent)
@@ -196,10 +196,10 @@ async def test_after_a_restart_tokens_are_what_they_were(
     assert await who(bus, graced) == graced.name
 
 
-async def test_the_newest_token_alone_lasts_and_no_old_one_prolongs_itself(
+async def test_only_the_newest_token_stays_valid_and_no_old_one_extends_itself(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
-    lost = await rotate(agents, agent, seconds(GRACE))  # as when its answer was lost
+    lost = await rotate(agents, agent, seconds(GRACE))  # as when its response was lost
     new = await rotate(agents, agent, seconds(3_600))
     assert await who(bus, lost) == await who(bus, new) == agent.name
     await until_known(lambda: expired(bus, agent))

@@ -1,4 +1,4 @@
-"""EndSession: the goodbye of an agent, after which it may come back."""
+"""EndSession: an agent goes offline, and may come back."""
 
 import pytest
 
@@ -22,7 +22,7 @@ from threadbus.v1.thread_service_pb2 import CreateThreadRequest, ListParticipant
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 
@@ -38,7 +38,7 @@ async def presence(agents: AgentStub, peer: Peer) -> Presence.ValueType:
     return (await shown(agents, peer.name)).presence
 
 
-async def test_an_agent_that_says_goodbye_is_offline_at_once(
+async def test_an_agent_that_ends_its_session_is_offline_at_once(
     agents: AgentStub, bus: BusStub, agent: Peer
 ) -> None:
     beat = HeartbeatRequest(state=PRESENCE_AWAITING_HUMAN, status_text="stuck")
@@ -83,7 +83,7 @@ async def test_its_waits_end_with_all_their_cursors_and_those_of_others_go_on(
             assert [message.content for message in await frames.messages(1)] == ["after"]
 
 
-async def test_who_is_offline_still_takes_part(
+async def test_an_offline_agent_is_still_a_participant(
     agents: AgentStub, threads: ThreadStub, thread: str, agent: Peer
 ) -> None:
     await agent.post(thread)
@@ -107,7 +107,7 @@ async def test_any_later_call_brings_it_back(
     assert await presence(agents, agent) == PRESENCE_IDLE
 
 
-async def test_a_wait_that_is_opened_later_goes_on(
+async def test_a_wait_opened_later_goes_on(
     agents: AgentStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await end_session(agents, agent)
@@ -118,7 +118,9 @@ async def test_a_wait_that_is_opened_later_goes_on(
         assert len(await frames.messages(1)) == 1
 
 
-async def test_anonymous_ends_nothing(agents: AgentStub, bus: BusStub, thread: str) -> None:
+async def test_anonymous_has_no_session_to_end(
+    agents: AgentStub, bus: BusStub, thread: str
+) -> None:
     async with Peer(bus).wait(thread) as frames:
         await frames.until("caught_up")
         await end_session(agents, Peer(bus))

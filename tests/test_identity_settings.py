@@ -1,4 +1,4 @@
-"""UpdateAgent: what an agent says of itself, changed by itself or by an operator."""
+"""UpdateAgent: an agent's profile, changed by itself or by an operator."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ AFTER: dict[str, Any] = {
 
 @pytest.fixture
 async def agent(agents: AgentStub, name: str) -> Caller:
-    """A fresh agent, a person, that says all of `BEFORE` of itself."""
+    """A newly registered human, with all fields of `BEFORE`."""
     request = RegisterAgentRequest(agent=name, kind=AGENT_KIND_HUMAN, **BEFORE)
     return Caller(name, (await agents.RegisterAgent(request)).token)
 
@@ -44,7 +44,7 @@ async def read(agents: AgentStub, name: str, **options: Any) -> Agent:
 async def update(
     agents: AgentStub, agent: str, *paths: str, metadata: Metadata = (), **fields: Any
 ) -> Agent:
-    """Set the fields given, or those of these paths; the agent as it is answered."""
+    """Set the given fields, or those of the paths; returns the agent from the response."""
     mask = FieldMask(paths=paths or fields)
     request = UpdateAgentRequest(agent=agent, update_mask=mask, **fields)
     return as_registered((await agents.UpdateAgent(request, metadata=tuple(metadata))).agent)
@@ -70,7 +70,7 @@ async def test_a_field_named_without_a_value_is_cleared(agents: AgentStub, agent
     assert (cleared.display_name, cleared.description, dict(cleared.labels)) == ("", "", {})
 
 
-async def test_an_agent_need_not_say_its_own_name(agents: AgentStub, agent: Caller) -> None:
+async def test_an_agent_need_not_give_its_own_name(agents: AgentStub, agent: Caller) -> None:
     changed = await update(agents, "", metadata=agent.metadata, **AFTER)
     assert (changed.name, changed.display_name) == (agent.name, "Another name")
 
@@ -83,7 +83,7 @@ async def test_an_operator_changes_any_agent(
     assert changed.description == "Another description."
 
 
-async def test_an_operator_is_told_of_an_agent_that_is_not_there(
+async def test_an_operator_learns_that_an_agent_does_not_exist(
     agents: AgentStub, server: ServerProcess
 ) -> None:
     for name in ("nobody", "operator", "anonymous"):
@@ -91,7 +91,7 @@ async def test_an_operator_is_told_of_an_agent_that_is_not_there(
         assert (refusal.reason, refusal.resources) == ("AGENT_NOT_FOUND", [("agent", name)])
 
 
-async def test_nobody_else_changes_an_agent_or_learns_whether_it_is_there(
+async def test_no_other_agent_changes_an_agent_or_learns_whether_it_exists(
     channel: grpc.aio.Channel, agents: AgentStub, agent: Caller, name: str
 ) -> None:
     another = await register(agents, f"{name}-2")
@@ -102,7 +102,7 @@ async def test_nobody_else_changes_an_agent_or_learns_whether_it_is_there(
             assert refusal.reason == "ACCESS_DENIED"
 
 
-async def test_anonymous_is_no_agent_to_change(
+async def test_anonymous_has_no_profile_to_change(
     channel: grpc.aio.Channel, agents: AgentStub
 ) -> None:
     async with nothing_stored(channel):
@@ -112,7 +112,7 @@ async def test_anonymous_is_no_agent_to_change(
 
 @pytest.mark.own_server
 @pytest.mark.slow
-async def test_a_change_outlives_a_restart(
+async def test_a_change_survives_a_restart(
     agents: AgentStub, agent: Caller, server: ServerProcess
 ) -> None:
     changed = await update(agents, agent.name, metadata=agent.metadata, **AFTER)

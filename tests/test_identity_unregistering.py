@@ -1,4 +1,4 @@
-"""UnregisterAgent: an agent is taken out, what it wrote stays, and nobody gets its name."""
+"""UnregisterAgent: an agent is removed, its messages stay, and its name is never given again."""
 
 import secrets
 
@@ -23,7 +23,7 @@ from threadbus.v1.thread_service_pb2 import ListThreadsRequest
 
 @pytest.fixture
 async def agent(agents: AgentStub, bus: BusStub) -> Peer:
-    """A fresh agent."""
+    """A newly registered agent."""
     return await registered(agents, bus, "coder")
 
 
@@ -37,7 +37,7 @@ async def unregister(agents: AgentStub, name: str, by: Peer) -> None:
     await agents.UnregisterAgent(UnregisterAgentRequest(agent=name), metadata=by.metadata)
 
 
-async def test_an_agent_takes_itself_out(agents: AgentStub, agent: Peer) -> None:
+async def test_an_agent_unregisters_itself(agents: AgentStub, agent: Peer) -> None:
     await unregister(agents, "", by=agent)
     refusal = await refused(agents.GetAgent(GetAgentRequest(agent=agent.name)))
     assert (refusal.reason, refusal.resources) == ("AGENT_NOT_FOUND", [("agent", agent.name)])
@@ -45,7 +45,7 @@ async def test_an_agent_takes_itself_out(agents: AgentStub, agent: Peer) -> None
     assert agent.name not in [found.name for page in listed for found in page.agents]
 
 
-async def test_an_operator_takes_out_any_agent_once(
+async def test_an_operator_unregisters_any_agent_once(
     agents: AgentStub, agent: Peer, boss: Peer
 ) -> None:
     await unregister(agents, agent.name, by=boss)
@@ -54,7 +54,7 @@ async def test_an_operator_takes_out_any_agent_once(
         assert (refusal.reason, refusal.resources) == ("AGENT_NOT_FOUND", [("agent", gone)])
 
 
-async def test_nobody_else_takes_out_an_agent_or_learns_whether_it_is_there(
+async def test_no_other_agent_unregisters_an_agent_or_learns_whether_it_exists(
     channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, agent: Peer
 ) -> None:
     another = await registered(agents, bus, "another")
@@ -65,7 +65,7 @@ async def test_nobody_else_takes_out_an_agent_or_learns_whether_it_is_there(
             assert refusal.reason == "ACCESS_DENIED"
 
 
-async def test_anonymous_and_the_operator_are_no_agents_to_take_out(
+async def test_anonymous_and_the_operator_cannot_be_unregistered(
     agents: AgentStub, bus: BusStub, boss: Peer
 ) -> None:
     for peer in (Peer(bus), boss):
@@ -76,7 +76,7 @@ async def test_anonymous_and_the_operator_are_no_agents_to_take_out(
 async def test_its_token_ends_at_once_for_every_call(
     channel: grpc.aio.Channel, agents: AgentStub, agent: Peer, boss: Peer, thread: str
 ) -> None:
-    await agent.post(thread)  # so that the server has got to know it
+    await agent.post(thread)  # so that the server has cached it
     await unregister(agents, agent.name, by=boss)
     async with nothing_stored(channel):
         for rpc in RPCS:
@@ -103,7 +103,7 @@ async def test_its_waits_end_with_its_token_and_those_of_others_go_on(
         assert len(await others.messages(1)) == 1
 
 
-async def test_it_leaves_its_threads_and_what_it_wrote_keeps_its_name(
+async def test_it_leaves_its_threads_and_its_messages_keep_its_name(
     agents: AgentStub, bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:
     another = await registered(agents, bus, "another")
@@ -120,7 +120,7 @@ async def test_it_leaves_its_threads_and_what_it_wrote_keeps_its_name(
 
 
 @pytest.mark.parametrize("field", ["mentions", "handoff_to"])
-async def test_it_can_be_named_no_more(
+async def test_it_can_no_longer_be_addressed(
     channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, agent: Peer, thread: str, field: str
 ) -> None:
     await unregister(agents, "", by=agent)
@@ -132,7 +132,7 @@ async def test_it_can_be_named_no_more(
     assert (refusal.reason, refusal.resources) == ("AGENT_NOT_FOUND", [("agent", agent.name)])
 
 
-async def test_a_post_that_named_it_before_is_still_known_by_its_request_id(
+async def test_a_retry_of_a_post_that_named_it_is_still_recognised(
     agents: AgentStub, bus: BusStub, agent: Peer, thread: str
 ) -> None:
     fields = {"request_id": "one", "mentions": [agent.name]}
@@ -145,7 +145,7 @@ async def test_a_post_that_named_it_before_is_still_known_by_its_request_id(
 async def name_is_given_to_nobody(
     channel: grpc.aio.Channel, agents: AgentStub, boss: Peer, gone: Caller, thread: str
 ) -> None:
-    """Hold that an agent that was taken out cannot come back in any way."""
+    """Check that an unregistered agent cannot come back in any way."""
     async with nothing_stored(channel):
         for token in (gone.token, "", secrets.token_urlsafe(32)):
             for metadata in ((), boss.metadata):
@@ -159,7 +159,7 @@ async def name_is_given_to_nobody(
         assert (await refused(boss.post(thread, on_behalf_of=gone.name))).reason == "AGENT_EXISTS"
 
 
-async def test_its_name_is_given_to_nobody(
+async def test_its_name_is_never_given_again(
     channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, boss: Peer, name: str, thread: str
 ) -> None:
     gone = await register(agents, name)
@@ -168,7 +168,7 @@ async def test_its_name_is_given_to_nobody(
     await name_is_given_to_nobody(channel, agents, boss, gone, thread)
 
 
-async def test_a_name_that_was_only_posted_for_is_taken_out_as_well(
+async def test_a_name_that_was_only_posted_for_can_be_unregistered_too(
     channel: grpc.aio.Channel, agents: AgentStub, boss: Peer, name: str, thread: str
 ) -> None:
     await boss.post(thread, on_behalf_of=name)
@@ -179,7 +179,7 @@ async def test_a_name_that_was_only_posted_for_is_taken_out_as_well(
 
 @pytest.mark.own_server
 @pytest.mark.slow
-async def test_after_a_restart_it_is_still_gone(
+async def test_after_a_restart_it_is_still_unregistered(
     channel: grpc.aio.Channel,
     agents: AgentStub,
     bus: BusStub,

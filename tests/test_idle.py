@@ -1,4 +1,4 @@
-"""What costs nothing: waits that wait, and names that nobody has."""
+"""What costs nothing: open waits, and unknown names."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -28,7 +28,7 @@ DEBUG = ("--log-level", "debug")
 
 
 async def mark(server: ServerProcess, client: Connection, name: str) -> int:
-    """Where in the statements a question that names `name` has just been."""
+    """Returns where a query that just named `name` is in the statements."""
     await refused(client.agents.GetAgent(GetAgentRequest(agent=name)))
     await until(lambda: any(name in statement for statement in statements(server)))
     return next(at for at, statement in enumerate(statements(server)) if name in statement)
@@ -37,7 +37,7 @@ async def mark(server: ServerProcess, client: Connection, name: str) -> int:
 async def statements_meanwhile(
     server: ServerProcess, client: Connection, doing: Awaitable[object]
 ) -> list[str]:
-    """What SQL the server runs while this is done."""
+    """Returns the SQL that the server runs while `done` does."""
     begin = await mark(server, client, "mark-begin")
     await doing
     end = await mark(server, client, "mark-end")
@@ -45,13 +45,13 @@ async def statements_meanwhile(
 
 
 async def ten_looks(server: ServerProcess) -> None:
-    """Return once the fallback has looked ten times more."""
+    """Return once the fallback has checked ten more times."""
     enough = statements(server).count("PRAGMA data_version") + 10
     await until(lambda: statements(server).count("PRAGMA data_version") >= enough)
 
 
 @pytest.mark.slow
-async def test_with_two_hundred_open_waits_an_idle_server_asks_one_cheap_question_now_and_then(
+async def test_with_two_hundred_open_waits_an_idle_server_runs_one_cheap_query_at_times(
     start_server: StartServer,
 ) -> None:
     server = start_server(*DEBUG, "--fallback-interval", "0.05")
@@ -64,7 +64,7 @@ async def test_with_two_hundred_open_waits_an_idle_server_asks_one_cheap_questio
 
 
 @pytest.mark.slow
-async def test_what_a_server_writes_itself_gives_it_nothing_to_look_for(
+async def test_a_servers_own_writes_cause_no_fallback_queries(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server(*DEBUG, "--fallback-interval", "0.05")
@@ -101,7 +101,7 @@ async def test_without_the_fallback_an_idle_server_does_nothing(
 
 
 @pytest.mark.slow
-async def test_entering_leaving_and_waking_waits_and_heartbeats_write_nothing(
+async def test_opening_ending_and_waking_waits_and_heartbeats_write_nothing(
     start_server: StartServer, name: str
 ) -> None:
     flags = (*DEBUG, "--fallback-interval", "0", "--checkpoint-interval", "60")
@@ -130,12 +130,12 @@ async def test_entering_leaving_and_waking_waits_and_heartbeats_write_nothing(
             assert seen.count("BEGIN IMMEDIATE") == 1
             assert seen.count("COMMIT") == 1
             assert seen[0] == "BEGIN IMMEDIATE"
-            assert seen[-1] == "COMMIT"  # and the wait asked for nothing
+            assert seen[-1] == "COMMIT"  # and the wait queried nothing
 
 
 @pytest.mark.slow
 @pytest.mark.soak
-async def test_names_that_nobody_has_leave_nothing_in_the_servers_memory(
+async def test_unknown_names_leave_nothing_in_the_servers_memory(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -143,7 +143,7 @@ async def test_names_that_nobody_has_leave_nothing_in_the_servers_memory(
         agent = await register(client.agents, name)
 
         async def ask(number: int) -> None:
-            # Many long names: a lot for each question, were any of it kept.
+            # Many long names: a lot for each query, were any of it kept.
             threads = [f"{number}-{k}-{'x' * 110}" for k in range(100)]
             cursors = [Cursor(thread=thread, epoch="e" * 32) for thread in threads]
             wait = client.bus.WaitMessages(
@@ -165,18 +165,18 @@ async def test_names_that_nobody_has_leave_nothing_in_the_servers_memory(
             for batch in range(begin, end, 50):
                 await asyncio.gather(*(ask(n) for n in range(batch, batch + 50)))
 
-        await ask_many(0, 400)  # what a server takes once: buffers, caches of SQLite's
+        await ask_many(0, 400)  # what a server allocates once: buffers, caches of SQLite's
         grown = []
         for begin in range(400, 5_400, 1_000):
             before = memory(server.pid)
             await ask_many(begin, begin + 1_000)
             grown.append(memory(server.pid) - before)
             if grown[-1] < 8 * 1024 * 1024:
-                return  # what was kept of the names would be twice as much each time
+                return  # if names were kept, they would take twice as much each time
         raise AssertionError(f"the server grew by {grown}")
 
 
-async def test_an_answer_does_not_grow_with_the_names_that_nobody_has(
+async def test_a_response_does_not_grow_with_unknown_names(
     start_server: StartServer,
 ) -> None:
     server = start_server()

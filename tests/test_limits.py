@@ -1,4 +1,4 @@
-"""The contract's limits, rules of names and defaults: the protos' comments say the same."""
+"""The contract's limits, name rules and defaults: the comments in the protos state the same."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from threadbus import limits, names
 MIB = 1024 * 1024
 _DEFAULTS = Settings()
 
-#: By message or field: the numbers that its comment must have.
+#: By message or field: the numbers that its comment must state.
 STATED: dict[str, list[float]] = {
     "Message": [limits.SEQ_LIMIT.bit_length() - 1],
     "Message.content": [_DEFAULTS.max_content_bytes // MIB],
@@ -55,7 +55,7 @@ STATED: dict[str, list[float]] = {
     "ListWaitsRequest.page_size": [limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE],
 }
 
-#: By field: the rule that its comment must have.
+#: By field: the rule that its comment must state.
 RULED = {
     "Thread.name": names.THREAD_RULE,
     "Agent.name": names.AGENT_RULE,
@@ -66,7 +66,7 @@ RULED = {
 def _paths(
     messages: Sequence[descriptor_pb2.DescriptorProto], prefix: tuple[int, ...] = (4,)
 ) -> Iterator[tuple[tuple[int, ...], str]]:
-    """Each message and field with its path in the file, as SourceCodeInfo has it."""
+    """Yields each message and field with its path in the file, as in SourceCodeInfo."""
     for at, message in enumerate(messages):
         yield (*prefix, at), message.name
         for number, field in enumerate(message.field):
@@ -75,7 +75,7 @@ def _paths(
 
 @cache
 def _comments() -> dict[str, str]:
-    """The comments of the contract's messages and fields; Message has its file's as well."""
+    """Returns the comments of messages and fields; that of Message includes its file's."""
     content = (ROOT / "protos/threadbus/v1/descriptor_set.binpb").read_bytes()
     found: dict[str, str] = {}
     for file in descriptor_pb2.FileDescriptorSet.FromString(content).file:
@@ -120,7 +120,7 @@ def test_the_comments_state_the_reserved_names() -> None:
         (names.TOKEN, names.TOKEN_RULE),
     ],
 )
-def test_the_rules_say_what_the_patterns_match(pattern: "re.Pattern[str]", rule: str) -> None:
+def test_the_rules_in_words_match_the_patterns(pattern: "re.Pattern[str]", rule: str) -> None:
     found = re.match(r"(\d+)–(\d+)( characters)? of", rule)
     assert found
     least, most = int(found[1]), int(found[2])

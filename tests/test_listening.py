@@ -24,7 +24,7 @@ async def epoch_of(address: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0", "localhost:0", "unix:{}/bus.sock"])
-async def test_a_server_answers_where_it_says_that_it_listens(
+async def test_a_server_responds_where_it_says_that_it_listens(
     start_server: StartServer, tmp_path: Path, listen: str
 ) -> None:
     try:
@@ -49,7 +49,7 @@ def has_ipv6() -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{}/bus.sock"], ids=["tcp", "unix"])
-async def test_a_second_server_in_the_same_place_is_refused_and_touches_nothing(
+async def test_a_second_server_in_the_same_place_is_refused_and_changes_nothing(
     start_server: StartServer, tmp_path: Path, listen: str
 ) -> None:
     folder = tmp_path / "second"
@@ -64,7 +64,7 @@ async def test_a_second_server_in_the_same_place_is_refused_and_touches_nothing(
 
 
 @pytest.mark.slow
-async def test_a_port_that_another_program_has_is_refused(tmp_path: Path) -> None:
+async def test_a_port_in_use_by_another_program_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = await asyncio.to_thread(
@@ -75,7 +75,7 @@ async def test_a_port_that_another_program_has_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_port_that_this_user_may_not_have_is_refused_as_that(tmp_path: Path) -> None:
+def test_a_port_without_permission_is_refused_with_that_reason(tmp_path: Path) -> None:
     prefix: list[str] = []
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
@@ -90,7 +90,7 @@ def test_a_port_that_this_user_may_not_have_is_refused_as_that(tmp_path: Path) -
 
 
 @pytest.mark.slow
-async def test_a_socket_left_by_a_server_that_was_killed_is_no_hindrance(
+async def test_a_socket_left_by_a_killed_server_is_replaced(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_server(listen=f"unix:{tmp_path}/bus.sock")
@@ -114,7 +114,9 @@ def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
     assert contents(tmp_path) == {}
 
 
-async def test_insecure_listens_beyond_this_machine_and_says_so(start_server: StartServer) -> None:
+async def test_insecure_allows_listening_beyond_this_machine_with_a_warning(
+    start_server: StartServer,
+) -> None:
     server: ServerProcess = start_server("--insecure", listen="0.0.0.0:0")
     assert "insecure" in server.announcement
     port = re.fullmatch(r"0\.0\.0\.0:(\d+)", server.address)

@@ -1,4 +1,4 @@
-"""Listening beyond loopback: tokens unless told otherwise; and addresses that are none."""
+"""Listening beyond loopback: tokens are required unless turned off; and invalid addresses."""
 
 import asyncio
 from pathlib import Path
@@ -39,7 +39,7 @@ async def test_beyond_loopback_a_token_is_required(start_server: StartServer) ->
         (["--insecure"], "unix:{}/bus.sock", "auth open (unix socket)"),
     ],
 )
-def test_a_server_says_how_far_it_reaches_and_whether_it_wants_tokens(
+def test_a_server_reports_where_it_listens_and_whether_tokens_are_required(
     start_server: StartServer, tmp_path: Path, flags: list[str], listen: str, told: str
 ) -> None:
     server = start_server(*flags, listen=listen.format(tmp_path))
@@ -51,7 +51,7 @@ def test_a_server_says_how_far_it_reaches_and_whether_it_wants_tokens(
 @pytest.mark.parametrize(
     "listen", ["7421", "foo", ":0", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"]
 )
-def test_an_address_that_is_none_is_refused_with_what_one_looks_like(
+def test_an_invalid_address_is_refused_with_an_example(
     tmp_path: Path, listen: str, insecure: list[str]
 ) -> None:
     line = refused_start(tmp_path / "bus.db", *insecure, listen=listen)
@@ -62,7 +62,7 @@ def test_an_address_that_is_none_is_refused_with_what_one_looks_like(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])  # noqa: S104 - must be refused
-async def test_a_port_of_a_server_is_taken_by_whatever_name_it_is_called(
+async def test_a_port_in_use_by_a_server_is_refused_under_every_name_of_the_host(
     start_server: StartServer, tmp_path: Path, host: str
 ) -> None:
     first = start_server()

@@ -37,7 +37,7 @@ def mode(path: Path) -> int:
     ids=["default", "group", "anybody"],
 )
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-async def test_a_socket_is_its_owners_alone_unless_the_operator_says_otherwise(
+async def test_a_socket_is_accessible_to_its_owner_only_by_default(
     start_server: StartServer, tmp_path: Path, flags: tuple[str, ...], expected: int, umask: int
 ) -> None:
     before = os.umask(umask)
@@ -67,14 +67,16 @@ def test_a_socket_is_private_from_its_first_moment_on(tmp_path: Path) -> None:
             socket.socket(socket.AF_UNIX) as bound,
             listening.listen(Settings(listen=f"unix:{path}"), add_port),
         ):
-            assert os.umask(0) == 0  # it is as it was
+            assert os.umask(0) == 0  # it is unchanged
     finally:
         os.umask(before)
     assert seen == [0o600]
 
 
 @pytest.mark.parametrize("value", ["", "rw", "8", "0400", "060", "1777", "0o"])
-async def test_a_mode_that_locks_the_owner_out_is_wrong_usage(tmp_path: Path, value: str) -> None:
+async def test_a_mode_without_access_for_the_owner_is_wrong_usage(
+    tmp_path: Path, value: str
+) -> None:
     server = ServerProcess(tmp_path / "bus.db", "--socket-mode", value)
     server.process = server.spawn()
     assert await asyncio.to_thread(server.process.wait, 10) == 2
@@ -97,7 +99,7 @@ def a_stale_socket(path: Path) -> None:
         pytest.param(lambda path: path.symlink_to("gone"), "a symbolic link", id="dangling"),
     ],
 )
-def test_what_is_no_socket_is_not_taken_away(
+def test_a_path_that_is_no_socket_is_not_removed(
     tmp_path: Path, make: Callable[[Path], None], said: str
 ) -> None:
     path = tmp_path / "bus.sock"
@@ -121,12 +123,12 @@ def test_what_is_no_socket_is_not_taken_away(
     ],
     ids=["long", "long_in_bytes", "no_folder", "empty", "folder"],
 )
-def test_a_path_that_no_socket_can_have_is_refused(tmp_path: Path, listen: str, said: str) -> None:
+def test_an_impossible_socket_path_is_refused(tmp_path: Path, listen: str, said: str) -> None:
     assert said in refused_start(tmp_path / "bus.db", listen=listen.format(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_longest_path_that_a_socket_can_have_is_taken(
+async def test_the_longest_possible_socket_path_is_accepted(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     path = tmp_path / ("x" * (106 - len(str(tmp_path))))
@@ -135,7 +137,7 @@ async def test_the_longest_path_that_a_socket_can_have_is_taken(
     assert await answers(start_server(listen=f"unix:{path}"))
 
 
-async def test_a_socket_that_nobody_listens_on_is_replaced_and_the_log_says_so(
+async def test_a_socket_without_a_listener_is_replaced_and_that_is_logged(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "bus.sock"
@@ -162,7 +164,7 @@ async def test_a_start_waits_for_another_one_in_the_sockets_folder(tmp_path: Pat
     server = ServerProcess(tmp_path / "bus.db", listen=f"unix:{path}")
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # as a server does that starts
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as a starting server does
         server.process = server.spawn()
         await until(lambda: has_open(server.pid, folder))
         assert path.lstat() == before

@@ -8,7 +8,7 @@ from tests.raw_connection import RawConnection
 
 
 @pytest.mark.slow
-async def test_callers_that_leave_as_they_are_answered_are_not_logged(
+async def test_callers_that_disconnect_during_a_response_are_not_logged(
     start_server: StartServer,
 ) -> None:
     server = start_server()

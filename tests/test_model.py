@@ -1,4 +1,4 @@
-"""A server under arbitrary use, with crashes, held against a model in plain lists and dicts."""
+"""A server under random use, with crashes, checked against a model in plain lists and dicts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -60,7 +60,7 @@ class Use(Clients):
         self.server = server
         self.restarts = 0
 
-    # ── What clients see ────────────────────────────────────────────────────────────────────────
+    # ── Reads ───────────────────────────────────────────────────────────────────────────────────
 
     @rule(
         target=Clients.cursors,
@@ -82,7 +82,7 @@ class Use(Clients):
     ) -> MultipleResults[Cursor]:
         caller = self.model.agent(caller)
         cursors = [self.cursor(place) for place in asked]
-        if not twice:  # each thread once, as it should be
+        if not twice:  # each thread once, as required
             cursors = list({cursor.thread: cursor for cursor in cursors}.values())
         request = WaitMessagesRequest(
             threads=cursors,
@@ -112,7 +112,7 @@ class Use(Clients):
         )
     )
     def follow(self, waits: list[tuple[str, dict[str, int], Filter]]) -> None:
-        """Open waits that stay open."""
+        """Open a wait that stays open."""
         for caller, asked, wanted in waits:
             cursors = [
                 history.at(max(0, history.head + asked[thread]))
@@ -173,12 +173,12 @@ class Use(Clients):
         self.ask(GetThreadRequest(thread=name), caller)
         self.ask(GetMessageRequest(thread=name, seq=seq(self.model, name, offset) or 1), caller)
 
-    # ── What befalls the server ─────────────────────────────────────────────────────────────────
+    # ── Restarts ────────────────────────────────────────────────────────────────────────────────
 
     @precondition(lambda self: self.restarts == 0 and len(self.sent) > 10)
     @rule(killed=st.booleans())
     def restart(self, killed: bool) -> None:
-        """Stop the server well or kill it, and start it again."""
+        """Stop the server cleanly or kill it, and start it again."""
         self.restarts += 1
         self.certain = False
         if killed:
@@ -205,7 +205,7 @@ class Use(Clients):
 
 
 class UseAtOnce(Use):
-    """The same, and some calls come at the same time: the server commits them together."""
+    """As `Use`, with concurrent calls: the server commits them together."""
 
     @rule(
         thread=threads,
@@ -213,7 +213,7 @@ class UseAtOnce(Use):
         repeat_first=st.booleans(),
     )
     def at_once(self, thread: str, moves: list[tuple[str, Move]], repeat_first: bool) -> None:
-        """Several calls at the same time: some order must explain all their answers."""
+        """Make calls concurrently: some order of them must explain all responses."""
         name = self.model.name(thread)
         asked: list[Asked] = [
             (move.request(self.model, name), self.model.agent(caller)) for caller, move in moves
@@ -230,7 +230,7 @@ class UseAtOnce(Use):
 
 
 def _explanations(model: Model, done: Sequence[tuple[Asked, Answer]]) -> Iterator[Model]:
-    """The model after these calls, in each order that gives every call the answer it got."""
+    """Returns the model after these calls, for each order that explains every response."""
     if not done:
         yield model
     for at, ((request, caller), answer) in enumerate(done):
@@ -251,15 +251,15 @@ SETTINGS = settings(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that writes read positions only when it must: a kill loses the others."""
+    """A server that saves read positions only when it must: a kill loses the others."""
     db = tmp_path_factory.mktemp("server") / "bus.db"
     with ServerProcess(db, "--checkpoint-interval", "3600") as running:
         yield running
 
 
-# In turn, failures shrink well; what comes at the same time never comes out the same way twice.
+# Without concurrency, failures shrink well; concurrent calls never come out the same way twice.
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # a failure is shrunk before it is told
+@pytest.mark.timeout(400)  # a failure is shrunk before it is reported
 @pytest.mark.parametrize(
     ("use", "examples"),
     [
@@ -269,7 +269,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         pytest.param(UseAtOnce, 50, id="long_at_once", marks=pytest.mark.soak),
     ],
 )
-def test_a_server_answers_as_the_model_does_whatever_clients_do_and_however_it_stops(
+def test_a_server_responds_as_the_model_whatever_clients_do_and_however_it_stops(
     server: ServerProcess, use: type[Use], examples: int
 ) -> None:
     with BlockingBus(server.address, server.db) as bus:

@@ -27,7 +27,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 # ── Threads ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_who_creates_a_thread_is_told_of_those_that_differ_by_case(
+async def test_creating_a_thread_returns_those_that_differ_by_case(
     threads: ThreadStub, name: str
 ) -> None:
     thread, other = f"{name}-design", f"{name}-DESIGN"
@@ -40,7 +40,7 @@ async def test_who_creates_a_thread_is_told_of_those_that_differ_by_case(
     assert list(third.similar) == [other, thread]
 
 
-async def test_a_thread_that_is_not_there_is_told_with_those_that_differ_by_case(
+async def test_not_found_names_the_threads_that_differ_by_case(
     bus: BusStub, threads: ThreadStub, thread: str
 ) -> None:
     other = thread.upper()
@@ -59,7 +59,7 @@ async def test_a_thread_that_is_not_there_is_told_with_those_that_differ_by_case
     assert refusal.message == f"no thread {other}; there is {thread}"
 
 
-async def test_no_more_than_a_few_are_told(threads: ThreadStub, name: str) -> None:
+async def test_only_a_few_similar_names_are_returned(threads: ThreadStub, name: str) -> None:
     letters = f"x{name}abcdefg"
     for upper in "abcdefg":
         similar = letters.replace(upper, upper.upper())
@@ -68,7 +68,7 @@ async def test_no_more_than_a_few_are_told(threads: ThreadStub, name: str) -> No
     assert len(joined.similar) == 5
 
 
-async def test_the_handle_of_a_thread_tells_them(server: ServerProcess, thread: str) -> None:
+async def test_a_thread_handle_has_the_similar_names(server: ServerProcess, thread: str) -> None:
     async with BusClient(server.address) as bus:
         handle = await bus.join(thread.upper())
         assert (handle.created, handle.similar) == (True, [thread])
@@ -77,7 +77,7 @@ async def test_the_handle_of_a_thread_tells_them(server: ServerProcess, thread: 
             await bus.get_thread(thread.upper())
 
 
-def test_post_and_join_say_that_a_thread_is_new(shell: Shell, name: str) -> None:
+def test_post_and_join_print_that_a_thread_is_new(shell: Shell, name: str) -> None:
     upper, title = f"{name}-DESIGN", f"{name}-Design"
     name = f"{name}-design"
     done = shell.run("post", name, "hello")
@@ -100,7 +100,7 @@ def test_post_says_that_a_thread_is_new_though_somebody_was_named(shell: Shell, 
     assert shell.run("post", f"{name}-n", f"@{name}-r").err == f"new thread {name}-n\n"
 
 
-def test_programs_are_told_the_same(shell: Shell, name: str) -> None:
+def test_programs_get_the_same(shell: Shell, name: str) -> None:
     told = ("created", "similar", "registered")
     who = ["--as", f"{name}-a"]
     first = shell.ok("post", name, "hello", *who, "--json").json
@@ -111,7 +111,7 @@ def test_programs_are_told_the_same(shell: Shell, name: str) -> None:
     assert [joined[key] for key in told] == [True, [name], True]
 
 
-def test_reading_and_waiting_name_the_thread_that_is_there(shell: Shell, name: str) -> None:
+def test_reading_and_waiting_name_the_similar_thread(shell: Shell, name: str) -> None:
     shell.ok("post", name, "hello")
     for command in (["read", name.upper()], ["wait", name.upper(), "--timeout", "0"]):
         done = shell.run(*command)
@@ -122,7 +122,7 @@ def test_reading_and_waiting_name_the_thread_that_is_there(shell: Shell, name: s
 # ── Agents ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_registering_says_whether_it_was_done_just_now(
+async def test_registering_prints_whether_the_agent_is_new(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     credentials = tmp_path / "credentials.json"
@@ -133,7 +133,7 @@ async def test_registering_says_whether_it_was_done_just_now(
         assert not bus.created
 
 
-def test_the_first_use_of_a_name_is_told(shell: Shell, name: str) -> None:
+def test_the_first_use_of_a_name_is_printed(shell: Shell, name: str) -> None:
     shell.ok("register", name)
     shell.ok("post", name, "hello")
     assert shell.run("post", name, "hello", "--as", name).err == ""

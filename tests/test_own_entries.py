@@ -37,7 +37,7 @@ async def test_own_messages_are_read(
     assert await unread(bus, agent) == []
 
 
-async def test_one_who_joined_at_the_head_has_read_what_it_writes_next(
+async def test_an_agent_that_joined_at_the_head_has_read_what_it_writes_next(
     bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:
     await Peer(bus).post_all(thread, "1", "2")
@@ -56,7 +56,7 @@ async def test_what_others_wrote_stays_unread(
     assert await unread(bus, agent) == [(thread, 3, 0)]
 
 
-async def test_one_who_was_only_mentioned_has_not_read_that(
+async def test_an_agent_that_was_only_mentioned_has_not_read_the_mention(
     bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:
     await Peer(bus).post(thread, mentions=[agent.name])
@@ -65,12 +65,12 @@ async def test_one_who_was_only_mentioned_has_not_read_that(
 
 
 @pytest.mark.parametrize("how", ["reported", "with the post"])
-async def test_what_was_just_said_to_be_read_counts(
+async def test_a_read_position_just_reported_counts(
     bus: BusStub, threads: ThreadStub, agent: Peer, thread: str, how: str
 ) -> None:
     await Peer(bus).post_all(thread, "1", "2")
     await join(threads, thread, agent, start="JOIN_START_FIRST")
-    if how == "reported":  # and not written to the store yet
+    if how == "reported":  # and not saved yet
         await has_read(bus, agent, thread, 2)
         await agent.post(thread)
     else:
@@ -101,7 +101,7 @@ async def test_edits_are_entries_too(
     assert await read_seq(threads, thread, agent) == 2
 
 
-async def test_entries_about_the_thread_are_read_by_whoever_made_them(
+async def test_entries_about_the_thread_are_read_by_the_agent_that_made_them(
     bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:
     await Peer(bus).post(thread)
@@ -124,7 +124,7 @@ async def test_changing_a_thread_makes_no_participant(
     assert (await join(threads, thread, agent, start="JOIN_START_FIRST")).cursor.after_seq == 0
 
 
-async def test_what_is_posted_on_behalf_of_an_agent_is_its_own(
+async def test_posts_on_behalf_of_an_agent_are_its_own(
     bus: BusStub,
     threads: ThreadStub,
     agents: AgentStub,

@@ -1,4 +1,4 @@
-"""Peers that die or hang are found out, and cost others nothing."""
+"""Clients and servers that die or hang are detected, and cost others nothing."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ from tests.refusals import refused
 from tests.serving import ServerProcess
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 
-#: Find out within about two seconds; that both sides' keys are the right ones is half the test.
+#: Detects within about two seconds. These tests also check that gRPC knows the options.
 SERVER_KEEPALIVE = ("--keepalive-time", "1", "--keepalive-timeout", "1")
 CLIENT_KEEPALIVE = [
     ("grpc.keepalive_time_ms", 1_000),
@@ -34,7 +34,7 @@ ENHANCE_YOUR_CALM = 11
 
 
 @pytest.mark.slow
-async def test_a_client_that_hangs_is_found_out_by_keepalive_pings(
+async def test_a_client_that_hangs_is_detected_by_keepalive_pings(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-open-waits", "1", *SERVER_KEEPALIVE)
@@ -48,9 +48,7 @@ async def test_a_client_that_hangs_is_found_out_by_keepalive_pings(
 
 
 @pytest.mark.slow
-async def test_a_client_that_was_killed_leaves_no_wait_behind(
-    start_server: StartServer, name: str
-) -> None:
+async def test_a_killed_client_leaves_no_wait_behind(start_server: StartServer, name: str) -> None:
     server = start_server("--max-open-waits", "1")
     async with connected(server.address, name) as client:
         bus, agent = client.bus, await register(client.agents, name)
@@ -60,7 +58,7 @@ async def test_a_client_that_was_killed_leaves_no_wait_behind(
             await until_known(lambda: admitted(bus, agent, name))
 
 
-async def test_a_wait_that_is_cancelled_makes_room_for_another(
+async def test_a_cancelled_wait_makes_room_for_another_at_once(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-open-waits", "1")
@@ -79,7 +77,7 @@ async def test_a_live_client_is_not_taken_for_dead_by_keepalive_pings(
         connected(server.address, name) as client,
         open_wait(client.bus, name, keepalive=1) as wait,
     ):
-        # A server that is pinged by nobody, and pings a client that says nothing.
+        # A server that no client pings, and that pings an idle client.
         await wait.until(lambda: wait.kinds().count("keepalive") == 4)
 
 
@@ -93,17 +91,17 @@ async def test_a_peer_may_ping_every_few_seconds(server: ServerProcess) -> None:
         assert not connection.closed
 
 
-async def test_a_peer_that_floods_with_pings_is_sent_away(server: ServerProcess) -> None:
+async def test_a_peer_that_floods_with_pings_is_disconnected(server: ServerProcess) -> None:
     async with RawConnection(server.address) as connection:
         for _ in range(50):
             connection.ping()
         await until(lambda: connection.closed)
-        # The closing can overtake the word.
+        # The close can overtake the GOAWAY.
         assert connection.farewell in (ENHANCE_YOUR_CALM, None)
 
 
 @pytest.mark.slow
-async def test_a_server_that_hangs_is_found_out_by_the_clients_keepalive_pings(
+async def test_a_server_that_hangs_is_detected_by_the_clients_keepalive_pings(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -117,7 +115,7 @@ async def test_a_server_that_hangs_is_found_out_by_the_clients_keepalive_pings(
 
 
 @pytest.mark.slow
-async def test_the_outcome_of_a_post_to_a_server_that_hangs_is_unknown_until_it_is_repeated(
+async def test_the_outcome_of_a_post_to_a_hung_server_is_unknown_until_it_is_retried(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -135,7 +133,7 @@ async def test_the_outcome_of_a_post_to_a_server_that_hangs_is_unknown_until_it_
 
 
 @pytest.mark.slow
-async def test_a_wait_outlives_a_server_that_hung_for_a_while(
+async def test_a_wait_survives_a_server_that_hung_for_a_while(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()

@@ -41,7 +41,7 @@ async def handed(frames: Frames, bus: BusStub, thread: str) -> None:
     await frames.messages(1)
 
 
-async def test_an_agent_that_was_registered_by_another_was_never_seen(
+async def test_an_agent_registered_by_another_was_never_seen(
     agents: AgentStub, agent: Caller
 ) -> None:
     found = await seen(agents, agent.name)
@@ -90,7 +90,7 @@ async def test_a_delivery_is_work_until_the_agent_posts_there(
         assert await state(agents, agent.name) == "WAITING"
 
 
-async def test_work_goes_on_when_the_wait_is_over_until_the_next_one(
+async def test_work_goes_on_after_the_wait_until_the_next_one(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await Peer(bus).post(thread, "work to do")
@@ -103,7 +103,7 @@ async def test_work_goes_on_when_the_wait_is_over_until_the_next_one(
         assert await state(agents, agent.name) == "WAITING"
 
 
-async def test_an_echo_of_its_own_is_no_work(
+async def test_a_delivery_of_its_own_messages_is_no_work(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await Peer(bus, agent).post(thread, "said before")
@@ -139,7 +139,7 @@ async def test_work_on_one_thread_is_not_ended_by_another(
 @pytest.mark.parametrize(
     "said", [PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE, PRESENCE_AWAITING_HUMAN]
 )
-async def test_an_agent_is_what_it_says(
+async def test_an_agent_has_the_state_that_it_reports(
     agents: AgentStub, bus: BusStub, agent: Caller, said: Presence.ValueType
 ) -> None:
     await beat(bus, agent, state=said, status_text="on it")
@@ -148,7 +148,7 @@ async def test_an_agent_is_what_it_says(
     assert (found.presence, found.status_text) == (said, "still on it")
 
 
-async def test_what_happens_after_it_was_said_counts_more(
+async def test_later_evidence_outweighs_a_reported_state(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await beat(bus, agent, state=PRESENCE_AWAITING_HUMAN)
@@ -163,7 +163,7 @@ async def test_what_happens_after_it_was_said_counts_more(
         assert await state(agents, agent.name) == "AWAITING_HUMAN"
 
 
-async def test_a_goodbye_is_offline_until_the_next_call(
+async def test_an_ended_session_is_offline_until_the_next_call(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
     await beat(bus, agent, status_text="last words")
@@ -173,7 +173,7 @@ async def test_a_goodbye_is_offline_until_the_next_call(
     assert await state(agents, agent.name) == "IDLE"
 
 
-async def test_a_post_on_behalf_of_an_agent_is_no_sign_of_its_life(
+async def test_a_post_on_behalf_of_an_agent_is_no_activity_of_its_own(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str, server: ServerProcess
 ) -> None:
     request = PostMessageRequest(thread=thread, content="for it", on_behalf_of=agent.name)
@@ -192,7 +192,7 @@ async def test_a_post_on_behalf_of_an_agent_does_not_end_its_work(
         assert await state(agents, agent.name) == "WORKING"
 
 
-async def test_agents_are_found_by_what_is_known_of_them(
+async def test_agents_are_listed_by_presence(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
     unseen = await register(agents, f"{agent.name}-unseen")
@@ -221,7 +221,7 @@ async def test_anonymous_has_no_presence(bus: BusStub, agents: AgentStub) -> Non
     assert (found.name, found.presence) == ("anonymous", PRESENCE_UNSPECIFIED)
 
 
-async def test_a_heartbeat_is_told_when_the_next_is_due_and_when_the_lease_ends(
+async def test_a_heartbeat_returns_when_the_next_is_due_and_when_the_lease_ends(
     bus: BusStub, agent: Caller
 ) -> None:
     plain = await beat(bus, agent)
@@ -233,7 +233,7 @@ async def test_a_heartbeat_is_told_when_the_next_is_due_and_when_the_lease_ends(
     assert 2_900 < ends[2] - ends[1] < 3_050
 
 
-async def test_a_heartbeat_is_told_what_is_unread(
+async def test_a_heartbeat_returns_unread_threads(
     bus: BusStub, agent: Caller, thread: str, threads: ThreadStub
 ) -> None:
     other = f"{thread}-other"

@@ -19,7 +19,7 @@ HASTY = ("--checkpoint-interval", "0.05", "--fallback-interval", "0.1")
 pytestmark = pytest.mark.slow
 
 
-async def test_what_could_not_be_written_is_written_when_it_can_be(
+async def test_state_that_could_not_be_saved_is_saved_once_it_can_be(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server(*HASTY, "--busy-timeout", "0.1", "--log-level", "debug")
@@ -45,7 +45,7 @@ async def _has_read(threads: ThreadStub, thread: str, agent: Peer) -> bool:
     return await position(threads, thread, agent) == (0, 2)
 
 
-async def test_who_only_waits_at_one_server_is_lapsed_for_another_after_its_timeout(
+async def test_an_agent_that_only_waits_at_one_server_lapses_for_another_after_its_timeout(
     start_server: StartServer, name: str
 ) -> None:
     flags = (*HASTY, "--heartbeat-interval", "0.5", "--agent-timeout", "1")

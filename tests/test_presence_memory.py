@@ -39,7 +39,7 @@ async def test_a_lapsed_agent_is_dropped_with_the_next_checkpoint(tmp_path: Path
         assert parts.presence.statistics().agents == {}
 
 
-async def test_what_could_not_be_saved_is_held(tmp_path: Path) -> None:
+async def test_state_that_could_not_be_saved_is_held(tmp_path: Path) -> None:
     settings = Settings(db=tmp_path / "bus.db", checkpoint_interval=3_600)
     async with (
         opened(settings.db, busy_timeout=0.01) as store,

@@ -57,7 +57,9 @@ async def states(client: Connection, agents: dict[str, Caller]) -> dict[str, str
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-async def test_a_restart_tells_the_truth(start_server: StartServer, name: str, how: str) -> None:
+async def test_presence_is_right_after_a_restart(
+    start_server: StartServer, name: str, how: str
+) -> None:
     server = start_server(*HASTY)
     async with connected(server.address, name) as client:
         agents = await agents_in_every_state(client, name)
@@ -88,7 +90,7 @@ async def test_a_restart_tells_the_truth(start_server: StartServer, name: str, h
         assert after == before | {"waiting": "LAPSED"}
 
 
-async def test_lowered_timeouts_count_from_the_next_sign_of_life(
+async def test_lowered_timeouts_count_from_the_next_activity(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--heartbeat-interval", "1", "--agent-timeout", "4")
@@ -106,7 +108,7 @@ async def test_lowered_timeouts_count_from_the_next_sign_of_life(
         await until_state(client.agents, silent.name, "LAPSED")
 
 
-async def test_the_wait_that_a_stop_ended_is_the_last_sign_of_life(
+async def test_a_wait_ended_by_a_stop_is_the_last_activity(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -136,7 +138,7 @@ async def until_written(server: ServerProcess, client: Connection, agent: Caller
     await until(written)
 
 
-async def test_work_that_was_handed_out_before_a_restart_ends_when_it_is_answered(
+async def test_work_delivered_before_a_restart_ends_when_the_agent_posts(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -153,7 +155,7 @@ async def test_work_that_was_handed_out_before_a_restart_ends_when_it_is_answere
         assert await state(client.agents, name) == "IDLE"
 
 
-async def test_positions_outlive_a_restart(start_server: StartServer, name: str) -> None:
+async def test_positions_survive_a_restart(start_server: StartServer, name: str) -> None:
     server = start_server()
     async with connected(server.address, name) as client:
         agent = await register(client.agents, name)
@@ -171,7 +173,7 @@ async def test_positions_outlive_a_restart(start_server: StartServer, name: str)
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(5_000, marks=pytest.mark.soak)])
-async def test_many_agents_that_beat_cost_one_transaction_per_checkpoint_interval(
+async def test_heartbeats_of_many_agents_cost_one_transaction_per_checkpoint_interval(
     start_server: StartServer, name: str, count: int
 ) -> None:
     interval, rounds = 0.5, 2
@@ -213,7 +215,7 @@ def begun(server: ServerProcess, after: int) -> list[datetime]:
     return [datetime.strptime(time[0], "%Y-%m-%d %H:%M:%S,%f") for time in times if time]  # noqa: DTZ007
 
 
-async def test_another_server_on_the_file_learns_who_is_there(
+async def test_another_server_on_the_file_learns_who_is_online(
     start_server: StartServer, name: str
 ) -> None:
     flags = ("--checkpoint-interval", "0.05", "--fallback-interval", "0.1")

@@ -1,6 +1,6 @@
-"""An agent's presence as time passes: leases, and what outlives them.
+"""An agent's presence as time passes: leases, and what outlasts them.
 
-The timeouts are short. Time is measured by the lease of another agent, which runs out.
+The timeouts are short. Time is measured by the lease of another agent, which expires.
 """
 
 import signal
@@ -52,7 +52,7 @@ async def timeouts_pass(bus: BusStub, agents: AgentStub, agent: Caller, count: i
         await until_state(agents, clock.name, "LAPSED")
 
 
-async def test_silence_is_lapsed_and_any_call_ends_it(
+async def test_a_silent_agent_lapses_and_any_call_ends_that(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
     await beat(bus, agent, state=PRESENCE_AWAITING_HUMAN, status_text="need a decision")
@@ -76,7 +76,7 @@ async def test_an_agent_that_beats_does_not_lapse(
     await until_known(clock_lapsed_while_we_beat)
 
 
-async def test_a_wait_outlives_ten_timeouts_and_its_end_is_the_last_sign_of_life(
+async def test_a_wait_outlasts_ten_timeouts_and_its_end_is_the_last_activity(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     async with waiting(bus, thread, metadata=agent.metadata) as frames:
@@ -91,7 +91,7 @@ async def test_a_wait_outlives_ten_timeouts_and_its_end_is_the_last_sign_of_life
     assert ended.ToMicroseconds() >= found.last_seen_time.ToMicroseconds()
 
 
-async def test_a_silent_model_turn_is_work_for_the_working_timeout(
+async def test_a_silent_model_turn_counts_as_work_for_the_working_timeout(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await Peer(bus).post(thread, "think about this")
@@ -102,7 +102,7 @@ async def test_a_silent_model_turn_is_work_for_the_working_timeout(
     await until_state(agents, agent.name, "LAPSED", never="IDLE")
 
 
-async def test_who_answered_and_is_silent_then_lapses_as_everybody_does(
+async def test_an_agent_that_replied_and_is_silent_then_lapses_as_usual(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     other = await register(agents, f"{agent.name}-other")
@@ -125,7 +125,7 @@ async def test_work_that_lasts_too_long_is_waiting_while_its_wait_is_open(
         await until_state(agents, agent.name, "WAITING", never="LAPSED")
 
 
-async def test_what_it_said_ends_with_the_lease_and_no_call_revives_it(
+async def test_a_reported_state_ends_with_the_lease_and_no_call_restores_it(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     async with waiting(bus, thread, metadata=agent.metadata) as frames:
@@ -140,7 +140,7 @@ async def test_what_it_said_ends_with_the_lease_and_no_call_revives_it(
     await until_state(agents, agent.name, "IDLE", never="AWAITING_HUMAN")
 
 
-async def test_work_that_lasted_too_long_is_not_revived_by_the_next(
+async def test_work_that_lasted_too_long_is_not_restored_by_the_next(
     agents: AgentStub, bus: BusStub, threads: ThreadStub, agent: Caller, name: str
 ) -> None:
     for thread in (name, f"{name}-2"):
@@ -156,7 +156,7 @@ async def test_work_that_lasted_too_long_is_not_revived_by_the_next(
         assert await state(agents, agent.name) == "WAITING"
 
 
-async def test_a_lease_covers_a_silent_turn_and_its_end_is_lapsed(
+async def test_a_lease_covers_a_silent_turn_and_the_agent_lapses_at_its_end(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
     await beat(bus, agent, state=PRESENCE_WORKING, lease=2.0)
@@ -176,7 +176,7 @@ async def test_other_calls_do_not_shorten_a_lease_and_a_heartbeat_does(
     await until_state(agents, agent.name, "LAPSED")
 
 
-async def test_a_heartbeat_after_a_delivery_ends_the_patience_with_it(
+async def test_a_heartbeat_after_a_delivery_replaces_the_working_timeout(
     agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
     await Peer(bus).post(thread, "think about this")
@@ -192,7 +192,7 @@ async def test_a_heartbeat_after_a_delivery_ends_the_patience_with_it(
     assert await state(agents, clock.name) == "WORKING"
 
 
-async def test_an_agent_that_is_killed_while_it_waits_is_lapsed(
+async def test_an_agent_killed_while_it_waits_lapses(
     agents: AgentStub, server: ServerProcess, agent: Caller, thread: str
 ) -> None:
     with waiting_client(server.address, thread, agent.token) as process:
@@ -201,7 +201,7 @@ async def test_an_agent_that_is_killed_while_it_waits_is_lapsed(
         await until_state(agents, agent.name, "LAPSED")
 
 
-async def test_an_agent_that_is_stopped_is_waiting_until_its_connection_is_given_up(
+async def test_a_stopped_agent_is_waiting_until_its_connection_is_closed(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server(*HASTY, "--keepalive-time", "1", "--keepalive-timeout", "1")

@@ -1,4 +1,4 @@
-"""Promises that only show when something outside goes wrong: callers, disks, other programs."""
+"""Guarantees under outside failures: of callers, disks and other programs."""
 
 import asyncio
 import contextlib
@@ -28,30 +28,30 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, Message
 from threadbus.v1.thread_pb2 import Thread
 
-# ── Callers that go away ────────────────────────────────────────────────────────────────────────
+# ── Callers that disconnect ─────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that looks at nothing unless it is woken."""
+    """A server whose waits look for messages only when woken."""
     db = tmp_path_factory.mktemp("promises") / "bus.db"
     with ServerProcess(db, "--fallback-interval", "0") as running:
         yield running
 
 
 def post(bus: BusStub, thread: str, content: str) -> "asyncio.Future[PostMessageResponse]":
-    """A call under way."""
+    """Start a post."""
     request = PostMessageRequest(thread=thread, content=content)
     return asyncio.ensure_future(bus.PostMessage(request, timeout=20))
 
 
 async def taken(bus: BusStub) -> None:
-    """Return when the server has dealt with all that was sent to it over this connection before."""
+    """Return when the server has handled all that was sent over this connection before."""
     for _ in range(3):
         await bus.GetServerInfo(GetServerInfoRequest(), timeout=10)
 
 
-async def test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went_away(
+async def test_a_received_post_is_stored_and_delivered_although_its_caller_disconnected(
     server: ServerProcess, bus: BusStub, thread: str
 ) -> None:
     async with Peer(bus).wait(thread) as frames:
@@ -72,7 +72,7 @@ async def test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went
 
 
 @pytest.mark.slow
-async def test_a_post_is_not_answered_before_it_would_outlive_kill_9(
+async def test_a_post_is_not_acknowledged_before_it_would_survive_kill_9(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     server = start_server()
@@ -99,7 +99,7 @@ async def test_a_post_is_not_answered_before_it_would_outlive_kill_9(
 
 
 class HiccupStore(SqliteStore):
-    """A store that fails to read heads once, when it is told to."""
+    """A store whose `heads` fails once, when told to."""
 
     failing = False
 
@@ -121,11 +121,11 @@ async def opened(store: type[SqliteStore], db: Path) -> AsyncIterator[SqliteStor
 
 
 def append(content: str) -> Append:
-    """A post to thread t."""
+    """Returns the command of a post to thread t."""
     return Append(Message(thread="t", sender="someone", kind=MESSAGE_KIND_CHAT, content=content))
 
 
-async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
+async def test_messages_of_others_are_found_although_a_check_for_them_failed(
     tmp_path: Path,
 ) -> None:
     db = tmp_path / "bus.db"
@@ -150,7 +150,7 @@ async def test_what_others_wrote_is_found_although_the_look_for_it_failed_once(
         assert not ours.failing
 
 
-async def test_a_batch_tells_nothing_of_a_thread_that_was_deleted_within_it(
+async def test_a_batch_wakes_no_wait_on_a_thread_that_was_deleted_within_it(
     tmp_path: Path,
 ) -> None:
     thread = Thread(name="t")

@@ -1,4 +1,4 @@
-"""The oldest protobuf that pyproject.toml allows is enough, older than the stubs' generator."""
+"""The oldest protobuf that pyproject.toml allows works, though older than the stubs' generator."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: Posting, waiting, the SDK and JSON; none of them needs a generated module of others.
+#: Posting, waiting, the SDK and JSON; nothing that needs other packages' generated modules.
 TESTS = ("posting", "posting_bodies", "waiting", "sdk_wait", "sdk_input", "cli_import_lines")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_the_oldest_protobuf_that_is_allowed_is_enough(tmp_path: Path) -> None:
+def test_the_oldest_allowed_protobuf_works(tmp_path: Path) -> None:
     (oldest,) = re.findall(r'"protobuf>=([\d.]+),', (ROOT / "pyproject.toml").read_text("utf-8"))
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site)]

@@ -1,4 +1,4 @@
-"""The pytest plugin, as those who install threadbus meet it: in a pytest of their own."""
+"""The pytest plugin, as users of threadbus have it: in a pytest of their own."""
 
 import os
 import re
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Somebody's project: a folder with tests."""
+    """A user's project: a folder with tests."""
 
     folder: Path
 
@@ -29,7 +29,7 @@ class Project:
     def test(self) -> "subprocess.CompletedProcess[str]":
         """Run its tests, without any other plugin."""
         environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key}
-        # What is meant for other servers must not reach these.
+        # Settings for other servers must not affect these.
         environment |= {"THREADBUS_AUTH": "required", "THREADBUS_DB": "/nowhere/bus.db"}
         environment |= {"XDG_DATA_HOME": str(self.folder / "data")}
         plain = "-p no:asyncio -p no:timeout -p no:randomly -p no:cacheprovider -W error"
@@ -43,7 +43,7 @@ class Project:
         )
 
     def passes(self, count: int) -> None:
-        """Run its tests: so many, all of which must pass."""
+        """Run its tests: `count`, all of which must pass."""
         done = self.test()
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"{count} passed" in done.stdout
@@ -54,7 +54,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def test_its_example_works_and_touches_nothing_of_the_users(project: Project) -> None:
+def test_the_example_works_and_changes_nothing_of_the_users(project: Project) -> None:
     example = re.search(r"^    import asyncio\n.*?(?=^-)", pytest_plugin.__doc__ or "", re.M | re.S)
     assert example
     project.write("test_example.py", example[0])
@@ -62,7 +62,7 @@ def test_its_example_works_and_touches_nothing_of_the_users(project: Project) ->
     assert not (project.folder / "data").exists()
 
 
-def test_a_killed_server_goes_on_at_its_address_with_its_file(project: Project) -> None:
+def test_a_killed_server_restarts_at_its_address_with_its_file(project: Project) -> None:
     project.write(
         "test_crash.py",
         """
@@ -100,7 +100,7 @@ def test_a_killed_server_goes_on_at_its_address_with_its_file(project: Project) 
     project.passes(1)
 
 
-def test_a_run_has_one_server_and_each_test_a_thread_of_its_own(project: Project) -> None:
+def test_a_session_has_one_server_and_each_test_a_thread_of_its_own(project: Project) -> None:
     project.write("aiosqlite.py", "raise ImportError('not the module the server wants')\n")
     project.write(
         "test_sharing.py",
@@ -198,7 +198,7 @@ def test_a_server_that_cannot_start_is_a_clear_error(project: Project) -> None:
     assert "pytest_plugin.py" not in done.stdout, "a traceback says nothing to its reader"
 
 
-def test_a_server_that_cannot_start_again_fails_the_test(project: Project) -> None:
+def test_a_server_that_cannot_restart_fails_the_test(project: Project) -> None:
     project.write(
         "test_restart.py",
         """
@@ -215,7 +215,7 @@ def test_a_server_that_cannot_start_again_fails_the_test(project: Project) -> No
     assert "threadbus.db is not a SQLite database" in done.stdout
 
 
-def test_where_it_is_not_used_it_costs_next_to_nothing(project: Project) -> None:
+def test_an_unused_plugin_costs_next_to_nothing(project: Project) -> None:
     project.write(
         "test_else.py",
         """

@@ -1,4 +1,4 @@
-"""Recent: the newest messages, kept in memory; what is missing in it is in the store."""
+"""Recent: the cache of the newest messages; what is missing in it is in the store."""
 
 from bus_server.recent import Recent
 from bus_server.store import Row
@@ -25,7 +25,7 @@ def test_a_run_ends_where_another_servers_message_is_missing() -> None:
     assert kept(recent, 7, 9) == [8, 9]
 
 
-def test_the_oldest_go_first_and_leave_nothing() -> None:
+def test_the_oldest_are_evicted_first_and_leave_nothing() -> None:
     recent = Recent(9_000)
     recent.add("one", rows(1, 2))
     recent.add("two", rows(1, 3))
@@ -39,7 +39,7 @@ def test_the_oldest_go_first_and_leave_nothing() -> None:
     assert kept(recent, 5, 6) == [6]
 
 
-def test_what_was_forgotten_may_be_kept_again() -> None:
+def test_evicted_messages_may_be_cached_again() -> None:
     recent = Recent(7_600)
     recent.add("one", rows(1, 2))
     recent.clear()
@@ -49,7 +49,7 @@ def test_what_was_forgotten_may_be_kept_again() -> None:
     assert kept(recent, 16, 20) == [17, 18, 19, 20]
 
 
-def test_edits_are_noted_in_what_is_kept() -> None:
+def test_edits_are_applied_to_cached_messages() -> None:
     recent = Recent(PLENTY)
     body = Message(content="frist").SerializeToString()
     recent.add("one", {1: ("coder", body), 2: ("coder", body)})

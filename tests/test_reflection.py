@@ -170,7 +170,7 @@ async def test_fields_have_json_names_and_all_have_comments(
     ],
     ids=str,
 )
-async def test_what_is_not_there_is_not_found_and_the_stream_goes_on(
+async def test_an_unknown_symbol_is_not_found_and_the_stream_goes_on(
     channel: grpc.aio.Channel, version: str, request_: ServerReflectionRequest
 ) -> None:
     known = ServerReflectionRequest(file_by_filename="threadbus/v1/message.proto")
@@ -253,9 +253,7 @@ async def test_every_listed_service_is_served_with_all_its_methods(
             assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, method.name
 
 
-def test_a_client_that_knows_nothing_posts_by_reflection_alone(
-    server: ServerProcess, name: str
-) -> None:
+def test_a_client_without_stubs_posts_by_reflection_alone(server: ServerProcess, name: str) -> None:
     with grpc.insecure_channel(server.address) as channel:
         pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
 

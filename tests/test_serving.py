@@ -1,4 +1,4 @@
-"""The server as an operator and a stranger's tool meet it."""
+"""The server as an operator and a generic gRPC tool see it."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ async def test_reflection_names_the_services(channel: grpc.aio.Channel) -> None:
     assert {service.name for service in answer.list_services_response.service} >= SERVICES
 
 
-async def test_server_info_tells_what_the_server_is(bus: BusStub, server: ServerProcess) -> None:
+async def test_server_info_describes_the_server(bus: BusStub, server: ServerProcess) -> None:
     info = await bus.GetServerInfo(GetServerInfoRequest())
     assert (info.durability, info.auth, info.agent) == ("full", "open", "anonymous")
     assert set(info.scopes) == {"post", "read"}
@@ -44,14 +44,14 @@ async def test_server_info_tells_what_the_server_is(bus: BusStub, server: Server
     assert info.limits.max_wait_threads == 1_000
 
 
-def test_the_start_up_line_says_where_what_and_who(server: ServerProcess) -> None:
+def test_the_start_up_line_names_address_store_and_authentication(server: ServerProcess) -> None:
     assert server.announcement == (
         f"listening on {server.address} · store {server.db} (sqlite, fsync) · auth open (loopback)"
     )
 
 
 @pytest.mark.slow
-def test_settings_come_from_the_environment_too(tmp_path: Path) -> None:
+def test_settings_are_read_from_the_environment_too(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "bus_server"],
         env=os.environ
@@ -75,7 +75,7 @@ def test_settings_come_from_the_environment_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_setting_that_makes_no_sense_is_refused(start_server: StartServer) -> None:
+def test_an_invalid_setting_is_refused(start_server: StartServer) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bus_server", "--durability", "sometimes"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Settings: one declaration each for flag, variable and docs; the start announced to programs."""
+"""Settings: one declaration each for flag, variable and docs; and the start announced as JSON."""
 
 import json
 import re
@@ -41,9 +41,7 @@ NONSENSE = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("flag", "value"), NONSENSE)
-def test_a_setting_that_makes_no_sense_is_refused_by_name(
-    tmp_path: Path, flag: str, value: str
-) -> None:
+def test_an_invalid_setting_is_refused_by_name(tmp_path: Path, flag: str, value: str) -> None:
     flags = ["--listen", "127.0.0.1:0", "--db", str(tmp_path / "bus.db"), flag, value]
     done = subprocess.run(
         [sys.executable, "-m", "bus_server", *flags],
@@ -82,7 +80,7 @@ async def test_the_start_can_be_announced_as_one_json_object(
 
 
 @pytest.mark.slow
-async def test_a_server_answers_where_its_json_says(tmp_path: Path) -> None:
+async def test_a_server_responds_at_the_address_in_its_json(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "bus.db", "--json")
     server.process = server.spawn()
     try:
@@ -96,12 +94,12 @@ async def test_a_server_answers_where_its_json_says(tmp_path: Path) -> None:
 
 
 def _parsed(*arguments: str) -> dict[str, Any]:
-    """The values that `threadbus serve` gets for the settings."""
+    """Returns the values that `threadbus serve` gets for the settings."""
     return main.make_context("serve", list(arguments)).params
 
 
 def _another(setting: Setting) -> tuple[str, Any]:
-    """A value other than the default, as text and as the server gets it."""
+    """Returns a value other than the default, as text and as the server gets it."""
     if setting.choices:
         return setting.choices[-1], setting.choices[-1]
     if setting.kind is bool:
@@ -139,7 +137,7 @@ def test_each_setting_but_json_has_a_variable(
 
 
 def _table() -> str:
-    """The table of all settings for docs/running.md."""
+    """Returns the table of all settings for docs/running.md."""
     rows = [f"| `{each.flag}` | {_default(each)} | {each.help} |" for each in declared()]
     return "\n".join(["| flag | default | what it sets |", "| --- | --- | --- |", *rows])
 

@@ -1,4 +1,4 @@
-"""Readers that do not read: nobody else notices, and the server keeps nothing for them."""
+"""Readers that do not read: no other caller notices, and the server buffers nothing for them."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ Call = grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of this module's own, which it may also stop."""
+    """This module's own server, which a test may stop."""
     with ServerProcess(tmp_path_factory.mktemp("server") / "bus.db") as running:
         yield running
 
@@ -43,7 +43,7 @@ async def long_thread(server: ServerProcess) -> str:
 
 @contextlib.asynccontextmanager
 async def stalled_readers(server: ServerProcess, thread: str) -> AsyncIterator[list[Call]]:
-    """Waits over the whole thread, each on its own connection, whose frames nobody takes."""
+    """Waits over the whole thread, each on its own connection, whose frames are not read."""
     async with contextlib.AsyncExitStack() as connections:
         calls = []
         for _ in range(READERS):
@@ -57,7 +57,7 @@ async def stalled_readers(server: ServerProcess, thread: str) -> AsyncIterator[l
 
 
 async def converse(bus: BusStub, thread: str, posts: int) -> None:
-    """Post and be woken by it, so many times."""
+    """Post and be woken by it, `count` times."""
     async with open_wait(bus, thread) as wait:
         for n in range(1, posts + 1):
             await bus.PostMessage(PostMessageRequest(thread=thread, content=str(n)))
@@ -65,19 +65,19 @@ async def converse(bus: BusStub, thread: str, posts: int) -> None:
 
 
 @pytest.mark.slow
-async def test_readers_that_stall_neither_hold_up_others_nor_fill_the_memory(
+async def test_stalled_readers_neither_hold_up_others_nor_fill_the_memory(
     server: ServerProcess, bus: BusStub, thread: str, long_thread: str
 ) -> None:
     forget_peak(server.pid)
     before = memory(server.pid)
     async with stalled_readers(server, long_thread):
         await converse(bus, thread, 100)
-        # A few frames for each; the history is 200 MiB, and each asks for all of it.
+        # A few frames for each; the history is 200 MiB, and each requests all of it.
         assert peak_memory(server.pid) - before < READERS * 10 * MIB
 
 
 @pytest.mark.slow
-async def test_a_reader_that_stalled_gets_everything_once_it_reads(
+async def test_a_stalled_reader_gets_everything_once_it_reads(
     server: ServerProcess, bus: BusStub, thread: str, long_thread: str
 ) -> None:
     async with stalled_readers(server, long_thread) as calls:
@@ -92,7 +92,7 @@ async def test_a_reader_that_stalled_gets_everything_once_it_reads(
 
 
 @pytest.mark.slow
-async def test_readers_that_stall_do_not_keep_a_server_that_is_asked_to_go(
+async def test_stalled_readers_do_not_delay_a_draining_server(
     server: ServerProcess, bus: BusStub, thread: str, long_thread: str
 ) -> None:
     async with stalled_readers(server, long_thread):

@@ -1,4 +1,4 @@
-"""What a small request costs does not grow with the messages that it is about."""
+"""The cost of a small request does not grow with the messages that it is about."""
 
 import contextlib
 import sqlite3
@@ -29,7 +29,7 @@ LARGE = Attachment(filename="f", raw=bytes(3 * MIB - 400))
 
 
 class Growth:
-    """By how much a server's memory has grown at most, since this was made."""
+    """By how much a server's peak memory has grown since this was created."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._pid = server.pid
@@ -44,7 +44,7 @@ class Growth:
 async def stream_of_an_agent(
     server: ServerProcess, thread: str
 ) -> AsyncIterator[tuple[PostStream, Peer]]:
-    """A stream by an agent whose large message is the first of a thread, with a request_id."""
+    """A stream of an agent whose large message is the first of a thread, with a request_id."""
     async with connected(server.address, thread) as client:
         agent = Peer(client.bus, await register(client.agents, "coder"))
         await agent.post(thread, "large", attachments=[LARGE], request_id="a")
@@ -54,7 +54,7 @@ async def stream_of_an_agent(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", [3, 4], ids=lambda version: f"written_by_version_{version}")
-async def test_a_request_id_of_a_large_message_used_again_and_again(
+async def test_retries_with_the_request_id_of_a_large_message(
     start_server: StartServer, name: str, version: int
 ) -> None:
     server = start_server()
@@ -66,7 +66,7 @@ async def test_a_request_id_of_a_large_message_used_again_and_again(
         other = PostMessageRequest(thread=name, content="other", request_id="a")
         results = await stream.post(*[other] * 100)
         assert {reason(result) for result in results} == {"REQUEST_ID_REUSED"}
-        assert growth() < 60 * MIB  # one message, some times over; all together are 300
+        assert growth() < 60 * MIB  # one message, several times; all together are 300
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ async def test_edits_of_a_large_message(start_server: StartServer, name: str) ->
 
 
 @pytest.mark.slow
-async def test_large_posts_that_are_refused_one_after_the_other(
+async def test_large_posts_refused_one_after_the_other(
     start_server: StartServer, name: str
 ) -> None:
     async def refused_post(bus: BusStub) -> str:
@@ -114,7 +114,7 @@ def test_urls_that_are_too_long_leave_nothing() -> None:
     assert kept < 5 * MIB
 
 
-async def test_a_batch_that_cannot_be_written_is_refused_with_nothing_of_it_kept(
+async def test_a_batch_that_cannot_be_written_is_refused_and_not_kept(
     tmp_path: Path,
 ) -> None:
     settings = Settings(db=tmp_path / "bus.db")

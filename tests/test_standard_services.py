@@ -60,7 +60,7 @@ async def test_bytes_that_do_not_parse_are_refused_and_not_logged(
 
 
 @pytest.mark.slow
-async def test_a_method_that_is_not_there_is_unimplemented_and_not_logged(
+async def test_an_unknown_method_is_unimplemented_and_not_logged(
     own_channel: grpc.aio.Channel,
 ) -> None:
     # Unary: grpc.aio reports INTERNAL for a stream that ends before its request was written.
@@ -92,13 +92,13 @@ async def test_a_long_request_is_refused(channel: grpc.aio.Channel, path: str) -
     assert refusal.message == "at most 16,384 bytes"
 
 
-async def test_health_of_what_is_not_served_is_not_found(channel: grpc.aio.Channel) -> None:
+async def test_health_of_an_unknown_service_is_not_found(channel: grpc.aio.Channel) -> None:
     request = health_pb2.HealthCheckRequest(service="x")
     refusal = await refused(call(channel, CHECK, request.SerializeToString()))
     assert refusal.code is grpc.StatusCode.NOT_FOUND
 
 
-async def test_reflection_leaves_out_what_it_does_not_know_of_a_request(
+async def test_reflection_ignores_unknown_fields_of_a_request(
     channel: grpc.aio.Channel,
 ) -> None:
     deep = b"\x7b" * 100 + b"\x7c" * 100  # groups within groups: as deep as parsers go
@@ -135,7 +135,7 @@ async def test_the_open_streams_of_all_callers_are_counted(start_server: StartSe
 
 
 @pytest.mark.slow
-async def test_a_watch_that_nobody_reads_holds_up_no_other_and_no_shutdown(
+async def test_a_watch_that_is_not_read_holds_up_no_other_and_no_shutdown(
     start_server: StartServer,
 ) -> None:
     server = start_server()

@@ -1,4 +1,4 @@
-"""Two servers on one file: as correct as one, and each sees what the other does."""
+"""Two servers on one file: as correct as one, and each sees the other's changes."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ async def thread(both_threads: tuple[ThreadStub, ThreadStub], name: str) -> str:
 
 
 @pytest.mark.slow
-async def test_posts_through_both_at_once_are_stored_once_without_gaps(
+async def test_posts_through_both_concurrently_are_stored_once_without_gaps(
     buses: tuple[BusStub, BusStub], thread: str
 ) -> None:
     ledger = Ledger()
@@ -86,7 +86,7 @@ async def test_posts_through_both_at_once_are_stored_once_without_gaps(
 
 
 @pytest.mark.slow
-async def test_of_two_posts_with_one_expectation_exactly_one_wins_whichever_server_it_takes(
+async def test_of_two_posts_with_one_expectation_exactly_one_wins_whichever_server_gets_it(
     buses: tuple[BusStub, BusStub], both_threads: tuple[ThreadStub, ThreadStub], name: str
 ) -> None:
     async def race(thread: str) -> None:
@@ -102,7 +102,7 @@ async def test_of_two_posts_with_one_expectation_exactly_one_wins_whichever_serv
             group.create_task(race(f"{name}-{n}"))
 
 
-async def test_one_post_sent_to_both_at_once_is_stored_once(
+async def test_one_post_sent_to_both_concurrently_is_stored_once(
     buses: tuple[BusStub, BusStub], thread: str
 ) -> None:
     for n in range(1, 21):
@@ -131,7 +131,7 @@ async def test_an_agent_registered_through_one_is_known_to_the_other(
     assert info.agent == name
 
 
-# The waits below ask for keepalives so rare that nothing but the fallback can make them look.
+# The waits below ask for keepalives so rare that only the fallback can make them look.
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ async def test_a_wait_ends_when_its_thread_is_deleted_through_the_other_server(
         assert (await refused(wait.ended())).reason == "THREAD_NOT_FOUND"
 
 
-async def test_a_wait_ends_when_the_other_server_deletes_its_thread_and_makes_it_anew(
+async def test_a_wait_ends_when_the_other_server_recreates_its_thread(
     buses: tuple[BusStub, BusStub], both_threads: tuple[ThreadStub, ThreadStub], thread: str
 ) -> None:
     _, there = both_threads
@@ -204,12 +204,12 @@ async def test_a_wait_ends_when_its_thread_is_closed_through_the_other_server(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("waited", [False, True], ids=["nobody_waits", "somebody_waits"])
-async def test_a_cursor_from_one_server_is_never_ahead_for_the_other(
+async def test_a_cursor_from_one_server_is_never_past_the_head_of_the_other(
     buses: tuple[BusStub, BusStub], thread: str, waited: bool
 ) -> None:
     here, there = buses
     async with contextlib.AsyncExitStack() as open_meanwhile:
-        if waited:  # the other server then has a notion of its own of where the thread ends
+        if waited:  # the other server then has a cached head of its own
             await open_meanwhile.enter_async_context(open_wait(here, thread))
         for n in range(200):
             post = PostMessageRequest(thread=thread, content=str(n))

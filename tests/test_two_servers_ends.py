@@ -1,4 +1,4 @@
-"""What ends on one server when another one on the file has written meanwhile: waits, tokens."""
+"""Waits and tokens end rightly on one server after another one on the file has written."""
 
 from collections.abc import Awaitable
 
@@ -67,7 +67,7 @@ async def test_max_wait_ends_with_not_found_when_another_server_deleted_the_thre
 
 
 @pytest.mark.slow
-async def test_a_token_that_ends_through_one_ends_at_the_other(
+async def test_a_token_that_ends_at_one_server_ends_at_the_other(
     start_server: StartServer, name: str
 ) -> None:
     servers = [start_server("--fallback-interval", "0.1") for _ in range(2)]
@@ -75,7 +75,7 @@ async def test_a_token_that_ends_through_one_ends_at_the_other(
         rotated, gone = [await register(here.agents, f"{name}-{n}") for n in range(2)]
 
         async def ended(caller: Caller) -> str:
-            """Why the token works here no more; empty: it works."""
+            """Returns why the token no longer works here; empty if it works."""
             try:
                 await Peer(here.bus, caller).post(name)
             except grpc.aio.AioRpcError as error:
@@ -93,14 +93,14 @@ async def test_a_token_that_ends_through_one_ends_at_the_other(
 
 
 async def is_now(found: Awaitable[str], wanted: str) -> bool:
-    """Whether something has become what is wanted; before that it is nothing."""
+    """Returns whether a value has become `wanted`; until then it must be empty."""
     now = await found
     assert now in ("", wanted)
     return now == wanted
 
 
 @pytest.mark.slow
-async def test_a_goodbye_said_through_another_server_ends_the_agents_waits(
+async def test_a_session_ended_through_another_server_ends_the_agents_waits(
     start_server: StartServer, name: str
 ) -> None:
     flags = ("--checkpoint-interval", "0.05", "--fallback-interval", "0.1")

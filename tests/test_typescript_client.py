@@ -1,4 +1,4 @@
-"""The client in clients/typescript, run by node against real servers: what is its very own."""
+"""The client in clients/typescript, run by node against real servers: what is specific to it."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def test_an_agent_that_an_operator_registered_calls_with_its_token(
         assert await client.rest() == [{"refused": "TOKEN_INVALID"}]
 
 
-async def test_a_wait_that_is_left_ends_at_the_server_too(
+async def test_a_wait_that_is_broken_out_of_ends_at_the_server_too(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-open-waits", "1")
@@ -133,7 +133,7 @@ async def test_closing_the_client_ends_a_follow_and_rejects_a_call(
         ]
 
 
-async def test_after_a_goodbye_nothing_of_the_client_brings_the_agent_back(
+async def test_after_its_session_ended_no_background_call_brings_the_agent_back(
     server: ServerProcess, agents: AgentStub, thread: str, name: str
 ) -> None:
     async with (
@@ -157,13 +157,13 @@ async def test_after_a_goodbye_nothing_of_the_client_brings_the_agent_back(
     ):
         await client.line()
         await until_state(agents, name, "WAITING")
-        relay.cut()  # the follows pause before they come again
+        relay.cut()  # the follows pause before they reconnect
         client.go_on()
         assert await client.rest() == [{"over": True}]
         assert await state(agents, name) == "OFFLINE"
 
 
-async def test_a_post_is_sent_again_only_with_its_id_and_as_who_it_was_begun(
+async def test_a_post_is_retried_only_with_its_id_and_under_its_first_token(
     server: ServerProcess, thread: str
 ) -> None:
     async with script(
@@ -201,7 +201,7 @@ async def test_a_post_is_sent_again_only_with_its_id_and_as_who_it_was_begun(
         ]
 
 
-async def test_a_post_whose_outcome_is_unknown_tells_its_request_id(
+async def test_a_post_with_an_unknown_outcome_has_its_request_id(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -248,7 +248,7 @@ def test_a_program_with_a_misspelt_field_does_not_compile_and_the_readmes_does(
     assert "'reply_to' does not exist" in error
 
 
-def test_the_packages_are_pinned_and_no_address_of_a_registry_is_committed() -> None:
+def test_the_packages_are_pinned_and_no_registry_address_is_committed() -> None:
     package = json.loads((CLIENT / "package.json").read_text("utf-8"))
     assert package["private"]
     pinned = package["dependencies"] | package["devDependencies"]

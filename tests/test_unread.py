@@ -75,7 +75,7 @@ async def unread(server: ServerProcess, path: str, body: bytes, calls: int) -> A
 
 
 @pytest.mark.parametrize("path", [WAIT, LIST])
-async def test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served(
+async def test_unread_responses_do_not_fill_the_memory_and_others_are_served(
     start_server: StartServer, name: str, path: str
 ) -> None:
     server = start_server("--max-frame-bytes", str(16 * MIB))
@@ -98,7 +98,7 @@ async def test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served(
         await asyncio.gather(*(read_all(client.bus, name, 12) for _ in range(20)))
 
 
-async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_brings_back(
+async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_releases_its_bytes(
     start_server: StartServer, name: str
 ) -> None:
     limits = ("--max-frame-bytes", str(16 * MIB), "--request-timeout", "1")
@@ -120,7 +120,7 @@ async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_brings_back(
         assert refusal.retry_delay
 
 
-async def test_posts_whose_answers_nobody_reads_are_not_kept(
+async def test_posts_with_unread_responses_are_not_kept(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -159,7 +159,7 @@ async def send_all(
     await stream.done_writing()
 
 
-async def test_an_answer_to_a_batch_fits_every_client_whoever_will_see_the_posts(
+async def test_a_batchs_response_fits_every_client_however_many_recipients(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -182,7 +182,7 @@ async def test_an_answer_to_a_batch_fits_every_client_whoever_will_see_the_posts
         assert sum(told) * 59 > 2 * MIB
 
 
-async def test_an_answer_to_a_batch_fits_every_client_however_each_post_is_refused(
+async def test_a_batchs_response_fits_every_client_however_each_post_is_refused(
     bus: BusStub, thread: str
 ) -> None:
     nobody = [f"{'n' * 58}-{number}" for number in range(30)]
@@ -200,7 +200,7 @@ async def test_an_answer_to_a_batch_fits_every_client_however_each_post_is_refus
         assert b"AGENT_NOT_FOUND" in result.status.details[0].value
 
 
-async def test_waits_of_callers_without_a_name_are_counted_together(
+async def test_waits_of_anonymous_callers_are_counted_together(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-anonymous-waits", "3")

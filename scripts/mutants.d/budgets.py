@@ -68,7 +68,9 @@ SABOTAGES = [
                 "None",
             )
         ],
-        [f"{_ARRIVING}::test_who_has_most_requests_on_their_way_makes_room_for_one_who_has_none"],
+        [
+            f"{_ARRIVING}::test_the_caller_with_most_unfinished_requests_makes_room_for_one_without_any"
+        ],
     ),
     Sabotage(
         "an idle stream is refused as if its request came late",
@@ -79,7 +81,7 @@ SABOTAGES = [
                 "if reader.refusal:",
             )
         ],
-        [f"{_ARRIVING}::test_a_stream_of_posts_may_rest_for_longer_than_a_request_may_take"],
+        [f"{_ARRIVING}::test_a_stream_of_posts_may_be_idle_for_longer_than_a_request_may_take"],
     ),
     Sabotage(
         "one caller may use up the whole budget",
@@ -97,7 +99,7 @@ SABOTAGES = [
                 "                    self._waiting = {caller: queue} | self._waiting\n",
             )
         ],
-        ["tests/test_budget.py::test_those_who_wait_are_served_caller_by_caller"],
+        ["tests/test_budget.py::test_waiters_are_served_in_turns_by_caller"],
     ),
     Sabotage(
         "unread frames are not counted",
@@ -108,7 +110,7 @@ SABOTAGES = [
                 "        if False:\n",
             )
         ],
-        [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
+        [f"{_UNREAD}::test_unread_responses_do_not_fill_the_memory_and_others_are_served"],
     ),
     Sabotage(
         "unread responses are not counted",
@@ -119,7 +121,7 @@ SABOTAGES = [
                 "size = 0",
             )
         ],
-        [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
+        [f"{_UNREAD}::test_unread_responses_do_not_fill_the_memory_and_others_are_served"],
     ),
     Sabotage(
         "the bytes of a response are never released",
@@ -130,7 +132,7 @@ SABOTAGES = [
                 "        pass\n",
             )
         ],
-        [f"{_UNREAD}::test_what_nobody_reads_does_not_fill_the_memory_and_others_are_served"],
+        [f"{_UNREAD}::test_unread_responses_do_not_fill_the_memory_and_others_are_served"],
     ),
     Sabotage(
         "the response to a batch has no size limit",
@@ -142,8 +144,8 @@ SABOTAGES = [
             )
         ],
         [
-            f"{_UNREAD}::test_an_answer_to_a_batch_fits_every_client_whoever_will_see_the_posts",
-            f"{_UNREAD}::test_an_answer_to_a_batch_fits_every_client_however_each_post_is_refused",
+            f"{_UNREAD}::test_a_batchs_response_fits_every_client_however_many_recipients",
+            f"{_UNREAD}::test_a_batchs_response_fits_every_client_however_each_post_is_refused",
         ],
     ),
     Sabotage(
@@ -155,7 +157,7 @@ SABOTAGES = [
                 "        if False:\n",
             )
         ],
-        [f"{_UNREAD}::test_waits_of_callers_without_a_name_are_counted_together"],
+        [f"{_UNREAD}::test_waits_of_anonymous_callers_are_counted_together"],
     ),
     Sabotage(
         "free memory is not returned to the system",
@@ -166,7 +168,7 @@ SABOTAGES = [
                 "                pass",
             )
         ],
-        [f"{_ARRIVING}::test_memory_that_is_no_longer_used_goes_back_to_the_system"],
+        [f"{_ARRIVING}::test_freed_memory_goes_back_to_the_system"],
     ),
     Sabotage(
         "a caller's only request is never evicted",

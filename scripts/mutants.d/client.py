@@ -237,13 +237,13 @@ SABOTAGES = [
                 "    if False:\n        session",
             )
         ],
-        ["tests/test_names_by_case.py::test_post_and_join_say_that_a_thread_is_new"],
+        ["tests/test_names_by_case.py::test_post_and_join_print_that_a_thread_is_new"],
     ),
     Sabotage(
         "commands do not report a new agent",
         [Edit("bus_client/client.py", "self._created = calls.created", "pass")],
         [
-            "tests/test_names_by_case.py::test_registering_says_whether_it_was_done_just_now",
+            "tests/test_names_by_case.py::test_registering_prints_whether_the_agent_is_new",
         ],
     ),
     Sabotage(

@@ -9,8 +9,8 @@ SABOTAGES = [
         "posts are stored in order of arrival over all callers",
         [Edit(_WRITER, "self._queue.put(fair_queue.fairness_key.get(), ", 'self._queue.put("", ')],
         [
-            f"{_TESTS}::test_callers_posts_are_stored_in_turns_each_callers_in_its_order",
-            f"{_TESTS}::test_a_post_waits_for_nobodys_large_batches",
+            f"{_TESTS}::test_posts_are_stored_in_turns_by_caller_and_in_order_for_each",
+            f"{_TESTS}::test_a_post_does_not_wait_for_another_callers_large_batches",
         ],
     ),
     Sabotage(
@@ -33,7 +33,7 @@ SABOTAGES = [
                 "while self._queue and (True or cost",
             )
         ],
-        [f"{_TESTS}::test_a_post_waits_for_nobodys_large_batches"],
+        [f"{_TESTS}::test_a_post_does_not_wait_for_another_callers_large_batches"],
     ),
     Sabotage(
         "one caller's full queue refuses all others",
@@ -44,7 +44,7 @@ SABOTAGES = [
                 "RESERVE, SMALL_SHARE = -1.0, 1 / 32",
             )
         ],
-        [f"{_TESTS}::test_one_caller_may_fill_the_queue_and_another_still_finds_room"],
+        [f"{_TESTS}::test_one_caller_may_fill_the_queue_and_another_still_gets_in"],
     ),
     Sabotage(
         "the reserve for other callers has no limit",
@@ -55,7 +55,7 @@ SABOTAGES = [
                 "RESERVE, SMALL_SHARE = 1e9, 1 / 32",
             )
         ],
-        [f"{_TESTS}::test_the_reserve_for_others_has_an_end"],
+        [f"{_TESTS}::test_the_reserve_for_other_callers_is_limited"],
     ),
     Sabotage(
         "heavy reads run in order of arrival over all callers",
@@ -125,8 +125,6 @@ SABOTAGES = [
                 "            self.__dict__['unknown'].add(hashed)\n",
             )
         ],
-        [
-            f"{_TESTS}::test_a_token_that_was_refused_works_once_it_is_registered_at_whichever_server"
-        ],
+        [f"{_TESTS}::test_a_refused_token_works_once_it_is_registered_at_either_server"],
     ),
 ]

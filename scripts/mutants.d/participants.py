@@ -140,7 +140,7 @@ SABOTAGES = [
                 "        done =",
             )
         ],
-        ["tests/test_own_entries.py::test_what_was_just_said_to_be_read_counts"],
+        ["tests/test_own_entries.py::test_a_read_position_just_reported_counts"],
     ),
     Sabotage(
         "a read position just reported is ignored in a batch",
@@ -164,7 +164,9 @@ SABOTAGES = [
                 "",
             )
         ],
-        ["tests/test_own_entries.py::test_entries_about_the_thread_are_read_by_whoever_made_them"],
+        [
+            "tests/test_own_entries.py::test_entries_about_the_thread_are_read_by_the_agent_that_made_them"
+        ],
     ),
     Sabotage(
         "an agent's wait_count is at most 1",

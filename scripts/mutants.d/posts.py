@@ -26,7 +26,7 @@ SABOTAGES = [
                 "                pass\n",
             ),
         ],
-        ["tests/test_promises.py::test_a_post_is_not_answered_before_it_would_outlive_kill_9"],
+        ["tests/test_promises.py::test_a_post_is_not_acknowledged_before_it_would_survive_kill_9"],
     ),
     Sabotage(
         "a commit is not synced to disk",
@@ -117,7 +117,9 @@ SABOTAGES = [
                 "_REMEMBERED: dict[str, store.Head] = {}\n\n\nclass Transaction:\n",
             ),
         ],
-        ["tests/test_two_servers.py::test_posts_through_both_at_once_are_stored_once_without_gaps"],
+        [
+            "tests/test_two_servers.py::test_posts_through_both_concurrently_are_stored_once_without_gaps"
+        ],
     ),
     Sabotage(
         "one bad row fails its whole batch",
@@ -147,7 +149,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_promises.py::test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went_away"
+            "tests/test_promises.py::test_a_received_post_is_stored_and_delivered_although_its_caller_disconnected"
         ],
     ),
     Sabotage(
@@ -182,7 +184,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_promises.py::test_a_batch_tells_nothing_of_a_thread_that_was_deleted_within_it"
+            "tests/test_promises.py::test_a_batch_wakes_no_wait_on_a_thread_that_was_deleted_within_it"
         ],
     ),
     Sabotage(
@@ -200,10 +202,8 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_names_by_case.py::"
-            "test_who_creates_a_thread_is_told_of_those_that_differ_by_case",
-            "tests/test_names_by_case.py::"
-            "test_a_thread_that_is_not_there_is_told_with_those_that_differ_by_case",
+            "tests/test_names_by_case.py::test_creating_a_thread_returns_those_that_differ_by_case",
+            "tests/test_names_by_case.py::test_not_found_names_the_threads_that_differ_by_case",
         ],
     ),
     Sabotage(

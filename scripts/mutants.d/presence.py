@@ -26,7 +26,7 @@ SABOTAGES = [
                 "if agent:",
             )
         ],
-        ["tests/test_presence.py::test_an_echo_of_its_own_is_no_work"],
+        ["tests/test_presence.py::test_a_delivery_of_its_own_messages_is_no_work"],
     ),
     Sabotage(
         "work ends with any read position of the thread",
@@ -61,7 +61,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_presence_timeouts.py::test_a_wait_outlives_ten_timeouts_and_its_end_is_the_last_sign_of_life"
+            "tests/test_presence_timeouts.py::test_a_wait_outlasts_ten_timeouts_and_its_end_is_the_last_activity"
         ],
     ),
     Sabotage(
@@ -74,7 +74,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_presence_timeouts.py::test_a_wait_outlives_ten_timeouts_and_its_end_is_the_last_sign_of_life"
+            "tests/test_presence_timeouts.py::test_a_wait_outlasts_ten_timeouts_and_its_end_is_the_last_activity"
         ],
     ),
     Sabotage(
@@ -116,7 +116,7 @@ SABOTAGES = [
                 "state.offline, state.reported = False,",
             )
         ],
-        ["tests/test_presence.py::test_a_goodbye_is_offline_until_the_next_call"],
+        ["tests/test_presence.py::test_an_ended_session_is_offline_until_the_next_call"],
     ),
     Sabotage(
         "a post on behalf of an agent ends its work",
@@ -134,7 +134,7 @@ SABOTAGES = [
                 "            state.lease_end = now\n",
             )
         ],
-        ["tests/test_presence_restarts.py::test_a_restart_tells_the_truth"],
+        ["tests/test_presence_restarts.py::test_presence_is_right_after_a_restart"],
         timeout=30,
     ),
     Sabotage(
@@ -146,7 +146,7 @@ SABOTAGES = [
                 "            if False:\n",
             )
         ],
-        ["tests/test_presence_restarts.py::test_a_restart_tells_the_truth"],
+        ["tests/test_presence_restarts.py::test_presence_is_right_after_a_restart"],
         timeout=30,
     ),
     Sabotage(
@@ -159,7 +159,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_presence_restarts.py::test_many_agents_that_beat_cost_one_transaction_per_checkpoint_interval"
+            "tests/test_presence_restarts.py::test_heartbeats_of_many_agents_cost_one_transaction_per_checkpoint_interval"
         ],
         timeout=60,
     ),
@@ -194,7 +194,7 @@ SABOTAGES = [
                 "        for agent in ():\n",
             )
         ],
-        ["tests/test_presence_restarts.py::test_another_server_on_the_file_learns_who_is_there"],
+        ["tests/test_presence_restarts.py::test_another_server_on_the_file_learns_who_is_online"],
     ),
     Sabotage(
         "the states of lapsed agents stay in memory",

@@ -105,7 +105,7 @@ SABOTAGES = [
                 "[refusal] * len(commands)",
             )
         ],
-        [f"{_SMALL}::test_a_batch_that_cannot_be_written_is_refused_with_nothing_of_it_kept"],
+        [f"{_SMALL}::test_a_batch_that_cannot_be_written_is_refused_and_not_kept"],
     ),
     Sabotage(
         "a refused post of a stream is kept with its refusal",
@@ -116,7 +116,7 @@ SABOTAGES = [
                 "            return refusal\n",
             )
         ],
-        [f"{_SMALL}::test_large_posts_that_are_refused_one_after_the_other"],
+        [f"{_SMALL}::test_large_posts_refused_one_after_the_other"],
     ),
     Sabotage(
         "a URL of any length is parsed",
@@ -167,6 +167,6 @@ SABOTAGES = [
                 "self._store.entrance(join, joined)",
             )
         ],
-        ["tests/test_checkpoints.py::test_nor_does_it_to_one_who_joins"],
+        ["tests/test_checkpoints.py::test_a_read_position_does_not_fall_for_a_caller_that_joins"],
     ),
 ]

@@ -113,7 +113,7 @@ SABOTAGES = [
             Edit("bus_server/listening.py", "os.umask(0o777 & ~mode)", "os.umask(0o022)"),
             Edit("bus_server/listening.py", "path.chmod(settings.socket_mode)", "pass"),
         ],
-        [f"{_SOCKETS}::test_a_socket_is_its_owners_alone_unless_the_operator_says_otherwise"],
+        [f"{_SOCKETS}::test_a_socket_is_accessible_to_its_owner_only_by_default"],
     ),
     Sabotage(
         "a socket is private only some time after it was created",
@@ -174,7 +174,7 @@ SABOTAGES = [
     Sabotage(
         "a setting that may be 0 may be negative",
         [Edit("bus_server/settings.py", '("seconds", 0, _DAY)]', '("seconds", -1, _DAY)]')],
-        ["tests/test_settings.py::test_a_setting_that_makes_no_sense_is_refused_by_name"],
+        ["tests/test_settings.py::test_an_invalid_setting_is_refused_by_name"],
     ),
     Sabotage(
         "a server does not raise its soft limit of descriptors",
@@ -207,7 +207,7 @@ SABOTAGES = [
                 "if False:",
             )
         ],
-        ["tests/test_identity.py::test_two_tokens_of_which_either_may_count_are_refused"],
+        ["tests/test_identity.py::test_two_different_tokens_are_refused"],
     ),
     Sabotage(
         "an unknown method is not explained",
@@ -216,6 +216,6 @@ SABOTAGES = [
                 "bus_server/services/dispatch.py", "return self._unimplemented(path)", "return None"
             )
         ],
-        ["tests/test_bad_input_bytes.py::test_what_is_no_rpc_is_unimplemented"],
+        ["tests/test_bad_input_bytes.py::test_an_unknown_method_is_unimplemented"],
     ),
 ]

@@ -23,7 +23,7 @@ SABOTAGES = [
                 "if False:",
             )
         ],
-        ["tests/test_identity_rotation.py::test_the_old_token_ends_with_the_grace"],
+        ["tests/test_identity_rotation.py::test_the_old_token_ends_with_the_grace_period"],
     ),
     Sabotage(
         "waits opened with a rotated token continue",
@@ -47,12 +47,14 @@ SABOTAGES = [
                 "    # it may have been",
             )
         ],
-        ["tests/test_identity_rotation.py::test_of_rotations_that_race_without_grace_one_wins"],
+        [
+            "tests/test_identity_rotation.py::test_of_concurrent_rotations_without_a_grace_period_one_wins"
+        ],
     ),
     Sabotage(
         "a token that another server ended stays cached as valid",
         [Edit("bus_server/fallback.py", "        self._clear_tokens()\n", "")],
-        ["tests/test_two_servers_ends.py::test_a_token_that_ends_through_one_ends_at_the_other"],
+        ["tests/test_two_servers_ends.py::test_a_token_that_ends_at_one_server_ends_at_the_other"],
     ),
     Sabotage(
         "the name of an unregistered agent can be registered again",
@@ -63,7 +65,7 @@ SABOTAGES = [
                 '"DELETE FROM agent WHERE ? AND name = ?"',
             )
         ],
-        ["tests/test_identity_unregistering.py::test_its_name_is_given_to_nobody"],
+        ["tests/test_identity_unregistering.py::test_its_name_is_never_given_again"],
     ),
     Sabotage(
         "the waits of an unregistered agent continue",

@@ -125,7 +125,7 @@ SABOTAGES = [
     Sabotage(
         "keepalive pings have the timeout of gRPC, not of the settings",
         [Edit("bus_server/server.py", '        ("grpc.http2.ping_timeout_ms", timeout),\n', "")],
-        ["tests/test_peers.py::test_a_client_that_hangs_is_found_out_by_keepalive_pings"],
+        ["tests/test_peers.py::test_a_client_that_hangs_is_detected_by_keepalive_pings"],
         timeout=30,
     ),
     Sabotage(

@@ -96,7 +96,7 @@ SABOTAGES = [
             ),
         ],
         [
-            "tests/test_promises.py::test_a_post_that_was_taken_is_stored_and_told_although_its_caller_went_away"
+            "tests/test_promises.py::test_a_received_post_is_stored_and_delivered_although_its_caller_disconnected"
         ],
     ),
     Sabotage(
