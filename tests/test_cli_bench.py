@@ -32,7 +32,7 @@ async def visitor(server: ServerProcess) -> AsyncIterator[BusClient]:
         yield bus
 
 
-async def its_thread(bus: BusClient) -> ThreadHandle:
+async def running_thread(bus: BusClient) -> ThreadHandle:
     """Return the thread of the running benchmark, once a message was posted to it."""
     found: list[str] = []
 

@@ -39,7 +39,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-def nobody(tmp_path: Path) -> Shell:
+def offline(tmp_path: Path) -> Shell:
     """A user whose server is not running."""
     return Shell("127.0.0.1:1", tmp_path)
 
@@ -357,7 +357,7 @@ def test_a_store_of_another_user_is_judged_as_that_users_server_would(
     checks = _of_file(offline, server.db)
     assert {checks["database"]["status"], checks["permissions"]["status"]} == {"ok"}
     os.chown(operator_token_file(server.db), somebody + 1, -1)
-    assert _of_file(nobody, server.db)["permissions"]["status"] == "failure"
+    assert _of_file(offline, server.db)["permissions"]["status"] == "failure"
     server.db.with_name("bus.db-wal").touch()  # of the user that runs the tests: root
     server.db.with_name("bus.db-shm").touch()
     os.chown(server.db.with_name("bus.db-shm"), somebody + 1, -1)

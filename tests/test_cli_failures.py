@@ -94,7 +94,7 @@ def test_a_post_too_large_for_grpc_names_the_limits_of_the_server(
     assert "1,048,576 bytes of content" in done.error["message"]
 
 
-def test_a_host_name_that_cannot_be_resolved_is_told(tmp_path: Path) -> None:
+def test_a_host_name_that_cannot_be_resolved_is_reported(tmp_path: Path) -> None:
     host = "no..host"  # not valid, so that no resolver is asked
     done = Shell(host, tmp_path).run("agents", "--timeout", "0.2", "--json")
     assert (done.code, done.error["code"], done.error["retryable"]) == (4, "UNAVAILABLE", True)
@@ -226,7 +226,7 @@ def test_a_closed_stdin_is_read_as_empty(shell: Shell, name: str) -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_descriptor_is_opened_before_anything_else(tmp_path: Path, closed: str) -> None:
+def test_closed_descriptors_are_reopened_before_anything_else(tmp_path: Path, closed: str) -> None:
     """Otherwise the next file gets its number, and gRPC's messages for stderr go into it."""
     told = tmp_path / "told"
     program = (

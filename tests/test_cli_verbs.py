@@ -127,7 +127,7 @@ def test_a_verb_with_an_unknown_token_is_exit_code_6(
     )
 
 
-def assert_told(done: Done, code: int, status: str, *, in_document: bool) -> None:
+def assert_reported(done: Done, code: int, status: str, *, in_document: bool) -> None:
     """Check the exit code, and the reason: as an object on stderr, or in the document."""
     assert done.code == code, done
     if in_document:

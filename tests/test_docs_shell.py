@@ -35,7 +35,7 @@ async def coder(server: ServerProcess, tmp_path: Path, name: str) -> AsyncIterat
         yield bus
 
 
-def of(shell: Shell, name: str, script: str, timeout: float) -> str:
+def adapted(shell: Shell, name: str, script: str, timeout: float) -> str:
     """Return the script with this test's own thread, agent and model."""
     script = script.replace("design", name).replace("reviewer", f"{name}-reviewer")
     script = script.replace("my-model", str(shell.home / "my-model"))

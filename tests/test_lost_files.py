@@ -95,7 +95,7 @@ def exit_code(server: ServerProcess) -> int:
     return code
 
 
-async def served(server: ServerProcess, name: str) -> list[str]:
+async def contents_after_restart(server: ServerProcess, name: str) -> list[str]:
     """Start the server. Returns what it has of a thread."""
     server.start()
     async with connected(server.address) as client:

@@ -90,7 +90,9 @@ def test_post_and_join_print_that_a_thread_is_new(shell: Shell, name: str) -> No
     assert shell.run("post", name, "again").err == ""
 
 
-def test_post_says_that_a_thread_is_new_though_somebody_was_named(shell: Shell, name: str) -> None:
+def test_post_prints_that_a_thread_is_new_though_it_mentions_an_agent(
+    shell: Shell, name: str
+) -> None:
     """Otherwise the message seems to be where the agent is."""
     shell.ok("register", f"{name}-r")
     shell.ok("post", name, "hello")

@@ -44,7 +44,7 @@ def store(stopped: Path, tmp_path: Path) -> Path:
     return tmp_path / "bus.db"
 
 
-def give_away(path: Path) -> None:
+def change_owner(path: Path) -> None:
     """Change the owner of a file. Skips the test where that is not permitted."""
     try:
         os.chown(path, SOMEBODY, -1, follow_symlinks=False)

@@ -96,7 +96,7 @@ def test_similar_bodies_have_different_hashes(one: dict[str, Any], other: dict[s
     assert body_hash(Message(**one)) != body_hash(Message(**other))
 
 
-def test_it_is_what_it_was_in_files_that_exist() -> None:
+def test_the_hash_is_the_one_stored_in_existing_files() -> None:
     # If it changed, repetitions across an upgrade would be refused as other messages.
     small = Message(kind=MESSAGE_KIND_CHAT, content="x", priority=PRIORITY_NORMAL)
     assert body_hash(small).hex() == "1f680fc955b55f8975fd4f165889bf8a"

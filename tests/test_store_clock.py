@@ -51,7 +51,7 @@ def test_after_another_boot_the_clock_continues_from_the_wall_clock(
     db: sqlite3.Connection, boot: str
 ) -> None:
     before = load_clock(db, boot)
-    seen(db, before.now())
+    insert_sighting(db, before.now())
     # The monotonic clock starts from zero with each boot.
     db.execute("UPDATE clock SET base = base - ?", (DAY,))
     after = load_clock(db, "second-boot" if boot else "")

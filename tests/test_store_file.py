@@ -51,7 +51,7 @@ def sql(*statements: str) -> Callable[[Path], None]:
     return run
 
 
-def anew(*statements: str) -> Callable[[Path], None]:
+def another_database(*statements: str) -> Callable[[Path], None]:
     """Returns a function that puts another SQLite database in its place."""
 
     def run(db: Path) -> None:
@@ -61,7 +61,7 @@ def anew(*statements: str) -> Callable[[Path], None]:
     return run
 
 
-def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+def with_bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     """Returns a function that changes the bytes of a file."""
 
     def run(db: Path) -> None:

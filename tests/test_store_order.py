@@ -22,7 +22,7 @@ def db() -> Iterator[sqlite3.Connection]:
         yield opened
 
 
-def active(db: sqlite3.Connection, state: int, time: int) -> None:
+def insert_thread(db: sqlite3.Connection, state: int, time: int) -> None:
     """Add a thread in a state, last active at an order time."""
     db.execute(
         "INSERT INTO thread (name, epoch, state, sync_mode, active_time, body)"

@@ -55,7 +55,7 @@ def old(tmp_path: Path) -> Path:
     return make_old(tmp_path / "bus.db", 1)
 
 
-def made(db: Path, version: int) -> Path:
+def make_old(db: Path, version: int) -> Path:
     """Create a database of a version: a thread with two messages; an agent has read the first."""
     schema = Path(__file__).with_name(f"schema-{version}.sql").read_text("utf-8")
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:

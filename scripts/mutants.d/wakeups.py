@@ -134,7 +134,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_promises.py::test_what_others_wrote_is_found_although_the_look_for_it_failed_once"
+            "tests/test_promises.py::test_messages_of_others_are_found_although_a_check_for_them_failed"
         ],
     ),
 ]
