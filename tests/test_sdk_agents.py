@@ -61,7 +61,7 @@ def agent(script: Script, home: Path, *, heartbeats: bool = False) -> BusClient:
 
 
 def asked(script: Script) -> list[str]:
-    """The names of the methods that were called, in order."""
+    """Returns the names of the methods that were called, in order."""
     return [type(request).__name__.removesuffix("Request") for _, request in script.requests]
 
 
@@ -92,7 +92,7 @@ async def test_waits_are_listed_for_operators_page_by_page() -> None:
             await anext(bus.list_waits())
 
 
-async def test_only_what_is_given_is_changed() -> None:
+async def test_only_given_fields_are_changed() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         for _ in range(3):
             script.answer("UpdateAgent", UpdateAgentResponse(agent=Agent(name="a")))
@@ -122,7 +122,9 @@ async def test_a_thread_can_be_created_strict() -> None:
         ]
 
 
-async def test_a_goodbye_comes_after_what_was_read_and_closing_says_none(tmp_path: Path) -> None:
+async def test_ending_a_session_first_reports_what_was_read_and_closing_ends_none(
+    tmp_path: Path,
+) -> None:
     async with scripted() as script:
         async with asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
             script.answer("WaitMessages", started(), batch(1, 2), asyncio.Event())
@@ -137,7 +139,7 @@ async def test_a_goodbye_comes_after_what_was_read_and_closing_says_none(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("said_by", ["this client", "another process"])
-async def test_after_a_goodbye_heartbeats_rest_until_the_agent_is_back(
+async def test_heartbeats_pause_after_the_session_until_the_agent_is_back(
     tmp_path: Path, said_by: str
 ) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
@@ -169,7 +171,7 @@ async def test_after_a_goodbye_heartbeats_rest_until_the_agent_is_back(
 
 
 @pytest.mark.slow
-async def test_a_goodbye_that_failed_was_none(tmp_path: Path) -> None:
+async def test_a_failed_end_session_ends_nothing(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path, heartbeats=True) as bus:
         await until(lambda: len(script.asked(HeartbeatRequest)) == 1)
         script.answer("EndSession", Failure(grpc.StatusCode.INTERNAL, "INTERNAL"))
@@ -180,7 +182,9 @@ async def test_a_goodbye_that_failed_was_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_follow_that_pauses_takes_no_goodbye_back(tmp_path: Path, fails: bool) -> None:
+async def test_a_follow_in_a_retry_pause_does_not_resume_an_ended_session(
+    tmp_path: Path, fails: bool
+) -> None:
     async with scripted() as script, asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
         handle = await bus.join(THREAD)
         gone = Failure(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=0.1)
@@ -199,7 +203,7 @@ async def test_a_follow_that_pauses_takes_no_goodbye_back(tmp_path: Path, fails:
             assert len(script.asked(WaitMessagesRequest)) == 1
 
 
-async def test_a_follow_that_begins_while_a_goodbye_is_said_goes_on_after_it(
+async def test_a_follow_started_while_a_session_ends_goes_on_in_the_next(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script, asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
@@ -217,7 +221,7 @@ async def test_a_follow_that_begins_while_a_goodbye_is_said_goes_on_after_it(
         assert await following is not None
 
 
-async def test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_open(
+async def test_a_session_ends_after_the_waits_sent_before_it_are_open(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script, asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
@@ -237,7 +241,9 @@ async def test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_ope
 
 
 @pytest.mark.slow
-async def test_a_goodbye_gives_up_a_wait_that_the_server_does_not_open(tmp_path: Path) -> None:
+async def test_ending_a_session_cancels_a_wait_that_the_server_does_not_open(
+    tmp_path: Path,
+) -> None:
     async with scripted() as script, asyncio.timeout(BOUND), agent(script, tmp_path) as bus:
         handle = await bus.join(THREAD)
         script.answer("WaitMessages", asyncio.Event())
@@ -249,7 +255,9 @@ async def test_a_goodbye_gives_up_a_wait_that_the_server_does_not_open(tmp_path:
 
 
 @pytest.mark.slow
-async def test_an_anonymous_goodbye_ends_no_follow(start_server: StartServer, name: str) -> None:
+async def test_ending_an_anonymous_session_ends_no_follow(
+    start_server: StartServer, name: str
+) -> None:
     server = start_server()
     async with asyncio.timeout(BOUND), BusClient(server.address) as bus:
         messages = (await bus.join(name)).follow(include_own=True)
@@ -261,7 +269,7 @@ async def test_an_anonymous_goodbye_ends_no_follow(start_server: StartServer, na
             await asyncio.to_thread(server.start)
 
 
-async def test_an_agent_that_is_taken_out_is_silent(tmp_path: Path) -> None:
+async def test_an_unregistered_agent_is_silent(tmp_path: Path) -> None:
     async with scripted() as script:
         async with agent(script, tmp_path) as bus:
             script.answer("UnregisterAgent", UnregisterAgentResponse())
@@ -274,7 +282,7 @@ async def test_an_agent_that_is_taken_out_is_silent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["by-name", "by-token"])
-async def test_a_new_token_is_kept_and_used_at_once(tmp_path: Path, kept: bool) -> None:
+async def test_a_new_token_is_stored_and_used_at_once(tmp_path: Path, kept: bool) -> None:
     credentials = tmp_path / "credentials.json"
     async with scripted() as script:
         script.answer("GetServerInfo", GetServerInfoResponse(agent="worker"))
@@ -303,7 +311,7 @@ async def test_a_new_token_is_kept_and_used_at_once(tmp_path: Path, kept: bool) 
             assert not credentials.exists()
 
 
-async def test_a_new_token_that_cannot_be_kept_is_used_all_the_same(tmp_path: Path) -> None:
+async def test_a_new_token_that_cannot_be_stored_is_still_used(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         (tmp_path / "credentials.json").write_text("{", "utf-8")
         script.answer("RotateToken", RotateTokenResponse(token=NEW_TOKEN))

@@ -102,21 +102,21 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "RotateToken": (lambda bus: bus.rotate_token(), RotateTokenResponse(token="x" * 32)),
 }
 
-#: Those that are repeated when the outcome is unknown: by their level, posts by their request_id.
+#: Calls that are retried when the outcome is unknown: by their level, posts by their request_id.
 REPEATABLE = [
     str(rpc) for rpc in RPCS if not rpc.streams and (rpc.idempotent or str(rpc) == "PostMessage")
 ]
-#: Those that must not be made twice: the second would meet what the first did.
+#: Calls that must not be made twice: the second would see the effect of the first.
 ONCE_ONLY = [name for name in CALLS if name not in REPEATABLE]
 
 
-def test_every_unary_method_is_tried() -> None:
+def test_every_unary_method_is_in_the_table() -> None:
     assert set(CALLS) == {str(rpc) for rpc in RPCS if not rpc.streams}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rpc", REPEATABLE)
-async def test_calls_that_may_be_made_twice_are_repeated(rpc: str) -> None:
+async def test_calls_that_are_safe_to_repeat_are_retried(rpc: str) -> None:
     call, answer = CALLS[rpc]
     for failure in (*BROKEN, DRAINING, STORE_BUSY):
         async with scripted() as script, BusClient(script.address) as bus:
@@ -126,12 +126,12 @@ async def test_calls_that_may_be_made_twice_are_repeated(rpc: str) -> None:
             async with asyncio.timeout(BOUND):
                 await call(bus)
             first, second = (request for _, request in script.requests[before:])
-            assert first == second  # with the same request_id, above all
+            assert first == second  # above all with the same request_id
 
 
 @pytest.mark.parametrize("failure", BROKEN, ids=lambda failure: failure.code.name)
 @pytest.mark.parametrize("rpc", ONCE_ONLY)
-async def test_calls_that_must_not_be_made_twice_end_without_an_outcome(
+async def test_calls_that_must_not_be_made_twice_end_with_an_unknown_outcome(
     rpc: str, failure: Failure
 ) -> None:
     call, answer = CALLS[rpc]
@@ -147,7 +147,7 @@ async def test_calls_that_must_not_be_made_twice_end_without_an_outcome(
 
 @pytest.mark.parametrize("failure", [DRAINING, STORE_BUSY], ids=lambda failure: failure.reason)
 @pytest.mark.parametrize("rpc", ONCE_ONLY)
-async def test_they_are_repeated_when_the_server_says_that_nothing_was_done(
+async def test_they_are_retried_when_the_server_says_that_nothing_was_done(
     rpc: str, failure: Failure
 ) -> None:
     call, answer = CALLS[rpc]
@@ -161,7 +161,7 @@ async def test_they_are_repeated_when_the_server_says_that_nothing_was_done(
 
 
 @pytest.mark.parametrize("rpc", CALLS)
-async def test_a_bug_in_the_server_is_met_once(rpc: str) -> None:
+async def test_an_internal_error_is_not_retried(rpc: str) -> None:
     call, _ = CALLS[rpc]
     changes = rpc == "PostMessage" or rpc in ONCE_ONLY
     async with scripted() as script, BusClient(script.address) as bus:
@@ -190,12 +190,12 @@ async def test_a_bug_in_the_server_is_met_once(rpc: str) -> None:
     ],
     ids=["draining", "busy", "broken", "broken-then-draining", "broken-then-answered"],
 )
-async def test_when_the_time_is_up_a_post_tells_what_is_known(
+async def test_after_its_deadline_a_post_raises_what_is_known(
     failures: list[Failure], expected: type[BusError]
 ) -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("PostMessage", failures[0])
-        # A retry after the deadline is none.
+        # A retry after the deadline is not made.
         script.answer("PostMessage", dataclasses.replace(failures[1], retry_delay=1_000.0))
         async with asyncio.timeout(BOUND):
             with pytest.raises(expected) as failed:
@@ -208,7 +208,7 @@ async def test_when_the_time_is_up_a_post_tells_what_is_known(
 
 
 @pytest.mark.slow
-async def test_the_server_says_when_to_ask_again() -> None:
+async def test_a_retry_waits_as_long_as_the_server_says() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("GetThread", Failure(_Code.UNAVAILABLE, "STORE_BUSY", retry_delay=0.5))
         script.answer("GetThread", GetThreadResponse(thread=Thread(name="x")))
@@ -220,7 +220,7 @@ async def test_the_server_says_when_to_ask_again() -> None:
 
 
 @pytest.mark.parametrize("token", ["two\nlines", "nul\0"])
-async def test_what_grpc_cannot_send_is_an_error_without_the_secret(token: str) -> None:
+async def test_what_grpc_cannot_send_is_an_error_that_hides_the_token(token: str) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
         with pytest.raises(BusError) as failed:
             await BusClient(script.address, token=token).connect()
@@ -238,7 +238,7 @@ async def test_a_call_takes_no_longer_than_the_clients_timeout() -> None:
     assert unreachable.value.code == "DEADLINE_EXCEEDED"
 
 
-async def test_a_post_is_not_repeated_when_there_is_no_time_for_an_answer() -> None:
+async def test_a_post_is_not_retried_without_time_for_a_response() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("PostMessage", dataclasses.replace(STORE_BUSY, retry_delay=0.8))
         with pytest.raises(StoreBusy):  # the outcome is known
@@ -250,7 +250,7 @@ async def test_a_post_is_not_repeated_when_there_is_no_time_for_an_answer() -> N
 
 
 @pytest.mark.parametrize("rpc", ["PostMessage", *ONCE_ONLY])
-async def test_what_was_sent_when_the_client_is_closed_has_no_known_outcome(rpc: str) -> None:
+async def test_calls_in_flight_when_the_client_is_closed_have_an_unknown_outcome(rpc: str) -> None:
     call, _ = CALLS[rpc]
     async with scripted() as script, asyncio.timeout(BOUND):
         async with BusClient(script.address) as bus:
@@ -264,7 +264,7 @@ async def test_what_was_sent_when_the_client_is_closed_has_no_known_outcome(rpc:
         assert unknown.value.request_id == (posted[0].request_id if posted else "")
 
 
-async def test_a_call_that_changes_nothing_only_ends_with_the_client() -> None:
+async def test_a_read_in_flight_just_ends_with_the_client() -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
         async with BusClient(script.address) as bus:
             script.answer("GetThread", asyncio.Event())
@@ -278,7 +278,7 @@ async def test_a_call_that_changes_nothing_only_ends_with_the_client() -> None:
 @pytest.mark.parametrize(
     ("failure", "expected"), [(STORE_BUSY, RuntimeError), (BROKEN[0], OutcomeUnknown)], ids=str
 )
-async def test_a_post_that_the_end_of_the_client_keeps_from_coming_again_tells_what_is_known(
+async def test_a_post_that_the_closing_keeps_from_a_retry_raises_what_is_known(
     failure: Failure, expected: type[Exception]
 ) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):

@@ -1,4 +1,4 @@
-"""BusClient: who the caller is to the server."""
+"""BusClient: the caller's identity."""
 
 import asyncio
 import secrets
@@ -38,7 +38,7 @@ async def test_an_agent_registers_by_connecting(
     assert (message.sender, message.sender_kind) == (name, AgentKind.AGENT_KIND_HUMAN)
 
 
-async def test_an_agent_that_comes_again_is_the_same(
+async def test_an_agent_that_reconnects_is_the_same(
     server: ServerProcess, credentials: Path, name: str
 ) -> None:
     created = set()
@@ -48,7 +48,7 @@ async def test_an_agent_that_comes_again_is_the_same(
     assert len(created) == 1
 
 
-async def test_one_client_can_be_connected_again(
+async def test_one_client_can_connect_again(
     server: ServerProcess, credentials: Path, name: str
 ) -> None:
     bus = BusClient(server.address, agent=name, credentials=credentials)
@@ -66,7 +66,7 @@ async def test_calls_need_a_connection(server: ServerProcess) -> None:
 
 
 @pytest.mark.slow
-async def test_an_agent_is_registered_anew_when_the_database_was_made_anew(
+async def test_an_agent_is_registered_again_in_a_recreated_database(
     start_server: StartServer, credentials: Path, name: str, tmp_path: Path
 ) -> None:
     server = start_server(db=tmp_path / "old.db")
@@ -80,7 +80,7 @@ async def test_an_agent_is_registered_anew_when_the_database_was_made_anew(
     assert credentials.read_text("utf-8") == tokens
 
 
-async def test_a_name_that_is_taken_says_whose_it_is_and_what_to_do(
+async def test_a_taken_name_is_an_error_that_says_what_to_do(
     server: ServerProcess, agents: AgentStub, credentials: Path, name: str
 ) -> None:
     await register(agents, name)
@@ -91,7 +91,7 @@ async def test_a_name_that_is_taken_says_whose_it_is_and_what_to_do(
         assert told in str(taken.value)
 
 
-async def test_a_bad_name_is_refused_with_its_field(
+async def test_an_invalid_name_is_refused_with_its_field(
     server: ServerProcess, credentials: Path
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
@@ -100,7 +100,7 @@ async def test_a_bad_name_is_refused_with_its_field(
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_a_token_that_is_given_decides_who_calls(
+async def test_a_given_token_decides_who_the_caller_is(
     server: ServerProcess, agents: AgentStub, credentials: Path, name: str, named: bool
 ) -> None:
     caller = await register(agents, name)
@@ -128,7 +128,7 @@ async def test_the_token_of_another_agent_is_refused(
         await bus.server_info()  # it did not connect
 
 
-async def test_a_token_that_nobody_has_is_refused(server: ServerProcess) -> None:
+async def test_an_unknown_token_is_refused(server: ServerProcess) -> None:
     with pytest.raises(Unauthenticated) as refused:
         await BusClient(server.address, token=secrets.token_urlsafe(32)).connect()
     assert refused.value.reason == "TOKEN_INVALID"
@@ -155,7 +155,7 @@ async def test_many_agents_of_one_user_share_a_file(
     await asyncio.gather(*(client.close() for client in clients))
 
 
-async def test_others_are_registered_with_a_token_to_give_them(
+async def test_others_are_registered_with_a_token_to_pass_on(
     server: ServerProcess, name: str
 ) -> None:
     async with BusClient(server.address) as bus:

@@ -1,4 +1,4 @@
-"""BusClient: unary calls use a connection of their own, streams as many as they need."""
+"""BusClient: unary calls use one connection of their own, streams as many as they need."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ async def relay(server: ServerProcess) -> AsyncIterator[Relay]:
 async def followers(
     bus: BusClient, thread: str, count: int
 ) -> AsyncIterator[list[asyncio.Queue[Message]]]:
-    """Several follow() of one client from the thread's first message on, and what each got."""
+    """Several follow() of one client from the first message on, and what each received."""
     got = [asyncio.Queue[Message]() for _ in range(count)]
     await bus.join(thread)
 
@@ -72,7 +72,7 @@ async def test_without_a_stream_there_is_one_connection_and_with_one_there_are_t
         assert relay.open == 2
 
 
-async def test_waits_that_come_one_after_the_other_share_a_connection(
+async def test_consecutive_waits_share_a_connection(
     relay: Relay, name: str, tmp_path: Path
 ) -> None:
     async with member(relay.address, name, tmp_path) as thread:
@@ -95,7 +95,7 @@ async def test_connections_are_closed_with_the_client(
     await until(lambda: relay.open == 0)
 
 
-async def test_a_client_that_is_closed_over_a_heartbeat_leaves_no_connection(
+async def test_a_client_closed_during_a_heartbeat_leaves_no_connection(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script, relay_to(script.address) as relay:
@@ -128,7 +128,7 @@ BROKEN = Failure(grpc.StatusCode.UNAVAILABLE)
 
 @pytest.fixture
 def no_collection() -> Iterator[None]:
-    """Frees only what has no reference left, not cycles."""
+    """Frees only objects without references, and no cycles."""
     gc.collect()
     gc.disable()
     yield
@@ -151,7 +151,7 @@ def no_collection() -> Iterator[None]:
         (post_two, "PostMessages", [asyncio.Event()]),
     ],
 )
-async def test_an_error_keeps_no_connection_of_a_client_that_is_closed(
+async def test_an_error_keeps_no_connection_of_a_closed_client(
     read_or_write: Callable[[ThreadHandle], Awaitable[None]],
     rpc: str,
     steps: Sequence[Step],
@@ -187,7 +187,7 @@ async def test_clients_of_one_process_share_connections(
         await bus.thread(name).post("hello")
         assert (await got.get()).content == "hello"
         assert relay.accepted == 2
-    # A later client finds room.
+    # A later client fits.
     async with member(relay.address, name, tmp_path) as thread:
         assert await take(thread.follow(), 1) == ["hello"]
         assert relay.accepted <= 4
@@ -195,7 +195,7 @@ async def test_clients_of_one_process_share_connections(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("most", "needed"), [(2, 10), (8, 3)])
-async def test_more_waits_than_a_connection_takes_starve_nobody(
+async def test_more_waits_than_a_connection_allows_starve_nobody(
     start_server: StartServer, name: str, tmp_path: Path, most: int, needed: int
 ) -> None:
     server = start_server("--max-streams", str(most))
@@ -222,7 +222,7 @@ async def test_more_waits_than_a_connection_takes_starve_nobody(
 
 
 @pytest.mark.slow
-async def test_a_full_connection_of_streams_holds_up_no_other_call(
+async def test_a_full_connection_of_streams_delays_no_other_call(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server("--max-streams", "1")
@@ -239,7 +239,7 @@ async def test_a_full_connection_of_streams_holds_up_no_other_call(
 
 
 @pytest.mark.slow
-async def test_a_break_under_many_waits_costs_and_repeats_nothing(
+async def test_a_disconnect_under_many_waits_loses_and_repeats_nothing(
     relay: Relay, name: str, tmp_path: Path
 ) -> None:
     async with (
@@ -258,7 +258,7 @@ async def test_a_break_under_many_waits_costs_and_repeats_nothing(
 
 
 @pytest.mark.slow
-def test_sync_followers_beyond_what_a_connection_takes_starve_nobody(
+def test_sync_followers_beyond_a_connections_limit_starve_nobody(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server("--max-streams", "2")
@@ -290,7 +290,7 @@ def test_sync_followers_beyond_what_a_connection_takes_starve_nobody(
 
 
 @pytest.mark.slow
-async def test_a_command_has_a_second_connection_only_to_wait(
+async def test_a_command_opens_a_second_connection_only_to_wait(
     relay: Relay, name: str, tmp_path: Path
 ) -> None:
     shell = Shell(relay.address, tmp_path)
@@ -308,7 +308,9 @@ async def test_a_command_has_a_second_connection_only_to_wait(
 
 
 @pytest.mark.slow
-async def test_any_number_of_calls_may_be_made_at_once(server: ServerProcess, name: str) -> None:
+async def test_any_number_of_calls_may_be_made_concurrently(
+    server: ServerProcess, name: str
+) -> None:
     """More calls than a server allows on a connection, none of which may be retried."""
     async with BusClient(server.address) as bus:
         made = (bus.create_thread(f"{name}-{number}") for number in range(1_500))

@@ -33,11 +33,11 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
 
 
 def kept(credentials: Path) -> Any:
-    """The content of the file."""
+    """Returns the content of the file."""
     return json.loads(credentials.read_text("utf-8"))
 
 
-async def test_tokens_are_kept_by_server_and_agent_for_the_user_alone(
+async def test_tokens_are_stored_by_server_and_agent_readable_by_the_user_only(
     server: ServerProcess, credentials: Path, name: str
 ) -> None:
     for agent in (name, f"{name}-2"):
@@ -62,7 +62,7 @@ async def test_a_token_is_the_agents_own(
         assert bus.agent == name
 
 
-async def test_they_are_kept_in_the_users_data_directory(
+async def test_tokens_are_stored_in_the_users_data_directory(
     server: ServerProcess, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -70,14 +70,16 @@ async def test_they_are_kept_in_the_users_data_directory(
         assert name in kept(tmp_path / "data/threadbus/credentials.json")[server.address]
 
 
-async def test_a_token_is_kept_before_the_server_hears_of_it(credentials: Path, name: str) -> None:
+async def test_a_token_is_stored_before_the_server_receives_it(
+    credentials: Path, name: str
+) -> None:
     bus = BusClient("127.0.0.1:1", agent=name, credentials=credentials, timeout=0.05)
     with pytest.raises(Unreachable):
         await bus.connect()
     assert name in kept(credentials)["127.0.0.1:1"]
 
 
-async def test_what_others_wrote_into_the_file_stays(
+async def test_entries_of_others_in_the_file_stay(
     server: ServerProcess, credentials: Path, name: str
 ) -> None:
     credentials.parent.mkdir()
@@ -94,7 +96,7 @@ async def test_what_others_wrote_into_the_file_stays(
     ["{", "[]", '"text"', '{"127.0.0.1:1": []}', '{"127.0.0.1:1": {"a": 5}}', "\0", "[" * 99_999],
     ids=lambda content: content[:40],
 )
-async def test_a_file_that_is_none_of_ours_is_left_alone_and_named(
+async def test_a_file_that_is_not_ours_is_named_and_left_unchanged(
     server: ServerProcess, credentials: Path, name: str, content: str
 ) -> None:
     credentials.parent.mkdir()
@@ -106,7 +108,7 @@ async def test_a_file_that_is_none_of_ours_is_left_alone_and_named(
 
 
 @pytest.mark.slow
-async def test_processes_that_start_at_once_are_the_same_agent(
+async def test_processes_started_at_once_are_the_same_agent(
     server: ServerProcess, credentials: Path, name: str
 ) -> None:
     async with contextlib.AsyncExitStack() as running:
@@ -123,7 +125,7 @@ async def test_processes_that_start_at_once_are_the_same_agent(
     assert set(kept(credentials)[server.address]) == {name}
 
 
-async def test_where_tokens_are_required_an_anonymous_client_only_learns_that(
+async def test_where_tokens_are_required_an_anonymous_client_learns_only_that(
     strict_server: ServerProcess, name: str
 ) -> None:
     async with BusClient(strict_server.address) as bus:
@@ -141,7 +143,7 @@ async def test_where_tokens_are_required_the_operators_is_one(
         assert (await bus.join(name)).created
 
 
-async def test_where_tokens_are_required_the_operator_registers_with_the_token_kept_here(
+async def test_where_tokens_are_required_the_operator_registers_with_the_stored_token(
     strict_server: ServerProcess, credentials: Path, name: str
 ) -> None:
     bus = BusClient(strict_server.address, agent=name, credentials=credentials)

@@ -43,18 +43,18 @@ def written(path: Path, tokens: dict[str, Any], *, mode: int = 0o600) -> Path:
 
 
 def kept(path: Path) -> Any:
-    """The content of the file."""
+    """Returns the content of the file."""
     return json.loads(path.read_text("utf-8"))
 
 
 async def connected_as(server: str, agent: str, credentials: Path | str | None = None) -> str:
-    """Connects once; returns the caller's name."""
+    """Connect once; returns the caller's name."""
     async with BusClient(server, agent=agent, credentials=credentials) as bus:
         return bus.agent
 
 
 async def refused(server: str, agent: str, credentials: Path | None = None) -> str:
-    """Connects; returns the text of the CredentialsError."""
+    """Connect; returns the text of the CredentialsError."""
     with pytest.raises(CredentialsError) as raised:
         await connected_as(server, agent, credentials)
     assert raised.value.code == "FAILED_PRECONDITION"
@@ -63,12 +63,12 @@ async def refused(server: str, agent: str, credentials: Path | None = None) -> s
     return str(raised.value)
 
 
-async def test_a_path_may_be_a_text(server: ServerProcess, credentials: Path, name: str) -> None:
+async def test_a_path_may_be_a_string(server: ServerProcess, credentials: Path, name: str) -> None:
     assert await connected_as(server.address, name, str(credentials)) == name
     assert name in kept(credentials)[server.address]
 
 
-def test_what_is_no_path_is_refused() -> None:
+def test_an_invalid_path_is_refused() -> None:
     wrong: Any = 5
     with pytest.raises(InvalidArgument, match="credentials: must be a path, not int"):
         BusClient(credentials=wrong)
@@ -92,7 +92,7 @@ async def test_the_environment_names_a_file(
     ],
     ids=str,
 )
-async def test_a_place_that_is_none_is_told_and_nothing_is_made(
+async def test_an_unusable_path_is_reported_and_nothing_is_created(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -120,7 +120,7 @@ def nowhere_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nowhere_at_home")
-async def test_without_a_home_only_a_kept_token_is_missed(
+async def test_without_a_home_folder_only_a_stored_token_is_missing(
     server: ServerProcess, agents: AgentStub, name: str
 ) -> None:
     async with BusClient(server.address) as bus:
@@ -132,12 +132,14 @@ async def test_without_a_home_only_a_kept_token_is_missed(
 
 
 @pytest.mark.parametrize("folder", ["/proc/threadbus", "/dev/null/threadbus"])
-async def test_a_folder_that_cannot_be_made_is_told_with_its_path(name: str, folder: str) -> None:
+async def test_a_folder_that_cannot_be_created_is_reported_with_its_path(
+    name: str, folder: str
+) -> None:
     file = Path(folder) / "credentials.json"
     assert f"cannot be kept in {file}: " in await refused("127.0.0.1:1", name, file)
 
 
-async def test_a_token_that_is_kept_is_used_without_writing_anything(
+async def test_a_stored_token_is_used_without_writing_anything(
     server: ServerProcess, credentials: Path, name: str
 ) -> None:
     written(credentials, {server.address: {name: new_token()}})
@@ -157,7 +159,7 @@ async def test_a_file_that_others_may_read_is_refused_as_ssh_does(
 
 
 @pytest.mark.parametrize("what", ["folder", "pipe", "loop"])
-async def test_what_is_no_file_is_told(credentials: Path, name: str, what: str) -> None:
+async def test_a_path_that_is_no_file_is_reported(credentials: Path, name: str, what: str) -> None:
     credentials.parent.mkdir()
     match what:
         case "folder":
@@ -186,7 +188,7 @@ async def test_a_link_to_the_file_stays_one(
     assert ("elsewhere:1" in kept(real)) is there
 
 
-async def test_the_lock_is_not_taken_on_what_a_link_points_at(
+async def test_a_lock_file_that_is_a_link_is_not_followed(
     credentials: Path, name: str, tmp_path: Path
 ) -> None:
     credentials.parent.mkdir()
@@ -198,14 +200,14 @@ async def test_the_lock_is_not_taken_on_what_a_link_points_at(
 
 @contextlib.contextmanager
 def locked(credentials: Path) -> Iterator[None]:
-    """Another process holds the lock of the file."""
+    """Hold the file's lock, as another process."""
     credentials.parent.mkdir(exist_ok=True)
     with credentials.with_name("credentials.json.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-async def test_a_lock_that_another_holds_is_waited_for(
+async def test_a_lock_held_by_another_process_is_waited_for(
     server: ServerProcess, credentials: Path, name: str
 ) -> None:
     with locked(credentials):
@@ -215,7 +217,7 @@ async def test_a_lock_that_another_holds_is_waited_for(
     assert bus_client.credentials.awaited() is None
 
 
-async def test_a_lock_that_stays_is_an_error_that_names_it(
+async def test_a_lock_held_for_too_long_is_an_error_that_names_it(
     credentials: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bus_client.credentials._LOCK_TIMEOUT", 0.1)
@@ -234,7 +236,7 @@ async def test_a_lock_that_stays_is_an_error_that_names_it(
     ],
     ids=repr,
 )
-async def test_a_registration_that_cannot_be_sent_makes_no_token(
+async def test_a_registration_that_cannot_be_sent_stores_no_token(
     credentials: Path, options: dict[str, Any], path: str
 ) -> None:
     bus = BusClient("127.0.0.1:1", credentials=credentials, **{"agent": "worker"} | options)
@@ -244,7 +246,7 @@ async def test_a_registration_that_cannot_be_sent_makes_no_token(
     assert not credentials.exists()
 
 
-async def test_a_token_that_was_made_for_a_taken_name_is_not_kept(
+async def test_a_token_made_for_a_taken_name_is_not_stored(
     server: ServerProcess, agents: AgentStub, credentials: Path, name: str
 ) -> None:
     written(credentials, {server.address: {"a": "theirs"}})
@@ -254,7 +256,7 @@ async def test_a_token_that_was_made_for_a_taken_name_is_not_kept(
     assert kept(credentials) == {server.address: {"a": "theirs"}}
 
 
-async def test_a_token_that_was_made_for_what_is_no_name_is_not_kept(
+async def test_a_token_made_for_an_invalid_name_is_not_stored(
     server: ServerProcess, credentials: Path
 ) -> None:
     with pytest.raises(InvalidArgument):
@@ -262,7 +264,7 @@ async def test_a_token_that_was_made_for_what_is_no_name_is_not_kept(
     assert kept(credentials) == {}
 
 
-async def test_a_token_that_was_there_before_stays_though_the_name_is_anothers_here(
+async def test_an_earlier_token_stays_though_the_name_is_taken_on_this_server(
     server: ServerProcess, agents: AgentStub, credentials: Path, name: str
 ) -> None:
     tokens = {server.address: {name: new_token()}}  # may be that of an older store
@@ -285,7 +287,7 @@ async def test_a_token_that_was_there_before_stays_though_the_name_is_anothers_h
     ],
     ids=["unknown outcome", "an operator has to register it", "another process may have done it"],
 )
-async def test_a_token_that_may_be_or_become_the_agents_stays(
+async def test_a_token_that_may_be_the_agents_stays(
     credentials: Path, name: str, failure: Failure, kind: type[Exception]
 ) -> None:
     async with scripted() as script:
@@ -297,7 +299,7 @@ async def test_a_token_that_may_be_or_become_the_agents_stays(
         assert name in kept(credentials)[script.address]
 
 
-async def test_a_token_that_another_replaced_meanwhile_stays(credentials: Path) -> None:
+async def test_a_token_replaced_by_another_process_stays(credentials: Path) -> None:
     token = bus_client.credentials.agent_token(credentials, "s:1", "a")
     bus_client.credentials.keep_token(credentials, "s:1", "a", "newer")
     bus_client.credentials.forget_token(credentials, "s:1", "a", token)

@@ -110,7 +110,7 @@ def test_families_can_be_caught_together(
     ids=str,
 )
 @pytest.mark.parametrize("foreign", [False, True])
-async def test_a_status_without_a_reason_of_ours_is_known_by_its_code(
+async def test_a_status_without_a_known_domain_is_mapped_by_its_code(
     code: grpc.StatusCode, expected: type[BusError], foreign: bool
 ) -> None:
     error = await failing(
@@ -131,7 +131,7 @@ async def test_a_status_without_a_reason_of_ours_is_known_by_its_code(
     ],
     ids=str,
 )
-async def test_a_reason_newer_than_the_client_is_known_by_its_code(
+async def test_a_reason_newer_than_the_client_is_mapped_by_its_code(
     code: grpc.StatusCode, expected: type[BusError]
 ) -> None:
     error = await failing(Failure(code, "WEATHER_BAD", {"wind": "strong"}))
@@ -139,7 +139,7 @@ async def test_a_reason_newer_than_the_client_is_known_by_its_code(
     assert (error.reason, error.metadata) == ("WEATHER_BAD", {"wind": "strong"})
 
 
-async def test_without_word_of_when_to_come_again_there_is_no_delay() -> None:
+async def test_without_a_retry_hint_there_is_no_delay() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("GetThread", Failure(_Code.NOT_FOUND, "THREAD_NOT_FOUND"))
         with pytest.raises(ThreadNotFound) as raised:
@@ -148,7 +148,7 @@ async def test_without_word_of_when_to_come_again_there_is_no_delay() -> None:
     assert raised.value.field_violations == []
 
 
-async def test_numbers_are_numbers_even_when_they_are_missing() -> None:
+async def test_missing_numbers_are_zero() -> None:
     conflict = await failing(Failure(_Code.ABORTED, "SEQ_CONFLICT"))
     assert isinstance(conflict, SeqConflict)
     assert (conflict.expected, conflict.last_seq) == (0, 0)
@@ -157,7 +157,7 @@ async def test_numbers_are_numbers_even_when_they_are_missing() -> None:
     assert reused.seq == 12
 
 
-async def test_a_quota_is_not_worth_coming_again() -> None:
+async def test_an_exceeded_quota_is_not_retried() -> None:
     error = await failing(Failure(_Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", {"limit": "3"}))
     assert isinstance(error, QuotaExceeded)
     assert not error.retryable

@@ -69,7 +69,7 @@ def test_these_names_are_public_and_no_others() -> None:
     assert set(dir(bus_client)) == set(bus_client.__all__)
 
 
-def test_the_package_that_is_installed_has_the_same_names() -> None:
+def test_the_installed_package_has_the_same_names() -> None:
     assert set(dir(threadbus)) == set(bus_client.__all__)
     assert all(getattr(threadbus, name) is getattr(bus_client, name) for name in dir(threadbus))
     taken: dict[str, object] = {}
@@ -85,20 +85,20 @@ def test_version_is_the_packages() -> None:
 
 
 @pytest.mark.parametrize("name", bus_client.__all__)
-def test_every_public_name_can_be_imported_and_is_called_so(name: str) -> None:
+def test_every_public_name_can_be_imported_and_has_that_name(name: str) -> None:
     exported = getattr(bus_client, name)
     called = exported.DESCRIPTOR.name if name in PROTO_TYPES else exported.__name__
     assert called == name
 
 
 @pytest.mark.parametrize("name", sorted(EXCEPTIONS))
-def test_every_exception_is_a_bus_error_and_says_what_it_means(name: str) -> None:
+def test_every_exception_is_a_bus_error_with_a_docstring(name: str) -> None:
     exception = getattr(bus_client, name)
     assert issubclass(exception, bus_client.BusError)
     assert exception.__doc__
 
 
-def test_no_exception_is_left_out() -> None:
+def test_every_exception_is_exported() -> None:
     from bus_client import errors
 
     defined = {
@@ -128,7 +128,7 @@ def test_everything_public_has_a_docstring_and_options_are_keyword_only(owner: s
                 }, f"{name}({parameter.name})"
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_a_missing_name_is_an_attribute_error() -> None:
     misspelt = "Bus_Client"
     with pytest.raises(AttributeError, match=misspelt):
         getattr(bus_client, misspelt)

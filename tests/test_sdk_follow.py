@@ -29,7 +29,7 @@ async def rest(messages: AsyncIterator[Message]) -> list[str]:
         return [message.content async for message in messages]
 
 
-async def test_history_comes_first_and_then_what_is_posted(
+async def test_history_comes_first_and_then_live_messages(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b", "c")
@@ -76,7 +76,7 @@ async def test_exclude_own_skips_nothing_for_anonymous(server: ServerProcess, th
         assert await take(handle.follow(), 1) == ["by anonymous"]
 
 
-async def test_only_what_is_wanted_comes(
+async def test_only_matching_messages_come(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     async with (
@@ -92,7 +92,7 @@ async def test_only_what_is_wanted_comes(
         assert await coming == ["to you", "to you, too"]
 
 
-async def test_what_anonymous_may_not_ask_for_is_refused(
+async def test_a_filter_that_anonymous_may_not_use_is_refused(
     server: ServerProcess, thread: str
 ) -> None:
     async with BusClient(server.address) as client:
@@ -102,7 +102,7 @@ async def test_what_anonymous_may_not_ask_for_is_refused(
         assert refused.value.field_violations[0][0] == "filter.addressed_to_me"
 
 
-async def test_a_message_is_read_when_the_next_is_asked_for(
+async def test_a_message_counts_as_read_when_the_next_is_requested(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b", "c")
@@ -111,7 +111,7 @@ async def test_a_message_is_read_when_the_next_is_asked_for(
             for seq in (1, 2):
                 assert (await anext(messages)).seq == seq
                 assert reader.position.after_seq == seq - 1
-        # The message at which it was left comes again …
+        # The message at which the loop ended comes again …
         assert await take(reader.follow(), 2) == ["b", "c"]
         # … unless it was acknowledged.
         await reader.acknowledge(3)
@@ -120,7 +120,7 @@ async def test_a_message_is_read_when_the_next_is_asked_for(
     assert await read_position(server.address, thread, tmp_path) == 3
 
 
-async def test_what_was_acknowledged_stays_so_while_the_loop_goes_on(
+async def test_acknowledged_messages_stay_so_while_the_loop_goes_on(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b", "c", "d")
@@ -133,7 +133,7 @@ async def test_what_was_acknowledged_stays_so_while_the_loop_goes_on(
         assert await take(reader.follow(), 1) == ["d"]
 
 
-async def test_a_follower_that_only_looks_reports_nothing(
+async def test_a_follower_with_acknowledge_off_reports_nothing(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b", "c")
@@ -145,7 +145,7 @@ async def test_a_follower_that_only_looks_reports_nothing(
     assert await read_position(server.address, thread, tmp_path) == 0
 
 
-async def test_what_is_filtered_out_is_read_in_passing(
+async def test_filtered_messages_count_as_read(
     server: ServerProcess, thread: str, tmp_path: Path
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader:
@@ -159,7 +159,7 @@ async def test_what_is_filtered_out_is_read_in_passing(
     assert await read_position(server.address, thread, tmp_path) == 3
 
 
-async def test_it_ends_when_the_thread_is_closed(
+async def test_a_follow_ends_when_the_thread_is_closed(
     server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str, tmp_path: Path
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader:
@@ -196,7 +196,7 @@ async def test_a_deleted_thread_is_not_found(
                 await anext(reader.follow())
 
 
-async def test_a_handle_follows_once_at_a_time(
+async def test_a_handle_allows_one_follow_at_a_time(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")
@@ -212,7 +212,7 @@ async def test_a_handle_follows_once_at_a_time(
         assert contents(await reader.wait(timeout=0)) == ["b"]
 
 
-async def test_two_handles_follow_each_for_itself(
+async def test_two_handles_follow_independently(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")

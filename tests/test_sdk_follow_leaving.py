@@ -1,4 +1,4 @@
-"""However a follow() is left, no wait stays open on the server."""
+"""However a loop over follow() ends, no wait stays open on the server."""
 
 import asyncio
 import contextlib
@@ -129,7 +129,7 @@ async def test_the_same_handle_can_follow_again_at_once(
             assert (await anext(again)).seq == one.position.after_seq + 1
 
 
-async def test_one_loop_after_another(
+async def test_consecutive_loops_each_follow(
     roomy_server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     async with two_handles(roomy_server, name, tmp_path) as (one, _), asyncio.timeout(BOUND):
@@ -145,7 +145,7 @@ async def test_one_loop_after_another(
         assert seen == ["a", "a", "b", "b", "c"]
 
 
-async def test_an_agent_with_too_many_waits_is_told(
+async def test_an_agent_with_too_many_waits_gets_an_error(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     async with two_handles(server, name, tmp_path) as (one, other), asyncio.timeout(BOUND):
@@ -188,7 +188,9 @@ async def test_closing_the_client_ends_its_calls_with_an_error(
         assert isinstance(calling.exception(), (BusError, RuntimeError))
 
 
-async def test_a_handle_of_a_closed_client_says_so(roomy_server: ServerProcess, name: str) -> None:
+async def test_a_handle_of_a_closed_client_raises_an_error(
+    roomy_server: ServerProcess, name: str
+) -> None:
     async with BusClient(roomy_server.address) as bus:
         handle = await bus.join(name)
     calls: list[Callable[[], Awaitable[object]]] = [

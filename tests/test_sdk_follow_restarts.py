@@ -19,7 +19,7 @@ from tests.wait_frames import BOUND
 
 
 async def restart(server: ServerProcess, number: signal.Signals) -> None:
-    """Ends the server with a signal, and starts it again."""
+    """End the server with a signal, and start it again."""
     server.signal(number)
     assert server.process is not None
     await asyncio.to_thread(server.process.wait)
@@ -29,7 +29,7 @@ async def restart(server: ServerProcess, number: signal.Signals) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_restart_in_the_midst_of_history_and_one_while_live(
+async def test_restarts_in_mid_history_and_while_live_lose_and_repeat_nothing(
     start_server: StartServer, tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     server = start_server()
@@ -52,7 +52,7 @@ async def test_a_restart_in_the_midst_of_history_and_one_while_live(
     assert await read_position(server.address, name, tmp_path) == 41
 
 
-async def test_connections_that_break_again_and_again(
+async def test_repeated_disconnects_lose_and_repeat_nothing(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     async with (
@@ -71,7 +71,7 @@ async def test_connections_that_break_again_and_again(
 
 
 @pytest.mark.slow
-async def test_an_agent_that_was_killed_goes_on_where_it_last_said_that_it_was(
+async def test_a_killed_agent_resumes_at_its_last_reported_position(
     server: ServerProcess, bus: BusStub, thread: str, name: str, tmp_path: Path
 ) -> None:
     agent, credentials = f"{thread}-reader", tmp_path / "credentials.json"
@@ -103,7 +103,7 @@ async def test_an_agent_that_was_killed_goes_on_where_it_last_said_that_it_was(
 
 
 @pytest.mark.slow
-async def test_what_was_read_outlives_agent_and_server(
+async def test_read_positions_survive_agent_and_server(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     server = start_server()

@@ -14,7 +14,7 @@ from tests.serving import BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import BOUND
 
 
-async def test_a_thread_made_anew_raises_where_it_goes_on(
+async def test_a_recreated_thread_raises_the_position_to_continue_at(
     server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "old", "older", "oldest")
@@ -35,7 +35,7 @@ async def test_a_thread_made_anew_raises_where_it_goes_on(
         assert await take(reader.follow(), 3) == ["new", "newer", "newest"]
 
 
-async def test_or_it_continues_with_what_the_thread_has_now(
+async def test_with_continue_a_follow_goes_on_with_the_new_thread(
     server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "old", "older")
@@ -65,7 +65,7 @@ async def test_a_position_past_the_head_is_lost_too(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("on_resync", ["raise", "continue"])
-async def test_a_store_made_anew_under_a_follower(
+async def test_a_follower_detects_that_the_store_was_recreated(
     start_server: StartServer, tmp_path: Path, name: str, on_resync: Literal["raise", "continue"]
 ) -> None:
     new = start_server(db=tmp_path / "new.db")

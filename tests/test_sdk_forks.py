@@ -68,7 +68,7 @@ def is_refusal(line: str) -> bool:
     return "forked" in line and "`spawn`" in line
 
 
-def test_a_client_does_not_connect_though_all_were_closed_before_the_fork(
+def test_no_client_connects_after_a_fork_though_all_were_closed_before(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     text = """
@@ -100,7 +100,7 @@ def test_neither_kind_of_client_connects_after_a_fork_from_the_other(
     assert code == "0"
 
 
-def test_a_client_that_was_inherited_makes_no_call_and_closing_it_disturbs_nobody(
+def test_an_inherited_client_makes_no_call_and_closing_it_does_not_affect_the_parent(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     text = """
@@ -134,7 +134,7 @@ def test_a_client_that_was_inherited_makes_no_call_and_closing_it_disturbs_nobod
     assert (closed, code, seq) == ("None", "0", "1")
 
 
-def test_a_process_that_was_forked_before_the_first_client_connects(
+def test_a_process_forked_before_the_first_client_connects(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     text = """

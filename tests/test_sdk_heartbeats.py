@@ -30,33 +30,33 @@ async def agent(script: Script, home: Path, *, heartbeats: bool = True) -> Async
 
 
 def beats(script: Script) -> list[HeartbeatRequest]:
-    """The heartbeats that the server got."""
+    """Returns the heartbeats that the server received."""
     return script.asked(HeartbeatRequest)
 
 
 def times(script: Script) -> list[float]:
-    """When the server got each."""
+    """Returns when the server received each."""
     return [at for at, request in script.requests if isinstance(request, HeartbeatRequest)]
 
 
 async def until_beats(script: Script, count: int) -> None:
-    """Waits for this many heartbeats in total."""
+    """Wait for this many heartbeats in total."""
     await until(lambda: len(beats(script)) >= count)
 
 
 def every(interval: float) -> HeartbeatResponse:
-    """A response that asks for the next one after this many seconds."""
+    """Returns a response that asks for the next one after this many seconds."""
     return HeartbeatResponse(heartbeat_interval=seconds(interval), agent_timeout=seconds(60))
 
 
-async def test_the_first_comes_at_once(tmp_path: Path) -> None:
+async def test_the_first_heartbeat_is_sent_at_once(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path):
         await until_beats(script, 1)
         assert beats(script) == [HeartbeatRequest()]
 
 
 @pytest.mark.slow
-async def test_the_next_come_when_the_server_wants_them_or_a_little_earlier(
+async def test_the_next_heartbeats_are_sent_when_the_server_asks_or_a_little_earlier(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script:
@@ -71,7 +71,7 @@ async def test_the_next_come_when_the_server_wants_them_or_a_little_earlier(
 
 
 @pytest.mark.slow
-async def test_one_that_fails_is_made_again_soon(tmp_path: Path) -> None:
+async def test_a_failed_heartbeat_is_soon_retried(tmp_path: Path) -> None:
     async with scripted() as script:
         for _ in range(2):
             script.answer("Heartbeat", BROKEN)
@@ -80,7 +80,7 @@ async def test_one_that_fails_is_made_again_soon(tmp_path: Path) -> None:
             assert times(script)[-1] - times(script)[0] < 10.0
 
 
-async def test_anonymous_clients_make_none() -> None:
+async def test_anonymous_clients_send_no_heartbeats() -> None:
     async with scripted() as script:
         async with BusClient(script.address) as bus:
             script.answer("WaitMessages", started(), batch(1, 2), asyncio.Event())
@@ -88,7 +88,7 @@ async def test_anonymous_clients_make_none() -> None:
         assert beats(script) == []
 
 
-async def test_a_client_that_is_told_to_makes_none_but_for_what_was_read(tmp_path: Path) -> None:
+async def test_with_heartbeats_off_only_read_positions_are_sent(tmp_path: Path) -> None:
     async with scripted() as script:
         async with agent(script, tmp_path, heartbeats=False) as bus:
             script.answer("WaitMessages", started(), batch(1, 2), asyncio.Event())
@@ -99,7 +99,7 @@ async def test_a_client_that_is_told_to_makes_none_but_for_what_was_read(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["follow", "wait"])
-async def test_a_delivery_is_answered_with_one_though_nothing_was_read_yet(
+async def test_a_delivery_is_followed_by_a_heartbeat_before_anything_is_read(
     tmp_path: Path, by: str
 ) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
@@ -113,7 +113,7 @@ async def test_a_delivery_is_answered_with_one_though_nothing_was_read_yet(
             else handle.wait(timeout=60, min_messages=3)
         )
         await until_beats(script, 2)
-        # By now it no longer wakes up by itself after a pause.
+        # It no longer wakes up by itself after a pause.
         later = times(script)[1] + 0.6
         await until(lambda: asyncio.get_running_loop().time() > later)
         gate.set()
@@ -123,7 +123,7 @@ async def test_a_delivery_is_answered_with_one_though_nothing_was_read_yet(
         await asyncio.wait([following])
 
 
-async def test_what_is_said_goes_out_at_once_and_the_answer_comes_back(tmp_path: Path) -> None:
+async def test_a_reported_state_is_sent_at_once_and_the_response_returned(tmp_path: Path) -> None:
     answer = every(40)
     answer.unread.append(ThreadUnread(thread=THREAD, head_seq=3, read_seq=1))
     async with scripted() as script, agent(script, tmp_path, heartbeats=False) as bus:
@@ -141,13 +141,13 @@ async def test_what_is_said_goes_out_at_once_and_the_answer_comes_back(tmp_path:
         ]
 
 
-async def test_anonymous_clients_may_say_it_too() -> None:
+async def test_anonymous_clients_may_report_a_state() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("Heartbeat", every(40))
         assert await bus.heartbeat() == every(40)
 
 
-async def test_each_carries_on_what_was_said_last(tmp_path: Path) -> None:
+async def test_each_heartbeat_repeats_the_last_reported_state(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path, heartbeats=False) as bus:
         handle = await bus.join(THREAD)
         await bus.heartbeat(state=Presence.PRESENCE_WORKING, status_text="compiling", lease=600.0)
@@ -158,14 +158,14 @@ async def test_each_carries_on_what_was_said_last(tmp_path: Path) -> None:
     first, second, third, *last = beats(script)
     assert second.state == Presence.PRESENCE_UNSPECIFIED
     assert (second.status_text, list(second.read_cursors)) == ("compiling", [cursor(1)])
-    # What is left of the lease.
+    # The rest of the lease.
     assert 0 < first.lease.ToMicroseconds() - second.lease.ToMicroseconds() < 60_000_000
     assert third.status_text == ""
     assert third.HasField("lease")
     assert last == [HeartbeatRequest(), HeartbeatRequest()]
 
 
-async def test_the_end_of_a_long_lease_does_not_shorten_the_ordinary_one(tmp_path: Path) -> None:
+async def test_the_end_of_a_long_lease_does_not_shorten_an_ordinary_one(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path, heartbeats=False) as bus:
         script.answer("Heartbeat", every(40))  # a heartbeat is valid for 60 s
         await bus.heartbeat(lease=59)
@@ -180,7 +180,7 @@ async def test_the_end_of_a_long_lease_does_not_shorten_the_ordinary_one(tmp_pat
 
 
 @pytest.mark.slow
-async def test_the_beats_of_the_client_itself_carry_it_on_too(tmp_path: Path) -> None:
+async def test_automatic_heartbeats_repeat_the_state_too(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         await until_beats(script, 1)
         script.answer("Heartbeat", every(0.5))
@@ -192,7 +192,7 @@ async def test_the_beats_of_the_client_itself_carry_it_on_too(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-async def test_a_beat_of_any_kind_puts_the_next_off(tmp_path: Path) -> None:
+async def test_any_heartbeat_postpones_the_next(tmp_path: Path) -> None:
     async with scripted() as script:
         script.answer("Heartbeat", every(1.0))
         async with agent(script, tmp_path) as bus:
@@ -203,7 +203,7 @@ async def test_a_beat_of_any_kind_puts_the_next_off(tmp_path: Path) -> None:
             assert times(script)[2] - times(script)[1] >= 1.75
 
 
-async def test_what_was_refused_is_not_said_again(tmp_path: Path) -> None:
+async def test_a_refused_state_is_not_repeated(tmp_path: Path) -> None:
     refusal = Failure(grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED", fields=["status_text"])
     async with scripted() as script, agent(script, tmp_path, heartbeats=False) as bus:
         await bus.heartbeat(status_text="fine", lease=600)
@@ -218,7 +218,7 @@ async def test_what_was_refused_is_not_said_again(tmp_path: Path) -> None:
     assert 540 < last.lease.seconds < 600
 
 
-async def test_what_could_not_be_said_is_said_with_the_next(tmp_path: Path) -> None:
+async def test_a_state_that_could_not_be_sent_is_sent_with_the_next(tmp_path: Path) -> None:
     async with scripted() as script:
         client = BusClient(
             script.address,
@@ -236,7 +236,7 @@ async def test_what_could_not_be_said_is_said_with_the_next(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-async def test_what_is_said_last_is_heard_last(tmp_path: Path) -> None:
+async def test_the_last_reported_state_arrives_last(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         await until_beats(script, 1)
         gate = asyncio.Event()
@@ -253,7 +253,7 @@ async def test_what_is_said_last_is_heard_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_they_survive_connections_that_break(tmp_path: Path) -> None:
+async def test_heartbeats_survive_disconnects(tmp_path: Path) -> None:
     async with scripted() as script, relay_to(script.address) as relay:
         for _ in range(9):
             script.answer("Heartbeat", every(0.5))
@@ -265,7 +265,7 @@ async def test_they_survive_connections_that_break(tmp_path: Path) -> None:
             await until_beats(script, len(beats(script)) + 1)
 
 
-async def test_they_end_with_the_client(tmp_path: Path) -> None:
+async def test_heartbeats_end_with_the_client(tmp_path: Path) -> None:
     before = asyncio.all_tasks()
     async with scripted() as script, agent(script, tmp_path):
         await until_beats(script, 1)

@@ -28,7 +28,7 @@ HALF = "bad\udcb2"
 
 
 def untyped(value: object) -> Any:
-    """Hides from mypy what the types forbid."""
+    """Hides from mypy that a type is wrong."""
     return value
 
 
@@ -94,7 +94,7 @@ POSTS: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("post", "path", "told"), POSTS, ids=repr)
-async def test_a_post_that_cannot_be_sent_is_refused_by_its_field(
+async def test_a_post_that_cannot_be_sent_is_refused_with_its_field(
     script: Script, bus: BusClient, post: dict[str, Any], path: str, told: str
 ) -> None:
     error = await refused(script, bus.thread(THREAD).post(**post))
@@ -166,7 +166,7 @@ async def test_every_call_names_the_field_that_it_cannot_send(
     assert [field for field, _ in error.field_violations] == [path]
 
 
-def test_a_handle_is_refused_a_name_and_a_position_that_are_none(tmp_path: Path) -> None:
+def test_a_handle_refuses_an_invalid_name_and_position(tmp_path: Path) -> None:
     async def handles() -> None:
         async with scripted() as script, BusClient(script.address) as bus:
             with pytest.raises(InvalidArgument, match="thread: must be a string"):
@@ -196,7 +196,7 @@ def test_a_handle_is_refused_a_name_and_a_position_that_are_none(tmp_path: Path)
     ids=repr,
 )
 @pytest.mark.parametrize("kind", [BusClient, SyncBusClient], ids=["async", "sync"])
-def test_a_client_is_refused_what_it_could_not_call_with(
+def test_a_client_refuses_invalid_arguments(
     kind: type[BusClient] | type[SyncBusClient], options: dict[str, Any], path: str
 ) -> None:
     with pytest.raises(InvalidArgument) as raised:
@@ -205,7 +205,7 @@ def test_a_client_is_refused_what_it_could_not_call_with(
     assert "tök" not in str(raised.value)
 
 
-def test_calls_without_asyncio_are_refused_alike(server: ServerProcess, name: str) -> None:
+def test_the_sync_client_refuses_the_same(server: ServerProcess, name: str) -> None:
     with SyncBusClient(server.address) as bus:
         thread = bus.join(name)
         for call in (
@@ -226,9 +226,7 @@ def test_calls_without_asyncio_are_refused_alike(server: ServerProcess, name: st
 
 
 @pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**400], ids=["inf", "1e300", "10^400"])
-async def test_a_very_long_wait_is_one_without_end(
-    script: Script, bus: BusClient, timeout: float
-) -> None:
+async def test_a_very_long_wait_has_no_end(script: Script, bus: BusClient, timeout: float) -> None:
     script.answer("WaitMessages", *last_batch(1))
     script.answer("PostMessage", PostMessageResponse(seq=2))
     (message,) = await bus.thread(THREAD).wait(timeout=timeout, max_messages=1)
@@ -238,7 +236,7 @@ async def test_a_very_long_wait_is_one_without_end(
     assert (await bus.thread(THREAD).post("x", timeout=timeout)).seq == 2
 
 
-async def test_what_cannot_be_sent_stops_nothing_of_many(
+async def test_a_post_that_cannot_be_sent_stops_no_other_of_post_many(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     before, after = ([f"{side}{n}" for n in range(150)] for side in "mn")
@@ -265,7 +263,7 @@ async def test_what_cannot_be_sent_stops_nothing_of_many(
         assert contents(await thread.messages(limit=1_000)) == [*before, *after]
 
 
-async def test_where_nothing_can_be_sent_each_is_told_and_no_server_is_needed(
+async def test_if_no_post_can_be_sent_each_gets_an_error_without_a_server(
     script: Script, bus: BusClient
 ) -> None:
     posts = (HALF for _ in range(1_000))

@@ -1,4 +1,4 @@
-"""BusClient.join: joining a thread, and where reading continues."""
+"""BusClient.join: joining a thread, and where reading resumes."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.peers import Peer
 from tests.serving import BusStub, ServerProcess
 
 
-async def test_joining_creates_a_thread_that_is_not_there(server: ServerProcess, name: str) -> None:
+async def test_joining_creates_a_missing_thread(server: ServerProcess, name: str) -> None:
     async with BusClient(server.address) as bus:
         first = await bus.join(name, topic="what it is about")
         second = await bus.join(name, topic="nobody listens")
@@ -23,9 +23,7 @@ async def test_joining_creates_a_thread_that_is_not_there(server: ServerProcess,
         assert joined.position == Cursor(thread=name, after_seq=0, epoch=joined.info.epoch)
 
 
-async def test_joining_creates_nothing_if_it_is_told_not_to(
-    server: ServerProcess, name: str
-) -> None:
+async def test_joining_creates_nothing_with_create_off(server: ServerProcess, name: str) -> None:
     async with BusClient(server.address) as bus:
         with pytest.raises(ThreadNotFound, match=name):
             await bus.join(name, create=False)
@@ -33,7 +31,7 @@ async def test_joining_creates_nothing_if_it_is_told_not_to(
             await bus.get_thread(name)
 
 
-async def test_a_bad_name_is_refused_with_its_field(server: ServerProcess) -> None:
+async def test_an_invalid_name_is_refused_with_its_field(server: ServerProcess) -> None:
     async with BusClient(server.address) as bus:
         with pytest.raises(InvalidArgument) as refused:
             await bus.join("no name")
@@ -43,7 +41,7 @@ async def test_a_bad_name_is_refused_with_its_field(server: ServerProcess) -> No
 @pytest.mark.parametrize(
     ("start", "context", "position"), [("head", ["b", "c"], 3), ("first", [], 0)]
 )
-async def test_a_newcomer_begins_at_the_head_or_at_the_first_message(
+async def test_a_newcomer_starts_at_the_head_or_at_the_first_message(
     server: ServerProcess,
     bus: BusStub,
     thread: str,
@@ -98,7 +96,7 @@ async def by_saying_so_in_a_post(thread: ThreadHandle) -> None:
         by_saying_so_in_a_post,
     ],
 )
-async def test_an_agent_that_comes_again_goes_on_after_what_it_has_read(
+async def test_an_agent_that_rejoins_resumes_after_what_it_has_read(
     server: ServerProcess,
     bus: BusStub,
     thread: str,
@@ -113,7 +111,7 @@ async def test_an_agent_that_comes_again_goes_on_after_what_it_has_read(
         assert await take(joined.follow(), 1) == ["c"]
 
 
-async def test_what_was_acknowledged_is_known_at_once(
+async def test_an_acknowledged_position_is_known_at_once(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b", "c")
@@ -152,7 +150,7 @@ async def test_each_agent_has_a_position_of_its_own(
     assert await read_position(server.address, thread, tmp_path, role="two") == 0
 
 
-async def test_a_handle_that_did_not_join_learns_its_place_when_it_reads(
+async def test_a_handle_that_did_not_join_learns_its_position_when_it_reads(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")
@@ -175,7 +173,7 @@ async def test_a_handle_that_did_not_join_learns_its_place_when_it_reads(
 
 
 @pytest.mark.parametrize("read", ["follow", "wait"])
-async def test_reading_a_thread_that_is_not_there_creates_none(
+async def test_reading_a_missing_thread_creates_none(
     server: ServerProcess, name: str, read: str
 ) -> None:
     async with BusClient(server.address) as bus:

@@ -113,7 +113,7 @@ BREACHES: dict[str, WaitMessagesResponse] = {
 
 
 @pytest.mark.parametrize("what", REPEATS)
-async def test_what_comes_again_is_dropped(what: str) -> None:
+async def test_repeated_messages_are_dropped(what: str) -> None:
     streams, expected = REPEATS[what]
     async with scripted() as script, handle_of(script) as handle:
         for steps in streams:
@@ -128,7 +128,7 @@ async def test_what_comes_again_is_dropped(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", BREACHES)
-async def test_what_breaks_the_contract_is_an_error(what: str) -> None:
+async def test_frames_that_break_the_contract_are_an_error(what: str) -> None:
     async with scripted() as script, handle_of(script) as handle:
         script.answer("WaitMessages", started(), batch(1, 2), BREACHES[what], asyncio.Event())
         following = handle.follow(on_resync="continue")
@@ -160,7 +160,7 @@ async def test_bytes_that_are_no_frame_are_an_error() -> None:
     [batch(5000), batch(2, 3, 5), batch(2, upto=9), caught_up(9), keepalive(9)],
     ids=["before", "within", "after", "caught_up", "keepalive"],
 )
-async def test_without_a_filter_nothing_is_left_out(frame: WaitMessagesResponse) -> None:
+async def test_a_gap_without_a_filter_is_an_error(frame: WaitMessagesResponse) -> None:
     async with scripted() as script, handle_of(script) as handle:
         script.answer("WaitMessages", started(), batch(1), frame, asyncio.Event())
         following = handle.follow(include_own=True)
@@ -179,7 +179,7 @@ async def test_without_a_filter_nothing_is_left_out(frame: WaitMessagesResponse)
         )
 
 
-async def test_what_is_no_longer_kept_is_not_missed() -> None:
+async def test_seqs_no_longer_kept_are_no_gap() -> None:
     begun = WaitMessagesResponse(
         started=WaitStarted(threads=[ThreadPosition(cursor=cursor(0), first_seq=7)])
     )
@@ -190,7 +190,7 @@ async def test_what_is_no_longer_kept_is_not_missed() -> None:
         assert handle.position.after_seq == 19
 
 
-async def test_a_cursor_that_goes_back_is_not_taken() -> None:
+async def test_a_cursor_that_goes_back_is_ignored() -> None:
     async with scripted() as script, handle_of(script) as handle:
         back = ending(WaitEnding.REASON_DRAINING, upto=1)
         script.answer("WaitMessages", started(), batch(1, 2, 3), keepalive(2), caught_up(0), back)
@@ -199,7 +199,7 @@ async def test_a_cursor_that_goes_back_is_not_taken() -> None:
         assert asked_from(script) == [0, 3]
 
 
-async def test_after_a_resync_messages_count_anew() -> None:
+async def test_after_a_resync_seqs_start_again() -> None:
     async with scripted() as script, handle_of(script) as handle:
         again = cursor(0, epoch="epoch-2")
         anew = [messages(seq, at=cursor(seq, epoch="epoch-2")) for seq in (1, 2)]
@@ -227,7 +227,7 @@ async def test_after_a_resync_messages_count_anew() -> None:
         WaitEnding.REASON_MIN_MESSAGES,
     ],
 )
-async def test_a_follower_that_asked_for_no_end_comes_again(
+async def test_a_follow_that_ends_without_reason_reconnects(
     reason: WaitEnding.Reason.ValueType,
 ) -> None:
     async with scripted() as script, handle_of(script) as handle:
@@ -236,7 +236,7 @@ async def test_a_follower_that_asked_for_no_end_comes_again(
         assert [message.content async for message in handle.follow()] == ["1", "2"]
 
 
-async def test_more_than_was_asked_for_is_left_to_the_next_wait() -> None:
+async def test_more_messages_than_requested_are_kept_for_the_next_wait() -> None:
     async with scripted() as script, handle_of(script) as handle:
         script.answer("WaitMessages", started(), batch(1, 2, 3), asyncio.Event())
         assert contents(await handle.wait(timeout=60, max_messages=2)) == ["1", "2"]
@@ -246,7 +246,7 @@ async def test_more_than_was_asked_for_is_left_to_the_next_wait() -> None:
 
 
 @pytest.mark.slow
-async def test_an_interval_that_is_none_is_not_taken_for_silence() -> None:
+async def test_an_invalid_keepalive_interval_is_not_taken_for_silence() -> None:
     odd = [Duration(), Duration(seconds=-5), Duration(seconds=2**62), Duration(nanos=-1)]
     hold = asyncio.Event()
 
@@ -259,7 +259,7 @@ async def test_an_interval_that_is_none_is_not_taken_for_silence() -> None:
             script.answer("WaitMessages", first, hold, *last_batch(1)[1:])
         coming = [asyncio.create_task(followed(bus.thread(THREAD))) for _ in range(len(odd) + 1)]
         await until(lambda: len(asked_from(script)) == len(coming))
-        # Another one meets a silence of 2.5 s, and reconnects.
+        # Another wait gets no frame for 2.5 s, and reconnects.
         script.answer("WaitMessages", started(keepalive=0.001), asyncio.Event())
         script.answer("WaitMessages", *last_batch(9))
         assert contents(await followed(bus.thread(THREAD))) == ["9"]
@@ -270,7 +270,7 @@ async def test_an_interval_that_is_none_is_not_taken_for_silence() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False], ids=["caught-up", "not-caught-up"])
-async def test_keepalives_do_not_outlast_a_wait(known: bool) -> None:
+async def test_keepalives_do_not_extend_a_wait(known: bool) -> None:
     async with scripted() as script, handle_of(script) as handle:
         before = [caught_up(0)] if known else []
         flood = [keepalive(0)] * 20_000

@@ -60,12 +60,12 @@ LISTS: dict[str, tuple[Callable[[BusClient], Any], type[Any], dict[str, Any]]] =
 
 
 def page(*seqs: int, **fields: Any) -> ListMessagesResponse:
-    """A page of messages of a thread with three."""
+    """Returns a page of messages of a thread with three."""
     told = {"head_seq": 3, "first_seq": 1, "epoch": EPOCH, **fields}
     return ListMessagesResponse(messages=[Message(thread=THREAD, seq=s) for s in seqs], **told)
 
 
-#: Pages that do not lead on: what was asked for, what comes, and whether it is told by a filter.
+#: Pages that do not lead on: what was requested, the response, and whether a filter allows it.
 PAGES: dict[str, tuple[dict[str, Any], ListMessagesResponse]] = {
     "the same again": ({}, page(1, 2, has_more=True, next_after_seq=0)),
     "behind its messages": ({}, page(1, 2, has_more=True, next_after_seq=1)),
@@ -95,7 +95,7 @@ GAPS: dict[str, tuple[dict[str, Any], ListMessagesResponse]] = {
 
 @pytest.mark.parametrize("rpc", LISTS)
 @pytest.mark.parametrize("how", ["same token", "same page", "empty"])
-async def test_a_list_that_does_not_go_on_is_an_error(rpc: str, how: str) -> None:
+async def test_a_list_that_makes_no_progress_is_an_error(rpc: str, how: str) -> None:
     call, response, entries = LISTS[rpc]
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         for number in range(5):
@@ -108,7 +108,7 @@ async def test_a_list_that_does_not_go_on_is_an_error(rpc: str, how: str) -> Non
 
 
 @pytest.mark.parametrize("what", PAGES)
-async def test_a_page_that_is_not_what_was_asked_for_is_an_error(what: str) -> None:
+async def test_a_page_that_does_not_match_the_request_is_an_error(what: str) -> None:
     asked, answer = PAGES[what]
     for wanted in (None, MessageFilter(senders=["someone"])):
         async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
@@ -120,7 +120,7 @@ async def test_a_page_that_is_not_what_was_asked_for_is_an_error(what: str) -> N
 
 
 @pytest.mark.parametrize("what", GAPS)
-async def test_a_page_without_a_filter_leaves_nothing_out(what: str) -> None:
+async def test_a_gap_in_a_page_without_a_filter_is_an_error(what: str) -> None:
     asked, answer = GAPS[what]
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         script.answer("ListMessages", answer)
@@ -128,7 +128,7 @@ async def test_a_page_without_a_filter_leaves_nothing_out(what: str) -> None:
             await bus.thread(THREAD).messages(**asked)
 
 
-async def test_pages_of_two_histories_are_an_error() -> None:
+async def test_pages_of_two_epochs_are_an_error() -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         script.answer("ListMessages", page(1, 2, has_more=True, next_after_seq=2))
         script.answer("ListMessages", page(3, epoch="epoch-2"))
@@ -160,7 +160,7 @@ PLACES: dict[str, tuple[str, AnyMessage, Callable[[BusClient], Awaitable[Any]]]]
 
 
 @pytest.mark.parametrize("what", PLACES)
-async def test_a_place_that_is_none_is_an_error(what: str) -> None:
+async def test_an_invalid_cursor_is_an_error(what: str) -> None:
     rpc, answer, call = PLACES[what]
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         script.answer(rpc, answer)
@@ -168,7 +168,7 @@ async def test_a_place_that_is_none_is_an_error(what: str) -> None:
             await call(bus)
 
 
-async def test_a_message_that_was_not_asked_for_is_an_error() -> None:
+async def test_a_message_that_was_not_requested_is_an_error() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("GetMessage", GetMessageResponse(message=SENT[1]))
         with pytest.raises(ProtocolError):
@@ -185,7 +185,7 @@ async def test_a_message_that_was_not_asked_for_is_an_error() -> None:
     ],
     ids=["no-seq", "negative", "elsewhere", "bytes"],
 )
-async def test_an_answer_to_a_post_that_says_nothing_leaves_it_in_doubt(
+async def test_a_post_with_an_invalid_response_has_an_unknown_outcome(
     answer: AnyMessage | bytes,
 ) -> None:
     async with scripted() as script, BusClient(script.address) as bus:
@@ -211,7 +211,9 @@ def _posted(seq: int) -> PostResult:
     ],
     ids=["none", "too-many", "neither", "ok", "no-seq", "bytes"],
 )
-async def test_so_does_one_to_many(answer: AnyMessage | bytes) -> None:
+async def test_post_many_with_invalid_results_has_an_unknown_outcome(
+    answer: AnyMessage | bytes,
+) -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         script.answer("PostMessages", answer, asyncio.Event())
         with pytest.raises(OutcomeUnknown):
@@ -220,9 +222,7 @@ async def test_so_does_one_to_many(answer: AnyMessage | bytes) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "bad\ntoken", "x" * 31, "x" * 129, "ü" * 32, "a b" * 11])
-async def test_a_token_that_is_none_does_not_replace_the_one_that_is_kept(
-    token: str, tmp_path: Path
-) -> None:
+async def test_an_invalid_token_does_not_replace_the_stored_one(token: str, tmp_path: Path) -> None:
     file = tmp_path / "credentials.json"
     async with scripted() as script, asyncio.timeout(BOUND):
         client = BusClient(script.address, agent="worker", credentials=file, heartbeats=False)
@@ -237,7 +237,7 @@ async def test_a_token_that_is_none_does_not_replace_the_one_that_is_kept(
             assert script.tokens(type(script.requests[-1][1])) == [sent]
 
 
-async def test_an_agent_that_was_registered_under_another_name_is_not_ours(tmp_path: Path) -> None:
+async def test_an_agent_registered_under_another_name_is_an_error(tmp_path: Path) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
         client = BusClient(script.address, agent="worker", credentials=tmp_path / "c.json")
         script.answer("RegisterAgent", RegisterAgentResponse(agent=Agent(name="someone")))
@@ -259,7 +259,7 @@ class Garbled(Failure):
         return (("grpc-status-details-bin", b"\xff\xff"),)
 
 
-async def test_details_that_cannot_be_read_are_left_out() -> None:
+async def test_details_that_cannot_be_parsed_are_left_out() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("GetThread", Garbled(grpc.StatusCode.PERMISSION_DENIED))
         with pytest.raises(BusError) as failed:
@@ -267,7 +267,7 @@ async def test_details_that_cannot_be_read_are_left_out() -> None:
         assert (failed.value.code, failed.value.reason) == ("PERMISSION_DENIED", "")
 
 
-async def test_numbers_that_are_none_are_zero_and_delays_are_bounded() -> None:
+async def test_invalid_numbers_are_zero_and_delays_are_bounded() -> None:
     failure = Failure(
         grpc.StatusCode.ABORTED,
         "SEQ_CONFLICT",
@@ -284,9 +284,7 @@ async def test_numbers_that_are_none_are_zero_and_delays_are_bounded() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("interval", [2**62, -(2**62), 0])
-async def test_intervals_that_are_none_do_not_end_the_heartbeats(
-    interval: int, tmp_path: Path
-) -> None:
+async def test_invalid_intervals_do_not_end_the_heartbeats(interval: int, tmp_path: Path) -> None:
     odd = Duration(seconds=interval)
     file = tmp_path / "credentials.json"
     async with scripted() as script, asyncio.timeout(BOUND):
@@ -302,7 +300,7 @@ async def test_intervals_that_are_none_do_not_end_the_heartbeats(
 
 
 @pytest.mark.parametrize("streams", [0, -1, 2**31 - 1])
-async def test_a_number_of_streams_that_is_none_is_not_waited_for(streams: int) -> None:
+async def test_an_invalid_stream_limit_is_ignored(streams: int) -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         limits = ServerLimits(max_streams=streams)
         script.answer("GetServerInfo", GetServerInfoResponse(limits=limits))

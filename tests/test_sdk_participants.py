@@ -85,7 +85,7 @@ def edit(seq: int, of: int) -> WaitMessagesResponse:
     return frame
 
 
-async def test_joining_tells_who_takes_part() -> None:
+async def test_joining_returns_the_participants() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer(
             "JoinThread", JoinThreadResponse(cursor=cursor(0), participants=[CODER, REVIEWER])
@@ -107,7 +107,7 @@ async def test_participants_are_listed_page_by_page() -> None:
         ]
 
 
-async def test_participants_are_watched_from_the_head_and_over_breaks() -> None:
+async def test_participants_are_watched_from_the_head_across_disconnects() -> None:
     closed = ending(WaitEnding.REASON_THREADS_CLOSED, upto=9)
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         thread = Thread(name=THREAD, epoch=EPOCH, head_seq=7)
@@ -130,7 +130,7 @@ async def test_participants_are_watched_from_the_head_and_over_breaks() -> None:
             assert list(request.filter.senders) == ["none"]
 
 
-async def test_a_thread_that_is_not_there_cannot_be_watched() -> None:
+async def test_a_missing_thread_cannot_be_watched() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("GetThread", Failure(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
         with pytest.raises(ThreadNotFound):
@@ -163,7 +163,7 @@ async def test_a_follower_may_watch_at_the_same_time() -> None:
     ],
     ids=str,
 )
-async def test_only_the_settings_that_are_given_are_changed(
+async def test_only_given_settings_are_changed(
     given: dict[str, Any], expected: UpdateThreadRequest
 ) -> None:
     changed = Thread(name=THREAD, stage="now")
@@ -178,7 +178,7 @@ async def test_only_the_settings_that_are_given_are_changed(
         assert request == expected
 
 
-async def test_what_was_read_is_not_reported_of_a_thread_that_was_left(tmp_path: Path) -> None:
+async def test_read_positions_of_a_thread_that_was_left_are_not_reported(tmp_path: Path) -> None:
     async with scripted() as script:
         client = BusClient(
             script.address, agent="a", credentials=tmp_path / "c.json", heartbeats=False
@@ -204,7 +204,7 @@ async def test_what_was_read_is_not_reported_of_a_thread_that_was_left(tmp_path:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-async def test_an_edit_names_a_seq_and_so_its_history(wanted: bool) -> None:
+async def test_an_edit_names_a_seq_and_its_epoch(wanted: bool) -> None:
     answer = PostMessageResponse(seq=9, recipients=[REVIEWER])
     async with scripted() as script, BusClient(script.address) as bus:
         handle = await bus.join(THREAD)
@@ -215,7 +215,7 @@ async def test_an_edit_names_a_seq_and_so_its_history(wanted: bool) -> None:
         assert (request.edit_of, request.epoch, request.include_recipients) == (3, EPOCH, wanted)
 
 
-async def test_a_strict_thread_wants_to_be_told_what_is_expected() -> None:
+async def test_a_post_to_a_strict_thread_needs_an_expectation() -> None:
     refusal = Failure(grpc.StatusCode.FAILED_PRECONDITION, "EXPECTED_SEQ_REQUIRED")
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("PostMessage", refusal)
@@ -234,7 +234,7 @@ async def test_edits_are_delivered_like_other_messages(by: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["follow", "wait"])
-async def test_the_end_of_the_session_is_an_end_and_no_error(by: str) -> None:
+async def test_the_end_of_the_session_ends_a_follow_without_an_error(by: str) -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         script.answer("WaitMessages", started(), batch(1), ending(SESSION_ENDED, upto=1))
         assert [m.seq for m in await gathered(bus, by)] == [1]

@@ -42,7 +42,7 @@ async def refused(call: Awaitable[object], kind: type[Error]) -> Error:
     return raised.value
 
 
-async def test_a_post_is_stored_as_it_was_given(
+async def test_a_post_is_stored_as_given(
     server: ServerProcess, bus: BusStub, agents: AgentStub, thread: str, tmp_path: Path
 ) -> None:
     other = await registered(agents, bus, "other")
@@ -82,7 +82,7 @@ async def test_every_post_has_a_request_id_of_its_own(server: ServerProcess, thr
     assert len(set(ids)) == 3
 
 
-async def test_a_post_repeated_with_its_request_id_is_stored_once(
+async def test_a_post_retried_with_its_request_id_is_stored_once(
     server: ServerProcess, thread: str
 ) -> None:
     async with BusClient(server.address) as client:
@@ -95,14 +95,16 @@ async def test_a_post_repeated_with_its_request_id_is_stored_once(
         assert contents(await handle.messages()) == ["hello", "something else"]
 
 
-async def test_an_operator_posts_for_another(server: ServerProcess, thread: str, name: str) -> None:
+async def test_an_operator_posts_on_behalf_of_another(
+    server: ServerProcess, thread: str, name: str
+) -> None:
     async with BusClient(server.address, token=operator(server).token) as client:
         await client.thread(thread).post("hello", on_behalf_of=f"{name}-other")
         message = await client.thread(thread).message(1)
     assert (message.sender, message.posted_by) == (f"{name}-other", "operator")
 
 
-async def test_a_conflict_tells_what_was_expected_and_what_there_is(
+async def test_a_conflict_carries_the_expected_and_the_actual_seq(
     server: ServerProcess, thread: str
 ) -> None:
     async with BusClient(server.address) as client:
@@ -116,7 +118,7 @@ async def test_a_conflict_tells_what_was_expected_and_what_there_is(
         assert len(await handle.messages()) == 3
 
 
-async def test_a_request_id_used_for_something_else_tells_for_what(
+async def test_a_reused_request_id_is_an_error_with_the_first_seq(
     server: ServerProcess, thread: str
 ) -> None:
     async with BusClient(server.address) as client:
@@ -139,13 +141,15 @@ async def test_a_closed_thread_takes_no_posts_until_it_is_opened(
         await handle.set_state(state)
         error = await refused(handle.post("too late"), ThreadClosed)
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "THREAD_CLOSED")
-        # A post made before may still be repeated.
+        # A post made before may still be retried.
         assert (await handle.post("before", request_id="mine")).seq == first.seq
         await handle.set_state(ThreadState.THREAD_STATE_OPEN)
         await handle.post("again")
 
 
-async def test_a_post_that_is_too_large_tells_the_limit(server: ServerProcess, thread: str) -> None:
+async def test_a_post_that_is_too_large_is_an_error_with_the_limit(
+    server: ServerProcess, thread: str
+) -> None:
     async with BusClient(server.address) as client:
         handle = client.thread(thread)
         limit = (await client.server_info()).limits.max_content_bytes
@@ -157,7 +161,9 @@ async def test_a_post_that_is_too_large_tells_the_limit(server: ServerProcess, t
         assert (await handle.post("x" * limit)).seq == 1
 
 
-async def test_a_bad_request_names_its_fields(server: ServerProcess, thread: str) -> None:
+async def test_an_invalid_post_is_an_error_with_its_fields(
+    server: ServerProcess, thread: str
+) -> None:
     async with BusClient(server.address) as client:
         handle = client.thread(thread)
         error = await refused(handle.post("x", mentions=["ok", "Not Ok"]), InvalidArgument)
@@ -167,7 +173,9 @@ async def test_a_bad_request_names_its_fields(server: ServerProcess, thread: str
         assert [field for field, _ in error.field_violations] == ["content"]
 
 
-async def test_what_is_referred_to_must_be_there(server: ServerProcess, thread: str) -> None:
+async def test_a_message_that_a_post_refers_to_must_exist(
+    server: ServerProcess, thread: str
+) -> None:
     async with BusClient(server.address) as client:
         handle = client.thread(thread)
         await refused(handle.post("x", mentions=["nobody"]), AgentNotFound)
@@ -178,7 +186,7 @@ async def test_what_is_referred_to_must_be_there(server: ServerProcess, thread: 
 
 
 @pytest.mark.parametrize("field", ["reply_to", "expected_last_seq", "based_on_seq"])
-async def test_a_seq_of_another_history_is_refused_even_if_it_would_fit(
+async def test_a_seq_of_another_epoch_is_refused_even_if_it_exists(
     server: ServerProcess, threads: ThreadStub, thread: str, field: str
 ) -> None:
     async with BusClient(server.address) as client:
@@ -193,7 +201,7 @@ async def test_a_seq_of_another_history_is_refused_even_if_it_would_fit(
         assert (await handle.post("x", **{field: 1})).seq == 2  # type: ignore[arg-type]
 
 
-async def test_a_handle_that_never_joined_does_not_check_the_history(
+async def test_a_handle_that_never_joined_does_not_check_the_epoch(
     server: ServerProcess, threads: ThreadStub, thread: str
 ) -> None:
     async with BusClient(server.address) as client:

@@ -34,7 +34,7 @@ async def thread(server: ServerProcess, name: str, tmp_path: Path) -> AsyncItera
 
 
 def seqs(results: list[object]) -> list[int]:
-    """The seqs of the responses; 0 for an exception."""
+    """Returns the seqs of the responses; 0 for an exception."""
     return [found.seq if isinstance(found, PostMessageResponse) else 0 for found in results]
 
 
@@ -45,7 +45,7 @@ async def test_texts_are_posted_in_order(thread: ThreadHandle) -> None:
     assert contents(await thread.messages(limit=2_000)) == texts
 
 
-async def test_nothing_to_post_is_nothing(thread: ThreadHandle) -> None:
+async def test_an_empty_input_posts_nothing(thread: ThreadHandle) -> None:
     assert [result async for result in thread.post_many([])] == []
 
 
@@ -77,13 +77,13 @@ async def test_refusals_come_in_their_places(thread: ThreadHandle, server: Serve
     assert (conflict.expected, conflict.last_seq) == (7, 1)
 
 
-async def test_an_unknown_thread_refuses_each(server: ServerProcess, name: str) -> None:
+async def test_in_an_unknown_thread_each_post_is_refused(server: ServerProcess, name: str) -> None:
     async with BusClient(server.address) as bus:
         results = [result async for result in bus.thread(name).post_many(["a", "b"])]
     assert [type(result) for result in results] == [ThreadNotFound, ThreadNotFound]
 
 
-async def test_what_comes_slowly_is_posted_as_it_comes(thread: ThreadHandle) -> None:
+async def test_posts_of_a_slow_input_are_sent_as_they_come(thread: ThreadHandle) -> None:
     given: asyncio.Queue[str] = asyncio.Queue()
 
     async def slowly() -> AsyncIterator[str]:
@@ -99,7 +99,7 @@ async def test_what_comes_slowly_is_posted_as_it_comes(thread: ThreadHandle) -> 
             await anext(results)
 
 
-async def test_few_are_taken_before_the_first_is_answered(thread: ThreadHandle) -> None:
+async def test_only_a_few_posts_are_taken_before_the_first_result(thread: ThreadHandle) -> None:
     taken = 0
 
     def endless() -> Iterator[str]:
@@ -113,7 +113,7 @@ async def test_few_are_taken_before_the_first_is_answered(thread: ThreadHandle) 
         assert taken < 1_000
 
 
-async def test_what_was_taken_in_is_posted_although_the_giver_fails(thread: ThreadHandle) -> None:
+async def test_posts_taken_before_the_input_fails_are_posted(thread: ThreadHandle) -> None:
     def failing() -> Iterator[str]:
         yield from ("one", "two")
         raise LookupError("no more")
@@ -126,7 +126,7 @@ async def test_what_was_taken_in_is_posted_although_the_giver_fails(thread: Thre
 
 
 @pytest.mark.slow
-async def test_each_is_stored_once_and_in_order_over_kills_of_the_server(
+async def test_posts_are_stored_once_and_in_order_though_the_server_is_killed(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server()
@@ -143,7 +143,7 @@ async def test_each_is_stored_once_and_in_order_over_kills_of_the_server(
 
 
 @pytest.mark.slow
-async def test_each_is_stored_once_when_the_server_is_asked_to_go(
+async def test_posts_are_stored_once_when_the_server_drains(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server()
@@ -160,7 +160,7 @@ async def test_each_is_stored_once_when_the_server_is_asked_to_go(
 
 
 @pytest.mark.slow
-async def test_no_answer_for_too_long_is_an_unknown_outcome(
+async def test_a_missing_result_is_an_unknown_outcome(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server()
@@ -176,7 +176,7 @@ async def test_no_answer_for_too_long_is_an_unknown_outcome(
         assert raised.value.request_id == "third"
 
 
-async def test_a_token_that_ends_after_a_lost_answer_leaves_the_outcome_unknown(
+async def test_a_token_that_expires_after_a_lost_result_leaves_the_outcome_unknown(
     server: ServerProcess, agents: AgentStub, bus: BusStub, thread: ThreadHandle, name: str
 ) -> None:
     caller = await register(agents, f"{name}-poster")

@@ -21,14 +21,14 @@ from tests.wait_frames import BOUND
 
 @contextmanager
 def locked(db: Path) -> Iterator[None]:
-    """Another program holds the database's write lock, so that no post can be committed."""
+    """Hold the database's write lock, as another program, so that no post can be committed."""
     with closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 
 
 @pytest.mark.parametrize("breaks", [1, 3])
-async def test_a_post_whose_answer_is_lost_is_repeated_and_stored_once(
+async def test_a_post_whose_response_is_lost_is_retried_and_stored_once(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path, breaks: int
 ) -> None:
     async with relay_to(server.address) as relay, member(relay.address, thread, tmp_path) as poster:
@@ -49,7 +49,7 @@ async def test_a_post_whose_answer_is_lost_is_repeated_and_stored_once(
 
 
 async def outcome_unknown(handle: ThreadHandle, request_id: str | None) -> str:
-    """Posts with a short timeout to a server that cannot answer; returns the request_id."""
+    """Post with a short timeout to a server that cannot respond; returns the request_id."""
     async with asyncio.timeout(BOUND):
         with pytest.raises(OutcomeUnknown) as unknown:
             await handle.post("hello", request_id=request_id, timeout=1)
@@ -62,7 +62,7 @@ async def outcome_unknown(handle: ThreadHandle, request_id: str | None) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("given", [None, "mine"])
-async def test_a_post_that_was_committed_too_late_is_found_by_its_request_id(
+async def test_a_post_committed_after_its_timeout_is_found_by_its_request_id(
     start_server: StartServer, name: str, given: str | None
 ) -> None:
     server = start_server("--busy-timeout", "20")
@@ -76,7 +76,7 @@ async def test_a_post_that_was_committed_too_late_is_found_by_its_request_id(
 
 
 @pytest.mark.slow
-async def test_a_post_to_a_server_that_hangs_can_be_repeated_when_it_goes_on(
+async def test_a_post_to_a_hung_server_can_be_retried_when_it_resumes(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -92,7 +92,7 @@ async def test_a_post_to_a_server_that_hangs_can_be_repeated_when_it_goes_on(
 
 
 @pytest.mark.slow
-async def test_a_post_to_a_busy_store_is_repeated_until_it_can_be_stored(
+async def test_a_post_to_a_busy_store_is_retried_until_it_is_stored(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--busy-timeout", "0.05")
@@ -112,7 +112,7 @@ async def test_a_post_to_a_busy_store_is_repeated_until_it_can_be_stored(
 
 
 @pytest.mark.slow
-async def test_posts_go_on_when_the_server_is_killed_and_started_again(
+async def test_posts_continue_when_the_server_is_killed_and_restarted(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -128,7 +128,7 @@ async def test_posts_go_on_when_the_server_is_killed_and_started_again(
         assert {message.content: message.seq for message in messages} == answers
 
 
-async def test_a_post_can_be_cancelled_while_it_waits_for_its_answer(
+async def test_a_post_can_be_cancelled_while_it_waits_for_its_response(
     server: ServerProcess, bus: BusStub, thread: str
 ) -> None:
     async def stored() -> bool:

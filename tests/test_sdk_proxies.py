@@ -1,4 +1,4 @@
-"""Calls that a proxy answers itself, with an HTTP status."""
+"""Calls to which a proxy responds itself, with an HTTP status."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ async def behind(proxy: Proxy, *, timeout: float = 30.0) -> AsyncIterator[BusCli
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-async def test_a_refusal_is_said_at_once(status: int) -> None:
+async def test_a_refusal_by_the_proxy_is_raised_at_once(status: int) -> None:
     expected, text = REFUSALS[status]
     async with proxy_that_says(status) as proxy, behind(proxy) as bus:
         for call in (bus.get_thread(THREAD), bus.thread(THREAD).post("x"), bus.create_thread("x")):
@@ -61,7 +61,7 @@ async def test_a_refusal_is_said_at_once(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 404])
-async def test_a_refused_follower_is_told(status: int) -> None:
+async def test_a_refused_follow_raises_an_error(status: int) -> None:
     async with proxy_that_says(status) as proxy, behind(proxy) as bus:
         thread = bus.thread(THREAD)
         thread.position = Cursor(thread=THREAD)
@@ -71,14 +71,14 @@ async def test_a_refused_follower_is_told(status: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", UNKNOWN)
-async def test_what_a_proxy_may_have_passed_on_has_an_unknown_outcome(status: int) -> None:
+async def test_a_post_that_the_proxy_may_have_forwarded_has_an_unknown_outcome(status: int) -> None:
     async with proxy_that_says(status) as proxy, behind(proxy) as bus:
         with pytest.raises(OutcomeUnknown, match=f"HTTP {status}"):
             await bus.thread(THREAD).post("x", timeout=1.0)
 
 
 @pytest.mark.slow
-async def test_too_many_calls_are_made_again_later() -> None:
+async def test_calls_refused_with_429_are_retried_later() -> None:
     async with proxy_that_says(429) as proxy, behind(proxy) as bus:
         with pytest.raises(Unavailable, match="no more calls") as refused:
             await bus.thread(THREAD).post("x", timeout=1.0)
@@ -87,7 +87,7 @@ async def test_too_many_calls_are_made_again_later() -> None:
 
 
 @pytest.mark.slow
-async def test_a_refusal_ends_no_doubt_about_what_was_done_before() -> None:
+async def test_a_later_refusal_leaves_the_outcome_of_an_earlier_attempt_unknown() -> None:
     async with proxy_that_says(502) as proxy, behind(proxy) as bus:
         posting = asyncio.create_task(bus.thread(THREAD).post("x", request_id="mine"))
         await until(lambda: proxy.refused > 0)
@@ -98,7 +98,7 @@ async def test_a_refusal_ends_no_doubt_about_what_was_done_before() -> None:
 
 
 @pytest.mark.slow
-async def test_a_server_that_a_proxy_cannot_reach_is_waited_for() -> None:
+async def test_a_server_that_the_proxy_cannot_reach_is_retried() -> None:
     async with proxy_that_says(502) as proxy, behind(proxy, timeout=0.5) as bus:
         with pytest.raises(Unreachable, match="HTTP 502"):
             await bus.get_thread(THREAD)
@@ -109,7 +109,7 @@ async def test_a_server_that_a_proxy_cannot_reach_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("status", "code", "advice"), [(413, 6, "client_max_body_size"), (404, 1, "address")]
 )
-async def test_the_command_line_gives_no_advice_to_post_it_again(
+async def test_the_command_line_does_not_advise_to_post_it_again(
     status: int, code: int, advice: str, tmp_path: Path
 ) -> None:
     async with proxy_that_says(status) as proxy, asyncio.timeout(BOUND):

@@ -101,7 +101,7 @@ async def test_one_message_is_read(server: ServerProcess, bus: BusStub, thread: 
             await client.thread(f"{thread}-2").message(1)
 
 
-async def test_a_range_past_the_head_is_of_another_history(
+async def test_a_range_past_the_head_is_an_error(
     server: ServerProcess, bus: BusStub, thread: str
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")
@@ -169,7 +169,7 @@ async def test_all_agents_are_listed_by_name(
             await client.get_agent(f"{name}-nobody")
 
 
-async def test_threads_are_created_described_and_deleted(server: ServerProcess, name: str) -> None:
+async def test_threads_are_created_updated_and_deleted(server: ServerProcess, name: str) -> None:
     async with BusClient(server.address) as client:
         created = await client.create_thread(name, topic="tests", labels={"colour": "blue"})
         assert (created.name, created.topic, dict(created.labels)) == (

@@ -41,7 +41,9 @@ async def agent(
 
 
 @pytest.mark.slow
-async def test_what_was_read_is_reported_soon_and_a_few_messages_at_once(tmp_path: Path) -> None:
+async def test_read_positions_are_reported_soon_for_several_messages_at_once(
+    tmp_path: Path,
+) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         script.answer("WaitMessages", started(), batch(*range(1, 501)), asyncio.Event())
         async with contextlib.aclosing(bus.thread(THREAD).follow()) as messages:
@@ -51,7 +53,7 @@ async def test_what_was_read_is_reported_soon_and_a_few_messages_at_once(tmp_pat
             assert len(reported(script)) < 50
 
 
-async def test_the_last_report_is_made_when_the_client_is_closed(tmp_path: Path) -> None:
+async def test_the_last_report_is_sent_when_the_client_is_closed(tmp_path: Path) -> None:
     async with scripted() as script:
         async with agent(script, tmp_path) as bus:
             script.answer("WaitMessages", started(), batch(1, 2, 3), asyncio.Event())
@@ -60,7 +62,7 @@ async def test_the_last_report_is_made_when_the_client_is_closed(tmp_path: Path)
         assert reported(script)[-1] == [cursor(2)]
 
 
-async def test_what_was_passed_over_is_reported_too(tmp_path: Path) -> None:
+async def test_skipped_messages_are_reported_too(tmp_path: Path) -> None:
     async with scripted() as script:
         async with agent(script, tmp_path) as bus:
             script.answer("WaitMessages", started(), keepalive(9), asyncio.Event())
@@ -72,7 +74,7 @@ async def test_what_was_passed_over_is_reported_too(tmp_path: Path) -> None:
         assert reported(script)[-1] == [cursor(9)]
 
 
-async def test_nothing_read_is_nothing_to_report(tmp_path: Path) -> None:
+async def test_without_reads_nothing_is_reported(tmp_path: Path) -> None:
     async with scripted() as script:
         async with agent(script, tmp_path) as bus:
             await bus.join(THREAD)
@@ -107,7 +109,7 @@ async def test_the_positions_of_all_threads_are_in_one_report(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-async def test_a_report_that_failed_is_made_with_the_next_half_a_second_later(
+async def test_a_failed_report_is_sent_with_the_next_half_a_second_later(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
@@ -125,7 +127,7 @@ async def test_a_report_that_failed_is_made_with_the_next_half_a_second_later(
         assert times[1] - times[0] > 0.4
 
 
-async def test_acknowledge_says_when_the_report_failed_and_keeps_it(tmp_path: Path) -> None:
+async def test_acknowledge_raises_if_the_report_failed_and_keeps_it(tmp_path: Path) -> None:
     async with scripted() as script:
         async with agent(script, tmp_path) as bus:
             handle = await bus.join(THREAD)
@@ -136,7 +138,9 @@ async def test_acknowledge_says_when_the_report_failed_and_keeps_it(tmp_path: Pa
         assert reported(script) == [[cursor(5)], [cursor(5)]]
 
 
-async def test_what_the_server_refuses_is_not_told_again_and_the_rest_is(tmp_path: Path) -> None:
+async def test_a_position_that_the_server_refuses_is_not_sent_again_and_the_others_are(
+    tmp_path: Path,
+) -> None:
     async with scripted() as script:
         async with agent(script, tmp_path) as bus:
             refusal = Failure(

@@ -75,7 +75,7 @@ async def followed(script: Script) -> list[str]:
 
 
 @pytest.mark.parametrize("failure", BREAKS, ids=named)
-async def test_a_follower_comes_again_and_resumes(failure: Failure) -> None:
+async def test_a_follower_reconnects_and_resumes(failure: Failure) -> None:
     async with scripted() as script:
         script.answer("WaitMessages", failure)
         script.answer("WaitMessages", started(), batch(1, 2), failure)
@@ -86,7 +86,7 @@ async def test_a_follower_comes_again_and_resumes(failure: Failure) -> None:
         assert {r.threads[0].epoch for r in script.asked(WaitMessagesRequest)} == {cursor(0).epoch}
 
 
-async def test_a_stream_that_just_ends_is_a_break() -> None:
+async def test_a_stream_without_an_ending_is_reconnected() -> None:
     async with scripted() as script:
         script.answer("WaitMessages", started(), batch(1))
         script.answer("WaitMessages")
@@ -104,7 +104,7 @@ async def test_a_stream_that_just_ends_is_a_break() -> None:
         WaitEnding.Reason.ValueType(99),
     ],
 )
-async def test_an_ending_that_was_not_asked_for_is_no_end(
+async def test_an_ending_that_was_not_requested_is_reconnected(
     reason: WaitEnding.Reason.ValueType,
 ) -> None:
     async with scripted() as script:
@@ -115,7 +115,7 @@ async def test_an_ending_that_was_not_asked_for_is_no_end(
 
 
 @pytest.mark.slow
-async def test_a_server_that_goes_away_says_how_long_to_stay_away() -> None:
+async def test_a_draining_server_says_when_to_reconnect() -> None:
     draining = ending(WaitEnding.REASON_DRAINING, upto=1, retry_delay=0.5)
     async with scripted() as script:
         script.answer("WaitMessages", started(), draining)
@@ -143,7 +143,7 @@ async def test_a_refusal_is_final(failure: Failure, expected: type[BusError]) ->
         assert len(asked_from(script)) == 2
 
 
-async def test_a_follower_asks_for_no_end() -> None:
+async def test_a_follower_requests_no_end() -> None:
     async with scripted() as script:
         script.answer("WaitMessages", *last_batch(1))
         await followed(script)
@@ -153,7 +153,7 @@ async def test_a_follower_asks_for_no_end() -> None:
     assert request.filter.exclude_own
 
 
-async def test_frames_and_kinds_that_are_not_known_are_skipped() -> None:
+async def test_unknown_frames_and_kinds_are_skipped() -> None:
     unknown_frame = WaitMessagesResponse.FromString(b"\x9a\x06\x00")  # field 99
     assert unknown_frame.WhichOneof("frame") is None
     unknown_kinds = batch(1, 2, 3)
@@ -170,7 +170,7 @@ async def test_frames_and_kinds_that_are_not_known_are_skipped() -> None:
         assert handle.position.after_seq == 3
 
 
-async def test_it_resumes_after_what_was_received_not_after_what_was_consumed() -> None:
+async def test_it_resumes_after_what_was_received_and_not_what_was_consumed() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("WaitMessages", started(), batch(1, 2, 3, upto=5), Failure(_Code.UNAVAILABLE))
         script.answer("WaitMessages", *last_batch(6))
@@ -183,7 +183,7 @@ async def test_it_resumes_after_what_was_received_not_after_what_was_consumed() 
 
 
 @pytest.mark.parametrize("frame", [caught_up(7), keepalive(7)], ids=["caught_up", "keepalive"])
-async def test_every_frame_with_a_cursor_moves_the_place(frame: WaitMessagesResponse) -> None:
+async def test_every_frame_with_a_cursor_moves_the_position(frame: WaitMessagesResponse) -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         hold = asyncio.Event()
         script.answer("WaitMessages", started(), frame, hold)
@@ -197,7 +197,7 @@ async def test_every_frame_with_a_cursor_moves_the_place(frame: WaitMessagesResp
 
 
 @pytest.mark.slow
-async def test_a_connection_that_went_silent_is_given_up() -> None:
+async def test_a_silent_connection_is_closed_and_reconnected() -> None:
     silence = asyncio.Event()
     async with scripted() as script:
         script.answer("WaitMessages", started(keepalive=1), batch(1), silence)
@@ -211,12 +211,12 @@ async def test_a_connection_that_went_silent_is_given_up() -> None:
 
 
 @pytest.mark.slow
-async def test_a_consumer_that_takes_its_time_is_no_silence() -> None:
+async def test_a_slow_consumer_is_not_taken_for_silence() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("WaitMessages", started(keepalive=0.2), *last_batch(1, 2)[1:])
         messages = bus.thread(THREAD).follow()
         assert await take(messages, 1) == ["1"]
-        # Another one meets a silence of that length.
+        # Another wait gets no frame for that long.
         script.answer("WaitMessages", started(keepalive=0.2), asyncio.Event())
         script.answer("WaitMessages", *last_batch(9))
         assert await followed(script) == ["9"]

@@ -41,7 +41,7 @@ def writer(server: ServerProcess, name: str, tmp_path: Path) -> Iterator[ThreadH
         yield joined
 
 
-def test_a_thread_is_joined_with_all_that_is_known_of_it(
+def test_joining_returns_all_that_is_known_of_the_thread(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     with client(server.address, name, tmp_path) as bus:
@@ -66,7 +66,7 @@ def test_a_thread_is_joined_with_all_that_is_known_of_it(
         assert created.update(stage="done").stage == created.info.stage == "done"
 
 
-def test_history_comes_first_and_then_what_is_posted(
+def test_history_comes_first_and_then_live_messages(
     reader: ThreadHandle, writer: ThreadHandle
 ) -> None:
     writer.post("a")
@@ -80,7 +80,7 @@ def test_history_comes_first_and_then_what_is_posted(
     messages.close()
 
 
-def test_the_message_that_a_loop_was_left_with_comes_again(
+def test_the_message_at_which_a_loop_ended_comes_again(
     reader: ThreadHandle, writer: ThreadHandle
 ) -> None:
     for text in "abc":
@@ -99,7 +99,9 @@ def test_the_message_that_a_loop_was_left_with_comes_again(
     assert seen == ["a", "b", "b", "b", "c"]
 
 
-def test_a_loop_that_is_held_is_closed_by_hand(reader: ThreadHandle, writer: ThreadHandle) -> None:
+def test_a_loop_that_is_still_referenced_can_be_closed_explicitly(
+    reader: ThreadHandle, writer: ThreadHandle
+) -> None:
     writer.post("a")
     with contextlib.closing(reader.follow()) as messages:
         assert take(messages, 1) == ["a"]
@@ -116,7 +118,7 @@ def test_a_loop_ends_when_the_thread_is_closed(reader: ThreadHandle, writer: Thr
     assert [*reader.follow()] == []
 
 
-def test_only_what_is_wanted_comes(reader: ThreadHandle, writer: ThreadHandle) -> None:
+def test_only_matching_messages_come(reader: ThreadHandle, writer: ThreadHandle) -> None:
     writer.post("to nobody")
     writer.post("to you", mentions=[f"{reader.name}-reader"])
     assert take(reader.follow(filter=MessageFilter(addressed_to_me=True)), 1) == ["to you"]
@@ -124,7 +126,7 @@ def test_only_what_is_wanted_comes(reader: ThreadHandle, writer: ThreadHandle) -
     assert reader.message(1).content == "to nobody"
 
 
-def test_a_wait_returns_what_is_there_else_what_comes_else_nothing(
+def test_a_wait_returns_what_is_there_or_what_comes_or_nothing(
     reader: ThreadHandle, writer: ThreadHandle
 ) -> None:
     writer.post("a")
@@ -149,7 +151,7 @@ def test_the_position_can_be_set(reader: ThreadHandle, writer: ThreadHandle) -> 
     assert take(reader.follow(), 1) == ["b"]
 
 
-def test_how_the_participants_stand_is_told_as_it_changes(
+def test_participants_are_reported_as_they_change(
     server: ServerProcess, reader: ThreadHandle, name: str, tmp_path: Path
 ) -> None:
     with contextlib.closing(reader.watch_participants()) as updates:
@@ -162,7 +164,7 @@ def test_how_the_participants_stand_is_told_as_it_changes(
         told.close()
 
 
-def test_an_operator_sees_the_open_waits_and_registers_agents(
+def test_an_operator_lists_waits_and_registers_agents(
     server: ServerProcess, reader: ThreadHandle, writer: ThreadHandle
 ) -> None:
     writer.post("a")
@@ -186,7 +188,7 @@ def test_an_operator_sees_the_open_waits_and_registers_agents(
         assert agent.name not in {known.name for known in bus.list_agents()}
 
 
-def test_errors_keep_their_type_their_fields_and_the_road_they_came(
+def test_errors_keep_their_type_their_fields_and_their_traceback(
     reader: ThreadHandle, writer: ThreadHandle
 ) -> None:
     writer.post("a")
@@ -194,7 +196,7 @@ def test_errors_keep_their_type_their_fields_and_the_road_they_came(
         reader.post("b", expected_last_seq=0)
     assert (conflict.value.expected, conflict.value.last_seq) == (0, 1)
     road = [frame.name for frame in traceback.extract_tb(conflict.value.__traceback__)]
-    assert road[0] == "test_errors_keep_their_type_their_fields_and_the_road_they_came"
+    assert road[0] == "test_errors_keep_their_type_their_fields_and_their_traceback"
     assert road.count("post") == 2  # the sync one that was called, and the async one
     assert road[-1] == "_repeat"
     with pytest.raises(InvalidArgument) as refused:
@@ -205,7 +207,7 @@ def test_errors_keep_their_type_their_fields_and_the_road_they_came(
         next(reader.follow())
 
 
-def test_a_client_that_is_not_connected_says_so(server: ServerProcess) -> None:
+def test_a_client_that_is_not_connected_raises_an_error(server: ServerProcess) -> None:
     bus = BusClient(server.address)
     with pytest.raises(RuntimeError, match="connect"):
         bus.join("anything")
@@ -229,7 +231,7 @@ def test_several_threads_use_one_client(reader: ThreadHandle, writer: ThreadHand
         assert [message.seq for message in waiting.result()] == [*range(1, 81)]
 
 
-def test_closing_a_client_ends_what_another_thread_waits_for(
+def test_closing_a_client_ends_the_calls_of_other_threads(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     with client(server.address, name, tmp_path) as bus, ThreadPoolExecutor() as pool:
@@ -244,7 +246,7 @@ def test_closing_a_client_ends_what_another_thread_waits_for(
             waiting.result()
 
 
-def test_a_loop_that_is_forgotten_is_closed_by_whichever_thread_finds_it(
+def test_an_unreferenced_loop_is_closed_by_whichever_thread_collects_it(
     server: ServerProcess, reader: ThreadHandle, writer: ThreadHandle
 ) -> None:
     writer.post("a")

@@ -1,4 +1,4 @@
-"""The SDK without asyncio when servers die, hang, or have another history."""
+"""The SDK without asyncio when servers die, hang, or have another epoch."""
 
 import signal
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.serving import ServerProcess
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_in_mid_follow_costs_and_repeats_nothing(
+def test_a_server_killed_in_mid_follow_loses_and_repeats_nothing(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server()
@@ -37,7 +37,7 @@ def test_a_server_that_is_killed_in_mid_follow_costs_and_repeats_nothing(
         messages.close()
 
 
-def test_a_thread_made_anew_raises_where_it_goes_on(
+def test_a_recreated_thread_raises_the_position_to_continue_at(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     with (
@@ -58,7 +58,7 @@ def test_a_thread_made_anew_raises_where_it_goes_on(
 
 
 @pytest.mark.slow
-def test_a_post_without_an_answer_is_of_unknown_outcome_and_can_be_repeated(
+def test_a_post_without_a_response_has_an_unknown_outcome_and_can_be_retried(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -74,7 +74,7 @@ def test_a_post_without_an_answer_is_of_unknown_outcome_and_can_be_repeated(
 
 
 @pytest.mark.slow
-def test_a_server_that_is_not_there_is_unreachable(start_server: StartServer, name: str) -> None:
+def test_a_missing_server_is_unreachable(start_server: StartServer, name: str) -> None:
     server = start_server()
     with BusClient(server.address) as bus:
         handle = bus.join(name)

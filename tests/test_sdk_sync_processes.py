@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     "call", ["next(thread.follow())", "for _ in thread.follow(): pass", "thread.wait(timeout=60)"]
 )
-def test_an_interrupted_wait_is_cancelled_and_the_client_goes_on(
+def test_an_interrupted_wait_is_cancelled_and_the_client_still_works(
     server: ServerProcess, name: str, tmp_path: Path, call: str
 ) -> None:
     text = f"""
@@ -45,7 +45,7 @@ def test_an_interrupted_wait_is_cancelled_and_the_client_goes_on(
         assert agent.end() == (0, "hello\n2\n", "")
 
 
-def test_a_post_can_be_interrupted_and_repeated(
+def test_a_post_can_be_interrupted_and_retried(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server()
@@ -75,7 +75,7 @@ def test_a_post_can_be_interrupted_and_repeated(
         assert agent.end() == (0, "1\n", "")
 
 
-def test_an_interrupt_that_nobody_catches_ends_the_program_as_usual(
+def test_an_uncaught_interrupt_ends_the_program_as_usual(
     server: ServerProcess, name: str, tmp_path: Path
 ) -> None:
     text = f"""
@@ -109,7 +109,7 @@ def test_an_interrupt_that_nobody_catches_ends_the_program_as_usual(
         "atexit.register(bus.close)",
     ],
 )
-def test_a_program_ends_at_once_and_in_silence_whatever_it_left_open(
+def test_a_program_exits_at_once_and_silently_whatever_it_left_open(
     server: ServerProcess, name: str, tmp_path: Path, ending: str
 ) -> None:
     text = f"""
@@ -125,7 +125,7 @@ def test_a_program_ends_at_once_and_in_silence_whatever_it_left_open(
         assert agent.end() == (0, "", "")
 
 
-def test_a_forked_process_is_told_that_it_cannot_go_on(
+def test_a_forked_process_gets_an_error(
     server: ServerProcess, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = f"""
@@ -164,7 +164,7 @@ def test_a_forked_process_is_told_that_it_cannot_go_on(
 HASTY = ("--heartbeat-interval", "0.2", "--agent-timeout", "0.5", "--working-timeout", "60")
 
 
-def test_heartbeats_go_on_while_the_program_does_other_things(
+def test_heartbeats_continue_while_the_program_does_other_things(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server(*HASTY)
@@ -189,7 +189,7 @@ def test_heartbeats_go_on_while_the_program_does_other_things(
 
 
 def timeouts_pass(anyone: BusClient, clock: str, count: int) -> None:
-    """Returns after this many agent timeouts, measured by another agent that lapses each time."""
+    """Return after this many agent timeouts, measured by another agent that lapses each time."""
     _, token = anyone.register_agent(clock)
     with BusClient(anyone.server, token=token, heartbeats=False) as bus:
         for _ in range(count):

@@ -64,7 +64,7 @@ def test_these_names_are_public() -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_it_has_the_same_members_and_no_others(name: str) -> None:
+def test_the_sync_classes_have_the_same_members_and_no_others(name: str) -> None:
     original = getattr(bus_client, name)
     assert set(public(getattr(sync, name))) == set(public(original)) | set(attributes(original))
 
@@ -83,20 +83,20 @@ def test_a_member_has_the_same_signature_and_the_same_first_sentence(
 
 
 @pytest.mark.parametrize(("name", "member"), members())
-def test_a_member_that_says_less_names_the_one_that_says_all(name: str, member: str) -> None:
+def test_a_shortened_docstring_names_the_full_one(name: str, member: str) -> None:
     whole = inspect.getdoc(public(getattr(bus_client, name))[member]) or ""
     said = inspect.getdoc(public(getattr(sync, name))[member]) or ""
     if said != blocking(whole):
         assert said.endswith(f"See bus_client.{name}.{member}.")
 
 
-def test_the_client_is_made_with_the_same_arguments() -> None:
+def test_the_client_has_the_same_arguments() -> None:
     ours, theirs = (str(inspect.signature(m.BusClient)) for m in (sync, bus_client))
     assert ours == theirs
     assert first_line(sync.BusClient) == first_line(bus_client.BusClient)
 
 
-def test_the_attributes_of_a_handle_are_told_of_in_the_same_words() -> None:
+def test_the_attributes_of_a_handle_are_described_in_the_same_words() -> None:
     told = attributes(bus_client.ThreadHandle)
     assert {"name", "created", "similar", "context", "participants", "info"} == set(told)
     for name, text in told.items():
@@ -106,12 +106,12 @@ def test_the_attributes_of_a_handle_are_told_of_in_the_same_words() -> None:
 
 
 @pytest.mark.slow
-def test_it_is_what_the_async_classes_generate() -> None:
+def test_the_sync_classes_are_what_the_async_ones_generate() -> None:
     script = Path(__file__).parents[1] / "scripts/sync.d/generate.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_it_calls_no_server_by_itself() -> None:
+def test_the_sync_classes_call_no_server_themselves() -> None:
     for path in Path(sync.__file__).parent.glob("*.py"):
         assert "grpc" not in re.findall(r"^(?:from|import) (\w+)", path.read_text("utf-8"), re.M)

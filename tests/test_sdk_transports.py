@@ -31,7 +31,7 @@ def nobody() -> str:
 
 
 @pytest.mark.slow
-async def test_a_unix_socket_is_a_server_like_any_other(
+async def test_a_unix_socket_works_like_any_other_address(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     server = start_server(listen=f"unix:{tmp_path / 's'}")
@@ -42,7 +42,7 @@ async def test_a_unix_socket_is_a_server_like_any_other(
 
 @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_a_proxy_is_not_asked_the_way_to_this_machine(
+async def test_a_proxy_is_not_used_for_this_machine(
     server: ServerProcess,
     nobody: str,
     variable: str,
@@ -73,7 +73,9 @@ async def test_without_a_server_connecting_fails_in_time(
 
 
 @pytest.mark.slow
-async def test_a_server_that_comes_late_is_waited_for(start_server: StartServer, name: str) -> None:
+async def test_a_server_that_starts_late_is_waited_for(
+    start_server: StartServer, name: str
+) -> None:
     server = start_server()
     server.kill()
     async with asyncio.TaskGroup() as group:
@@ -86,7 +88,7 @@ async def test_a_server_that_comes_late_is_waited_for(start_server: StartServer,
 
 
 @pytest.mark.slow
-async def test_calls_are_repeated_until_the_server_is_back(
+async def test_calls_are_retried_until_the_server_is_back(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -102,7 +104,7 @@ async def test_calls_are_repeated_until_the_server_is_back(
 
 
 @pytest.mark.slow
-async def test_once_a_server_is_known_to_be_gone_calls_say_that_they_were_not_made(
+async def test_once_a_server_is_known_to_be_gone_errors_say_that_nothing_was_sent(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -117,7 +119,7 @@ async def test_once_a_server_is_known_to_be_gone_calls_say_that_they_were_not_ma
 
 
 @pytest.mark.slow
-async def test_closing_does_not_wait_for_a_server_that_hangs(
+async def test_closing_does_not_wait_for_a_hung_server(
     start_server: StartServer, name: str, tmp_path: Path
 ) -> None:
     server = start_server()

@@ -67,8 +67,8 @@ async def agent(
         yield bus
 
 
-async def make_anew(server: ServerProcess, db: Path) -> None:
-    """Restarts the server on another database."""
+async def restart_with_new_store(server: ServerProcess, db: Path) -> None:
+    """Restart the server on another database."""
     server.kill()
     server.db = db
     await asyncio.to_thread(server.start)
@@ -76,7 +76,7 @@ async def make_anew(server: ServerProcess, db: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("on_resync", ["raise", "continue"])
-async def test_a_follower_whose_store_was_made_anew_is_told_so(
+async def test_a_follower_gets_an_error_when_the_store_was_recreated(
     start_server: StartServer, tmp_path: Path, name: str, on_resync: Literal["raise", "continue"]
 ) -> None:
     new = start_server(db=tmp_path / "new.db")
@@ -89,7 +89,7 @@ async def test_a_follower_whose_store_was_made_anew_is_told_so(
         await reader.post("old")
         assert await take(messages, 1) == ["old"]
         coming = asyncio.create_task(take(messages, 1))
-        await make_anew(server, new.db)
+        await restart_with_new_store(server, new.db)
         if on_resync == "raise":
             with pytest.raises(CursorLost) as error:
                 await coming
@@ -102,7 +102,7 @@ async def test_a_follower_whose_store_was_made_anew_is_told_so(
 
 
 @pytest.mark.slow
-async def test_an_agent_whose_name_was_taken_meanwhile_is_told_so(
+async def test_an_agent_whose_name_was_taken_gets_an_error(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     new = start_server(db=tmp_path / "new.db")
@@ -112,14 +112,14 @@ async def test_an_agent_whose_name_was_taken_meanwhile_is_told_so(
     server = start_server(db=tmp_path / "old.db")
     async with member(server.address, name, tmp_path) as reader, asyncio.timeout(BOUND):
         coming = asyncio.create_task(take(reader.follow(), 1))
-        await make_anew(server, new.db)
+        await restart_with_new_store(server, new.db)
         with pytest.raises(AgentExists, match="another token"):
             await coming
         with pytest.raises(AgentExists):
             await reader.post("x")
 
 
-async def test_a_call_is_repeated_once_the_agent_is_registered_again(tmp_path: Path) -> None:
+async def test_a_call_is_retried_once_the_agent_is_registered_again(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         script.answer("PostMessage", UNKNOWN)
         script.answer("PostMessage", POSTED)
@@ -132,7 +132,7 @@ async def test_a_call_is_repeated_once_the_agent_is_registered_again(tmp_path: P
         assert script.tokens(PostMessageRequest)[0] == script.tokens(PostMessageRequest)[1] != ""
 
 
-async def test_many_calls_that_fail_at_once_register_it_once(tmp_path: Path) -> None:
+async def test_many_calls_that_fail_at_once_register_the_agent_once(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         gate = asyncio.Event()
         for _ in range(20):
@@ -146,7 +146,7 @@ async def test_many_calls_that_fail_at_once_register_it_once(tmp_path: Path) -> 
         assert len(script.asked(RegisterAgentRequest)) == 2
 
 
-async def test_it_is_tried_once_a_call(tmp_path: Path) -> None:
+async def test_registering_again_is_tried_once_per_call(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         for _ in range(2):
             for _ in range(2):
@@ -157,7 +157,7 @@ async def test_it_is_tried_once_a_call(tmp_path: Path) -> None:
         assert len(script.asked(RegisterAgentRequest)) == 3
 
 
-async def test_and_once_for_each_break_of_a_wait(tmp_path: Path) -> None:
+async def test_registering_again_is_tried_once_per_disconnect_of_a_wait(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         messages = bus.thread(THREAD).follow()
         script.answer("WaitMessages", UNKNOWN)
@@ -171,7 +171,7 @@ async def test_and_once_for_each_break_of_a_wait(tmp_path: Path) -> None:
         assert len(script.asked(RegisterAgentRequest)) == 4
 
 
-async def test_a_follower_waits_for_a_server_that_is_gone_when_it_registers(
+async def test_a_follower_waits_for_a_server_that_is_away_when_it_registers(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
@@ -187,7 +187,7 @@ async def test_a_follower_waits_for_a_server_that_is_gone_when_it_registers(
     [(TAKEN, AgentExists), (UNKNOWN, Unauthenticated)],
     ids=["taken", "required"],
 )
-async def test_an_agent_that_cannot_be_registered_again_is_told_why(
+async def test_an_agent_that_cannot_be_registered_again_gets_the_reason(
     tmp_path: Path, failure: Failure, expected: type[BusError]
 ) -> None:
     calls: dict[str, Callable[[ThreadHandle], Awaitable[object]]] = {
@@ -203,7 +203,7 @@ async def test_an_agent_that_cannot_be_registered_again_is_told_why(
                 await call(bus.thread(THREAD))
 
 
-async def test_a_token_that_expired_is_not_worth_it(tmp_path: Path) -> None:
+async def test_an_expired_token_causes_no_registration(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         script.answer("PostMessage", EXPIRED)
         with pytest.raises(TokenExpired):
@@ -214,7 +214,7 @@ async def test_a_token_that_expired_is_not_worth_it(tmp_path: Path) -> None:
         assert len(script.asked(RegisterAgentRequest)) == 1
 
 
-async def test_a_token_that_was_given_cannot_be_had_again(tmp_path: Path) -> None:
+async def test_a_token_given_to_the_client_is_not_replaced(tmp_path: Path) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
         script.answer("GetServerInfo", GetServerInfoResponse(agent="worker"))
         async with BusClient(script.address, token="o" * 43) as bus:
@@ -228,13 +228,13 @@ async def test_a_token_that_was_given_cannot_be_had_again(tmp_path: Path) -> Non
 
 
 async def rotate(script: Script, bus: BusClient, token: str) -> None:
-    """Gives the agent this token."""
+    """Give the agent this token."""
     script.answer("RotateToken", RotateTokenResponse(token=token))
     await bus.rotate_token()
 
 
 @pytest.mark.parametrize("given", [None, "o" * 43], ids=["by-name", "by-token"])
-async def test_a_wait_that_ends_with_its_token_is_opened_with_the_new_one(
+async def test_a_wait_that_ends_with_its_token_is_reopened_with_the_new_one(
     tmp_path: Path, given: str | None
 ) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
@@ -259,7 +259,7 @@ async def test_a_wait_that_ends_with_its_token_is_opened_with_the_new_one(
             assert len(script.asked(RegisterAgentRequest)) == (given is None)
 
 
-async def test_a_token_that_another_process_rotated_is_found_in_the_file(tmp_path: Path) -> None:
+async def test_a_token_rotated_by_another_process_is_read_from_the_file(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         async with agent(script, tmp_path) as other:
             await rotate(script, other, "n" * 43)
@@ -271,14 +271,14 @@ async def test_a_token_that_another_process_rotated_is_found_in_the_file(tmp_pat
         assert kept == {script.address: {"worker": "n" * 43}}
 
 
-async def test_a_stranger_gets_a_new_token_once_it_is_registered_again(tmp_path: Path) -> None:
+async def test_a_rotation_with_an_unknown_token_registers_the_agent_again(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
         script.answer("RotateToken", UNKNOWN)
         await rotate(script, bus, "n" * 43)
         assert len(script.asked(RegisterAgentRequest)) == 2
 
 
-async def test_whoever_meets_the_end_of_the_old_token_waits_for_the_new_one(
+async def test_calls_refused_during_a_rotation_wait_for_the_new_token(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:
@@ -296,7 +296,7 @@ async def test_whoever_meets_the_end_of_the_old_token_waits_for_the_new_one(
 
 
 @pytest.mark.slow
-async def test_heartbeats_go_on_though_the_credentials_were_spoilt(tmp_path: Path) -> None:
+async def test_heartbeats_continue_though_the_credentials_are_damaged(tmp_path: Path) -> None:
     async with scripted() as script, agent(script, tmp_path, heartbeats=True):
         (tmp_path / "c.json").write_text("{", "utf-8")
         script.answer("Heartbeat", UNKNOWN)
@@ -304,7 +304,7 @@ async def test_heartbeats_go_on_though_the_credentials_were_spoilt(tmp_path: Pat
 
 
 @pytest.mark.slow
-async def test_an_agent_that_only_sits_there_is_registered_again_by_its_heartbeats(
+async def test_an_idle_agent_is_registered_again_by_its_heartbeats(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script:
@@ -314,7 +314,7 @@ async def test_an_agent_that_only_sits_there_is_registered_again_by_its_heartbea
             assert len(script.asked(RegisterAgentRequest)) == 2
 
 
-async def test_a_doubtful_post_stays_doubtful_though_the_agent_is_registered_again(
+async def test_an_unknown_outcome_stays_unknown_though_the_agent_is_registered_again(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script, agent(script, tmp_path) as bus:

@@ -43,7 +43,7 @@ NEWER = Failure(grpc.StatusCode.UNAVAILABLE, "NEWER_REASON")
 
 
 def always(script: Script, *steps: Step) -> None:
-    """Makes every wait of a test end like this."""
+    """Make every wait of a test end like this."""
     for _ in range(200):
         script.answer("WaitMessages", *steps)
 
@@ -62,7 +62,7 @@ def always(script: Script, *steps: Step) -> None:
     ],
     ids=["internal", "at-once", "broken", "newer", "end", "draining", "keepalive"],
 )
-async def test_a_wait_that_could_not_read_says_so(
+async def test_a_wait_that_could_not_read_raises_an_error(
     steps: list[Step], expected: type[BusError]
 ) -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
@@ -74,7 +74,7 @@ async def test_a_wait_that_could_not_read_says_so(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [BROKEN, INTERNAL], ids=["broken", "internal"])
-async def test_one_that_knows_there_was_nothing_says_that(last: Failure) -> None:
+async def test_a_wait_known_to_have_missed_nothing_returns_empty(last: Failure) -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         script.answer("WaitMessages", started(), caught_up(0), last)
         always(script, last)
@@ -82,7 +82,7 @@ async def test_one_that_knows_there_was_nothing_says_that(last: Failure) -> None
 
 
 @pytest.mark.slow
-async def test_one_that_learns_that_there_is_more_does_not_say_so() -> None:
+async def test_a_wait_that_learns_of_more_messages_raises_an_error() -> None:
     newer = WaitMessagesResponse(started=WaitStarted(threads=[ThreadPosition(head_seq=1)]))
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         script.answer("WaitMessages", started(), caught_up(0), INTERNAL)
@@ -92,7 +92,7 @@ async def test_one_that_learns_that_there_is_more_does_not_say_so() -> None:
 
 
 @pytest.mark.slow
-async def test_what_came_before_is_returned() -> None:
+async def test_messages_received_before_are_returned() -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(BOUND):
         script.answer("WaitMessages", started(), batch(1), INTERNAL)
         always(script, started(), INTERNAL)
@@ -109,7 +109,9 @@ async def test_what_came_before_is_returned() -> None:
     ],
     ids=["internal", "broken", "caught-up"],
 )
-async def test_the_command_line_says_so_too(steps: list[Step], code: int, tmp_path: Path) -> None:
+async def test_the_command_line_reports_it_too(
+    steps: list[Step], code: int, tmp_path: Path
+) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
         always(script, *steps)
         run = ("wait", THREAD, "--after", "0", "--timeout", "0")
@@ -138,7 +140,7 @@ def fail(retry: WaitRetry, error: BusError, *frames: WaitMessagesResponse) -> No
 @pytest.mark.parametrize(
     "error", [InternalError("x"), Unavailable("x"), StorageFull("x")], ids=lambda e: str(type(e))
 )
-def test_a_follower_that_fails_for_a_minute_is_told(error: BusError) -> None:
+def test_a_follower_that_fails_for_a_minute_raises_an_error(error: BusError) -> None:
     clock = Clock()
     retry = WaitRetry(clock, math.inf)
     fail(retry, Unreachable("x"))
@@ -152,7 +154,7 @@ def test_a_follower_that_fails_for_a_minute_is_told(error: BusError) -> None:
 
 
 @pytest.mark.parametrize("frame", [batch(1), caught_up(0)], ids=["messages", "caught_up"])
-def test_progress_ends_that_minute(frame: WaitMessagesResponse) -> None:
+def test_progress_restarts_that_minute(frame: WaitMessagesResponse) -> None:
     clock = Clock()
     retry = WaitRetry(clock, math.inf)
     for _ in range(10):
@@ -163,7 +165,7 @@ def test_progress_ends_that_minute(frame: WaitMessagesResponse) -> None:
 @pytest.mark.parametrize(
     "error", [Unreachable("x"), Draining("x"), StoreBusy("x")], ids=lambda e: str(type(e))
 )
-def test_a_server_that_is_away_or_busy_is_waited_for(error: BusError) -> None:
+def test_an_unreachable_or_busy_server_is_waited_for(error: BusError) -> None:
     clock = Clock()
     retry = WaitRetry(clock, math.inf)
     for _ in range(100):
@@ -171,14 +173,14 @@ def test_a_server_that_is_away_or_busy_is_waited_for(error: BusError) -> None:
         clock.now += 60
 
 
-def test_a_history_that_ends_again_and_again_is_no_reason_to_hurry() -> None:
+def test_a_history_that_ends_again_and_again_is_not_retried_without_pauses() -> None:
     clock = Clock()
     retry = WaitRetry(clock, math.inf)
     for _ in range(8):
         fail(retry, Unreachable("x"), started(), caught_up(0))
         pause = retry.next_pause(0.0)
     assert pause >= 1.0
-    # After a stream that lived for a while the pauses are short again.
+    # After a stream that lasted for a while the pauses are short again.
     retry.stream_opened()
     retry.frame_received(caught_up(0), moved=False, delivered=False)
     clock.now += 15
@@ -188,7 +190,7 @@ def test_a_history_that_ends_again_and_again_is_no_reason_to_hurry() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(100)
-async def test_a_follower_is_told_after_a_minute() -> None:
+async def test_a_follower_gets_the_error_after_a_minute() -> None:
     async with scripted() as script, BusClient(script.address) as bus, asyncio.timeout(90):
         always(script, started(), INTERNAL)
         with pytest.raises(InternalError) as failed:

@@ -25,7 +25,7 @@ from tests.wait_frames import BOUND
 CLOSED = ThreadState.THREAD_STATE_CLOSED
 
 
-async def test_what_is_there_is_returned_at_once(
+async def test_available_messages_are_returned_at_once(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")
@@ -37,7 +37,7 @@ async def test_what_is_there_is_returned_at_once(
         ]
 
 
-async def test_else_it_waits_for_the_first_that_comes(
+async def test_otherwise_the_wait_returns_the_first_to_come(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
@@ -55,7 +55,7 @@ async def test_a_wait_that_times_out_is_no_error(
 
 
 @pytest.mark.parametrize("timeout", [10.0**9, math.inf])
-async def test_it_waits_for_ever_if_it_is_told_to(
+async def test_without_a_timeout_the_wait_has_no_end(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path, timeout: float
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
@@ -64,7 +64,7 @@ async def test_it_waits_for_ever_if_it_is_told_to(
         assert contents(await waiting) == ["at last"]
 
 
-async def test_nothing_comes_twice(
+async def test_no_message_comes_twice(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
@@ -74,14 +74,14 @@ async def test_nothing_comes_twice(
         assert await reader.wait(timeout=0) == []
 
 
-async def test_the_previous_messages_count_as_read_when_it_waits_again(
+async def test_the_previous_messages_count_as_read_at_the_next_wait(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")
     async with member(server.address, thread, tmp_path) as reader:
         await reader.wait(timeout=60)
         assert reader.position.after_seq == 0
-    # It was closed or killed before it asked for more: they come again.
+    # It was closed or killed before its next wait: they come again.
     assert await read_position(server.address, thread, tmp_path) == 0
     async with member(server.address, thread, tmp_path) as reader:
         assert contents(await reader.wait(timeout=60)) == ["a", "b"]
@@ -90,7 +90,7 @@ async def test_the_previous_messages_count_as_read_when_it_waits_again(
     assert await read_position(server.address, thread, tmp_path) == 2
 
 
-async def test_a_wait_that_is_cancelled_has_read_nothing(
+async def test_a_cancelled_wait_has_read_nothing(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a")
@@ -105,7 +105,7 @@ async def test_a_wait_that_is_cancelled_has_read_nothing(
         assert contents(await reader.wait(timeout=60)) == ["a"]
 
 
-async def test_it_returns_at_most_so_many(
+async def test_it_returns_no_more_than_max_messages(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, *"abcde")
@@ -115,7 +115,7 @@ async def test_it_returns_at_most_so_many(
         assert contents(await reader.wait(timeout=60, max_messages=2)) == ["e"]
 
 
-async def test_it_returns_once_there_are_so_many(
+async def test_it_returns_once_there_are_min_messages(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
@@ -126,7 +126,7 @@ async def test_it_returns_once_there_are_so_many(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("least", [0, 3])
-async def test_at_the_timeout_it_returns_what_there_is(
+async def test_at_the_timeout_it_returns_what_came(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path, least: int
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")
@@ -151,7 +151,7 @@ async def test_own_messages_are_left_out_unless_wanted(
         ]
 
 
-async def test_what_is_filtered_out_is_passed_over(
+async def test_filtered_messages_are_skipped(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")
@@ -206,7 +206,7 @@ async def test_a_deleted_thread_is_not_found(
             await reader.wait(timeout=0)
 
 
-async def test_a_thread_made_anew_is_told_once_and_then_read(
+async def test_a_recreated_thread_raises_once_and_is_then_read(
     server: ServerProcess, bus: BusStub, threads: ThreadStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, "old", "older")
@@ -225,7 +225,7 @@ async def test_a_thread_made_anew_is_told_once_and_then_read(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_it_goes_on_with_the_next_server(
+async def test_it_continues_with_the_next_server(
     start_server: StartServer, tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     server = start_server()
@@ -248,7 +248,7 @@ async def test_it_goes_on_with_the_next_server(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-async def test_without_a_server_it_says_so(
+async def test_without_a_server_it_raises_an_error(
     start_server: StartServer, tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     server = start_server()
@@ -262,7 +262,7 @@ async def test_without_a_server_it_says_so(
         assert contents(await reader.wait(timeout=60, include_own=True)) == ["it is back"]
 
 
-async def test_one_handle_waits_once_at_a_time(
+async def test_one_handle_allows_one_wait_at_a_time(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
@@ -277,7 +277,7 @@ async def test_one_handle_waits_once_at_a_time(
 
 
 @pytest.mark.slow
-async def test_waiting_again_and_again_holds_one_wait_open_at_most(
+async def test_repeated_waits_keep_one_open_at_most(
     start_server: StartServer, tmp_path: Path, name: str
 ) -> None:
     server = start_server("--max-open-waits", "1")

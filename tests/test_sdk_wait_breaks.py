@@ -49,7 +49,7 @@ def asked(script: Script) -> list[tuple[int, int, int]]:
     ]
 
 
-async def test_a_break_is_resumed_for_what_is_still_missing() -> None:
+async def test_after_a_disconnect_a_wait_asks_for_what_is_still_missing() -> None:
     async with scripted() as script, waiting_on(script) as handle:
         script.answer("WaitMessages", BROKEN)
         script.answer("WaitMessages", started(), batch(1, 2), BROKEN)
@@ -61,7 +61,7 @@ async def test_a_break_is_resumed_for_what_is_still_missing() -> None:
 
 
 @pytest.mark.parametrize(("least", "most"), [(2, 0), (9, 2)])
-async def test_what_had_all_come_when_it_broke_is_returned(least: int, most: int) -> None:
+async def test_a_disconnect_after_everything_came_returns_it(least: int, most: int) -> None:
     async with scripted() as script, waiting_on(script) as handle:
         script.answer("WaitMessages", started(), batch(1, 2), BROKEN)
         script.answer("WaitMessages", started(), batch(3), asyncio.Event())
@@ -73,20 +73,20 @@ async def test_what_had_all_come_when_it_broke_is_returned(least: int, most: int
         assert asked_from(script)[-1] == 2
 
 
-async def test_the_server_is_told_the_rest_of_the_time() -> None:
+async def test_after_a_disconnect_a_wait_asks_for_the_rest_of_its_timeout() -> None:
     async with scripted() as script, waiting_on(script) as handle:
         script.answer("WaitMessages", started(), BROKEN)
         script.answer("WaitMessages", started(), ending(TIME, upto=7))
         assert await handle.wait(timeout=30) == []
         first, second = script.asked(WaitMessagesRequest)
         assert 0 < second.max_wait.ToMicroseconds() < first.max_wait.ToMicroseconds() <= 30_000_000
-        # What the filter left out counts as read with the next wait.
+        # Skipped messages count as read with the next wait.
         await handle.acknowledge()
         assert handle.position == cursor(7)
 
 
 @pytest.mark.slow
-async def test_when_the_time_is_over_what_came_is_returned() -> None:
+async def test_at_the_timeout_messages_received_are_returned() -> None:
     async with scripted() as script, waiting_on(script) as handle:
         script.answer("WaitMessages", started(), batch(1), BROKEN)
         for _ in range(50):
@@ -96,7 +96,7 @@ async def test_when_the_time_is_over_what_came_is_returned() -> None:
 
 
 @pytest.mark.slow
-async def test_if_the_server_never_answered_that_is_said() -> None:
+async def test_if_the_server_never_responded_that_is_raised() -> None:
     async with scripted() as script, waiting_on(script) as handle:
         for _ in range(50):
             script.answer("WaitMessages", BROKEN)
@@ -115,7 +115,7 @@ async def test_a_refusal_is_final() -> None:
         assert len(asked(script)) == 2
 
 
-async def test_a_thread_that_is_closed_with_something_left_is_no_error_yet() -> None:
+async def test_a_closed_thread_with_messages_left_is_no_error_yet() -> None:
     async with scripted() as script, waiting_on(script) as handle:
         script.answer("WaitMessages", started(), batch(1), BROKEN)
         script.answer("WaitMessages", started(), ending(CLOSED, upto=1))
@@ -125,7 +125,7 @@ async def test_a_thread_that_is_closed_with_something_left_is_no_error_yet() -> 
             await handle.wait(timeout=60)
 
 
-async def test_what_came_before_a_lost_position_is_returned_first() -> None:
+async def test_messages_received_before_a_resync_are_returned_first() -> None:
     async with scripted() as script, waiting_on(script) as handle:
         script.answer("WaitMessages", started(), batch(1, 2), BROKEN)
         script.answer("WaitMessages", started(), lost(cursor(2), cursor(0, epoch="epoch-2")))

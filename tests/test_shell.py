@@ -11,8 +11,7 @@ from tests.serving import ServerProcess
 from tests.shell import Shell
 
 INTERRUPTED = (
-    "tests/test_sdk_sync_processes.py"
-    "::test_an_interrupt_that_nobody_catches_ends_the_program_as_usual"
+    "tests/test_sdk_sync_processes.py::test_an_uncaught_interrupt_ends_the_program_as_usual"
 )
 
 

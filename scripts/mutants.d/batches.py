@@ -128,7 +128,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_sdk_post_many.py::test_each_is_stored_once_and_in_order_over_kills_of_the_server"
+            "tests/test_sdk_post_many.py::test_posts_are_stored_once_and_in_order_though_the_server_is_killed"
         ],
     ),
 ]

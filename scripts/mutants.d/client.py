@@ -15,7 +15,7 @@ SABOTAGES = [
                 "                        return\n",
             )
         ],
-        ["tests/test_sdk_heartbeats.py::test_one_that_fails_is_made_again_soon"],
+        ["tests/test_sdk_heartbeats.py::test_a_failed_heartbeat_is_soon_retried"],
         timeout=30,  # it gives up by itself
     ),
     Sabotage(
@@ -29,7 +29,7 @@ SABOTAGES = [
         ],
         [
             "tests/test_sdk_calls.py"
-            "::test_calls_that_must_not_be_made_twice_end_without_an_outcome[UpdateThread-UNAVAILABLE]"
+            "::test_calls_that_must_not_be_made_twice_end_with_an_unknown_outcome[UpdateThread-UNAVAILABLE]"
         ],
     ),
     Sabotage(
@@ -46,12 +46,12 @@ SABOTAGES = [
     Sabotage(
         "a heartbeat of the client clears the status text",
         [Edit(_BEATS, "status_text=self._status_text, read_cursors", "read_cursors")],
-        ["tests/test_sdk_heartbeats.py::test_each_carries_on_what_was_said_last"],
+        ["tests/test_sdk_heartbeats.py::test_each_heartbeat_repeats_the_last_reported_state"],
     ),
     Sabotage(
         "a heartbeat of the client shortens a long lease",
         [Edit(_BEATS, "if not lease and left > self._agent_timeout:", "if False:")],
-        ["tests/test_sdk_heartbeats.py::test_the_beats_of_the_client_itself_carry_it_on_too"],
+        ["tests/test_sdk_heartbeats.py::test_automatic_heartbeats_repeat_the_state_too"],
     ),
     Sabotage(
         "a heartbeat starts a session again after EndSession",
@@ -62,7 +62,9 @@ SABOTAGES = [
                 "        pass\n",
             )
         ],
-        ["tests/test_sdk_agents.py::test_after_a_goodbye_heartbeats_rest_until_the_agent_is_back"],
+        [
+            "tests/test_sdk_agents.py::test_heartbeats_pause_after_the_session_until_the_agent_is_back"
+        ],
     ),
     Sabotage(
         "a delivery triggers no heartbeat",
@@ -75,32 +77,32 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_sdk_heartbeats.py::test_a_delivery_is_answered_with_one_though_nothing_was_read_yet"
+            "tests/test_sdk_heartbeats.py::test_a_delivery_is_followed_by_a_heartbeat_before_anything_is_read"
         ],
     ),
     Sabotage(
         "read positions are lost when a heartbeat fails",
         [Edit(_BEATS, "_retriable(batch, error) | self._unsent  # newer", "self._unsent  # newer")],
-        ["tests/test_sdk_reporting.py::test_acknowledge_says_when_the_report_failed_and_keeps_it"],
+        ["tests/test_sdk_reporting.py::test_acknowledge_raises_if_the_report_failed_and_keeps_it"],
     ),
     Sabotage(
         "a read position that the server refuses is sent forever",
         [Edit(_BEATS, "if name not in refused}", "}")],
         [
-            "tests/test_sdk_reporting.py::test_what_the_server_refuses_is_not_told_again_and_the_rest_is"
+            "tests/test_sdk_reporting.py::test_a_position_that_the_server_refuses_is_not_sent_again_and_the_others_are"
         ],
     ),
     Sabotage(
         "a follow that pauses reconnects after EndSession",
         [Edit("bus_client/stream.py", "if generation != await", "if 0 * await")],
-        ["tests/test_sdk_agents.py::test_a_follow_that_pauses_takes_no_goodbye_back"],
+        [
+            "tests/test_sdk_agents.py::test_a_follow_in_a_retry_pause_does_not_resume_an_ended_session"
+        ],
     ),
     Sabotage(
         "EndSession overtakes a wait that was sent before it",
         [Edit("bus_client/session_generation.py", "        self._all_answered.clear()\n", "")],
-        [
-            "tests/test_sdk_agents.py::test_a_goodbye_is_said_once_the_waits_that_were_sent_before_it_are_open"
-        ],
+        ["tests/test_sdk_agents.py::test_a_session_ends_after_the_waits_sent_before_it_are_open"],
     ),
     Sabotage(
         "waits share the connection of the unary calls",
@@ -113,8 +115,8 @@ SABOTAGES = [
         "all waits use one connection",
         [Edit(_CONNECTIONS, "if _streams[self._server, number] < self._max_streams", "if True")],
         [
-            "tests/test_sdk_connections.py::test_more_waits_than_a_connection_takes_starve_nobody",
-            "tests/test_sdk_connections.py::test_a_break_under_many_waits_costs_and_repeats_nothing",
+            "tests/test_sdk_connections.py::test_more_waits_than_a_connection_allows_starve_nobody",
+            "tests/test_sdk_connections.py::test_a_disconnect_under_many_waits_loses_and_repeats_nothing",
         ],
         timeout=120,
     ),
@@ -128,7 +130,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_sdk_connections.py::test_more_waits_than_a_connection_takes_starve_nobody",
+            "tests/test_sdk_connections.py::test_more_waits_than_a_connection_allows_starve_nobody",
         ],
         timeout=120,
     ),
@@ -215,7 +217,7 @@ SABOTAGES = [
                 "self._unary_slots = asyncio.Semaphore(1 << 20)",
             )
         ],
-        ["tests/test_sdk_connections.py::test_any_number_of_calls_may_be_made_at_once"],
+        ["tests/test_sdk_connections.py::test_any_number_of_calls_may_be_made_concurrently"],
     ),
     Sabotage(
         "a mention in another case is not found",
@@ -282,7 +284,7 @@ SABOTAGES = [
                 "                pass\n",
             )
         ],
-        ["tests/test_sdk_stream.py::test_a_follower_comes_again_and_resumes"],
+        ["tests/test_sdk_stream.py::test_a_follower_reconnects_and_resumes"],
     ),
     Sabotage(
         "a message counts as read before the next one is requested",
@@ -295,7 +297,7 @@ SABOTAGES = [
                 "                    for message in known_kinds(frame.messages.messages):\n",
             )
         ],
-        ["tests/test_sdk_follow.py::test_a_message_is_read_when_the_next_is_asked_for"],
+        ["tests/test_sdk_follow.py::test_a_message_counts_as_read_when_the_next_is_requested"],
     ),
     Sabotage(
         "each attempt of a post has a new request_id",
@@ -319,10 +321,7 @@ SABOTAGES = [
                 "",
             )
         ],
-        [
-            "tests/test_sdk_connections.py"
-            "::test_an_error_keeps_no_connection_of_a_client_that_is_closed"
-        ],
+        ["tests/test_sdk_connections.py::test_an_error_keeps_no_connection_of_a_closed_client"],
         timeout=60,
     ),
 ]

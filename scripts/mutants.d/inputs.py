@@ -14,24 +14,24 @@ SABOTAGES = [
         "half a surrogate pair is left to protobuf",
         [Edit(_REQUESTS, "    if not value.isascii():\n", "    if False:\n")],
         [
-            f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field",
+            f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_with_its_field",
             f"{_INPUT}::test_every_call_names_the_field_that_it_cannot_send",
         ],
     ),
     Sabotage(
         "a string counts as a list of characters",
         [Edit(_REQUESTS, "    if isinstance(value, str | bytes) or not", "    if not")],
-        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
+        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_with_its_field"],
     ),
     Sabotage(
         "None counts as unset in a field that needs a value",
         [Edit(_REQUESTS, "if value is not unset:", "if value is not unset and value is not None:")],
-        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
+        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_with_its_field"],
     ),
     Sabotage(
         "a number out of range is left to protobuf",
         [Edit(_REQUESTS, "    if not least <= number <= most:\n", "    if False:\n")],
-        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_by_its_field"],
+        [f"{_INPUT}::test_a_post_that_cannot_be_sent_is_refused_with_its_field"],
     ),
     Sabotage(
         "a timeout that is not a number means no timeout",
@@ -48,7 +48,7 @@ SABOTAGES = [
                 "        raise\n",
             )
         ],
-        [f"{_INPUT}::test_what_cannot_be_sent_stops_nothing_of_many"],
+        [f"{_INPUT}::test_a_post_that_cannot_be_sent_stops_no_other_of_post_many"],
     ),
     Sabotage(
         "posts that cannot be sent are returned before the others of their batch",
@@ -59,7 +59,7 @@ SABOTAGES = [
                 "        self.places.insert(0, None)\n",
             )
         ],
-        [f"{_INPUT}::test_what_cannot_be_sent_stops_nothing_of_many"],
+        [f"{_INPUT}::test_a_post_that_cannot_be_sent_stops_no_other_of_post_many"],
     ),
     Sabotage(
         "an empty batch waits for a response",
@@ -70,7 +70,7 @@ SABOTAGES = [
                 "await self._response(call)",
             )
         ],
-        [f"{_INPUT}::test_where_nothing_can_be_sent_each_is_told_and_no_server_is_needed"],
+        [f"{_INPUT}::test_if_no_post_can_be_sent_each_gets_an_error_without_a_server"],
         timeout=60,
     ),
     Sabotage(
@@ -83,7 +83,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_sdk_forks.py::test_a_client_does_not_connect_though_all_were_closed_before_the_fork"
+            "tests/test_sdk_forks.py::test_no_client_connects_after_a_fork_though_all_were_closed_before"
         ],
         timeout=120,
     ),
@@ -97,7 +97,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_sdk_forks.py::test_a_client_that_was_inherited_makes_no_call_and_closing_it_disturbs_nobody"
+            "tests/test_sdk_forks.py::test_an_inherited_client_makes_no_call_and_closing_it_does_not_affect_the_parent"
         ],
         timeout=120,
     ),
@@ -112,7 +112,7 @@ SABOTAGES = [
                 "        return default_path()\n",
             )
         ],
-        [f"{_FILE}::test_without_a_home_only_a_kept_token_is_missed"],
+        [f"{_FILE}::test_without_a_home_folder_only_a_stored_token_is_missing"],
     ),
     Sabotage(
         "tokens that others can read are used",
@@ -122,7 +122,7 @@ SABOTAGES = [
     Sabotage(
         "the lock of the credentials file follows a symbolic link",
         [Edit(_CREDENTIALS, "os.O_CREAT | os.O_NOFOLLOW", "os.O_CREAT")],
-        [f"{_FILE}::test_the_lock_is_not_taken_on_what_a_link_points_at"],
+        [f"{_FILE}::test_a_lock_file_that_is_a_link_is_not_followed"],
     ),
     Sabotage(
         "a symbolic link to the credentials file is replaced by a file",
@@ -132,13 +132,13 @@ SABOTAGES = [
     Sabotage(
         "the wait for the lock of the credentials file has no timeout",
         [Edit(_CREDENTIALS, "if time.monotonic() > end:", "if False:")],
-        [f"{_FILE}::test_a_lock_that_stays_is_an_error_that_names_it"],
+        [f"{_FILE}::test_a_lock_held_for_too_long_is_an_error_that_names_it"],
         timeout=60,
     ),
     Sabotage(
         "a refused registration leaves its token in the file",
         [Edit(_IDENTITY, "self._new_token = token if created else None", "self._new_token = None")],
-        [f"{_FILE}::test_a_token_that_was_made_for_a_taken_name_is_not_kept"],
+        [f"{_FILE}::test_a_token_made_for_a_taken_name_is_not_stored"],
     ),
     Sabotage(
         "a refused registration deletes a token that was there before",
@@ -147,17 +147,17 @@ SABOTAGES = [
                 _IDENTITY, "self._new_token = token if created else None", "self._new_token = token"
             )
         ],
-        [f"{_FILE}::test_a_token_that_was_there_before_stays_though_the_name_is_anothers_here"],
+        [f"{_FILE}::test_an_earlier_token_stays_though_the_name_is_taken_on_this_server"],
     ),
     Sabotage(
         "any refusal of a field deletes the token",
         [Edit(_IDENTITY, ' and names == ["agent"]\n', "\n")],
-        [f"{_FILE}::test_a_token_that_may_be_or_become_the_agents_stays"],
+        [f"{_FILE}::test_a_token_that_may_be_the_agents_stays"],
     ),
     Sabotage(
         "a token that another process replaced is lost",
         [Edit(_CREDENTIALS, "if kept.get(agent) != token:", "if agent not in kept:")],
-        [f"{_FILE}::test_a_token_that_another_replaced_meanwhile_stays"],
+        [f"{_FILE}::test_a_token_replaced_by_another_process_stays"],
     ),
     Sabotage(
         "zero-width characters reach the terminal",
@@ -216,12 +216,12 @@ SABOTAGES = [
     Sabotage(
         "post_many of bus_client.sync accepts a string as posts",
         [Edit("bus_client/sync/thread.py", "checked_several(posts)", "posts")],
-        [f"{_INPUT}::test_calls_without_asyncio_are_refused_alike"],
+        [f"{_INPUT}::test_the_sync_client_refuses_the_same"],
     ),
     Sabotage(
         "a handle reads another thread",
         [Edit("bus_client/reader.py", "if position.thread != self._thread:", "if False:")],
-        [f"{_INPUT}::test_a_handle_is_refused_a_name_and_a_position_that_are_none"],
+        [f"{_INPUT}::test_a_handle_refuses_an_invalid_name_and_position"],
     ),
     Sabotage(
         "subclasses of known exceptions have no exit code",
