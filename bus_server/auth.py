@@ -25,7 +25,7 @@ class Caller:
 
     name: str
     kind: AgentKind.ValueType
-    #: What it may do: some of "post", "read" and "admin".
+    #: The scopes it has: any of "post", "read" and "admin".
     scopes: tuple[str, ...]
     #: Hash of its token; empty: it has none.
     token: bytes = b""
@@ -36,7 +36,7 @@ class Caller:
 
     @property
     def operator(self) -> bool:
-        """Whether it may do what only operators may."""
+        """Whether the caller is an operator."""
         return "admin" in self.scopes
 
     @property
@@ -144,7 +144,7 @@ def require_scope(caller: Caller, scope: str) -> None:
 
 
 def token_hash(token: str) -> bytes:
-    """Returns what the store keeps of a token. Tokens are long and random, so SHA-256 suffices."""
+    """Returns the hash by which the store knows a token. Tokens are random, so SHA-256 suffices."""
     return hashlib.sha256(token.encode()).digest()
 
 

@@ -17,7 +17,7 @@ _Waiter: TypeAlias = "tuple[int, asyncio.Future[None]]"
 
 
 class Budget:
-    """A number of bytes. Requests beyond it wait, round-robin over callers.
+    """A byte budget. Requests that exceed it wait, and are granted round-robin over callers.
 
     The last quarter is reserved for callers that hold nothing, so that one caller cannot block the
     others. Such a caller gets its bytes while any are left, so the total may be exceeded by one
@@ -89,7 +89,7 @@ class Budget:
             raise
 
     def give(self, caller: str, size: int) -> None:
-        """Release bytes."""
+        """Release bytes that a caller holds."""
         self.change(caller, -size)
 
     def change(self, caller: str, size: int) -> None:

@@ -1,4 +1,4 @@
-"""The bus: what can be asked of it, over any transport."""
+"""The bus: every operation that the services offer, independent of gRPC."""
 
 import asyncio
 import contextlib
@@ -33,18 +33,18 @@ from threadbus.v1.thread_pb2 import Thread
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before purging a deleted thread is tried again.
+#: Seconds before a failed purge of a deleted thread is retried.
 PURGE_RETRY = 10.0
 #: Seconds between two steps of a purge, in which posts have the disk to themselves.
 PURGE_PAUSE = 0.01
-#: A heartbeat's response lists at most so many threads with something unread.
+#: Most threads that a heartbeat's response lists as unread.
 MAX_UNREAD = 100
 
 
 class Bus:
-    """Threads and their messages.
+    """The operations on threads and their messages.
 
-    A write returns once it is durable and the waits on its thread were notified.
+    Writes return once they are durable and the waits on the thread have been notified.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Bus:
         positions: UnsavedPositions,
         checkpointer: Checkpointer,
     ) -> None:
-        """`shared` has the store and the parts that waits use, too. server.build makes all."""
+        """`shared`: the store, and what wait loops use, too. server.build creates all parts."""
         self._shared = shared
         self._store = shared.store
         self._participants = shared.participants
@@ -63,18 +63,18 @@ class Bus:
         self._presence = presence
         self._positions = positions
         self._checkpointer = checkpointer
-        #: Tasks of PostMessages streams, which take in posts until the server drains.
+        #: Tasks of PostMessages streams, cancelled when the server drains.
         self._post_streams: set[asyncio.Task[None]] = set()
         self._purge = asyncio.Event()
-        self._purge.set()  # the last server may have stopped within a purge
+        self._purge.set()  # the last server may have stopped during a purge
 
     # ── Posts and waits ─────────────────────────────────────────────────────────────────────────
 
     async def post(self, post: store.Append) -> store.Appended:
         """Append a message to a thread.
 
-        Being cancelled does not undo it. Raises BusError: nothing was stored, except for Internal
-        and OutcomeUnknown.
+        Cancelling the call does not undo it. Raises BusError; nothing was stored then, except
+        perhaps with Internal and OutcomeUnknown.
         """
         post.position = self._positions.unwritten(post.message.sender, post.message.thread)
         done = await self._writer.submit(post)
@@ -111,7 +111,7 @@ class Bus:
     async def post_to_recipients(
         self, post: store.Append
     ) -> tuple[store.Appended, list[Participant]]:
-        """As `post`; also returns who will see the message, as they stood before it was posted."""
+        """As `post`; also returns who will see the message, with their presence before the post."""
         before = self.waiting_on(post.message.thread)
         done = await self.post(post)
         return done, await self.recipients(post.message, before)
@@ -125,13 +125,13 @@ class Bus:
     ) -> list[Participant]:
         """Returns who will see a message that was just posted.
 
-        `before` is what `waiting_on` returned before the post. Empty if it cannot be found out.
+        `before` is what `waiting_on` returned before the post. Returns [] if they cannot be read.
         """
         return await self._participants.recipients(message, before)
 
     @contextlib.contextmanager
     def until_drained(self, stream: "asyncio.Task[None]") -> Iterator[None]:
-        """Cancel a task that takes in posts when the server drains."""
+        """Cancel a task that receives posts if the server drains within the block."""
         self._post_streams.add(stream)
         try:
             yield
@@ -141,8 +141,8 @@ class Bus:
     def follow(self, request: WaitRequest, frames: Frames) -> Coroutine[None, None, None]:
         """Send a wait's frames until it ends. Raises what WaitLoop.run raises.
 
-        Not a coroutine function: its coroutine would stay as long as the wait, and there may be
-        thousands.
+        Not a coroutine function: its coroutine object would live as long as the wait, and there may
+        be thousands.
         """
         return WaitLoop(request, self._shared, frames).run()
 
@@ -224,14 +224,14 @@ class Bus:
         """Join a thread, and return what the response of JoinThread holds. Raises BusError."""
         while True:
             if join.agent and (found := self._positions.unwritten(join.agent, join.thread.name)):
-                # It goes on from what it reported last.
+                # The agent continues from the position that it reported last.
                 key = join.agent, join.thread.name
                 await self._writer.submit(store.Checkpoint((), {key: found}))
             joined = await self._writer.submit(join)
             entrance = await self._participants.entrance(join, joined)
             if entrance is not None:
                 return joined, entrance
-            # Deleted in between. No response said that it was joined: join the next one.
+            # The thread was deleted before it was read. The caller knows nothing of it: join again.
 
     async def change_thread(self, change: store.SetThreadState | store.UpdateThread) -> Thread:
         """Change a thread's state or settings, and return it. Raises ThreadNotFound."""
@@ -250,7 +250,7 @@ class Bus:
         return await self._participants.of(thread, after=after, limit=limit)
 
     async def delete_thread(self, name: str) -> None:
-        """Delete a thread; what it held is purged in the background. Raises ThreadNotFound."""
+        """Delete a thread; its messages are purged in the background. Raises ThreadNotFound."""
         await self._writer.submit(store.DeleteThread(name))
         self._purge.set()
 
@@ -261,12 +261,12 @@ class Bus:
         for stream in self._post_streams:
             stream.cancel()
         await self._shared.tails.drain()
-        with contextlib.suppress(BusError, StoreBug):  # their loss costs agents repeats
+        with contextlib.suppress(BusError, StoreBug):  # what is lost is delivered to agents again
             await self._checkpointer.save()
         await self._writer.drain()
 
     async def purge_forever(self) -> None:
-        """Purge what deleted threads held, in small steps, until cancelled."""
+        """Purge the messages of deleted threads, in small steps, until cancelled."""
         while True:
             await self._purge.wait()
             self._purge.clear()

@@ -1,6 +1,6 @@
-"""Responses made of messages as the store has them: serialised.
+"""Encodes responses from messages that are already serialised, as the store has them.
 
-On the wire a message inside a message is its bytes. So these are the types of bus_service.proto
+On the wire, a nested message is its bytes. So these are the types of bus_service.proto
 with each threadbus.v1.Message declared as bytes: they encode to the same responses without parsing
 a message and serialising it again, which takes three times as long.
 """
@@ -52,7 +52,7 @@ WaitMessagesResponse = _encoded("WaitMessagesResponse")
 class BatchEncoder:
     """Encodes WaitMessagesResponse frames with a MessageBatch.
 
-    The last one is kept: a post wakes many waits at the same position, which all send it.
+    Caches the last frame: a post wakes many waits at the same position, which all send it.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class BatchEncoder:
     def encode(self, thread: str, after_seq: int, epoch: str, bodies: Sequence[bytes]) -> bytes:
         """Returns the frame with this cursor and these serialised messages."""
         cursor = thread, after_seq, epoch
-        # Bodies that are the same objects, as those of Recent are, are not compared byte by byte.
+        # Comparing the same objects, such as those in Recent, compares no bytes.
         if cursor != self._cursor or bodies != self._bodies:
             batch = {
                 "cursor": {"thread": thread, "after_seq": after_seq, "epoch": epoch},

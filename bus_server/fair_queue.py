@@ -1,4 +1,4 @@
-"""Fair queueing: callers are served in proportion, whatever each of them has queued."""
+"""Fair queueing: each caller gets an equal share, however much it has queued."""
 
 import asyncio
 import heapq
@@ -75,14 +75,14 @@ class FairQueue(Generic[T]):
         return item
 
     def _schedule(self, key: str) -> None:
-        self._count += 1  # of keys with the same start time, the first to come is first
+        self._count += 1  # keys with the same start time are served in order of arrival
         start = max(self._now, self._ends.get(key, 0))
         heapq.heappush(self._starts, (start, self._count, key))
 
 
 class FairLock:
-    """A lock, for use in `async with`. It is fair to fairness keys; tasks of one key get it in
-    the order they came."""
+    """A lock, for use in `async with`. It is fair across fairness keys; tasks of one key get it in
+    the order of their arrival."""
 
     def __init__(self) -> None:
         self._held = False
@@ -97,7 +97,7 @@ class FairLock:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # the lock was granted at the same moment
+            if not turn.cancelled():  # the lock was granted when the task was cancelled
                 self._pass_on()
             raise
 

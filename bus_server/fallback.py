@@ -1,4 +1,4 @@
-"""What other processes write to the store: found by polling it, once for all waits."""
+"""Detects what other processes write to the store, by polling it once for all waits."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from threadbus.v1.bus_service_pb2 import WaitEnding
 
 logger = logging.getLogger(__name__)
 
-#: Seconds by which another server's checkpoint may come late.
+#: Seconds by which another server's checkpoint may be late.
 CHECKPOINT_DELAY = 60.0
 
 
@@ -30,7 +30,7 @@ class Fallback:
         self._clear_tokens = clear_tokens
 
     async def run(self, interval: float) -> None:
-        """Poll every `interval` seconds until cancelled: one pragma while nobody else commits."""
+        """Poll every `interval` seconds until cancelled. An idle poll is one pragma."""
         seen: int | None = None
         while True:
             await asyncio.sleep(interval * random.uniform(0.7, 1.0))  # noqa: S311
@@ -44,7 +44,7 @@ class Fallback:
                 logger.warning("cannot read what other servers wrote (%s): trying again", error)
 
     async def _refresh(self) -> bool:
-        """Take in what others committed. Returns whether all of it is known now."""
+        """Load what others committed. Returns False if a thread must be looked up again."""
         store, tails = self._shared.store, self._shared.tails
         # Tokens may have ended, messages may have been edited, agents may have been seen.
         self._clear_tokens()
@@ -63,6 +63,6 @@ class Fallback:
             elif known is not None:
                 await tails.end(name, known.epoch)
         self._shared.cache.changed()
-        # A thread that is missing, but is being read for a wait, may have been deleted after that
-        # read: look again.
+        # A thread that is missing here, but is being read for a new wait, may have been deleted
+        # after that read: look it up again.
         return all(name in heads or known is not None for name, known in known_heads.items())

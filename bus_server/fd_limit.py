@@ -1,4 +1,4 @@
-"""The limit on file descriptors, of which each connection takes one."""
+"""The limit on file descriptors; each connection takes one."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two checks.
 CHECK_INTERVAL = 1.0
-#: Seconds at least between two log entries: callers that come and go must not fill the log.
+#: Minimum seconds between two log entries: clients that reconnect must not fill the log.
 LOG_INTERVAL = 60.0
 #: The highest soft limit to ask for. More is never needed, and a few systems refuse it.
 MAX_LIMIT = 65_536
@@ -21,8 +21,8 @@ MAX_LIMIT = 65_536
 def raise_limit() -> None:
     """Raise the soft limit of this process to the hard one, or to MAX_LIMIT if that is less.
 
-    The usual soft limit, 1,024, is meant for programs that use select(). For a server it would be
-    a limit of a thousand agents that nobody has set on purpose. Leaves the limit if it cannot be
+    The usual soft limit, 1,024, is meant for programs that use select(). It would limit a server to
+    a thousand agents, although nobody has chosen that limit. Leaves the limit if it cannot be
     raised.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,9 +33,9 @@ def raise_limit() -> None:
 
 
 async def watch_forever() -> None:
-    """Log when no file descriptor is left, and when some are again. Runs until cancelled.
+    """Log when the file descriptors run out, and when some are free again. Runs until cancelled.
 
-    gRPC waits silently until it can accept the next connection, and its callers with it.
+    gRPC logs nothing then: it silently waits until it can accept the next connection.
     """
     logged = -LOG_INTERVAL
     out = False

@@ -1,4 +1,4 @@
-"""Files and folders of a server: names, drafts, owners, and the lock under which it starts."""
+"""A server's files: companion names, drafts, owners, and the lock that is held at startup."""
 
 import contextlib
 import fcntl
@@ -28,7 +28,7 @@ _KINDS = {
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock under which servers create files and sockets in `folder`.
+    """Hold the lock under which servers create files and sockets in `folder` (context manager).
 
     The folder itself is locked (flock), so no lock file is left behind, and the lock ends with the
     process. Where a file system has no locks for folders (NFS), it is not locked: servers that
@@ -56,11 +56,11 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def lock(descriptor: int, *, timeout: float, interval: float) -> None:
     """Take the exclusive lock (flock) of an open file or folder.
 
-    Polls, and does not wait in the kernel, which has no time limit: a
-    process that hangs while it holds the lock must not hang the others.
+    Polls, because a blocking flock has no timeout: a process that hangs while it holds the lock
+    must not hang the others.
 
     Args:
-        timeout: seconds to wait for a process that holds it.
+        timeout: seconds to wait for another process to release it.
         interval: seconds between two attempts.
 
     Raises:
@@ -102,12 +102,12 @@ def drafts_of(path: Path) -> list[Path]:
 def remove_drafts(path: Path) -> None:
     """Remove the drafts of `path` that killed servers left. Call it under `lock_folder`."""
     for draft in drafts_of(path):
-        with contextlib.suppress(OSError):  # another user's, which does no harm
+        with contextlib.suppress(OSError):  # it belongs to another user, and is harmless
             draft.unlink()
 
 
 def kind_of(status: os.stat_result) -> str:
-    """Returns what kind of thing a path is that is not a regular file, such as "a folder"."""
+    """Returns what a path is if it is not a regular file, such as "a folder"."""
     return _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
 
 

@@ -1,4 +1,4 @@
-"""Which messages a reader wants."""
+"""Filters messages by the MessageFilter of a request."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from threadbus.v1.message_pb2 import Message, MessageFilter
 
 
 class Filter:
-    """A MessageFilter of one caller. `caller` is empty for one without a name.
+    """The MessageFilter of a caller; `caller` is empty if it is anonymous.
 
-    Messages are parsed only where their sender does not decide.
+    Parses messages only if the filter needs more than their senders.
     """
 
     __slots__ = (
@@ -24,9 +24,9 @@ class Filter:
         self._min_priority = wanted.min_priority
         self._not_from = caller if wanted.exclude_own else ""
         self._addressee = caller if wanted.addressed_to_me else ""
-        #: It leaves nothing out.
+        #: It matches every message.
         self.everything = wanted == MessageFilter()
-        #: It has to parse messages.
+        #: It depends on more than the sender, so messages must be parsed.
         self.parses = bool(self._kinds or self._min_priority or self._addressee)
 
     async def select(self, store: Store, thread_id: int, rows: Sequence[Row]) -> Sequence[int]:

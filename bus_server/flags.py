@@ -1,4 +1,4 @@
-"""The flags of `threadbus serve`, made from the declarations of the settings."""
+"""The flags of `threadbus serve`, built from the declarations of the settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Seconds(click.FloatRange):
 
 
 def _file_mode(value: object) -> FileMode:
-    """Returns the file mode that is given in octal digits.
+    """Returns the file mode with these octal digits.
 
     Raises BadParameter if the value is not one, or does not let the owner connect.
     """
@@ -88,7 +88,7 @@ def _type(setting: Setting) -> click.ParamType[Any] | Callable[[object], Any]:
 
 
 def _metavar(setting: Setting) -> str | None:
-    """What stands for the value in the help. None: what click makes of its type."""
+    """Returns the value's placeholder in the help. None: click's default for its type."""
     if setting.range is not None:
         return {"seconds": "TIME", "bytes": "BYTES", "": "COUNT"}[setting.range.unit]
     return setting.metavar or None

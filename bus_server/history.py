@@ -1,4 +1,4 @@
-"""Reading a page of a thread, whatever a filter leaves out of it."""
+"""Reads a page of a thread, skipping messages that a filter does not match."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from bus_server.filter import Filter
 from bus_server.store import Head
 from bus_server.store.interface import Store
 
-#: A page of a thread: bytes of messages, rows a filter reads at a time, and how many rows and bytes
-#: it passes over at most.
+#: Limits of a page: bytes of messages, rows read at a time for a filter, and rows and bytes scanned
+#: in total.
 PAGE_BYTES = 3 * 1024 * 1024
 PAGE_ROWS = 250
 PAGE_SCAN = 10_000
@@ -18,10 +18,10 @@ PAGE_SCAN_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Messages of a thread, ascending, and from where to read on in either direction."""
+    """Messages of a thread, ascending, and where to continue in either direction."""
 
     bodies: Sequence[bytes]  # each a serialised Message
-    #: Seq of the last one; 0 without any.
+    #: Seq of the last message returned; 0 if there is none.
     last_seq: int
     head: Head
     next_after: int
@@ -60,7 +60,7 @@ async def read_page(
         left = limit - len(bodies)
         indices = await wanted.select(store, head.thread_id, part.rows)
         indices = indices[-left:] if newest else indices[:left]
-        # When the page is full, what lies beyond its last message was not looked at.
+        # A full page ends at its last message: nothing beyond it was scanned.
         seen = indices if len(indices) == left else range(len(part.rows))
         found = [part.rows[index][1] for index in indices]
         if newest:
@@ -72,7 +72,7 @@ async def read_page(
         size += sum(map(len, found))
         scanned += len(part.rows)
         scanned_bytes += sum(len(body) for _, body in part.rows)
-        # One more message of the largest kind must still fit into a response of 4 MiB.
+        # One more message of the maximum size must still fit into a response of 4 MiB.
         full = len(bodies) == limit or size > PAGE_BYTES // 4
         full = full or scanned >= PAGE_SCAN or scanned_bytes >= PAGE_SCAN_BYTES
         if full or high - low <= 1:

@@ -30,17 +30,17 @@ from threadbus.v1.bus_service_pb2 import (
 )
 from threadbus.v1.message_pb2 import Cursor
 
-#: A frame holds at most so many bytes and messages, but always one message.
+#: Limits of a frame, in bytes and messages. It always has at least one message.
 FRAME_BYTES = 1024 * 1024
 FRAME_MESSAGES = 1_000
-#: A filter parses at most so many messages at a time: half a millisecond of the event loop.
+#: Most messages that a filter parses at a time: half a millisecond of the event loop.
 FILTER_MESSAGES = 250
 
 #: Seconds to wait for room for a frame before checking whether the wait is over.
 ROOM_TIMEOUT = 0.25
 
-#: Keepalives are sent in ticks of at most so many seconds: with ten thousand idle waits a hundred
-#: at once cost a quarter of what a hundred wake-ups of the server do.
+#: Keepalives are sent at multiples of a tick, of at most this many seconds: with ten thousand idle
+#: waits, a hundred at once cost a quarter of a hundred separate wake-ups of the server.
 TICK = 0.5
 
 
@@ -61,7 +61,7 @@ class Frames(Protocol):
         """Send a serialised WaitMessagesResponse. Completes when the next one may be sent."""
 
     def release(self) -> None:
-        """Give back what was reserved."""
+        """Release what was reserved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,7 @@ class Shared:
 class WaitLoop:
     """Sends the frames of one wait. It has no task of its own: it runs in the call's.
 
-    Ten thousand of them may be idle, so each keeps little, and nothing of the request but what is
-    in its WaitRequest.
+    Ten thousand of them may be idle, so each keeps little: of the request only its WaitRequest.
     """
 
     __slots__ = (
@@ -95,17 +94,17 @@ class WaitLoop:
         self._frames = frames
         self._open = OpenWait(request)
         self._positions: list[WaitPosition] = []
-        #: How many messages were sent.
+        #: Number of messages sent.
         self._delivered = 0
         # All times below are on the event loop's clock.
         clock = asyncio.get_running_loop().time
         self._clock = clock
         self._max_wait_at = None if request.max_wait is None else clock() + request.max_wait
         self._deadline: float | None = None
-        #: When to break off a pass over the threads: soon after the deadline.
+        #: When to abort a pass over the threads: soon after the deadline.
         self._cut = 0.0
         if request.time_remaining is not None:
-            # In a crowd of waits a fixed margin would be too small for some.
+            # With many waits that end together, a fixed margin would be too small for some.
             margin = min(random.uniform(0.2, 1.0), request.time_remaining / 10)  # noqa: S311
             self._deadline = clock() + request.time_remaining - margin
             self._cut = self._deadline + margin / 2
@@ -115,7 +114,7 @@ class WaitLoop:
         self._expire_time = 0
         self._last_pass = False
         self._keepalive_at = 0.0
-        #: Since when there has been no room for a frame; 0: there was.
+        #: Since when there has been no room for a frame; 0: there is room.
         self._cramped_since = 0.0
 
     async def run(self) -> None:
@@ -145,9 +144,9 @@ class WaitLoop:
             shared.participants.wait_closed(self._open)
 
     async def _enter(self, waiter: Waiter) -> bool:
-        """Find the position in each thread. False if one was deleted just now: try again.
+        """Set the position in each thread. Returns False if one was deleted since: try again.
 
-        The heads are read after the tails are held: a commit in between moves a held tail.
+        The heads are read after the tails are watched, so that no commit in between is missed.
         """
         store, tails = self._shared.store, self._shared.tails
         heads = await store.heads(waiter.names)
@@ -163,7 +162,7 @@ class WaitLoop:
             WaitPosition(start, tail, heads[start[0]])
             for start, tail in zip(self._request.starts, waiter.tails, strict=True)
         ]
-        # Bound to the positions, not to the loop: that would be a reference cycle.
+        # Bound to the positions: bound to the loop, it would be a reference cycle.
         self._open.cursors = functools.partial(_cursors, self._positions)
         self._open.waiter = waiter
         return True
@@ -203,13 +202,13 @@ class WaitLoop:
                 await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=told)))
             self._expire_time = self._open.expire_time
             if moved and self._ready():
-                await asyncio.sleep(0)  # if the filter left all out, nobody else has had a turn
+                await asyncio.sleep(0)  # if the filter matched nothing, no other task has run
             else:
                 times = (self._keepalive_at, self._max_wait_at, self._deadline, self._expires_at)
                 await waiter.until(self._ready, min(t for t in times if t is not None))
 
     def _ready(self) -> bool:
-        """Returns whether there is something to do."""
+        """Returns whether the loop has something to do: the condition that it waits for."""
         wait = self._open
         return (
             self._shared.tails.draining
@@ -219,7 +218,7 @@ class WaitLoop:
         )
 
     async def _deliver(self) -> bool:
-        """Send at most one frame of messages for each thread. Return whether a cursor moved."""
+        """Send at most one frame of messages for each thread. Returns whether a cursor moved."""
         moved = False
         for p in self._positions:
             if p.after < p.target:
@@ -239,14 +238,14 @@ class WaitLoop:
         return moved
 
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
-        """Move on in a thread. Return the frame of what is wanted of it, None if nothing is."""
+        """Advance in a thread. Returns a frame of the wanted messages, None if there are none."""
         shared, wanted = self._shared, self._request.filter
         most = FILTER_MESSAGES if wanted.parses else FRAME_MESSAGES
         head, upto = p.head, min(p.target, p.after + most)
         rows, size = shared.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
         size = size if rows else MAX_MESSAGE_BYTES
         if size > SMALL:
-            # First the room: a wait that is not read must not fill the memory.
+            # Reserve room first: a wait that its client does not read must not fill the memory.
             if not await self._reserve(size):
                 return None
             rows, _ = shared.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
@@ -260,7 +259,7 @@ class WaitLoop:
         return frame
 
     async def _reserve(self, size: int) -> bool:
-        """Wait a little for room: the wait may have to end, or to send a keepalive.
+        """Wait briefly for room. Returns False without room: the wait may end, or send a keepalive.
 
         Raises StoreBusy if there has been none for too long.
         """
@@ -271,22 +270,22 @@ class WaitLoop:
             self._cramped_since = self._cramped_since or now
             if now > self._cramped_since + self._frames.timeout:
                 raise
-            await asyncio.sleep(ROOM_TIMEOUT / 10)  # it may have been refused at once
+            await asyncio.sleep(ROOM_TIMEOUT / 10)  # the budget may have refused it at once
             return False
         self._cramped_since = 0.0
         return True
 
     def _frame(self, p: WaitPosition, rows: Sequence[Row], wanted: Sequence[int]) -> bytes | None:
-        """Move past these rows. Return a frame of those with the `wanted` indices, if any."""
+        """Advance past these rows. Returns a frame of those with the `wanted` indices, if any."""
         if self._request.max_messages:
             wanted = wanted[: self._request.max_messages - self._delivered]
         self._delivered += len(wanted)
         start = p.after + 1
-        # When the last wanted message is in, those after it were not looked at.
+        # A full wait stops at its last message: those after it were not examined.
         p.after = start + wanted[-1] if self._full else p.after + len(rows)
         if not wanted:
             return None
-        # Before it is sent: the agent may read it, and say so, before that returns.
+        # Set before it is sent: the agent may report it as read before the send returns.
         p.told = p.after
         senders = (rows[index][0] for index in wanted)
         self._shared.participants.delivered(
@@ -296,7 +295,7 @@ class WaitLoop:
         return self._shared.encoder.encode(p.name, p.after, p.head.epoch, bodies)
 
     async def _send_participants(self) -> None:
-        """Send what changed of the participants, thread by thread."""
+        """Send the changes of participants, thread by thread."""
         for p in self._positions:
             if p.cached is not None and p.cached.version != p.sent_version:
                 p.sent_version = p.cached.version
@@ -307,7 +306,7 @@ class WaitLoop:
 
     @property
     def _expires_at(self) -> float | None:
-        """When the token expires, on the event loop's clock."""
+        """Returns when the token expires, on the event loop's clock; None: never."""
         if not self._open.expire_time:
             return None
         return self._clock() + (self._open.expire_time - self._shared.store.clock.now()) / 1e6
@@ -352,7 +351,7 @@ class WaitLoop:
         if self._limited and all(p.after >= p.target for p in positions):
             return WaitEnding.REASON_MAX_WAIT
         if self._deadline is not None and now >= self._deadline:
-            # One more pass sends what was committed until now, as far as one frame a thread goes.
+            # One more pass sends what was committed until now, at most one frame for each thread.
             if self._last_pass:
                 return WaitEnding.REASON_DEADLINE
             self._last_pass = True

@@ -14,7 +14,7 @@ from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
 
 
 class WaitPosition:
-    """The position of a wait in one thread, and what its frames have said of it."""
+    """The position of a wait in one thread, and what was reported of it in frames."""
 
     __slots__ = (
         *("after", "caught_up", "limit", "name"),
@@ -34,18 +34,18 @@ class WaitPosition:
     def __init__(self, start: Start, tail: Tail, head: Head) -> None:
         self.name, self.requested_after, self.requested_epoch = start
         self.tail = tail
-        #: The head when the wait began: it has caught up once it is there.
+        #: The head when the wait began. The wait has caught up once it gets there.
         self.start_seq = head.seq
         #: The last seq to deliver. None until max_wait is over.
         self.limit: int | None = None
-        #: The last seq that was delivered, or left out by the filter.
+        #: The last seq that was delivered or skipped by the filter.
         self.after = self.requested_after
-        #: `after` as the last frame gave it.
+        #: `after` as reported by the last frame.
         self.told = self.after
         self.caught_up = False
-        #: Why the wait does not go on from the requested cursor, if it does not.
+        #: Why the wait cannot continue from the requested cursor; None if it can.
         self.resync: WaitResync.Reason.ValueType | None = None
-        #: The cached participants, if the wait asked for them; what was last sent of them.
+        #: The cached participants, if the wait asked for them, and what was last sent.
         self.cached: CachedParticipants | None = None
         self.sent_version = -1
         self.participants: Mapping[str, Participant] = {}
@@ -63,7 +63,7 @@ class WaitPosition:
 
     @property
     def cursor(self) -> Cursor:
-        """The cursor to go on from. Raises ThreadNotFound when the thread was deleted."""
+        """The cursor to continue from. Raises ThreadNotFound when the thread was deleted."""
         return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
 
     @property
@@ -79,7 +79,7 @@ class WaitPosition:
         return self.head.seq if self.limit is None else self.limit
 
     def ready(self) -> bool:
-        """Returns whether there is something to send: also that the thread was deleted."""
+        """Returns whether there is something to send, or the thread was deleted."""
         head = self.tail.head
         if self.tail.gone or head is None:
             return True
@@ -88,11 +88,11 @@ class WaitPosition:
         return self.cached is not None and self.cached.version != self.sent_version
 
     def finished(self) -> bool:
-        """Returns whether the thread takes no posts and all of it was delivered."""
+        """Returns whether the thread accepts no posts and all of it was delivered."""
         return self.head.state != THREAD_STATE_OPEN and self.after >= self.head.seq
 
     def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
-        """Returns the position for a frame that is sent now; another `cursor` in its place."""
+        """Returns the position for the next frame; `cursor` replaces the current one."""
         self.told = self.after
         return ThreadPosition(
             cursor=cursor or self.cursor,
