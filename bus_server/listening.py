@@ -17,7 +17,7 @@ from bus_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Bytes of a Unix socket's path: the limit of Linux, less the NUL. Other systems have 3 less.
+#: Most bytes of a Unix socket's path: Linux's limit without the NUL. Other systems allow 3 fewer.
 MAX_SOCKET_PATH = 107
 
 
@@ -71,8 +71,8 @@ def _is_loopback(listen: str) -> bool:
 def listen(settings: Settings, add_port: Callable[[str], int]) -> Iterator[int]:
     """Listen on the address of the settings. Yields the port, or 1 for a Unix socket.
 
-    Removes the Unix socket at the end if it still exists: gRPC leaves it behind when its server
-    was never started.
+    Removes the Unix socket on exit if it still exists: gRPC leaves it behind if its server was
+    never started.
 
     Args:
         add_port: gRPC's `add_insecure_port`.

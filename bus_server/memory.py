@@ -9,20 +9,20 @@ from pathlib import Path
 
 #: Seconds between two checks.
 INTERVAL = 5.0
-#: Bytes by which the process must have grown, since it was smallest, before it is trimmed.
+#: Bytes by which the process must have grown from its minimum before it is trimmed.
 MIN_GROWTH = 32 * 1024 * 1024
 
 
 async def trim_forever() -> None:
     """Have glibc return free memory whenever the process has grown. Runs until cancelled.
 
-    glibc keeps what is freed between two blocks in use for minutes: after a burst of large
-    requests the process would stay as large as it ever was. Does nothing with other C libraries.
+    glibc keeps memory that is freed between two blocks in use, for minutes: after a burst of large
+    requests the process would stay at its peak size. Does nothing with other C libraries.
     """
     loop = asyncio.get_running_loop()
     least = math.inf
     while True:
-        # Without a spare file descriptor or thread the process stays as it is.
+        # Without a free file descriptor or thread, skip this check.
         with contextlib.suppress(OSError, AttributeError, RuntimeError):
             now = _resident()
             least = min(least, now)

@@ -10,7 +10,7 @@ from bus_server.auth import new_token
 from bus_server.errors import StoreRefused
 from threadbus.names import TOKEN
 
-#: Bytes to read at most: more than a token has.
+#: Most bytes to read: more than any token has.
 _MAX_READ = 1024
 
 
@@ -60,7 +60,7 @@ def read(path: Path, uid: int) -> str:
 
 
 def _check(path: Path, status: os.stat_result, uid: int) -> None:
-    """Raises StoreRefused if another user than `uid` may have written or read the file."""
+    """Raises StoreRefused if a user other than `uid` may have written or read the file."""
     if not stat.S_ISREG(status.st_mode):
         raise _not_regular(path, status)
     if status.st_uid != uid:

@@ -1,4 +1,4 @@
-"""The newest messages of all threads, kept in memory for the waits that are near the head."""
+"""The newest messages of all threads, cached for waits that are near the head."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from bus_server.store import Row, with_edit_seq
 
-#: About what a small message that came alone takes up in memory beside its own bytes; measured.
+#: Bytes of memory that a small message added alone takes beyond its own bytes, about; measured.
 OVERHEAD = 1_500
 
 
 @dataclass(frozen=True, slots=True)
 class RecentStatistics:
-    """What Recent holds."""
+    """How much Recent holds."""
 
     threads: int
     messages: int
@@ -20,18 +20,18 @@ class RecentStatistics:
 
 
 class Recent:
-    """A bounded cache of rows as the store has them, by a thread's epoch and seq.
+    """A bounded cache of the store's rows, by epoch and seq. The oldest rows are evicted first.
 
-    Epochs are never used again and an edit is noted in the row, so nothing in here can be wrong;
-    what is missing is in the store.
+    Epochs are never reused and edits update the row, so no entry is stale; what is missing is in
+    the store.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep at most about so many bytes, OVERHEAD included."""
+        """`max_bytes`: about how many bytes to keep at most, OVERHEAD included."""
         self._max_bytes = max_bytes
         self._bytes = 0
         self._rows: dict[str, dict[int, Row]] = {}
-        #: What was added at once, oldest first: its epoch, its seqs, its bytes.
+        #: Each addition, oldest first: its epoch, seqs and size in bytes.
         self._added: deque[tuple[str, tuple[int, ...], int]] = deque()
 
     def add(self, epoch: str, rows: Mapping[int, Row]) -> None:
@@ -63,15 +63,15 @@ class Recent:
                 rows[seq] = sender, with_edit_seq(body, edit_seq)
 
     def clear(self) -> None:
-        """Forget everything: another server may have edited any of it."""
+        """Drop everything: another server may have edited any of it."""
         self._rows.clear()
         self._added.clear()
         self._bytes = 0
 
     def read(self, epoch: str, after: int, upto: int, max_bytes: int) -> tuple[list[Row], int]:
-        """Returns the rows after < seq <= upto up to the first missing one, and their bytes.
+        """Returns the rows after < seq <= upto until the first missing one, and their total size.
 
-        At most `max_bytes` of them, but always the first one, if it is kept.
+        At most `max_bytes` bytes of them, but always the first one if it is cached.
         """
         run: list[Row] = []
         size = 0

@@ -63,8 +63,8 @@ MAX_PENDING_CALLS = 8_000
 #: Milliseconds between pings of a peer. gRPC disconnects one that sends three in a row sooner.
 MIN_PING_INTERVAL = 1_000
 
-#: A drained server refuses calls, saying why, until there was none for a period of so many seconds.
-#: It waits for so many periods at most.
+#: A drained server refuses calls, with the reason, until a period of this many seconds passes
+#: without one, and for at most this many periods.
 REFUSAL_PERIOD, MAX_REFUSAL_PERIODS = 0.1, 10
 #: Seconds that gRPC waits for the last streams to end.
 STOP_GRACE = 1.0
@@ -73,7 +73,7 @@ INSPECT_INTERVAL = 1.0
 
 
 def _worth_logging(record: logging.LogRecord) -> bool:
-    """Returns whether a log record is not about a client that disconnected during a response.
+    """Returns False for log records about a client that disconnected during a response.
 
     grpc logs those as errors, with a traceback: anyone could fill the log, without a token.
     """
@@ -90,14 +90,14 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.ping_timeout_ms", timeout),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        # Else gRPC disconnects clients that ping more often than every five minutes, and with them
-        # all whose calls share the connection of a proxy: meshes ping every 5 s.
+        # Otherwise gRPC disconnects clients that ping more often than every five minutes. That
+        # includes proxies, which share a connection among clients: service meshes ping every 5 s.
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL),
         # Otherwise a second server shares the port silently, and each gets half of the posts.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAX_CALL_BYTES),
-        # Else one connection that opens and resets calls fills the memory faster than gRPC frees
-        # it: 2 GB, and no response for half a minute, after five seconds of it.
+        # Otherwise one connection that opens and resets calls fills the memory faster than gRPC
+        # frees it: after five seconds, 2 GB and no response for half a minute.
         ("grpc.max_concurrent_streams", settings.max_streams),
         # How much of a request gRPC buffers before it is read. Without the second option gRPC
         # raises that to megabytes on a fast connection. A request being read gets the window it
@@ -105,8 +105,8 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
         ("grpc.http2.bdp_probe", 0),
         # Calls that wait for a handler, over all connections, beyond which gRPC refuses some, and
-        # beyond which it refuses all. With the default of 1,000 it would refuse calls that come at
-        # once; without a limit, connections that come and go would leave calls behind.
+        # beyond which it refuses all. With the default of 1,000 it would refuse calls that arrive
+        # at once; without a limit, connections that are opened and closed would leave calls behind.
         ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS + MAX_PENDING_CALLS // 4),
     ]
@@ -114,7 +114,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the services of a server call, and what runs in the background beneath them."""
+    """The parts of a server that its services call, and the background loops beneath them."""
 
     bus: Bus
     agents: Agents
@@ -181,7 +181,7 @@ async def serve(settings: Settings) -> None:
         ServeError: it cannot listen on the address, or other machines could reach it and
             `insecure` is not set.
         StoreRefused: the database cannot be used.
-        StoreLost: the database was removed, replaced or damaged. Saved what could be saved.
+        StoreLost: the database was removed, replaced or damaged. What could be saved was saved.
     """
     settings, reach = listening.resolve(replace(settings, db=file.locate(settings.db)))
     fd_limit.raise_limit()
@@ -292,22 +292,22 @@ async def _shut_down(
     parts: Parts,
     dispatcher: Dispatcher,
 ) -> None:
-    """Refuse new calls, end every wait, respond to accepted posts, and stop: in this order."""
+    """Refuse new calls, end every wait, respond to accepted posts, and stop, in this order."""
     dispatcher.refusal = Draining
     if store.lost.is_set():
         dispatcher.refusal = store.refusal
         await parts.waits.end_all(functools.partial(StoreFailed, "its file is lost"))
         await store.give_up()
     await _drain(parts.bus, settings)
-    # Clients whose waits just ended call again. Until they know of the drain they must be refused
-    # with an error that says so: a stopping gRPC server resets their calls without one.
+    # Clients whose waits just ended call again. They must be refused with an error that says that
+    # the server is draining: a stopping gRPC server would reset their calls without one.
     for _ in range(MAX_REFUSAL_PERIODS):
         refused_calls = dispatcher.refused_calls
         await asyncio.sleep(REFUSAL_PERIOD)
         if dispatcher.refused_calls == refused_calls:
             break
     await server.stop(STOP_GRACE)
-    await _drain(parts.bus, settings)  # the last calls were signs of life, too
+    await _drain(parts.bus, settings)  # the last calls changed presence, too
 
 
 def _log_call(call: FinishedCall) -> None:
@@ -332,10 +332,10 @@ async def _inspect(store: SqliteStore, health: Health) -> None:
 
 
 def _tune_gc() -> None:
-    """Exclude what exists now from garbage collection, and collect less often.
+    """Exclude existing objects from garbage collection, and collect less often.
 
-    The collector traversed all waits, positions and recent messages again and again, which took 4 %
-    of a post's time, and up to a second at once.
+    With the defaults, the collector traversed all waits, positions and recent messages repeatedly:
+    4 % of a post's time, and pauses of up to a second.
     """
     gc.collect()
     gc.freeze()
@@ -354,7 +354,7 @@ async def _drain(bus: Bus, settings: Settings) -> None:
 
 
 def _announce(settings: Settings, port: int, reach: str) -> None:
-    """Print on standard output that the server listens. Logs a warning if that fails."""
+    """Print on standard output that the server is listening. Logs a warning if that fails."""
     where = settings.listen
     if not where.startswith("unix:"):
         where = f"{where.rpartition(':')[0]}:{port}"

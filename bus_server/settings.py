@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The numbers that a setting takes: low ≤ number ≤ high, or low < number ≤ high."""
+    """The valid numbers of a setting: low ≤ number ≤ high, or low < number ≤ high."""
 
     unit: Literal["seconds", "bytes", ""]
     low: float
@@ -34,7 +34,7 @@ PositiveSeconds = Annotated[float, Range("seconds", 0, _DAY, low_open=True)]
 Count = Annotated[int, Range("", 1, 2**31 - 1)]
 Bytes = Annotated[int, Range("bytes", 1, 2**31 - 1)]
 ContentBytes = Annotated[int, Range("bytes", 1, MAX_MESSAGE_BYTES)]
-#: A few of the largest requests or responses must fit.
+#: At least a few of the largest requests or responses must fit.
 BudgetBytes = Annotated[int, Range("bytes", 4 * MAX_CALL_BYTES, 2**40)]
 
 
@@ -46,7 +46,7 @@ class FileMode(int):
 
 
 def _setting(default: T, help_text: str, *, metavar: str = "", variable: bool = True) -> T:
-    """Returns a field of Settings; `variable` tells if an environment variable can set it."""
+    """Returns a field of Settings; `variable`: whether an environment variable can set it."""
     return field(
         default=default, metadata={"help": help_text, "metavar": metavar, "variable": variable}
     )
@@ -54,7 +54,7 @@ def _setting(default: T, help_text: str, *, metavar: str = "", variable: bool = 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a server runs."""
+    """The settings of one server."""
 
     listen: str = _setting(
         "127.0.0.1:7420",
@@ -153,16 +153,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What is declared of one setting.
+    """The declaration of one setting.
 
     Attributes:
-        name: Of the field in `Settings`.
+        name: The name of its field in `Settings`.
         kind: The Python type of its value.
-        choices: The values that it takes. Empty: any of its type.
-        range: The numbers that it takes, if it is one.
+        choices: The valid values. Empty: any of its type.
+        range: The valid numbers, if it is a number.
         default: "" if the server chooses.
         help: What it does, in whole sentences.
-        metavar: What stands for its value in the help. Empty: what its type suggests.
+        metavar: The value's placeholder in the help. Empty: derived from its type.
         variable: The environment variable. None: it has none.
     """
 

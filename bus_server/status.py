@@ -59,7 +59,7 @@ _LOG_INTERVAL, _KNOWN_INCIDENTS = 60.0, 100
 
 
 def to_status(error: errors.BusError) -> tuple[grpc.StatusCode, str, Sequence[tuple[str, bytes]]]:
-    """Returns an error as code, message and trailing metadata."""
+    """Returns the status code, message and trailing metadata for an error."""
     code, reason = TABLE[type(error)]
     message = str(error)[:_MESSAGE_CHARACTERS]
     if not reason:
@@ -92,7 +92,7 @@ _incidents: dict[object, _Incident] = {}
 
 
 def incident(where: str, bug: Exception) -> errors.Internal:
-    """Log a bug with its traceback. Returns the error to send, which has the id of the log entry.
+    """Log a bug with its traceback. Returns the error to send, with the id of the log entry.
 
     A bug that recurs at the same place keeps its id, and is logged once a minute: clients retry,
     and their retries must not fill the disk.

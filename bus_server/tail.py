@@ -1,7 +1,7 @@
-"""The end of each thread's log as this process knows it, and the wake-ups of waits on it.
+"""The known end of each thread's log, and the wake-ups of waits on it.
 
 A wake-up carries no data: it says that the head is N now. The head of a tail only grows and no flag
-is ever cleared, so no wake-up can be lost between looking and waiting.
+is ever cleared, so no wake-up can be lost between checking and waiting.
 """
 
 import asyncio
@@ -15,26 +15,27 @@ class Tail:
     """A thread's committed head, and one Condition for the waits on it."""
 
     def __init__(self) -> None:
-        #: None until it was read once.
+        #: None until it has been read once.
         self.head: Head | None = None
-        #: The thread was deleted. There may be another thread of its name, with a Tail of its own.
+        #: Whether the thread was deleted. There may be a new thread of the same name, with its own
+        #: Tail.
         self.gone = False
         self.condition = asyncio.Condition()
         #: Conditions of the waits on several threads.
         self.lent: set[asyncio.Condition] = set()
-        #: How many waits hold it.
+        #: Number of waits that hold it.
         self.waits = 0
 
     async def notify(self) -> None:
         """Wake every wait on this thread."""
         for condition in (self.condition, *self.lent):
-            # Nobody holds the lock across an await but the wait's own, so this never suspends.
+            # Only Condition.wait() is awaited with the lock held, so this never suspends.
             async with condition:
                 condition.notify_all()
 
 
 class Waiter:
-    """The hold of one wait on the tails of its threads, and the Condition that it waits on."""
+    """One wait's references to the tails of its threads, and the Condition that it waits on."""
 
     __slots__ = ("condition", "names", "tails")
 
@@ -51,8 +52,8 @@ class Waiter:
             self.condition.notify_all()
 
     async def until(self, ready: Callable[[], bool], deadline: float) -> None:
-        """Returns once `ready` returns true, or the event loop's clock is at `deadline`."""
-        # Without wait_for and suppress, of which each idle wait would keep one.
+        """Returns once `ready` returns true, or at `deadline` on the event loop's clock."""
+        # Not wait_for and suppress: each would keep an object alive for every idle wait.
         try:
             async with asyncio.timeout_at(deadline), self.condition:
                 while not ready():
@@ -63,11 +64,11 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class TailStatistics:
-    """What Tails holds."""
+    """How much Tails holds."""
 
     #: Threads with a wait.
     threads: int
-    #: Holds of waits on threads: a wait on two threads counts twice.
+    #: References of waits to threads: a wait on two threads counts twice.
     holds: int
 
 
@@ -76,7 +77,7 @@ class Tails:
 
     def __init__(self) -> None:
         self._tails: dict[str, Tail] = {}
-        #: The server is shutting down: waits must end.
+        #: Whether the server is shutting down, so that waits must end.
         self.draining = False
 
     @property
@@ -88,7 +89,7 @@ class Tails:
         return {name: tail.head for name, tail in self._tails.items()}
 
     def watch(self, names: Sequence[str]) -> Waiter:
-        """Hold the tails of these threads, until `unwatch`.
+        """Hold the tails of these threads until `unwatch`. Returns the wait's Waiter.
 
         Read the threads' heads *after* this and pass them to `advance`: what is committed between
         the read and the first wait then moves a tail that is already held.
@@ -113,9 +114,8 @@ class Tails:
     async def advance(self, name: str, head: Head) -> None:
         """Raise a thread's known head and wake the waits on it.
 
-        A head that was read a while ago may come late: a lower seq, or an older thread of the name,
-        is ignored. Another epoch ends the waits on the one known so far: the thread was deleted, or
-        its history replaced.
+        The head may be outdated: a lower seq, or an older thread of the same name, is ignored.
+        A new epoch ends the waits on the old one: the thread was deleted, or its history replaced.
         """
         tail = self._tails.get(name)
         if tail is None:
@@ -131,14 +131,14 @@ class Tails:
     async def end(self, name: str, epoch: str) -> None:
         """End the waits on a thread that was deleted."""
         tail = self._tails.get(name)
-        # A head that is not known yet may be this thread's: the wait that reads it must try again.
+        # An unread head may turn out to be this thread's: the wait that reads it must try again.
         if tail is not None and (tail.head is None or tail.head.epoch == epoch):
             del self._tails[name]
             tail.gone = True
             await tail.notify()
 
     async def drain(self) -> None:
-        """End every wait, also those that begin later."""
+        """End every wait, including those that begin later."""
         self.draining = True
         for tail in list(self._tails.values()):
             await tail.notify()

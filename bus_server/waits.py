@@ -1,4 +1,4 @@
-"""The open waits: who waits on which threads, and how to end a wait from outside."""
+"""The registry of open waits: which agent waits on which threads. It can end a wait."""
 
 import time
 from collections import Counter
@@ -11,7 +11,7 @@ from bus_server.tail import Waiter
 from threadbus.v1.bus_service_pb2 import WaitEnding
 from threadbus.v1.message_pb2 import Cursor
 
-#: Where a wait begins: thread, after_seq and epoch. Plain tuples of strings and numbers: the
+#: Where a wait starts: thread, after_seq and epoch. Plain tuples of strings and numbers: the
 #: garbage collector does not track them, and a Cursor would keep its whole request in memory.
 Start = tuple[str, int, str]
 
@@ -58,20 +58,20 @@ class OpenWait:
         self.start_time = time.time_ns() // 1000
         #: Set by Waits.
         self.number = 0
-        #: Returns its position in each thread; in none before it has begun.
+        #: Returns its position in each thread; empty before it has begun.
         self.cursors: Callable[[], Sequence[Cursor]] = tuple
         #: None before it has begun.
         self.waiter: Waiter | None = None
-        #: Why it must end: with this frame, or with this error.
+        #: Set when it must end: the reason for its `ending` frame, or the error to raise.
         self.ended: WaitEnding.Reason.ValueType | BusError | None = None
 
     async def end(self, how: WaitEnding.Reason.ValueType | BusError) -> None:
-        """End it as soon as its current frame is sent."""
+        """End the wait as soon as its current frame is sent."""
         self.ended = how
         await self._notify()
 
     async def expire(self, expire_time: int) -> None:
-        """Set when its token expires."""
+        """Change the time at which its token expires, and wake the wait."""
         self.expire_time = expire_time
         await self._notify()
 
@@ -82,10 +82,10 @@ class OpenWait:
 
 @dataclass(frozen=True, slots=True)
 class WaitStatistics:
-    """What Waits holds."""
+    """How much Waits holds."""
 
     open: int
-    #: Of these, the ones of anonymous callers.
+    #: The number of these that are anonymous callers'.
     anonymous: int
     #: Agents with an open wait.
     agents: int
@@ -105,7 +105,7 @@ class Waits:
         self._max_open_waits = max_open_waits
         self._max_anonymous_waits = max_anonymous_waits
         self._counts: Counter[str] = Counter()
-        #: By number, in the order they were opened. Numbers are never used again.
+        #: By number, in the order they were opened. Numbers are never reused.
         self._open: dict[int, OpenWait] = {}
         self._last_number = 0
         self._on: dict[str, set[OpenWait]] = {}
@@ -148,9 +148,9 @@ class Waits:
         return (wait for wait in self._on.get(thread, ()) if wait.agent)
 
     def find(self, agent: str, thread: str, after: int) -> list[tuple[int, OpenWait]]:
-        """Returns open waits with a greater number, by number; of this agent, on this thread.
+        """Returns open waits numbered above `after`, in order: of this agent, on this thread.
 
-        Empty: of any agent, on any thread. `anonymous` is a name here.
+        An empty agent or thread matches any. The agent `anonymous` matches anonymous waits.
         """
         return [
             (number, wait)
@@ -167,7 +167,7 @@ class Waits:
                 await wait.end(how)
 
     async def end_all(self, error: Callable[[], BusError]) -> None:
-        """End every wait, each with an error of its own."""
+        """End every wait with an error; `error` creates one for each."""
         for wait in list(self._open.values()):
             await wait.end(error())
 

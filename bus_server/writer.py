@@ -16,23 +16,24 @@ from threadbus.limits import MAX_CALL_BYTES
 
 R = TypeVar("R")
 
-#: The cost of a command: 1, some twenty microseconds, for each post of PostMessages and for each
-#: 4 KiB. A command that is a call of its own costs CALL_COST: the event loop has to answer it.
+#: The cost of a command: 1, about 20 µs, for each post of PostMessages and for each 4 KiB. A
+#: command that is a call of its own costs CALL_COST: the event loop has to send its response.
 CALL_COST, COST_BYTES = 8, 4_096
-#: A batch has commands that cost so much together, or one that costs more: some ten milliseconds of
-#: the disk and of the event loop. A caller that has nothing queued waits for the batch that is
-#: committed now, and for its own.
+#: The maximum cost of a batch, unless its only command costs more: about 10 ms of the disk and of
+#: the event loop. A caller that has nothing queued waits for the batch being committed, and for its
+#: own.
 BATCH_COST = 512
 
-#: One caller may fill the queue. Others then still have a reserve on top of it, RESERVE of its
-#: size, while they have at most SMALL_SHARE of its size queued, or nothing.
+#: One caller may fill the queue. Others can then still use a reserve on top of it, RESERVE of its
+#: size, as long as each has at most SMALL_SHARE of its size queued, or nothing.
 RESERVE, SMALL_SHARE = 1 / 4, 1 / 32
 
-#: Seconds to linger after a batch, for each of its posts and at most, in which as many callers as
-#: were just answered may call again, so that the next batch is as large. It saves more than
-#: commits: what is answered at once is sent and asked for at once, too. With 8 in flight that makes
-#: 1.4 times as many posts a second, with 64 half as many again. The price: a caller that posts
-#: alone just after a batch of ten or more waits the 5 ms. After a lone post there is no linger.
+#: Seconds to linger after a batch, for each of its posts and at most, so that the callers that just
+#: got a response can post again and the next batch is as large. It saves more than commits:
+#: responses that are sent together lead to requests that arrive together. With 8 in flight that
+#: makes 1.4 times as many posts a second, with 64 half as many again. The price: a caller that
+#: posts alone just after a batch of ten or more waits the 5 ms. After a lone post there is no
+#: linger.
 LINGER, MAX_LINGER = 500e-6, 0.005
 
 
@@ -45,7 +46,7 @@ class _Queued(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WriterStatistics:
-    """What Writer holds."""
+    """How much Writer holds."""
 
     #: Commands that wait for the next batch.
     queued: int
@@ -57,11 +58,12 @@ class WriterStatistics:
 class Writer:
     """Commits enqueued commands, a batch at a time.
 
-    The queue is fair over callers, and in order for each caller: nobody waits for what another has
-    queued. The caller of a command is the `fair_queue.fairness_key` of the task that enqueues it.
+    The queue is fair across callers and in order for each caller: no caller waits for what another
+    has queued. The caller of a command is the `fair_queue.fairness_key` of the task that enqueues
+    it.
 
-    While one batch is committed the next one gathers, and lingers for a moment after it. Nothing
-    here is locked: only the event loop's thread may use it.
+    While one batch is committed, the next one is collected; it lingers for a moment after that.
+    Nothing here is locked: only the event loop's thread may use it.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Writer:
         self._max_commands = max_commands
         self._max_bytes = max_bytes
         self._queue: FairQueue[_Queued] = FairQueue()
-        #: Of commands without an outcome: how many, and their bytes.
+        #: Number and size in bytes of the commands without an outcome.
         self._pending = self._bytes = 0
         #: Set while commands are queued.
         self._available = asyncio.Event()
@@ -89,9 +91,9 @@ class Writer:
         self._expected = 0
 
     async def submit(self, command: Command[R]) -> R:
-        """Commit a command. Returns its result once it is durable and the waits were notified.
+        """Commit a command. Returns its result once it is durable and waits have been notified.
 
-        Being cancelled does not take the command back: it is committed all the same.
+        Cancelling the call does not withdraw the command: it is committed anyway.
 
         Raises:
             BusError: the command was rejected, or there was no capacity; nothing was done.
@@ -106,7 +108,7 @@ class Writer:
         return self._enqueue(command, command.size)
 
     async def wait_for_capacity(self, size: int) -> None:
-        """Returns once there is capacity for a command of so many bytes."""
+        """Returns once there is capacity for a command of `size` bytes."""
         while not self._has_capacity(size):
             self._freed.clear()
             await self._freed.wait()
@@ -121,7 +123,7 @@ class Writer:
         """Commit batches until cancelled."""
         while True:
             await self._available.wait()
-            # The batch gets no name here, where it would be kept until the next one.
+            # The batch gets no name here, which would keep it in memory until the next one.
             posts = await self._write(self._next_batch())
             if posts > 1:
                 await self._linger(posts)
@@ -145,7 +147,7 @@ class Writer:
         return outcome
 
     def _has_capacity(self, size: int) -> bool:
-        # A command that is larger than the whole capacity is taken when nothing else is pending.
+        # A command larger than the whole capacity is accepted when nothing else is pending.
         if not self._bytes:
             return True
         count, total = len(self._queue) + 1, self._bytes + size
@@ -178,7 +180,7 @@ class Writer:
         return sum(isinstance(queued.command, Append | AppendMany) for queued in batch)
 
     async def _linger(self, count: int) -> None:
-        """Wait a little until so many commands are queued."""
+        """Wait briefly for `count` commands to be queued."""
         if len(self._queue) < count:
             self._expected = count
             self._gathered.clear()
@@ -208,7 +210,7 @@ class Writer:
         return commit.outcomes
 
     async def _notify(self, commit: Commit) -> None:
-        """Notify the waits of a commit: the one place that raises heads after a write of ours."""
+        """Notify waits of a commit. After this server's writes, heads are raised only here."""
         for name, head in commit.heads.items():
             self._recent.add(head.epoch, commit.entries.get(name, {}))
             self._recent.edit(head.epoch, commit.edited.get(name, {}))

@@ -1,1 +1,1 @@
-"""Which agents are here, what each does, and how far each has read. See presence.py first."""
+"""Which agents are online, what they are doing and what they have read. Start with presence.py."""

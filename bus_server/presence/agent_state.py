@@ -50,29 +50,31 @@ class AgentState:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        #: The presence from the last heartbeat, until newer evidence; UNSPECIFIED: none.
+        #: The presence reported by the last heartbeat; UNSPECIFIED: none, or newer evidence
+        #: replaced it.
         self.reported: Presence.ValueType = PRESENCE_UNSPECIFIED
         self.status_text: str | None = None  # None: as stored
         #: Microseconds on the store's clock.
         self.last_seen_time = 0
         self.lease_end = -math.inf
-        #: Delivered to the agent and not read by it yet, thread → seq. Counts until `working_end`.
+        #: Delivered to the agent but not yet read by it, thread → seq. It counts until
+        #: `working_end`.
         self.pending_work: dict[str, int] = {}
         self.working_end = -math.inf
         #: How many waits the agent has open on this server.
         self.waits = 0
-        #: It ended its session, and has given no sign of life since.
+        #: Whether it ended its session and has shown no sign of life since.
         self.offline = False
-        #: The last sign of life came to this server, not to another one on the same store.
+        #: Whether its last sign of life came to this server, not to another one on the same store.
         self.local = False
         #: The presence that was last passed on to `Changes`.
         self.published: Presence.ValueType = PRESENCE_UNSPECIFIED
-        #: Runs at `timer_at` to see whether the presence has changed with time.
+        #: Runs at `timer_at` to check whether the passing of time has changed the presence.
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = math.inf
 
     def presence(self, now: float) -> Presence.ValueType:
-        """Returns the agent's presence at `now`."""
+        """Returns the agent's presence at `now`, on the event loop's clock."""
         if self.offline:
             return PRESENCE_OFFLINE
         alive = now < self.lease_end
@@ -85,7 +87,7 @@ class AgentState:
         return PRESENCE_IDLE if alive else PRESENCE_LAPSED
 
     def next_change(self, now: float) -> float:
-        """Returns the first time after `now` at which the presence may change by itself.
+        """Returns the first time after `now` at which the presence may change without new evidence.
 
         Infinity if there is none.
         """

@@ -12,7 +12,7 @@ from bus_server.writer import Writer
 from threadbus.v1.agent_pb2 import Agent
 from threadbus.v1.bus_service_pb2 import WaitEnding
 
-#: Fewest agents in one read of the store when they are filtered by presence.
+#: Minimum number of agents to read from the store at a time when they are filtered by presence.
 PAGE = 1_000
 
 
@@ -29,7 +29,7 @@ class Agents:
         self._waits = waits
 
     async def register(self, registration: store.RegisterAgent) -> store.Registered:
-        """Register an agent, or return it as it is if the same token registered it before.
+        """Register an agent, or return it unchanged if it is registered with the same token.
 
         Raises AgentExists, TokenExpired, and ValidationFailed if the token is another agent's.
         """
@@ -61,7 +61,7 @@ class Agents:
         return found[:limit]
 
     async def update(self, change: store.UpdateAgent) -> Agent:
-        """Change an agent's settings; returns the agent. Raises AgentNotFound."""
+        """Change an agent's settings, and return the agent. Raises AgentNotFound."""
         return self.refresh(await self._writer.submit(change))
 
     async def rotate_token(self, old_hash: bytes, new_hash: bytes, *, grace: float) -> None:

@@ -22,7 +22,7 @@ class Changes:
         self._threads: set[str] = set()
         #: Set while `take` has something to return.
         self.available = asyncio.Event()
-        #: Set while there is something to write with the next checkpoint.
+        #: Set while there is something to write in the next checkpoint.
         self.unsaved = asyncio.Event()
         self._checkpoints = 0
 
@@ -32,12 +32,12 @@ class Changes:
         self.available.set()
 
     def add_thread(self, name: str) -> None:
-        """Record that a thread's participants, or their waits or positions, changed."""
+        """Record a change of a thread's participants, or of their waits or positions."""
         self._threads.add(name)
         self.available.set()
 
     def take(self) -> tuple[set[str], set[str]]:
-        """Returns the agents and threads that changed, and clears both sets."""
+        """Returns the changed agents and the changed threads, and clears both sets."""
         agents, threads = self._agents, self._threads
         self._agents, self._threads = set(), set()
         self.available.clear()
@@ -50,7 +50,7 @@ class Changes:
     async def read_consistently(
         self, query: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a query of the store; returns its result, to be combined with what is in memory.
+        """Run a query of the store. Returns its result, to be combined with what is in memory.
 
         The query is repeated if a checkpoint was written while it ran. Otherwise it could have
         read the store before the checkpoint, while what the checkpoint wrote is no longer in

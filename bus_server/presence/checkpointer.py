@@ -9,12 +9,12 @@ from bus_server.presence.presence import Presence
 from bus_server.store import Checkpoint, Position
 from bus_server.writer import Writer
 
-#: Most agents, and most positions, in one transaction: some ten milliseconds of the writer's time.
+#: Most agents, and most positions, in one transaction, which takes the writer about 10 ms.
 BATCH = 1_000
 
 
 class Checkpointer:
-    """Writes checkpoints: what is known of agents that the store does not have yet."""
+    """Writes checkpoints: the presence and positions of agents that changed since the last one."""
 
     def __init__(
         self, writer: Writer, presence: Presence, positions: UnsavedPositions, changes: Changes
@@ -40,7 +40,7 @@ class Checkpointer:
                 keys = list(positions)
                 for start in range(0, max(len(agents), len(keys)), BATCH):
                     batch = slice(start, start + BATCH)
-                    # Positions that were dropped since `begin_save` are not in it any more.
+                    # Positions dropped since `begin_save` are no longer in the mapping.
                     rows = {k: Position(*positions[k]) for k in keys[batch] if k in positions}
                     await self._writer.submit(Checkpoint(agents[batch], rows))
             except BaseException:

@@ -1,7 +1,7 @@
 """The participants of threads whose waits ask for them: read once for all waits on a thread.
 
-A level, not a log: waits are notified of a newer version at most once a second, and versions in
-between are skipped.
+Waits are notified that there is a newer version, at most once a second; they skip the versions in
+between.
 """
 
 import asyncio
@@ -26,13 +26,14 @@ class CachedParticipants:
 
     def __init__(self, thread: str) -> None:
         self.thread = thread
-        #: Grows with every change.
+        #: Incremented with every change.
         self.version = 0
         #: The waits to notify of a new version.
         self.waiters: set[Waiter] = set()
         self._read_version = -1
         self._participants: Mapping[str, Participant] = {}
-        #: Update frames by the id() of the participants they start from, which are held here, too.
+        #: Update frames by the id() of the mapping that they start from, and that mapping, so that
+        #: its id is not reused.
         self._updates: dict[int, tuple[Mapping[str, Participant], list[bytes]]] = {}
         self._reading = asyncio.Lock()
 
@@ -82,7 +83,7 @@ class CachedParticipants:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantCacheStatistics:
-    """What ParticipantCache holds."""
+    """How much ParticipantCache holds in memory."""
 
     #: Threads with an open wait that asked for participants.
     threads: int
@@ -115,7 +116,7 @@ class ParticipantCache:
                     self._threads.pop(entry.thread, None)
 
     def changed(self) -> None:
-        """Mark all watched threads as changed: another server wrote to the store."""
+        """Mark all watched threads as changed: another process wrote to the store."""
         for thread in self._threads:
             self._changes.add_thread(thread)
 
@@ -127,7 +128,7 @@ class ParticipantCache:
             for entry in list(self._threads.values()):
                 if entry.thread in threads or entry.has_any(agents):
                     entry.version += 1
-                    # Waits on one thread alone share its Condition: notify each Condition once.
+                    # Waits on a single thread share its Condition: notify each Condition once.
                     for waiter in {w.condition: w for w in entry.waiters}.values():
                         await waiter.notify()
             await asyncio.sleep(NOTIFY_INTERVAL)

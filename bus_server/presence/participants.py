@@ -1,4 +1,4 @@
-"""The participants of threads: which agents, their open waits, how far each has got.
+"""The participants of threads: the agents, their open waits, and their positions.
 
 Combines what the store has as of the last checkpoint with what is in memory since.
 """
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 #: Most recipients in the response to a post.
 MAX_RECIPIENTS = 100
-#: After so many read cursors of one call, other tasks get a turn.
+#: Read cursors of one call that are processed before other tasks get a turn.
 CURSORS_PER_TURN = 100
 
 
@@ -51,7 +51,7 @@ class Participants:
     # ── Recording ───────────────────────────────────────────────────────────────────────────────
 
     def wait_opened(self, wait: OpenWait) -> None:
-        """Record an open wait, a sign of life of its agent. Raises QuotaExceeded."""
+        """Record an open wait, which is a sign of life of its agent. Raises QuotaExceeded."""
         self._waits.add(wait)
         if wait.agent:
             self._presence.wait_opened(wait.agent, wait.threads)
@@ -74,7 +74,7 @@ class Participants:
     ) -> None:
         """Record that a wait of `agent` was sent messages up to `upto`.
 
-        They are work for the agent if one of `senders` is another. No-op for anonymous callers
+        They are work for the agent unless it sent all of them. No-op for anonymous callers
         (`agent` is empty).
         """
         self.listed(agent, thread, head, upto)
@@ -143,13 +143,13 @@ class Participants:
         """Returns the recipients of a message that was just committed, at most MAX_RECIPIENTS.
 
         Agents in `before` have their presence from there, instead of the one after the message was
-        delivered. Returns [] if the store cannot be read: the message is stored, and an error
-        would deny that.
+        delivered. Returns [] if the store cannot be read: the message is stored, and an error would
+        say that it is not.
         """
         try:
             return await self._recipients(message, before)
         except ThreadNotFound:
-            return []  # deleted since
+            return []  # the thread has been deleted
         except (BusError, StoreBug) as error:
             logger.warning("cannot tell who will see a post (%s)", error)
             return []
@@ -157,7 +157,7 @@ class Participants:
     async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
         """Returns the thread, its context and participants for the agent that joined it.
 
-        None if the thread was deleted since.
+        None if the thread has been deleted since.
         """
         thread = join.thread.name
         self._changes.add_thread(thread)
@@ -169,7 +169,7 @@ class Participants:
         return entrance
 
     async def unread(self, agent: str, limit: int) -> list[ThreadUnread]:
-        """Returns up to `limit` threads that an agent has not read to their heads, newest first."""
+        """Returns up to `limit` threads in which an agent has unread messages, newest first."""
         found = []
         unread = await self._changes.read_consistently(self._store.unread, agent, limit)
         for thread, epoch in unread:

@@ -1,4 +1,4 @@
-"""How far agents are in threads, until the next checkpoint writes it."""
+"""Agents' positions in threads that the next checkpoint will write."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from bus_server.presence.changes import Changes
 from bus_server.store import Position
 
-#: A Position as it is held here. The garbage collector does not track plain tuples of strings and
-#: numbers, and there may be hundreds of thousands: going through as many objects takes it a second.
+#: A Position as stored here. The garbage collector does not track plain tuples of strings and
+#: numbers, and there may be hundreds of thousands: traversing as many objects takes it a second.
 _Row = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class PositionStatistics:
-    """What UnsavedPositions holds."""
+    """How much UnsavedPositions holds in memory."""
 
-    #: Positions not yet in the store, also those that a running checkpoint is writing.
+    #: Positions not yet in the store, including those that a running checkpoint is writing.
     unsaved: int
 
 
@@ -29,9 +29,9 @@ class UnsavedPositions:
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
         #: By agent and thread. If a thread was deleted and created again, only the position in the
-        #: newer one, told by its epoch, is held.
+        #: newer one is kept; the epoch tells them apart.
         self._unsaved: dict[tuple[str, str], _Row] = {}
-        #: What a running checkpoint is writing.
+        #: The positions that a running checkpoint is writing.
         self._saving: dict[tuple[str, str], _Row] = {}
 
     def raise_to(
@@ -54,7 +54,7 @@ class UnsavedPositions:
         return self.get(agent, thread, newest[0]) if newest else None
 
     def forget(self, agent: str, thread: str) -> None:
-        """Drop the agent's position: it left the thread, and starts from scratch if it returns."""
+        """Drop the agent's position: it left the thread, and has no position if it joins again."""
         self._unsaved.pop((agent, thread), None)
         self._saving.pop((agent, thread), None)
 
@@ -72,7 +72,7 @@ class UnsavedPositions:
         self._saving = {}
 
     def abort_save(self) -> None:
-        """Keep what `begin_save` returned for the next time: it could not be written."""
+        """Keep what `begin_save` returned for the next checkpoint: it could not be written."""
         saving, self._saving = self._saving, {}
         for (agent, thread), (epoch, delivered, read) in saving.items():
             newer = self._unsaved.setdefault((agent, thread), (epoch, delivered, read))

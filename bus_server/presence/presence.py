@@ -1,9 +1,9 @@
 """The presence of agents, in memory: the newest evidence decides (the rules are in agent.proto).
 
-Three clocks. Leases run on the event loop's clock, in seconds. What is written to the store, and
-which of two signs of life is newer, is in microseconds of the store's clock. Times in responses
-are microseconds of the wall clock. Nothing here depends on that one: no agent may lapse or come
-back because it was set.
+There are three clocks. Leases run on the event loop's clock, in seconds. Times in the store, which
+also tell the newer of two signs of life, are microseconds of the store's clock. Times in responses
+are microseconds of the wall clock, on which nothing else here depends: no agent may lapse or return
+because that clock was set.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ from threadbus.v1.agent_pb2 import (
 
 @dataclass(frozen=True, slots=True)
 class PresenceStatistics:
-    """What Presence holds."""
+    """How much Presence holds in memory."""
 
-    #: Agents in memory by their presence now, 0 for a presence that none has. Agents that are only
-    #: in the store do not count.
+    #: Number of agents in memory by their current presence, 0 for a presence that none has. Agents
+    #: that are only in the store do not count.
     agents: Mapping[agent_pb2.Presence.ValueType, int]
-    #: Agents to be written with the next checkpoint.
+    #: Agents to be written in the next checkpoint.
     unsaved: int
 
 
 class Presence:
-    """The states of the agents that were seen lately.
+    """The states of recently seen agents.
 
     A lapsed or offline agent is dropped from memory once the store has its state. Nothing here is
     locked: only the event loop's thread may use it.
@@ -94,7 +94,7 @@ class Presence:
         self._publish(agent, state, now)
 
     def wait_closed(self, agent: str) -> None:
-        """Record that a wait of the agent ended: it was a sign of life until now."""
+        """Record that a wait of the agent ended: an open wait is a sign of life."""
         now, state = self._loop.time(), self._states.get(agent)
         if state is None:
             return  # the agent was unregistered while it waited
@@ -152,7 +152,7 @@ class Presence:
     # ── Presence ────────────────────────────────────────────────────────────────────────────────
 
     def get(self, agent: str, stored: agent_pb2.Presence.ValueType) -> agent_pb2.Presence.ValueType:
-        """Returns the agent's presence now: `stored` if nothing of it is in memory."""
+        """Returns the agent's current presence: `stored` if the agent is not in memory."""
         state = self._states.get(agent)
         return stored if state is None else state.presence(self._loop.time())
 
@@ -203,7 +203,7 @@ class Presence:
                 self._unsaved.discard(row.agent)
 
     def merge(self, rows: Iterable[PresenceRow]) -> list[str]:
-        """Take over rows of other servers on the same store that are newer than what is here.
+        """Adopt rows of other servers on the same store that are newer than the state in memory.
 
         Returns the agents that ended their session there and have waits here: the caller must end
         those waits.
@@ -215,7 +215,7 @@ class Presence:
                 continue
             if ours is not None and ours.waits:
                 if row.state == PRESENCE_OFFLINE:
-                    ours.last_seen_time = seen  # a later sign of life counts more
+                    ours.last_seen_time = seen  # theirs is the later sign of life
                     self._set_offline(row.agent, ours, now)
                     ended.append(row.agent)
                 continue
@@ -250,7 +250,7 @@ class Presence:
         ]
 
     def finish_save(self, rows: Iterable[PresenceRow]) -> None:
-        """These rows are in the store: drop the agents among them that are lapsed or offline."""
+        """Record that these rows are in the store; drop agents that are lapsed or offline."""
         for name in (row.agent for row in rows):
             state = self._states.get(name)
             if state is None or name in self._unsaved or state.waits:
@@ -261,7 +261,7 @@ class Presence:
                     state.timer.cancel()
 
     def abort_save(self, rows: Sequence[PresenceRow]) -> None:
-        """These rows could not be written: the next `begin_save` returns their agents again."""
+        """Record that these rows were not written: `begin_save` will return their agents again."""
         self._unsaved |= {row.agent for row in rows if row.agent in self._states}
 
     # ── Private ─────────────────────────────────────────────────────────────────────────────────
@@ -286,7 +286,7 @@ class Presence:
         self._publish(agent, state, now)
 
     def _from_row(self, row: PresenceRow, now: float) -> AgentState:
-        """Returns the state in a row of the store, its lease cut to the longest that is granted.
+        """Returns the state in a row of the store; its lease is limited to the longest allowed.
 
         A last seen time in the future cannot be compared with any other. It becomes the present,
         and the state is `local`, so that a checkpoint replaces the row.
@@ -301,9 +301,9 @@ class Presence:
         return state
 
     def _publish(self, agent: str, state: AgentState, now: float) -> None:
-        """Mark the agent as changed and unsaved where it is, and set its timer.
+        """Mark the agent as changed and unsaved if it is, and set its timer.
 
-        Must follow every change of a state.
+        Must be called after every change of a state.
         """
         if state.local:
             self._unsaved.add(agent)
@@ -323,7 +323,7 @@ class Presence:
         state.timer_at = due
 
     def _on_timer(self, agent: str, state: AgentState) -> None:
-        """Publish the state if its presence has changed with time; set the timer again if not."""
+        """Publish the state if time has changed its presence; otherwise set the timer again."""
         state.timer, state.timer_at = None, math.inf
         now = self._loop.time()
         if state.presence(now) != state.published:

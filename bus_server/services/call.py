@@ -1,4 +1,4 @@
-"""One RPC while it is handled, and what is reported of it when it has finished."""
+"""The state of one RPC while it is handled, and the report when it has finished."""
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
@@ -48,7 +48,7 @@ class Call:
         return self._frames
 
     def release_request(self) -> None:
-        """Stop counting the request: little of it is kept from now on."""
+        """Release the request's share of the budget: little of it is kept from now on."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -61,7 +61,7 @@ class Call:
             self._frames.release()
 
 
-#: Serves a call: returns the response, serialized, or writes frames and returns None.
+#: Serves a call: returns the serialised response, or writes frames and returns None.
 #: Raises BusError.
 Serve: TypeAlias = Callable[[Call], Awaitable[bytes | None]]
 

@@ -19,11 +19,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 
 class Descriptors:
-    """The files of a descriptor set, found by what they declare. Immutable."""
+    """The files of a descriptor set, indexed by the symbols that they declare. Immutable."""
 
     def __init__(self, described: FileDescriptorSet) -> None:
-        """`described`: each file comes after its imports, as protoc writes them."""
-        # Not the default pool, where the program's own copy of a file would collide.
+        """`described`: each file follows its imports, as protoc writes them."""
+        # Not the default pool, where it would collide with the program's own copy of a file.
         self._pool = DescriptorPool()
         self._files: dict[str, bytes] = {}
         self._imports: dict[str, Sequence[str]] = {}

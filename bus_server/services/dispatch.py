@@ -1,4 +1,4 @@
-"""From gRPC to the servicers: authenticate, read, parse, call, translate errors, serialize."""
+"""Dispatches calls to servicers: authenticates, reads, parses, translates errors, serialises."""
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
 
@@ -32,12 +32,12 @@ _LARGE_RESPONSES = frozenset(
     )
 )
 
-#: Responses that may be large and are built at a time. While it is built, a response is in memory
-#: three times.
+#: Most large responses that are built at a time. While it is built, a response is in memory three
+#: times.
 MAX_LARGE_RESPONSES = 6
 
-#: The `authorization` metadata of the call that the current task handles. To ask the call's context
-#: for the metadata would convert all of it once more, 3 % of a post.
+#: The `authorization` metadata of the call that the current task handles. Asking the call's context
+#: for the metadata would convert all of it again, 3 % of a post.
 _authorization: ContextVar[str | bytes | None] = ContextVar("authorization", default=None)
 
 
@@ -62,10 +62,10 @@ class Authorization(grpc.aio.ServerInterceptor):
 
 
 class Dispatcher(grpc.GenericRpcHandler):
-    """Finds the handler of each call in one dictionary, and wraps every handler alike.
+    """Finds the handler of each call in one dictionary, and wraps all handlers in the same way.
 
-    The generated way of adding servicers makes grpc.aio wait on one future per method on every
-    call, and it parses requests where no error of ours can say what was wrong with them.
+    With the generated functions that add servicers, grpc.aio waits on one future per method in
+    every call, and parses requests where this server cannot report what is wrong with them.
 
     Every method is registered as taking a stream of requests, so that the caller is authenticated
     and room reserved before the request is read, and a refused call is reset at once even if its
@@ -101,7 +101,8 @@ class Dispatcher(grpc.GenericRpcHandler):
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         #: Anonymous callers, by their connection.
         self._anonymous: dict[str, Caller] = {}
-        #: Creates the error that refuses every call, once the server is shutting down.
+        #: Set while the server is shutting down: creates the error with which every call is
+        #: refused.
         self.refusal: Callable[[], BusError] | None = None
         #: How many calls were refused with it.
         self.refused_calls = 0
@@ -120,7 +121,7 @@ class Dispatcher(grpc.GenericRpcHandler):
             self.add_methods([Method(path, serve, method.server_streaming)])
 
     def add_methods(self, methods: Iterable[Method]) -> None:
-        """Serve methods that read their requests and serialize their responses themselves."""
+        """Serve methods that read their requests and serialise their responses themselves."""
         for method in methods:
             self._handlers[method.path] = self._handler(method)
 
@@ -137,7 +138,7 @@ class Dispatcher(grpc.GenericRpcHandler):
     def registered_handlers(self) -> Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]:
         """Returns, by service and name, the methods to give an accept queue of their own in gRPC.
 
-        grpc.aio accepts one call per queue in each iteration of the event loop.
+        grpc.aio accepts one call from each queue in each iteration of the event loop.
         """
         service, method = "threadbus.v1.BusService", "PostMessage"
         return {service: {method: self._handlers[f"/{service}/{method}"]}}
@@ -199,7 +200,7 @@ class Dispatcher(grpc.GenericRpcHandler):
                 build = functools.partial(servicer_method, request, caller)
                 return await self._respond_large(build, call.context)
             response = servicer_method(request, caller)
-            del request  # the servicer keeps what it needs
+            del request  # so that it can be freed while the servicer runs
             return (await response).SerializeToString()
 
         return serve
@@ -247,10 +248,11 @@ class Dispatcher(grpc.GenericRpcHandler):
     async def _respond_large(
         self, build: Callable[[], Awaitable[Message]], context: Context
     ) -> bytes:
-        """Build a response that may be large. Returns it, serialized.
+        """Build a response that may be large. Returns it serialised.
 
-        It counts against the budget until the caller has read it. Without room it is dropped and
-        built again once there is: the methods concerned are idempotent. Raises StoreBusy.
+        It counts against the budget until the caller has read it. If there is no room, it is
+        dropped, and built again once there is: these methods are idempotent. Raises StoreBusy if
+        that takes too long.
         """
         caller, held = fair_queue.fairness_key.get(), 0
         try:
@@ -282,7 +284,7 @@ class Dispatcher(grpc.GenericRpcHandler):
         self._unread.give(caller, size)
 
     async def _admit(self, call: Call, token_needed: bool = True) -> Caller:
-        """Authenticate the caller of a call, and work for it from now on. Raises BusError."""
+        """Authenticate a call, and set the task's fairness key to its caller's. Raises BusError."""
         if self.refusal is not None:
             self.refused_calls += 1
             raise self.refusal()
@@ -330,12 +332,12 @@ class Requests:
         return self._parse(data)
 
     def handled_last(self) -> Callable[[], None]:
-        """Returns a function to call once the request received last is handled."""
+        """Returns a function to call once the last received request has been handled."""
         return functools.partial(self._reader.handled, self._size)
 
 
 def _peer_address(peer: str) -> str:
-    """Returns a connection's address as people write it: gRPC says `ipv6:%5B::1%5D:40312`."""
+    """Returns a connection's address in the usual notation: gRPC's is `ipv6:%5B::1%5D:40312`."""
     kind, _, address = urllib.parse.unquote(peer).partition(":")
     return kind if kind == "unix" else address
 

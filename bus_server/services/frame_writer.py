@@ -37,7 +37,7 @@ class FrameWriter:
             self._reserved = size
 
     def send(self, frame: bytes) -> Awaitable[None]:
-        """Send a frame; completes when gRPC takes the next one. Raises StoreBusy without room."""
+        """Send a frame. Completes when gRPC accepts the next one. Raises StoreBusy without room."""
         if not self._reserved and len(frame) <= SMALL:
             return self._write(frame)
         return self._send_counted(frame)
@@ -53,7 +53,7 @@ class FrameWriter:
             self.release()
 
     def release(self) -> None:
-        """Give back what was reserved."""
+        """Release what was reserved."""
         if self._reserved:
             self._budget.give(self._caller, self._reserved)
             self._reserved = 0

@@ -1,4 +1,4 @@
-"""Pages of lists: limited in number, and in bytes so that every client can receive them."""
+"""Pages of lists, limited in items and in bytes, so that every client can receive them."""
 
 from collections.abc import Iterable
 from itertools import islice

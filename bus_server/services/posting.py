@@ -32,10 +32,10 @@ from threadbus.v1.message_pb2 import (
     Priority,
 )
 
-#: Batches of one stream that may be submitted before the first is answered.
+#: Batches of one stream that may be submitted before the first one has its response.
 MAX_BATCHES_IN_FLIGHT = 4
 #: Bytes, in the response to one batch, of recipients and of error details other than the reason.
-#: What exceeds it is left out. The rest of a thousand results fits into the fourth MiB.
+#: What exceeds it is omitted. The rest of a thousand results fits into the fourth MiB.
 EXTRA_BYTES = 3 * 1024 * 1024
 
 #: The outcomes of the accepted posts of a batch, in order.
@@ -49,13 +49,13 @@ class Requests(Protocol):
         """Returns the next request, None at the end of the stream. Raises BusError."""
 
     def handled_last(self) -> Callable[[], None]:
-        """Returns a function to call once the request received last is handled."""
+        """Returns a function to call once the last received request has been handled."""
 
 
 def to_append(request: pb.PostMessageRequest, caller: Caller, settings: Settings) -> Append:
     """Returns the store's command for a post.
 
-    Unset fields, most of them in most posts, cost next to nothing.
+    Unset fields, which are most fields of most posts, cost almost nothing.
 
     Raises:
         ValidationFailed: a field is missing or wrong.
@@ -131,12 +131,12 @@ class _Batch:
 
     #: Each post, or the error that refuses it.
     posts: Sequence[Append | BusError]
-    #: Indexes of the posts whose recipients are asked for.
+    #: Indexes of the posts whose recipients were requested.
     with_recipients: frozenset[int]
-    #: By thread whose recipients are asked for: the presence of each agent that waited on it before
-    #: the batch was submitted.
+    #: For each thread whose recipients were requested: the presence of each agent that waited on it
+    #: before the batch was submitted.
     states_before: Mapping[str, Mapping[str, Presence.ValueType]]
-    #: Call it when the batch is answered.
+    #: To be called once the response to the batch has been built.
     handled: Callable[[], None]
 
 
@@ -155,9 +155,9 @@ class PostStream:
         self._responses: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def run(self, requests: Requests) -> None:
-        """Serve the call until the client half-closes. Returns when every batch is answered.
+        """Serve the call until the client half-closes. Returns when every batch has a response.
 
-        Raises, once every submitted batch is answered, what ends the stream:
+        Raises, once every submitted batch has a response, the error that ends the stream:
             Draining: the server is shutting down.
             BusError: a request could not be received, or is not valid.
             OutcomeUnknown: at once; the client repeats the batches without a response.
@@ -167,7 +167,7 @@ class PostStream:
         try:
             with self._bus.until_drained(receiving):
                 while (response := await self._responses.get()) is not None:
-                    # Without a time limit: posts that were stored must not be reported as refused.
+                    # No timeout: posts that were stored must not be reported as refused.
                     await self._frames.reserve(len(response), math.inf)
                     await self._frames.send(response)
                     self._slots.release()
@@ -183,7 +183,8 @@ class PostStream:
     async def _receive_all(self, requests: Requests) -> None:
         try:
             while True:
-                # The slot first: a client that does not read responses can send no more batches.
+                # Acquire a slot first: a client that does not read responses can send no more
+                # batches.
                 await self._slots.acquire()
                 request = await requests.receive()
                 if request is None:

@@ -1,7 +1,7 @@
 """gRPC's server reflection, from the shipped descriptor set.
 
-grpcio's servicer uses the generated modules, which have no comments and no JSON names. It does not
-find methods, and has only the old version of the protocol.
+grpcio's servicer uses the generated modules, which have no comments and no JSON names. It cannot
+look up methods, and serves only the old version of the protocol.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading of requests: a byte budget, a time limit for each to arrive, and eviction.
+"""Reads requests: under a byte budget, with a timeout for each to arrive, and with eviction.
 
 gRPC buffers a request and reports it only once it is complete, so a request that is being read
 is charged the maximum size of a request. Until it is read, flow control holds back all but its
@@ -22,7 +22,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 COPIES = 2
 #: While other callers wait: seconds after which a request that is still being read may be evicted
 #: if its caller has others, and seconds after which any may. On a local network the largest request
-#: takes less.
+#: arrives sooner.
 MIN_AGE, MAX_AGE = 0.1, 1.0
 #: Seconds without a request after which a stream is idle, and may be evicted.
 IDLE_AFTER = 3.0
@@ -57,7 +57,7 @@ class PendingReads:
         del self._reading[reader]
 
     def evict(self) -> None:
-        """Evict slow requests in favor of waiting callers; repeats while any caller waits.
+        """Evict slow requests in favour of waiting callers; repeats while any caller waits.
 
         For a caller that holds nothing: the oldest idle stream, else the oldest request of the
         caller with the most, or one older than MAX_AGE. For any other caller: its own idle streams.
@@ -80,7 +80,7 @@ class PendingReads:
     def _choose_victim(
         self, candidates: "list[RequestReader]", caller: str, now: float
     ) -> "RequestReader | None":
-        """Returns the request to evict in favor of a caller, or None."""
+        """Returns the request to evict in favour of a caller, or None."""
         if self.budget.holds(caller):
             return next((a for a in candidates if a.caller == caller and a.idle(now)), None)
         counts = Counter(reader.caller for reader in candidates)
@@ -180,7 +180,7 @@ class RequestReader:
             self._held = 0
 
     def abort(self, why: str) -> None:
-        """Stop reading: `receive` raises StoreBusy, which says `why`."""
+        """Stop reading: `receive` raises StoreBusy with `why` in its message."""
         self.refusal = StoreBusy(why)
         if self._task is not None:
             self._task.cancel()

@@ -1,6 +1,6 @@
-"""gRPC's own services, health and reflection, with the same limits as ours.
+"""gRPC's health and reflection services, with the same limits as our own.
 
-grpcio's own implementations read requests of any length, and any number at a time.
+grpcio's implementations read requests of any size, and any number at a time.
 """
 
 from __future__ import annotations  # the stubs have type parameters that grpc's classes lack
@@ -22,10 +22,10 @@ _HEALTH = "grpc.health.v1.Health"
 #: HealthCheckResponse.ServingStatus.
 _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 
-#: Open streams of these services, over all callers. Each costs about 30 KB.
+#: Most open streams of these services, over all callers. Each costs about 30 KB.
 MAX_STREAMS = 2_000
-#: Bytes of a request, which holds names. An open Watch keeps its request, and a response of
-#: reflection contains it.
+#: Most bytes of a request, which holds names. An open Watch keeps its request, and a reflection
+#: response contains it.
 MAX_REQUEST_BYTES = 16 * 1024
 
 

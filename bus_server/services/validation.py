@@ -1,7 +1,7 @@
 """Validates single fields, by the rules in message.proto, thread.proto and agent.proto.
 
 Each function takes the path of a field, for the error message, and its value. It returns the value,
-or what the server uses instead, and raises ValidationFailed if the value breaks a rule.
+or the one that the server uses instead, and raises ValidationFailed if the value breaks a rule.
 """
 
 import re
@@ -151,7 +151,7 @@ def attachments(field: str, files: Sequence[Attachment]) -> Sequence[Attachment]
 
 def _absolute(url: str) -> bool:
     """Returns whether a URL is absolute, and not too long."""
-    # First, since urlsplit caches what it has parsed.
+    # Checked first, because urlsplit caches the URLs that it has parsed.
     if len(url.encode()) > limits.MAX_URL_BYTES:
         return False
     try:
@@ -162,7 +162,7 @@ def _absolute(url: str) -> bool:
 
 
 def cursors(field: str, found: Sequence[Cursor]) -> list[tuple[str, int, str]]:
-    """Returns the thread, after_seq and epoch of cursors, each of another thread.
+    """Returns the thread, after_seq and epoch of cursors, of which no two may name the same thread.
 
     Plain tuples: a Cursor would keep its whole request in memory. Raises ValidationFailed.
     """
