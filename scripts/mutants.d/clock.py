@@ -6,7 +6,7 @@ _CLOCK, _STORED = "bus_server/store/clock.py", "bus_server/store/sqlite/clock.py
 _PRESENCE = "bus_server/presence/presence.py"
 _PRESENCE_TESTS = "tests/test_clock_presence.py::test_"
 _GRACES = "tests/test_clock_tokens.py::test_"
-_FUTURE = f"{_PRESENCE_TESTS}what_lies_in_the_future_is_from_now_and_stops_nothing_newer"
+_FUTURE = f"{_PRESENCE_TESTS}stored_times_in_the_future_count_as_now_and_hide_no_later_activity"
 
 SABOTAGES = [
     Sabotage(
@@ -19,8 +19,8 @@ SABOTAGES = [
             )
         ],
         [
-            f"{_GRACES}the_grace_ends_when_it_was_to_whatever_the_clock_does",
-            f"{_PRESENCE_TESTS}a_goodbye_is_kept_though_the_clock_was_set_before_it",
+            f"{_GRACES}the_grace_period_ends_on_time_whatever_the_clock_does",
+            f"{_PRESENCE_TESTS}an_ended_session_stays_ended_though_the_clock_was_set_before_it",
         ],
         timeout=30,
     ),
@@ -28,8 +28,8 @@ SABOTAGES = [
         "each start sets the store's clock from the wall clock",
         [Edit(_STORED, "if clock is None or (not boot and", "if boot or (not boot and")],
         [
-            f"{_GRACES}the_grace_goes_on_over_a_restart_though_the_clock_was_set",
-            f"{_PRESENCE_TESTS}who_was_killed_lapses_after_a_restart_though_the_clock_was_set",
+            f"{_GRACES}the_grace_period_continues_over_a_restart_though_the_clock_was_set",
+            f"{_PRESENCE_TESTS}a_killed_agent_lapses_after_a_restart_though_the_clock_was_set",
         ],
         timeout=30,
     ),
@@ -37,14 +37,14 @@ SABOTAGES = [
         "after a boot the store's clock may start before stored times",
         [Edit(_STORED, "max(wall_time(), newest)", "wall_time()")],
         [
-            f"{_GRACES}when_the_machine_boots_with_a_clock_that_went_back_no_grace_begins_anew",
+            f"{_GRACES}no_grace_period_starts_again_after_a_boot_with_a_clock_that_went_back",
         ],
         timeout=30,
     ),
     Sabotage(
         "a token in the file may expire at any time",
         [Edit(_STORED, "WHERE expire_time > :latest", "WHERE expire_time < 0 * :latest")],
-        [f"{_GRACES}a_token_in_the_file_ends_within_an_hour"],
+        [f"{_GRACES}a_stored_token_ends_within_an_hour"],
         timeout=30,
     ),
     Sabotage(
@@ -56,7 +56,7 @@ SABOTAGES = [
     Sabotage(
         "responses contain times of the store's clock",
         [Edit(_CLOCK, "        return moment + self._ahead\n", "        return moment\n")],
-        [f"{_PRESENCE_TESTS}times_are_told_as_the_clock_stands"],
+        [f"{_PRESENCE_TESTS}times_are_shown_as_the_wall_clock_has_them"],
     ),
     Sabotage(
         "a token ends its waits by the wall clock",
@@ -67,7 +67,7 @@ SABOTAGES = [
                 "self._open.expire_time / 1e6 - __import__('time').time()",
             )
         ],
-        [f"{_GRACES}the_grace_ends_when_it_was_to_whatever_the_clock_does"],
+        [f"{_GRACES}the_grace_period_ends_on_time_whatever_the_clock_does"],
         timeout=30,
     ),
     Sabotage(
@@ -79,7 +79,7 @@ SABOTAGES = [
                 "0 < owner.expire_time <= tx.now:",
             )
         ],
-        [f"{_GRACES}what_a_token_may_do_within_its_grace_it_may_whatever_the_clock_does"],
+        [f"{_GRACES}what_a_token_may_do_in_its_grace_period_does_not_depend_on_the_clock"],
         timeout=30,
     ),
     Sabotage(
@@ -91,7 +91,7 @@ SABOTAGES = [
                 "(owner.agent, tx.now, command.old_hash)",
             )
         ],
-        [f"{_GRACES}what_a_token_may_do_within_its_grace_it_may_whatever_the_clock_does"],
+        [f"{_GRACES}what_a_token_may_do_in_its_grace_period_does_not_depend_on_the_clock"],
         timeout=30,
     ),
     Sabotage(
@@ -133,7 +133,7 @@ SABOTAGES = [
                 "state.lease_end = now + remaining",
             )
         ],
-        [f"{_PRESENCE_TESTS}a_lease_in_the_file_is_cut_to_the_longest_there_can_be"],
+        [f"{_PRESENCE_TESTS}a_stored_lease_is_cut_to_the_longest_allowed"],
         timeout=30,
     ),
     Sabotage(
@@ -145,7 +145,7 @@ SABOTAGES = [
                 "p.lease_end_time + 0 * :now < strftime('%s') * 1000000 THEN",
             )
         ],
-        [f"{_PRESENCE_TESTS}who_was_seen_at_another_server_only_lapses_though_the_clock_was_set"],
+        [f"{_PRESENCE_TESTS}an_agent_seen_at_another_server_only_lapses_though_the_clock_was_set"],
         timeout=30,
     ),
     Sabotage(

@@ -188,7 +188,7 @@ SABOTAGES = [
         timeout=30,
     ),
     Sabotage(
-        "gRPC logs what it thinks of it, too",
+        "gRPC logs that it runs out of descriptors, too",
         [
             Edit(
                 "bus_server/__main__.py",
@@ -196,7 +196,8 @@ SABOTAGES = [
                 "pass",
             )
         ],
-        ["tests/test_descriptors.py"],
+        ["tests/test_fd_limit.py"],
+        timeout=30,
     ),
     Sabotage(
         "of two tokens the last one is used",

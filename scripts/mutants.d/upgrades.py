@@ -28,17 +28,17 @@ SABOTAGES = [
                 "SELECT 'other', 1 FROM sqlite_sequence",
             )
         ],
-        [f"{_TESTS}no_thread_gets_what_was_left_of_one_that_was_deleted_in_an_older_file"],
+        [f"{_TESTS}no_thread_gets_the_leftovers_of_one_deleted_in_an_older_file"],
     ),
     Sabotage(
         "an upgrade loses the labels of threads",
         [Edit(_UPGRADE, "labels=json.loads(labels), creator", "labels={}, creator")],
-        [f"{_TESTS}what_an_older_file_says_of_threads_and_agents_is_kept"],
+        [f"{_TESTS}the_settings_of_threads_and_agents_survive_an_upgrade"],
     ),
     Sabotage(
         "an upgrade uses an order time as the time of a thread",
         [Edit(_SCRIPT, "create_time & 9007199254740991", "create_time")],
-        [f"{_TESTS}what_an_older_file_says_of_threads_and_agents_is_kept"],
+        [f"{_TESTS}the_settings_of_threads_and_agents_survive_an_upgrade"],
     ),
     Sabotage(
         "an update changes fields outside its mask",
