@@ -17,7 +17,7 @@ from bus_client import (
     Unavailable,
     Unreachable,
 )
-from tests.http_proxy import Proxy, proxy_that_says
+from tests.http_proxy import RefusingProxy, refusing_proxy
 from tests.patience import until
 from tests.script import THREAD
 from tests.shell import Shell
@@ -40,7 +40,7 @@ UNKNOWN = [408, 500, 502, 503, 504]
 
 
 @contextlib.asynccontextmanager
-async def behind(proxy: Proxy, *, timeout: float = 30.0) -> AsyncIterator[BusClient]:
+async def behind(proxy: RefusingProxy, *, timeout: float = 30.0) -> AsyncIterator[BusClient]:
     """A client, with a time limit."""
     async with asyncio.timeout(BOUND), BusClient(proxy.address, timeout=timeout) as bus:
         yield bus
@@ -49,7 +49,7 @@ async def behind(proxy: Proxy, *, timeout: float = 30.0) -> AsyncIterator[BusCli
 @pytest.mark.parametrize("status", REFUSALS)
 async def test_a_refusal_by_the_proxy_is_raised_at_once(status: int) -> None:
     expected, text = REFUSALS[status]
-    async with proxy_that_says(status) as proxy, behind(proxy) as bus:
+    async with refusing_proxy(status) as proxy, behind(proxy) as bus:
         for call in (bus.get_thread(THREAD), bus.thread(THREAD).post("x"), bus.create_thread("x")):
             proxy.refused = 0
             with pytest.raises(expected, match=f"HTTP {status}.*{text}") as refused:
@@ -62,7 +62,7 @@ async def test_a_refusal_by_the_proxy_is_raised_at_once(status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 404])
 async def test_a_refused_follow_raises_an_error(status: int) -> None:
-    async with proxy_that_says(status) as proxy, behind(proxy) as bus:
+    async with refusing_proxy(status) as proxy, behind(proxy) as bus:
         thread = bus.thread(THREAD)
         thread.position = Cursor(thread=THREAD)
         with pytest.raises(REFUSALS[status][0], match=f"HTTP {status}"):
@@ -72,14 +72,14 @@ async def test_a_refused_follow_raises_an_error(status: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("status", UNKNOWN)
 async def test_a_post_that_the_proxy_may_have_forwarded_has_an_unknown_outcome(status: int) -> None:
-    async with proxy_that_says(status) as proxy, behind(proxy) as bus:
+    async with refusing_proxy(status) as proxy, behind(proxy) as bus:
         with pytest.raises(OutcomeUnknown, match=f"HTTP {status}"):
             await bus.thread(THREAD).post("x", timeout=1.0)
 
 
 @pytest.mark.slow
 async def test_calls_refused_with_429_are_retried_later() -> None:
-    async with proxy_that_says(429) as proxy, behind(proxy) as bus:
+    async with refusing_proxy(429) as proxy, behind(proxy) as bus:
         with pytest.raises(Unavailable, match="no more calls") as refused:
             await bus.thread(THREAD).post("x", timeout=1.0)
         assert type(refused.value) is Unavailable  # the outcome is known
@@ -88,7 +88,7 @@ async def test_calls_refused_with_429_are_retried_later() -> None:
 
 @pytest.mark.slow
 async def test_a_later_refusal_leaves_the_outcome_of_an_earlier_attempt_unknown() -> None:
-    async with proxy_that_says(502) as proxy, behind(proxy) as bus:
+    async with refusing_proxy(502) as proxy, behind(proxy) as bus:
         posting = asyncio.create_task(bus.thread(THREAD).post("x", request_id="mine"))
         await until(lambda: proxy.refused > 0)
         proxy.status = 413
@@ -99,7 +99,7 @@ async def test_a_later_refusal_leaves_the_outcome_of_an_earlier_attempt_unknown(
 
 @pytest.mark.slow
 async def test_a_server_that_the_proxy_cannot_reach_is_retried() -> None:
-    async with proxy_that_says(502) as proxy, behind(proxy, timeout=0.5) as bus:
+    async with refusing_proxy(502) as proxy, behind(proxy, timeout=0.5) as bus:
         with pytest.raises(Unreachable, match="HTTP 502"):
             await bus.get_thread(THREAD)
         assert proxy.refused > 1
@@ -112,7 +112,7 @@ async def test_a_server_that_the_proxy_cannot_reach_is_retried() -> None:
 async def test_the_command_line_does_not_advise_to_post_it_again(
     status: int, code: int, advice: str, tmp_path: Path
 ) -> None:
-    async with proxy_that_says(status) as proxy, asyncio.timeout(BOUND):
+    async with refusing_proxy(status) as proxy, asyncio.timeout(BOUND):
         shell = Shell(proxy.address, tmp_path)
         done = await asyncio.to_thread(shell.run, "post", THREAD, "x")
         assert done.code == code, done
