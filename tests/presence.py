@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.callers import Caller
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.serving import AgentStub, BusStub
 from tests.wait_frames import seconds
 from threadbus.v1.agent_pb2 import Agent, Presence

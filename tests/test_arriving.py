@@ -9,12 +9,12 @@ import pytest
 from tests.callers import operator, register
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until
+from tests.polling import until
+from tests.process_memory import forget_peak, memory, peak_memory
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
 from tests.rpcs import RPCS, Rpc
 from tests.serving import ServerProcess
-from tests.vitals import forget_peak, memory, peak_memory
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoRequest,
     PostMessageRequest,

@@ -10,10 +10,10 @@ import pytest
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.ledger import history
-from tests.patience import until
+from tests.polling import until
+from tests.process_memory import forget_peak, memory, peak_memory
 from tests.serving import BusStub, ServerProcess
 from tests.statements import statements
-from tests.vitals import forget_peak, memory, peak_memory
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.thread_service_pb2 import DeleteThreadRequest, ListThreadsRequest
 

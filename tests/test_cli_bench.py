@@ -9,7 +9,7 @@ import pytest
 
 from bus_client import BusClient, ThreadHandle
 from bus_client.cli.bench.results import Tally, content, number_of, percentile
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.serving import ServerProcess
 from tests.shell import Shell
 

@@ -16,7 +16,7 @@ from bus_client.cli.doctor.file_checks import file_system_check, file_system_of,
 from tests.callers import operator_token_file
 from tests.conftest import StartServer
 from tests.disks import small_disk
-from tests.patience import until
+from tests.polling import until
 from tests.script import Script, scripted, started
 from tests.serving import ServerProcess
 from tests.shell import Done, Shell

@@ -11,8 +11,8 @@ from tests.callers import register
 from tests.clocks import DAY, MINUTES, WallClock, change
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until
 from tests.peers import Peer
+from tests.polling import until
 from tests.presence import beat, seen, state, until_state
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, GetAgentRequest

@@ -9,8 +9,8 @@ from tests.callers import Caller, register
 from tests.clocks import DAY, MINUTES, WallClock, change
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until_known
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.refusals import refused
 from tests.rotation import expired, rotate, who
 from tests.wait_frames import seconds

@@ -19,7 +19,7 @@ from tests.conftest import StartServer
 from tests.connections import Connection, connected
 from tests.ledger import Ledger, history, outcome
 from tests.open_wait import open_wait, wait_request
-from tests.patience import until, until_known
+from tests.polling import until, until_known
 from tests.post_stream import post_stream
 from tests.refusals import Refusal, refused
 from tests.serving import BusStub, ServerProcess

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from tests.shown import ROOT, page
+from tests.doc_examples import ROOT, page
 
 README = page("README.md")
 PACKAGES = ("bus_server", "bus_client", "protos/threadbus")

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.doc_examples import MODEL, at_the_prompt, blocks, commands, matches, page, program
 from tests.json_lines import line
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.serving import ServerProcess
-from tests.shown import MODEL, at_the_prompt, blocks, commands, matches, page, program
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from tests.client_process import waiting_client
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.open_wait import admitted, open_wait, wait_request
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.post_stream import post_stream, seqs
 from tests.proxies import PAGE, envoy, nginx
 from tests.refusals import refused

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import bus_client
+from tests.doc_examples import at_the_prompt, page, program, run_python
 from tests.serving import ServerProcess
-from tests.shown import at_the_prompt, page, program, run_python
 
 PAGE = "docs/sdk.md"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bus_client import BusClient, Presence, ThreadHandle, ThreadState
+from tests.doc_examples import MODEL, blocks, page
 from tests.members import take
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.serving import ServerProcess
 from tests.shell import Shell
-from tests.shown import MODEL, blocks, page
 
 LINES, LOOP, _ = blocks(page("docs/shell.md"), "sh")
 

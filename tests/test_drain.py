@@ -14,7 +14,7 @@ from tests.connections import connected
 from tests.ledger import Ledger, history
 from tests.locks import locked
 from tests.open_wait import open_wait, open_waits, wait_request
-from tests.patience import until
+from tests.polling import until
 from tests.refusals import Refusal, refused
 from tests.serving import BusStub, ServerProcess
 from tests.statements import commits_tried

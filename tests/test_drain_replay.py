@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.refusals import refused
 from tests.serving import BusStub
 from tests.wait_frames import BOUND, by_thread, cursors_after, kinds, messages_in, waiting

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from tests.callers import operator, register
 from tests.conftest import StartServer
 from tests.open_wait import WaitCall, open_wait
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.refusals import CONTRACT, refused
 from tests.rpcs import nothing_stored, send
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub

@@ -20,7 +20,7 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
 from tests.own_bus import append, opened, running
-from tests.patience import until
+from tests.polling import until
 from tests.refusals import refused
 from tests.statements import commits_tried
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_UNSPECIFIED, Agent

@@ -16,7 +16,7 @@ from bus_server.store import CreateThread, DeleteThread, Head
 from bus_server.store.interface import Store
 from bus_server.store.sqlite.store import SqliteStore
 from tests.own_bus import append, following, opened, running, wait_on
-from tests.patience import until
+from tests.polling import until
 from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 from threadbus.v1.thread_pb2 import Thread
 

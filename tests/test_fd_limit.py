@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until
+from tests.polling import until
 from tests.serving import ServerProcess
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 

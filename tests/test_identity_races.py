@@ -18,8 +18,8 @@ from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import Connection, connected
 from tests.own_bus import opened
-from tests.patience import until_known
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.refusals import refused
 from tests.serving import ServerProcess
 from threadbus.v1.agent_pb2 import Agent

@@ -15,8 +15,8 @@ from tests.callers import Caller, operator, register
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.own_bus import opened
-from tests.patience import until_known
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.refusals import refused
 from tests.rotation import expired, rotate, who
 from tests.rpcs import RPCS, good_request, nothing_stored

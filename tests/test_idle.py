@@ -9,11 +9,11 @@ from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import Connection, connected
 from tests.open_wait import open_wait, open_waits, wait_request
-from tests.patience import until
+from tests.polling import until
+from tests.process_memory import memory
 from tests.refusals import Refusal, refused
 from tests.serving import ServerProcess
 from tests.statements import statements
-from tests.vitals import memory
 from threadbus.v1.agent_service_pb2 import GetAgentRequest
 from threadbus.v1.bus_service_pb2 import (
     GetMessageRequest,

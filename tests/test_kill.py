@@ -13,7 +13,7 @@ from bus_client import BusClient, Message, ThreadHandle
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.ledger import Ledger, history
-from tests.patience import until
+from tests.polling import until
 from tests.serving import ServerProcess
 
 POSTERS = 12

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from bus_server.settings import Settings
-from tests.shown import ROOT, page
+from tests.doc_examples import ROOT, page
 from threadbus import limits, names
 
 MIB = 1024 * 1024

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import StartServer
-from tests.patience import until
+from tests.polling import until
 from tests.raw_connection import RawConnection
 
 

@@ -24,7 +24,7 @@ from tests.connections import connected
 from tests.disks import unchangeable
 from tests.ledger import Ledger, history
 from tests.open_wait import open_wait
-from tests.patience import until
+from tests.polling import until
 from tests.refused_start import refused_start
 from tests.serving import ServerProcess
 

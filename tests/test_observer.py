@@ -25,7 +25,7 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.open_wait import wait_request
 from tests.own_bus import opened
-from tests.patience import until
+from tests.polling import until
 from tests.refusals import refused
 from tests.serving import AdminStub
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest, ListWaitsResponse

@@ -13,7 +13,7 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.ledger import history
 from tests.open_wait import admitted, open_wait, wait_request
-from tests.patience import until, until_known
+from tests.polling import until, until_known
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
 from tests.serving import ServerProcess

@@ -13,8 +13,8 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.own_bus import opened
 from tests.pages import read_pages
-from tests.patience import until_known
 from tests.peers import Peer, registered, set_state
+from tests.polling import until_known
 from tests.refusals import refused
 from tests.rpcs import nothing_stored
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub

@@ -9,8 +9,8 @@ from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.ledger import history
-from tests.patience import until_known
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.post_stream import PostStream, post_stream, reason, seqs
 from tests.presence import state
 from tests.refusals import refused

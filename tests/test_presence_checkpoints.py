@@ -7,8 +7,8 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
 from tests.participation import has_read, join, participants, position
-from tests.patience import until, until_known
 from tests.peers import Peer
+from tests.polling import until, until_known
 from tests.presence import beat, state, until_state
 from tests.serving import ThreadStub
 from tests.statements import commits_tried

@@ -9,7 +9,7 @@ from bus_server.settings import Settings
 from bus_server.tail import Tails
 from tests.locks import locked
 from tests.own_bus import opened, started
-from tests.patience import until
+from tests.polling import until
 from threadbus.v1.agent_pb2 import PRESENCE_IDLE, PRESENCE_LAPSED, PRESENCE_OFFLINE
 
 

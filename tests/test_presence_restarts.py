@@ -13,8 +13,8 @@ import pytest
 from tests.callers import Caller, register
 from tests.conftest import StartServer
 from tests.connections import Connection, connected
-from tests.patience import until, until_known
 from tests.peers import Peer
+from tests.polling import until, until_known
 from tests.presence import beat, seen, state, until_state
 from tests.serving import ServerProcess
 from tests.statements import statements

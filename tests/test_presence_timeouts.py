@@ -12,8 +12,8 @@ from tests.callers import Caller, register
 from tests.client_process import waiting_client
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until_known
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.presence import beat, seen, state, until_state
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import waiting

@@ -21,7 +21,7 @@ from bus_client import (
 )
 from tests.conftest import StartServer
 from tests.members import take
-from tests.patience import until
+from tests.polling import until
 from tests.script import EPOCH, THREAD, Failure, Script, batch, cursor, ending, scripted, started
 from tests.wait_frames import BOUND, seconds
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest, ListWaitsResponse

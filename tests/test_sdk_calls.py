@@ -18,7 +18,7 @@ from bus_client import (
     StoreBusy,
     Unreachable,
 )
-from tests.patience import until
+from tests.polling import until
 from tests.rpcs import RPCS
 from tests.script import THREAD, Failure, cursor, scripted
 from tests.wait_frames import BOUND

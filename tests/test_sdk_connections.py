@@ -14,7 +14,7 @@ from bus_client import BusClient, BusError, Cursor, Message, ThreadHandle
 from bus_client import sync as blocking
 from tests.conftest import StartServer
 from tests.members import member, take
-from tests.patience import until
+from tests.polling import until
 from tests.relay import Relay, relay_to
 from tests.script import THREAD, Failure, Step, batch, cursor, scripted, started
 from tests.serving import ServerProcess

@@ -23,7 +23,7 @@ from bus_client import (
 )
 from bus_client.credentials import new_token
 from tests.callers import register
-from tests.patience import until
+from tests.polling import until
 from tests.script import Failure, scripted
 from tests.serving import AgentStub, ServerProcess
 

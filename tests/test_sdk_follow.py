@@ -17,8 +17,8 @@ from bus_client import (
     ThreadState,
 )
 from tests.members import contents, member, read_position, take
-from tests.patience import until
 from tests.peers import Peer, set_state
+from tests.polling import until
 from tests.serving import BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import BOUND
 

@@ -9,7 +9,7 @@ import pytest
 
 from bus_client import BusClient, BusError, QuotaExceeded, ThreadHandle
 from tests.members import member, take
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.relay import relay_to
 from tests.serving import ServerProcess
 from tests.wait_frames import BOUND

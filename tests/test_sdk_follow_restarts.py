@@ -11,8 +11,8 @@ from bus_client import BusClient
 from tests.agent_process import agent_process
 from tests.conftest import StartServer
 from tests.members import member, read_position, take
-from tests.patience import until_known
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.relay import relay_to
 from tests.serving import BusStub, ServerProcess
 from tests.wait_frames import BOUND

@@ -10,7 +10,7 @@ import pytest
 
 from bus_client import BusClient, InvalidArgument, Presence, Unreachable
 from tests.members import take
-from tests.patience import until
+from tests.polling import until
 from tests.relay import relay_to
 from tests.script import THREAD, Failure, Script, batch, cursor, scripted, started
 from tests.wait_frames import BOUND, seconds

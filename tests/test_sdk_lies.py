@@ -18,7 +18,7 @@ from bus_client import (
     Unreachable,
 )
 from tests.members import contents, take
-from tests.patience import until
+from tests.polling import until
 from tests.script import (
     EPOCH,
     THREAD,

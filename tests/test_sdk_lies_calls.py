@@ -13,7 +13,7 @@ from google.protobuf.message import Message as AnyMessage
 from google.rpc.status_pb2 import Status
 
 from bus_client import BusClient, BusError, OutcomeUnknown, ProtocolError, SeqConflict
-from tests.patience import until
+from tests.polling import until
 from tests.script import EPOCH, THREAD, Failure, batch, cursor, last_batch, scripted
 from tests.wait_frames import BOUND
 from threadbus.v1.admin_service_pb2 import ListWaitsResponse, Wait

@@ -20,7 +20,7 @@ from bus_client import (
 from tests.callers import register
 from tests.conftest import StartServer
 from tests.members import contents, member
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.relay import relay_to
 from tests.serving import AgentStub, BusStub, ServerProcess
 from threadbus.v1.agent_service_pb2 import UnregisterAgentRequest

@@ -13,7 +13,7 @@ from bus_client import BusClient, OutcomeUnknown, StoreBusy, ThreadHandle
 from tests.conftest import StartServer
 from tests.ledger import history
 from tests.members import contents, member
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.relay import relay_to
 from tests.serving import BusStub, ServerProcess
 from tests.wait_frames import BOUND

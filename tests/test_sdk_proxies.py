@@ -18,7 +18,7 @@ from bus_client import (
     Unreachable,
 )
 from tests.http_proxy import RefusingProxy, refusing_proxy
-from tests.patience import until
+from tests.polling import until
 from tests.script import THREAD
 from tests.shell import Shell
 from tests.wait_frames import BOUND

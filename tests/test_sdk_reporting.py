@@ -10,7 +10,7 @@ import pytest
 
 from bus_client import BusClient, BusError, InternalError, InvalidArgument
 from tests.members import take
-from tests.patience import until
+from tests.polling import until
 from tests.script import THREAD, Failure, Script, batch, cursor, keepalive, scripted, started
 from tests.wait_frames import BOUND
 from threadbus.v1.bus_service_pb2 import HeartbeatRequest

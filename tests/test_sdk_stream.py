@@ -17,7 +17,7 @@ from bus_client import (
     Unauthenticated,
 )
 from tests.members import take
-from tests.patience import until
+from tests.polling import until
 from tests.script import (
     THREAD,
     Failure,

@@ -24,7 +24,7 @@ from bus_client import (
 from tests.callers import register
 from tests.conftest import StartServer
 from tests.members import member, take
-from tests.patience import until
+from tests.polling import until
 from tests.script import (
     THREAD,
     Failure,

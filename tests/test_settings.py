@@ -13,9 +13,9 @@ import pytest
 from bus_server.__main__ import main
 from bus_server.settings import FileMode, Setting, Settings, declared
 from tests.connections import connected
+from tests.doc_examples import page
 from tests.refused_start import contents
 from tests.serving import ServerProcess
-from tests.shown import page
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
 NONSENSE = [

@@ -9,8 +9,8 @@ import pytest
 
 from tests.connections import connected
 from tests.open_wait import open_wait, wait_request
+from tests.process_memory import forget_peak, memory, peak_memory
 from tests.serving import BusStub, ServerProcess
-from tests.vitals import forget_peak, memory, peak_memory
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
     WaitMessagesRequest,

@@ -18,8 +18,8 @@ from tests.locks import turn_taken
 from tests.own_bus import append, opened, running
 from tests.peers import Peer
 from tests.post_stream import PostStream, post_stream, reason, seqs
+from tests.process_memory import forget_peak, memory, peak_memory
 from tests.serving import BusStub, ServerProcess
-from tests.vitals import forget_peak, memory, peak_memory
 from threadbus.v1.bus_service_pb2 import PostMessageRequest
 from threadbus.v1.message_pb2 import Attachment
 

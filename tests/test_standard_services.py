@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
 from tests.serving import ServerProcess

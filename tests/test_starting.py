@@ -17,7 +17,7 @@ from tests.connections import connected
 from tests.disks import fill, small_disk
 from tests.ledger import Ledger, history
 from tests.locks import locked, turn_taken
-from tests.patience import until
+from tests.polling import until
 from tests.refused_start import contents, refused_start
 from tests.serving import ServerProcess
 

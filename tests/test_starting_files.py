@@ -15,7 +15,7 @@ from bus_server.store.sqlite.file import check
 from tests.callers import operator, operator_token_file
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import has_open, until
+from tests.polling import has_open, until
 from tests.refused_start import contents, refused_start
 from tests.serving import ServerProcess
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest

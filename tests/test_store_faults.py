@@ -19,7 +19,7 @@ from tests.disks import fill, small_disk
 from tests.ledger import Ledger, history
 from tests.locks import locked, turn_taken
 from tests.open_wait import open_wait
-from tests.patience import until
+from tests.polling import until
 from tests.refusals import Refusal
 from tests.serving import BusStub
 from tests.statements import commits_tried

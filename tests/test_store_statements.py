@@ -15,7 +15,7 @@ from tests.connections import connected
 from tests.ledger import Ledger, history
 from tests.locks import locked
 from tests.open_wait import open_wait
-from tests.patience import until
+from tests.polling import until
 from tests.post_stream import post_stream, reason, seqs
 from tests.refusals import Refusal
 from tests.serving import ServerProcess

@@ -4,8 +4,8 @@ import pytest
 
 from tests.callers import operator
 from tests.participation import has_read, join, participants, position
-from tests.patience import until_known
 from tests.peers import Peer, make_anew, registered
+from tests.polling import until_known
 from tests.refusals import refused
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.agent_pb2 import (

@@ -8,8 +8,8 @@ import pytest
 from tests.callers import Caller, register
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.patience import until_known
 from tests.peers import Peer
+from tests.polling import until_known
 from tests.presence import beat, state, until_state
 from tests.refusals import refused
 from tests.wait_frames import messages_in, positions_in, waiting

@@ -12,11 +12,11 @@ from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.open_wait import WaitCall, wait_request
-from tests.patience import until
+from tests.polling import until
+from tests.process_memory import forget_peak, memory, peak_memory
 from tests.raw_connection import RawConnection
 from tests.refusals import refused
 from tests.serving import BusStub, ServerProcess
-from tests.vitals import forget_peak, memory, peak_memory
 from threadbus.v1.bus_service_pb2 import (
     GetServerInfoRequest,
     ListMessagesRequest,

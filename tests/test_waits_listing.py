@@ -12,8 +12,8 @@ import pytest
 
 from tests.callers import Caller, operator
 from tests.conftest import StartServer
-from tests.patience import until_known
 from tests.peers import Peer, registered
+from tests.polling import until_known
 from tests.refusals import refused
 from tests.serving import AdminStub, AgentStub, BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import Frames

@@ -10,7 +10,7 @@ from cast import Cast
 from google.protobuf.duration_pb2 import Duration
 from sender import describe
 
-from tests.patience import until
+from tests.polling import until
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
 from threadbus.v1.bus_service_pb2 import (

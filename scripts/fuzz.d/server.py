@@ -9,8 +9,8 @@ from typing import Self
 import grpc
 
 from tests.callers import operator
+from tests.process_memory import memory
 from tests.serving import ServerProcess
-from tests.vitals import memory
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 

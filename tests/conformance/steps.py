@@ -19,7 +19,7 @@ from tests.conformance.contract import (
 from tests.conformance.driver import BOUND, Command
 from tests.conformance.matching import brief, differences
 from tests.conformance.stage import Stage
-from tests.patience import until_known
+from tests.polling import until_known
 from tests.rpcs import good_request
 from threadbus.v1.bus_service_pb2 import (
     PostMessageRequest,
