@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.shell import Done, Shell
 
-__all__ = ["line", "said", "summary"]
+__all__ = ["line", "stored_messages", "summary"]
 
 
 def line(thread: str, sender: str, content: str, **more: Any) -> str:
@@ -14,7 +14,7 @@ def line(thread: str, sender: str, content: str, **more: Any) -> str:
     return json.dumps(said, ensure_ascii=False) + "\n"
 
 
-def said(shell: Shell, thread: str) -> list[tuple[str, str]]:
+def stored_messages(shell: Shell, thread: str) -> list[tuple[str, str]]:
     """Return the senders and contents of the messages in a thread on the server."""
     messages = shell.ok("read", thread, "--limit", "10000", "--json").json["messages"]
     return [(message["sender"], message["content"]) for message in messages]

@@ -16,7 +16,7 @@ def locked(db: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def turn_taken(db: Path) -> Iterator[None]:
+def commit_lock_held(db: Path) -> Iterator[None]:
     """Hold the servers' lock as another server that hangs within a commit."""
     with db.with_name(f"{db.name}-writer").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -44,7 +44,7 @@ async def leave(threads: ThreadStub, thread: str, peer: Peer) -> None:
     await threads.LeaveThread(LeaveThreadRequest(thread=thread), metadata=peer.metadata)
 
 
-async def has_read(bus: BusStub, peer: Peer, thread: str, seq: int) -> None:
+async def report_read(bus: BusStub, peer: Peer, thread: str, seq: int) -> None:
     """Report in a heartbeat that the peer has read a thread up to a seq."""
     beat = HeartbeatRequest(read_cursors=[Cursor(thread=thread, after_seq=seq)])
     await bus.Heartbeat(beat, metadata=peer.metadata)

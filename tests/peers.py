@@ -70,7 +70,7 @@ async def set_state(
     await threads.SetThreadState(request, timeout=BOUND, metadata=by.metadata if by else ())
 
 
-async def make_anew(threads: ThreadStub, thread: str) -> str:
+async def recreate(threads: ThreadStub, thread: str) -> str:
     """Delete a thread and create another with its name; returns the new epoch."""
     await threads.DeleteThread(DeleteThreadRequest(thread=thread), timeout=BOUND)
     created = await threads.CreateThread(CreateThreadRequest(thread=thread), timeout=BOUND)

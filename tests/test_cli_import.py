@@ -7,7 +7,7 @@ import pytest
 
 from tests.callers import operator, operator_token_file
 from tests.conftest import StartServer
-from tests.json_lines import line, said, summary
+from tests.json_lines import line, stored_messages, summary
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -66,8 +66,8 @@ def test_repeated_lines_are_kept_and_a_second_run_posts_nothing(
     }
     again = shell.ok("import", str(file), token, "--json")
     assert summary(again) == {"already_there": 9, "threads": 2}
-    assert said(shell, name) == [("a", "yes"), ("b", "yes")] * 3
-    assert said(shell, other) == [("a", "yes")] * 3
+    assert stored_messages(shell, name) == [("a", "yes"), ("b", "yes")] * 3
+    assert stored_messages(shell, other) == [("a", "yes")] * 3
 
 
 def test_lines_appended_to_a_file_are_posted_by_the_next_run(
@@ -77,7 +77,7 @@ def test_lines_appended_to_a_file_are_posted_by_the_next_run(
     shell.ok("import", "-", token, stdin=begun)
     done = shell.ok("import", "-", token, "--json", stdin=begun + line(name, "a", "yes"))
     assert summary(done) == {"posted": 1, "already_there": 2, "threads": 1}
-    assert [content for _, content in said(shell, name)] == ["yes", "no", "yes"]
+    assert [content for _, content in stored_messages(shell, name)] == ["yes", "no", "yes"]
 
 
 def of_one(thread: str, *contents: str) -> str:
@@ -94,7 +94,7 @@ def test_the_same_lines_from_another_source_are_other_messages(
         assert summary(done) == {"posted": 3, "threads": 1}
     again = shell.ok("import", "-", token, "--source", "tue", "--json", stdin=days["tue"])
     assert summary(again) == {"already_there": 3, "threads": 1}
-    assert [content for _, content in said(shell, name)] == [
+    assert [content for _, content in stored_messages(shell, name)] == [
         "hi",
         "+1",
         "ok",
@@ -153,7 +153,13 @@ def test_interleaved_threads_keep_their_order_and_are_created_in_the_files(
     created = sorted(threads, key=lambda thread: thread["create_time"])
     assert [thread["name"] for thread in created] == names
     for thread in names[:3]:
-        assert [content for _, content in said(shell, thread)] == ["0", "1", "2", "3", "4"]
+        assert [content for _, content in stored_messages(shell, thread)] == [
+            "0",
+            "1",
+            "2",
+            "3",
+            "4",
+        ]
 
 
 def test_a_post_that_the_server_refuses_is_named_with_the_number_posted_before(
@@ -272,14 +278,14 @@ def test_the_output_of_tail_can_be_imported(shell: Shell, token: str, name: str)
         "1 posted, 0 were there already, in 1 thread",
         "1 left out: edits, and changes of a thread's state",
     ]
-    assert said(shell, f"{name}-copy") == [(f"{name}-copy-a", "hello")]
+    assert stored_messages(shell, f"{name}-copy") == [(f"{name}-copy-a", "hello")]
 
 
 def test_crlf_line_ends_and_empty_lines_do_no_harm(shell: Shell, token: str, name: str) -> None:
     text = line(name, "a", "one").replace("\n", "\r\n\r\n") + line(name, "a", "two").strip()
     done = shell.ok("import", "-", token, stdin=b"\xef\xbb\xbf" + text.encode())
     assert done.out.startswith("2 posted")
-    assert said(shell, name) == [("a", "one"), ("a", "two")]
+    assert stored_messages(shell, name) == [("a", "one"), ("a", "two")]
 
 
 def test_an_empty_file_is_no_error(shell: Shell, token: str) -> None:

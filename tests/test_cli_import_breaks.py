@@ -11,7 +11,7 @@ import pytest
 
 from tests.callers import operator_token_file
 from tests.conftest import StartServer
-from tests.json_lines import line, said
+from tests.json_lines import line, stored_messages
 from tests.serving import BusStub, ServerProcess, ThreadStub
 from tests.shell import Shell
 from threadbus.v1.bus_service_pb2 import WaitMessagesRequest
@@ -75,7 +75,7 @@ async def test_an_import_killed_and_run_again_posts_each_message_once_in_order(
     assert done.json["posted"] > 0
     assert done.json["posted"] + done.json["already_there"] == 606
     for thread, expected in threads_of(talk).items():
-        assert said(shell, thread) == expected
+        assert stored_messages(shell, thread) == expected
 
 
 async def test_an_import_continues_after_a_restart_of_the_server(
@@ -94,7 +94,7 @@ async def test_an_import_continues_after_a_restart_of_the_server(
     assert (running.returncode, err) == (0, "")
     assert json.loads(out)["posted"] + json.loads(out)["already_there"] == 606
     for thread, expected in threads_of(talk).items():
-        assert said(shell, thread) == expected
+        assert stored_messages(shell, thread) == expected
 
 
 async def test_an_import_that_loses_the_server_says_how_to_resume(
@@ -118,7 +118,7 @@ async def test_an_import_that_loses_the_server_says_how_to_resume(
     server.start()
     assert shell.ok("import", str(talk), token, "--json").json["already_there"] >= 50
     for thread, expected in threads_of(talk).items():
-        assert said(shell, thread) == expected
+        assert stored_messages(shell, thread) == expected
 
 
 async def test_a_file_that_changes_during_its_import_is_detected(

@@ -93,7 +93,7 @@ class Use(Clients):
         )
         frames = list(self.bus.wait(request, caller, timeout=CALL_SECONDS))
         expected = expected_frames(self.model, request, caller)
-        self.waited(request, caller, expected)
+        self.record_wait(request, caller, expected)
         if isinstance(expected, Refusal):
             assert frames == [expected]
             return multiple(*request.threads)
@@ -191,7 +191,7 @@ class Use(Clients):
             (follower.broken if killed else follower.drained)(self.model)
         self.server.start()
         for name in self.model.threads:
-            assert self.log_is(self.model, name)
+            assert self.log_equals(self.model, name)
         self.followers = [follower for follower in self.followers if not follower.ended]
         for follower in self.followers:
             follower.open(self.model)
@@ -201,7 +201,7 @@ class Use(Clients):
         for follower in self.followers:
             follower.close()
         for name in self.model.threads:
-            assert self.log_is(self.model, name)
+            assert self.log_equals(self.model, name)
 
 
 class UseAtOnce(Use):
@@ -221,7 +221,7 @@ class UseAtOnce(Use):
         asked += asked[:1] if repeat_first else []
         answers = self.bus.ask_at_once(asked)
         explained = _explanations(self.model, list(zip(asked, answers, strict=True)))
-        model = next((model for model in explained if self.log_is(model, name)), None)
+        model = next((model for model in explained if self.log_equals(model, name)), None)
         assert model is not None, f"no order explains {answers} to {asked}"
         self.model = model
         self.certain = False

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.callers import operator
-from tests.participation import has_read, join, position
+from tests.participation import join, position, report_read
 from tests.peers import Peer, registered, set_state
 from tests.presence import beat
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
@@ -71,7 +71,7 @@ async def test_a_read_position_just_reported_counts(
     await Peer(bus).post_all(thread, "1", "2")
     await join(threads, thread, agent, start="JOIN_START_FIRST")
     if how == "reported":  # and not saved yet
-        await has_read(bus, agent, thread, 2)
+        await report_read(bus, agent, thread, 2)
         await agent.post(thread)
     else:
         await agent.post(thread, based_on_seq=2)
@@ -84,7 +84,7 @@ async def test_posts_of_a_batch_are_read_up_to_the_first_of_another(
 ) -> None:
     await Peer(bus).post(thread)
     await join(threads, thread, agent, start="JOIN_START_FIRST")
-    await has_read(bus, agent, thread, 1)
+    await report_read(bus, agent, thread, 1)
     posts = [PostMessageRequest(thread=thread, content=str(n)) for n in range(30)]
     batch = PostMessagesRequest(posts=[*posts, PostMessageRequest(thread=thread), *posts])
     stream = bus.PostMessages(iter([batch]), metadata=agent.metadata)
@@ -106,7 +106,7 @@ async def test_entries_about_the_thread_are_read_by_the_agent_that_made_them(
 ) -> None:
     await Peer(bus).post(thread)
     await join(threads, thread, agent, start="JOIN_START_FIRST")
-    await has_read(bus, agent, thread, 1)
+    await report_read(bus, agent, thread, 1)
     update = UpdateThreadRequest(thread=thread, topic="x")
     update.update_mask.paths.append("topic")
     await threads.UpdateThread(update, metadata=agent.metadata)

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 
-from tests.peers import Peer, make_anew, set_state
+from tests.peers import Peer, recreate, set_state
 from tests.refusals import refused
 from tests.serving import BusStub, ThreadStub
 from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_OPEN
@@ -64,7 +64,7 @@ async def test_a_post_for_another_epoch_is_refused(
     anyone = Peer(bus)
     old = await anyone.post(thread)
     assert (await anyone.post(thread, epoch=old.epoch)).epoch == old.epoch
-    new = await make_anew(threads, thread)
+    new = await recreate(threads, thread)
     assert new != old.epoch
     refusal = await refused(anyone.post(thread, epoch=old.epoch))
     assert refusal.reason == "CURSOR_INVALID"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.callers import operator
 from tests.conftest import StartServer
-from tests.peers import Peer, make_anew, registered, set_state
+from tests.peers import Peer, recreate, registered, set_state
 from tests.refusals import refused
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 from threadbus.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -164,7 +164,7 @@ async def test_a_recreated_thread_knows_no_request_ids(
 ) -> None:
     anyone = Peer(bus)
     await anyone.post(thread, request_id="a")
-    await make_anew(threads, thread)
+    await recreate(threads, thread)
     assert not (await anyone.post(thread, "another", request_id="a")).deduplicated
 
 

@@ -6,7 +6,7 @@ from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import connected
 from tests.locks import locked
-from tests.participation import has_read, join, participants, position
+from tests.participation import join, participants, position, report_read
 from tests.peers import Peer
 from tests.polling import until, until_known
 from tests.presence import beat, state, until_state
@@ -30,7 +30,7 @@ async def test_state_that_could_not_be_saved_is_saved_once_it_can_be(
         await Peer(client.bus).post_all(name, "1", "2")
         with locked(server.db):
             await beat(client.bus, agent.caller, state=PRESENCE_AWAITING_HUMAN, status_text="help")
-            await has_read(client.bus, agent, name, 2)
+            await report_read(client.bus, agent, name, 2)
             tried = commits_tried(server)
             await until(lambda: commits_tried(server) > tried + 1)
             assert await position(client.threads, name, agent) == (0, 2)

@@ -14,7 +14,7 @@ from bus_server.store import Append, CreateThread, DeleteThread, Head
 from bus_server.store.sqlite.store import SqliteStore
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.locks import turn_taken
+from tests.locks import commit_lock_held
 from tests.own_bus import Frames, running, wait_on
 from tests.peers import Peer
 from tests.serving import BusStub, ServerProcess
@@ -56,7 +56,7 @@ async def test_a_received_post_is_stored_and_delivered_although_its_caller_disco
 ) -> None:
     async with Peer(bus).wait(thread) as frames:
         await frames.until("caught_up")
-        with turn_taken(server.db):
+        with commit_lock_held(server.db):
             first = post(bus, thread, "being committed")
             await taken(bus)
             second = post(bus, thread, "in the queue")

@@ -9,7 +9,7 @@ import pytest
 from bus_client import BusClient, Cursor, CursorLost
 from tests.conftest import StartServer
 from tests.members import member, take
-from tests.peers import Peer, make_anew
+from tests.peers import Peer, recreate
 from tests.serving import BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import BOUND
 
@@ -21,7 +21,7 @@ async def test_a_recreated_thread_raises_the_position_to_continue_at(
     async with member(server.address, thread, tmp_path) as reader:
         await reader.acknowledge(2)
         lost = reader.position
-        epoch = await make_anew(threads, thread)
+        epoch = await recreate(threads, thread)
         await Peer(bus).post_all(thread, "new", "newer", "newest")
         with pytest.raises(CursorLost) as error:
             await take(reader.follow(), 1)
@@ -41,7 +41,7 @@ async def test_with_continue_a_follow_goes_on_with_the_new_thread(
     await Peer(bus).post_all(thread, "old", "older")
     async with member(server.address, thread, tmp_path) as reader:
         await reader.acknowledge(2)
-        epoch = await make_anew(threads, thread)
+        epoch = await recreate(threads, thread)
         await Peer(bus).post_all(thread, "new", "newer", "newest")
         messages = reader.follow(on_resync="continue")
         assert await take(messages, 3) == ["new", "newer", "newest"]

@@ -26,7 +26,7 @@ from bus_client import (
 )
 from tests.callers import operator
 from tests.members import contents, member
-from tests.peers import make_anew, registered
+from tests.peers import recreate, registered
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
 
 Error = TypeVar("Error", bound=BusError)
@@ -192,7 +192,7 @@ async def test_a_seq_of_another_epoch_is_refused_even_if_it_exists(
     async with BusClient(server.address) as client:
         handle = await client.join(thread)
         await handle.post("in the old thread")
-        epoch = await make_anew(threads, thread)
+        epoch = await recreate(threads, thread)
         assert (await handle.post("in the new one")).epoch == epoch  # it has no seq
         error = await refused(handle.post("x", **{field: 1}), CursorInvalid)  # type: ignore[arg-type]
         assert error.metadata == {"first_seq": "1", "head_seq": "1", "epoch": epoch}
@@ -207,6 +207,6 @@ async def test_a_handle_that_never_joined_does_not_check_the_epoch(
     async with BusClient(server.address) as client:
         handle = client.thread(thread)
         await handle.post("in the old thread")
-        await make_anew(threads, thread)
+        await recreate(threads, thread)
         await handle.post("in the new one")
         assert (await handle.post("x", reply_to=1)).seq == 2

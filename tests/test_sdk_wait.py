@@ -18,7 +18,7 @@ from bus_client import (
 )
 from tests.conftest import StartServer
 from tests.members import contents, member, read_position
-from tests.peers import Peer, make_anew, set_state
+from tests.peers import Peer, recreate, set_state
 from tests.serving import BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import BOUND
 
@@ -213,7 +213,7 @@ async def test_a_recreated_thread_raises_once_and_is_then_read(
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
         await reader.acknowledge(2)
         lost = reader.position
-        epoch = await make_anew(threads, thread)
+        epoch = await recreate(threads, thread)
         await Peer(bus).post(thread, "new")
         with pytest.raises(CursorLost) as error:
             await reader.wait(timeout=60)

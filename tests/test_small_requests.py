@@ -14,7 +14,7 @@ from bus_server.settings import Settings
 from tests.callers import register
 from tests.conftest import StartServer
 from tests.connections import connected
-from tests.locks import turn_taken
+from tests.locks import commit_lock_held
 from tests.own_bus import append, opened, running
 from tests.peers import Peer
 from tests.post_stream import PostStream, post_stream, reason, seqs
@@ -119,7 +119,7 @@ async def test_a_batch_that_cannot_be_written_is_refused_and_not_kept(
 ) -> None:
     settings = Settings(db=tmp_path / "bus.db")
     async with opened(settings.db, busy_timeout=0.1) as store, running(store, settings) as bus:
-        with turn_taken(settings.db), pytest.raises(StoreBusy) as raised:
+        with commit_lock_held(settings.db), pytest.raises(StoreBusy) as raised:
             await bus.post(append("design", "x"))
     files = [Path(entry.path).parent.name for entry in raised.traceback]
     assert "store" not in files

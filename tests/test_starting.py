@@ -16,7 +16,7 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.disks import fill, small_disk
 from tests.ledger import Ledger, history
-from tests.locks import locked, turn_taken
+from tests.locks import commit_lock_held, locked
 from tests.polling import until
 from tests.refused_start import contents, refused_start
 from tests.serving import ServerProcess
@@ -63,7 +63,7 @@ async def test_a_store_that_cannot_be_set_up_is_refused_in_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lock", [locked, turn_taken], ids=["by_a_program", "by_a_server"])
+@pytest.mark.parametrize("lock", [locked, commit_lock_held], ids=["by_a_program", "by_a_server"])
 async def test_a_database_locked_for_longer_than_the_busy_timeout_is_refused(
     start_server: StartServer, database: Path, tmp_path: Path, lock: Lock
 ) -> None:

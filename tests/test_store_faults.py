@@ -17,7 +17,7 @@ from tests.conftest import StartServer
 from tests.connections import connected
 from tests.disks import fill, small_disk
 from tests.ledger import Ledger, history
-from tests.locks import locked, turn_taken
+from tests.locks import commit_lock_held, locked
 from tests.open_wait import open_wait
 from tests.polling import until
 from tests.refusals import Refusal
@@ -106,7 +106,7 @@ def test_a_lock_file_that_cannot_be_reopened_stays_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lock", [locked, turn_taken], ids=["by_a_program", "by_a_server"])
+@pytest.mark.parametrize("lock", [locked, commit_lock_held], ids=["by_a_program", "by_a_server"])
 async def test_a_file_locked_for_longer_than_the_busy_timeout_refuses_posts_for_a_while(
     start_server: StartServer,
     name: str,

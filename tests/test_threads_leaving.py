@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.participation import has_read, join, leave, participants, position
+from tests.participation import join, leave, participants, position, report_read
 from tests.peers import Peer, registered
 from tests.refusals import refused
 from tests.serving import AgentStub, BusStub, ThreadStub
@@ -64,7 +64,7 @@ async def test_an_agent_that_rejoins_after_leaving_is_a_newcomer(
 ) -> None:
     await join(threads, thread, agent)
     await Peer(bus).post_all(thread, "1", "2", "3")
-    await has_read(bus, agent, thread, 1)
+    await report_read(bus, agent, thread, 1)
     await leave(threads, thread, agent)
     joined = await join(threads, thread, agent)
     assert joined.cursor.after_seq == 3
@@ -80,7 +80,7 @@ async def test_an_agent_back_without_joining_has_read_nothing(
     await join(threads, thread, agent)
     await Peer(bus).post_all(thread, "1", "2", "3")
     await agent.read(thread)
-    await has_read(bus, agent, thread, 3)
+    await report_read(bus, agent, thread, 3)
     assert await position(threads, thread, agent) == (3, 3)
     await leave(threads, thread, agent)
     if back == "posts":

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.callers import operator
-from tests.participation import has_read, join, participants, position
-from tests.peers import Peer, make_anew, registered
+from tests.participation import join, participants, position, report_read
+from tests.peers import Peer, recreate, registered
 from tests.polling import until_known
 from tests.refusals import refused
 from tests.serving import AgentStub, BusStub, ServerProcess, ThreadStub
@@ -111,12 +111,12 @@ async def test_a_reported_read_position_is_visible_at_once(
     await Peer(bus).post_all(thread, "1", "2", "3", "4")
     await agent.post(thread, based_on_seq=1)
     assert await position(threads, thread, agent) == (0, 1)
-    await has_read(bus, agent, thread, 3)
+    await report_read(bus, agent, thread, 3)
     assert await position(threads, thread, agent) == (0, 3)
-    await has_read(bus, agent, thread, 2)
+    await report_read(bus, agent, thread, 2)
     await agent.post(thread, based_on_seq=2)
     assert await position(threads, thread, agent) == (0, 3)  # it never falls
-    await has_read(bus, agent, thread, 7)
+    await report_read(bus, agent, thread, 7)
     assert await position(threads, thread, agent) == (0, 3)  # nor passes the head
 
 
@@ -186,10 +186,10 @@ async def test_a_recreated_thread_has_no_participants_and_ignores_old_positions(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await agent.post_all(thread, "1", "2", "3")
-    await has_read(bus, agent, thread, 3)
+    await report_read(bus, agent, thread, 3)
     await agent.read(thread)
     assert await position(threads, thread, agent) == (3, 3)
-    await make_anew(threads, thread)
+    await recreate(threads, thread)
     assert await participants(threads, thread) == {}
     await Peer(bus).post_all(thread, "1", "2", "3")
     await agent.post(thread, "4")  # right after the last message that it has read
@@ -204,7 +204,7 @@ async def test_participants_are_the_same_after_a_restart(
     await join(threads, thread, agent)
     await Peer(bus).post_all(thread, "1", "2", "3")
     await agent.read(thread)
-    await has_read(bus, agent, thread, 2)
+    await report_read(bus, agent, thread, 2)
     before = await participants(threads, thread)
     assert await position(threads, thread, agent) == (3, 2)
     server.stop()
@@ -221,7 +221,7 @@ async def test_joining_returns_the_participants_the_caller_included(
 ) -> None:
     another = await registered(agents, bus, "another")
     await another.post(thread)
-    await has_read(bus, another, thread, 1)
+    await report_read(bus, another, thread, 1)
     joined = await join(threads, thread, agent)
     found = await participants(threads, thread)
     assert list(joined.participants) == list(found.values())

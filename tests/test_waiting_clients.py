@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from tests.conftest import StartServer
-from tests.peers import Peer, make_anew, registered
+from tests.peers import Peer, recreate, registered
 from tests.refusals import refused
 from tests.serving import BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import BOUND, Frames
@@ -173,7 +173,7 @@ async def test_waits_on_a_deleted_thread_leave_nothing_behind(
     threads: ThreadStub = ThreadServiceStub(near)
     async with contextlib.AsyncExitStack() as stack:
         waits = await fill(stack, coder)
-        await make_anew(threads, "t")
+        await recreate(threads, "t")
         for frames in waits:
             assert (await refused(frames.failure())).reason == "THREAD_NOT_FOUND"
         await check_quota(coder)

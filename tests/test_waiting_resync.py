@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from tests.conftest import StartServer
-from tests.peers import Peer, make_anew
+from tests.peers import Peer, recreate
 from tests.serving import BusStub, ThreadStub
 from tests.wait_frames import Frames, cursors_after, kinds, messages_in
 from threadbus.v1.bus_service_pb2 import WaitResync
@@ -67,7 +67,7 @@ async def test_a_cursor_of_a_deleted_thread_resumes_at_the_first_of_the_new_one(
     anyone = Peer(bus)
     old_epoch = (await anyone.post(thread, "old")).epoch
     await anyone.post(thread, "old")
-    new_epoch = await make_anew(threads, thread)
+    new_epoch = await recreate(threads, thread)
     assert new_epoch != old_epoch
     await anyone.post_all(thread, "new 1", "new 2")
     old = Cursor(thread=thread, after_seq=after_seq, epoch=old_epoch)
@@ -84,7 +84,7 @@ async def test_a_cursor_of_a_deleted_thread_gets_a_resync_although_the_new_one_i
 ) -> None:
     anyone = Peer(bus)
     old = Cursor(thread=thread, after_seq=1, epoch=(await anyone.post(thread)).epoch)
-    await make_anew(threads, thread)
+    await recreate(threads, thread)
     async with anyone.wait(old) as frames:
         assert (await resync_of(frames, old)).reason == CHANGED
         await anyone.post(thread, "new")
@@ -96,7 +96,7 @@ async def test_a_cursor_without_an_epoch_is_not_checked_for_one(
 ) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, "old", "old")
-    await make_anew(threads, thread)
+    await recreate(threads, thread)
     await anyone.post_all(thread, "new 1", "new 2")
     seen = await anyone.read(Cursor(thread=thread, after_seq=1))
     assert [message.content for message in seen] == ["new 2"]
@@ -107,7 +107,7 @@ async def test_a_disconnect_before_the_resync_frame_cannot_hide_it(
 ) -> None:
     anyone = Peer(bus)
     old = Cursor(thread=thread, after_seq=1, epoch=(await anyone.post(thread)).epoch)
-    await make_anew(threads, thread)
+    await recreate(threads, thread)
     for _ in range(3):
         async with anyone.wait(old) as frames:
             await frames.next()
@@ -122,7 +122,7 @@ async def test_a_wait_from_the_position_of_a_resync_gets_no_other(
 ) -> None:
     anyone = Peer(bus)
     old = Cursor(thread=thread, after_seq=7, epoch=(await anyone.post(thread)).epoch)
-    await make_anew(threads, thread)
+    await recreate(threads, thread)
     await anyone.post_all(thread, *"ab")
     async with anyone.wait(old) as frames:
         await resync_of(frames, old)

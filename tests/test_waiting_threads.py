@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.peers import Peer, make_anew, set_state
+from tests.peers import Peer, recreate, set_state
 from tests.refusals import refused
 from tests.serving import BusStub, ServerProcess, ThreadStub
 from tests.wait_frames import kinds, messages_in
@@ -80,7 +80,7 @@ async def test_a_wait_ends_with_not_found_when_its_thread_is_recreated(
     anyone = Peer(bus)
     async with anyone.wait(thread) as frames:
         await frames.until("caught_up")
-        await make_anew(threads, thread)
+        await recreate(threads, thread)
         await anyone.post(thread, "new")
         refusal = await refused(frames.failure())
     assert (refusal.reason, refusal.resources) == ("THREAD_NOT_FOUND", [("thread", thread)])

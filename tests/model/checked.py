@@ -55,10 +55,10 @@ class Checked(RuleBasedStateMachine):
         answer = self.bus.ask(request, caller)
         assert answer == self.model.answer(request, caller, answer)
         if isinstance(answer, PostMessageResponse):
-            self.told(answer.recipients, request, caller, before)
+            self.check_recipients(answer.recipients, request, caller, before)
         self.settle()
 
-    def told(
+    def check_recipients(
         self,
         recipients: Sequence[Participant],
         request: PostMessageRequest,
@@ -84,22 +84,22 @@ class Checked(RuleBasedStateMachine):
                 assert found == expected
             if found.agent not in self.parted:
                 assert found.waiting == (found.agent in waiting)
-            self.does(found, before)
+            self.check_presence(found, before)
 
-    def stands(self, found: Participant, thread: str) -> None:
+    def check_participant(self, found: Participant, thread: str) -> None:
         """Check a participant against the model: its waits and its presence."""
         if found.agent not in self.parted:
             count = sum(f.caller == found.agent and f.waits_on(thread) for f in self.followers)
             assert (found.waiting, found.wait_count) == (count > 0, count)
-        self.does(found, self.model)
+        self.check_presence(found, self.model)
 
-    def does(self, found: Participant, model: Model) -> None:
+    def check_presence(self, found: Participant, model: Model) -> None:
         """Check an agent's presence against the model. An operator's began before the model."""
         if self.certain and found.agent not in (*self.parted, OPERATOR):
             waits = any(f.caller == found.agent for f in self.followers)
             assert found.presence == model.presence[found.agent].state(waits=waits)
 
-    def waited(
+    def record_wait(
         self,
         request: WaitMessagesRequest,
         caller: str,
@@ -122,7 +122,7 @@ class Checked(RuleBasedStateMachine):
             follower.settle(self.model, closed_meanwhile=closed_meanwhile, at_once=at_once)
         self.followers = [follower for follower in self.followers if not follower.ended]
 
-    def log_is(self, model: Model, name: str) -> bool:
+    def log_equals(self, model: Model, name: str) -> bool:
         """Returns whether the stored thread equals the model's."""
         request = ListMessagesRequest(thread=name, limit=1_000)
         answer = self.bus.ask(request, ANONYMOUS)

@@ -187,7 +187,7 @@ class Clients(Checked):
         assert answer == self.model.answer(EndSessionRequest(), caller, answer)
         for follower in self.followers:
             if follower.caller == caller != ANONYMOUS:
-                follower.dismissed(self.model)
+                follower.session_ended(self.model)
         self.settle()
         if comes_back:
             self.ask(GetThreadRequest(thread=self.model.name(thread)), caller)
@@ -208,7 +208,7 @@ class Clients(Checked):
             answer = self.bus.ask(request, caller)
         assert answer == self.model.answer(request, caller, answer)
         for found in whole.participants:
-            self.stands(found, name)
+            self.check_participant(found, name)
 
     @rule(
         participant=names | st.just(""),

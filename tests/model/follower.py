@@ -90,7 +90,7 @@ class Follower:
         heads = (model.threads[name] for name in self._lives)
         assert list(ending.threads) == [head.position(head.at(head.head)) for head in heads]
 
-    def dismissed(self, model: Model) -> None:
+    def session_ended(self, model: Model) -> None:
         """Its agent ended its session: the wait must end with that reason."""
         end = self._next(model)
         assert isinstance(end, WaitEnding)

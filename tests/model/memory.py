@@ -60,7 +60,9 @@ class Memory:
 
     # ── Positions ───────────────────────────────────────────────────────────────────────────────
 
-    def raise_to(self, agent: str, history: History, *, delivered: int = 0, read: int = 0) -> None:
+    def raise_position(
+        self, agent: str, history: History, *, delivered: int = 0, read: int = 0
+    ) -> None:
         """Raise an agent's positions in a thread; they are saved later."""
         if agent != ANONYMOUS:
             was = self._unsaved(agent, history)
@@ -68,7 +70,7 @@ class Memory:
                 history.thread.epoch, max(was.delivered, delivered), max(was.read, read)
             )
 
-    def wrote(self, history: History, message: Message) -> None:
+    def appended(self, history: History, message: Message) -> None:
         """A message was appended: a sender that had read all before it has read it, too."""
         agent = message.sender
         if agent in history.members:
@@ -79,9 +81,9 @@ class Memory:
     def delivered(self, agent: str, history: History, messages: Sequence[Message]) -> None:
         """A wait delivered these messages to an agent."""
         if messages and agent != ANONYMOUS:
-            self.raise_to(agent, history, delivered=messages[-1].seq)
+            self.raise_position(agent, history, delivered=messages[-1].seq)
             if any(message.sender != agent for message in messages):
-                self.presence[agent].is_handed(history.thread.name, messages[-1].seq)
+                self.presence[agent].delivered(history.thread.name, messages[-1].seq)
 
     def save_positions(self) -> None:
         """Save all positions, as the server does when it stops."""
@@ -145,6 +147,6 @@ class Memory:
         return history
 
 
-def learned(actual: object, response: type[R]) -> R:
+def response_or_empty(actual: object, response: type[R]) -> R:
     """Returns the server's response, or an empty one if it returned something else."""
     return actual if isinstance(actual, response) else response()

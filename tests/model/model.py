@@ -13,7 +13,7 @@ from tests.model.history import (
     no_thread,
     refusal,
 )
-from tests.model.memory import learned
+from tests.model.memory import response_or_empty
 from tests.model.threads import ThreadAnswers
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN, Participant
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, EndSessionResponse
@@ -67,12 +67,12 @@ class Model(ThreadAnswers):
             refused = self._refused(request, message, history)
             if refused is not None:
                 return refused
-            message.create_time.CopyFrom(learned(actual, PostMessageResponse).create_time)
+            message.create_time.CopyFrom(response_or_empty(actual, PostMessageResponse).create_time)
             self._store(message, history)
         if not message.posted_by:
             self.presence[message.sender].posts(request.thread)
         posted = history.posted(earlier or message, deduplicated=earlier is not None)
-        posted.recipients.extend(learned(actual, PostMessageResponse).recipients)
+        posted.recipients.extend(response_or_empty(actual, PostMessageResponse).recipients)
         return posted
 
     def _store(self, message: Message, history: History) -> None:
@@ -82,7 +82,7 @@ class Model(ThreadAnswers):
             history.edit(message)
         if message.sender != ANONYMOUS:
             history.participate(message.sender, message.create_time, read=message.based_on_seq)
-            self.wrote(history, message)
+            self.appended(history, message)
         for name in addressed(message):
             history.participate(name, message.create_time)
 
@@ -148,7 +148,7 @@ class Model(ThreadAnswers):
             return no_thread(request.thread)
         page = history.page(request, caller)
         if isinstance(page, ListMessagesResponse) and page.messages:
-            self.raise_to(caller, history, delivered=page.messages[-1].seq)
+            self.raise_position(caller, history, delivered=page.messages[-1].seq)
         return page
 
     def Heartbeat(
@@ -159,13 +159,13 @@ class Model(ThreadAnswers):
         )
         if caller == ANONYMOUS:
             return answer
-        self.presence[caller].says(request.state)
+        self.presence[caller].reports(request.state)
         for cursor in request.read_cursors:
             history = self.threads.get(cursor.thread)
             if history is not None and history.holds(cursor):
-                self.raise_to(caller, history, read=cursor.after_seq)
+                self.raise_position(caller, history, read=cursor.after_seq)
                 self.presence[caller].has_read(cursor.thread, cursor.after_seq)
-        real = learned(actual, HeartbeatResponse)
+        real = response_or_empty(actual, HeartbeatResponse)
         answer.expire_time.CopyFrom(real.expire_time)
         answer.unread.extend(self._unread(caller))
         if caller == OPERATOR:  # which is in threads of earlier models, too

@@ -43,7 +43,7 @@ class Presence:
         """The agent makes a call: it is online."""
         self._seen, self._gone = True, False
 
-    def says(self, state: State.ValueType) -> None:
+    def reports(self, state: State.ValueType) -> None:
         if state:
             self._said = state
             self._owed.clear()
@@ -54,7 +54,7 @@ class Presence:
         for thread in threads:
             self._owed.pop(thread, None)
 
-    def is_handed(self, thread: str, seq: int) -> None:
+    def delivered(self, thread: str, seq: int) -> None:
         """A wait delivered messages of others to the agent."""
         self._said = PRESENCE_UNSPECIFIED
         self._owed[thread] = seq

@@ -1,7 +1,7 @@
 """The model's responses about threads and their participants."""
 
 from tests.model.history import ANONYMOUS, History, Refusal, no_thread, refusal
-from tests.model.memory import Memory, learned
+from tests.model.memory import Memory, response_or_empty
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
 from threadbus.v1.thread_pb2 import (
     SYNC_MODE_OFF,
@@ -42,7 +42,7 @@ class ThreadAnswers(Memory):
     ) -> CreateThreadResponse | Refusal:
         if request.thread in self.threads:
             return refusal("ALREADY_EXISTS", "THREAD_EXISTS", request.thread)
-        made = learned(actual, CreateThreadResponse).thread
+        made = response_or_empty(actual, CreateThreadResponse).thread
         history = self.create(request.thread, request.topic, caller, made)
         return CreateThreadResponse(thread=history.thread)
 
@@ -52,7 +52,7 @@ class ThreadAnswers(Memory):
         self.save_position(caller, request.thread)
         history = self.threads.get(request.thread)
         created = history is None
-        joined = learned(actual, JoinThreadResponse)
+        joined = response_or_empty(actual, JoinThreadResponse)
         if history is None:
             if not request.create:
                 return no_thread(request.thread)
@@ -89,7 +89,7 @@ class ThreadAnswers(Memory):
         history = self.threads.get(request.thread)
         if history is None:
             return no_thread(request.thread)
-        found = learned(actual, ListParticipantsResponse).participants
+        found = response_or_empty(actual, ListParticipantsResponse).participants
         return ListParticipantsResponse(participants=self.participants(history, found))
 
     def GetThread(
@@ -123,7 +123,7 @@ class ThreadAnswers(Memory):
         if history.thread.state != request.state:
             history.thread.state = request.state
             state = ThreadState.Name(request.state).removeprefix("THREAD_STATE_").lower()
-            changed = learned(actual, SetThreadStateResponse).thread
+            changed = response_or_empty(actual, SetThreadStateResponse).thread
             self._record(history, f"state to {state}", caller, changed)
         return SetThreadStateResponse(thread=history.thread)
 
@@ -150,7 +150,7 @@ class ThreadAnswers(Memory):
             name = SyncMode.Name(mode).removeprefix("SYNC_MODE_").lower()
             changes.append(f"sync_mode to {name}")
         if changes:
-            changed = learned(actual, UpdateThreadResponse).thread
+            changed = response_or_empty(actual, UpdateThreadResponse).thread
             self._record(history, " and ".join(changes), caller, changed)
         return UpdateThreadResponse(thread=thread)
 
@@ -166,7 +166,7 @@ class ThreadAnswers(Memory):
             create_time=actual.update_time,
         )
         history.append(entry)
-        self.wrote(history, entry)
+        self.appended(history, entry)
 
     def DeleteThread(
         self, request: DeleteThreadRequest, caller: str, actual: object
