@@ -21,7 +21,7 @@ Take = Callable[[WaitMessagesResponse], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def opened(db: Path, *, busy_timeout: float = 5) -> AsyncIterator[SqliteStore]:
-    """A store over a file; several behave like those of several processes."""
+    """A store over a file. Several over one file behave like several processes."""
     store = await SqliteStore.open(db, full_durability=False, busy_timeout=busy_timeout)
     try:
         yield store

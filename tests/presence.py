@@ -24,7 +24,7 @@ async def state(agents: AgentStub, name: str) -> str:
 
 
 async def until_state(agents: AgentStub, name: str, wanted: str, *, never: str = "") -> None:
-    """Return once the agent's presence is `wanted`; it must not be `never` before."""
+    """Return once the agent's presence is `wanted`. Fails if it is `never` before."""
 
     async def is_wanted() -> bool:
         now = await state(agents, name)

@@ -90,7 +90,7 @@ class Rpc(NamedTuple):
         metadata: Metadata = (),
         timeout: float | None = None,
     ) -> Awaitable[bytes] | AsyncGenerator[bytes]:
-        """Call it with these bytes, whatever they are."""
+        """Call it with these bytes, valid or not."""
         if self.takes_many:
             both: Any = channel.stream_stream(self.path)
             return _answers(lambda: both(iter([data]), metadata=metadata, timeout=timeout))

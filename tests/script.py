@@ -1,4 +1,4 @@
-"""A scripted server, for responses that no real one can be made to send."""
+"""A scripted server, for responses that no real server can be made to send."""
 
 import asyncio
 import contextlib

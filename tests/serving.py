@@ -102,7 +102,7 @@ class ServerProcess:
 
     @property
     def complaints(self) -> list[str]:
-        """Returns the logged lines that report problems: not those about draining and stopping."""
+        """Returns the lines logged, but for those about draining and stopping."""
         return [line for line in self.log if " INFO " not in line]
 
     @property

@@ -125,7 +125,7 @@ async def test_requests_that_are_never_finished_do_not_fill_the_memory_nor_stop_
 async def test_requests_that_wait_to_be_read_are_held_back(
     start_server: StartServer, name: str
 ) -> None:
-    """However fast the connection was before."""
+    """Even over a connection that was fast before."""
     server = start_server("--max-request-bytes", str(16 * MIB))
     async with connected(server.address, name), RawConnection(server.address) as hostile:
         for _ in range(100):
@@ -211,7 +211,7 @@ async def test_freed_memory_goes_back_to_the_system(start_server: StartServer, n
             for _ in range(40):
                 for hostile in (one, other):
                     hostile.begin(POST, UNFINISHED, announced=4 * MIB)
-                # Blocks that are kept lie between blocks that are freed.
+                # Blocks that stay lie between blocks that are freed.
                 await client.bus.PostMessage(PostMessageRequest(thread=name, content="x" * 5_000))
             await until(lambda: one.sent + other.sent > 90 * MIB)
             await until(lambda: memory(server.pid) > before + 80 * MIB)

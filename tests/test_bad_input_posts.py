@@ -196,7 +196,7 @@ def as_stored(request: PostMessageRequest, answer: PostMessageResponse) -> Messa
     )
 
 
-async def test_mentions_are_kept_in_their_order_without_duplicates(
+async def test_mentions_are_stored_in_order_without_duplicates(
     bus: BusStub, agents: AgentStub, thread: str, name: str
 ) -> None:
     first, second = f"{name}-z", f"{name}-a"

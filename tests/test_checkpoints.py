@@ -22,7 +22,7 @@ JOIN = JoinThread(Thread(name="design"), False, "coder", False, 0, 0)
 
 
 class SlowStore:
-    """A store that holds back the first result of one query until told to return it."""
+    """A store that holds back the first result of one query until it is released."""
 
     def __init__(self, store: SqliteStore, query: str) -> None:
         self._store = store

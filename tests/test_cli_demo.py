@@ -76,7 +76,9 @@ SHOWN = [
 ]
 
 
-def test_the_demo_prints_what_it_promises_on_a_page(shell: Shell, temporary: Path) -> None:
+def test_the_demo_prints_all_that_the_docs_promise_within_a_page(
+    shell: Shell, temporary: Path
+) -> None:
     done = shell.run_process("demo", "--pace", "0", env={"TMPDIR": str(temporary)}, within=PATIENCE)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()

@@ -112,7 +112,7 @@ def test_wait_takes_a_lease_of_the_given_duration(shell: Shell, name: str) -> No
         pass
 
 
-def test_a_thread_can_be_updated_and_left(shell: Shell, name: str) -> None:
+def test_thread_update_and_leave_change_a_thread(shell: Shell, name: str) -> None:
     a = f"{name}-a"
     shell.ok("join", name, "--as", a)
     change = ["--topic", "What", "--stage", "review", "--label", "team=b", "--strict"]
@@ -126,7 +126,7 @@ def test_a_thread_can_be_updated_and_left(shell: Shell, name: str) -> None:
     assert shell.ok("thread", "show", name, "--json").json["participants"] == []
 
 
-def test_a_post_to_a_strict_thread_must_say_what_it_is_based_on(shell: Shell, name: str) -> None:
+def test_a_post_to_a_strict_thread_needs_based_on_or_expect(shell: Shell, name: str) -> None:
     shell.ok("thread", "create", name, "--strict")
     done = shell.run("post", name, "hello", "--json")
     assert (done.code, done.error["reason"]) == (5, "EXPECTED_SEQ_REQUIRED")

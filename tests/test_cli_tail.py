@@ -41,7 +41,7 @@ def _message(tail: Popen[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("options", "first"), [([], 1), (["--last", "2"], 2), (["--from-start"], 1)], ids=str
 )
-def test_tail_shows_the_last_messages_and_then_what_is_posted(
+def test_tail_prints_the_last_messages_and_then_live_ones(
     shell: Shell, log: str, options: list[str], first: int
 ) -> None:
     with shell.start("tail", log, "--json", *options) as tail:
@@ -57,7 +57,7 @@ def test_tail_of_the_last_0_shows_nothing_old(shell: Shell, log: str) -> None:
     assert (done.code, done.out, done.err) == (0, "", f"{log} is closed.\n")
 
 
-def test_tail_shows_own_messages_too(shell: Shell, log: str) -> None:
+def test_tail_includes_own_messages(shell: Shell, log: str) -> None:
     with shell.start("tail", log, "--as", f"{log}-me", "--last", "1", "--json") as tail:
         assert _message(tail)["seq"] == 3
         shell.ok("post", log, "my own", "--as", f"{log}-me")

@@ -91,7 +91,7 @@ def test_descriptions_of_agents_are_made_safe(shell: Shell, name: str) -> None:
     assert not UNSAFE.search(_plain(shown))
 
 
-def test_lines_and_tabs_of_a_message_are_kept(shell: Shell, log: str) -> None:
+def test_line_breaks_and_tabs_of_a_message_are_preserved(shell: Shell, log: str) -> None:
     first, second = shell.ok("read", log).out.splitlines()
     place = re.match(r"#1 anonymous \d\d:\d\d:\d\d  ", first)
     assert place

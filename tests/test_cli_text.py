@@ -51,7 +51,7 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("kind", HIDDEN)
-def test_characters_that_hide_or_harm_are_made_visible_and_kept_in_json(kind: str) -> None:
+def test_characters_that_hide_or_harm_are_made_visible_and_preserved_in_json(kind: str) -> None:
     text, shown = HIDDEN[kind]
     assert safe(text) == shown
     assert safe_lines(f"{text}x\n{text}x") == [f"{shown}x"] * 2

@@ -1,4 +1,4 @@
-"""Wall clocks that are set: no agent lapses or comes back because of that."""
+"""Presence does not depend on wall clocks: none that is set makes an agent lapse or return."""
 
 import contextlib
 import sqlite3
@@ -17,7 +17,7 @@ from tests.presence import beat, seen, state, until_state
 from threadbus.v1.agent_pb2 import PRESENCE_AWAITING_HUMAN, PRESENCE_WORKING
 from threadbus.v1.agent_service_pb2 import EndSessionRequest, GetAgentRequest
 
-#: Agents lapse after two seconds. Checkpoints, and other servers' reads of them, come at once.
+#: Agents lapse after two seconds. Checkpoints, and other servers' reads of them, run at once.
 HASTY = (
     *("--heartbeat-interval", "1", "--agent-timeout", "2"),
     *("--checkpoint-interval", "0.05", "--fallback-interval", "0.1"),

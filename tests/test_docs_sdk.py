@@ -52,7 +52,7 @@ def test_every_error_is_in_its_table() -> None:
 
 
 def test_the_snippets_can_be_pasted() -> None:
-    """At the prompt, a blank line must end a block, and come nowhere else."""
+    """At the prompt, a blank line ends a block, and may stand nowhere else."""
     for snippet in at_the_prompt(PAGE):
         lines = snippet.text.splitlines()
         for before, line in pairwise(lines):

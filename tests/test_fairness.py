@@ -169,7 +169,7 @@ async def test_the_reserve_for_other_callers_is_limited(
 
 
 @pytest.mark.slow
-async def test_an_agents_post_is_stored_before_what_another_has_queued(
+async def test_an_agents_post_is_stored_before_another_callers_queue(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--log-level", "debug", "--max-queued-posts", "100")

@@ -49,7 +49,9 @@ class SlowHeads:
 
     async def all_is_seen(self) -> None:
         """Return when a check for other processes' commits has run from start to end."""
-        looks = self.looks  # one may be running, the next one sees it, and so comes after that
+        looks = (
+            self.looks
+        )  # a check may be running: the next one sees the commit, and the third starts after it
         await until(lambda: self.looks >= looks + 3)
 
 

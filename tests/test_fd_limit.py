@@ -22,7 +22,7 @@ def logged(server: ServerProcess, text: str) -> int:
 async def test_a_server_out_of_descriptors_logs_that_once_and_its_recovery_once(
     start_server: StartServer,
 ) -> None:
-    server = start_server(fresh=True)  # where nobody else has silenced gRPC's own log
+    server = start_server(fresh=True)  # where no other code has silenced gRPC's own log
     used = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + 4, used + 4))
     host, _, port = server.address.rpartition(":")

@@ -151,7 +151,7 @@ async def test_registering_again_with_the_same_token_is_safe(agents: AgentStub, 
     assert await agents.RegisterAgent(request) == first
 
 
-async def test_registering_again_with_the_token_that_the_server_made_is_safe(
+async def test_registering_again_with_the_servers_own_token_is_safe(
     agents: AgentStub, name: str
 ) -> None:
     first = await agents.RegisterAgent(RegisterAgentRequest(agent=name))
@@ -216,7 +216,7 @@ async def test_an_agent_is_read_by_its_name_or_by_its_token(
         assert as_registered(by_name.agent) == lasting
 
 
-async def test_callers_without_an_entry_can_still_ask_who_they_are(
+async def test_anonymous_and_the_operator_can_ask_who_they_are(
     agents: AgentStub, server: ServerProcess
 ) -> None:
     nobody = (await agents.GetAgent(GetAgentRequest())).agent

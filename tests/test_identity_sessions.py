@@ -1,4 +1,4 @@
-"""EndSession: an agent goes offline, and may come back."""
+"""EndSession: an agent goes offline until its next call."""
 
 import pytest
 
@@ -107,7 +107,7 @@ async def test_any_later_call_brings_it_back(
     assert await presence(agents, agent) == PRESENCE_IDLE
 
 
-async def test_a_wait_opened_later_goes_on(
+async def test_a_wait_opened_later_is_not_ended(
     agents: AgentStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await end_session(agents, agent)

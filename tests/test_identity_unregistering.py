@@ -1,4 +1,4 @@
-"""UnregisterAgent: an agent is removed, its messages stay, and its name is never given again."""
+"""UnregisterAgent: the agent is removed, its messages stay, its name is never registered again."""
 
 import secrets
 
@@ -168,7 +168,7 @@ async def test_its_name_is_never_given_again(
     await name_is_given_to_nobody(channel, agents, boss, gone, thread)
 
 
-async def test_a_name_that_was_only_posted_for_can_be_unregistered_too(
+async def test_a_name_that_only_an_operator_posted_for_can_be_unregistered(
     channel: grpc.aio.Channel, agents: AgentStub, boss: Peer, name: str, thread: str
 ) -> None:
     await boss.post(thread, on_behalf_of=name)

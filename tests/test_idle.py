@@ -143,7 +143,7 @@ async def test_unknown_names_leave_nothing_in_the_servers_memory(
         agent = await register(client.agents, name)
 
         async def ask(number: int) -> None:
-            # Many long names: a lot for each query, were any of it kept.
+            # Many long names: kept, they would take much memory for each query.
             threads = [f"{number}-{k}-{'x' * 110}" for k in range(100)]
             cursors = [Cursor(thread=thread, epoch="e" * 32) for thread in threads]
             wait = client.bus.WaitMessages(

@@ -79,7 +79,7 @@ async def test_followers_and_posters_survive_many_kills_and_each_message_comes_o
             for poster in posters:
                 poster.cancel()
             await asyncio.wait(posters)
-            # After a graceful stop each cancelled post is either committed or gone.
+            # After a graceful stop each cancelled post is either committed or not stored at all.
             assert await asyncio.to_thread(server.stop) == 0
             await asyncio.to_thread(server.start)
 

@@ -1,4 +1,4 @@
-"""Where a server listens: never where another does, and beyond loopback only when told to."""
+"""Where a server listens: not where another does, and beyond loopback only if allowed."""
 
 import asyncio
 import os

@@ -257,7 +257,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
-# Without concurrency, failures shrink well; concurrent calls never come out the same way twice.
+# Without concurrency, failures shrink well; concurrent calls never have the same outcome twice.
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # a failure is shrunk before it is reported
 @pytest.mark.parametrize(

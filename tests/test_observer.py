@@ -147,7 +147,7 @@ async def test_a_call_that_the_client_cancels_is_reported_when_it_ends(observed:
     assert (call.code, call.reason) == (grpc.StatusCode.CANCELLED, "")
 
 
-async def test_health_is_reported_as_its_streams_are(observed: Observed) -> None:
+async def test_unary_and_streaming_health_calls_are_reported(observed: Observed) -> None:
     health: Any = HealthStub(observed.channel)
     watch = health.Watch(HealthCheckRequest())
     assert (await watch.read()).status == HealthCheckResponse.SERVING

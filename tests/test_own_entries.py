@@ -37,7 +37,7 @@ async def test_own_messages_are_read(
     assert await unread(bus, agent) == []
 
 
-async def test_an_agent_that_joined_at_the_head_has_read_what_it_writes_next(
+async def test_an_agent_that_joined_at_the_head_has_read_its_next_message(
     bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:
     await Peer(bus).post_all(thread, "1", "2")
@@ -46,7 +46,7 @@ async def test_an_agent_that_joined_at_the_head_has_read_what_it_writes_next(
     assert await read_seq(threads, thread, agent) == 3
 
 
-async def test_what_others_wrote_stays_unread(
+async def test_messages_of_others_stay_unread(
     bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:
     await join(threads, thread, agent)
@@ -93,7 +93,7 @@ async def test_posts_of_a_batch_are_read_up_to_the_first_of_another(
     assert await read_seq(threads, thread, agent) == 61
 
 
-async def test_edits_are_entries_too(
+async def test_edits_count_as_entries(
     bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:
     await agent.post(thread, "teh")
@@ -131,7 +131,7 @@ async def test_posts_on_behalf_of_an_agent_are_its_own(
     thread: str,
     server: ServerProcess,
 ) -> None:
-    """It would stay unread otherwise: it is never delivered to the agent."""
+    """Otherwise it would stay unread: it is never delivered to the agent."""
     agent, boss = await registered(agents, bus, "away"), Peer(bus, operator(server))
     await join(threads, thread, agent)
     await boss.post(thread, on_behalf_of=agent.name)

@@ -84,7 +84,7 @@ async def test_a_live_client_is_not_taken_for_dead_by_keepalive_pings(
 @pytest.mark.slow
 async def test_a_peer_may_ping_every_few_seconds(server: ServerProcess) -> None:
     async with RawConnection(server.address) as connection:
-        for _ in range(4):  # the third that comes too soon ends a connection
+        for _ in range(4):  # the third that comes too soon closes the connection
             connection.ping()
             await until(lambda: connection.pongs == connection.pings)
             await asyncio.sleep(1.2)  # not a state: how often it pings

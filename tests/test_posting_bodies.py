@@ -1,4 +1,4 @@
-"""PostMessage: what a message may hold, and that it comes back byte for byte."""
+"""PostMessage: what a message may contain, and that it is stored byte for byte."""
 
 import os
 from typing import Any
@@ -41,7 +41,7 @@ MIB = 1024 * 1024
         "a long line of wide characters",
     ],
 )
-async def test_text_comes_back_as_it_was_sent(bus: BusStub, thread: str, text: str) -> None:
+async def test_text_is_stored_as_it_was_sent(bus: BusStub, thread: str, text: str) -> None:
     anyone = Peer(bus)
     await anyone.post(thread, text, labels={text[:10]: text[:50]})
     async with anyone.wait(thread) as frames:

@@ -130,7 +130,7 @@ async def test_two_edits_in_one_transaction_both_count(tmp_path: Path) -> None:
     ]
 
 
-async def test_concurrent_edits_are_all_kept_and_the_last_one_counts(
+async def test_concurrent_edits_are_all_stored_and_the_last_one_counts(
     bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await agent.post(thread, "0")

@@ -184,7 +184,7 @@ async def test_a_full_queue_slows_a_stream_down_and_refuses_nothing(
 
 
 @pytest.mark.slow
-async def test_a_draining_server_returns_results_for_what_it_took_and_ends_idle_streams(
+async def test_a_draining_server_returns_results_for_received_batches_and_ends_idle_streams(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()
@@ -215,7 +215,7 @@ async def keep_posting(stream: PostStream, thread: str) -> int:
 
 
 @pytest.mark.slow
-async def test_a_killed_server_has_stored_a_prefix_of_what_was_sent(
+async def test_a_killed_server_has_stored_a_prefix_of_the_posts_sent(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()

@@ -45,7 +45,7 @@ async def agent(agents: AgentStub, name: str) -> Caller:
 
 
 async def timeouts_pass(bus: BusStub, agents: AgentStub, agent: Caller, count: int) -> None:
-    """Return after `count` timeouts: another agent beats and lapses so many times."""
+    """Return after `count` timeouts: another agent sends a heartbeat and lapses each time."""
     clock = await register(agents, f"{agent.name}-clock")
     for _ in range(count):
         await beat(bus, clock)

@@ -99,7 +99,7 @@ async def test_a_post_is_not_acknowledged_before_it_would_survive_kill_9(
 
 
 class HiccupStore(SqliteStore):
-    """A store whose `heads` fails once, when told to."""
+    """A store whose `heads` fails once, when `failing` is set."""
 
     failing = False
 

@@ -117,7 +117,7 @@ async def test_every_symbol_is_found_in_its_file(channel: grpc.aio.Channel, vers
     assert dict(zip(expected, (sent[0].name for sent in found), strict=True)) == expected
 
 
-async def test_files_are_found_by_their_names_with_what_they_import(
+async def test_files_are_found_by_name_with_their_imports(
     channel: grpc.aio.Channel, version: str
 ) -> None:
     names = [file.name for file in generated()]
@@ -129,9 +129,7 @@ async def test_files_are_found_by_their_names_with_what_they_import(
         assert {imported for file in sent for imported in file.dependency} <= there
 
 
-async def test_a_stream_is_sent_what_files_import_once(
-    channel: grpc.aio.Channel, version: str
-) -> None:
+async def test_a_stream_is_sent_each_import_once(channel: grpc.aio.Channel, version: str) -> None:
     request = ServerReflectionRequest(file_containing_symbol="threadbus.v1.BusService")
     other = ServerReflectionRequest(file_containing_symbol="threadbus.v1.ThreadService")
     first, again, more = await files(channel, version, [request, request, other])

@@ -122,7 +122,7 @@ async def test_a_thread_can_be_created_strict() -> None:
         ]
 
 
-async def test_ending_a_session_first_reports_what_was_read_and_closing_ends_none(
+async def test_end_session_first_reports_what_was_read_and_closing_ends_no_session(
     tmp_path: Path,
 ) -> None:
     async with scripted() as script:

@@ -195,7 +195,7 @@ async def test_after_its_deadline_a_post_raises_what_is_known(
 ) -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("PostMessage", failures[0])
-        # A retry after the deadline is not made.
+        # There is no retry after the deadline.
         script.answer("PostMessage", dataclasses.replace(failures[1], retry_delay=1_000.0))
         async with asyncio.timeout(BOUND):
             with pytest.raises(expected) as failed:
@@ -278,7 +278,7 @@ async def test_a_read_in_flight_just_ends_with_the_client() -> None:
 @pytest.mark.parametrize(
     ("failure", "expected"), [(STORE_BUSY, RuntimeError), (BROKEN[0], OutcomeUnknown)], ids=str
 )
-async def test_a_post_that_the_closing_keeps_from_a_retry_raises_what_is_known(
+async def test_a_post_whose_retry_the_closing_prevents_raises_the_first_failure(
     failure: Failure, expected: type[Exception]
 ) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):

@@ -100,7 +100,7 @@ async def test_an_invalid_name_is_refused_with_its_field(
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_a_given_token_decides_who_the_caller_is(
+async def test_a_given_token_determines_the_caller(
     server: ServerProcess, agents: AgentStub, credentials: Path, name: str, named: bool
 ) -> None:
     caller = await register(agents, name)

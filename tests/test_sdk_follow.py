@@ -54,7 +54,7 @@ async def test_a_long_history_comes_whole_and_in_order(
 
 
 @pytest.mark.parametrize("include_own", [False, True])
-async def test_own_messages_are_left_out_unless_wanted(
+async def test_own_messages_are_skipped_by_default(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path, include_own: bool
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader:
@@ -173,7 +173,7 @@ async def test_a_follow_ends_when_the_thread_is_closed(
         assert reader.position.after_seq == 2
         (closing,) = await reader.messages(after_seq=1)
         assert closing.kind == MessageKind.MESSAGE_KIND_THREAD
-        # Nothing is left.
+        # Nothing is left to read.
         assert await rest(reader.follow()) == []
         await set_state(threads, thread, ThreadState.THREAD_STATE_OPEN)
         assert len(await take(reader.follow(), 1)) == 1

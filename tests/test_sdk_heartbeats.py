@@ -245,7 +245,7 @@ async def test_the_last_reported_state_arrives_last(tmp_path: Path) -> None:
         await until_beats(script, 2)
         second = asyncio.create_task(bus.heartbeat(status_text="two"))
         for _ in range(3):
-            await bus.join(THREAD)  # a heartbeat would have come before
+            await bus.join(THREAD)  # a heartbeat would have been sent before
         assert len(beats(script)) == 2
         gate.set()
         await asyncio.gather(first, second)

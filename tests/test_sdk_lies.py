@@ -139,7 +139,7 @@ async def test_frames_that_break_the_contract_are_an_error(what: str) -> None:
         script.answer("WaitMessages", started(), BREACHES[what], asyncio.Event())
         with pytest.raises(ProtocolError):
             await handle.wait(timeout=60)
-        # It continued from its position; no other one was ever requested.
+        # It continued from its own position; no other cursor was ever requested.
         script.answer("WaitMessages", *last_batch(3))
         assert contents(await handle.wait(timeout=60)) == ["3"]
         requests = script.asked(WaitMessagesRequest)

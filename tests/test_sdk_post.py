@@ -141,7 +141,7 @@ async def test_a_closed_thread_takes_no_posts_until_it_is_opened(
         await handle.set_state(state)
         error = await refused(handle.post("too late"), ThreadClosed)
         assert (error.code, error.reason) == ("FAILED_PRECONDITION", "THREAD_CLOSED")
-        # A post made before may still be retried.
+        # A post stored before may still be retried.
         assert (await handle.post("before", request_id="mine")).seq == first.seq
         await handle.set_state(ThreadState.THREAD_STATE_OPEN)
         await handle.post("again")

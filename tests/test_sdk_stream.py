@@ -211,7 +211,7 @@ async def test_a_silent_connection_is_closed_and_reconnected() -> None:
 
 
 @pytest.mark.slow
-async def test_a_slow_consumer_is_not_taken_for_silence() -> None:
+async def test_a_slow_consumer_does_not_count_as_silence() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("WaitMessages", started(keepalive=0.2), *last_batch(1, 2)[1:])
         messages = bus.thread(THREAD).follow()

@@ -126,7 +126,7 @@ def test_only_matching_messages_come(reader: ThreadHandle, writer: ThreadHandle)
     assert reader.message(1).content == "to nobody"
 
 
-def test_a_wait_returns_what_is_there_or_what_comes_or_nothing(
+def test_a_wait_returns_available_or_new_messages_or_none(
     reader: ThreadHandle, writer: ThreadHandle
 ) -> None:
     writer.post("a")

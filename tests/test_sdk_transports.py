@@ -104,7 +104,7 @@ async def test_calls_are_retried_until_the_server_is_back(
 
 
 @pytest.mark.slow
-async def test_once_a_server_is_known_to_be_gone_errors_say_that_nothing_was_sent(
+async def test_once_a_server_is_known_to_be_down_errors_say_that_nothing_was_sent(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()

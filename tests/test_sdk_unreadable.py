@@ -109,7 +109,7 @@ async def test_messages_received_before_are_returned() -> None:
     ],
     ids=["internal", "broken", "caught-up"],
 )
-async def test_the_command_line_reports_it_too(
+async def test_the_command_line_reports_the_error(
     steps: list[Step], code: int, tmp_path: Path
 ) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):

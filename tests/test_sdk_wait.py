@@ -126,7 +126,7 @@ async def test_it_returns_once_there_are_min_messages(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("least", [0, 3])
-async def test_at_the_timeout_it_returns_what_came(
+async def test_at_the_timeout_a_wait_returns_what_it_has(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path, least: int
 ) -> None:
     await Peer(bus).post_all(thread, "a", "b")
@@ -137,7 +137,7 @@ async def test_at_the_timeout_it_returns_what_came(
         assert await reader.wait(timeout=0) == []
 
 
-async def test_own_messages_are_left_out_unless_wanted(
+async def test_own_messages_are_skipped_by_default(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):

@@ -42,7 +42,7 @@ def test_a_command_in_this_process_behaves_as_in_its_own(
     assert shell.run(*arguments) == shell.run_process(*arguments)
 
 
-def test_a_command_has_its_own_streams_and_environment_and_leaves_ours_alone(
+def test_a_command_has_its_own_streams_and_environment_and_does_not_change_ours(
     shell: Shell, name: str
 ) -> None:
     before = (dict(os.environ), sys.stdin, sys.stdout, sys.stderr)

@@ -114,7 +114,7 @@ def test_urls_that_are_too_long_leave_nothing() -> None:
     assert kept < 5 * MIB
 
 
-async def test_a_batch_that_cannot_be_written_is_refused_and_not_kept(
+async def test_a_batch_that_cannot_be_written_is_refused_and_its_memory_freed(
     tmp_path: Path,
 ) -> None:
     settings = Settings(db=tmp_path / "bus.db")

@@ -1,4 +1,4 @@
-"""The hash that repetitions of a request_id are compared by: it must never change."""
+"""The hash by which a retry's body is compared with the first: it must never change."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from threadbus.v1.message_pb2 import (
     Message,
 )
 
-#: Fields that may differ in a repetition, and those that a request_id is looked up by.
+#: Fields that may differ in a retry, and those that a request_id is looked up by.
 MAY_DIFFER = {"seq", "create_time", "sender_kind", "based_on_seq", "edit_seq"}
 LOOKED_UP_BY = {"thread", "sender", "request_id"}
 

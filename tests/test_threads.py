@@ -189,7 +189,7 @@ async def test_a_thread_recreated_under_the_name_is_another_one(
     assert new.epoch != old.epoch
     assert (new.head_seq, new.first_seq) == (0, 1)
 
-    # The old request_ids are forgotten, with whatever body.
+    # The old request_ids are forgotten, with any body.
     answer = await bus.PostMessage(PostMessageRequest(thread=thread, content="new", request_id="2"))
     assert (answer.seq, answer.deduplicated, answer.epoch) == (1, False, new.epoch)
     page = await bus.ListMessages(ListMessagesRequest(thread=thread))

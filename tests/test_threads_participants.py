@@ -133,7 +133,7 @@ async def test_a_newcomers_read_position_is_where_it_starts(
     assert await position(threads, thread, mentioned) == (0, 0)
 
 
-async def test_what_a_wait_sent_counts_as_delivered(
+async def test_messages_sent_by_a_wait_count_as_delivered(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await join(threads, thread, agent)
@@ -153,7 +153,7 @@ async def test_what_a_wait_sent_counts_as_delivered(
     assert await position(threads, thread, agent) == (3, 0)  # it never falls
 
 
-async def test_what_a_list_returned_counts_as_delivered(
+async def test_messages_returned_by_a_list_count_as_delivered(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await join(threads, thread, agent)
@@ -170,7 +170,7 @@ async def test_what_a_list_returned_counts_as_delivered(
     assert await position(threads, thread, agent) == (3, 0)
 
 
-async def test_what_was_filtered_out_does_not_count_as_delivered(
+async def test_filtered_messages_do_not_count_as_delivered(
     threads: ThreadStub, bus: BusStub, thread: str, agent: Peer
 ) -> None:
     await Peer(bus).post_all(thread, "1", "2")

@@ -79,7 +79,7 @@ async def test_a_strict_thread_takes_only_posts_that_name_the_seq_they_follow(
     assert (await poster.post(strict, expected_last_seq=1)).seq == 2
 
 
-async def test_an_edit_in_a_strict_thread_must_name_it_too(strict: str, agent: Peer) -> None:
+async def test_an_edit_in_a_strict_thread_must_name_the_seq_too(strict: str, agent: Peer) -> None:
     await agent.post(strict, expected_last_seq=1)
     assert (await refused(agent.post(strict, edit_of=2))).reason == "EXPECTED_SEQ_REQUIRED"
     assert (await agent.post(strict, edit_of=2, expected_last_seq=2)).seq == 3

@@ -135,7 +135,7 @@ async def test_an_agent_registered_through_one_is_known_to_the_other(
 
 
 @pytest.mark.slow
-async def test_a_wait_sees_what_is_posted_through_the_other_server(
+async def test_a_wait_delivers_posts_of_the_other_server(
     buses: tuple[BusStub, BusStub], thread: str
 ) -> None:
     here, there = buses

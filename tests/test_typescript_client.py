@@ -49,7 +49,7 @@ async def test_an_agent_that_an_operator_registered_calls_with_its_token(
         assert await client.rest() == [{"refused": "TOKEN_INVALID"}]
 
 
-async def test_a_wait_that_is_broken_out_of_ends_at_the_server_too(
+async def test_breaking_out_of_a_wait_ends_it_at_the_server(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server("--max-open-waits", "1")
@@ -201,7 +201,7 @@ async def test_a_post_is_retried_only_with_its_id_and_under_its_first_token(
         ]
 
 
-async def test_a_post_with_an_unknown_outcome_has_its_request_id(
+async def test_an_unknown_outcome_carries_the_request_id(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()

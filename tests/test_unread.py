@@ -30,7 +30,7 @@ from threadbus.v1.message_pb2 import Cursor
 from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 
 MIB = 1024 * 1024
-#: Bytes of a response to read: enough for a wait's first frame, which says that it started.
+#: Bytes of a response to read: enough for a wait's first frame, `started`.
 WINDOW = 1_000
 LIST = "/threadbus.v1.BusService/ListMessages"
 WAIT = "/threadbus.v1.BusService/WaitMessages"
@@ -120,7 +120,7 @@ async def test_a_wait_for_room_that_lasts_too_long_is_an_error_that_releases_its
         assert refusal.retry_delay
 
 
-async def test_posts_with_unread_responses_are_not_kept(
+async def test_posts_with_unread_responses_are_not_held_in_memory(
     start_server: StartServer, name: str
 ) -> None:
     server = start_server()

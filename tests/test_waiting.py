@@ -41,7 +41,7 @@ async def epoch_of(threads: ThreadStub, thread: str) -> str:
     return (await threads.GetThread(GetThreadRequest(thread=thread))).thread.epoch
 
 
-async def test_a_finite_wait_reads_what_is_there_and_ends_ok(bus: BusStub, thread: str) -> None:
+async def test_a_finite_wait_returns_stored_messages_and_ends_ok(bus: BusStub, thread: str) -> None:
     anyone = Peer(bus)
     await anyone.post_all(thread, *"abc")
     async with anyone.wait(thread, max_wait=0) as frames:

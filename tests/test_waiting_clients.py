@@ -46,7 +46,7 @@ async def coder(near: grpc.aio.Channel) -> Peer:
 
 
 async def fill(stack: contextlib.AsyncExitStack, peer: Peer) -> list[Frames]:
-    """Open as many waits as allowed, as soon as earlier ones are gone."""
+    """Open as many waits as allowed, once earlier ones have ended."""
     waits: list[Frames] = []
     async with asyncio.timeout(BOUND):
         while len(waits) < QUOTA:

@@ -35,7 +35,7 @@ async def delivered(
     async with peer.wait(thread, filter=wanted) as frames:
         await frames.until("caught_up")
         await say()
-        # Ends the wait, so that nothing can come after the last one.
+        # Ends the wait, so that no message can follow the last one.
         await set_state(threads, thread, THREAD_STATE_CLOSED)
         live = messages_in(await frames.rest())
     assert live == await peer.read(thread, filter=wanted)

@@ -33,7 +33,7 @@ async def test_a_negative_keepalive_interval_is_refused(bus: BusStub, thread: st
 
 
 @pytest.mark.slow
-async def test_a_keepalive_comes_when_nothing_else_does(bus: BusStub, thread: str) -> None:
+async def test_a_keepalive_is_sent_when_there_is_no_other_frame(bus: BusStub, thread: str) -> None:
     async with Peer(bus).wait(thread, keepalive=1) as frames:
         await frames.until("caught_up")
         for _ in range(2):

@@ -162,7 +162,7 @@ async def test_a_closed_thread_of_many_frames_is_delivered_whole_before_the_end(
     assert [message.seq for message in messages_in(frames.received)] == [1, 2, 3, 4, 5]
 
 
-async def test_a_wait_goes_on_until_all_its_threads_are_closed(
+async def test_a_wait_ends_only_when_all_its_threads_are_closed(
     bus: BusStub, threads: ThreadStub, thread: str, second: str
 ) -> None:
     anyone = Peer(bus)

@@ -132,7 +132,7 @@ async def test_waits_are_listed_by_agent_and_by_thread(
         assert await found(thread="unknown") == []
 
 
-async def test_cursors_move_with_what_is_sent(
+async def test_listed_cursors_move_with_messages_sent(
     admin: AdminStub, boss: Caller, bus: BusStub, agent: Peer, thread: str
 ) -> None:
     async with open_wait(agent, thread) as frames:

@@ -86,7 +86,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_posting_many.py::test_a_draining_server_returns_results_for_what_it_took_and_ends_idle_streams"
+            "tests/test_posting_many.py::test_a_draining_server_returns_results_for_received_batches_and_ends_idle_streams"
         ],
     ),
     Sabotage(

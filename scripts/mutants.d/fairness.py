@@ -22,7 +22,7 @@ SABOTAGES = [
                 "",
             )
         ],
-        [f"{_TESTS}::test_an_agents_post_is_stored_before_what_another_has_queued"],
+        [f"{_TESTS}::test_an_agents_post_is_stored_before_another_callers_queue"],
     ),
     Sabotage(
         "a transaction takes the whole queue",

@@ -163,14 +163,14 @@ SABOTAGES = [
         "zero-width characters reach the terminal",
         [Edit(_TEXT, "\\u200b-\\u200f", "\\u200e\\u200f")],
         [
-            "tests/test_cli_text.py::test_characters_that_hide_or_harm_are_made_visible_and_kept_in_json"
+            "tests/test_cli_text.py::test_characters_that_hide_or_harm_are_made_visible_and_preserved_in_json"
         ],
     ),
     Sabotage(
         "joiners are printed anywhere",
         [Edit(_TEXT, '(?<=[{_JOINED}])[\\u200c\\u200d])"', '[\\u200c\\u200d])"')],
         [
-            "tests/test_cli_text.py::test_characters_that_hide_or_harm_are_made_visible_and_kept_in_json"
+            "tests/test_cli_text.py::test_characters_that_hide_or_harm_are_made_visible_and_preserved_in_json"
         ],
     ),
     Sabotage(

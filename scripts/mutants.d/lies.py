@@ -103,7 +103,7 @@ SABOTAGES = [
         [Edit(_RETRY, "                raise failure\n", "                return\n")],
         [
             f"{_UNREADABLE}::test_a_wait_that_could_not_read_raises_an_error",
-            f"{_UNREADABLE}::test_the_command_line_reports_it_too",
+            f"{_UNREADABLE}::test_the_command_line_reports_the_error",
         ],
         timeout=25,
     ),

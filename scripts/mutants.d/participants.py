@@ -102,9 +102,7 @@ SABOTAGES = [
                 "        if not wanted:\n            return None\n",
             )
         ],
-        [
-            "tests/test_threads_participants.py::test_what_was_filtered_out_does_not_count_as_delivered"
-        ],
+        ["tests/test_threads_participants.py::test_filtered_messages_do_not_count_as_delivered"],
     ),
     Sabotage(
         "a join uses the stored read position instead of the reported one",
@@ -127,7 +125,7 @@ SABOTAGES = [
     Sabotage(
         "a post marks all earlier messages as read",
         [Edit(_TRANSACTION, "return max(read, seq) if read >= seq - 1 else read", "return seq")],
-        ["tests/test_own_entries.py::test_what_others_wrote_stays_unread"],
+        ["tests/test_own_entries.py::test_messages_of_others_stay_unread"],
     ),
     Sabotage(
         "a read position just reported is ignored by a post",

@@ -105,7 +105,7 @@ SABOTAGES = [
                 "[refusal] * len(commands)",
             )
         ],
-        [f"{_SMALL}::test_a_batch_that_cannot_be_written_is_refused_and_not_kept"],
+        [f"{_SMALL}::test_a_batch_that_cannot_be_written_is_refused_and_its_memory_freed"],
     ),
     Sabotage(
         "a refused post of a stream is kept with its refusal",

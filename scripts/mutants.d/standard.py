@@ -95,12 +95,12 @@ SABOTAGES = [
     Sabotage(
         "reflection sends a file without what its imports import",
         [Edit(_DESCRIPTORS, "            queue += new\n", "")],
-        [f"{_REFLECTION_TESTS}::test_files_are_found_by_their_names_with_what_they_import"],
+        [f"{_REFLECTION_TESTS}::test_files_are_found_by_name_with_their_imports"],
     ),
     Sabotage(
         "reflection sends a stream the same files again and again",
         [Edit(_REFLECTION, "            sent.add(each)\n", "")],
-        [f"{_REFLECTION_TESTS}::test_a_stream_is_sent_what_files_import_once"],
+        [f"{_REFLECTION_TESTS}::test_a_stream_is_sent_each_import_once"],
     ),
     Sabotage(
         "reflection speaks the old version only",

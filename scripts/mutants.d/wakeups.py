@@ -119,7 +119,7 @@ SABOTAGES = [
                 "if version is None and await self._refresh():",
             )
         ],
-        ["tests/test_two_servers.py::test_a_wait_sees_what_is_posted_through_the_other_server"],
+        ["tests/test_two_servers.py::test_a_wait_delivers_posts_of_the_other_server"],
     ),
     Sabotage(
         "the fallback remembers data_version before it has read the heads",

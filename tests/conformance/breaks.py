@@ -127,7 +127,7 @@ def broken_tree(broken: Break, folder: Path) -> Path:
 @click.option("--language", "wanted", multiple=True, help="Only this one; repeat for several.")
 @click.option("--rule", "rules", multiple=True, help="Only this rule; repeat for several.")
 def main(wanted: Sequence[str], rules: Sequence[str]) -> None:
-    """Break the server in one way after the other, and check that the right cells fail."""
+    """Break one rule of the server after the other, and check that the right cells fail."""
     cases, wrong = load(), 0
     known = [broken.rule for broken in BREAKS]
     if strangers := set(rules) - set(known):

@@ -124,7 +124,7 @@ async def false_frames() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def leaving_out() -> AsyncIterator[str]:
-    """Leaves seqs out: first those that are gone, then others."""
+    """Leaves seqs out: first deleted ones, which is valid, then others."""
     kept = ThreadPosition(cursor=cursor(0), first_seq=5)
     async with scripted() as script:
         some = WaitMessagesResponse(started=WaitStarted(threads=[kept]))

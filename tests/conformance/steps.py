@@ -44,7 +44,7 @@ class Play:
         self._commands: dict[str, tuple[Command, Step]] = {}
 
     async def step(self, step: Step) -> None:
-        """Run a step. Raises AssertionError if the result is not as it says."""
+        """Run a step. Raises AssertionError if the result is not the expected one."""
         step = self._filled(step)
         verbs: dict[str, Callable[[Step], Awaitable[None]]] = {
             "do": self._do,
