@@ -1,4 +1,4 @@
-"""The store: what is committed to it (commands.py) and read from it (interface.py)."""
+"""The store: the commands that it commits (commands.py) and its read interface (interface.py)."""
 
 from bus_server.store.commands import (
     MAX_SEQ,

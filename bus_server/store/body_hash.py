@@ -1,4 +1,4 @@
-"""What two posts with one request_id must share, in a few bytes that are kept in the file."""
+"""A hash of a post's body, stored to detect the reuse of a request_id for another message."""
 
 import hashlib
 from collections.abc import Iterator
@@ -7,15 +7,16 @@ from threadbus.v1.message_pb2 import Message
 
 
 def body_hash(message: Message) -> bytes:
-    """16 bytes of a SHA-256 of a post's body.
+    """Returns the first 16 bytes of a SHA-256 of a post's body.
 
-    That is every field but seq, create_time, sender_kind, based_on_seq and edit_seq; thread, sender
-    and request_id are what the hash is found by.
+    The body is every field except seq, create_time, sender_kind, based_on_seq and edit_seq, and
+    except the key of the hash: thread, sender and request_id.
 
-    It must be the same in servers to come, so it is made of the values themselves: protobuf puts
-    the keys of a map in an order of each implementation's own even when told to be deterministic.
-    Each text has its length before it. What follows the content is there when it is set only, as a
-    field that is new must be: then no hash of a message without it changes.
+    Future servers must compute the same hash, so it is built from the values themselves: even
+    deterministic serialisation in protobuf orders the keys of a map differently in each
+    implementation. Each text is preceded by its length. Fields after the content are included only
+    if they are set; new fields must be, too, so that the hashes of messages without them do not
+    change.
     """
     m = message
     handoff, by, content = m.handoff_to, m.posted_by, m.content

@@ -1,17 +1,17 @@
-"""The store's clock: never set, and shared by all servers on the file, over their restarts.
+"""The store's clock: never adjusted, and shared by all servers on the file, across restarts.
 
-A wall clock is set: by NTP, by hand, when a virtual machine resumes. Leases, the expire times of
-rotated tokens and the order of signs of life must not depend on that. They are in microseconds of
-this clock: the system's monotonic clock, which all processes of a machine share, plus a base. The
-base is in the store, and holds until the machine boots again. Then the clock starts from the wall
-clock, or from the newest sign of life in the store if the wall clock is behind that.
+Wall clocks are adjusted: by NTP, by hand, when a virtual machine resumes. Leases, the expire times
+of rotated tokens and the order of signs of life must not depend on that. They are in microseconds
+of this clock: the system's monotonic clock, which all processes of a machine share, plus a base.
+The base is kept in the store until the machine reboots. Then the clock starts from the
+wall clock, or from the newest sign of life in the store if the wall clock is behind that.
 """
 
 import time
 from pathlib import Path
 
-#: Microseconds. A difference to the wall clock that changes by more than this means that the wall
-#: clock was set; less is taken for the time between two system calls.
+#: Microseconds. If the difference to the wall clock changes by more than this, the wall clock was
+#: set; less may be the time between two system calls.
 STEP = 100_000
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -21,22 +21,22 @@ class StoreClock:
     """A clock in microseconds that only goes forward."""
 
     def __init__(self, base: int) -> None:
-        """`base`: how far it is ahead of the system's monotonic clock."""
+        """`base`: microseconds by which it is ahead of the system's monotonic clock."""
         self.base = base
-        #: How far the wall clock is ahead; 0 until it is set.
+        #: Microseconds by which the wall clock is ahead; 0 until `wall` is first called.
         self._ahead = 0
 
     @classmethod
     def starting_at(cls, moment: int) -> "StoreClock":
-        """Returns a clock on which it is `moment` now."""
+        """Returns a clock whose time is now `moment`, in microseconds."""
         return cls(moment - _monotonic())
 
     def now(self) -> int:
-        """Returns the time now. Safe to call from any thread."""
+        """Returns the current time, in microseconds. Safe to call from any thread."""
         return self.base + _monotonic()
 
     def wall(self, moment: int) -> int:
-        """Returns a time of this clock in microseconds since the epoch, by the wall clock."""
+        """Converts a time of this clock to microseconds since the epoch on the wall clock."""
         ahead = wall_time() - self.now()
         if abs(ahead - self._ahead) > STEP:
             self._ahead = ahead

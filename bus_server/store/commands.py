@@ -1,7 +1,7 @@
 """The commands that a store commits, in batches, and what they return. interface.py has the reads.
 
-The store is the truth. It assigns seqs, and it checks a post inside its transaction: whether the
-request_id was used, whether the thread is open, whether expected_last_seq holds.
+The store is the source of truth. It assigns seqs, and it checks a post within its transaction:
+whether the request_id was used, whether the thread is open, whether expected_last_seq holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, SyncMode, Thread, ThreadState
 
 R = TypeVar("R")
 
-#: A message as it is stored: its sender and its bytes, a serialised threadbus.v1.Message. Plain
-#: tuples, which are made in half the time of named ones.
+#: A message as it is stored: its sender and its bytes, a serialised threadbus.v1.Message. A plain
+#: tuple, which takes half the time of a named one to create.
 Row = tuple[str, bytes]
 
 
 def with_edit_seq(body: bytes, edit_seq: int) -> bytes:
-    """Returns a serialised message with this edit_seq: of a field set twice the last one counts."""
+    """Returns a serialised message with edit_seq appended: a field's last value counts."""
     return body + Message(edit_seq=edit_seq).SerializeToString()
 
 
@@ -38,14 +38,14 @@ class Command(Generic[R]):
 
     @property
     def size(self) -> int:
-        """About how many bytes it carries. The writer bounds its queue and batches by it."""
+        """Its approximate size in bytes, by which the writer limits its queue and batches."""
         return 256
 
 
-# There is one of these two for each post. A frozen dataclass takes three times as long to create.
+# Not frozen, as one of the next two is created for each post: that would take three times as long.
 @dataclass(slots=True)
 class Append(Command["Appended"]):
-    """Append `message` to its thread; the store sets seq and create_time. An edit has edit_of.
+    """Append `message` to its thread. The store sets seq and create_time. An edit has edit_of set.
 
     Checked in this order: whether the sender used the request_id before (then nothing else is
     checked, as it may have changed since), the epoch (unless empty), the thread's state and mode,
@@ -55,7 +55,7 @@ class Append(Command["Appended"]):
     message: Message
     expected_last_seq: int | None = None
     epoch: str = ""
-    #: Register the sender if needed: an operator posts on its behalf.
+    #: Whether to register the sender if needed: an operator posts on its behalf.
     register_sender: bool = False
     size: int = 256
     #: The sender's position in the thread, if it is newer than the stored one.
@@ -75,7 +75,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class AppendMany(Command["list[Appended | Exception]"]):
-    """Append messages in order. Each has its own outcome: one that is refused stops none."""
+    """Append messages in order. Each has its own outcome: one refusal does not stop the others."""
 
     posts: Sequence[Append]
 
@@ -95,7 +95,7 @@ class CreateThread(Command[Thread]):
 class JoinThread(Command["Joined"]):
     """Make `agent` (None: an anonymous caller) a participant of a thread.
 
-    The rest of a JoinThread response is read afterwards, by Store.entrance: it may have megabytes.
+    The rest of a JoinThread response is read afterwards, by Store.entrance: it may be megabytes.
     """
 
     thread: Thread  # the name, and what the thread is created with
@@ -108,7 +108,7 @@ class JoinThread(Command["Joined"]):
 
 
 class Joined(NamedTuple):
-    """The thread that was joined, and the seq to read on from."""
+    """The thread that was joined, and the seq from which to continue reading."""
 
     thread_id: int
     created: bool
@@ -138,7 +138,7 @@ class SetThreadState(Command[Thread]):
 
 @dataclass(frozen=True, slots=True)
 class UpdateThread(Command[Thread]):
-    """Set these fields to what they are in `settings`, with a THREAD entry if that changes any."""
+    """Copy these fields from `settings`, with a THREAD entry if that changes any of them."""
 
     name: str
     entry: Message  # sender and sender_kind
@@ -164,7 +164,7 @@ class DeleteThread(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class Purge(Command[bool]):
-    """Delete a part of what deleted threads left behind. Returns whether there is more."""
+    """Delete some rows of deleted threads. Returns whether there are more."""
 
 
 class Registered(NamedTuple):
@@ -176,9 +176,10 @@ class Registered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RegisterAgent(Command[Registered]):
-    """Register an agent with its token's hash. Returns the agent if it is registered with the same.
+    """Register an agent with its token's hash, or return it if it is registered with that token.
 
-    `claim`: allow this for an agent without a token, which an operator's post registered.
+    `claim`: whether it may give a token to an agent without one, which an operator's post
+    registered.
     """
 
     agent: Agent
@@ -195,7 +196,7 @@ class SetOperatorToken(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class UpdateAgent(Command[Agent]):
-    """Set these fields to what they are in `settings`."""
+    """Copy these fields from `settings`."""
 
     name: str
     settings: Agent
@@ -204,7 +205,7 @@ class UpdateAgent(Command[Agent]):
 
 @dataclass(frozen=True, slots=True)
 class UnregisterAgent(Command[None]):
-    """Remove an agent with its tokens and its participation in threads. Its name stays taken."""
+    """Remove an agent, its tokens, and its participation in threads. Its name remains taken."""
 
     name: str
 
@@ -213,7 +214,7 @@ class UnregisterAgent(Command[None]):
 class RotateToken(Command[dict[bytes, int]]):
     """Add a token to an agent. Its others expire at `expire_time` at the latest.
 
-    Returns when each of those expires, by its hash.
+    Returns the expire time of each of those, by its hash.
     """
 
     old_hash: bytes
@@ -233,7 +234,7 @@ class PresenceRow:
 
 
 class Position(NamedTuple):
-    """The seqs that an agent was delivered and has read in a thread."""
+    """The last seqs that were delivered to an agent and read by it in a thread."""
 
     epoch: str
     delivered: int
@@ -245,7 +246,7 @@ class Position(NamedTuple):
 
 
 def read_in(position: Position | None, epoch: str) -> int:
-    """Returns the read seq of a position in the history of this epoch; 0 without one."""
+    """Returns a position's read seq; 0 if there is no position or it is of another epoch."""
     return position.read if position is not None and position.epoch == epoch else 0
 
 
@@ -253,9 +254,9 @@ def read_in(position: Position | None, epoch: str) -> int:
 class Checkpoint(Command[None]):
     """Store the presence of agents, and raise their positions in threads.
 
-    Positions are by agent and thread. Those of agents that take no part are dropped, and so is
-    presence that is older than what is stored. Its size does not count: all of it is in memory
-    anyway, and what is refused for its size now would always be refused.
+    Positions are by agent and thread. Positions of agents that are not participants are dropped,
+    and so is presence older than the stored one. Its size is 0: all of it is in memory anyway, and
+    a checkpoint that is refused for its size now would be refused every time.
     """
 
     presence: Sequence[PresenceRow]
@@ -265,8 +266,8 @@ class Checkpoint(Command[None]):
 class Head(NamedTuple):
     """Where a thread's log begins and ends.
 
-    The epoch says which thread of this name, and which history of it, is meant; it is never used
-    again. Of two threads of one name the newer one has the greater id.
+    The epoch identifies one thread of this name, and one history of it; it is never reused. Of two
+    threads with the same name, the newer one has the greater id.
     """
 
     thread_id: int
@@ -279,29 +280,29 @@ class Head(NamedTuple):
 
 @dataclass(slots=True)
 class Commit:
-    """What a batch of commands did."""
+    """The result of committing a batch of commands."""
 
-    #: What each command returned or raised, in order.
+    #: The result or error of each command, in order.
     outcomes: list[Any | BusError] = field(default_factory=list)
-    #: What was appended to each thread, by seq, ascending.
+    #: The entries appended to each thread, by seq, ascending.
     entries: dict[str, dict[int, Row]] = field(default_factory=dict)
     #: Messages of each thread that were edited, by seq: the seq of the newest edit.
     edited: dict[str, dict[int, int]] = field(default_factory=dict)
-    #: The new heads of threads that got entries.
+    #: The new heads of threads to which entries were appended.
     heads: dict[str, Head] = field(default_factory=dict)
     #: Threads deleted: name and epoch.
     deleted: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, later: "Commit") -> None:
-        """Add what a later commit did."""
+        """Add the result of a later commit."""
         for name, _ in later.deleted:
-            # From here on the name is another thread's.
+            # From now on, the name belongs to another thread.
             self.heads.pop(name, None)
             self.entries.pop(name, None)
             self.edited.pop(name, None)
         for name, head in later.heads.items():
             if name in self.heads and self.heads[name].epoch != head.epoch:
-                # Another server made it anew between the two.
+                # Another server deleted and recreated the thread between the two commits.
                 self.entries.pop(name, None)
                 self.edited.pop(name, None)
         self.outcomes += later.outcomes
@@ -322,7 +323,7 @@ class Page(NamedTuple):
 
 
 class ThreadPageKey(NamedTuple):
-    """A thread's place in the list of threads, which goes from the greatest key down."""
+    """A thread's position in the list of threads, which is in descending order of these keys."""
 
     active: int  # its last activity, an order time (order.py)
     thread_id: int

@@ -23,7 +23,7 @@ from threadbus.v1.thread_pb2 import Thread
 
 
 class Store(Protocol):
-    """A store. Reads see all that was committed before they began.
+    """A store. Reads see everything committed before they began.
 
     Every method raises StoreFailed if the store cannot be read or written, and StoreBusy if another
     program has locked it.
@@ -38,7 +38,7 @@ class Store(Protocol):
 
         A command that is refused or fails has no effect on the others. Raises StoreBusy when the
         store is locked for too long, StorageFull when the disk is full, and StoreFailed; then
-        nothing was done. Raises OutcomeUnknown when that is not known.
+        nothing was done. Raises OutcomeUnknown when it is unknown whether anything was stored.
         """
 
     async def foreign_version(self) -> int:
@@ -48,12 +48,12 @@ class Store(Protocol):
         """Returns the heads of threads by name; those that do not exist are left out."""
 
     async def similar(self, names: Sequence[str]) -> list[str]:
-        """Returns names of threads that differ from one of these only by case; a few at most."""
+        """Returns a few names of threads that differ from one of these only by case."""
 
     async def read(self, thread_id: int, after: int, upto: int, max_bytes: int) -> list[Row]:
         """Returns messages after < seq <= upto of a thread, ascending; none if it was deleted.
 
-        At most `max_bytes` of them, but always the first one. No seq is left out.
+        At most `max_bytes` bytes of them, but always the first one. Without gaps.
         """
 
     async def page(
@@ -61,8 +61,8 @@ class Store(Protocol):
     ) -> Page:
         """Returns messages after < seq < before (0: no bound). Raises ThreadNotFound.
 
-        At most `limit` and `max_bytes` of them, the newest or the oldest, but always one if there
-        is one.
+        At most `limit` messages and `max_bytes` bytes, the newest or the oldest ones, but always
+        one if there is any.
         """
 
     async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
@@ -81,7 +81,7 @@ class Store(Protocol):
     ) -> list[tuple[Thread, ThreadPageKey]]:
         """Returns threads after a key, last active first, each with its own key.
 
-        A thread that gets an entry moves to the front: it may be left out of the next pages.
+        A thread moves to the front when an entry is appended: it may be missing from later pages.
         """
 
     async def participants(
@@ -89,29 +89,29 @@ class Store(Protocol):
     ) -> tuple[Head, list[Participant]]:
         """Returns a thread's head and at most `limit` participants.
 
-        Those named in `first` come first, whether they take part or not; then participants by
-        name, after the name `after`. Their presence is that of the last checkpoint. Raises
+        Those named in `first` come first, whether or not they are participants; then participants
+        by name, after the name `after`. Their presence is that of the last checkpoint. Raises
         ThreadNotFound.
         """
 
     async def entrance(self, join: JoinThread, joined: Joined) -> Entrance | None:
-        """Returns the rest of a JoinThread response, or None if the thread was deleted since.
+        """Returns the rest of a JoinThread response, or None if the thread has been deleted since.
 
         The context is the newest messages up to `joined.after_seq`. The participants are
         sorted by name and include the caller; their presence is that of the last checkpoint.
         """
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-        """Returns threads with entries that an agent has not read, newest first, with epochs."""
+        """Returns threads in which an agent has unread entries, newest first, with their epochs."""
 
     async def presence_rows(self, since: int) -> list[PresenceRow]:
-        """Returns the stored presence of agents seen after a time of the store's clock."""
+        """Returns the stored presence of agents seen after `since`, on the store's clock."""
 
     async def agent(self, name: str) -> Agent | None:
         """Returns a registered agent, or None. Its presence is that of the last checkpoint."""
 
     async def list_agents(self, limit: int, after: str) -> list[Agent]:
-        """Returns registered agents by name, after the name given."""
+        """Returns up to `limit` registered agents, sorted by name, after the name `after`."""
 
     async def owner(self, token_hash: bytes) -> TokenOwner | None:
         """Returns the owner of the token with this hash, or None."""

@@ -1,16 +1,16 @@
 """Lists threads by their last activity.
 
 A thread's last activity is the order time (order.py) of its newest entry, or of its creation while
-it has none. The message table has it, one look-up a thread. The list needs an index over all
-threads, but a row that each post rewrites would cost each post a page. So a thread's row has its
-last activity to the second only, and is rewritten at most once a second:
+it has none. The message table has it, at the cost of one look-up per thread. The list needs an
+index over all threads, but a row that every post updates would cost every post a page. So a
+thread's row has its last activity only to the second, and is updated at most once a second:
 
     active_time <= last activity < active_time + GRANULARITY
 
 While a thread has no entry, active_time is exact.
 
-The list walks down that index, looks up the exact times of the threads it passes, and ends where no
-thread further down can come before those it has.
+The list walks down that index, looks up the exact times of the threads it passes, and stops where
+no later thread can come before those found.
 """
 
 import heapq
@@ -24,28 +24,29 @@ from bus_server import store
 from bus_server.store.sqlite import reads
 from threadbus.v1.thread_pb2 import Thread
 
-#: Microseconds.
+#: Resolution of active_time, in microseconds.
 GRANULARITY = 1_000_000
 
-#: If a filter selects no more threads than this, each is looked at, in a few milliseconds. If it
-#: selects more, the walk soon meets enough of them, unless all of them have long been idle.
+#: If a filter matches at most this many threads, all of them are read, in a few milliseconds. If it
+#: matches more, walking the index soon finds enough of them, unless all of them have long been
+#: idle.
 FEW = 1_000
 
-#: After every thread.
+#: Greater than every order time.
 _END = 1 << 62
 
-#: Whether thread t passes the filters, but for its state, and can come after the key.
+#: Whether thread t matches the filters, except for its state, and can come after the key.
 _MATCHES = (
     "t.active_time <= :active AND t.name >= :prefix AND t.name < :prefix_end"
     " AND (:participant = '' OR EXISTS (SELECT 1 FROM participant AS p"
     " WHERE p.thread_id = t.id AND p.agent = :participant))"
 )
-#: All such threads in one state.
+#: All threads in one state that match.
 _WALK = (
     "SELECT t.active_time, t.id FROM thread AS t INDEXED BY thread_active"  # noqa: S608
     f" WHERE t.state = :state AND {_MATCHES} ORDER BY t.active_time DESC"
 )
-#: Such threads in some states, among a few.
+#: The threads in these states that match, out of a list of ids.
 _AMONG = (
     "SELECT t.active_time, t.id FROM thread AS t"  # noqa: S608
     " WHERE t.id IN (SELECT value FROM json_each(:ids))"
@@ -55,7 +56,7 @@ _AMONG = (
 
 
 def touch(db: sqlite3.Connection, thread_ids: Iterable[int], now: int) -> None:
-    """Record that threads got entries at the order time `now`.
+    """Record that entries were appended to threads at the order time `now`.
 
     Writes nothing for a thread that was active within the last second.
     """
@@ -79,7 +80,7 @@ def list_threads(
     asked = {
         "active": start.active,
         "prefix": prefix,
-        "prefix_end": f"{prefix}\U0010ffff",  # a name's characters are all smaller
+        "prefix_end": f"{prefix}\U0010ffff",  # greater than any character of a name
         "participant": participant,
     }
     with reads.snapshot(db):
@@ -91,7 +92,7 @@ def list_threads(
 def _candidates(
     db: sqlite3.Connection, asked: dict[str, Any], states: Collection[int]
 ) -> Iterable[tuple[int, int]]:
-    """Returns active_time and id of threads that can come after a key, by active_time downward."""
+    """Returns (active_time, id) of threads that can come after a key, latest active_time first."""
     ids = _few(db, asked)
     if ids is not None:
         few = {"ids": json.dumps(ids), "states": json.dumps(list(states))}
@@ -101,7 +102,7 @@ def _candidates(
 
 
 def _few(db: sqlite3.Connection, asked: dict[str, Any]) -> list[int] | None:
-    """Returns ids of threads among which are all that pass the filters; None if there are many."""
+    """Returns a superset of the ids of matching threads; None if each filter alone matches many."""
     narrow = {
         "participant": "SELECT thread_id FROM participant WHERE agent = :participant",
         "prefix": "SELECT id FROM thread WHERE name >= :prefix AND name < :prefix_end",
@@ -124,7 +125,7 @@ def _first(
     first: list[store.ThreadPageKey] = []  # a heap, the last one on top
     for active_time, thread_id in candidates:
         if len(first) == limit and first[0].active >= active_time + GRANULARITY:
-            break  # neither this one nor any that follows can come before those
+            break  # neither this nor any later candidate can come before those found
         row = db.execute(
             "SELECT time FROM message WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
             (thread_id << 32, thread_id << 32 | store.MAX_SEQ),

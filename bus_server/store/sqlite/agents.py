@@ -36,9 +36,9 @@ def register_agent(tx: Transaction, command: store.RegisterAgent) -> store.Regis
 
 
 def register(tx: Transaction, agent: Agent) -> Agent:
-    """Register an agent, unless it is. Returns the registered one. Raises AgentExists.
+    """Register an agent if it is not registered. Returns the registered agent.
 
-    It is raised for the name of an agent that was unregistered.
+    Raises AgentExists if the name is that of an unregistered agent.
     """
     made = Agent(create_time=tx.create_time)
     made.MergeFrom(agent)
@@ -94,13 +94,13 @@ def rotate_token(tx: Transaction, command: store.RotateToken) -> dict[bytes, int
     owner = reads.owner(tx.db, command.old_hash)
     if owner is None:
         raise TokenInvalid("the token has ended")
-    _check_expiry(tx, owner)  # it may have been rotated since, perhaps through another server
+    _check_expiry(tx, owner)  # it may have been rotated since, perhaps by another server
     tx.db.execute(
         "INSERT INTO token (hash, agent, create_time) VALUES (?, ?, ?)",
         (command.new_hash, owner.agent, tx.now),
     )
-    # Only the new one lasts: a token whose response was lost expires with the old one, and none of
-    # them can prolong itself.
+    # Only the new token lasts: one whose response was lost expires with the old one, and no old
+    # token can extend its own life.
     bounds = {"agent": owner.agent, "new": command.new_hash, "end": command.expire_time}
     tx.db.execute(
         "UPDATE token SET expire_time = :end WHERE agent = :agent AND hash <> :new"
@@ -110,7 +110,7 @@ def rotate_token(tx: Transaction, command: store.RotateToken) -> dict[bytes, int
     ends = tx.db.execute(
         "SELECT hash, expire_time FROM token WHERE agent = :agent AND hash <> :new", bounds
     ).fetchall()
-    # Those that expired before are kept only to say so.
+    # Expired tokens are kept only to report TokenExpired: delete them, except the caller's.
     tx.db.execute(
         "DELETE FROM token WHERE agent = ? AND expire_time BETWEEN 1 AND ? AND hash <> ?",
         (owner.agent, tx.store_now, command.old_hash),

@@ -1,4 +1,4 @@
-"""The base of the store's clock, as it is kept in the file."""
+"""The base of the store's clock, stored in the file."""
 
 import sqlite3
 
@@ -7,12 +7,12 @@ from threadbus.limits import MAX_GRACE
 
 #: The newest sign of life in the store.
 _NEWEST = "SELECT coalesce(max(last_seen_time), 0) FROM presence"
-#: No rotated token works for longer than the longest grace.
+#: Limits the expire times of rotated tokens to the longest grace.
 _CUT = "UPDATE token SET expire_time = :latest WHERE expire_time > :latest"
 
 
 def load_clock(db: sqlite3.Connection, boot: str) -> StoreClock:
-    """Returns the clock of a store. Stores a new base if the machine booted since.
+    """Returns the clock of a store. Stores a new base if the machine has rebooted since.
 
     Also bounds the expire times of tokens by the longest grace. The caller must hold the write
     lock. Raises sqlite3.Error.
@@ -23,7 +23,7 @@ def load_clock(db: sqlite3.Connection, boot: str) -> StoreClock:
     row = db.execute("SELECT base FROM clock WHERE boot = ?", (boot,)).fetchone()
     (newest,) = db.execute(_NEWEST).fetchone()
     clock = None if row is None else StoreClock(*row)
-    # Where boots have no ids, a clock that went back shows that there was one.
+    # Where boots have no ids, a clock that went back indicates a reboot.
     if clock is None or (not boot and clock.now() < newest):
         clock = StoreClock.starting_at(max(wall_time(), newest))
         db.execute("DELETE FROM clock")

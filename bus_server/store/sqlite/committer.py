@@ -19,7 +19,7 @@ class Committer:
     def __init__(self, files: FileMonitor, lock: WriteLock) -> None:
         self._files = files
         self._lock = lock
-        #: A commit failed half-way: recovery of the log may restore it, until the next commit
+        #: A commit failed half-way: recovery of SQLite's log may restore it, until the next commit
         #: overwrites it.
         self.unresolved = False
         #: Whether the last commit wrote anything.
@@ -36,7 +36,7 @@ class Committer:
             db.execute("BEGIN IMMEDIATE")
             before = db.total_changes
             try:
-                # First: undoing changes would read the files.
+                # Check first: rolling back changes would read the files.
                 self._files.check()
                 result = write()
                 self._files.check_log()
@@ -55,7 +55,8 @@ class Committer:
             if self.stored:
                 self.unresolved = False  # what failed before was overwritten
             try:
-                # If this fails, the files were right a moment ago, and are checked next time.
+                # If this fails, the files were intact a moment ago, and are checked again next
+                # time.
                 with contextlib.suppress(OSError):
                     self._files.check()
             except StoreLost as error:
@@ -66,6 +67,6 @@ class Committer:
 
 
 def _roll_back(db: sqlite3.Connection) -> None:
-    with contextlib.suppress(sqlite3.Error):  # the error that made it necessary counts
+    with contextlib.suppress(sqlite3.Error):  # the first error is the one to raise
         if db.in_transaction:
             db.execute("ROLLBACK")

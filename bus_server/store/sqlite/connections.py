@@ -1,4 +1,4 @@
-"""Settings of connections, and the translation of SQLite's errors."""
+"""Sets up connections, and translates SQLite's errors."""
 
 import logging
 import sqlite3
@@ -12,22 +12,22 @@ _FAILED = (
     *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM),
     *(sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH),
 )
-#: Primary and extended codes of damaged files. SQLite returns them for read errors (EIO), too.
+#: Primary and extended codes for damaged files. SQLite also returns them for read errors (EIO).
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _CUT = (sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
-#: Bytes to which SQLite truncates the log when it restarts it. It takes some 4 MiB while
-#: nobody holds a read transaction open, and writing over it syncs in half the time of extending it.
+#: Bytes to which SQLite truncates the log when it restarts it. It uses about 4 MiB while no read
+#: transaction is held open, and overwriting it syncs in half the time of extending it.
 LOG_LIMIT = 16 * 1024 * 1024
 
 
 def set_up_writer(db: sqlite3.Connection, full_durability: bool) -> str:
     """Set up the connection that writes. Returns the store's epoch."""
     _trace(db)
-    # Some ways of making a backup (VACUUM INTO) leave this behind.
+    # Some backups (VACUUM INTO) do not keep the WAL mode.
     db.execute("PRAGMA journal_mode = WAL").fetchall()
     db.execute(f"PRAGMA synchronous = {'FULL' if full_durability else 'NORMAL'}")
-    # Where it is on by default, zeroing what was deleted made clearing a thread nine times slower.
+    # Where it is on by default, overwriting deleted rows made clearing a thread nine times slower.
     db.execute("PRAGMA secure_delete = OFF").fetchall()
     db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}").fetchall()
     (epoch,) = db.execute("SELECT epoch FROM store").fetchone()
@@ -38,7 +38,7 @@ def set_up_reader(db: sqlite3.Connection) -> None:
     """Set up a connection that reads."""
     _trace(db)
     # In KiB. The default of 2 MB does not hold the newest pages of a thousand threads, which a page
-    # of ListThreads may read: in a large store it took half as long again.
+    # of ListThreads may read: in a large store, that took half as long again.
     db.execute("PRAGMA cache_size = -8000")
 
 
@@ -54,7 +54,7 @@ def data_version(db: sqlite3.Connection) -> int:
 
 
 def touch(db: sqlite3.Connection) -> None:
-    """Write a page, within a transaction: SQLite skips updates that change nothing."""
+    """Write a page within a transaction: SQLite skips updates that do not change a row."""
     db.execute("INSERT INTO purge VALUES (0)")
     db.execute("DELETE FROM purge WHERE thread_id = 0")
 

@@ -1,4 +1,4 @@
-"""Tells damaged files from read errors of the disk, for which SQLite has the same code."""
+"""Distinguishes damaged files from read errors of the disk, for which SQLite has the same code."""
 
 import sqlite3
 from collections.abc import Callable
@@ -17,8 +17,8 @@ def confirmed(files: FileMonitor, run: Callable[[], T]) -> T:
     If the file seems damaged, reads all of the files and runs the function again: SQLite returns
     SQLITE_CORRUPT when the disk returns EIO (unixRead in os_unix.c).
 
-    Raises StoreFailed if the disk fails, StoreLost if the file is damaged, other errors of the
-    function as they are.
+    Raises StoreFailed if the disk fails, StoreLost if the file is damaged, and other errors of the
+    function unchanged.
     """
     try:
         return run()

@@ -6,14 +6,14 @@ import time
 
 logger = logging.getLogger(__name__)
 
-#: Seconds in which an intermittent fault is logged once.
+#: An intermittent fault is logged at most once in this many seconds.
 QUIET = 60.0
 #: A fault that lasts this many seconds is always logged.
 LASTING = 5.0
 
 
 class Faults:
-    """The faults that a store has now, by their names in the log."""
+    """The current faults of a store, by their names in the log."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
@@ -25,7 +25,7 @@ class Faults:
         return bool(self._since)
 
     def begin(self, fault: str, details: str) -> None:
-        """Log the begin of a fault. Call it again as long as the fault lasts."""
+        """Log the start of a fault. Call it repeatedly while the fault lasts."""
         now = time.monotonic()
         since = self._since.setdefault(fault, now)
         quiet = now - self._told.get(fault, -math.inf) < QUIET and now - since < LASTING
@@ -35,7 +35,7 @@ class Faults:
             logger.error("%s: %s", fault, details)
 
     def end(self, fault: str) -> None:
-        """Log the end of a fault, if its begin was logged."""
+        """Log the end of a fault, if its start was logged."""
         since = self._since.pop(fault, None)
         if since is not None and fault in self._open:
             self._open.remove(fault)

@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 APPLICATION_ID = 0x54427573
 SCHEMA_VERSION = 6
 _TABLES = ("thread", "message", "request", "participant", "agent", "token", "purge")
-#: By the version that they came with.
+#: The tables added after version 1, by the version that added them.
 _LATER_TABLES = {2: "presence", 4: "entry", 5: "clock"}
 
 
-#: The files of a store: the database, and what SQLite and servers keep beside it.
+#: Endings of a store's files: the database, and those that SQLite and servers keep beside it.
 _ENDINGS = ("", "-wal", "-shm", "-journal", "-writer")
 #: Bytes of the longest ending: that of the journal of a draft of a rescued file.
 _LONGEST_ENDING = 31
@@ -33,13 +33,13 @@ _LONGEST_NAME = 255
 
 
 def locate(path: Path) -> Path:
-    """Returns the real path of the database at `path`, links followed; `path` if it has none.
+    """Returns the real path of the database at `path`, with symbolic links resolved.
 
-    The other files of a store are beside it under its name. Servers that are given the database by
-    different names share it only if they all call this first.
+    The other files of a store are beside it under its name. Servers that use different names for
+    the same database share it only if they all call this first.
 
     Raises:
-        StoreRefused: no database can be there. Nothing was changed.
+        StoreRefused: there can be no database at that path. Nothing was changed.
     """
     if not path.name:
         raise StoreRefused("--db names no file: say one, such as threadbus.db")
@@ -83,8 +83,8 @@ def prepare(path: Path) -> None:
     Removes drafts of starts that were killed.
 
     Raises:
-        StoreRefused: something else is there, or it cannot be written, or others can write to it.
-            It was not changed.
+        StoreRefused: the file is something else, cannot be written, or can be written by others. It
+            was not changed.
     """
     folder = path.parent
     try:
@@ -92,7 +92,7 @@ def prepare(path: Path) -> None:
         with filesystem.lock_folder(folder):
             _check_files(path, os.geteuid())  # before anything is moved
             if rescue.is_log_of_another(path):
-                # SQLite would replay it into this one, and destroy it.
+                # SQLite would replay it into this database, and destroy that.
                 log, aside = filesystem.beside(path, "-wal"), rescue.set_aside(path)
                 logger.warning("%s was left of another %s: it is %s now", log, path, aside)
             check(path, os.geteuid())
@@ -108,7 +108,7 @@ def check(path: Path, uid: int) -> None:
     """Check the files at `path` and beside it, if any, for a server of this user. Only reads.
 
     Raises:
-        StoreRefused: they are no store, or damaged, or others can write to them.
+        StoreRefused: they are not a store, are damaged, or can be written by others.
         OSError: they cannot be read.
     """
     _check_folder(path.parent)
@@ -132,7 +132,7 @@ def check(path: Path, uid: int) -> None:
 
 
 def risks(path: Path, uid: int) -> list[str]:
-    """Returns what other users could do to the store at `path`, a sentence each."""
+    """Returns what other users could do to the store at `path`, one sentence each."""
     loose = []
     for file in (filesystem.beside(path, ending) for ending in _ENDINGS):
         with contextlib.suppress(FileNotFoundError):
@@ -167,14 +167,14 @@ def _check_folder(folder: Path) -> None:
 def _check_files(path: Path, uid: int) -> int | None:
     """Check the kinds and owners of the files. Returns the schema version; None without a database.
 
-    An empty file is no database. Raises StoreRefused or OSError, as `check`.
+    An empty file does not count as a database. Raises StoreRefused or OSError, as `check`.
     """
     version = None
     if path.exists():
         _check_kind(path, path.stat())
         if path.stat().st_size > 0:
             version = _version(path)
-    _check_owners(path, uid)  # last: another program's file is refused as such
+    _check_owners(path, uid)  # last: refuse another program's file for that reason first
     return version
 
 
@@ -193,7 +193,7 @@ def _check_owners(path: Path, uid: int) -> None:
     SQLite replays what it finds in a log or a journal: write access to one is access to all.
     """
     trusted = {0, uid}
-    if uid == 0:  # as in a container: root serves what a user of the host owns
+    if uid == 0:  # as in a container: root may serve a file that a user of the host owns
         with contextlib.suppress(FileNotFoundError):
             trusted.add(path.stat().st_uid)
     for file in (filesystem.beside(path, ending) for ending in _ENDINGS):
@@ -223,7 +223,7 @@ def _check_owners(path: Path, uid: int) -> None:
 
 
 def quoted(path: Path) -> str:
-    """Returns the path as a part of SQLite's file: URIs."""
+    """Returns the path, quoted for use in SQLite's file: URIs."""
     return urllib.parse.quote(str(path))
 
 
@@ -244,7 +244,7 @@ def _create(path: Path) -> None:
         try:
             path.hardlink_to(draft)
         except FileExistsError:
-            if path.stat().st_size == 0:  # else another program was first
+            if path.stat().st_size == 0:  # else another program has created it
                 draft.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -258,7 +258,7 @@ def _create(path: Path) -> None:
 
 
 def _version(path: Path) -> int:
-    """Returns the schema version of a store's file. Raises StoreRefused if it is none."""
+    """Returns the schema version of a store's file. Raises StoreRefused for any other file."""
     # The header is read as bytes: opening it with SQLite could already change a foreign file.
     try:
         if not os.access(path, os.W_OK):
@@ -282,7 +282,7 @@ def _version(path: Path) -> int:
 
 def _check_tables(path: Path, log: Path, version: int) -> None:
     try:
-        # A file without a log is complete, and reading it need not create one.
+        # A file without a log is complete, and reading it must not create one.
         _validate_tables(path, "mode=ro" if log.exists() else "mode=ro&immutable=1", version)
     except sqlite3.Error as error:
         if not log.exists():
@@ -290,7 +290,7 @@ def _check_tables(path: Path, log: Path, version: int) -> None:
         try:
             _validate_tables(
                 path, "mode=ro", version
-            )  # another server may just have begun to write to it
+            )  # another server may have just begun to write to it
         except sqlite3.Error as again:
             raise _damaged(path, again) from again
 
@@ -302,9 +302,9 @@ def _damaged(path: Path, error: sqlite3.Error) -> StoreRefused:
 
 
 def _validate_tables(path: Path, how: str, version: int) -> None:
-    """Check that all tables are there and can be read. Raises sqlite3.Error.
+    """Check that all tables exist and can be read. Raises sqlite3.Error.
 
-    Reads the definitions and the first page of each. `how`: parameters of the URI.
+    Reads the definition and the first page of each. `how`: the parameters of the URI.
     """
     uri = f"file:{quoted(path)}?{how}"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:

@@ -1,4 +1,4 @@
-"""The health of an open store: faults of its disk, lost files, and what errors mean."""
+"""The health of an open store: faults of its disk, lost files, and the translation of errors."""
 
 import asyncio
 import functools
@@ -34,14 +34,14 @@ _LOCK = "servers on the database cannot take turns"
 
 
 class Health:
-    """What is wrong with a store. Logs each fault when it begins and when it ends.
+    """Tracks what is wrong with a store. Logs each fault when it begins and when it ends.
 
-    Called on the event loop, but for `check`, `translate` and `translate_write`, which the writer's
-    thread calls, too.
+    Used on the event loop, except for `check`, `translate` and `translate_write`, which the
+    writer's thread calls, too.
     """
 
     def __init__(self, files: FileMonitor, lock: WriteLock, committer: Committer) -> None:
-        #: Set when the files are no longer the store's.
+        #: Set when the files at the paths are no longer those of the store.
         self.lost = asyncio.Event()
         self._faults, self._warnings = Faults(), Faults()
         self._files = files
@@ -50,7 +50,7 @@ class Health:
 
     @property
     def failing(self) -> bool:
-        """Whether the disk fails, or is full, or the store is lost."""
+        """Whether the disk is failing or full, or the store is lost."""
         return bool(self._faults) or self._files.loss is not None
 
     def refusal(self) -> BusError:
@@ -77,7 +77,7 @@ class Health:
             if self._lock.reopen():
                 rescue.record(self._lock.descriptor, self._files.path)
             self._warnings.end(_LOCK)
-        except OSError as error:  # SQLite's own lock holds
+        except OSError as error:  # SQLite's own lock still protects the file
             self._warnings.begin(_LOCK, f"cannot use {self._lock.path}: {error.strerror}")
 
     def check_log_size(self) -> None:
@@ -103,12 +103,13 @@ class Health:
         return translated
 
     def translate_write(self, error: Exception) -> Exception:
-        """As `translate`, for a commit that failed."""
+        """Returns the error to raise to the store's callers for a commit that failed."""
         translated = self.translate(error)
         if self._committer.unresolved and isinstance(
             translated, StoreFailed | StorageFull | StoreBusy
         ):
-            # It may repeat the commit that is unresolved: whether nothing was done is not known.
+            # This commit may be a retry of the unresolved one, so it is unknown whether anything
+            # was stored.
             return OutcomeUnknown(str(error))
         return translated
 
@@ -137,5 +138,5 @@ class Health:
             self._faults.begin(_READS, str(error))
 
     def read_succeeded(self) -> None:
-        """Record that the read that failed last works again."""
+        """Record that the last failed read works again."""
         self._faults.end(_READS)

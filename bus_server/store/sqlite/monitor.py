@@ -1,4 +1,4 @@
-"""Checks that the files at a store's path are the ones that it has open, and whole."""
+"""Checks that the files at a store's path are the ones that it has open, and complete."""
 
 import contextlib
 import fcntl
@@ -26,8 +26,8 @@ _BLOCK = 1024 * 1024
 class FileMonitor:
     """Compares the files of an open store with those at their paths.
 
-    SQLite continues with files that were removed or replaced, and with a log that was truncated:
-    what it then commits is lost when the process ends, or destroys another file.
+    SQLite keeps using files that were removed or replaced, and a log that was truncated: what it
+    then commits is lost when the process ends, or destroys another file.
 
     Not thread-safe. Speed matters: each batch of posts is checked twice.
     """
@@ -39,18 +39,18 @@ class FileMonitor:
         any descriptor of a file ends all locks of the process on it.
         """
         self.path = path
-        #: Why the files are no longer the store's, if so. Set by callers.
+        #: Why the files are no longer the store's; None if they are. Set by callers.
         self.loss: StoreLost | None = None
         self.log = filesystem.beside(path, "-wal")
         index = filesystem.beside(path, "-shm")
         self._database_file, self._log_file, self._index_file = [
             (str(file), file.stat()) for file in (path, self.log, index)
         ]
-        #: The database's size at the last `check`, and the last checkpoint then.
+        #: At the last `check`: the database's size, and its last checkpoint.
         self._size = 0
         self._checkpoint: tuple[int, int] | None = None
         self._log_size = 0
-        #: Descriptor and offset at which the disk failed last.
+        #: Descriptor and offset of the last failed read.
         self._unreadable: tuple[int, int] | None = None
         self._index = os.open(index, os.O_RDONLY | os.O_CLOEXEC)
         self._log = os.open(self.log, os.O_RDONLY | os.O_CLOEXEC)
@@ -76,9 +76,9 @@ class FileMonitor:
         self._found(self._index_file)
         if not self._cut():
             return
-        # A checkpoint may be truncating the database: it updates the index when it is done. To be
-        # sure, hold its lock. This process runs checkpoints on the thread that is here.
-        with contextlib.suppress(BlockingIOError):  # if it is taken: at the next check
+        # A checkpoint may be truncating the database: it updates the index when it is done. Check
+        # again under its lock. This process runs its checkpoints on this thread.
+        with contextlib.suppress(BlockingIOError):  # if it is taken, check again next time
             fcntl.lockf(self._index, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _CHECKPOINT_LOCK)
             try:
                 if cut := self._cut():
@@ -97,8 +97,8 @@ class FileMonitor:
     def read_all(self) -> None:
         """Read all of the database and the log. Raises OSError if the disk fails.
 
-        It may take seconds, but is quick while the disk fails at the same place. Unlike `check` it
-        may be called from any thread.
+        It may take seconds, but is quick while the disk fails at the same offset. Unlike `check`,
+        it may be called from any thread.
         """
         if self._unreadable:
             os.pread(self._unreadable[0], _BLOCK, self._unreadable[1])
@@ -113,16 +113,16 @@ class FileMonitor:
         self._unreadable = None
 
     def is_moved(self) -> bool:
-        """Returns whether another file, or none, is at the database's path."""
+        """Returns whether the database's path is now empty or has another file."""
         return not is_file(*self._database_file)
 
     def folder_is_moved(self) -> bool:
-        """Returns whether the folder was moved, and not removed: the database still has a name."""
+        """Returns whether the folder was moved, not removed: the database still has a link."""
         here = os.path.isdir(self.path.parent)  # noqa: PTH112 - that one may raise OSError
         return not here and os.fstat(self._database).st_nlink > 0
 
     def log_is_gone(self) -> bool:
-        """Returns whether nothing is at the log's path."""
+        """Returns whether there is no file at the log's path."""
         return not os.path.lexists(self.log)
 
     def owns_log(self) -> bool:
@@ -134,11 +134,11 @@ class FileMonitor:
         try:
             return self.owns_log() and self._cut() != str(self.log)
         except (StoreLost, OSError):
-            return True  # something else is wrong
+            return True  # something else is wrong with the files
 
     def _cut(self) -> str:
-        """Returns the path of a file that was truncated, empty if none was. Raises as `check`."""
-        # The header first: files that grow after it was read are not too short.
+        """Returns the path of a truncated file, "" if there is none. Raises as `check`."""
+        # Read the header first: files that grow afterwards are not mistaken for truncated ones.
         index = os.pread(self._index, _INDEX.size, 0)
         size, log_size = self._found(self._database_file), self._found(self._log_file)
         self._log_size = log_size
@@ -150,7 +150,7 @@ class FileMonitor:
         if frames == checkpointed and pages:
             needed = pages * page_size
         elif (salt, checkpointed) == self._checkpoint:
-            # Only a checkpoint changes the size, and there was none.
+            # Only a checkpoint changes the size, and there has been none since.
             needed = min(self._size, pages * page_size) if pages else self._size
         cut = ""
         if frames and log_size < _LOG_HEADER + frames * (page_size + _FRAME_HEADER):
@@ -158,7 +158,7 @@ class FileMonitor:
         elif size < needed:
             cut = str(self.path)
         if cut and os.pread(self._index, _INDEX.size, 0) == index:
-            return cut  # and the log was not restarted in between
+            return cut  # the log was not restarted in between
         if not cut:
             self._size, self._checkpoint = size, (salt, checkpointed)
         return ""
@@ -176,7 +176,7 @@ class FileMonitor:
 
 
 def is_file(path: str, known: os.stat_result) -> bool:
-    """Returns whether the file at a path is that one."""
+    """Returns whether the file at `path` has the device and inode of `known`."""
     try:
         return os.path.samestat(Path(path).stat(), known)
     except OSError:

@@ -1,19 +1,20 @@
-"""Order times: they only grow, though the wall clock may go back.
+"""Order times: they only increase, although the wall clock may go back.
 
-An order time is the wall clock's time at a commit and, in the bits above that, how often the clock
-went back before. A later commit has a greater one, and the wall clock's time can be read from it.
+An order time is the wall clock's time at a commit, with the number of times that the clock went
+back before in the bits above. A later commit has a greater one, and the wall clock's time can be
+read from it.
 """
 
 import sqlite3
 
 from threadbus.v1.thread_pb2 import ThreadState
 
-#: Added each time that the clock went back. The bits below hold microseconds until 2255.
+#: Added each time the clock goes back. The bits below it hold microseconds until 2255.
 BACK = 1 << 53
 #: The bits of the wall clock's time.
 WALL = BACK - 1
-#: How often it is added at most, so that no order time is above 1 << 62. After that the order is
-#: the wall clock's.
+#: The maximum number of times that it is added, so that no order time exceeds 1 << 62. After that,
+#: the order is that of the wall clock.
 MOST = 511
 
 #: The newest activity in the store, to the second: see activity.py.

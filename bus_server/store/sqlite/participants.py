@@ -11,7 +11,7 @@ from bus_server.store.sqlite.transaction import Transaction
 from threadbus.v1.agent_pb2 import AgentKind, Participant, Presence
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 
-#: The columns of _participant, for the names n in the thread :thread.
+#: The columns that _participant reads, for the names n in the thread :thread.
 _PARTICIPANT = (
     f"n.name, coalesce(a.kind, 0), {reads.STATE}, coalesce(m.delivered_seq, 0),"
     " coalesce(m.read_seq, 0), coalesce(m.join_time, 0) FROM names AS n"
@@ -30,7 +30,7 @@ def participants(
     limit: int,
     now: int = 0,
 ) -> tuple[store.Head, list[Participant]]:
-    """Returns a thread's head and participants, as Store.participants.
+    """Returns a thread's head and participants, as Store.participants does.
 
     `now` is on the store's clock: agents whose leases ended before are LAPSED.
     """
@@ -69,7 +69,7 @@ def _participant(row: tuple[str, int, int, int, int, int]) -> Participant:
 
 
 def unread(db: sqlite3.Connection, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
-    """Returns threads with entries that an agent has not read, and their epochs, newest first."""
+    """Returns threads in which an agent has unread entries, with their epochs, newest first."""
     rows = db.execute(
         f"SELECT t.name, {reads.HEAD} AS head, m.read_seq, t.epoch"  # noqa: S608
         " FROM participant AS m JOIN thread AS t ON t.id = m.thread_id"
@@ -110,7 +110,7 @@ def leave_thread(tx: Transaction, command: store.LeaveThread) -> None:
 
 
 def checkpoint(tx: Transaction, command: store.Checkpoint) -> None:
-    """Store presence and positions. At most two statements, however many there are."""
+    """Store presence and positions, with at most two statements for any number of rows."""
     if command.presence:
         _save_presence(tx, command.presence)
     if command.positions:
@@ -118,7 +118,7 @@ def checkpoint(tx: Transaction, command: store.Checkpoint) -> None:
 
 
 def _save_presence(tx: Transaction, found: Sequence[store.PresenceRow]) -> None:
-    # Not as JSON, which would end a text at a NUL.
+    # Not with json_each, which would truncate a text at a NUL.
     tx.db.executemany(
         "INSERT INTO presence (agent, state, status_text, last_seen_time, lease_end_time)"
         " VALUES (:agent, :state, coalesce(:text,"

@@ -1,7 +1,7 @@
 """Appending messages: all checks of a post.
 
-None of them reads a large message, which may have 3 MiB where the post has a few bytes, but for
-those from before schema version 4, once each.
+The checks do not read large messages: a post of a few bytes may name a message of 3 MiB. Messages
+from before schema version 4 are read once.
 """
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -58,7 +58,7 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
 
 
 def _record_sender(tx: Transaction, head: store.Head, command: store.Append) -> None:
-    """Make the sender a participant, or raise its read_seq."""
+    """Make the sender a participant, or raise its read_seq if it is one."""
     message, thread_id = command.message, head.thread_id
     read = max(message.based_on_seq, store.read_in(command.position, head.epoch))
     if not tx.raise_read_seq(thread_id, message.sender, message.seq, read):
@@ -79,7 +79,7 @@ def append_many(tx: Transaction, command: store.AppendMany) -> list[store.Append
 def _find_repetition(
     tx: Transaction, head: store.Head, message: Message, hashed: bytes
 ) -> tuple[int, Timestamp] | None:
-    """Returns seq and create_time of the message that this request_id made; None: none.
+    """Returns seq and create_time of the message posted with this request_id, or None.
 
     Raises RequestIdReused if that message has another body.
     """

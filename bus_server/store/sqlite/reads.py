@@ -17,14 +17,14 @@ from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
 M = TypeVar("M", bound=protobuf.Message)
 
-#: Seq of the newest entry of thread t: one look-up in the message table.
+#: SQL for the seq of the newest entry of thread t: one look-up in the message table.
 HEAD = (
     "coalesce((SELECT max(id) FROM message WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295)"
     " & 4294967295, 0)"
 )
-#: How many names that differ only by case are returned, and for how many names.
+#: Most similar names that are returned, and most names for which they are looked up.
 SIMILAR, LOOKED_AT = 5, 20
-#: The columns of _thread.
+#: The columns that _thread reads.
 _THREAD = (
     f"t.name, t.epoch, {HEAD}, t.state, t.sync_mode, t.body,"  # noqa: S608
     f" (SELECT time FROM message WHERE id = t.id << 32 | {HEAD}) & {WALL}"
@@ -56,7 +56,7 @@ def _head(thread_id: int, epoch: str, seq: int, state: int, mode: int) -> store.
 def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
     """Returns at most SIMILAR names of threads that differ from one of these only by case.
 
-    Names are ASCII, as NOCASE needs.
+    Names are ASCII, as NOCASE requires.
     """
     found: dict[str, None] = {}
     for name in itertools.islice(names, LOOKED_AT):
@@ -72,9 +72,9 @@ def similar(db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
 def read(
     db: sqlite3.Connection, thread_id: int, after: int, upto: int, max_bytes: int
 ) -> list[store.Row]:
-    """Returns a run of a thread's log; empty when it is deleted.
+    """Returns consecutive rows of a thread's log; empty if it was deleted.
 
-    Until max_bytes, but always the first one.
+    At most `max_bytes` bytes of them, but always the first one.
     """
     rows = db.execute(
         f"SELECT m.sender, {_BODY} WHERE m.id > ? AND m.id <= ?"  # noqa: S608
@@ -84,12 +84,12 @@ def read(
     return _until_full(rows, max_bytes)
 
 
-#: What _until_full makes rows of.
+#: The columns that _until_full reads, after the sender.
 _BODY = "m.body, e.edit_seq FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
 
 
 def _until_full(rows: Iterable[tuple[str, bytes, int | None]], max_bytes: int) -> list[store.Row]:
-    """Returns rows until they fill max_bytes; always the first one."""
+    """Returns the first rows, up to `max_bytes` bytes; always the first one."""
     run: list[store.Row] = []
     size = 0
     for sender, body, edit_seq in rows:
@@ -109,7 +109,7 @@ def page(
     max_bytes: int,
     newest: bool,
 ) -> store.Page:
-    """Returns messages and the head, as Store.page, in one snapshot. Raises ThreadNotFound."""
+    """Returns messages and the head, as Store.page does, in one snapshot. Raises ThreadNotFound."""
     with snapshot(db):
         end = head(db, name)
         if end is None:
@@ -138,7 +138,7 @@ def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict
 
 @contextlib.contextmanager
 def snapshot(db: sqlite3.Connection) -> Iterator[None]:
-    """Run several reads on one snapshot. Within the writer's transaction they have one anyway."""
+    """Run several reads on one snapshot (context manager). A no-op within a transaction."""
     if db.in_transaction:
         yield
         return
@@ -183,7 +183,7 @@ def _thread(row: tuple[str, str, int, int, int, bytes, int | None]) -> Thread:
 
 
 def thread_body(thread: Thread) -> bytes:
-    """Returns what is stored of a thread in `body`; `_thread` adds the rest."""
+    """Returns the value of a thread's `body` column; `_thread` adds the other fields."""
     return _serialised_without(
         thread, "name", "epoch", "state", "sync_mode", "head_seq", "first_seq", "update_time"
     )
@@ -204,7 +204,7 @@ def agent(db: sqlite3.Connection, name: str, now: int = 0) -> Agent | None:
 
 
 def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) -> list[Agent]:
-    """Returns registered agents in order of their names; `now` as for STATE."""
+    """Returns registered agents, sorted by name; `now` as for STATE."""
     rows = db.execute(
         f"SELECT {_AGENT} AND a.name > :after ORDER BY a.name LIMIT :limit",
         {"after": after, "limit": limit, "now": now},
@@ -212,8 +212,8 @@ def list_agents(db: sqlite3.Connection, limit: int, after: str, now: int = 0) ->
     return [_agent(row) for row in rows]
 
 
-#: The state of presence p: LAPSED (5) if it is one with a lease, and that ended before :now on the
-#: store's clock.
+#: SQL for the state of presence p: LAPSED (5) if its state has a lease that ended before :now on
+#: the store's clock.
 STATE = "CASE WHEN p.state < 5 AND p.lease_end_time <= :now THEN 5 ELSE coalesce(p.state, 0) END"
 _AGENT = (
     f"a.name, a.kind, a.body, {STATE}, coalesce(p.status_text, ''), coalesce(p.last_seen_time, 0)"
@@ -232,12 +232,12 @@ def _agent(row: tuple[str, int, bytes, int, str, int]) -> Agent:
 
 
 def agent_body(agent: Agent) -> bytes:
-    """Returns what is stored of an agent in `body`; `_agent` adds the rest."""
+    """Returns the value of an agent's `body` column; `_agent` adds the other fields."""
     return _serialised_without(agent, "name", "kind", "presence", "status_text", "last_seen_time")
 
 
 def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
-    """Returns those of these names that are registered."""
+    """Returns the names that are registered."""
     rows = db.execute(
         "SELECT name FROM agent WHERE unregister_time = 0"
         " AND name IN (SELECT value FROM json_each(?))",

@@ -13,27 +13,27 @@ from bus_server import filesystem
 from bus_server.errors import StoreRefused
 from bus_server.store.sqlite.monitor import FileMonitor
 
-# FILE-writer, which all servers on a file lock, has three lines: which log belongs to which
-# database, each as DEVICE:INODE; or that a database (DEVICE:INODE:MODIFIED) must not be served, and
-# what to do.
+# FILE-writer, which all servers on a file lock, has three lines. They say which log belongs to
+# which database, each as DEVICE:INODE; or that a database (DEVICE:INODE:MODIFIED) must not be
+# served, and what to do.
 _BELONGS, _INCOMPLETE = "log", "incomplete"
 #: The ending of files with the contents of a lost store.
 _RESCUED = ".rescued"
-#: Offset and size of the lock that SQLite holds on a database while it reads.
+#: Offset and size of SQLite's shared lock, which it holds on a database while it reads.
 _SHARED_LOCK = 0x40000002, 510
-#: More bytes than FILE-writer has.
+#: Most bytes to read of FILE-writer, which has fewer.
 _MORE = 16 * 1024
 
 
 def rescued(path: Path) -> Path | None:
-    """Returns the newest file that `save` made for this store, None if there is none."""
+    """Returns the newest file that `save` wrote for this store, None if there is none."""
     name = re.compile(re.escape(filesystem.beside(path, _RESCUED).name) + r"(-\d+)?")
     found = [file for file in path.parent.iterdir() if name.fullmatch(file.name) and file.is_file()]
     return max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 
 def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
-    """Copy all that a connection can still read to a new file beside its own.
+    """Copy everything that a connection can still read to a new file beside its own.
 
     Returns the file's path, and whether the file is sound. Creates the folder if it was removed.
     Raises sqlite3.Error or OSError; then there is no such file.
@@ -42,7 +42,7 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
     if monitor.folder_is_moved():
         raise FileNotFoundError(f"{path.parent} was moved")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # It may take minutes, and the process may be killed: a part must not look like the whole.
+    # It may take minutes, and the process may be killed: an incomplete copy must not look complete.
     draft = filesystem.draft_of(filesystem.beside(path, _RESCUED))
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
@@ -52,7 +52,7 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
         names = _numbered(filesystem.beside(path, _RESCUED))
         while True:
             target = next(names)
-            with contextlib.suppress(FileExistsError):  # another server's, or from before
+            with contextlib.suppress(FileExistsError):  # of another server, or from an earlier loss
                 target.touch(0o600, exist_ok=False)
                 draft.replace(target)
                 return target, sound
@@ -61,7 +61,7 @@ def save(db: sqlite3.Connection, monitor: FileMonitor) -> tuple[Path, bool]:
 
 
 def leave(monitor: FileMonitor, lock: int, saved: Path | None) -> str:
-    """Make sure that the next start does not replay a wrong log. Returns what the user should do.
+    """Make sure that the next start does not replay the wrong log. Returns what the user should do.
 
     `saved`: the file with all that the store held, if it could be saved.
     """
@@ -70,7 +70,7 @@ def leave(monitor: FileMonitor, lock: int, saved: Path | None) -> str:
     if not os.path.isdir(path.parent):  # noqa: PTH112 - that one may raise OSError
         return f"put {path.parent} back, with all that was in it"
     if monitor.is_moved():
-        # When nothing is there, and nothing was saved, the log has the next start refused.
+        # With no file and no copy, leave the log where it is: it makes the next start fail.
         if monitor.owns_log() and (saved or os.path.lexists(path)):
             _try_to_set_aside(path)
         if not os.path.lexists(path):
@@ -95,19 +95,19 @@ def set_aside(path: Path) -> Path:
     names = _numbered(filesystem.beside(log, ".set-aside"))
     aside = next(name for name in names if not os.path.lexists(name))
     log.rename(aside)
-    # Its index describes it.
+    # The index belongs to the log that was renamed.
     filesystem.beside(path, "-shm").unlink(missing_ok=True)
     return aside
 
 
 def _try_to_set_aside(path: Path) -> None:
-    """As `set_aside`, but ignores errors, as on a disk that became read-only."""
+    """As `set_aside`, but ignores errors, such as those of a disk that became read-only."""
     with contextlib.suppress(OSError):
         set_aside(path)
 
 
 def record(lock: int, path: Path) -> None:
-    """Write down in FILE-writer which database the log belongs to."""
+    """Record in FILE-writer which database the log belongs to."""
     log = filesystem.beside(path, "-wal")
     _write(lock, f"{_BELONGS}\n{_identity(log)}\n{_identity(path)}\n")
 
@@ -118,20 +118,19 @@ def record_incomplete(lock: int, path: Path, remedy: str) -> None:
 
 
 def forget(lock: int, path: Path) -> None:
-    """Clear FILE-writer if there is no log any more.
+    """Clear FILE-writer if the log is gone.
 
-    The caller must hold the lock: a server that starts creates the log, and then records whose it
-    is.
+    The caller must hold the lock: a starting server creates the log and then records its database.
     """
     if not filesystem.beside(path, "-wal").exists():
         _write(lock, "")
 
 
 def check_complete(path: Path) -> None:
-    """Raises StoreRefused if the database must not be served, as it lacks what its log held."""
+    """Raises StoreRefused if the database lacks its log's contents, so must not be served."""
     kind, state, remedy = _record_of(path)
     if kind == _INCOMPLETE and state == _state(path):
-        # Another server on the file may have saved what the one that wrote this could not.
+        # Another server on the file may have saved more than the one that wrote this record.
         newest = rescued(path)
         also = f" (there is {newest}, too)" if newest and str(newest) not in remedy else ""
         raise StoreRefused(
@@ -141,7 +140,7 @@ def check_complete(path: Path) -> None:
 
 
 def is_log_of_another(path: Path) -> bool:
-    """Returns whether the log beside a database belongs to another one that was at its path.
+    """Returns whether the log beside a database belongs to a former database at the same path.
 
     False if there is no database, or an empty one: the log may be all that is left. False, too,
     while a program has the database open: its log may have the inode number of a removed one.
@@ -163,20 +162,20 @@ def is_log_of_another(path: Path) -> bool:
 
 
 def _record_of(path: Path) -> tuple[str, str, str]:
-    # NONBLOCK: a named pipe would hang here.
+    # NONBLOCK: opening a named pipe would hang.
     how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(filesystem.beside(path, "-writer"), how), "rb") as opened:
             kind, first, second = opened.read(_MORE).decode().splitlines()
     except (OSError, ValueError):
-        return "", "", ""  # nothing is known
+        return "", "", ""  # nothing is recorded
     return kind, first, second
 
 
 def _is_open(path: Path) -> bool:
-    """Returns whether another process has a database open: in WAL mode that locks it.
+    """Returns whether another process has a database open, which locks it in WAL mode.
 
-    True, too, if that cannot be checked.
+    Also returns True if that cannot be checked.
     """
     start, size = _SHARED_LOCK
     try:
@@ -208,11 +207,11 @@ def _identity(path: Path) -> str:
 
 
 def _state(path: Path) -> str:
-    """Returns what changes when a file is replaced, and when a backup is copied over it."""
+    """Returns a string that changes when a file is replaced, or a backup is copied over it."""
     return f"{_identity(path)}:{path.stat().st_mtime_ns}"
 
 
 def _write(lock: int, text: str) -> None:
-    with contextlib.suppress(OSError):  # it is a precaution, and the disk may be full
+    with contextlib.suppress(OSError):  # this is only a precaution, and the disk may be full
         os.ftruncate(lock, 0)
         os.pwrite(lock, text.encode(), 0)

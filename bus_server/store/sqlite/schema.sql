@@ -28,8 +28,8 @@ CREATE INDEX thread_name_nocase ON thread (name COLLATE NOCASE);
 
 -- id = thread.id << 32 | seq, so that a thread's log is one run of one B-tree, its head is the
 -- newest id of the run, and a commit of one message touches one page.
--- body is the serialised threadbus.v1.Message as it was appended. Columns have what posts are checked
--- against, because bodies can be large.
+-- body is the serialised threadbus.v1.Message as it was appended. Fields that posts are checked
+-- against have columns, because bodies can be large.
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
     time INTEGER NOT NULL,
@@ -37,15 +37,15 @@ CREATE TABLE message (
     body BLOB NOT NULL
 ) STRICT;
 
--- What edits need of a message, and what they change. Large messages and edits have a row from the
--- start, others since their first edit; until then the body has it.
+-- The columns that edits check and change. Large messages and edits have a row from the start,
+-- others from their first edit; until then, the body has these fields.
 CREATE TABLE entry (
     id INTEGER PRIMARY KEY, -- the message's
     edit_of INTEGER NOT NULL, -- 0: not an edit
     edit_seq INTEGER NOT NULL -- 0: not edited since version 4
 ) STRICT;
 
--- The message that each request_id made.
+-- The message that was posted with each request_id.
 CREATE TABLE request (
     thread_id INTEGER NOT NULL,
     sender TEXT NOT NULL,
@@ -91,5 +91,5 @@ CREATE TABLE token (
     expire_time INTEGER NOT NULL DEFAULT 0 -- 0: never
 ) STRICT, WITHOUT ROWID;
 
--- Deleted threads whose messages are still to be deleted.
+-- Deleted threads whose messages have not yet been purged.
 CREATE TABLE purge (thread_id INTEGER PRIMARY KEY) STRICT;

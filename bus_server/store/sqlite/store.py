@@ -1,7 +1,7 @@
 """The embedded store: SQLite, with one connection that writes and two that read.
 
 Each connection has a thread of its own (aiosqlite's). Each transaction or query is one plain
-function that runs there: one hop, and no other call's statements can come in between.
+function that runs there: one hop between threads, and no statements of other calls in between.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class SqliteStore:
     ) -> None:
         self.epoch = epoch
         self._given_up = False
-        #: The last read that failed.
+        #: The last read that failed, which `inspect` repeats.
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._writer = writer
         self._order = Order()
@@ -83,9 +83,9 @@ class SqliteStore:
         self._files = files
         self._committer = Committer(files, lock)
         self._health = Health(files, lock, self._committer)
-        #: Set when the files are no longer the store's: see `give_up`.
+        #: Set when the files are no longer those of the store; see `give_up`.
         self.lost = self._health.lost
-        #: Heavy reads have a thread of their own, and take turns, so that they delay no quick one.
+        #: Heavy reads run one at a time on their own thread, so that they do not delay quick reads.
         self._quick, self._heavy = quick, heavy
         self._heavy_turn = FairLock()
 
@@ -95,11 +95,12 @@ class SqliteStore:
 
         Args:
             path: the database file.
-            full_durability: sync each commit to disk before it counts.
+            full_durability: whether each commit is synced to disk before it is acknowledged.
             busy_timeout: seconds to wait for another program that locks the file.
 
         Raises:
-            StoreRefused: the file is no store, damaged, newer, or not writable. It was not changed.
+            StoreRefused: the file is not a store, damaged, of a newer version, or not writable. It
+                was not changed.
         """
         file.prepare(path)
         logging.getLogger("aiosqlite").setLevel(logging.INFO)
@@ -127,7 +128,7 @@ class SqliteStore:
         return opened_store
 
     async def close(self) -> None:
-        """Close the connections, the writer last: it moves the log into the database.
+        """Close the connections, the writer last: closing it checkpoints the log into the database.
 
         Raises StoreLost, after `give_up`, if the files are no longer the store's.
         """
@@ -157,7 +158,7 @@ class SqliteStore:
 
     @property
     def failing(self) -> bool:
-        """Whether the disk fails, or is full, or the store is lost."""
+        """Whether the disk is failing or full, or the store is lost."""
         return self._health.failing
 
     def refusal(self) -> BusError:
@@ -183,16 +184,16 @@ class SqliteStore:
         if self._failed_read is not None:
             failed_read, self._failed_read = self._failed_read, None
             with contextlib.suppress(BusError, StoreBug):
-                await self._readable(failed_read)  # sets it if it fails again
+                await self._readable(failed_read)  # sets `_failed_read` if it fails again
             if self._failed_read is None:
                 self._health.read_succeeded()
         self._health.check_log_size()
 
     async def give_up(self) -> None:
-        """Save what a lost store still holds, so that the next start replays no wrong log.
+        """Save what a lost store still holds, and keep the next start from replaying the wrong log.
 
         Leaves the connections open where closing them could write to another database: the process
-        must end without closing them. Does nothing when called again.
+        must end without closing them. A second call does nothing.
         """
         if self._given_up:
             return
@@ -206,8 +207,9 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             told = f"What it held could not be saved ({error})"
         if sound and files.log_is_gone() and not files.is_moved():
-            # Closing the last one empties the log into the database, unless another server has it.
-            # Not without a copy: on a full disk that could end half-way.
+            # Closing the last connection checkpoints the log into the database, unless another
+            # server has it open. Only with a sound copy: on a full disk, the checkpoint could fail
+            # half-way.
             with contextlib.suppress(sqlite3.Error):
                 await self._close_connections()
         remedy = rescue.leave(files, self._lock.descriptor, saved if sound else None)
@@ -237,10 +239,10 @@ class SqliteStore:
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
             if isinstance(translated, BusError) or alone:
                 if translated is error:
-                    raise  # from itself it would hold itself, and its frames
+                    raise  # raised from itself, it would be a reference cycle
                 raise translated from error
             logger.debug("a batch of %d failed (%s): one by one", len(commands), error)
-        # An unexpected error in one of them: run each alone, so that only that one fails.
+        # A command had an unexpected error: run each one alone, so that only that one fails.
         whole = store.Commit()
         for command in commands:
             if isinstance(command, store.AppendMany):
@@ -278,7 +280,7 @@ class SqliteStore:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     async def foreign_version(self) -> int:
-        # On the writer's connection: on any other our own commits would look foreign.
+        # On the writer's connection: on others, this server's own commits would look foreign.
         read = functools.partial(_run, self._writer, connections.data_version)
         version = await self._readable(read)
         if version != self._foreign_version:
@@ -376,11 +378,15 @@ class SqliteStore:
         if not heavy:
             return await _run(self._quick, run)
         async with self._heavy_turn:
-            # The thread runs it to its end even if this is cancelled: the next turn is after it.
+            # The thread completes it even if this task is cancelled, so the next turn must wait for
+            # it.
             return await _run_to_completion(_run(self._heavy, run))
 
     async def _readable(self, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Read; keep it for `inspect` if it fails. Raises StoreFailed, StoreBusy or StoreBug."""
+        """Run a read, which `inspect` retries if it fails.
+
+        Raises StoreFailed, StoreBusy or StoreBug.
+        """
         if self._files.loss:
             raise StoreFailed(str(self._files.loss))
         try:
@@ -396,14 +402,14 @@ class SqliteStore:
 
 
 async def _run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end even if this is cancelled; CancelledError is raised then."""
+    """Run a coroutine to completion even if this task is cancelled, then raise CancelledError."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # retrieved: nobody else does
+            task.exception()  # retrieve it, or asyncio would log it
         raise
 
 
@@ -415,8 +421,8 @@ async def _run(
 ) -> T:
     """Run a function on a connection's thread, in one hop. Returns what it returns.
 
-    aiosqlite has no public call for this: each statement would be a hop, and others could come in
-    between. The two private names used here are why its version is bounded.
+    aiosqlite has no public method for this: each statement would be a hop, and other statements
+    could run in between. The two private names used here are why its version has an upper bound.
     """
     execute: Any = connection._execute
     result: T = await execute(function, connection._conn, *args, **kwargs)

@@ -20,7 +20,7 @@ from threadbus.v1.thread_pb2 import (
     ThreadState,
 )
 
-#: How much of a deleted thread one Purge deletes: a few milliseconds of the writer's time.
+#: Most rows and bytes of deleted threads that one Purge deletes: a few milliseconds of the writer.
 PURGE_ROWS = 500
 PURGE_BYTES = 1024 * 1024
 
@@ -78,14 +78,14 @@ def join_thread(tx: Transaction, command: store.JoinThread) -> store.Joined:
 def entrance(
     db: sqlite3.Connection, join: store.JoinThread, joined: store.Joined, now: int = 0
 ) -> store.Entrance | None:
-    """Returns the rest of a JoinThread response, or None if the thread was deleted since."""
+    """Returns the rest of a JoinThread response, or None if the thread has been deleted since."""
     name, context = join.thread.name, []
     with reads.snapshot(db):
         head = reads.head(db, name)
         if head is None or head.thread_id != joined.thread_id:
             return None
         thread = reads.threads(db, [name])[0]
-        own = [] if join.agent is None else [join.agent]  # it is always listed
+        own = [] if join.agent is None else [join.agent]  # the caller is always listed
         _, present = participants.participants(
             db, name, first=own, limit=join.participant_limit, now=now
         )
@@ -129,7 +129,7 @@ def update_thread(tx: Transaction, command: store.UpdateThread) -> Thread:
 
 
 def _setting(thread: Thread, field: str) -> str:
-    """Returns a setting as THREAD entries have it; empty: none."""
+    """Returns the text of a setting for THREAD entries; "" if it is unset."""
     value: Any = getattr(thread, field)
     if field == "labels":
         return ", ".join(f"{key}={value[key]}" for key in sorted(value))
@@ -144,7 +144,7 @@ def _append_entry(
     head: store.Head,
     change: str,
 ) -> None:
-    """Append the THREAD entry of a change. `head`: the thread's, with the change."""
+    """Append the THREAD entry of a change. `head`: the thread's head after the change."""
     entry = Message()
     entry.CopyFrom(command.entry)
     entry.thread = command.name
@@ -154,7 +154,7 @@ def _append_entry(
     tx.append(entry)
     read = store.read_in(command.position, head.epoch)
     tx.raise_read_seq(head.thread_id, entry.sender, entry.seq, read)
-    tx.flush()  # the thread is read next, and its head with it
+    tx.flush()  # the thread is read next, with its head
     tx.set_head(command.name, head._replace(seq=entry.seq))
 
 

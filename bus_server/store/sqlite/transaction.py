@@ -1,4 +1,4 @@
-"""The state of one batch of commands, in one transaction, on the writer's thread."""
+"""The state of a batch of commands in one transaction. Used on the writer's thread."""
 
 import itertools
 import sqlite3
@@ -13,8 +13,8 @@ from bus_server.store.sqlite import reads
 from bus_server.store.sqlite.order import WALL
 from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
 
-#: Rows per INSERT, if there are many. It takes a third less time, and each statement releases the
-#: GIL and must wait for it again.
+#: Rows per INSERT if there are many, which takes a third less time: each statement releases the GIL
+#: and must acquire it again.
 ROWS = 25
 _MESSAGE_ROW = "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)"
 _MESSAGE_ROWS = _MESSAGE_ROW + ", (?, ?, ?, ?)" * (ROWS - 1)
@@ -24,12 +24,12 @@ _REQUEST_ROW = (
 _REQUEST_ROWS = _REQUEST_ROW + ", (?, ?, ?, ?, ?)" * (ROWS - 1)
 
 #: Bytes. A larger message has a row in `entry` from the start, so that an edit need not read its
-#: body. THREAD entries are smaller. Reading less takes no longer than the rest of a post.
+#: body. THREAD entries are smaller. Reading a smaller body takes no longer than the rest of a post.
 LARGE = 16 * 1024
 
 
 class Request(NamedTuple):
-    """The message that a request_id made."""
+    """The message that was posted with a request_id."""
 
     seq: int
     time: int  # microseconds since the epoch
@@ -37,14 +37,14 @@ class Request(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the checks of an edit need of the entry that it edits."""
+    """What an edit's checks need to know about the entry that it edits."""
 
     sender: str
     edit_of: int | None  # 0: not an edit; None: see its body
 
 
 class Transaction:
-    """One batch: the heads it has read, the rows it has not yet written, and its Commit."""
+    """A batch: the heads that it has read, its pending rows, and its Commit."""
 
     def __init__(self, db: sqlite3.Connection, now: int, store_now: int, order: int) -> None:
         self.db = db
@@ -53,13 +53,14 @@ class Transaction:
         self.order = order  # an order time
         self.commit = store.Commit()
         self._heads: dict[str, store.Head] = {}
-        self.create_time = Timestamp()  # as a message has it
+        self.create_time = Timestamp()  # `now`, as messages have it
         self.create_time.FromMicroseconds(now)
         #: Rows not yet written: messages, and requests by thread, sender and request_id.
         self._messages: list[tuple[int, int, str, bytes]] = []
         self._requests: dict[tuple[int, str, str], tuple[int, bytes | None]] = {}
         self._participants: set[tuple[int, str]] = set()
-        #: read_seq of senders (None: not a participant), and whose is not yet written.
+        #: read_seq of senders (None: not a participant), and the senders whose value is not yet
+        #: written.
         self._read: dict[tuple[int, str], int | None] = {}
         self._raised: set[tuple[int, str]] = set()
 
@@ -103,7 +104,7 @@ class Transaction:
         self.commit.entries.setdefault(name, {})[seq] = sender, body
 
     def find_request(self, thread_id: int, sender: str, request_id: str) -> Request | None:
-        """Returns the message that a request_id made in a thread, or None."""
+        """Returns the message that was posted with a request_id in a thread, or None."""
         key = (thread_id, sender, request_id)
         if key in self._requests:
             seq, body_hash = self._requests[key]
@@ -155,7 +156,7 @@ class Transaction:
         """Returns an entry of a thread, or None. Flushes."""
         self.flush()
         if seq > head.seq:
-            return None  # with more than 32 bits it would be another thread's
+            return None  # with more than 32 bits, the id would be in another thread
         row = self.db.execute(
             "SELECT m.sender, e.edit_of FROM message AS m LEFT JOIN entry AS e ON e.id = m.id"
             " WHERE m.id = ?",
@@ -164,14 +165,14 @@ class Transaction:
         return None if row is None else Entry(*row)
 
     def message(self, head: store.Head, seq: int) -> Message | None:
-        """Returns an entry of a thread as it was appended, without its edit_seq; or None."""
+        """Returns an entry of a thread as it was appended, without edit_seq, or None."""
         row = self.db.execute(
             "SELECT body FROM message WHERE id = ?", (head.thread_id << 32 | seq,)
         ).fetchone()
         return None if row is None else Message.FromString(row[0])
 
     def save_edit_of(self, message_id: int, edit_of: int) -> None:
-        """Store what a message is an edit of (0: none), beside its body."""
+        """Store a message's edit_of (0: not an edit) in the `entry` table."""
         self.db.execute("INSERT INTO entry VALUES (?, ?, 0)", (message_id, edit_of))
 
     def record_edit(self, edit: Message) -> None:
@@ -194,10 +195,10 @@ class Transaction:
         self.commit.edited.pop(name, None)
 
     def raise_read_seq(self, thread_id: int, agent: str, seq: int, known: int) -> bool:
-        """Raise the read_seq of an agent that wrote an entry. Returns False if it takes no part.
+        """Raise the read_seq of an agent that wrote an entry. Returns False for a non-participant.
 
-        Its own entry counts as read only if it has read all before it: anything else would hide
-        what others wrote.
+        Its own entry counts as read only if it has read everything before it; otherwise messages of
+        others would count as read, too.
 
         Args:
             seq: of the entry.
@@ -219,7 +220,7 @@ class Transaction:
         return True
 
     def add_participant(self, thread_id: int, agent: str, read_seq: int = 0) -> None:
-        """Make an agent a participant, unless it is one already or was unregistered."""
+        """Make an agent a participant unless it already is one or was unregistered."""
         if (thread_id, agent) in self._participants:
             return
         self._participants.add((thread_id, agent))

@@ -1,4 +1,4 @@
--- From schema version 3 to 4: what posts are decided by stands beside the bodies.
+-- From schema version 3 to 4: the fields that posts are checked against have their own columns.
 CREATE TABLE entry (
     id INTEGER PRIMARY KEY,
     edit_of INTEGER NOT NULL,

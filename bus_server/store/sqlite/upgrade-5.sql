@@ -1,4 +1,4 @@
--- From schema version 4 to 5: a clock that nobody sets, and an index by which names are found that
+-- From schema version 4 to 5: a clock that is never adjusted, and an index to find names that
 -- differ only by case.
 CREATE TABLE clock (
     boot TEXT NOT NULL,

@@ -1,4 +1,4 @@
-"""Brings the schema of an older file up to date."""
+"""Upgrades the schema of an older file to the current version."""
 
 import json
 import sqlite3
@@ -12,13 +12,13 @@ from threadbus.v1.thread_pb2 import Thread
 def upgrade(db: sqlite3.Connection) -> None:
     """Upgrade the file's schema, each version in a transaction of its own. Raises sqlite3.Error.
 
-    A transaction that fails changes nothing. Rows are rewritten one at a time: what this takes of
-    memory does not grow with their number.
+    A transaction that fails changes nothing. Rows are rewritten one at a time, so that memory use
+    does not grow with their number.
     """
     db.create_function("thread_body", 5, _thread_body)
     db.create_function("agent_body", 4, _agent_body)
     while True:
-        db.execute("BEGIN IMMEDIATE")  # from here on no other server can do the same
+        db.execute("BEGIN IMMEDIATE")  # from now on, no other server can upgrade it
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version >= SCHEMA_VERSION:
@@ -34,14 +34,14 @@ def upgrade(db: sqlite3.Connection) -> None:
 
 
 def _thread_body(topic: str, stage: str, labels: str, creator: str, create_time: int) -> bytes:
-    """Returns what version 6 keeps of a thread in `body`, of the columns of version 5."""
+    """Converts the columns of a thread in version 5 to the `body` column of version 6."""
     thread = Thread(topic=topic, stage=stage, labels=json.loads(labels), creator=creator)
     thread.create_time.FromMicroseconds(create_time)
     return thread.SerializeToString()
 
 
 def _agent_body(display_name: str, description: str, labels: str, create_time: int) -> bytes:
-    """Returns what version 6 keeps of an agent in `body`, of the columns of version 5."""
+    """Converts the columns of an agent in version 5 to the `body` column of version 6."""
     agent = Agent(display_name=display_name, description=description, labels=json.loads(labels))
     agent.create_time.FromMicroseconds(create_time)
     return agent.SerializeToString()

@@ -16,8 +16,8 @@ POLL_INTERVAL = 0.0005
 class WriteLock:
     """An exclusive flock on FILE-writer.
 
-    SQLite's own lock suffices for correctness, but its waiters sleep for up to 0.1 s at a time:
-    with two busy servers on a file the slowest posts took twice as long.
+    SQLite's own lock is enough for correctness, but it makes waiters sleep for up to 0.1 s at a
+    time: with two busy servers on a file, the slowest posts took twice as long.
     """
 
     def __init__(self, path: Path, timeout: float) -> None:
@@ -43,7 +43,7 @@ class WriteLock:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def reopen(self) -> bool:
-        """Open the file again if another one, or none, is at its path. Returns whether it did.
+        """Open the file again if its path is empty or has another file. Returns whether it did.
 
         All servers must lock the same file; until they do, SQLite's own lock holds. Raises OSError
         if the file cannot be opened.

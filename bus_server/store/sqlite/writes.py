@@ -1,4 +1,4 @@
-"""Runs a batch of commands: the function of each."""
+"""Runs the commands of a batch, each by its function."""
 
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ def run(
     store_now: int | None = None,
     order: int | None = None,
 ) -> store.Commit:
-    """Run commands in order, within a transaction. Returns what they did.
+    """Run commands in order, within a transaction. Returns their Commit.
 
     `now` is in microseconds since the epoch; `store_now` is the same moment on the store's clock,
     and `order` as an order time (None: equal to `now`).
@@ -49,7 +49,7 @@ def run(
         outcome: Any
         try:
             if type(command) not in _APPENDS:
-                tx.flush()  # it may read what was appended before
+                tx.flush()  # the next command may read what was appended before it
             outcome = _COMMANDS[type(command)](tx, command)
         except BusError as refusal:
             outcome = refusal.without_traceback()
