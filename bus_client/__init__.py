@@ -5,7 +5,7 @@
         async for message in thread.follow():
             await thread.post("Looks good.", reply_to=message.seq)
 
-Its names are imported on first use: `threadbus --help` must not pay for importing gRPC.
+Its names are imported lazily, so that `threadbus --help` need not import gRPC.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ __all__ = [
     "Wait",
 ]
 
-# The modules of the names; the others are in bus_client.errors.
+# The module of each lazily imported name; all other names are in bus_client.errors.
 _MODULES = {
     "Agent": "threadbus.v1.agent_pb2",
     "AgentKind": "threadbus.v1.agent_pb2",
@@ -139,7 +139,7 @@ _MODULES = {
 }
 
 
-if not TYPE_CHECKING:  # with this, type checkers would accept any name
+if not TYPE_CHECKING:  # type checkers that saw this would accept any name
 
     def __getattr__(name: str) -> object:
         if name == "__version__":

@@ -1,4 +1,4 @@
-"""The calls of a client: deadlines, retries, authentication, and their failures as errors."""
+"""Makes a client's calls: with deadlines, retries, authentication and translated errors."""
 
 from __future__ import annotations
 
@@ -42,14 +42,15 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 from threadbus.v1.thread_service_pb2_grpc import ThreadServiceStub
 
-# Seconds for one attempt: a server that hangs must not use up the whole timeout.
+# Seconds for one attempt, so that a hanging server does not use up the whole timeout.
 _ATTEMPT_TIMEOUT = 10.0
-# Seconds for the server to say its limits; a stream is opened without them after that.
+# Seconds to wait for the server's limits; after that, streams are opened without knowing them.
 _LIMITS_TIMEOUT = 5.0
-# Seconds that must be left to begin an attempt whose outcome could become unknown.
+# Minimum seconds left to start an attempt whose outcome could become unknown.
 _MIN_ATTEMPT = 0.25
 _CLOSED = "The client was closed."
-# What grpc raises, besides a status, for a call that it cannot send, e.g. for its metadata.
+# What grpc raises instead of a status if it cannot send a call, for example because of its
+# metadata.
 _GRPC_ERRORS = (grpc.aio.BaseError, TypeError, ValueError)
 
 Request = TypeVar("Request", bound=UnaryRequest)
@@ -78,7 +79,7 @@ ListResponse = TypeVar("ListResponse", bound=Page)
 
 
 def _cancelled_by_caller() -> bool:
-    """Returns whether the running task was cancelled, and not only a call of this client."""
+    """Returns whether the current task was cancelled, not only a call of this client."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -95,7 +96,7 @@ def _checked_response(
 
 def _not_sent(failure: Exception) -> BusError:
     """Returns the error for a call that grpc refused to send."""
-    # Not with the failure's text, which may contain the token.
+    # Without the failure's text, which may contain the token.
     name = type(failure).__name__
     return BusError(
         f"gRPC did not send the call ({name}): part of it, such as the token, cannot be sent.",
@@ -114,9 +115,9 @@ class Calls:
 
     Attributes:
         admin, agents, bus, threads: The stubs; their methods are what call() takes.
-        session_generation: See there.
+        session_generation: The client's SessionGeneration.
         token_version: How often the token was set or replaced; see reauthenticate().
-        created: authenticate() has registered the agent; before, nobody had its name.
+        created: Whether authenticate() registered the agent: its name was new.
     """
 
     def __init__(self, connections: Connections, *, identity: Identity, timeout: float) -> None:
@@ -154,13 +155,13 @@ class Calls:
         return info.agent
 
     async def reauthenticate(self, token_version: int, *, timeout: float) -> bool:
-        """Returns whether to retry a call whose token the server did not know.
+        """Returns whether to retry a call that failed because the server did not know its token.
 
-        True if the token was replaced since the call, or if the agent is registered by its name:
-        it is registered again then, as the server may have a new store.
+        True if the token has been replaced since the call, or if the client registers its agent by
+        name: it is then registered again, since the server may have a new store.
 
         Args:
-            token_version: What the attribute was when the call was sent.
+            token_version: The attribute's value when the call was sent.
             timeout: Seconds for the registration.
 
         Raises:
@@ -204,8 +205,8 @@ class Calls:
         """Returns the response to a unary call, which is retried for up to `timeout` seconds.
 
         After a failure that leaves its outcome unknown, it is retried only if its method is
-        idempotent by the contract, or the request carries a request_id. After one that says that
-        nothing was done, it is always retried.
+        idempotent by the contract, or the request carries a request_id. After a failure that means
+        that nothing was done, it is always retried.
 
         Args:
             method: A method of one of the stubs.
@@ -214,8 +215,7 @@ class Calls:
             check: Called with the response; raises ProtocolError if that breaks the contract.
 
         Raises:
-            OutcomeUnknown: The method is not idempotent, and no attempt settled whether it was
-                done.
+            OutcomeUnknown: The method is not idempotent, and the call may have been carried out.
             RuntimeError: The client was closed.
             BusError: The last failure.
         """
@@ -235,7 +235,7 @@ class Calls:
         """Yields all pages, one call for each. Changes `request`.
 
         Raises:
-            ProtocolError: A page is empty or a repetition, though it names a next one.
+            ProtocolError: A page that is not the last is empty, or repeats another.
             BusError: A call failed.
         """
         tokens, before = set[str](), b""
@@ -258,7 +258,8 @@ class Calls:
             try:
                 response = await self._repeat(method, request, timeout, metadata=())
             except Unauthenticated:
-                # The server requires tokens: a registered agent may repeat it with its own.
+                # The server requires tokens: a registered agent may repeat its registration with
+                # its own.
                 response = await self._repeat(method, request, timeout, metadata=_bearer(token))
         except AgentExists as error:
             await self._identity.registration_refused(error)
@@ -275,7 +276,7 @@ class Calls:
         return response.agent.name
 
     async def _rotate_token(self, request: RotateTokenRequest) -> str:
-        # Calls that fail with the old token wait for the new one.
+        # Holding the lock, so that calls that fail with the old token wait for the new one.
         async with self._authenticating:
             method = self.agents.RotateToken
             response = await self._repeat(method, request, self._timeout)
@@ -309,7 +310,8 @@ class Calls:
         error: BusError
         for pause in backoff(0.1, 2.0):
             last_start = deadline if in_doubt else deadline - min_attempt
-            # Waiting for the connection first tells "never sent" from "not answered".
+            # Wait for the connection first, to distinguish calls that were never sent from calls
+            # without a response.
             if not await self._connections.acquire(last_start):
                 error = Unreachable(f"{self._identity.server} does not answer.", code="UNAVAILABLE")
                 break
@@ -332,7 +334,8 @@ class Calls:
                 self._connections.release()
             unknown = isinstance(error, (Unreachable, InternalError, ProtocolError))
             in_doubt = in_doubt or unknown
-            # The token is checked before the request_id is looked up; a proxy never looks it up.
+            # These do not settle earlier attempts: the token is checked before the request_id is
+            # looked up, and proxies do not look it up.
             settled = not (
                 isinstance(error, (Unavailable, InternalError, ProtocolError, Unauthenticated))
                 or refused_by_proxy(error)
@@ -366,7 +369,7 @@ class Calls:
             del error  # see strip_traceback()
 
     async def learn_limits(self) -> None:
-        """Await this before a stream is opened: see Connections.learn_limits().
+        """Await this before opening a stream: see Connections.learn_limits().
 
         Raises:
             RuntimeError: The client was closed.
@@ -379,7 +382,7 @@ class Calls:
     def wait_messages(
         self, request: WaitMessagesRequest, *, timeout: float | None
     ) -> grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse]:
-        """Opens a wait, which is sent once the server can be reached.
+        """Opens a wait and returns its stream. The request is sent once the server can be reached.
 
         Args:
             request: What to wait for.
@@ -394,19 +397,19 @@ class Calls:
     def post_messages(
         self,
     ) -> grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]:
-        """Opens a stream of posts, which is sent once the server can be reached."""
+        """Opens and returns a stream of posts. It connects once the server can be reached."""
         return self._connections.open_stream(
             lambda bus: bus.PostMessages(metadata=self._metadata, wait_for_ready=True)
         )
 
     async def close(self) -> None:
-        """Closes all connections. Ends every call and stream with RuntimeError."""
+        """Closes all connections. Calls and streams in progress raise RuntimeError."""
         self._closed = True
         await self._connections.close()
 
     @contextmanager
     def stream_errors(self) -> Iterator[None]:
-        """Context manager for each use of a stream: translates what grpc raises besides a status.
+        """Translates grpc's errors other than statuses. Context manager for every use of a stream.
 
         Raises:
             RuntimeError: The client was closed, before or during the block.

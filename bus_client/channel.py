@@ -1,4 +1,4 @@
-"""The gRPC channel to a server, every option it is opened with, and the guard against forks.
+"""Opens gRPC channels to a server, with their options, and refuses to in forked processes.
 
 gRPC does not survive fork(): a forked process has none of its threads, and its locks may be held.
 Calls there raise RuntimeError instead of hanging or crashing.
@@ -13,13 +13,13 @@ import grpc.aio
 _MIB = 1024 * 1024
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
-    # A dead peer is found only when both of these are set.
+    # Both are needed to detect a dead peer.
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 16 * _MIB),
-    # The default of 120 s would leave agents disconnected long after the server is back.
+    # With the default of 120 s, agents would stay disconnected long after the server is back.
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
@@ -35,11 +35,12 @@ _process: int | None = None
 
 
 def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
-    """Returns a new channel. It belongs to the event loop that runs, and connects when used.
+    """Returns a new channel. It belongs to the running event loop, and connects on first use.
 
     Args:
         server: `host:port` or `unix:PATH`.
-        connection: The process's channels to one server share a connection of the same number.
+        connection: The channels of a process to one server share a connection if their numbers are
+            equal.
 
     Raises:
         RuntimeError: See refuse_fork().
@@ -47,7 +48,7 @@ def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
     global _process
     refuse_fork()
     _process = os.getpid()
-    # An option that gRPC ignores; but only channels with equal options share a connection.
+    # gRPC ignores this option, but only channels with equal options share a connection.
     options = [*_OPTIONS, ("threadbus.connection", connection)]
     if server.startswith(_LOOPBACK):
         # Otherwise http_proxy in the environment sends even local calls to the proxy.
@@ -58,7 +59,7 @@ def open_channel(server: str, *, connection: int = 0) -> grpc.aio.Channel:
 def refuse_fork() -> None:
     """Raises RuntimeError in a process forked from one that had opened a channel.
 
-    Also if all of its channels were closed.
+    Even if all of its channels have been closed.
     """
     if forked():
         raise RuntimeError(FORKED)

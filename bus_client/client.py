@@ -48,8 +48,8 @@ class BusClient:
     Every call may raise Unreachable, Draining, StoreBusy, StoreFailed, Unauthenticated,
     AccessDenied, InvalidArgument, InternalError and ProtocolError; see bus_client.BusError.
     InvalidArgument is raised before anything is sent for an argument that does not fit into the
-    request, such as a number out of range. A call of a client that is not connected, or that is
-    closed meanwhile, raises RuntimeError.
+    request, such as a number out of range. A call of a client that is not connected, or is closed
+    during the call, raises RuntimeError.
 
     If the server no longer knows an agent that registered by its name, the agent is registered
     again. A call raises AgentExists if that fails because its name is taken.
@@ -69,7 +69,7 @@ class BusClient:
             `credentials.json` in the user's data directory. Used only for an `agent` without a
             `token`. A file of the user that others can read is refused.
         heartbeats: Report automatically that the agent is alive, at the interval that the server
-            asks for. False for short-lived tools: only heartbeat() does then. Read positions are
+            asks for. With False, for short-lived tools, only heartbeat() does. Read positions are
             reported in either case.
 
     Raises:
@@ -113,7 +113,7 @@ class BusClient:
         await self.close()
 
     async def connect(self) -> None:
-        """Connects and registers. `async with` does it. No-op if connected.
+        """Connects and registers, as `async with` does. No-op if connected.
 
         Raises:
             Unreachable: No server answered within `timeout`.
@@ -160,7 +160,7 @@ class BusClient:
 
     @property
     def created(self) -> bool:
-        """Whether connecting registered the agent. If unexpected, its name may be misspelt."""
+        """Whether connect() registered the agent. If unexpected, the name may be misspelt."""
         return self._created
 
     @property
@@ -169,7 +169,7 @@ class BusClient:
         return self._identity.server
 
     async def server_info(self) -> GetServerInfoResponse:
-        """Returns the server's version and limits, and who the caller is."""
+        """Returns the server's version and limits, and the caller's identity."""
         return await self._calls.call(self._calls.bus.GetServerInfo, GetServerInfoRequest())
 
     async def heartbeat(
@@ -179,7 +179,7 @@ class BusClient:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Reports what the agent does. Returns, in `unread`, what it has to read.
+        """Reports what the agent is doing. The response lists its unread threads in `unread`.
 
         The text and the lease hold until they are changed: automatic heartbeats repeat them, also
         if this call fails with an error other than InvalidArgument. The server ignores the
@@ -188,10 +188,10 @@ class BusClient:
         Args:
             state: PRESENCE_WAITING, PRESENCE_WORKING, PRESENCE_IDLE or PRESENCE_AWAITING_HUMAN.
                 Unspecified = unchanged.
-            status_text: What it does, for people, up to 256 bytes. None = unchanged.
-            lease: Seconds from now in which silence does not mean that the agent is gone, for
-                example during a long model call that blocks the event loop. The server may lower
-                it (to 1 h). 0 = its agent_timeout, the default. None = unchanged.
+            status_text: What it is doing, for people, up to 256 bytes. None = unchanged.
+            lease: Seconds from now for which the agent may be silent without counting as gone, for
+                example during a long model call that blocks the event loop. The server may lower it
+                (to 1 h). 0 = its agent_timeout, the default. None = unchanged.
         """
         build(HeartbeatRequest, state=state, status_text="" if status_text is None else status_text)
         lease = None if lease is None else seconds("lease", lease)
@@ -289,8 +289,8 @@ class BusClient:
     async def unregister_agent(self, name: str = "") -> None:
         """Removes an agent permanently. Operators may remove any agent.
 
-        Ends its tokens and its open waits, and takes it out of its threads. Its messages stay, and
-        its name cannot be registered again.
+        Revokes its tokens, ends its open waits, and removes it from its threads. Its messages
+        remain, and its name cannot be registered again.
 
         Args:
             name: The agent. Empty = the caller.
@@ -328,7 +328,7 @@ class BusClient:
 
         Reports the read positions first. Ends all open waits of the agent, also those of its other
         processes: their follow() ends as when the thread is closed. Any later call of the agent
-        starts a new session. So this client sends no automatic heartbeats until the next
+        starts a new session, so this client sends no automatic heartbeats until the next
         heartbeat(), acknowledge(), follow() or wait(). No-op for an anonymous client.
         """
         anonymous = self.agent == ANONYMOUS
@@ -426,12 +426,13 @@ class BusClient:
     ) -> AsyncIterator[Thread]:
         """Yields all threads, the last active first.
 
-        One that gets an entry while the list is read may be left out, or listed twice.
+        A thread to which an entry is appended while the list is read may be missing, or listed
+        twice.
 
         Args:
             prefix: Only threads whose names begin with it.
             states: Only threads in one of these. Empty = open and closed ones, not archived.
-            participant: Only threads that this agent takes part in.
+            participant: Only threads in which this agent participates.
         """
         request = build(
             thread_service_pb2.ListThreadsRequest,

@@ -21,11 +21,12 @@ from threadbus.v1.bus_service_pb2_grpc import BusServiceStub
 if TYPE_CHECKING:
     from threadbus.v1.bus_service_pb2_grpc import BusServiceAsyncStub
 
-# Streams on a connection, unless the server allows fewer, and concurrent unary calls of a client.
-# Proxies allow 100 or more. A server refuses calls while it still cleans up as many as it allows.
+# Most streams on a connection, unless the server allows fewer, and most concurrent unary calls of a
+# client. Proxies allow 100 or more. A server may refuse calls below its limit while it is still
+# cleaning up finished ones.
 _MAX_STREAMS = 100
 
-# Seconds after which a server that did not say its limits is asked again.
+# Seconds after which to ask the server for its limits again if it did not respond.
 _ASK_AGAIN = 5.0
 
 _lock = threading.Lock()
@@ -49,7 +50,7 @@ class Connections:
     queues the rest. A stream may stay open for days. So streams are kept off the connection of
     the unary calls, and another connection is opened when the existing ones are full.
 
-    The clients of a process share connections of the same number: a thousand agents in one
+    Clients of one process share connections that have the same number: a thousand agents in one
     process need about a dozen. Belongs to the event loop in which it was created.
     """
 
@@ -58,14 +59,14 @@ class Connections:
         #: For unary calls. Connects with the first call.
         self.unary = open_channel(server)
         self._unary_slots = asyncio.Semaphore(_MAX_STREAMS)
-        #: By number, from 1. A channel without streams is kept for the next one.
+        #: By number, from 1. A channel without streams is kept for the next stream.
         self._channels: dict[int, _StreamChannel] = {}
         self._max_streams = _MAX_STREAMS
-        self._ask_again = 0.0  # when to ask the server, on the loop's clock
+        self._ask_again = 0.0  # when to ask the server again, on the loop's clock
         self._learning = asyncio.Lock()
 
     async def learn_limits(self, ask: Callable[[], Awaitable[GetServerInfoResponse]]) -> None:
-        """Learns from the server, once, how many calls it allows on a connection.
+        """Asks the server, once, how many calls it allows on a connection.
 
         A failed `ask` is ignored: 100 are assumed, and the server is asked again after 5 s.
 
@@ -88,7 +89,7 @@ class Connections:
                 raise
 
     async def acquire(self, deadline: float) -> bool:
-        """Waits until a unary call can be sent. If so, call release() after the response.
+        """Waits until a unary call can be sent. After the response, call release().
 
         Returns False at `deadline`, a time of the loop's clock, or if the connections are closed.
 
@@ -109,11 +110,11 @@ class Connections:
         return True
 
     def release(self) -> None:
-        """Ends what acquire() began."""
+        """Frees the slot that acquire() took."""
         self._unary_slots.release()
 
     def open_stream(self, start: Callable[[BusServiceAsyncStub], Stream]) -> Stream:
-        """Returns what `start` opens on a connection with room; it counts there until it ends.
+        """Opens a stream with `start` on a connection with room, and returns it.
 
         Raises:
             RuntimeError: The process was forked; see refuse_fork().
@@ -133,7 +134,7 @@ class Connections:
         used.streams += 1
 
         def ended(_: Any) -> None:
-            if used.streams:  # else close() has released it
+            if used.streams:  # otherwise close() has released it
                 used.streams -= 1
                 self._release_streams(number, 1)
 

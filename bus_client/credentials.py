@@ -26,7 +26,7 @@ from bus_client.errors import CredentialsError
 _LOCK_TIMEOUT = 10.0  # seconds to wait for another process that holds the lock
 _LOCK_POLL = 0.05  # seconds between two attempts to lock
 
-#: The lock file that this process is waiting for; see awaited().
+#: The lock file that this process is waiting for, or None; see awaited().
 _awaited: Path | None = None
 
 
@@ -83,7 +83,7 @@ def obtain_token(path: Path, server: str, agent: str) -> tuple[str, bool]:
 
 
 def keep_token(path: Path, server: str, agent: str, token: str) -> None:
-    """Saves `token` for `agent` at `server`, in place of the one before.
+    """Saves `token` for `agent` at `server`, replacing any earlier one.
 
     Raises:
         CredentialsError: The file cannot be read or written, or is not safe.
@@ -94,7 +94,7 @@ def keep_token(path: Path, server: str, agent: str, token: str) -> None:
 
 
 def forget_token(path: Path, server: str, agent: str, token: str) -> None:
-    """Removes the token of `agent` at `server` if it is this one.
+    """Removes the token of `agent` at `server` if it equals `token`.
 
     Raises:
         CredentialsError: The file cannot be read or written, or is not safe.
@@ -168,7 +168,7 @@ def _open(path: Path) -> Iterator[_File]:
 
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
-    """Raises CredentialsError, with the file's name, for an OSError or an invalid path."""
+    """Translates an OSError or an invalid path to CredentialsError with the file's name."""
     try:
         yield
     except OSError as error:
@@ -192,7 +192,7 @@ def _real(path: Path) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     global _awaited
-    # A file of its own: a lock on the credentials would be lost when they are replaced.
+    # A separate file: a lock on the credentials file would be lost when that is replaced.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -238,13 +238,13 @@ def _load(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _check_status(path: Path, status: os.stat_result) -> None:
-    """Raises CredentialsError for a file that others can read or own, as ssh does for keys."""
+    """Raises CredentialsError if another user can read or owns the file, as ssh does for keys."""
     user, mode = os.geteuid(), stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):
         raise CredentialsError(f"{path} is not a regular file.")
     if user not in (status.st_uid, 0) and status.st_uid != 0:
         raise CredentialsError(f"{path} belongs to another user. Move it away.")
-    # Users cannot change the mode of a file of root, such as a mounted secret.
+    # Users cannot change the mode of a file that root owns, such as a mounted secret.
     if status.st_uid == user and mode & 0o077:
         raise CredentialsError(
             f"Others may read or write the tokens in {path} (mode {mode:04o}): chmod 600 {path}"

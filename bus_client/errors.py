@@ -30,7 +30,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 def strip_traceback(error: E) -> E:
-    """Removes the error's traceback, cause and context, so that it can be stored. Returns it.
+    """Clears the error's traceback, cause and context, so that it can be stored. Returns the error.
 
     The frames of a traceback keep their variables alive: a stream with its connection, and often
     the error itself. Python frees such a cycle only with its next garbage collection. For the
@@ -145,17 +145,17 @@ class MessageNotFound(NotFound):
 
 
 class AgentNotFound(NotFound):
-    """There is no such agent."""
+    """No agent of this name is registered."""
 
     hint = "Check its name against list_agents(). Only registered agents can be mentioned."
 
 
 class AlreadyExists(BusError):
-    """What the call should create exists already."""
+    """What the call was to create already exists."""
 
 
 class ThreadExists(AlreadyExists):
-    """A thread of this name exists already."""
+    """A thread of this name already exists."""
 
     hint = "Enter it with join(), or choose another name."
 
@@ -235,7 +235,7 @@ class Draining(Unavailable):
 
 
 class StoreBusy(Unavailable):
-    """The server is overloaded with writes; nothing was done."""
+    """A queue or budget of the server is full; nothing was done."""
 
 
 class StoreFailed(Unavailable):
@@ -274,10 +274,10 @@ class ProtocolError(BusError):
 
 
 class OutcomeUnknown(BusError):
-    """It is unknown whether the call was done: its response was lost, or came too late.
+    """It is unknown whether the call was carried out: its response was lost, or came too late.
 
     Attributes:
-        request_id: That of the post, which can safely be repeated with it. "" for other calls.
+        request_id: The post's; posting again with the same one is safe. "" for other calls.
     """
 
     retryable = True

@@ -1,4 +1,4 @@
-"""Tells the server that the agent is alive, what it does, and what it has read."""
+"""Reports to the server that the agent is alive, what it is doing, and what it has read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from threadbus.v1.message_pb2 import Cursor
 _MIN_PAUSE = 0.5  # seconds between two automatic heartbeats
 _TIMEOUT = 5.0  # seconds for an automatic heartbeat: other heartbeats wait for it
 _LAST_TIMEOUT = 2.0  # seconds for the heartbeat in close()
-# Seconds to assume if the server does not say its heartbeat interval and agent timeout.
+# Seconds: the heartbeat interval and agent timeout to assume if the server does not report them.
 _INTERVAL, _AGENT_TIMEOUT = 40.0, 60.0
 _MAX_INTERVAL = 3_600.0  # seconds between two heartbeats, whatever the server says
 _NO_LIMIT = 1e9  # seconds
@@ -35,7 +35,7 @@ _NO_LIMIT = 1e9  # seconds
 class Heartbeats:
     """Makes every Heartbeat call of one client, one at a time.
 
-    A heartbeat replaces what the ones before said. So each carries the agent's status text and
+    A heartbeat replaces what earlier ones reported, so each carries the agent's status text and
     lease, and the newest read positions of all threads.
 
     Heartbeats are sent when read positions were reported; if `automatic`, also at once, at the
@@ -55,25 +55,25 @@ class Heartbeats:
         self._lease_end = -math.inf  # on the loop's clock
         self._agent_timeout = _AGENT_TIMEOUT
         self._due = asyncio.get_running_loop().time() if self._automatic else math.inf
-        self._needed = False  # a heartbeat, though there may be no position to report
+        self._needed = False  # whether to send a heartbeat even without a position to report
         self._paused = False
         self._sending = asyncio.Lock()  # keeps an older heartbeat from overtaking a newer one
         self._wakeup = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     def report(self, cursor: Cursor) -> None:
-        """Reports that everything up to `cursor` was read, within about a second."""
+        """Schedules a report, within about a second, that everything up to `cursor` was read."""
         if self._anonymous or self._sent.get(cursor.thread) == cursor:
             return
         self._unsent[cursor.thread] = cursor
         self._wake()
 
     def update_from_frame(self, frame: WaitMessagesResponse) -> None:
-        """Follows what the server concludes about the agent from a frame that it sent.
+        """Adapts to what the server concludes about the agent from a frame that it sent.
 
-        After a delivery it allows the agent to work in silence for minutes. A heartbeat ends
-        that, so that an agent that is killed at work is noticed soon. After the end of the
-        agent's session heartbeats are paused.
+        After a delivery, the server lets the agent work for minutes without a sign of life. A
+        heartbeat ends that, so that the death of a working agent is noticed soon. When the agent's
+        session has ended, heartbeats are paused.
         """
         if frame.HasField("messages"):
             self._needed = self._automatic and not self._paused
@@ -82,7 +82,7 @@ class Heartbeats:
             self.pause()
 
     def forget(self, thread: str) -> None:
-        """Drops the reported read position of a thread."""
+        """Drops a thread's read position, whether or not it has been sent."""
         self._unsent.pop(thread, None)
         self._sent.pop(thread, None)
 
@@ -91,7 +91,7 @@ class Heartbeats:
         self._paused, self._needed, self._due = True, False, math.inf
 
     def resume(self) -> None:
-        """Undoes pause(), and sends a heartbeat at once. No-op if they are not paused."""
+        """Restarts automatic heartbeats, and sends one at once. No-op if they are not paused."""
         if self._paused:
             self._paused = False
             self._needed = self._automatic
@@ -101,7 +101,8 @@ class Heartbeats:
     async def ending_session(self) -> AsyncIterator[None]:
         """Context manager for the call that ends the session.
 
-        Reports the read positions before the block, and pauses. Resumes if either fails.
+        Before the block, reports the read positions and pauses heartbeats. Resumes them if either
+        fails.
         """
         self.pause()
         try:
@@ -112,7 +113,7 @@ class Heartbeats:
             raise
 
     async def flush(self) -> None:
-        """Sends what was reported and not sent yet.
+        """Sends the reported positions that have not been sent yet.
 
         Raises:
             BusError: The call failed. The positions are kept and sent later.
@@ -148,20 +149,21 @@ class Heartbeats:
             try:
                 return await self._send(state, lease=lease)
             except InvalidArgument:
-                # Otherwise all later heartbeats would be refused too.
+                # Otherwise all later heartbeats would be refused, too.
                 self._status_text, self._lease_end = before
                 raise
 
     async def close(self) -> None:
-        """Stops, and sends what is left within 2 s. Failures are ignored.
+        """Stops, and sends the remaining positions within 2 s. Failures are ignored.
 
-        What could not be reported is delivered again: repeats, but no gaps.
+        Messages whose reading could not be reported are delivered again: repeats, but no gaps.
         """
         self._task.cancel()
         await asyncio.wait([self._task])
         if self._task.cancelled():
             with suppress(asyncio.CancelledError):
-                # Otherwise the task keeps its last call, and with that the connection.
+                # Otherwise the task would keep a reference to its last call, and so to the
+                # connection.
                 self._task.result()
         with suppress(BusError, TimeoutError):
             async with asyncio.timeout(_LAST_TIMEOUT):
@@ -178,7 +180,7 @@ class Heartbeats:
             if self._paused or not (overdue or self._unsent or self._needed):
                 continue
             pause = _MIN_PAUSE
-            if not self._sending.locked():  # else its holder sends what there is
+            if not self._sending.locked():  # otherwise its holder sends them
                 async with self._sending:
                     try:
                         await self._send(timeout=_TIMEOUT)
@@ -195,14 +197,14 @@ class Heartbeats:
         lease: float | None = None,
         timeout: float | None = None,
     ) -> HeartbeatResponse:
-        """Makes the call. Hold `_sending`."""
+        """Makes the Heartbeat call. The caller must hold `_sending`."""
         loop = asyncio.get_running_loop()
         batch = dict(islice(self._unsent.items(), MAX_WAIT_THREADS))
         request = HeartbeatRequest(
             state=state, status_text=self._status_text, read_cursors=batch.values()
         )
         left = self._lease_end - loop.time()
-        if not lease and left > self._agent_timeout:  # a longer lease has not run out
+        if not lease and left > self._agent_timeout:  # a longer lease has not yet expired
             lease = left
         if lease:
             request.lease.FromMicroseconds(int(min(lease, _NO_LIMIT) * 1e6))

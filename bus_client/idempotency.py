@@ -1,4 +1,4 @@
-"""Which calls may be repeated: the contract's idempotency levels, read from its descriptors."""
+"""Which calls may be repeated, by the idempotency levels in the contract's descriptors."""
 
 from typing import Final, Protocol
 
@@ -30,9 +30,9 @@ _IDEMPOTENT: Final = frozenset(
 
 
 def idempotent(request: UnaryRequest) -> bool:
-    """Returns whether making the call of this request twice has the same effect as once.
+    """Returns whether the method of this request is idempotent.
 
-    Each request type belongs to one method. False for posts: their request_id makes them
-    repeatable, not their method.
+    Each request type belongs to one method. False for posts: they are repeatable because of their
+    request_id, not their method.
     """
     return request.DESCRIPTOR.full_name in _IDEMPOTENT

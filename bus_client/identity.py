@@ -1,4 +1,4 @@
-"""Who a client is to its server."""
+"""The identity under which a client calls its server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ANONYMOUS = "anonymous"
 
 
 def name_refused(error: BusError) -> bool:
-    """Returns whether a registration was refused for its name: then no server has its token.
+    """Returns whether a registration was refused because of its name: then no server has its token.
 
     The name belongs to another token, or is not valid. If another field was refused, the server
     may still know the token from another process.
@@ -42,7 +42,7 @@ class Identity:
 
     Attributes:
         server: The server's address, with its port.
-        agent: The name. With a token it is only checked.
+        agent: The name. If a token is given, the name is only checked against it.
         token: The token given to the client. None = the one in the credentials file.
     """
 
@@ -79,8 +79,8 @@ class Identity:
     async def own_token(self) -> str | None:
         """Returns the agent's token from the credentials file; None for other callers.
 
-        Creates one if needed, and saves it before the server gets it: otherwise a lost response
-        could lose the agent's name.
+        Creates one if needed, and saves it before sending it to the server: otherwise, after a lost
+        response, the agent could not use its name again.
 
         Raises:
             CredentialsError: The token cannot be read or saved.
@@ -98,7 +98,7 @@ class Identity:
     async def registration_refused(self, error: BusError) -> None:
         """Removes the token from the file if own_token() created it for a name that was refused.
 
-        An older token stays: it may be right for the store that the server had before.
+        An older token is kept: it may be valid in the store that the server had before.
         """
         if self._new_token is not None and self.agent is not None and name_refused(error):
             with suppress(CredentialsError):

@@ -19,8 +19,8 @@ T = TypeVar("T")
 def new_request_id() -> str:
     """Returns a new, unique request_id: 32 hex digits.
 
-    They ascend with time, so that the server stores those of consecutive posts side by side: with
-    random ones a batch of posts takes half as long again.
+    They ascend with time, so that the server stores those of consecutive posts next to each other:
+    with random ones, a batch of posts takes half as long again.
     """
     return f"{time.time_ns():016x}{secrets.token_hex(8)}"
 
@@ -45,7 +45,7 @@ class Post:
     request_id: str | None = None
 
     def request(self, thread: str, epoch: str) -> PostMessageRequest:
-        """Returns the request for this post. Its seqs are of the history `epoch` of `thread`.
+        """Returns the request for this post. Its seqs refer to the history `epoch` of `thread`.
 
         Raises:
             InvalidArgument: A field does not fit into the request.
@@ -67,7 +67,8 @@ class Post:
             based_on_seq=self.based_on_seq,
             on_behalf_of=self.on_behalf_of,
             include_recipients=self.include_recipients,
-            # The server refuses another history of the thread, in which seqs fit only by chance.
+            # With an epoch, the server refuses the post if the thread has another history, in which
+            # the seqs would be meaningless.
             epoch=epoch if given or self.reply_to or self.edit_of else "",
         )
 

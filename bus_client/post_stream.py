@@ -39,7 +39,7 @@ _Call = grpc.aio.StreamStreamCall[PostMessagesRequest, PostMessagesResponse]
 
 
 class PostStream:
-    """One post_many() call: keeps each post until its result came, over any number of streams."""
+    """One post_many() call, over any number of streams: keeps each post until it has a result."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class PostStream:
         self._calls = calls
         self._posts = posts
         self._timeout = timeout
-        #: Posts taken from `posts` that are in no batch yet; None after the last one.
+        #: Posts taken from `posts` that are not yet in a batch; None after the last one.
         self._ready: asyncio.Queue[PostMessageRequest | BusError | None] = asyncio.Queue(
             _BATCH_POSTS
         )
@@ -65,14 +65,14 @@ class PostStream:
         """Yields the response or error of each post, in order. Call it once.
 
         Raises:
-            OutcomeUnknown: No result came for `timeout` seconds, or a response broke the contract,
-                and posts were in flight.
+            OutcomeUnknown: Posts were in flight, and no result came for `timeout` seconds, or a
+                response violated the contract.
             BusError: The stream was refused.
         """
         feeding = asyncio.create_task(self._feed())
         pauses, reauthenticated, in_doubt = backoff(0.05, 2.0), False, False
         loop = asyncio.get_running_loop()
-        retry_until = math.inf  # while no stream has failed since the last result
+        retry_until = math.inf  # until a stream fails without a result after it
         token_version = self._calls.token_version
         error: BusError | None = None
         try:
@@ -102,7 +102,7 @@ class PostStream:
                 if isinstance(error, ProtocolError):
                     raise self._unknown(error)
                 if not isinstance(error, (Unavailable, InternalError)):
-                    if refused_by_proxy(error):  # mid-stream: it may have forwarded a part
+                    if refused_by_proxy(error):  # mid-stream: it may have forwarded part of it
                         in_doubt = in_doubt or len(self._unanswered) > 1
                     settled = not (isinstance(error, Unauthenticated) or refused_by_proxy(error))
                     raise error if settled or not in_doubt else self._unknown(error)
@@ -131,17 +131,17 @@ class PostStream:
         )
 
     async def _feed(self) -> None:
-        """Moves posts from the caller's iterable into the queue, as it has room."""
+        """Moves posts from the caller's iterable into the queue while that has room."""
         try:
             async for post in self._posts:
                 await self._ready.put(post)
         except Exception:
-            await self._ready.put(None)  # those taken before are still posted
+            await self._ready.put(None)  # posts taken earlier are still sent
             raise
         await self._ready.put(None)
 
     async def _stream(self) -> AsyncGenerator[list[PostMessageResponse | BusError]]:
-        """Opens a stream, sends from the first unanswered batch on, yields results by batch.
+        """Opens a stream and sends all batches without results. Yields the results of each batch.
 
         Raises:
             BusError: The stream failed.
@@ -161,7 +161,7 @@ class PostStream:
             call.cancel()
 
     async def _read(self, call: _Call) -> list[PostMessageResponse | BusError]:
-        """Returns the results of the first unanswered batch, once they came."""
+        """Returns the results of the first batch that has none, once they arrive."""
         batch = self._unanswered[0]
         results = batch.results(await self._response(call) if batch.request.posts else None)
         self._unanswered.popleft()
@@ -186,7 +186,7 @@ class PostStream:
         return response
 
     async def _send(self, call: _Call) -> None:
-        # _response() raises what goes wrong here.
+        # _response() raises the errors that are suppressed here.
         with suppress(grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
             for batch in list(self._unanswered):
                 if batch.request.posts:
@@ -204,7 +204,7 @@ class PostStream:
             await call.done_writing()
 
     async def _next_batch(self) -> _Batch:
-        """Waits for a post; returns it and those that are queued behind it."""
+        """Waits for a post. Returns a batch of it and those queued behind it."""
         batch = _Batch()
         post = await self._ready.get()
         size = 0
@@ -218,15 +218,15 @@ class PostStream:
 
 
 class _Batch:
-    """Posts whose results come in one response, and errors in place of those not sent."""
+    """Posts whose results come in one response; errors in place of those that cannot be sent."""
 
     def __init__(self) -> None:
         self.request = PostMessagesRequest()
-        #: For each post why it is not sent, or None.
+        #: For each post, the error because of which it is not sent, or None.
         self.places: list[BusError | None] = []
 
     def add(self, post: PostMessageRequest | BusError) -> int:
-        """Adds a post, or the error in its place. Returns how many bytes are sent for it."""
+        """Adds a post, or the error in its place. Returns the number of bytes to send for it."""
         if isinstance(post, BusError):
             self.places.append(post)
             return 0

@@ -37,8 +37,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# Loaded by every run of pytest where the package is installed. So what only a server needs is
-# imported when one is started.
+# Every run of pytest loads this where the package is installed, so modules that only a server needs
+# are imported when one is started.
 if TYPE_CHECKING:
     import subprocess
 
@@ -49,7 +49,7 @@ _STOP_TIMEOUT = 20.0  # seconds for a server to stop before it is killed
 
 
 class ThreadBusServer:
-    """A server for tests, which is started on creation.
+    """A server for tests. Creating the object starts it.
 
     Its methods block. Its process gets none of the THREADBUS_… environment variables.
 
@@ -75,7 +75,7 @@ class ThreadBusServer:
 
     @property
     def log(self) -> str:
-        """Its log since the first start."""
+        """The server's log since its first start."""
         return self._log.read_text("utf-8", "replace")
 
     @property
@@ -95,7 +95,7 @@ class ThreadBusServer:
         self._process.wait()
 
     def stop(self) -> None:
-        """Stops the server (SIGTERM): it completes posts, ends waits. Kills it after 20 s."""
+        """Stops the server (SIGTERM), which completes posts and ends waits. Kills it after 20 s."""
         import subprocess
 
         self._process.terminate()

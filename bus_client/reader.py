@@ -22,7 +22,7 @@ _MAX_MESSAGES = 2**31 - 1  # of one wait
 
 
 class Reader:
-    """Reads one thread for a ThreadHandle, whose methods of the same names describe these.
+    """Reads one thread for a ThreadHandle, which documents the methods of the same names.
 
     A position of None is not known yet: the first wait joins the thread to learn it.
     """
@@ -34,7 +34,7 @@ class Reader:
         self._calls = calls
         self._heartbeats = heartbeats
         self._position = position
-        self._returned_to: Cursor | None = None  # the end of what the last wait() returned
+        self._returned_to: Cursor | None = None  # after the last message that wait() returned
         self._reading = False
 
     @property
@@ -106,10 +106,10 @@ class Reader:
             async with aclosing(wait_frames(self._calls, request, timeout=left)) as frames:
                 async for frame in frames:
                     if frame.HasField("started") and len(found) >= enough:
-                        break  # the connection broke after all had come
+                        break  # the connection broke after all messages had arrived
                     if frame.HasField("resync"):
                         if found:
-                            break  # the next wait gets the resync again
+                            break  # the next wait will get the resync again
                         self.position = frame.resync.position.cursor
                         raise cursor_lost(frame.resync)
                     if frame.ending.reason == WaitEnding.REASON_THREADS_CLOSED and not found:
@@ -124,8 +124,8 @@ class Reader:
                     if max_messages and len(found) > max_messages:
                         del found[max_messages:]
                         end = Cursor(thread=self._thread, after_seq=found[-1].seq, epoch=end.epoch)
-                        break  # the next wait returns the others
-                    # What the next stream, after a reconnect, still has to deliver.
+                        break  # the next wait will return the others
+                    # What is left for the next stream to deliver, after a reconnect.
                     request.min_messages = max(min_messages - len(found), 0)
                     request.max_messages = max(max_messages - len(found), 0)
             self._returned_to = end
@@ -148,7 +148,7 @@ class Reader:
         for _ in range(5):
             if not self._reading:
                 break
-            # A follow() left with `break` is closed in one of the next turns of the event loop.
+            # A follow() left with `break` is closed in one of the event loop's next iterations.
             await asyncio.sleep(0)
         if self._reading:
             raise RuntimeError(
@@ -160,7 +160,7 @@ class Reader:
     async def _wait_request(
         self, filter: MessageFilter | None, *, include_own: bool
     ) -> WaitMessagesRequest:
-        """Returns a request from the read position on, which it learns if it is not known."""
+        """Returns a request for what follows the read position; joins if that is unknown."""
         request = build(WaitMessagesRequest, filter=filter)
         if not include_own:
             request.filter.exclude_own = True
@@ -174,7 +174,7 @@ class Reader:
         return request
 
     def _mark_returned_read(self) -> None:
-        """Counts what the last wait() returned as read."""
+        """Marks what the last wait() returned as read."""
         end, self._returned_to = self._returned_to, None
         if end is not None and end.after_seq > self.position.after_seq:
             self._mark_read(end)
@@ -182,7 +182,7 @@ class Reader:
     def _mark_read(self, cursor: Cursor, *, report: bool = True) -> None:
         here = self.position
         if cursor.epoch == here.epoch and cursor.after_seq < here.after_seq:
-            return  # acknowledge() was further
+            return  # acknowledge() has moved it further
         self._position = cursor
         if report:
             self._heartbeats.report(cursor)

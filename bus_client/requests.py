@@ -1,4 +1,4 @@
-"""Builds requests from the arguments of a program, and refuses those that do not fit."""
+"""Builds requests from a program's arguments, and refuses values that do not fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from bus_client.errors import InvalidArgument
 
-#: Seconds, 31 years. A longer time counts as this one, which means no limit.
+#: Seconds, 31 years: no limit. Longer times are lowered to this one.
 NO_LIMIT = 1e9
 
 _RANGES = {
@@ -64,7 +64,7 @@ def integer(field: str, value: int, least: int = 0, most: int = 2**63 - 1) -> in
     """Returns an integer from an argument.
 
     Raises:
-        InvalidArgument: It is not an integer, or not within `least` and `most`.
+        InvalidArgument: It is not an integer, or not between `least` and `most`.
     """
     try:
         number = operator.index(value)
@@ -131,7 +131,7 @@ def _fields(descriptor: Descriptor) -> Mapping[str, tuple[FieldDescriptor, Any, 
         kind = field.message_type
         if kind is not None and kind.GetOptions().map_entry:
             known[field.name] = field, None, _map
-        elif isinstance(field.default_value, list):  # is_repeated is newer than protobuf 5.29
+        elif isinstance(field.default_value, list):  # is_repeated does not exist in protobuf 5.29
             known[field.name] = field, (), _list
         else:
             unset = None if field.has_presence else field.default_value

@@ -1,7 +1,7 @@
-"""Checks responses against the contract. What breaks it is a ProtocolError, never data.
+"""Checks responses against the contract. A violation is a ProtocolError, never data.
 
-A server may be faulty or another program, and a proxy may change what it sends. So no number,
-name or duration of a response is used before it was checked here.
+A server may be faulty or another program, and a proxy may change what it sends. So no number, name
+or duration of a response is used before it has been checked here.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def checked_join(response: JoinThreadResponse, thread: str) -> JoinThreadRespons
     """Returns the response to a JoinThread of `thread`.
 
     Raises:
-        ProtocolError: It is of another thread, or its cursor or context is not valid.
+        ProtocolError: It is for another thread, or its cursor or context is not valid.
     """
     if response.HasField("thread"):
         checked_thread(response.thread, thread)
@@ -119,11 +119,11 @@ def checked_page(
 
     Args:
         page: The response to `request`.
-        request: With a limit that the server does not lower.
-        epoch: That of the page before; empty for the first page.
+        request: Its limit must be one that the server does not lower.
+        epoch: The epoch of the previous page; empty for the first page.
 
     Raises:
-        ProtocolError: The page has messages that were not requested or not in order, lacks some
+        ProtocolError: The page has messages that were not requested or are out of order, lacks some
             although the request has no filter, or does not lead to the next page.
     """
     messages = page.messages
@@ -150,7 +150,7 @@ def checked_page(
 
 
 def _check_complete(page: ListMessagesResponse, request: ListMessagesRequest) -> None:
-    """Raises ProtocolError if a page that no filter applies to lacks messages."""
+    """Raises ProtocolError if a page without a filter lacks messages."""
     low = max(request.after_seq + 1, page.first_seq)
     high = min(request.before_seq or _MAX_SEQ + 1, page.head_seq + 1) - 1
     if page.has_more and request.newest:
@@ -179,7 +179,7 @@ class WaitPosition:
         self.cursor = Cursor()
         self.cursor.CopyFrom(request.threads[0])
         self._filtered = _filters(request.filter)
-        self._first_seq = 0  # the oldest seq that the server keeps, if it said so
+        self._first_seq = 0  # the oldest seq that the server keeps, if it has reported it
 
     def advance(self, frame: WaitMessagesResponse) -> bool:
         """Moves the cursor past `frame`, and removes repeated messages from the frame.
@@ -192,7 +192,7 @@ class WaitPosition:
         before = self.cursor
         match frame.WhichOneof("frame"):
             case "started":
-                for position in frame.started.threads:  # its cursor is no progress
+                for position in frame.started.threads:  # its cursor does not count as progress
                     self._learn_first_seq(position)
             case "messages":
                 self._advance_past(frame.messages)
@@ -259,14 +259,14 @@ class WaitPosition:
             )
 
     def _check_gap(self, last: int, following: int) -> None:
-        """Raises ProtocolError if there must be messages between two consecutive seqs."""
+        """Raises ProtocolError if messages between the two seqs are missing."""
         if not self._filtered and following > max(last + 1, self._first_seq):
             raise ProtocolError(
                 f"The server left out messages of thread {self.cursor.thread!r} after #{last}."
             )
 
     def _move(self, cursor: Cursor) -> None:
-        """Adopts a checked cursor. If it is behind, overwrites it with the wait's own."""
+        """Adopts a checked cursor. If it is behind the wait's own, overwrites it with that."""
         if cursor.after_seq < self.cursor.after_seq:
             cursor.CopyFrom(self.cursor)
         else:

@@ -1,4 +1,4 @@
-"""When calls and waits are retried, and when they are given up."""
+"""Decides when calls and waits are retried, and when to give up."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesResponse
 
 _CONNECT_TIMEOUT = 2.0  # seconds for a finite wait to reach the server, however short it is
 _MIN_PAUSE, _MAX_PAUSE = 0.05, 2.0  # seconds between two streams of a wait
-_MIN_ATTEMPT = 0.02  # seconds: a shorter attempt only hides why those before it failed
-_STABLE_AFTER = 1.0  # seconds after which a stream counts as one that is not cut off at once
+_MIN_ATTEMPT = 0.02  # seconds: a shorter attempt would only hide why earlier ones failed
+_STABLE_AFTER = 1.0  # seconds after which a stream no longer counts as cut off at once
 _MAX_IDLE_FRAMES = 50  # frames without progress that are read in a second
 _MAX_FAILING = 60.0  # seconds that a wait without a deadline may fail without progress
-#: Failures that mean a lost connection or a busy server: no limit of time applies to them.
+#: Failures that mean a lost connection or a busy server: they are retried without a time limit.
 _DISCONNECTIONS = {Unreachable, Draining, StoreBusy}
 
 
@@ -38,12 +38,12 @@ class WaitRetry:
     and which error to raise. For one task only.
 
     Progress is a cursor that moved, as it does with each message, or the first `caught_up` of a
-    stream. `started` and keepalives are no progress: a server that cannot read the thread sends
-    them too.
+    stream. `started` and keepalives are not progress: a server that cannot read the thread sends
+    them, too.
 
     Attributes:
-        retry_until: When to stop retrying, on `clock`: the deadline; but before any progress not
-            earlier than 2 s after the start.
+        retry_until: When to stop retrying, on `clock`: the deadline, but without any progress at
+            least 2 s after the start.
     """
 
     def __init__(self, clock: Callable[[], float], deadline: float) -> None:
@@ -72,16 +72,16 @@ class WaitRetry:
 
         Args:
             frame: The frame, after it was checked.
-            moved: It moved the cursor.
-            delivered: It has messages for the caller.
+            moved: Whether it moved the cursor.
+            delivered: Whether it has messages for the caller.
 
         Raises:
-            Unreachable: The frame is idle and `retry_until` is over.
+            Unreachable: The frame is idle and `retry_until` has passed.
         """
         self._frames += 1
         caught_up = frame.HasField("caught_up") and not self._stream_caught_up
         if frame.HasField("started"):
-            # A head past the cursor means that there is more to read.
+            # If the head is past the cursor, there is more to read.
             here = frame.started.threads
             self._caught_up &= not here or here[0].head_seq <= here[0].cursor.after_seq
         if caught_up:
@@ -99,7 +99,7 @@ class WaitRetry:
         return True
 
     async def throttle(self) -> None:
-        """Await this after each idle frame: it limits how many are read in a second."""
+        """Limits how many idle frames are read in a second. Await it after each one."""
         now = self._clock()
         if now - self._idle_since >= 1.0:
             self._idle, self._idle_since = 0, now
@@ -109,7 +109,7 @@ class WaitRetry:
             await asyncio.sleep(end - now)
 
     def stream_failed(self, error: BusError) -> None:
-        """Call this when a stream ended early. Keeps the error, without its traceback.
+        """Call this when a stream ends early. Keeps the error, without its traceback.
 
         Raises:
             BusError: `error` itself, if a wait without a deadline has failed for a minute without
@@ -131,9 +131,9 @@ class WaitRetry:
                 del error  # see strip_traceback()
 
     def next_pause(self, at_least: float) -> float:
-        """Returns the seconds to pause before the next stream: at least what the server asked for.
+        """Returns the seconds to pause before the next stream, at least `at_least`.
 
-        If that leaves too little time for another stream, returns all the time that is left.
+        If that leaves too little time for another stream, returns all of the remaining time.
         """
         wanted = max(next(self._pauses), at_least)
         left = max(self.retry_until - self._clock(), 0.0)
@@ -148,7 +148,7 @@ class WaitRetry:
 
         Raises:
             BusError: The last failure, if no message was delivered and the end of the thread was
-                not reached: then it is not known whether there is something to read.
+                not reached: it is unknown then whether there is something to read.
         """
         failure, self._failure = self._failure, None
         try:
@@ -159,10 +159,10 @@ class WaitRetry:
 
 
 def no_answer() -> Unreachable:
-    """Returns the error of a wait that never reached the server."""
+    """Returns the error for a wait that never reached the server."""
     return Unreachable("The server did not answer.", code="UNAVAILABLE")
 
 
 def never_ended() -> Unreachable:
-    """Returns the error of a wait that the server keeps open past its deadline."""
+    """Returns the error for a wait that the server keeps open past its deadline."""
     return Unreachable("The server did not end the wait.", code="DEADLINE_EXCEEDED")

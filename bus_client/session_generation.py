@@ -1,4 +1,4 @@
-"""How many sessions of its agent a client has ended, so that no wait starts one by reconnecting."""
+"""Counts the sessions that a client has ended, so that no wait starts a new one by reconnecting."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 import grpc.aio
 
-_ANSWER_TIMEOUT = 2.0  # seconds for the server to answer the waits sent before an EndSession
+_ANSWER_TIMEOUT = 2.0  # seconds for the server to respond to the waits sent before an EndSession
 
 
 class SessionGeneration:
-    """A number that rises with each session that the client ends.
+    """A number that is incremented with each session that the client ends.
 
-    A wait remembers the number at its start and does not reconnect under another one: the server
-    would take its new stream for the start of a new session.
+    A wait remembers the number at its start and does not reconnect if it has changed: its new
+    stream would start a new session at the server.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class SessionGeneration:
 
     @asynccontextmanager
     async def ending(self) -> AsyncIterator[None]:
-        """Context manager for an EndSession call: the number rises when the block succeeds.
+        """Context manager for an EndSession call: increments the number if the block succeeds.
 
-        Before the block, waits until the server has answered every wait sent so far, and cancels
-        those that it has not answered within 2 s. Waits and EndSession go over different
-        connections: a wait that arrived after it would start a new session.
+        Before the block, waits until every wait sent so far has its first response, and cancels
+        those without one after 2 s. Waits and EndSession go over different connections: a wait that
+        arrived after it would start a new session.
         """
         async with self._ending:
             try:
@@ -49,7 +49,7 @@ class SessionGeneration:
         self._all_answered.clear()
 
     def wait_answered(self, call: grpc.aio.Call) -> None:
-        """Call this when the server answered a wait, or the wait ended. May be repeated."""
+        """Call this when a wait has got its first response, or has ended. May be repeated."""
         self._unanswered.discard(call)
         if not self._unanswered:
             self._all_answered.set()

@@ -65,7 +65,7 @@ _BY_REASON: dict[str, type[BusError]] = {
     "STORE_FAILED": StoreFailed,
     "INTERNAL": InternalError,
 }
-# For statuses with a reason newer than the table above, or without one.
+# For statuses without a reason, or with one that is not in the table above.
 _BY_CODE: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
@@ -76,17 +76,17 @@ _BY_CODE: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.INTERNAL: InternalError,
     grpc.StatusCode.UNKNOWN: InternalError,
 }
-# For statuses without a reason, which gRPC itself may have made.
+# For statuses without a reason, which may come from gRPC itself.
 _WITHOUT_REASON: dict[grpc.StatusCode, type[BusError]] = {
     grpc.StatusCode.UNAVAILABLE: Unreachable,
     grpc.StatusCode.DEADLINE_EXCEEDED: Unreachable,
     grpc.StatusCode.CANCELLED: Unreachable,
     grpc.StatusCode.RESOURCE_EXHAUSTED: MessageTooLarge,
 }
-# The message for an HTTP response that is not gRPC: it did not come from the server.
+# Matches grpc's message for an HTTP response that is not gRPC, which did not come from the server.
 _HTTP = re.compile(r"Received http2 header with status: (\d{3})")
 _ASK_THE_PROXY = "Ask the operator of the proxy in front of the server."
-# A proxy's statuses: the exception, what happened, and the hint.
+# For HTTP statuses of a proxy: the exception, what happened, and the hint.
 _BY_HTTP_STATUS: dict[int, tuple[type[BusError], str, str]] = {
     401: (
         Unauthenticated,
@@ -118,7 +118,7 @@ def from_rpc_error(failure: grpc.aio.AioRpcError) -> BusError:
     details: Sequence[Any] = ()
     for key, value in failure.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            with suppress(DecodeError):  # the code will do
+            with suppress(DecodeError):  # the code is enough
                 details = Status.FromString(value).details
     return _error(failure.code(), failure.details() or "", details)
 

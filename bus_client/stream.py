@@ -33,7 +33,7 @@ from threadbus.v1.message_pb2 import Cursor, Message, MessageKind
 
 _FIRST_FRAME_TIMEOUT = 20.0  # seconds for an open-ended wait to connect and to send `started`
 _GRACE = 5.0  # seconds past max_wait in which the server may still deliver
-_MISSED_KEEPALIVES = 2.5  # keepalive intervals without a frame after which a connection is dead
+_MISSED_KEEPALIVES = 2.5  # keepalive intervals without a frame before a connection is given up
 _KEEPALIVE, _KEEPALIVE_DEFAULT = (1.0, 300.0), 45.0  # seconds; the contract's range
 _RESYNC_REASONS = {
     number: name.removeprefix("REASON_") for name, number in WaitResync.Reason.items()
@@ -46,8 +46,8 @@ async def wait_frames(
 ) -> AsyncGenerator[WaitMessagesResponse]:
     """Yields the checked frames of a wait on one thread, across reconnects.
 
-    Ends after an ending that the request allows for, when `timeout` is over, or when this client
-    has ended the agent's session. Each message comes once and in order; see WaitPosition.
+    Ends after an `ending` frame that completes the request, when `timeout` is over, or when this
+    client has ended the agent's session. Each message comes once and in order; see WaitPosition.
 
     Args:
         calls: The client's calls.
@@ -66,7 +66,7 @@ async def wait_frames(
     retry = WaitRetry(loop.time, deadline)
     position = WaitPosition(request)
     token_version = calls.token_version
-    unknown_token: BusError | None = None  # the failure of a stream whose token was not known
+    unknown_token: BusError | None = None  # from a stream whose token the server did not know
     try:
         async with asyncio.timeout_at(retry.retry_until if timeout is not None else None):
             await calls.learn_limits()
@@ -140,7 +140,7 @@ async def wait_frames(
 
 
 def _final_reasons(request: WaitMessagesRequest) -> set[WaitEnding.Reason.ValueType]:
-    """Returns the reasons for an ending after which the wait is over, not interrupted."""
+    """Returns the reasons in an `ending` frame with which the wait is complete, not interrupted."""
     requested = {
         WaitEnding.REASON_MAX_MESSAGES: request.max_messages > 0,
         WaitEnding.REASON_MIN_MESSAGES: request.min_messages > 0,
@@ -151,7 +151,7 @@ def _final_reasons(request: WaitMessagesRequest) -> set[WaitEnding.Reason.ValueT
 
 
 def _ended_early(ending: WaitEnding) -> Unavailable:
-    """Returns the error of a stream that the server ended before the wait was over."""
+    """Returns the error for a stream that the server ended before the wait was over."""
     if ending.reason == WaitEnding.REASON_DRAINING:
         return Draining("The server is shutting down.", code="UNAVAILABLE", reason="DRAINING")
     return Unreachable("The server ended the wait too early.", code="UNAVAILABLE")
@@ -193,7 +193,7 @@ def cursor_lost(resync: WaitResync) -> CursorLost:
 
 
 def known_kinds(messages: Iterable[Message]) -> list[Message]:
-    """Returns the messages without those of a kind that this version does not know."""
+    """Returns the messages whose kinds this version knows."""
     return [message for message in messages if message.kind in _KNOWN_KINDS]
 
 
@@ -220,9 +220,9 @@ async def _read(
 async def _finish(
     call: grpc.aio.UnaryStreamCall[WaitMessagesRequest, WaitMessagesResponse],
 ) -> None:
-    """Waits up to 1 s for the status that follows an ending.
+    """Waits up to 1 s for the status that follows an `ending` frame.
 
-    Cancelling the call instead would cost the server memory.
+    Cancelling the call instead would cost memory in the server.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(1.0):

@@ -29,7 +29,7 @@ from threadbus.v1.message_pb2 import (
 )
 from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
 
-_NOBODY = "none"  # a reserved name: a filter for it delivers no messages
+_NOBODY = "none"  # a reserved name: no message matches a filter for it
 
 
 class ThreadHandle:
@@ -41,7 +41,7 @@ class ThreadHandle:
     Attributes:
         name: The thread's name.
         created: Whether joining created the thread.
-        similar: If so, the threads whose names differ from its name only by case.
+        similar: If so, threads whose names differ from it only by case.
         context: The messages before the read position that join() was asked for, ascending.
         participants: The participants when join() was called, with the caller; at most 100.
         info: The thread as of join(), or of the last refresh(), update() or set_state(); before
@@ -95,12 +95,12 @@ class ThreadHandle:
 
         Each message comes once and in order, across reconnects and restarts of the server. Ends
         when the thread is closed, or the agent's session was ended. A message counts as read when
-        the next one is requested: the one at which the loop was left comes again, unless it was
-        acknowledged.
+        the next one is requested: the one at which the loop was left is delivered again, unless it
+        was acknowledged.
 
-        After a delivery the server allows the agent minutes of silent work. The client sends a
-        heartbeat at once and continues to, so that an agent that is killed at work is noticed
-        soon. Heartbeats need the event loop: run code that blocks it for longer than the server's
+        After a delivery, the server lets the agent work for minutes without a sign of life. The
+        client keeps sending heartbeats, so that the death of a working agent is noticed soon.
+        Heartbeats need the event loop: run code that blocks it for longer than the server's
         agent_timeout (60 s) in a thread, or announce it with BusClient.heartbeat(lease=…).
 
         Python closes a loop that was left with `break` a moment later. To close it at once use
@@ -109,7 +109,7 @@ class ThreadHandle:
         Args:
             filter: Which messages to deliver. None = all.
             include_own: Deliver the agent's own messages too.
-            acknowledge: Report to the server what was read. False = leave no trace.
+            acknowledge: Report to the server what was read. False = do not report it.
             on_resync: What to do if the position is no longer in the thread's history, because
                 the thread was deleted and created again: raise CursorLost, or continue with the
                 new history.
@@ -117,10 +117,10 @@ class ThreadHandle:
         Raises:
             CursorLost: See on_resync. `position` is where the next follow() continues.
             ThreadNotFound: There is no such thread, or it was deleted.
-            Unauthenticated: The token is not valid, or is no longer.
+            Unauthenticated: The token is not valid, or no longer valid.
             AgentExists: The server no longer knew the agent, and its name is taken.
             QuotaExceeded: The agent has too many open waits.
-            ProtocolError: The server sent what the contract does not allow.
+            ProtocolError: The server violated the contract.
             BusError: The server was reachable, but the thread could not be read for a minute;
                 in most cases InternalError.
             RuntimeError: Another follow() or wait() of this handle is running, or the client was
@@ -144,11 +144,11 @@ class ThreadHandle:
     ) -> list[Message]:
         """Returns the unread messages, or those posted within `timeout`; empty if there are none.
 
-        Returns early, with what there is, when the agent's session ended. What it returns counts
-        as read when wait() or follow() is called again, or acknowledge().
+        Returns early, with what there is, when the agent's session has ended. What it returns
+        counts as read when wait(), follow() or acknowledge() is called next.
 
         Args:
-            timeout: Seconds to wait. 0 = only what is there; infinity = until there is a message.
+            timeout: Seconds to wait. 0 = do not wait; infinity = until there is a message.
             min_messages: Return once there are this many. 0 = only at the timeout.
             max_messages: Return at most this many. 0 = no limit.
             filter: Which messages to return. None = all.
@@ -212,8 +212,8 @@ class ThreadHandle:
             content: The text, at most 1 MiB by default. May be empty if there is an attachment.
             mentions: Registered agents, at most 32. Unlike `threadbus post`, this does not search
                 the text for @names.
-            reply_to: The seq of the message that this one answers. 0 = none.
-            edit_of: The seq of an own message whose content this one replaces. 0 = none.
+            reply_to: The seq of the message that this one replies to. 0 = none.
+            edit_of: The seq of the caller's own message whose content this one replaces. 0 = none.
             handoff_to: The agent whose turn it is now.
             priority: How urgent. Unspecified = normal.
             labels: At most 32; keys up to 63 and values up to 256 bytes.
@@ -232,11 +232,11 @@ class ThreadHandle:
             CursorInvalid: A seq was given, and the thread was deleted and created again since it
                 was joined.
             ExpectedSeqRequired: The thread is strict, and there is no expected_last_seq.
-            AccessDenied: Also if edit_of is the message of another agent.
+            AccessDenied: Not permitted, for example because edit_of is another agent's message.
             ThreadClosed, SeqConflict, RequestIdReused, MessageTooLarge, AgentNotFound,
             MessageNotFound, StorageFull, StoreBusy: It was not posted.
-            OutcomeUnknown: The time is over, or the client was closed, and it may have been posted.
-                Repeat it with its request_id.
+            OutcomeUnknown: The timeout is over, or the client was closed, and it may have been
+                posted. Repeat it with its request_id.
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         request = Post(
@@ -268,9 +268,9 @@ class ThreadHandle:
 
         Yields one result for each, in order: its response, or the exception that post() would have
         raised. The messages get their seqs in the order given; one that is refused does not stop
-        the others. At most a few hundred are taken from `posts` before the first result. When the
-        connection breaks or the server restarts, those without a result are sent again, and stored
-        once.
+        the others. At most a few hundred are read from `posts` before the first result. When the
+        connection breaks or the server restarts, those without a result are sent again, but stored
+        only once.
 
         To stop early, close it: `async with contextlib.aclosing(thread.post_many(…)) as results`.
         It is unknown then whether those in flight are posted.
@@ -282,7 +282,7 @@ class ThreadHandle:
 
         Raises:
             InvalidArgument: `posts` is a single post, or `timeout` is not valid.
-            OutcomeUnknown: The time is over; its request_id is that of the first post in doubt.
+            OutcomeUnknown: The timeout is over; its request_id is that of the first post in doubt.
         """
         limit = seconds("timeout", timeout)
         pending = post_requests(checked_several(posts), self.name, self.position.epoch)
@@ -364,8 +364,8 @@ class ThreadHandle:
             topic: What it is about, up to 1,024 bytes. None = unchanged.
             stage: Where the work stands, in your words, up to 63 bytes. None = unchanged.
             labels: Replaces all its labels. None = unchanged.
-            sync_mode: With SYNC_MODE_STRICT posts need expected_last_seq, with SYNC_MODE_OFF not.
-                None = unchanged.
+            sync_mode: With SYNC_MODE_STRICT, posts need expected_last_seq; with SYNC_MODE_OFF, they
+                do not. None = unchanged.
 
         Raises:
             OutcomeUnknown: The response was lost.
@@ -403,9 +403,10 @@ class ThreadHandle:
         await self._calls.call(self._calls.threads.DeleteThread, request)
 
     async def leave(self) -> None:
-        """Ends the agent's participation: the server drops its read position, not its messages.
+        """Ends the agent's participation: its read position is dropped; its messages remain.
 
-        Posting or being mentioned makes the agent a participant again; join() starts afresh.
+        Posting or being mentioned makes the agent a participant again; so does join(), with a new
+        read position.
         """
         request = build(thread_service_pb2.LeaveThreadRequest, thread=self.name)
         await self._calls.call(self._calls.threads.LeaveThread, request)

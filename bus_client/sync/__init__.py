@@ -15,12 +15,12 @@ while the program works or sleeps, unless it holds Python's global interpreter l
 - Several threads may use a client at once. For a ThreadHandle see bus_client.ThreadHandle.
 - Ctrl-C cancels the call that it interrupts; client and process remain usable. It is unknown then
   whether a post was stored: repeat it with its request_id.
-- The process exits without waiting for clients that were not closed. What they read within the
-  last second may come again.
+- The process exits without waiting for clients that were not closed. What they read within the last
+second may be delivered again.
 - gRPC does not survive os.fork(): in the child of a process with a client, calls raise
   RuntimeError. Start processes with the method `spawn`, or fork before the first client connects.
-- gRPC works best with one event loop per process: avoid an async client of bus_client beside this
-  one.
+- gRPC works best with one event loop per process: avoid async clients of bus_client in the same
+process.
 """
 
 from __future__ import annotations

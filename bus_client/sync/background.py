@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class _Call(Generic[T]):
-    """A coroutine that the loop runs. All methods are called in the loop's thread."""
+    """A coroutine that runs in the loop. All methods must be called in the loop's thread."""
 
     def __init__(self, start: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self.outcome: Future[T] = Future()
@@ -53,7 +53,7 @@ class _Call(Generic[T]):
 
     def _end(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            # Otherwise the process is exiting; only a daemon thread can still be waiting.
+            # If not, the process is exiting, and only a daemon thread can still be waiting.
             if self._interrupted:
                 self.outcome.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
@@ -67,7 +67,7 @@ class Background:
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        # Without a factory the loop would be set as that of the calling thread.
+        # Without a factory, the loop would become the calling thread's current loop.
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop = self._runner.get_loop()
         self._exit = asyncio.Event()
@@ -86,7 +86,7 @@ class Background:
         return None
 
     def run(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Returns or raises what the coroutine does. An interrupt of this thread cancels it.
+        """Returns or raises what a coroutine does. An interrupt of the calling thread cancels it.
 
         Raises:
             RuntimeError: refusal() is not None.
@@ -102,13 +102,13 @@ class Background:
                     call.outcome.exception(timeout=_INTERRUPT_POLL)
             return call.outcome.result()
         except BaseException:
-            if not call.outcome.done():  # an interrupt, not what the coroutine raised
+            if not call.outcome.done():  # this thread was interrupted; the coroutine has not raised
                 self._loop.call_soon_threadsafe(call.cancel)
-                # The call must have no effect after the interrupt is raised.
+                # Wait, so that the call has no effect after the interrupt is raised.
                 wait([call.outcome], _END_TIMEOUT)
             raise
         finally:
-            del call  # breaks a cycle: the traceback has this frame, the call has the traceback
+            del call  # breaks a reference cycle of the traceback, this frame, and the call
 
     def exit(self) -> None:
         """Ends the loop and its tasks, within 2 s. For interpreter exit."""
@@ -130,7 +130,7 @@ _shared: Background | None = None
 
 
 def run(method: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Returns or raises what an async method does. Blocks.
+    """Blocks until an async method has run. Returns its result or raises its error.
 
     Raises:
         RuntimeError: The process was forked or is exiting, or this is the loop's own thread.
@@ -143,8 +143,8 @@ def finish(
 ) -> None:
     """Runs an async method that cleans up. No-op where run() would raise RuntimeError.
 
-    A forked process has nothing to clean up, an exiting one has nothing left, and the loop closes
-    by itself what is dropped in its own thread.
+    A forked process has nothing to clean up, an exiting one has nothing left, and the loop itself
+    closes objects that are dropped in its own thread.
     """
     if _shared is not None and _shared.refusal() is None:
         _shared.run(partial(method, *args, **kwargs))
@@ -153,10 +153,10 @@ def finish(
 def iterate(
     method: Callable[P, AsyncIterator[T]], *args: P.args, **kwargs: P.kwargs
 ) -> Generator[T]:
-    """Yields what an async method's iterator does. Closing the generator closes the iterator.
+    """Yields the items of an async method's iterator. Closing the generator closes the iterator.
 
     Raises:
-        RuntimeError: As run() does.
+        RuntimeError: As in run().
     """
     source = method(*args, **kwargs)
     try:
@@ -167,7 +167,7 @@ def iterate(
 
 
 async def in_worker_thread(items: Iterable[T]) -> AsyncGenerator[T]:
-    """Yields the items of an iterable, which may block: it is read in a worker thread."""
+    """Yields the items of an iterable that may block, reading it in a worker thread."""
     source = iter(items)
 
     def chunk() -> list[T]:

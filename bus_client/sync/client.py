@@ -68,7 +68,7 @@ class BusClient:
         self.close()
 
     def connect(self) -> None:
-        """Connects and registers. `with` does it. No-op if connected.
+        """Connects and registers, as `with` does. No-op if connected.
 
         See bus_client.BusClient.connect.
         """
@@ -88,7 +88,7 @@ class BusClient:
 
     @property
     def created(self) -> bool:
-        """Whether connecting registered the agent. If unexpected, its name may be misspelt."""
+        """Whether connect() registered the agent. If unexpected, the name may be misspelt."""
         return self._client.created
 
     @property
@@ -97,7 +97,7 @@ class BusClient:
         return self._client.server
 
     def server_info(self) -> GetServerInfoResponse:
-        """Returns the server's version and limits, and who the caller is."""
+        """Returns the server's version and limits, and the caller's identity."""
         return run(self._client.server_info)
 
     def heartbeat(
@@ -107,7 +107,7 @@ class BusClient:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Reports what the agent does. Returns, in `unread`, what it has to read.
+        """Reports what the agent is doing. The response lists its unread threads in `unread`.
 
         See bus_client.BusClient.heartbeat.
         """

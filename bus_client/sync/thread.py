@@ -47,7 +47,7 @@ class ThreadHandle:
 
     @property
     def similar(self) -> list[str]:
-        """If so, the threads whose names differ from its name only by case."""
+        """If so, threads whose names differ from it only by case."""
         return self._thread.similar
 
     @property
@@ -245,7 +245,7 @@ class ThreadHandle:
         run(self._thread.delete)
 
     def leave(self) -> None:
-        """Ends the agent's participation: the server drops its read position, not its messages.
+        """Ends the agent's participation: its read position is dropped; its messages remain.
 
         See bus_client.ThreadHandle.leave.
         """
