@@ -271,15 +271,18 @@ async def test_an_edited_message_is_exported_with_its_current_content(tmp_path: 
     assert (done.code, done.out) == (0, '{"seq": 1, "content": "better"}\n')
 
 
-async def test_a_thread_missing_from_one_listing_is_exported(tmp_path: Path) -> None:
-    first, second = Thread(name="first", epoch=EPOCH), _thread().thread
+async def test_threads_missing_from_some_listings_are_exported(tmp_path: Path) -> None:
+    first, second = Thread(name="first", epoch=EPOCH), Thread(name="second", epoch=EPOCH)
     page = ListMessagesResponse(messages=[_said(1, "one"), _said(2, "two")], head_seq=2)
     async with scripted() as script:
-        script.answer("ListThreads", ListThreadsResponse(threads=[first, first]))
-        script.answer("ListThreads", ListThreadsResponse(threads=[second]))
+        script.answer("ListThreads", ListThreadsResponse(threads=[first]))
+        script.answer("ListThreads", ListThreadsResponse(threads=[second, first]))
+        script.answer("ListThreads", ListThreadsResponse(threads=[_thread().thread, second]))
+        script.answer("ListThreads", ListThreadsResponse(threads=[_thread().thread, second]))
         script.answer("GetThread", GetThreadResponse(thread=first))
         script.answer("ListMessages", page)
         script.answer("GetThread", _thread())
+        script.answer("GetThread", GetThreadResponse(thread=second))
         arguments = ["export", "--all", "--fields", "content"]
         done = await asyncio.to_thread(Shell(script.address, tmp_path).run, *arguments)
     assert (done.code, done.err) == (0, "")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bus_client import BusClient, Message, Thread, ThreadHandle
 
 _PAGE = 100  # messages in memory at a time
+_MAX_LISTINGS = 10  # of all threads, while some get entries
 
 
 @click.command()
@@ -128,14 +129,29 @@ def _names(threads: Sequence[str], everything: bool) -> list[str]:
 
 
 async def _find(bus: BusClient, names: Sequence[str]) -> list[Thread]:
+    """Returns the threads of these names, or all threads if there are none.
+
+    A thread that gets an entry while the list is read moves to its front, and may be left out. So
+    the front is read again, up to the first thread that has not moved, until nothing has.
+    """
     if names:
         return [await bus.get_thread(name) for name in names]
     states = [state for state in bus_client.ThreadState.values() if state]
     found: dict[str, Thread] = {}
-    for _ in range(2):  # a thread that gets an entry while the list is read may be left out of it
+    for _ in range(_MAX_LISTINGS):
+        moved = False
         async for thread in bus.list_threads(states=states):
-            found.setdefault(thread.name, thread)
+            known = found.get(thread.name)
+            if known is not None and _end(known) == _end(thread):
+                break  # those after it have been idle for longer: none of them was left out
+            found[thread.name], moved = thread, True
+        if not moved:
+            break
     return sorted(found.values(), key=_creation)
+
+
+def _end(thread: Thread) -> tuple[str, int]:
+    return thread.epoch, thread.head_seq
 
 
 def _creation(thread: Thread) -> tuple[int, int, str]:
