@@ -73,3 +73,10 @@ def test_every_test_named_by_the_guarantees_exists() -> None:
     named = set(re.findall(r"`(test_\w+\.py::\w+)`", guarantees))
     assert len(named) > 20
     assert not named - existing
+
+
+def test_no_promise_is_stated_twice() -> None:
+    rows = re.findall(r"^\| ([^|]+) \|", page("docs/guarantees.md"), re.MULTILINE)
+    promises = [row for row in rows if row not in ("promise", "---")]
+    assert len(promises) > 100
+    assert sorted(promises) == sorted(set(promises))
