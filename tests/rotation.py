@@ -9,7 +9,7 @@ from tests.serving import AgentStub, BusStub
 from threadbus.v1.agent_service_pb2 import RotateTokenRequest
 from threadbus.v1.bus_service_pb2 import GetServerInfoRequest
 
-__all__ = ["expired", "rotate", "who"]
+__all__ = ["caller_name", "expired", "rotate"]
 
 
 async def rotate(agents: AgentStub, old: Caller, grace: Duration | None = None) -> Caller:
@@ -19,7 +19,7 @@ async def rotate(agents: AgentStub, old: Caller, grace: Duration | None = None) 
     return Caller(old.name, answer.token)
 
 
-async def who(bus: BusStub, caller: Caller) -> str:
+async def caller_name(bus: BusStub, caller: Caller) -> str:
     """Returns the name by which the server knows a caller."""
     request = GetServerInfoRequest()
     return (await bus.GetServerInfo(request, metadata=caller.metadata, wait_for_ready=True)).agent
@@ -28,9 +28,9 @@ async def who(bus: BusStub, caller: Caller) -> str:
 async def expired(bus: BusStub, caller: Caller) -> bool:
     """Returns whether a caller's token is refused as rotated and expired."""
     try:
-        await who(bus, caller)
+        await caller_name(bus, caller)
     except grpc.aio.AioRpcError as error:
         assert error.code() == grpc.StatusCode.UNAUTHENTICATED
-        assert (await refused(who(bus, caller))).reason == "TOKEN_EXPIRED"
+        assert (await refused(caller_name(bus, caller))).reason == "TOKEN_EXPIRED"
         return True
     return False

@@ -101,7 +101,7 @@ class ServerProcess:
             self.log.extend(log)
 
     @property
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """Returns the lines logged, but for those about draining and stopping."""
         return [line for line in self.log if " INFO " not in line]
 

@@ -26,7 +26,7 @@ every_rpc = pytest.mark.parametrize("rpc", RPCS, ids=str)
 
 
 @pytest.fixture(autouse=True)
-async def standing(threads: ThreadStub) -> None:
+async def existing(threads: ThreadStub) -> None:
     """An existing thread."""
     await threads.JoinThread(thread_service.JoinThreadRequest(thread=STANDING, create=True))
 

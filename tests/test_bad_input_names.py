@@ -75,7 +75,7 @@ WRONG_PAGES = ["x", "not a token", "é", "AAAA", "A" * 1_000, "\0", "A" * 32, "n
 
 
 @pytest.fixture(autouse=True)
-async def standing(threads: ThreadStub) -> None:
+async def existing(threads: ThreadStub) -> None:
     """An existing thread."""
     await threads.JoinThread(JoinThreadRequest(thread=STANDING, create=True))
 

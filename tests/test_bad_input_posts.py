@@ -29,7 +29,7 @@ HUGE = [2**53, 2**63 - 1]
 
 
 @pytest.fixture(autouse=True)
-async def standing(threads: ThreadStub) -> None:
+async def existing(threads: ThreadStub) -> None:
     """An existing thread."""
     await threads.JoinThread(JoinThreadRequest(thread=STANDING, create=True))
 

@@ -30,7 +30,7 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
 @pytest.fixture(autouse=True)
-async def standing(threads: ThreadStub) -> None:
+async def existing(threads: ThreadStub) -> None:
     """An existing thread."""
     await threads.JoinThread(JoinThreadRequest(thread=STANDING, create=True))
 

@@ -26,7 +26,7 @@ def shell(server: ServerProcess, tmp_path: Path) -> Shell:
 
 
 @pytest.fixture
-async def visitor(server: ServerProcess) -> AsyncIterator[BusClient]:
+async def other_client(server: ServerProcess) -> AsyncIterator[BusClient]:
     """Another client of the server."""
     async with BusClient(server.address) as bus:
         yield bus
@@ -51,7 +51,7 @@ async def left_behind(bus: BusClient) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 async def test_each_benchmark_prints_its_figures_and_that_all_arrived_once(
-    shell: Shell, visitor: BusClient, name: str
+    shell: Shell, other_client: BusClient, name: str
 ) -> None:
     done = await asyncio.to_thread(shell.run, "bench", "--only", name, *SHORT, "--json")
     assert (done.code, done.err, done.json["sound"]) == (0, "", True)
@@ -60,7 +60,7 @@ async def test_each_benchmark_prints_its_figures_and_that_all_arrived_once(
     assert result["count"] > 0
     assert all(result[figure] > 0 for figure in FIGURES[name])
     assert set(result) == {"name", "what", "count", "lost", "duplicated", *FIGURES[name]}
-    assert not await left_behind(visitor)
+    assert not await left_behind(other_client)
 
 
 @pytest.mark.slow
@@ -95,11 +95,11 @@ def test_on_a_terminal_bench_shows_its_progress(shell: Shell) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 async def test_duplicates_are_reported_with_exit_code_1(
-    shell: Shell, visitor: BusClient, name: str
+    shell: Shell, other_client: BusClient, name: str
 ) -> None:
     arguments = ["bench", "--only", name, "--seconds", "2", "--json"]
     running = asyncio.create_task(asyncio.to_thread(shell.run, *arguments))
-    thread = await running_thread(visitor)
+    thread = await running_thread(other_client)
     (message,) = await thread.messages(limit=1)
     await thread.post(message.content)
     done = await running
@@ -109,12 +109,14 @@ async def test_duplicates_are_reported_with_exit_code_1(
 
 
 @pytest.mark.slow
-async def test_an_interrupted_run_leaves_nothing_behind(shell: Shell, visitor: BusClient) -> None:
+async def test_an_interrupted_run_leaves_nothing_behind(
+    shell: Shell, other_client: BusClient
+) -> None:
     with shell.start("bench", "--seconds", "60") as process:
-        await running_thread(visitor)
+        await running_thread(other_client)
         process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(process.wait, 20) == 130
-    assert not await left_behind(visitor)
+    assert not await left_behind(other_client)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ async def test_servers_on_a_file_agree_on_the_order(
         wall.set(step)
         await post(client, "a")
         wall.set(0)  # and back, before the other server has looked
-        await other_knows(client, other)
+        await wait_until_other_knows(client, other)
         await post(other, "b")
         await post(client, "c")
         await post(other, "d")
@@ -118,7 +118,7 @@ async def test_servers_on_a_file_agree_on_the_order(
             assert await listed(at, 3) == [*"dcba"]
 
 
-async def other_knows(client: Connection, other: Connection) -> None:
+async def wait_until_other_knows(client: Connection, other: Connection) -> None:
     """Wait until the other server knows what was posted through this one."""
     async with Peer(other.bus).wait("a") as frames:
         await frames.until("caught_up")

@@ -12,7 +12,7 @@ from tests.connections import connected
 from tests.peers import Peer
 from tests.polling import until_known
 from tests.refusals import refused
-from tests.rotation import expired, rotate, who
+from tests.rotation import caller_name, expired, rotate
 from tests.wait_frames import seconds
 from threadbus.v1.agent_service_pb2 import RegisterAgentRequest
 
@@ -50,8 +50,8 @@ async def test_the_grace_period_ends_on_time_whatever_the_clock_does(
             await until_known(lambda: expired(client.bus, brief))
             assert time.monotonic() - began >= 1
             assert (await refused(ending.failure())).reason == "TOKEN_EXPIRED"
-        assert await who(client.bus, new) == brief.name
-        assert await who(client.bus, long) == long.name
+        assert await caller_name(client.bus, new) == brief.name
+        assert await caller_name(client.bus, long) == long.name
 
 
 @steps
@@ -68,7 +68,9 @@ async def test_what_a_token_may_do_in_its_grace_period_does_not_depend_on_the_cl
             request = RegisterAgentRequest(agent=name, token=first.token)
             assert (await client.agents.RegisterAgent(request)).agent.name == name
             again = await rotate(client.agents, first, LONG)
-            assert [await who(client.bus, caller) for caller in (first, lost, again)] == [name] * 3
+            assert [await caller_name(client.bus, caller) for caller in (first, lost, again)] == [
+                name
+            ] * 3
             await Peer(client.bus, again).post(name)
             assert len(await frames.messages(1)) == 1
         await rotate(client.agents, again)
@@ -88,7 +90,7 @@ async def test_the_grace_period_continues_over_a_restart_though_the_clock_was_se
     wall.set(step)
     server.start()
     async with connected(server.address) as client:
-        assert await who(client.bus, long) == long.name
+        assert await caller_name(client.bus, long) == long.name
         await until_known(lambda: expired(client.bus, brief))
 
 
@@ -119,7 +121,7 @@ async def test_a_stored_token_ends_within_an_hour(start_server: StartServer, nam
     change(server.db, "UPDATE token SET expire_time = expire_time + 86400000000 WHERE expire_time")
     server.start()
     async with connected(server.address) as client:
-        assert await who(client.bus, agent) == name
+        assert await caller_name(client.bus, agent) == name
         assert server.stop() == 0
     # As if an hour had passed since.
     change(server.db, "UPDATE clock SET base = base + 3600000000")
@@ -142,7 +144,7 @@ async def test_servers_with_different_clocks_end_a_token_at_the_same_time(
     here, there = servers
     async with connected(here.address) as client, connected(there.address) as other:
 
-        async def known_there(caller: Caller) -> bool:
+        async def is_known_there(caller: Caller) -> bool:
             return not await expired(other.bus, caller)
 
         for at in (client, other):
@@ -151,4 +153,4 @@ async def test_servers_with_different_clocks_end_a_token_at_the_same_time(
             await rotate(at.agents, long, LONG)
             for seen in (client, other):
                 await until_known(lambda: expired(seen.bus, brief))  # noqa: B023 - awaited here
-                assert await who(seen.bus, long) == long.name
+                assert await caller_name(seen.bus, long) == long.name

@@ -51,7 +51,7 @@ async def is_serving(client: Connection) -> bool:
     return bool(answer.status == HealthCheckResponse.SERVING)
 
 
-def check_told_once(server: ServerProcess, begin: str) -> None:
+def check_logged_once(server: ServerProcess, begin: str) -> None:
     """Check that the log has the begin and the end of a fault, once each, and calls it no bug."""
     told = [line for line in server.log if begin in line]
     assert len(told) == 2, server.log
@@ -127,7 +127,7 @@ async def test_while_a_posts_outcome_is_unknown_no_reply_says_it_was_not_stored(
         assert answer.seq == 1
         assert [message.content for message in await history(client.bus, name)] == ["once"]
     assert server.stop() == 0
-    check_told_once(server, "cannot be written")
+    check_logged_once(server, "cannot be written")
 
 
 async def _not(state: Awaitable[bool]) -> bool:
@@ -173,7 +173,7 @@ async def test_data_that_cannot_be_read_is_an_error_for_its_readers_until_it_can
         ledger.check(name, await history(client.bus, name))
         await ledger.post(client.bus, name, "after")
     assert server.stop() == 0
-    check_told_once(server, "cannot be read")
+    check_logged_once(server, "cannot be read")
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ async def test_a_server_that_cannot_examine_its_files_resumes_once_it_can(
         await ledger.post(client.bus, name, "after")
         ledger.check(name, await history(client.bus, name))
     assert server.stop() == 0
-    assert len(server.complaints) in (0, 2)  # begin and end
+    assert len(server.problems) in (0, 2)  # begin and end
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ async def test_an_intermittent_fault_is_logged_once(start_server: StartServer, n
             await ledger.post(client.bus, name, f"after {n}")
         await until_known(lambda: is_serving(client))
     assert server.stop() == 0
-    check_told_once(server, "the disk is full")
+    check_logged_once(server, "the disk is full")
 
 
 @pytest.mark.slow
@@ -244,4 +244,4 @@ async def test_a_log_that_grows_because_of_a_long_read_is_reported_and_shrinks_a
             assert await outcome(client.bus.PostMessage(post))
         await until(lambda: any("the log is large: over" in line for line in server.log))
     assert server.stop() == 0
-    check_told_once(server, "the log is large")
+    check_logged_once(server, "the log is large")

@@ -47,7 +47,7 @@ class SlowHeads:
         self.looks += 1
         return version
 
-    async def all_is_seen(self) -> None:
+    async def check_completed(self) -> None:
         """Return when a check for other processes' commits has run from start to end."""
         looks = (
             self.looks
@@ -87,7 +87,7 @@ async def test_a_message_committed_by_another_process_is_delivered(
 ) -> None:
     async with race(tmp_path / "bus.db", fallback_interval=0.01) as this:
         await this.theirs.commit([append("t", "hello")])
-        await this.slow.all_is_seen()
+        await this.slow.check_completed()
         this.slow.arrives.set()
         while not (frame := await this.frames.get()).HasField("messages"):
             pass
@@ -97,7 +97,7 @@ async def test_a_message_committed_by_another_process_is_delivered(
 async def test_a_deletion_by_another_process_ends_the_wait(tmp_path: Path) -> None:
     async with race(tmp_path / "bus.db", fallback_interval=0.01) as this:
         await this.theirs.commit([DeleteThread("t")])
-        await this.slow.all_is_seen()
+        await this.slow.check_completed()
         this.slow.arrives.set()
         with pytest.raises(ThreadNotFound):
             await this.waiting

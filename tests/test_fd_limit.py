@@ -34,7 +34,7 @@ async def test_a_server_out_of_descriptors_logs_that_once_and_its_recovery_once(
     async with connected(server.address) as client:
         await client.bus.GetServerInfo(GetServerInfoRequest(), timeout=10)
     assert server.stop() == 0
-    assert len(server.complaints) == 2
+    assert len(server.problems) == 2
 
 
 @pytest.mark.slow

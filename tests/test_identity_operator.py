@@ -35,7 +35,7 @@ async def post_for(bus: BusStub, boss: Caller, thread: str, agent: str) -> Messa
     return (await bus.GetMessage(GetMessageRequest(thread=thread, seq=answer.seq))).message
 
 
-async def who(server: ServerProcess, metadata: Metadata) -> GetServerInfoResponse:
+async def server_info(server: ServerProcess, metadata: Metadata) -> GetServerInfoResponse:
     """Returns the caller as the server sees it."""
     async with grpc.aio.insecure_channel(server.address) as channel:
         bus: BusStub = BusServiceStub(channel)
@@ -48,7 +48,7 @@ async def test_the_operators_token_is_in_a_file_that_only_its_owner_can_read(
     file = operator_token_file(server.db)
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(operator(server).token) >= 32
-    info = await who(server, operator(server).metadata)
+    info = await server_info(server, operator(server).metadata)
     assert (info.agent, list(info.scopes)) == ("operator", ["post", "read", "admin"])
 
 
@@ -164,8 +164,8 @@ async def test_tokens_survive_restarts(start_server: StartServer) -> None:
         end()
         server.start()
         assert operator(server) == boss
-        assert (await who(server, boss.metadata)).agent == "operator"
-        assert (await who(server, agent.metadata)).agent == "coder"
+        assert (await server_info(server, boss.metadata)).agent == "operator"
+        assert (await server_info(server, agent.metadata)).agent == "coder"
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ async def test_two_servers_on_one_file_have_one_operator(start_server: StartServ
     first, second = start_server(), start_server()
     boss = operator(first)
     for server in (first, second):
-        assert (await who(server, boss.metadata)).agent == "operator"
+        assert (await server_info(server, boss.metadata)).agent == "operator"
 
 
 @pytest.mark.slow

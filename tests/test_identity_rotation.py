@@ -18,7 +18,7 @@ from tests.own_bus import opened
 from tests.peers import Peer
 from tests.polling import until_known
 from tests.refusals import refused
-from tests.rotation import expired, rotate, who
+from tests.rotation import caller_name, expired, rotate
 from tests.rpcs import RPCS, good_request, nothing_stored
 from tests.serving import AgentStub, BusStub, ServerProcess
 from tests.wait_frames import seconds
@@ -37,9 +37,9 @@ async def agent(agents: AgentStub, name: str) -> Caller:
 async def test_the_new_token_works_and_the_old_one_ends_at_once(
     channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, agent: Caller, thread: str
 ) -> None:
-    assert await who(bus, agent) == agent.name
+    assert await caller_name(bus, agent) == agent.name
     new = await rotate(agents, agent)
-    assert await who(bus, new) == agent.name
+    assert await caller_name(bus, new) == agent.name
     assert new.token != agent.token
     assert len(new.token) >= 32
     async with nothing_stored(channel):
@@ -63,10 +63,10 @@ async def test_during_the_grace_period_both_tokens_work(
     agents: AgentStub, bus: BusStub, agent: Caller
 ) -> None:
     new = await rotate(agents, agent, Duration(seconds=60))
-    assert [await who(bus, caller) for caller in (agent, new)] == [agent.name, agent.name]
+    assert [await caller_name(bus, caller) for caller in (agent, new)] == [agent.name, agent.name]
     # The response was lost, so it retries.
     again = await rotate(agents, agent, Duration(seconds=60))
-    assert [await who(bus, caller) for caller in (agent, new, again)] == [agent.name] * 3
+    assert [await caller_name(bus, caller) for caller in (agent, new, again)] == [agent.name] * 3
     await rotate(agents, agent)
     assert await expired(bus, agent)
 
@@ -90,7 +90,7 @@ async def test_the_old_token_ends_with_the_grace_period(
     new = await rotate(agents, agent, seconds(GRACE))
     await until_known(lambda: expired(bus, agent))
     assert time.time() - before >= GRACE  # and not earlier
-    assert await who(bus, new) == agent.name
+    assert await caller_name(bus, new) == agent.name
 
 
 @pytest.mark.slow
@@ -144,8 +144,8 @@ async def test_a_token_is_rotated_twice(agents: AgentStub, bus: BusStub, agent: 
     second = await rotate(agents, agent)
     third = await rotate(agents, second)
     assert await expired(bus, second)
-    assert await who(bus, third) == agent.name
-    refusal = await refused(who(bus, agent))  # a token that old is no longer stored
+    assert await caller_name(bus, third) == agent.name
+    refusal = await refused(caller_name(bus, agent))  # a token that old is no longer stored
     assert refusal.reason == "TOKEN_INVALID"
     assert (await refused(rotate(agents, second))).reason == "TOKEN_EXPIRED"
 
@@ -157,7 +157,7 @@ async def test_of_concurrent_rotations_without_a_grace_period_one_wins(
         *(rotate(agents, agent) for _ in range(8)), return_exceptions=True
     )
     won = [answer for answer in answers if isinstance(answer, Caller)]
-    assert [await who(bus, caller) for caller in won] == [agent.name]
+    assert [await caller_name(bus, caller) for caller in won] == [agent.name]
     assert await expired(bus, agent)
 
 
@@ -178,7 +178,7 @@ async def test_anonymous_and_the_operator_have_no_token_to_rotate(
     assert (await refused(agents.RotateToken(RotateTokenRequest()))).reason == "TOKEN_INVALID"
     boss = operator(server)
     assert (await refused(rotate(agents, boss))).reason == "ACCESS_DENIED"
-    assert await who(bus, boss) == "operator"
+    assert await caller_name(bus, boss) == "operator"
 
 
 @pytest.mark.own_server
@@ -191,9 +191,9 @@ async def test_tokens_are_the_same_after_a_restart(
     await rotate(agents, graced, Duration(seconds=60))
     server.kill()
     server.start()
-    assert await who(bus, new) == name
+    assert await caller_name(bus, new) == name
     assert await expired(bus, agent)
-    assert await who(bus, graced) == graced.name
+    assert await caller_name(bus, graced) == graced.name
 
 
 async def test_only_the_newest_token_stays_valid_and_no_old_one_extends_itself(
@@ -201,10 +201,10 @@ async def test_only_the_newest_token_stays_valid_and_no_old_one_extends_itself(
 ) -> None:
     lost = await rotate(agents, agent, seconds(GRACE))  # as when its response was lost
     new = await rotate(agents, agent, seconds(3_600))
-    assert await who(bus, lost) == await who(bus, new) == agent.name
+    assert await caller_name(bus, lost) == await caller_name(bus, new) == agent.name
     await until_known(lambda: expired(bus, agent))
     newest = await rotate(agents, new)
     for ended in (lost, new):
-        refusal = await refused(who(bus, ended))
+        refusal = await refused(caller_name(bus, ended))
         assert refusal.reason in ("TOKEN_EXPIRED", "TOKEN_INVALID")
-    assert await who(bus, newest) == agent.name
+    assert await caller_name(bus, newest) == agent.name

@@ -142,7 +142,7 @@ async def test_a_retry_of_a_post_that_named_it_is_still_recognised(
     assert (again.seq, again.deduplicated) == (first.seq, True)
 
 
-async def name_is_given_to_nobody(
+async def check_name_stays_taken(
     channel: grpc.aio.Channel, agents: AgentStub, boss: Peer, gone: Caller, thread: str
 ) -> None:
     """Check that an unregistered agent cannot come back in any way."""
@@ -165,7 +165,7 @@ async def test_its_name_is_never_given_again(
     gone = await register(agents, name)
     await Peer(bus, gone).post(thread)
     await unregister(agents, name, by=boss)
-    await name_is_given_to_nobody(channel, agents, boss, gone, thread)
+    await check_name_stays_taken(channel, agents, boss, gone, thread)
 
 
 async def test_a_name_that_only_an_operator_posted_for_can_be_unregistered(
@@ -174,7 +174,7 @@ async def test_a_name_that_only_an_operator_posted_for_can_be_unregistered(
     await boss.post(thread, on_behalf_of=name)
     await unregister(agents, name, by=boss)
     never_had = Caller(name, secrets.token_urlsafe(32))
-    await name_is_given_to_nobody(channel, agents, boss, never_had, thread)
+    await check_name_stays_taken(channel, agents, boss, never_had, thread)
 
 
 @pytest.mark.own_server
@@ -194,7 +194,7 @@ async def test_after_a_restart_it_is_still_unregistered(
     server.kill()
     server.start()
     await bus.GetServerInfo(GetServerInfoRequest(), wait_for_ready=True)
-    await name_is_given_to_nobody(channel, agents, boss, gone, thread)
+    await check_name_stays_taken(channel, agents, boss, gone, thread)
     refusal = await refused(bus.GetServerInfo(GetServerInfoRequest(), metadata=gone.metadata))
     assert refusal.reason == "TOKEN_INVALID"
     assert [message.sender for message in await Peer(bus).read(thread)] == [name]

@@ -34,7 +34,7 @@ async def mark(server: ServerProcess, client: Connection, name: str) -> int:
     return next(at for at, statement in enumerate(statements(server)) if name in statement)
 
 
-async def statements_meanwhile(
+async def statements_during(
     server: ServerProcess, client: Connection, doing: Awaitable[object]
 ) -> list[str]:
     """Returns the SQL that the server runs while `done` does."""
@@ -44,7 +44,7 @@ async def statements_meanwhile(
     return statements(server)[begin + 1 : end]
 
 
-async def ten_looks(server: ServerProcess) -> None:
+async def ten_checks(server: ServerProcess) -> None:
     """Return once the fallback has checked ten more times."""
     enough = statements(server).count("PRAGMA data_version") + 10
     await until(lambda: statements(server).count("PRAGMA data_version") >= enough)
@@ -59,7 +59,7 @@ async def test_with_two_hundred_open_waits_an_idle_server_runs_one_cheap_query_a
     async with connected(server.address, *names) as client:
         requests = [wait_request(names if n % 10 == 0 else [names[n % 20]]) for n in range(200)]
         async with open_waits(client.bus, requests):
-            seen = await statements_meanwhile(server, client, ten_looks(server))
+            seen = await statements_during(server, client, ten_checks(server))
             assert set(seen) == {"PRAGMA data_version"}
 
 
@@ -69,13 +69,13 @@ async def test_a_servers_own_writes_cause_no_fallback_queries(
 ) -> None:
     server = start_server(*DEBUG, "--fallback-interval", "0.05")
     async with connected(server.address, name) as client, open_wait(client.bus, name):
-        await ten_looks(server)
+        await ten_checks(server)
 
         async def post() -> None:
             await client.bus.PostMessage(PostMessageRequest(thread=name, content="x"))
-            await ten_looks(server)
+            await ten_checks(server)
 
-        seen = await statements_meanwhile(server, client, post())
+        seen = await statements_during(server, client, post())
         assert set(seen[seen.index("COMMIT") + 1 :]) == {"PRAGMA data_version"}
 
 
@@ -89,7 +89,7 @@ async def test_without_the_fallback_an_idle_server_does_nothing(
         requests = [wait_request([names[n % 20]], keepalive=1) for n in range(200)]
         async with open_waits(client.bus, requests) as waits:
 
-            async def two_keepalives() -> None:
+            async def wait_for_two_keepalives() -> None:
                 before = [len(wait.frames) for wait in waits]
                 for wait, had in zip(waits, before, strict=True):
                     await wait.until(
@@ -97,7 +97,7 @@ async def test_without_the_fallback_an_idle_server_does_nothing(
                     )
                     assert set(wait.kinds()[had:]) == {"keepalive"}
 
-            assert await statements_meanwhile(server, client, two_keepalives()) == []
+            assert await statements_during(server, client, wait_for_two_keepalives()) == []
 
 
 @pytest.mark.slow
@@ -110,13 +110,13 @@ async def test_opening_ending_and_waking_waits_and_heartbeats_write_nothing(
         agent = await register(client.agents, name)
         metadata = agent.metadata
 
-        async def come_and_go() -> None:
+        async def open_and_end_waits() -> None:
             for _ in range(20):
                 async with open_wait(client.bus, name, metadata=metadata):
                     request = HeartbeatRequest(read_cursors=[Cursor(thread=name)])
                     await client.bus.Heartbeat(request, metadata=metadata)
 
-        seen = await statements_meanwhile(server, client, come_and_go())
+        seen = await statements_during(server, client, open_and_end_waits())
         assert [s for s in seen if not s.startswith("SELECT")] == []
 
         async with open_wait(client.bus, name, metadata=metadata) as wait:
@@ -126,7 +126,7 @@ async def test_opening_ending_and_waking_waits_and_heartbeats_write_nothing(
                 await wait.until(lambda: wait.seqs(name) == [1])
 
             server.log.clear()
-            seen = await statements_meanwhile(server, client, wake())
+            seen = await statements_during(server, client, wake())
             assert seen.count("BEGIN IMMEDIATE") == 1
             assert seen.count("COMMIT") == 1
             assert seen[0] == "BEGIN IMMEDIATE"

@@ -19,4 +19,4 @@ async def test_callers_that_disconnect_during_a_response_are_not_logged(
             await until(lambda stream=stream: stream in connection.answered)  # type: ignore[misc]
             connection.cancel(stream)
     assert server.stop() == 0
-    assert server.complaints == []
+    assert server.problems == []

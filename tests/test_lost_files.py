@@ -423,7 +423,7 @@ async def test_a_file_that_shrinks_and_grows_between_two_checks_is_no_loss(
     async with connected(server.address) as client:
         ledger.check(name, await history(client.bus, name))
     assert server.stop() == 0
-    assert server.complaints == []
+    assert server.problems == []
 
 
 @pytest.mark.slow
@@ -536,7 +536,7 @@ async def test_an_unusable_lock_file_is_reported_and_delays_nothing(
     async with connected(server.address) as client:
         ledger.check(name, await history(client.bus, name))
     assert server.stop() == 0
-    assert len(server.complaints) == 2
+    assert len(server.problems) == 2
 
 
 @pytest.mark.slow

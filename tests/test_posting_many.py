@@ -252,9 +252,9 @@ async def test_a_client_that_vanishes_leaves_nothing_behind(bus: BusStub, thread
     async with post_stream(bus) as stream:
         await stream.send(*(post(thread, str(n)) for n in range(100)))
 
-    async def stored_whole_or_not_at_all() -> bool:
+    async def is_whole_or_absent() -> bool:
         return len(await Peer(bus).read(thread)) in (0, 100)
 
-    await until_known(stored_whole_or_not_at_all)
+    await until_known(is_whole_or_absent)
     async with post_stream(bus) as stream:
         assert seqs(await stream.post(post(thread, "still there")))[0] in (1, 101)

@@ -68,12 +68,12 @@ async def test_an_agent_that_beats_does_not_lapse(
     clock = await register(agents, f"{agent.name}-clock")
     await beat(bus, clock)
 
-    async def clock_lapsed_while_we_beat() -> bool:
+    async def clock_lapsed_during_heartbeats() -> bool:
         await beat(bus, agent)
         assert await state(agents, agent.name) == "IDLE"
         return await state(agents, clock.name) == "LAPSED"
 
-    await until_known(clock_lapsed_while_we_beat)
+    await until_known(clock_lapsed_during_heartbeats)
 
 
 async def test_a_wait_outlasts_ten_timeouts_and_its_end_is_the_last_activity(

@@ -98,7 +98,7 @@ async def test_a_post_is_not_acknowledged_before_it_would_survive_kill_9(
 # ── Stores ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class HiccupStore(SqliteStore):
+class FailingStore(SqliteStore):
     """A store whose `heads` fails once, when `failing` is set."""
 
     failing = False
@@ -132,8 +132,8 @@ async def test_messages_of_others_are_found_although_a_check_for_them_failed(
     frames: asyncio.Queue[bytes] = asyncio.Queue()
     wait = replace(wait_on("t"), max_messages=1)
     read = WaitMessagesResponse.FromString
-    async with opened(HiccupStore, db) as ours, opened(SqliteStore, db) as theirs:
-        assert isinstance(ours, HiccupStore)
+    async with opened(FailingStore, db) as ours, opened(SqliteStore, db) as theirs:
+        assert isinstance(ours, FailingStore)
         await theirs.commit([CreateThread(Thread(name="t"))])
         settings = Settings(db=db, fallback_interval=0.05)
         async with (

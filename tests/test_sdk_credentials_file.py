@@ -108,7 +108,7 @@ async def test_an_unusable_path_is_reported_and_nothing_is_created(
 
 
 @pytest.fixture
-def nowhere_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user as in containers: without HOME, and not in the user database."""
 
     def unknown(_: int) -> None:
@@ -119,7 +119,7 @@ def nowhere_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwd.getpwuid", unknown)
 
 
-@pytest.mark.usefixtures("nowhere_at_home")
+@pytest.mark.usefixtures("without_home")
 async def test_without_a_home_folder_only_a_stored_token_is_missing(
     server: ServerProcess, agents: AgentStub, name: str
 ) -> None:

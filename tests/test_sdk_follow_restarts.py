@@ -81,12 +81,12 @@ async def test_a_killed_agent_resumes_at_its_last_reported_position(
         assert await process.line() == f"connected as {agent}"
         printed: list[int] = []
 
-        async def some_were_reported() -> bool:
+        async def positions_were_reported() -> bool:
             await Peer(bus).post(thread)
             printed.append(int(await process.line()))
             return await read_position(server.address, thread, tmp_path) >= 3
 
-        await until_known(some_were_reported)
+        await until_known(positions_were_reported)
         await Peer(bus).post_all(thread, *"abcdefghij")
         printed.append(int(await process.line()))
         printed += map(int, await process.kill())

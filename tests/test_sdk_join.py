@@ -82,7 +82,7 @@ async def by_acknowledging_a_wait(thread: ThreadHandle) -> None:
     await thread.acknowledge()
 
 
-async def by_saying_so_in_a_post(thread: ThreadHandle) -> None:
+async def by_based_on_seq(thread: ThreadHandle) -> None:
     await thread.post("I have read two", based_on_seq=2)
 
 
@@ -93,7 +93,7 @@ async def by_saying_so_in_a_post(thread: ThreadHandle) -> None:
         by_waiting_twice,
         by_acknowledging,
         by_acknowledging_a_wait,
-        by_saying_so_in_a_post,
+        by_based_on_seq,
     ],
 )
 async def test_an_agent_that_rejoins_resumes_after_what_it_has_read(

@@ -252,7 +252,7 @@ def test_an_unreferenced_loop_is_closed_by_whichever_thread_collects_it(
     writer.post("a")
     found = []
 
-    def look_for_garbage() -> Iterator[Presence.ValueType]:
+    def collect_garbage() -> Iterator[Presence.ValueType]:
         found.append(threading.current_thread().name)
         with pytest.raises(RuntimeError, match="own event loop"):
             writer.post("from in there")
@@ -265,7 +265,7 @@ def test_an_unreferenced_loop_is_closed_by_whichever_thread_collects_it(
         forgotten.append(forgotten)  # type: ignore[arg-type]
         del forgotten
         # Its argument is read by a background thread, which closing would wait for.
-        assert [*anyone.list_agents(presences=look_for_garbage())]
+        assert [*anyone.list_agents(presences=collect_garbage())]
         assert found == ["bus_client.sync"]
         assert contents(reader.wait(timeout=0)) == ["a"]
 

@@ -17,14 +17,14 @@ from tests.wait_frames import BOUND
 
 
 @pytest.fixture
-def mute() -> Iterator[str]:
+def silent_listener() -> Iterator[str]:
     """The address of a listener that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
-def nobody() -> str:
+def no_listener() -> str:
     """An address without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"
@@ -44,21 +44,21 @@ async def test_a_unix_socket_works_like_any_other_address(
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_a_proxy_is_not_used_for_this_machine(
     server: ServerProcess,
-    nobody: str,
+    no_listener: str,
     variable: str,
     host: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for other in ("no_proxy", "no_grpc_proxy", "http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.delenv(other, raising=False)
-    monkeypatch.setenv(variable, f"http://{nobody}")
+    monkeypatch.setenv(variable, f"http://{no_listener}")
     address = server.address.replace("127.0.0.1", host)
     async with BusClient(address, timeout=10) as bus:
         assert (await bus.server_info()).agent == "anonymous"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["nobody", "mute", "unix:/nowhere/at/all"])
+@pytest.mark.parametrize("where", ["no_listener", "silent_listener", "unix:/nowhere/at/all"])
 async def test_without_a_server_connecting_fails_in_time(
     request: pytest.FixtureRequest, where: str
 ) -> None:

@@ -39,7 +39,7 @@ async def own_channel(start_server: StartServer) -> AsyncIterator[grpc.aio.Chann
     async with grpc.aio.insecure_channel(server.address) as opened:
         yield opened
     assert server.stop() == 0
-    assert server.complaints == []
+    assert server.problems == []
 
 
 @every_method

@@ -131,7 +131,7 @@ async def let_the_deadline_pass(peer: Peer) -> None:
             await frames.rest()
 
 
-async def ask_for_what_is_not_there(peer: Peer) -> None:
+async def wait_on_a_missing_thread(peer: Peer) -> None:
     async with peer.wait("t", "unknown") as frames:
         assert (await refused(frames.failure())).reason in ("THREAD_NOT_FOUND", "QUOTA_EXCEEDED")
 
@@ -145,7 +145,7 @@ async def ask_for_what_is_not_there(peer: Peer) -> None:
         cancel_when_all_is_read,
         let_it_end,
         let_the_deadline_pass,
-        ask_for_what_is_not_there,
+        wait_on_a_missing_thread,
     ],
     ids=lambda leave: leave.__name__,
 )

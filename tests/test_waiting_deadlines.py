@@ -21,7 +21,7 @@ TIMEOUT, MARGIN = 2.0, 0.2
 
 
 @contextlib.asynccontextmanager
-async def hammered(peer: Peer, thread: str) -> AsyncIterator[list[tuple[float, int]]]:
+async def under_posts(peer: Peer, thread: str) -> AsyncIterator[list[tuple[float, int]]]:
     """Post to a thread as fast as possible; yields when each post was acknowledged, and its seq."""
     answered: list[tuple[float, int]] = []
     over = False
@@ -62,7 +62,7 @@ async def test_max_wait_ends_a_wait_after_all_that_was_committed_until_then(
 ) -> None:
     anyone = Peer(bus)
     await anyone.post(thread)
-    async with hammered(anyone, thread) as answered:
+    async with under_posts(anyone, thread) as answered:
         opened = now()
         async with anyone.wait(thread, max_wait=0.5) as frames:
             ending = await frames.ending()
@@ -134,7 +134,7 @@ async def test_a_hot_thread_does_not_exceed_the_deadline(
     bus: BusStub, thread: str, wanted: MessageFilter
 ) -> None:
     anyone = Peer(bus)
-    async with hammered(anyone, thread) as answered:
+    async with under_posts(anyone, thread) as answered:
         opened = now()
         async with anyone.wait(thread, timeout=TIMEOUT, filter=wanted) as frames:
             ending = await frames.ending()

@@ -30,7 +30,7 @@ class Example:
         lines, _ = await self._end(0)
         return lines
 
-    async def complaint(self) -> dict[str, Any]:
+    async def error_output(self) -> dict[str, Any]:
         """Return the error that it prints when it fails."""
         _, errors = await self._end(1)
         found: dict[str, Any] = json.loads(errors.strip().splitlines()[-1])

@@ -73,9 +73,9 @@ async def test_the_example_says_why_it_cannot_continue(
     async with example(language, server.address, thread, name, token=name * 4) as first:
         await first.line()
         async with example(language, server.address, thread, name, token="another" * 6) as second:
-            complaint = await second.complaint()
-    assert (complaint["code"], complaint["reason"]) == ("ALREADY_EXISTS", "AGENT_EXISTS")
-    assert name in complaint["message"]
+            error_output = await second.error_output()
+    assert (error_output["code"], error_output["reason"]) == ("ALREADY_EXISTS", "AGENT_EXISTS")
+    assert name in error_output["message"]
 
 
 @pytest.mark.soak
