@@ -209,7 +209,7 @@ def test_an_unknown_name_is_reported(shell: Shell, name: str) -> None:
     assert told == f"@{name}-nobody is not a registered agent; it mentions nobody."
 
 
-def test_one_interrupt_ends_the_reading_of_a_terminal(shell: Shell, name: str) -> None:
+def test_a_single_interrupt_ends_reading_from_a_terminal(shell: Shell, name: str) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "bus_client.cli", "post", name, "-"]
     with subprocess.Popen(

@@ -46,7 +46,7 @@ async def posted_for(channel: grpc.aio.Channel, bus: BusStub, boss: Caller, name
     return name
 
 
-async def test_an_operator_registers_it(
+async def test_an_operator_registers_a_name_posted_for(
     bus: BusStub, agents: AgentStub, boss: Caller, posted_for: str
 ) -> None:
     agent = await register(agents, posted_for, by=boss)
@@ -58,7 +58,7 @@ async def test_an_operator_registers_it(
     assert (found.agent.name, found.agent.kind) == (posted_for, AGENT_KIND_AGENT)
 
 
-async def test_an_operator_may_repeat_that_with_the_same_token(
+async def test_an_operator_may_repeat_the_registration_with_the_same_token(
     agents: AgentStub, boss: Caller, posted_for: str
 ) -> None:
     request = RegisterAgentRequest(agent=posted_for, token="x" * 32 + posted_for)
@@ -66,7 +66,7 @@ async def test_an_operator_may_repeat_that_with_the_same_token(
     assert await agents.RegisterAgent(request, metadata=boss.metadata) == first
 
 
-async def test_no_caller_gives_it_a_second_token(
+async def test_no_caller_gives_a_name_posted_for_a_second_token(
     channel: grpc.aio.Channel, agents: AgentStub, boss: Caller, posted_for: str
 ) -> None:
     await register(agents, posted_for, by=boss)
@@ -87,7 +87,7 @@ async def test_a_registered_agent_gets_no_second_token_after_a_post_on_its_behal
     assert refusal.reason == "AGENT_EXISTS"
 
 
-async def test_only_an_operator_registers_it(
+async def test_only_an_operator_registers_a_name_posted_for(
     channel: grpc.aio.Channel,
     server: ServerProcess,
     agents: AgentStub,

@@ -53,7 +53,7 @@ async def test_an_agent_that_ends_its_session_is_offline_at_once(
     assert agent.name in [found.name for page in listed for found in page.agents]
 
 
-async def test_its_waits_end_with_all_their_cursors_and_those_of_others_go_on(
+async def test_an_agents_waits_end_with_its_session_and_carry_all_cursors(
     agents: AgentStub, bus: BusStub, threads: ThreadStub, thread: str, agent: Peer
 ) -> None:
     another, second = await registered(agents, bus, "another"), f"{thread}-2"

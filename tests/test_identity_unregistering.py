@@ -73,7 +73,7 @@ async def test_anonymous_and_the_operator_cannot_be_unregistered(
         assert (refusal.reason, refusal.fields) == ("VALIDATION_FAILED", ["agent"])
 
 
-async def test_its_token_ends_at_once_for_every_call(
+async def test_an_unregistered_agents_token_is_refused_at_once_by_every_call(
     channel: grpc.aio.Channel, agents: AgentStub, agent: Peer, boss: Peer, thread: str
 ) -> None:
     await agent.post(thread)  # so that the server has cached it
@@ -85,7 +85,7 @@ async def test_its_token_ends_at_once_for_every_call(
             assert refusal.reason == "TOKEN_INVALID"
 
 
-async def test_its_waits_end_with_its_token_and_those_of_others_go_on(
+async def test_an_unregistered_agents_waits_end_and_those_of_others_go_on(
     agents: AgentStub, bus: BusStub, agent: Peer, boss: Peer, thread: str
 ) -> None:
     another = await registered(agents, bus, "another")
@@ -103,7 +103,7 @@ async def test_its_waits_end_with_its_token_and_those_of_others_go_on(
         assert len(await others.messages(1)) == 1
 
 
-async def test_it_leaves_its_threads_and_its_messages_keep_its_name(
+async def test_an_unregistered_agent_leaves_its_threads_and_its_messages_keep_its_name(
     agents: AgentStub, bus: BusStub, threads: ThreadStub, agent: Peer, thread: str
 ) -> None:
     another = await registered(agents, bus, "another")
@@ -120,7 +120,7 @@ async def test_it_leaves_its_threads_and_its_messages_keep_its_name(
 
 
 @pytest.mark.parametrize("field", ["mentions", "handoff_to"])
-async def test_it_can_no_longer_be_addressed(
+async def test_an_unregistered_agent_can_no_longer_be_addressed(
     channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, agent: Peer, thread: str, field: str
 ) -> None:
     await unregister(agents, "", by=agent)
@@ -159,7 +159,7 @@ async def check_name_stays_taken(
         assert (await refused(boss.post(thread, on_behalf_of=gone.name))).reason == "AGENT_EXISTS"
 
 
-async def test_its_name_is_never_given_again(
+async def test_an_unregistered_name_is_never_given_again(
     channel: grpc.aio.Channel, agents: AgentStub, bus: BusStub, boss: Peer, name: str, thread: str
 ) -> None:
     gone = await register(agents, name)

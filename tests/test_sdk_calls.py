@@ -147,7 +147,7 @@ async def test_calls_that_must_not_be_made_twice_end_with_an_unknown_outcome(
 
 @pytest.mark.parametrize("failure", [DRAINING, STORE_BUSY], ids=lambda failure: failure.reason)
 @pytest.mark.parametrize("rpc", ONCE_ONLY)
-async def test_they_are_retried_when_the_server_says_that_nothing_was_done(
+async def test_unsafe_calls_are_retried_when_the_server_says_that_nothing_was_done(
     rpc: str, failure: Failure
 ) -> None:
     call, answer = CALLS[rpc]
@@ -220,7 +220,7 @@ async def test_a_retry_waits_as_long_as_the_server_says() -> None:
 
 
 @pytest.mark.parametrize("token", ["two\nlines", "nul\0"])
-async def test_what_grpc_cannot_send_is_an_error_that_hides_the_token(token: str) -> None:
+async def test_a_token_that_grpc_cannot_send_is_an_error_that_hides_it(token: str) -> None:
     async with scripted() as script, asyncio.timeout(BOUND):
         with pytest.raises(BusError) as failed:
             await BusClient(script.address, token=token).connect()

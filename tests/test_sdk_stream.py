@@ -170,7 +170,7 @@ async def test_unknown_frames_and_kinds_are_skipped() -> None:
         assert handle.position.after_seq == 3
 
 
-async def test_it_resumes_after_what_was_received_and_not_what_was_consumed() -> None:
+async def test_a_follower_resumes_after_the_messages_received_and_not_those_consumed() -> None:
     async with scripted() as script, BusClient(script.address) as bus:
         script.answer("WaitMessages", started(), batch(1, 2, 3, upto=5), Failure(_Code.UNAVAILABLE))
         script.answer("WaitMessages", *last_batch(6))

@@ -105,7 +105,7 @@ async def test_a_cancelled_wait_has_read_nothing(
         assert contents(await reader.wait(timeout=60)) == ["a"]
 
 
-async def test_it_returns_no_more_than_max_messages(
+async def test_a_wait_returns_no_more_than_max_messages(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     await Peer(bus).post_all(thread, *"abcde")
@@ -115,7 +115,7 @@ async def test_it_returns_no_more_than_max_messages(
         assert contents(await reader.wait(timeout=60, max_messages=2)) == ["e"]
 
 
-async def test_it_returns_once_there_are_min_messages(
+async def test_a_wait_returns_once_there_are_min_messages(
     server: ServerProcess, bus: BusStub, thread: str, tmp_path: Path
 ) -> None:
     async with member(server.address, thread, tmp_path) as reader, asyncio.timeout(BOUND):
@@ -225,7 +225,7 @@ async def test_a_recreated_thread_raises_once_and_is_then_read(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_it_continues_with_the_next_server(
+async def test_a_wait_continues_with_the_next_server(
     start_server: StartServer, tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     server = start_server()

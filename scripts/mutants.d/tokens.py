@@ -65,7 +65,7 @@ SABOTAGES = [
                 '"DELETE FROM agent WHERE ? AND name = ?"',
             )
         ],
-        ["tests/test_identity_unregistering.py::test_its_name_is_never_given_again"],
+        ["tests/test_identity_unregistering.py::test_an_unregistered_name_is_never_given_again"],
     ),
     Sabotage(
         "the waits of an unregistered agent continue",
@@ -77,7 +77,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_identity_unregistering.py::test_its_waits_end_with_its_token_and_those_of_others_go_on"
+            "tests/test_identity_unregistering.py::test_an_unregistered_agents_waits_end_and_those_of_others_go_on"
         ],
     ),
     Sabotage(
@@ -90,7 +90,7 @@ SABOTAGES = [
             )
         ],
         [
-            "tests/test_identity_sessions.py::test_its_waits_end_with_all_their_cursors_and_those_of_others_go_on"
+            "tests/test_identity_sessions.py::test_an_agents_waits_end_with_its_session_and_carry_all_cursors"
         ],
     ),
 ]
