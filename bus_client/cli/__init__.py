@@ -1,4 +1,4 @@
-"""The command line, `threadbus`: one verb for each thing to do on a server.
+"""The command line, `threadbus`. Each verb is one operation.
 
 A verb's module is imported when the verb is used, so that `threadbus --help` starts fast.
 """
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         _report(error, as_json="--json" in arguments)
         return error.exit_code
-    except OSError as error:  # the help or the version could not be written
+    except OSError as error:  # the help or the version could not be printed
         discard_stdout()
         print_stderr(f"threadbus: {error}")
         return 1
@@ -157,7 +157,7 @@ def _report(error: click.ClickException, *, as_json: bool) -> None:
 
 
 def _report_bug(error: Exception, *, as_json: bool) -> None:
-    """Print the traceback and a request to report it, made safe: it may quote text from a peer."""
+    """Print the traceback and a request to report it, escaped: it may contain text from a peer."""
     message = f"{type(error).__name__}: {error}"
     if as_json:
         document = {

@@ -53,10 +53,10 @@ async def register(
     description: str,
     show_token: bool,
 ) -> None:
-    """Register an agent, unless you have registered it before; print its name.
+    """Register an agent, and print its name. Does nothing if you have registered it before.
 
     Its token is stored in your data directory (threadbus/credentials.json), or in the file that
-    THREADBUS_CREDENTIALS names, and used for --as NAME. The options only apply to a new agent; see
+    THREADBUS_CREDENTIALS names, and used for --as NAME. The options apply only to a new agent; see
     `threadbus agents update`. If the server requires tokens, an operator registers agents, with
     THREADBUS_TOKEN or --token-file.
 
@@ -89,7 +89,7 @@ async def register(
 
 
 async def register_with_token(bus: BusClient, name: str, what: dict[str, Any]) -> tuple[Agent, str]:
-    """Register an agent, as an operator; return it with its token.
+    """Register an agent as an operator. Returns it and its token.
 
     Uses the token stored here for the agent, or creates and stores one. A new token is removed
     again if the server refuses the name.
@@ -233,8 +233,7 @@ async def update(
 async def goodbye(session: Session) -> None:
     """End an agent's session.
 
-    Others see it offline, and its open waits end. Its next call, whatever it is, begins a new
-    session.
+    Others see it offline, and its open waits end. Any later call of the agent starts a new session.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Failed calls as a shell sees them: an exit code, and what to do next."""
+"""Reports failed calls to the shell: a message, a hint, and an exit code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 #: Exit codes.
 FAILED, USAGE, NOTHING_NEW, UNREACHABLE, CONFLICT, DENIED = range(1, 7)
 
-#: What to do about a server that does not answer.
+#: The hint for a server that does not respond.
 SERVER_HINT = "Is the server running, and --server right? threadbus serve starts one."
 
 # Exit code and hint by the name of the SDK's exception, or of its nearest base class listed here.
-# Hints speak of this program's options; where there is none, the SDK's own is used.
+# Hints refer to this program's options; without one, the SDK's hint is used.
 _MEANINGS: dict[str, tuple[int, str]] = {
     "BusError": (FAILED, ""),
     "InvalidArgument": (USAGE, ""),
@@ -75,11 +75,11 @@ _MEANINGS: dict[str, tuple[int, str]] = {
 
 
 def report(error: BusError, *, json: bool, message: str = "", hint: str = "") -> int:
-    """Print the error to stderr, and return the exit code for it.
+    """Print the error to stderr. Returns the exit code for it.
 
     Args:
-        error: What to report.
-        json: Print JSON.
+        error: The error to report.
+        json: Whether to print it as JSON.
         message: Printed instead of the error's own message, if not empty.
         hint: Printed instead of the usual hint, if not empty.
     """

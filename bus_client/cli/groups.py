@@ -6,7 +6,7 @@ import click
 
 
 class VerbGroup(click.Group):
-    """A group of verbs that suggests a similar one for a verb that does not exist."""
+    """A group of verbs that suggests similar names for an unknown verb."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,4 +1,4 @@
-"""Names of agents, in what the command line says."""
+"""Checks and suggestions for agent names on the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from threadbus.names import AGENT, RESERVED
 
-#: Senders that an import cannot post for. The operator posts its own messages as itself.
+#: Senders on whose behalf an import cannot post. The operator posts its own messages as itself.
 NOT_SENDERS = RESERVED - {"operator"}
 
 

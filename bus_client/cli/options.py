@@ -49,7 +49,7 @@ def _check_address(_: click.Context, __: click.Parameter, address: str) -> str:
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """A time in seconds, or with a unit: 5s, 10m, 36h, 30d. The value is in seconds."""
+    """A time in seconds or with a unit: 5s, 10m, 36h, 30d. The value is in seconds."""
 
     name = "time"
 
@@ -79,7 +79,7 @@ def seconds_option(*names: str, help: str, default: float) -> Callable[[F], F]:
 
 
 def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    """Returns `name` if it is a valid agent name or None, without asking the server.
+    """Returns `name` if it is None or a valid agent name, without asking the server.
 
     Raises:
         click.BadParameter: It is not; the message suggests a similar valid name.
@@ -90,7 +90,7 @@ def check_agent(_: click.Context, __: click.Parameter, name: str | None) -> str 
 
 
 def yes_option(question: str) -> Callable[[F], F]:
-    """Returns an option --yes for what cannot be undone.
+    """Returns an option --yes for operations that cannot be undone.
 
     Without it the user is asked `question`, in which {name} stands for the argument, before the
     verb connects. Without a terminal --yes is required.

@@ -16,13 +16,13 @@ from bus_client.cli.text import dumps, safe
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Prints JSON for programs if `json` is set, otherwise lines for people."""
+    """Prints JSON if `json` is set, otherwise human-readable lines."""
 
     json: bool
 
     @property
     def colour(self) -> bool:
-        """Whether to colour text: stdout is a terminal, and the user has not disabled colours."""
+        """Whether to colour text: if stdout is a terminal and the user has not disabled colours."""
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return sys.stdout.isatty() and not plain
 
@@ -44,7 +44,7 @@ class Output:
 
 @contextmanager
 def stop_when_stdout_closes() -> Iterator[None]:
-    """Interrupt the block with BrokenPipeError as soon as the reader of stdout is gone.
+    """Interrupt the block with BrokenPipeError as soon as the reader of stdout has gone.
 
     Otherwise `tail | head` would keep running until the next message. Must be entered in a task.
     """

@@ -1,4 +1,4 @@
-"""Agents and participants as text for people: their presence, and how far they have read."""
+"""Formats agents and participants for people: their presence, and how far they have read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bus_client import Agent, BusClient, Participant, Presence, Thread
 
-_MOST_NAMED = 8  # recipients; the others are only counted
+_MOST_NAMED = 8  # recipients that are named; the others are only counted
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -31,7 +31,7 @@ def presence_name(presence: Presence.ValueType) -> str:
 
 
 def ago(time: Timestamp) -> str:
-    """Returns how long ago that was, such as `3 min`; `unknown time` for an invalid time."""
+    """Returns the time since `time`, such as `3 min`; `unknown time` for an invalid time."""
     then = to_utc(time)
     if then is None:
         return UNKNOWN_TIME
@@ -74,7 +74,7 @@ def participant_lines(participants: Iterable[Participant], thread: Thread) -> It
 async def describe_recipients(bus: BusClient, recipients: Sequence[Participant]) -> list[str]:
     """Describe who will see a message: `reviewer waiting`, `tester lapsed 3 min`, `4 more`.
 
-    Asks the server when the absent ones were last seen; that is left out if it does not answer.
+    Asks the server when absent ones were last seen; omits that if it does not respond.
     """
     named = recipients[:_MOST_NAMED]
     agents = await asyncio.gather(
@@ -90,7 +90,7 @@ async def _agent(bus: BusClient, name: str) -> Agent | None:
     try:
         return await bus.get_agent(name)
     except bus_client.BusError:
-        return None  # the post succeeded: do not fail for a detail
+        return None  # the post succeeded: do not fail because of a detail
 
 
 def _recipient(found: Participant, agent: Agent | None) -> str:
@@ -104,14 +104,14 @@ def _absent() -> tuple[Presence.ValueType, ...]:
 
 
 def _presence(presence: Presence.ValueType, agent: Agent | None) -> str:
-    """Returns the presence of an agent; of an absent one also when it was last seen, if known."""
+    """Returns an agent's presence; if it is absent, also when it was last seen, if known."""
     if presence in _absent() and agent is not None and agent.HasField("last_seen_time"):
         return f"{presence_name(presence)} {ago(agent.last_seen_time)}"
     return presence_name(presence)
 
 
 def _waiting(participant: Participant) -> tuple[str, str]:
-    """Returns the presence, and whether it waits here; with the number of waits if several."""
+    """Returns a participant's presence, and its wait on this thread, with a count if several."""
     name, here = presence_name(participant.presence), "waits here" if participant.waiting else ""
     if participant.presence == bus_client.Presence.PRESENCE_WAITING:
         return name + _wait_count(participant), here

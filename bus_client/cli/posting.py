@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bus_client import Attachment, BusClient, ThreadHandle
     from threadbus.v1.bus_service_pb2 import PostMessageResponse
 
-# `@name`, but not in an address such as me@example.org. Names are lower case, but at the start of a
-# sentence people and keyboards write a capital.
+# `@name`, but not in an address such as me@example.org. Names are lower case, but people and
+# keyboards capitalise them at the start of a sentence.
 _AT_NAME = re.compile(rf"(?<![\w.@-])@((?ai:{AGENT.pattern}))(?!\w)")
 _MAX_LOOKUPS = 100
 
@@ -43,7 +43,7 @@ _MAX_LOOKUPS = 100
     multiple=True,
     help="Mention a registered agent; may be repeated.",
 )
-@seq_option("--reply-to", default=0, help="The message that this one replies to.")
+@seq_option("--reply-to", default=0, help="The message to which this one replies.")
 @click.option(
     "--handoff",
     metavar="NAME",
@@ -77,7 +77,7 @@ _MAX_LOOKUPS = 100
     metavar="NAME",
     default="",
     show_default=False,
-    help="Operators only: post in the name of NAME.",
+    help="Operators only: post on behalf of NAME.",
 )
 @as_option
 @timeout_option
@@ -98,7 +98,7 @@ async def post(
     request_id: str | None,
     on_behalf_of: str,
 ) -> None:
-    """Post a message to a thread; print its seq, and who will see it.
+    """Post a message to a thread; print its seq and who will see it.
 
     Creates the thread if it does not exist. @name or @Name in the text mentions a registered agent;
     only this command looks for names in the text, the SDK and the RPCs do not. `-` as CONTENT reads
@@ -191,7 +191,7 @@ async def _from_stdin() -> str:
     if sys.stdin.isatty():
         click.echo("Reading the message from the terminal; Ctrl-D ends it.", err=True)
     descriptor = sys.stdin.fileno()
-    data = await in_daemon_thread(lambda: _read_all(descriptor))  # so that Ctrl-C ends it at once
+    data = await in_daemon_thread(lambda: _read_all(descriptor))  # so that Ctrl-C works at once
     try:
         return data.removesuffix(b"\n").decode()
     except UnicodeDecodeError as error:
@@ -210,16 +210,16 @@ def _read_all(descriptor: int) -> bytes:
 async def _registered(
     session: Session, bus: BusClient, text: str, mentions: Sequence[str]
 ) -> list[str]:
-    """Returns the registered agents that `text` names, except those in `mentions`.
+    """Returns the registered agents that `text` mentions, except those in `mentions`.
 
-    Notes which names belong to nobody.
+    Prints a note about names that are not registered.
     """
     found: list[str] = []
     typed: dict[str, str] = {}
     for as_typed in _AT_NAME.findall(text):
         typed.setdefault(as_typed.lower(), as_typed)
     for name, as_typed in list(typed.items())[:_MAX_LOOKUPS]:
-        # The name, or the name without the punctuation that follows it.
+        # Try the name, then the name without trailing punctuation.
         for candidate in (name, name.rstrip("._-")):
             if len(found) + len(mentions) >= MAX_MENTIONS or candidate in (*mentions, *found):
                 break

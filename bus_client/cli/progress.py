@@ -1,4 +1,4 @@
-"""Progress bars for verbs that take long."""
+"""Progress bars for long-running verbs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def progress(
 ) -> Iterator[Callable[[int], object]]:
     """Show a progress bar on stderr, if it is a terminal and the output is not JSON.
 
-    Yields a function to call with the size of each step; the steps sum up to `length`.
+    Yields a function to call with the size of each step; the sizes add up to `length`.
     """
     if not shown or out.json or not sys.stderr.isatty():
         yield lambda _: None

@@ -21,7 +21,7 @@ from bus_client.cli.text import safe
     "folder",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to write them; created if needed. Without it they are only listed.",
+    help="The folder to write them to; created if needed. Without it, they are only listed.",
 )
 @json_option
 def proto(folder: Path | None, as_json: bool) -> int:

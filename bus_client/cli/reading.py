@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "--start",
     type=click.Choice(["head", "first"]),
     default="head",
-    help="Where you begin if you are new: after the newest message, or before the first.",
+    help="Where you start if you are new: after the newest message, or before the first.",
 )
 @click.option("--no-create", is_flag=True, help="Fail if the thread does not exist.")
 @as_option

@@ -1,4 +1,4 @@
-"""Whether the host name of a server can be resolved."""
+"""Checks whether the host name of a server can be resolved."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import suppress
 
 from bus_client.cli.daemon import in_daemon_thread
 
-_PATIENCE = 1.0  # seconds for the resolver to say that there is no such name
+_PATIENCE = 1.0  # seconds to wait for the resolver
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # a proxy resolves the name
 
 
 async def resolution_error(server: str) -> str:
-    """Returns why the host name in `server` cannot be resolved, as a sentence; "" if it can.
+    """Returns a sentence that says why the host name in `server` cannot be resolved; "" if it can.
 
-    Also "" if that is not known within a second, for a unix socket, and behind an HTTP proxy.
+    Also returns "" if the resolver takes over a second, for Unix sockets, and with an HTTP proxy.
     """
     if server.startswith("unix:") or any(os.environ.get(name) for name in _PROXIES):
         return ""

@@ -1,4 +1,4 @@
-"""What all verbs that call a server share: options, connecting, errors and signals."""
+"""Shared by all verbs that call a server: options, connecting, errors and signals."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from bus_client.cli.text import safe
 if TYPE_CHECKING:
     from bus_client import BusClient
 
-_SHORTEST_TIMEOUT = 2.0  # seconds to reach a server, for waits that are shorter
-_NOTE_SILENCE_AFTER = 1.0  # seconds of connecting
+_SHORTEST_TIMEOUT = 2.0  # seconds to reach a server, even for shorter waits
+_NOTE_SILENCE_AFTER = 1.0  # seconds without a connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ Verb = Callable[..., Awaitable[int | None]]
 def on_server(verb: Verb) -> Callable[..., int]:
     """Turn a coroutine function `verb(session, **options)` into a click callback.
 
-    Adds the connection options, but neither --timeout nor --as: their meaning depends on the verb.
-    An option `patience`, in seconds, limits the timeout for connecting, too.
+    Adds the connection options, except --timeout and --as, whose meanings depend on the verb. An
+    option `patience`, in seconds, also limits the timeout for connecting.
     """
 
     @functools.wraps(verb)
@@ -127,7 +127,7 @@ def on_server(verb: Verb) -> Callable[..., int]:
 
 
 def run_verb(out: Output, verb: Callable[[], int]) -> int:
-    """Run a verb; return its exit code, or the one of the error that it raised.
+    """Run a verb. Returns its exit code, or that of the error it raised.
 
     Raises:
         click.ClickException: Wrong usage, or a file or stdout could not be read or written.
@@ -145,7 +145,7 @@ def run_verb(out: Output, verb: Callable[[], int]) -> int:
 
 
 async def until_signal(verb: Awaitable[int | None]) -> int:
-    """Await the verb; return its exit code. SIGINT and SIGTERM cancel it.
+    """Await the verb. Returns its exit code. SIGINT and SIGTERM cancel it.
 
     A cancelled verb cleans up, and the exit code is 128 + the signal's number, as shells expect.
     """
@@ -168,7 +168,7 @@ async def until_signal(verb: Awaitable[int | None]) -> int:
 
 
 async def run_concurrently(parts: Sequence[Coroutine[None, None, T]]) -> list[T]:
-    """Run all coroutines at once and return their results. The first error cancels the others."""
+    """Run coroutines concurrently. Returns their results. The first error cancels the others."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         return await asyncio.gather(*tasks)
@@ -196,7 +196,7 @@ def _read_token(file: Path | None) -> str | None:
 
 
 def _check_permissions(file: Path) -> None:
-    """Refuse a token file of the user's own that others can read, as ssh refuses such keys."""
+    """Raises CredentialsError if others can read the user's token file, as ssh does for keys."""
     status = file.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         return  # a pipe, or a secret mounted by root, whose mode its readers cannot change

@@ -1,4 +1,4 @@
-"""The standard streams, whatever state the shell left them in."""
+"""Handles standard streams that the shell has closed, and failed writes to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
     if sys.stdin is None:
         sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
@@ -28,12 +28,12 @@ def open_standard_streams() -> None:
 
 
 def discard_stdout() -> None:
-    """Redirect stdout to /dev/null after a failed write, so that Python's exit flushes silently."""
+    """Redirect stdout to /dev/null after a failed write, so that Python's final flush succeeds."""
     _discard(sys.stdout)
 
 
 def print_stderr(text: str) -> None:
-    """Write a line to stderr. Does not raise if that fails: the exit code must do then."""
+    """Write a line to stderr. Ignores failures: the exit code must be enough then."""
     try:
         click.echo(text, err=True)
     except OSError:

@@ -21,18 +21,18 @@ from bus_client.cli.transcript import Transcript
 if TYPE_CHECKING:
     from bus_client import ThreadHandle
 
-_PAUSE = 0.5  # seconds after a lost position: the next one may be lost at once, too
+_PAUSE = 0.5  # seconds to pause after a lost position: the next one may be lost at once, too
 
 
 @click.command()
 @click.argument("threads", metavar="THREAD…", nargs=-1, required=True, envvar="THREADBUS_THREAD")
-@click.option("--from-start", is_flag=True, help="Begin with the first message.")
+@click.option("--from-start", is_flag=True, help="Start with the first message.")
 @click.option(
     "--last",
     metavar="N",
     type=click.IntRange(min=0),
     default=10,
-    help="Begin with the last N messages.",
+    help="Start with the last N messages.",
 )
 @as_option
 @timeout_option
@@ -61,13 +61,13 @@ async def tail(session: Session, threads: Sequence[str], from_start: bool, last:
 
 @asynccontextmanager
 async def _connection_notes(session: Session) -> AsyncIterator[None]:
-    """Note on stderr, for people, when the connection is lost and when it is back."""
+    """Print notes on stderr when the connection is lost and when it is back."""
     import grpc  # imported only when needed: --help must be fast
 
     from bus_client.channel import open_channel
 
     async def watch() -> None:
-        # Shares the connection that the client's first wait is opened on.
+        # This channel shares the connection of the client's first wait.
         async with open_channel(session.server, connection=1) as channel:
             await channel.channel_ready()
             while True:
@@ -86,7 +86,7 @@ async def _connection_notes(session: Session) -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One of the watched threads."""
+    """A watched thread."""
 
     thread: ThreadHandle
     out: Output
@@ -94,7 +94,7 @@ class _View:
     last: int | None
 
     async def follow(self) -> int:
-        """Print the thread's messages until it is closed; return the exit code."""
+        """Print the thread's messages until it is closed. Returns the exit code."""
         try:
             await self._go_to_start()
             while True:
@@ -116,7 +116,7 @@ class _View:
         )
 
     async def _print_to_end(self) -> bool:
-        """Print messages until the thread is closed, or the position is lost: then return False."""
+        """Print messages. Returns True when the thread is closed, False if the position is lost."""
         try:
             following = self.thread.follow(include_own=True, acknowledge=False)
             async with aclosing(following) as messages:

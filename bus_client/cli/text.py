@@ -1,9 +1,9 @@
-r"""Text made safe for terminals, and JSON.
+r"""Makes text safe for terminals and for JSON.
 
-Text from peers must neither control a terminal nor contain anything that a person cannot see but a
-model reads. So each character that moves the cursor, reverses the reading order, breaks lines or is
-invisible is shown as its code: \x1b, \u202e or \U000e0041. Ordinary writing stays as it is:
-letters of all scripts, including those written from right to left, and emoji. Three kinds of
+Text from peers must not control a terminal, or contain anything that is invisible to a person but
+readable to a model. So each character that moves the cursor, reverses the reading order, breaks
+lines or is invisible is shown as its code: \x1b, \u202e or \U000e0041. Ordinary writing stays as it
+is: letters of all scripts, including those written from right to left, and emoji. Three kinds of
 invisible characters belong to ordinary writing, and are kept:
 
 - a joiner or non-joiner (U+200C, U+200D) after a letter of a script that uses them, from Arabic to
@@ -11,7 +11,7 @@ invisible characters belong to ordinary writing, and are kept:
 - a variation selector 15 or 16 after a symbol, which selects its text or emoji form,
 - the tags of the flags of England, Scotland and Wales.
 
-Each only once in a row: a sequence of them can hide text.
+Each is kept only once in a row: a sequence of them can hide text.
 """
 
 from __future__ import annotations
@@ -79,5 +79,5 @@ def _visible(found: re.Match[str]) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """Returns a JSON escape of the character, which contains no control characters itself."""
+    """Returns the JSON escape of the matched character."""
     return found[0] if found["harmless"] else json.dumps(found[0])[1:-1]

@@ -1,4 +1,4 @@
-"""Messages and threads as lines of text for people."""
+"""Formats messages and threads as human-readable lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDEST = 20  # columns for names; longer ones break the alignment
 class Transcript:
     """Formats messages as aligned lines: `#12 coder 14:03:22  text`.
 
-    Columns grow with the messages. `live` makes them wider from the start, for messages to come.
+    Columns grow with the messages. `live` makes them wider from the start, for later messages.
     `several_threads` puts the thread's name in front.
     """
 
@@ -96,7 +96,7 @@ def describe_new_thread(thread: ThreadHandle, *, seen: bool = True) -> str:
 
 
 def _settings(thread: Thread) -> Iterator[str]:
-    """Yield the settings that are not the default: `[review]`, `[strict]`."""
+    """Yield settings that differ from the defaults: `[review]`, `[strict]`."""
     if thread.stage:
         yield f"[{thread.stage}]"
     if thread.sync_mode == bus_client.SyncMode.SYNC_MODE_STRICT:
@@ -118,7 +118,7 @@ def kind_name(agent: Agent) -> str:
 
 
 def to_utc(time: Timestamp) -> datetime | None:
-    """Returns the time in UTC; None if it is not valid: outside of the years 1 to 9999."""
+    """Returns the time in UTC; None if it is outside the years 1 to 9999."""
     try:
         return time.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
@@ -132,14 +132,14 @@ def local_time(time: Timestamp) -> str:
     """
     try:
         local = time.ToDatetime(tzinfo=UTC).astimezone()
-    except (ValueError, OverflowError):  # the latter on the first and the last day in some zones
+    except (ValueError, OverflowError):  # the latter on the first and last days in some time zones
         return UNKNOWN_TIME
     today = datetime.now(UTC).astimezone().date()
     return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
 def remarks(message: Message) -> list[str]:
-    """Returns what else there is to show of a message: `edit of #3`, `re #2`. Not made safe."""
+    """Returns other details of a message: `edit of #3`, `re #2`. They are not escaped."""
     found = []
     if message.kind == bus_client.MessageKind.MESSAGE_KIND_EDIT:
         found.append(f"edit of #{message.edit_of}")

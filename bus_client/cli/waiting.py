@@ -66,7 +66,7 @@ async def wait(
     mine: bool,
     include_own: bool,
 ) -> int | None:
-    """Wait for messages that you have not read yet; print them as soon as there are any.
+    """Wait for messages that you have not read, and print them as soon as there are any.
 
     Printed messages are marked as read, and so are those that --mine skipped. An agent that must
     not lose messages if it crashes waits with --after instead, and acknowledges them with `post
@@ -88,7 +88,7 @@ async def wait(
         raise click.UsageError(f"--min {least} is more than --max {most}.")
     async with session.connect() as bus:
         if after is None:
-            # To an agent that is new here, all messages are unread.
+            # For an agent that is new in the thread, all messages are unread.
             handle = await bus.join(
                 thread, create=False, start="first" if session.agent else "head"
             )
@@ -114,7 +114,7 @@ async def wait(
         session.out.show(result, Transcript(colour=session.out.colour).lines(messages))
         if after is None and messages:
             await handle.acknowledge()
-            # The agent now works on them, in a process that the server does not know of.
+            # The agent now works on them, in a process that the server cannot see.
             await bus.heartbeat(state=bus_client.Presence.PRESENCE_WORKING, lease=lease)
     if messages:
         return None

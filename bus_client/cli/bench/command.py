@@ -117,7 +117,7 @@ async def bench(
 
 @asynccontextmanager
 async def _own_thread(session: Session, bus: BusClient) -> AsyncIterator[str]:
-    """Create a thread and yield its name; delete the thread at the end, in any case."""
+    """Create a thread and yield its name. Deletes the thread on exit, even after an error."""
     name = f"bench-{secrets.token_hex(8)}"
     try:
         await bus.create_thread(name, topic="threadbus bench")

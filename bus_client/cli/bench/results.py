@@ -44,7 +44,7 @@ class Result:
         }
 
     def lines(self, *, colour: bool) -> Iterator[str]:
-        """Yield the result as lines for people."""
+        """Yield the result as human-readable lines."""
         figures = " · ".join(_formatted(name, value) for name, value in self.figures.items())
         yield f"{self.name:8}  {figures}"
         arrived = f"{self.lost:,} lost, {self.duplicated:,} duplicated of {self.count:,}"
@@ -55,16 +55,16 @@ class Result:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts the numbers that a reader got."""
+    """Counts the message numbers that a reader received."""
 
     got: Counter[int] = field(default_factory=Counter)
 
     def lost(self, wanted: Iterable[int]) -> int:
-        """Returns how many of the wanted numbers the reader did not get."""
+        """Returns how many of the wanted numbers were never received."""
         return sum(number not in self.got for number in wanted)
 
     def duplicated(self) -> int:
-        """Returns how many times the reader got a number again."""
+        """Returns how many numbers were received again, counting every repetition."""
         return self.got.total() - len(self.got)
 
 
@@ -86,7 +86,7 @@ def times(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
-    """Returns the smallest value that `part` % of the ordered values do not exceed; nan if none."""
+    """Returns the `part`-th percentile of sorted values (nearest rank); nan if there are none."""
     if not ordered:
         return math.nan
     return ordered[max(math.ceil(len(ordered) * part / 100) - 1, 0)]

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 #: Seconds within which a posted message must arrive; otherwise it counts as lost.
 _PATIENCE = 10.0
-#: Posted first: when it arrives, the wait is open.
+#: Content of the first post: when it arrives, the wait is open.
 _WARM_UP = "Warm-up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How much each benchmark does."""
+    """The load of each benchmark."""
 
     seconds: float
     """How long each benchmark posts."""
@@ -37,7 +37,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a benchmark runs with."""
+    """The environment of a benchmark."""
 
     poster: BusClient
     reader: BusClient
@@ -101,10 +101,10 @@ async def wake(bench: Bench) -> Result:
 
 
 class _Reader:
-    """Reads messages, of which one is expected at a time.
+    """Reads messages, expecting one particular message at a time.
 
     Attributes:
-        duplicated: How many messages came that were not expected.
+        duplicated: The number of messages received that were not expected.
     """
 
     def __init__(self, messages: AsyncGenerator[Message]) -> None:
@@ -112,10 +112,10 @@ class _Reader:
         self._messages = messages
 
     async def arrival(self, number: int) -> float:
-        """Read until message `number`; return when it came, on the clock of perf_counter().
+        """Read until message `number`. Returns its arrival time, on the clock of perf_counter().
 
         Raises:
-            TimeoutError: It did not come within 10 s. Do not call this again.
+            TimeoutError: It did not arrive within 10 s. Do not call this again.
             BusError: The wait failed or ended.
         """
         async with asyncio.timeout(_PATIENCE):
@@ -127,7 +127,7 @@ class _Reader:
 
 
 async def _time_to_wake(thread: ThreadHandle, reader: _Reader, text: str) -> float:
-    """Post `text`; return the seconds until `reader` has it. Raises as _Reader.arrival()."""
+    """Post `text`. Returns the seconds until `reader` has it. Raises as _Reader.arrival()."""
     arrival = asyncio.create_task(reader.arrival(number_of(text)))
     began = time.perf_counter()
     try:
@@ -147,7 +147,7 @@ class _Clock:
         self._reported = 0
 
     def running(self) -> bool:
-        """Report the progress; return whether there is time left."""
+        """Report the progress. Returns whether there is time left."""
         elapsed = self.elapsed()
         now = round(min(elapsed, self._bench.load.seconds) * 1_000)
         if now > self._reported:

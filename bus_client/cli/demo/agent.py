@@ -1,10 +1,10 @@
 """An agent of the demo, run in its own process: an example of an agent that uses the SDK.
 
 It participates in a thread until it is stopped (SIGTERM), then ends its session. If it is killed at
-any moment and restarted, it resumes where it was: it misses nothing, and posts nothing twice.
+any time and restarted, it resumes where it was: it misses no message and posts none twice.
 
-For the demo, it also reports on stdout what it does, as one JSON object a line, and delays each
-line that is marked `on_cue` until SIGUSR1.
+For the demo, it also reports on stdout what it is doing, one JSON object per line, and delays each
+reply that is marked `on_cue` until SIGUSR1.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def live(name: str, server: str, credentials: Path, pace: float) -> None:
             loop.add_signal_handler(number, life.cancel)
         await asyncio.wait([life])
         if not life.cancelled():
-            life.result()  # raises what it failed with
+            life.result()  # raises its error, if it failed
         await bus.end_session()
 
 
@@ -61,13 +61,13 @@ class _Agent:
                     await self._answer(thread, message.seq)
 
     def _filter(self) -> bus_client.MessageFilter | None:
-        """Returns what to wait for: the tester sleeps until it is addressed."""
+        """Returns the filter for its wait: the tester sleeps until it is addressed."""
         if self._bus.agent == "tester":
             return bus_client.MessageFilter(addressed_to_me=True)
         return None
 
     async def _answer(self, thread: bus_client.ThreadHandle, seq: int) -> None:
-        """Reply to message `seq`, unless somebody else has posted since."""
+        """Reply to message `seq`, unless another message has been posted since."""
         while line := self._line_after(seq):
             await self._think(line)
             try:
@@ -77,8 +77,8 @@ class _Agent:
                     # The reply is valid only if there are no newer messages.
                     expected_last_seq=seq,
                     based_on_seq=seq,
-                    # If it is killed before it gets the response, it will post this again after
-                    # its restart. The same id keeps the message from being stored twice.
+                    # If the agent is killed before it gets the response, it posts this again after
+                    # its restart. With the same request_id, the message is stored only once.
                     request_id=f"{line.who}-after-{seq}",
                     include_recipients=True,
                 )
@@ -96,7 +96,8 @@ class _Agent:
         return next((line for line in mine if line.after == seq), None)
 
     async def _think(self, line: Line) -> None:
-        # Before the first line nothing was delivered, so the server cannot know that it works.
+        # Before the first line nothing was delivered, so the server cannot tell that the agent is
+        # working.
         working = bus_client.Presence.PRESENCE_WORKING
         state = bus_client.Presence.PRESENCE_UNSPECIFIED if line.after else working
         await self._bus.heartbeat(state=state, status_text=f"thinking about #{line.after}")

@@ -27,8 +27,8 @@ from bus_client.cli.session import run_concurrently, run_verb, until_signal
 if TYPE_CHECKING:
     from bus_client import Message, Presence, ThreadHandle
 
-_PATIENCE = 90.0  # seconds that the demo may take on a slow machine, besides its pauses
-# The reviewer's death shows within two seconds instead of the default minute.
+_PATIENCE = 90.0  # seconds that the demo may take on a slow machine, plus its pauses
+# With these, the reviewer's death is visible within two seconds instead of the default minute.
 _PRESENCE_SETTINGS = ("--heartbeat-interval", 0.6, "--agent-timeout", 1.0)
 _NEXT = """\
   threadbus serve                             run a server, in its own terminal
@@ -88,10 +88,10 @@ async def _demo(out: Output, pace: float) -> int:
 
 
 class _Play:
-    """What happens in the demo, in order. Each step waits for the one before, not for a time.
+    """The steps of the demo, in order. Each one waits for the previous one, not for a time.
 
     Attributes:
-        received: The messages so far, as a follower got them.
+        received: The messages that a follower has received so far.
     """
 
     def __init__(self, processes: Processes, narrator: Narrator, pace: float) -> None:
@@ -104,7 +104,7 @@ class _Play:
         self._agents: dict[str, DemoProcess] = {}
 
     async def run(self) -> list[tuple[str, str]]:
-        """Run the demo; return outcome().
+        """Run the demo. Returns outcome() as a list.
 
         Raises:
             ProcessEnded: The server or an agent ended too early.
@@ -130,7 +130,7 @@ class _Play:
         return list(outcome(self.received, stored, self._agents, first_life))
 
     async def _start(self, name: str) -> DemoProcess:
-        """Start an agent; return when it has joined."""
+        """Start an agent. Returns its process once the agent has joined the thread."""
         credentials = self._processes.folder / "credentials.json"
         agent = await self._processes.start(
             name, "bus_client.cli.demo.agent", name, self._address, credentials, self._pace
@@ -189,7 +189,7 @@ class _Play:
         self._narrator.say(f"the tester slept through all that; #{first} mentions it and wakes it")
 
     async def _refuse(self, reviewer: DemoProcess) -> None:
-        """Let the reviewer reply to a message after the tester has: its reply is refused."""
+        """Let the reviewer reply to a message after the tester has: the reply is refused."""
         reviewer.cue()
         refused = await reviewer.next_event("refused")
         answer = next(

@@ -1,4 +1,4 @@
-"""The script of the demo: what its agents say. Real agents would ask a model."""
+"""The script of the demo: what its agents post. Real agents would ask a model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ AGENTS = ("coder", "reviewer", "tester")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A reply of an agent to the last message, which may be its own.
+    """An agent's reply to the newest message, which may be its own.
 
     Attributes:
         who: The agent.
-        after: The seq of the last message. 0 = the thread is empty.
+        after: The seq of the newest message. 0 = the thread is empty.
         text: The reply.
         mentions: The agents that it mentions.
-        on_cue: The agent waits for a signal of the demo before it posts this.
-        posted: The reply will be in the thread.
+        on_cue: Whether the agent waits for a signal from the demo before posting this.
+        posted: Whether the reply will be in the thread.
     """
 
     who: str
@@ -97,6 +97,6 @@ LINES = [
 ]
 #: The lines that are posted; the first one becomes message 1.
 POSTED = [line for line in LINES if line.posted]
-#: Two messages: the reviewer is killed while it replies to the first; its reply to the second one
-#: is refused.
+#: The seqs of two messages: the reviewer is killed while it replies to the first one, and its reply
+#: to the second one is refused.
 KILLED_AT, REFUSED_AT = (line.after for line in LINES if not line.posted)

@@ -23,7 +23,7 @@ _WIDEST = len("waiting")  # the longest of the usual presences
 
 
 class Narrator:
-    """Prints what happens to stdout; with --json to stderr, and without the messages."""
+    """Prints what happens to stdout; with --json, to stderr and without the messages."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -35,18 +35,18 @@ class Narrator:
             self._out.show(None, self._transcript.lines([message]))
 
     def say(self, text: str) -> None:
-        """Print what happens besides the conversation."""
+        """Print an event that is not a message."""
         self._line(text, self._dim(f"── {text}"))
 
     def presence(self, states: Mapping[str, str], changed: Container[str]) -> None:
-        """Print the agents' presences; those in `changed` stand out on a terminal."""
+        """Print the agents' presence; on a terminal, those in `changed` are highlighted."""
         words = [f"{agent} {states[agent]:{_WIDEST}}" for agent in AGENTS if agent in states]
         words[-1] = words[-1].rstrip()
         styled = [word if word.split()[0] in changed else self._dim(word) for word in words]
         self._line(" · ".join(words), self._dim("── ") + self._dim(" · ").join(styled))
 
     def confirm(self, text: str) -> None:
-        """Print a claim that proved true."""
+        """Print a claim that was found to be true."""
         self._line(text, f"✓ {text}")
 
     def _line(self, plain: str, styled: str) -> None:
@@ -60,7 +60,7 @@ class Narrator:
 
 
 class PresenceWatcher:
-    """Prints changes of the agents' presences, and waits for them."""
+    """Prints changes of the agents' presence, and waits for them."""
 
     def __init__(self, narrator: Narrator) -> None:
         self._narrator = narrator
@@ -68,7 +68,7 @@ class PresenceWatcher:
         self._changed = asyncio.Condition()
 
     async def watch(self, thread: ThreadHandle) -> None:
-        """Print the agents' presences whenever they change, until all are offline.
+        """Print the agents' presence whenever it changes, until all are offline.
 
         Raises:
             BusError: As ThreadHandle.watch_participants().

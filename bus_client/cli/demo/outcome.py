@@ -1,4 +1,4 @@
-"""What the demo claims to show, and whether it was true."""
+"""The claims of the demo, and whether they were true."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def outcome(
     agents: Mapping[str, DemoProcess],
     killed: DemoProcess,
 ) -> Iterator[tuple[str, str]]:
-    """Yield each claim, and what contradicts it: "" if it is true.
+    """Yield each claim with the evidence against it: "" if it is true.
 
     Args:
-        received: The messages that a follower got.
+        received: The messages that a follower received.
         stored: The messages in the store.
         agents: The agents by name, with the restarted reviewer.
         killed: The reviewer that was killed.

@@ -20,11 +20,11 @@ class ProcessEnded(Exception):
 
 
 class DemoProcess:
-    """A running process that reports on stdout what it does.
+    """A process that reports on stdout what it is doing.
 
     Attributes:
         name: The name of the agent, or `server`.
-        events: What it has reported so far, as JSON objects.
+        events: Its reports so far, as JSON objects.
     """
 
     def __init__(self, name: str, process: Process, out: asyncio.StreamReader) -> None:
@@ -39,14 +39,14 @@ class DemoProcess:
         return self._process.pid
 
     async def read_line(self) -> str:
-        """Returns the next line that it prints. Raises ProcessEnded if there is none."""
+        """Returns the next line of the process's output. Raises ProcessEnded if there is none."""
         line = await self._out.readline()
         if not line:
             raise ProcessEnded(f"the {self.name} ended early")
         return line.decode()
 
     async def next_event(self, kind: str) -> dict[str, Any]:
-        """Read events until one that has the key `kind`; return it. Raises ProcessEnded."""
+        """Read events until one has the key `kind`, and return that. Raises ProcessEnded."""
         while True:
             event: dict[str, Any] = json.loads(await self.read_line())
             self.events.append(event)
@@ -58,17 +58,17 @@ class DemoProcess:
         return [event[kind] for event in self.events if kind in event]
 
     def cue(self) -> None:
-        """Let it continue: it waits before a line that is marked `on_cue`."""
+        """Signal the agent to post the reply, marked `on_cue`, that it is holding back."""
         self._process.send_signal(signal.SIGUSR1)
 
     async def kill(self) -> None:
-        """Kill it (SIGKILL), unless it has ended; return when it has."""
+        """Kill the process (SIGKILL) unless it has ended. Returns once it has."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
     async def stop(self) -> int:
-        """Ask it to end (SIGTERM); return its exit code."""
+        """Stop the process (SIGTERM). Returns its exit code."""
         with suppress(ProcessLookupError):  # it has ended
             self._process.terminate()
         return await self._process.wait()
@@ -94,7 +94,7 @@ class Processes:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Those still running were interrupted: do not wait for them to end their sessions.
+        # Processes still running were interrupted: do not wait for them to end their sessions.
         await asyncio.gather(*(process.kill() for process in self._running))
 
     async def start(self, name: str, module: str, *arguments: object) -> DemoProcess:
@@ -116,7 +116,7 @@ class Processes:
         return running
 
     def logs(self) -> str:
-        """Returns the end of what each wrote to stderr."""
+        """Returns the last part of what each process wrote to stderr."""
         logs = sorted(self.folder.glob("*.log"))
         texts = {log.stem: log.read_text("utf-8", "replace")[-2000:].strip() for log in logs}
         return "\n".join(f"{name}: {text}" for name, text in texts.items() if text)

@@ -16,20 +16,19 @@ _INDENT = " " * len("skipped  file system  ")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was checked, and what was found."""
+    """The result of a check."""
 
     name: str
-    """What was checked, in a word or two. Stable between runs and releases."""
+    """The subject of the check, in a word or two. Stable across runs and releases."""
     status: Literal["ok", "warning", "failure", "skipped"]
-    """A warning should be known; a failure does not work or is unsafe; what was skipped could not
-    be checked."""
+    """Warning: worth knowing. Failure: broken or unsafe. Skipped: could not be checked."""
     finding: str
     """What was found."""
     advice: str = ""
     """What to do about it, in a sentence. Empty if the status is ok."""
 
     def lines(self, *, colour: bool) -> Iterator[str]:
-        """Yield the check as lines for people."""
+        """Yield the check as human-readable lines."""
         status = f"{self.status:7}"
         if colour:
             status = click.style(status, fg=_COLOURS[self.status])

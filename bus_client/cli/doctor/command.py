@@ -29,7 +29,7 @@ _DEFAULT_DB = Path("threadbus.db")
     type=click.Path(path_type=Path, readable=False),
     default=lambda: _DEFAULT_DB if _DEFAULT_DB.exists() else None,
     show_default="./threadbus.db, if it exists",
-    help="The server's database file, to check it, too.",
+    help="Also check the server's database file.",
 )
 @click.option("--deep", is_flag=True, help="Read the whole file to find damage; may take long.")
 @seconds_option("--timeout", default=5.0, help="How long to try to reach the server.")
@@ -40,7 +40,7 @@ _DEFAULT_DB = Path("threadbus.db")
     envvar="THREADBUS_AGENT",
     show_envvar=True,
     callback=check_agent,
-    help="Check the token stored for NAME, too.",
+    help="Also check the token stored for NAME.",
 )
 @on_server
 async def doctor(session: Session, db: Path | None, deep: bool) -> int:

@@ -1,4 +1,4 @@
-"""Checks of a server's database file and its surroundings. They change nothing."""
+"""Checks of a server's database file and its environment. They change nothing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 from bus_client.cli.doctor.check import Check
 
 _MIB, _GIB = 1024**2, 1024**3
-_LARGE_LOG = 32 * _MIB  # a server checkpoints it at about 4 MiB, and warns at this size, too
+_LARGE_LOG = 32 * _MIB  # a server checkpoints it at about 4 MiB, and also warns at this size
 _FEW_INODES = 1_000  # a server has five files
 
 # The oldest version with STRICT tables.
 _OLDEST_SQLITE = (3, 37, 0)
-# The WAL-reset bug, https://sqlite.org/wal.html#walresetbug: the first version that has it, and the
-# first one that does not. Two older release lines were fixed, too.
+# The WAL-reset bug, https://sqlite.org/wal.html#walresetbug: the first version with the bug, and
+# the first version with the fix, which was also backported to two older release lines.
 _WAL_RESET_BUG = ((3, 7, 0), (3, 51, 3))
 _WAL_RESET_REPAIRS = ((3, 44, 6), (3, 50, 7))
 
-# File systems on which SQLite's locks or shared memory do not work: those shared by machines.
+# File systems that machines share, on which SQLite's locks or shared memory do not work.
 _NETWORK = {
     *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"),
     *("prl_fs", "smb3", "smbfs", "vboxsf", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse"),
@@ -34,7 +34,7 @@ _IN_MEMORY = {"tmpfs", "ramfs"}
 
 
 def file_checks(path: Path) -> Iterator[Check]:
-    """Check a database file, without reading all of it, and its surroundings."""
+    """Check a database file, without reading all of it, and its environment."""
     from bus_server.errors import StoreRefused
     from bus_server.store.sqlite import file
 
@@ -57,7 +57,7 @@ def file_checks(path: Path) -> Iterator[Check]:
 
 
 async def integrity_check(path: Path) -> Check:
-    """Read the whole of a ThreadBus database file, and check it for damage.
+    """Read a whole ThreadBus database file, and check it for damage.
 
     May take minutes for a large file; can be cancelled.
     """
@@ -103,7 +103,7 @@ def _database(path: Path) -> Check:
         advice = "The next start moves it aside. Do not open the file with sqlite3 before that."
         return Check("database", "warning", finding, advice)
     try:
-        file.check(path, path.stat().st_uid)  # the owner is taken for the server's user
+        file.check(path, path.stat().st_uid)  # assumes that the server runs as the file's owner
     except (StoreRefused, OSError) as refusal:
         return Check("database", "failure", str(refusal), _AS_IT_SAYS)
     if path.stat().st_size == 0:
@@ -119,7 +119,7 @@ def _disk(folder: Path) -> Check:
     if free < 64 * _MIB:
         advice = "Free space: posts are refused when it is full, but nothing is lost."
         return Check("disk", "failure", finding, advice)
-    # 20 GiB are plenty, even if they are less than 5 % of a large disk.
+    # 20 GiB are enough, even if that is less than 5 % of a large disk.
     if free < max(_GIB, min(size // 20, 20 * _GIB)):
         return Check("disk", "warning", finding, "Free space before it is full.")
     if disk.f_files and disk.f_favail < _FEW_INODES:  # f_files is 0 if they are not counted
@@ -139,14 +139,14 @@ def file_system_of(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
     for line in table.splitlines():
         _, where, kind, *_ = line.split(" ")
         point = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), where))
-        # Of two file systems mounted at one point the later one is visible.
+        # Of two file systems mounted at the same path, the later one is visible.
         if len(point.parts) >= depth and folder.is_relative_to(point):
             found, depth = kind, len(point.parts)
     return found
 
 
 def file_system_check(folder: Path, kind: str) -> Check:
-    """Check whether a database can be on a file system of this type."""
+    """Check whether a file system of this type can hold a database."""
     if kind in _NETWORK:
         return Check(
             "file system",
@@ -169,7 +169,7 @@ def _permissions(path: Path) -> Check:
     from bus_server.operator_token import read, token_file
     from bus_server.store.sqlite import file
 
-    token, owner = token_file(path), path.stat().st_uid  # taken for the server's user
+    token, owner = token_file(path), path.stat().st_uid  # assumed to be the server's user
     try:
         if os.path.lexists(token):
             read(token, owner)

@@ -14,7 +14,7 @@ _OPEN_FILES = 4_096  # fewer are a warning
 
 
 def machine_checks() -> Iterator[Check]:
-    """Check what matters for servers and agents that are started on this machine."""
+    """Check this machine for servers and agents that are started on it."""
     yield _open_files()
     if check := _credentials():
         yield check

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from threadbus.v1.bus_service_pb2 import GetServerInfoResponse
 
 _SAMPLES = 5
-_SKEW = 1.0  # seconds between the clocks: a larger difference is a warning
-_SLOW = 0.25  # seconds for a wake-up: a slower one is a warning
+_SKEW = 1.0  # seconds between the clocks above which the check is a warning
+_SLOW = 0.25  # seconds for a wake-up above which the check is a warning
 _SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse(status=SERVING)
 
 
@@ -39,10 +39,10 @@ async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Chec
 
     Args:
         session: The caller's options.
-        bus: A client of the server that is anonymous.
+        bus: An anonymous client of the server.
 
     Raises:
-        BusError: The server does not answer any more.
+        BusError: The server no longer responds.
     """
     sample = await _quickest_sample(bus)
     yield await _server(session.server, sample)
@@ -55,7 +55,7 @@ async def server_checks(session: Session, bus: BusClient) -> AsyncGenerator[Chec
 
 
 async def _quickest_sample(bus: BusClient) -> _Sample:
-    """Returns the one of several samples that compares the clocks best: that of least delay."""
+    """Returns the one of several samples with the least delay, which compares the clocks best."""
     samples = []
     for _ in range(_SAMPLES):
         began, sent = time.monotonic(), time.time()
@@ -90,7 +90,7 @@ async def _serving(address: str) -> bool:
     """Returns whether the health service reports SERVING; true if there is no health service.
 
     Raises:
-        BusError: The server does not answer.
+        BusError: The server does not respond.
     """
     import grpc.aio
 
@@ -138,7 +138,7 @@ def _clock(sample: _Sample) -> Check:
 async def _identity(
     session: Session, info: GetServerInfoResponse, connections: AsyncExitStack
 ) -> tuple[Check, BusClient | None]:
-    """Check the caller's token; return also a client that uses it, if it is valid.
+    """Check the caller's token. Also returns a client that uses it, if it is valid.
 
     The client is closed with `connections`.
     """
@@ -207,7 +207,7 @@ async def _times_to_wake(bus: BusClient, name: str) -> list[float]:
     times = []
     async with aclosing(thread.follow(include_own=True, acknowledge=False)) as messages:
         await thread.post("Warm-up.")
-        await _arrival(messages)  # from here on a wait is open
+        await _arrival(messages)  # from now on, a wait is open
         for _ in range(_SAMPLES):
             arrival = asyncio.create_task(_arrival(messages))
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""JSON lines to import as messages, in a file of any size."""
+"""Reads messages to import from JSON lines, in a file of any size."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BadLine(Exception):
 
     Attributes:
         number: The number of the line, from 1.
-        why: What is wrong with it, and how to correct it.
+        why: What is wrong with the line, and how to correct it.
     """
 
     def __init__(self, number: int, why: str) -> None:
@@ -51,18 +51,18 @@ class BadLine(Exception):
 
 
 class Entries:
-    """The messages in a file, by thread.
+    """The messages of a file, by thread.
 
     Keeps only their offsets in memory: 24 bytes for each run of consecutive lines of one thread.
 
     Attributes:
-        count: How many messages index() has found.
+        count: The number of messages that index() has found.
     """
 
     def __init__(self, file: IO[bytes], *, max_content_bytes: int) -> None:
         self._file = file
         self._max_content_bytes = max_content_bytes
-        #: By thread, for each run: number of the first line, start and end offset.
+        #: By thread, for each run: the number of its first line, and its start and end offsets.
         self._runs: dict[str, array[int]] = {}
         self.count = 0
 
@@ -106,13 +106,13 @@ class Entries:
         Several threads may be read alternately.
 
         Raises:
-            BadLine: The file was changed since index() has read it.
+            BadLine: The file has changed since index() read it.
         """
         runs = self._runs[thread]
         for at in range(0, len(runs), 3):
             number, position, end = runs[at : at + 3]
             while position < end:
-                self._file.seek(position)  # another thread may have been read since
+                self._file.seek(position)  # another thread may have been read in the meantime
                 line = self._file.readline(_LONGEST_LINE + 1)
                 entry: Message | None
                 try:
@@ -152,11 +152,11 @@ class SeqMap:
         self._new: list[tuple[int, int]] = []  # its first seq on the server, and its length
 
     def add(self, old: int, new: int) -> None:
-        """Map `old` to `new`. Does nothing if `old` is 0: the line has no seq."""
+        """Map `old` to `new`. No-op if `old` is 0: the line has no seq."""
         if not old:
             return
         if self._old and old < self._old[-1] + self._new[-1][1]:
-            self._old, self._new = [], []  # not ascending: another history begins
+            self._old, self._new = [], []  # not ascending: start of another history
         if self._old:
             (began, length) = self._new[-1]
             if (old, new) == (self._old[-1] + length, began + length):
@@ -212,7 +212,7 @@ def _object(line: bytes) -> dict[str, Any]:
         raise ValueError(f"it is not JSON ({why}); expected a line like {_EXAMPLE}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except ValueError:  # Python limits the digits of a number
+    except ValueError:  # Python limits the number of digits
         most = f"{sys.get_int_max_str_digits():,}"
         raise ValueError(f"it has a number of more than {most} digits") from None
     if not isinstance(found, dict):

@@ -51,7 +51,7 @@ _MAX_LISTINGS = 10  # of all threads, while some get entries
     "file",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write; replaced when the export is complete.  [default: standard output]",
+    help="The file to write; replaced when the export is complete.  [default: standard output]",
 )
 @as_option
 @timeout_option
@@ -162,12 +162,11 @@ def _creation(thread: Thread) -> tuple[int, int, str]:
 async def _messages(
     bus: BusClient, thread: Thread, step: Callable[[int], object]
 ) -> AsyncIterator[Message]:
-    """Yield the messages of a thread up to `thread.head_seq`; call `step` with the progress.
+    """Yield the messages of a thread up to `thread.head_seq`. Calls `step` with the progress.
 
     Raises:
-        click.ClickException: The thread was replaced by a new one, or the server has fewer
-            messages than it said.
-        BusError: As ThreadHandle.messages().
+        click.ClickException: The thread was replaced by a new one, or the server has fewer messages
+        than reported. BusError: As ThreadHandle.messages().
     """
     handle = bus.thread(thread.name)
     after = max(thread.first_seq - 1, 0)
@@ -181,7 +180,7 @@ async def _messages(
             yield message
         if not page and not await _is_there(handle, after + 1):
             break
-        # Not only to the last message of the page: the client drops kinds unknown to it.
+        # Not just to the last message of the page: the client drops messages of unknown kinds.
         upto = min(max(after + _PAGE, page[-1].seq if page else 0), thread.head_seq)
         step(upto - after)
         after = upto
@@ -198,7 +197,7 @@ async def _messages(
 
 
 async def _is_there(handle: ThreadHandle, seq: int) -> bool:
-    """Returns whether the thread has message `seq`, of whatever kind."""
+    """Returns whether the thread has a message `seq` of any kind."""
     try:
         await handle.message(seq)
     except bus_client.MessageNotFound:

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 _REQUEST_ID = "import-"
 _THREADS_AT_ONCE = 32
-_LINES_PER_YIELD = 200  # checked in some milliseconds, after which signals are handled
+_LINES_PER_YIELD = 200  # checked in a few milliseconds, after which signals are handled
 
 
 def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[bytes]:
-    """Returns the file, which is read twice; of a pipe, a temporary copy.
+    """Returns the file, or for a pipe a temporary copy, as the file is read twice.
 
     Raises:
         click.ClickException: There is no space for the copy.
@@ -64,7 +64,7 @@ def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[byt
 @timeout_option
 @on_server
 async def import_(session: Session, file: IO[bytes], source: str) -> int:
-    """Post the messages in a file of JSON lines, each in the name of its sender.
+    """Post the messages in a file of JSON lines, each on behalf of its sender.
 
     Requires an operator's token: THREADBUS_TOKEN or --token-file. Each line is an object with
     "thread", "sender" and "content"; threads are created and senders registered if needed. All
@@ -121,7 +121,7 @@ async def _check(session: Session, entries: Entries) -> None:
 
 @dataclass(slots=True)
 class _Counts:
-    """How many lines were handled so far, and how."""
+    """The number of lines handled so far, by outcome."""
 
     posted: int = 0
     already_there: int = 0
@@ -155,10 +155,10 @@ class _Import:
         self.counts = _Counts()
 
     async def run(self, step: Callable[[int], object]) -> None:
-        """Post all messages; call `step` with 1 after each.
+        """Post all messages. Calls `step` with 1 after each.
 
         Raises:
-            BadLine: The file was changed.
+            BadLine: The file has changed.
             _LineFailed: The server did not accept a line.
         """
         threads = iter(self._entries.threads)
@@ -186,8 +186,8 @@ class _Import:
                 await self._bus.create_thread(thread)
 
     async def _post_all(self, thread: ThreadHandle, step: Callable[[int], object]) -> None:
-        # About 100 bytes for each line of the threads in progress. Should two digests ever collide,
-        # their lines would be counted together: harmless.
+        # About 100 bytes for each line of the threads in progress. If two digests ever collided,
+        # their lines would be counted together, which is harmless.
         equal_lines: Counter[bytes] = Counter()
         seqs, resumption = SeqMap(), _Resumption(thread)
         for number, entry in self._entries.of(thread.name):
@@ -214,7 +214,7 @@ class _Import:
             self.counts.replies_unlinked += 1
         for name in (*entry.mentions, entry.handoff_to):
             await self._register(name)
-        # Names contain no NUL, so other lines give other bytes.
+        # Names contain no NUL, so different lines give different bytes.
         source = f"{self._source}\0" if self._source else ""
         identity = f"{source}{entry.thread}\0{entry.sender}\0{entry.content}".encode()
         digest = hashlib.blake2b(identity, digest_size=16)
@@ -233,7 +233,7 @@ class _Import:
         seqs.add(entry.seq, posted.seq)
         if posted.deduplicated:
             self.counts.already_there += 1
-            # A newer one was posted by this run, and the response was lost.
+            # A newer one was posted by this run, whose response was lost.
             if posted.create_time.ToNanoseconds() < self._began.ToNanoseconds():
                 self.counts.out_of_place += not await resumption.continues_at(posted.seq)
         else:
@@ -254,9 +254,9 @@ class _Import:
 
 
 class _Resumption:
-    """Tells whether lines of a thread that are already there were posted from this file.
+    """Decides whether existing messages of a thread were posted from this file.
 
-    If an earlier run of this file was stopped, its lines are there up to some point and in
+    If an earlier run of this file was stopped, the thread has its lines up to some point, in
     sequence, and none after it. Lines imported from another file are found if this file has more
     lines before or between them.
     """
@@ -267,11 +267,11 @@ class _Resumption:
         self._posted = False
 
     def posted(self) -> None:
-        """Record that a line was not there yet."""
+        """Record that a line had not been posted before."""
         self._posted = True
 
     async def continues_at(self, seq: int) -> bool:
-        """Returns whether an earlier run of this file can have posted the next line as `seq`."""
+        """Returns whether an earlier run of this file may have posted the next line as `seq`."""
         last, self._last = self._last, seq
         if self._posted or seq <= last:
             return False
@@ -290,7 +290,7 @@ def _at_line(number: int) -> Iterator[None]:
 
 
 def _report_failure(session: Session, failed: _LineFailed, counts: _Counts) -> int:
-    """Print which line failed and how to continue; return the exit code."""
+    """Print which line failed and how to continue. Returns the exit code."""
     error, hint = failed.error, ""
     so_far = f"after posting {count(counts.posted, 'message')}"
     if error.retryable:

@@ -1,4 +1,4 @@
-"""Threads as Markdown, readable as text and rendered."""
+"""Formats threads as Markdown that is readable both as text and rendered."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def heading(thread: Thread) -> Iterator[str]:
 def section(message: Message) -> Iterator[str]:
     """Yield the lines of a message: sender, seq and time, then its content as a quotation.
 
-    The end of a quotation ends everything that began in it, so that an open code fence, a list or a
-    heading cannot reach into the next message.
+    The end of a quotation ends everything that was opened in it, so that an open code fence, a list
+    or a heading cannot affect the next message.
     """
     time = to_utc(message.create_time)
     when = f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else UNKNOWN_TIME
