@@ -18,7 +18,7 @@ const (
 	oneAttempt  = 10 * time.Second // for one attempt of a call
 	allAttempts = 30 * time.Second // for a call whose context has no deadline
 
-	longestDelay = time.Minute // longest RetryDelay that is honored
+	longestDelay = time.Minute // longest RetryDelay that is respected
 )
 
 // Invoke makes a unary call for a stub, without retries. Strings that are not UTF-8 are refused with
@@ -45,7 +45,8 @@ func (c *Client) NewStream(
 	return sendableStream{stream}, nil
 }
 
-// repeating is a Client whose unary calls are retried where that is safe, until life is done.
+// repeating is a Client that retries unary calls where that is safe, until the context life is
+// done.
 type repeating struct {
 	*Client
 	life context.Context
@@ -96,7 +97,7 @@ func repeatable(method string, request any) bool {
 	}
 	name := protoreflect.FullName(strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", "."))
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
-	if err != nil { // newer than these stubs
+	if err != nil { // a method newer than these stubs
 		return false
 	}
 	options, _ := found.Options().(*descriptorpb.MethodOptions)
@@ -114,37 +115,37 @@ func (c *Client) current(ctx context.Context) (context.Context, *grpc.ClientConn
 }
 
 // renew replaces a silent connection, which gRPC itself would take up to 40 s to detect. It does
-// nothing if silent is no longer the current one. Other calls on it fail, and are retried on the new
-// one.
+// nothing if silent is no longer the current connection. Other calls on the old one fail and are
+// retried on the new one.
 func (c *Client) renew(silent *grpc.ClientConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != silent || c.open.Err() != nil {
 		return
 	}
-	if fresh, err := c.dial(); err == nil { // the same arguments worked before
+	if fresh, err := c.dial(); err == nil { // the same arguments have worked before
 		c.conn = fresh
 		_ = silent.Close()
 	}
 }
 
-// during returns ctx, which is also done when life is.
+// during returns a copy of ctx that is also done when life is done.
 func during(life, ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(life, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
-// backoff returns the pause after a failure, given the number of failures in a row before it.
+// backoff returns the pause after a failure, given the number of consecutive failures before it.
 func backoff(failures int) time.Duration {
 	pause := min(2*time.Second, 50*time.Millisecond<<min(failures, 10))
 	return time.Duration(float64(pause) * (0.5 + rand.Float64()/2))
 }
 
-// asked limits the delay that a server asks for.
+// asked returns a delay that the server asked for, limited to longestDelay.
 func asked(delay time.Duration) time.Duration { return min(delay, longestDelay) }
 
-// sleep pauses. It reports false if ctx is done first.
+// sleep pauses. It returns false if ctx is done first.
 func sleep(ctx context.Context, pause time.Duration) bool {
 	select {
 	case <-ctx.Done():

@@ -52,7 +52,7 @@ func Connect(address, token string, options ...grpc.DialOption) (*Client, error)
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16 << 20)), // default: 4 MiB
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: grpcbackoff.Config{ // the default's 120 s would strand agents
+			Backoff: grpcbackoff.Config{ // with the default, agents could stay offline for 120 s
 				BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second,
 			},
 			MinConnectTimeout: oneAttempt,
@@ -73,9 +73,10 @@ func Connect(address, token string, options ...grpc.DialOption) (*Client, error)
 	return c, nil
 }
 
-// Register registers agent, calls as it from now on, and sends heartbeats until Goodbye or Close.
-// Token is a secret of 32–128 characters of A-Z a-z 0-9 _ -; with the same one it is the same agent
-// the next time. If it is empty, Register makes one: then the name can be used only once.
+// Register registers agent, makes all later calls as that agent, and sends heartbeats until Goodbye
+// or Close. Token is a secret of 32–128 characters of A-Z a-z 0-9 _ -. Use the same token to
+// register the same agent again. If it is empty, Register generates one: then the name can be used
+// only once.
 func (c *Client) Register(ctx context.Context, agent, token string) error {
 	if token == "" {
 		token = rand.Text() + rand.Text()
@@ -98,7 +99,7 @@ func (c *Client) keepAlive() {
 		pause = response.GetHeartbeatInterval().AsDuration()
 		switch {
 		case err != nil:
-			pause = oneAttempt // it was retried already
+			pause = oneAttempt // the call has already been retried
 		case pause <= 0:
 			pause = 40 * time.Second
 		}
@@ -142,15 +143,16 @@ func (c *Client) Post(
 	return response, nil
 }
 
-// MarkRead reports what was read: the next Join continues after cursor. Only the last one matters.
+// MarkRead reports everything up to cursor as read: the next Join continues after it.
 func (c *Client) MarkRead(ctx context.Context, cursor *pb.Cursor) error {
 	request := &pb.HeartbeatRequest{ReadCursors: []*pb.Cursor{cursor}}
 	_, err := c.Bus.Heartbeat(ctx, request)
 	return err
 }
 
-// Goodbye ends the agent's session: it is offline at once. Any later call would bring it back, so all
-// calls and follows of the client end first, and afterwards only Goodbye and Close may be called.
+// Goodbye ends the agent's session: the agent is offline at once. Any later call would start a new
+// session, so all calls and follows of the client end first, and afterwards only Goodbye and Close
+// may be called.
 func (c *Client) Goodbye(ctx context.Context) error {
 	c.endSession()
 	c.sending.Lock() // wait for calls that are being sent

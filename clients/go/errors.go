@@ -16,7 +16,7 @@ import (
 
 const domain = "threadbus" // of the server's own ErrorInfo
 
-// Error is why a call failed. Reason, explained in errors.proto, is empty if no server responded.
+// Error describes a failed call. Reason, see errors.proto, is empty if no server responded.
 type Error struct {
 	Code     codes.Code
 	Reason   string            // such as SEQ_CONFLICT
@@ -28,12 +28,12 @@ type Error struct {
 	Retryable  bool          // the same call may succeed later
 	// The call may have been carried out: repeat a post with the same request id, or not at all.
 	OutcomeUnknown bool
-	RequestID      string // of a Post
+	RequestID      string // of the post, if it was one
 
 	status *status.Status
 }
 
-// ErrorOf returns err, for example from a stub, as an *Error. Nil for nil.
+// ErrorOf converts err, for example from a stub, to an *Error. It returns nil for nil.
 func ErrorOf(err error) *Error {
 	if err == nil {
 		return nil
@@ -63,7 +63,7 @@ func ErrorOf(err error) *Error {
 		e.Retryable = e.Code == codes.Unavailable // 429: too many calls
 		return e
 	}
-	if unparsed(from) { // there was a response, but not a readable one
+	if unparsed(from) { // there was a response, but it could not be parsed
 		e.OutcomeUnknown = true
 		return e
 	}
@@ -77,9 +77,10 @@ func ErrorOf(err error) *Error {
 // inHTTP matches grpc-go's text for an HTTP status, which a proxy returned instead of the server.
 var inHTTP = regexp.MustCompile(`^unexpected HTTP status code received from server: (\d{3})`)
 
-// refusedInHTTP returns the status for a call that a proxy refused with HTTP 3xx or 4xx: it did not
-// reach the server. gRPC maps most of these to INTERNAL or UNKNOWN, as if the outcome were unknown.
-// Nil otherwise, and for 408, a timeout of the proxy, after which the outcome is unknown.
+// refusedInHTTP returns the status for a call that a proxy refused with HTTP 3xx or 4xx, so that it
+// did not reach the server. gRPC maps most of these to INTERNAL or UNKNOWN, as if the outcome were
+// unknown. It returns nil otherwise, and for 408, a proxy timeout, after which the outcome is
+// unknown.
 func refusedInHTTP(from *status.Status) *status.Status {
 	found := inHTTP.FindStringSubmatch(from.Message())
 	if found == nil || found[1] < "300" || found[1] >= "500" || found[1] == "408" {
@@ -95,7 +96,7 @@ func refusedInHTTP(from *status.Status) *status.Status {
 	return status.New(code, from.Message())
 }
 
-// unparsed reports whether the response could not be parsed, for example as its text is not UTF-8.
+// unparsed reports whether the response could not be parsed, for example because of invalid UTF-8.
 func unparsed(from *status.Status) bool {
 	return strings.HasPrefix(from.Message(), "grpc: failed to unmarshal the received message")
 }
@@ -123,5 +124,5 @@ func (e *CursorLost) Error() string {
 		asked.GetAfterSeq())
 }
 
-// GRPCStatus returns the status of a unary call with such a cursor.
+// GRPCStatus returns the status that a unary call with such a cursor would have.
 func (e *CursorLost) GRPCStatus() *status.Status { return status.New(codes.OutOfRange, e.Error()) }

@@ -17,12 +17,12 @@ import (
 
 const (
 	firstFrame     = 20 * time.Second      // to connect and receive `started`
-	longestFailing = time.Minute           // to fail, other than by disconnections, without progress
+	longestFailing = time.Minute           // of failures without progress, other than disconnections
 	settled        = time.Second           // a wait that lives this long resets the backoff
-	idlePause      = 20 * time.Millisecond // after a frame without progress: there may be many
+	idlePause      = 20 * time.Millisecond // after a frame without progress: a server may send many
 )
 
-// Message is a message of a followed thread, with the epoch that its seq counts in.
+// Message is a message of a followed thread, with the epoch in which its seq is valid.
 type Message struct {
 	*pb.Message
 	Epoch string
@@ -33,11 +33,11 @@ func (m *Message) Cursor() *pb.Cursor {
 	return &pb.Cursor{Thread: m.Thread, AfterSeq: m.Seq, Epoch: m.Epoch}
 }
 
-// FollowOptions are options of Follow. The zero value suits most agents.
+// FollowOptions are the options of Follow. The zero value suits most agents.
 type FollowOptions struct {
 	// Which messages to deliver. Nil = all but the agent's own.
 	Filter *pb.MessageFilter
-	// Continue where the server does when the cursor is lost, instead of ending with *CursorLost.
+	// When the cursor is lost, continue at the server's position instead of ending with *CursorLost.
 	ContinueOnResync bool
 }
 
@@ -64,7 +64,7 @@ func (c *Client) Follow(
 			tell(nil, err)
 			return
 		}
-		var failing time.Time                             // since when; zero = it does not fail
+		var failing time.Time                             // since when; zero = not failing
 		for failures := 0; ctx.Err() == nil; failures++ { // without progress
 			delay := time.Duration(0) // requested by the server
 			opened, caughtUp := time.Now(), false
@@ -132,7 +132,7 @@ func (c *Client) wait(
 ) iter.Seq2[*pb.WaitMessagesResponse, error] {
 	return func(yield func(*pb.WaitMessagesResponse, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // a stream must be canceled, else it stays open
+		defer cancel() // a stream stays open until it is canceled
 		ctx, conn := c.current(ctx)
 		patience := firstFrame
 		watchdog := time.AfterFunc(patience, func() { c.renew(conn) }) // which breaks the stream
@@ -146,7 +146,7 @@ func (c *Client) wait(
 			if err == nil {
 				frame, err = stream.Recv()
 			}
-			watchdog.Stop() // the caller's time does not count
+			watchdog.Stop() // not while the caller handles the frame
 			if started := frame.GetStarted(); started != nil {
 				patience = silence(started.KeepaliveInterval)
 			}
@@ -164,7 +164,7 @@ func (c *Client) wait(
 	}
 }
 
-// silence returns how long to wait for a frame, given the interval that the server granted.
+// silence returns how long to wait for a frame, given the keepalive interval granted by the server.
 func silence(granted *durationpb.Duration) time.Duration {
 	interval := granted.AsDuration()
 	if interval <= 0 {
@@ -173,7 +173,7 @@ func silence(granted *durationpb.Duration) time.Duration {
 	return min(max(interval, time.Second), 5*time.Minute) * 5 / 2
 }
 
-// disconnection reports whether a failure only means that the server is unreachable or busy.
+// disconnection reports whether a failure means only that the server is unreachable or busy.
 func disconnection(failure *Error) bool {
 	switch failure.Code {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
@@ -183,7 +183,7 @@ func disconnection(failure *Error) bool {
 	return failure.Reason == "DRAINING" || failure.Reason == "STORE_BUSY" || failure.OutcomeUnknown
 }
 
-// final reports whether a wait was refused for a reason that retrying cannot cure.
+// final reports whether a wait failed for a reason that retrying cannot fix.
 func final(failure *Error) bool {
 	bug := failure.Code == codes.Internal && failure.Reason != ""
 	return !failure.Retryable && !bug

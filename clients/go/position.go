@@ -9,7 +9,7 @@ import (
 
 const maxSeq = 1<<53 - 1
 
-// position is the position of a follow in one thread. Whatever a server sends, take returns each
+// position is the position of a follow in one thread. Whatever the server sends, take returns each
 // message of the thread once and in order, or an error.
 type position struct {
 	cursor   *pb.Cursor // from the server; moves back only by a resync
@@ -17,8 +17,8 @@ type position struct {
 	firstSeq int64      // oldest seq kept, as last reported
 }
 
-// take moves past a frame, and returns its new messages. If the frame violates the contract it returns
-// an error, and uses nothing of the frame.
+// take moves past a frame and returns its new messages. If the frame violates the contract, it
+// returns an error and ignores the frame.
 func (p *position) take(frame *pb.WaitMessagesResponse) ([]*Message, error) {
 	thread, here := p.cursor.GetThread(), p.cursor.GetAfterSeq()
 	if resync := frame.GetResync(); resync != nil { // to any position, in any epoch
@@ -46,7 +46,7 @@ func (p *position) take(frame *pb.WaitMessagesResponse) ([]*Message, error) {
 		case message.Thread != thread:
 			return nil, broken("a message of %q, not of %q", message.Thread, thread)
 		case seq >= 1 && seq <= here:
-			continue // a repeated one
+			continue // already received
 		case seq <= last || seq > batch.GetCursor().GetAfterSeq() || p.gap(last, seq):
 			return nil, broken("the seq %d after %d", seq, last)
 		}
@@ -72,8 +72,8 @@ func (p *position) gap(last, next int64) bool {
 	return !p.filtered && next > max(last+1, p.firstSeq)
 }
 
-// check returns an error if cursor is invalid, or of another thread or epoch. An empty epoch is not
-// compared.
+// check returns an error if cursor is invalid, or is for another thread or epoch. An empty epoch is
+// not compared.
 func check(cursor *pb.Cursor, thread, epoch string) error {
 	switch at := cursor.GetAfterSeq(); {
 	case cursor.GetThread() != thread:

@@ -14,8 +14,9 @@ import (
 	"google.golang.org/protobuf/reflect/protorange"
 )
 
-// sendable returns an error if a string in request is not UTF-8: INVALID_ARGUMENT and the path of the
-// field, as the server would for an invalid field. gRPC itself returns INTERNAL, which looks retryable.
+// sendable returns an error if a string in request is not valid UTF-8: INVALID_ARGUMENT with the
+// path of the field, as the server does for an invalid field. gRPC itself returns INTERNAL, which
+// looks retryable.
 func sendable(request any) error {
 	message, is := request.(proto.Message)
 	if !is {
@@ -55,7 +56,8 @@ func sendable(request any) error {
 	return ErrorOf(refusal.Err())
 }
 
-// sendableStream is a stream whose SendMsg refuses what is not sendable. The stream stays usable.
+// sendableStream is a stream whose SendMsg refuses messages that are not sendable. The stream stays
+// usable.
 type sendableStream struct{ grpc.ClientStream }
 
 func (s sendableStream) SendMsg(request any) error {

@@ -15,7 +15,7 @@ import (
 	pb "threadbus.dev/gen/go/threadbus/v1"
 )
 
-// run runs a command. Its result can be marshaled as JSON.
+// run runs a command and returns its result, which can be marshaled as JSON.
 func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any, error) {
 	if c.Do == "cancel" {
 		d.cancel(c.Target)
@@ -69,7 +69,7 @@ func (d *driver) run(ctx context.Context, bus *threadbus.Client, c command) (any
 	return nil, unknown("command", c.Do)
 }
 
-// call calls the unary method with this name of one of the stubs.
+// call calls the unary method name of one of the stubs.
 func call(ctx context.Context, stubs []any, name string, request []byte) (any, error) {
 	for _, stub := range stubs {
 		method := reflect.ValueOf(stub).MethodByName(name) // takes a context, a request, options
@@ -118,7 +118,7 @@ func (d *driver) postMany(ctx context.Context, bus *threadbus.Client, c command)
 	go func() {
 		for _, request := range requests {
 			if stream.Send(request) != nil {
-				return // Recv returns why
+				return // Recv returns the error
 			}
 		}
 		_ = stream.CloseSend()
@@ -126,7 +126,7 @@ func (d *driver) postMany(ctx context.Context, bus *threadbus.Client, c command)
 	return sayAll(d, c.ID, "response", stream)
 }
 
-// sayAll writes what a stream receives, until its status. It returns nil for OK.
+// sayAll writes a line for each message of a stream. It returns the stream's error, nil for OK.
 func sayAll[Response any](
 	d *driver, id int64, what string, stream grpc.ServerStreamingClient[Response],
 ) error {
@@ -181,7 +181,7 @@ func answer(response proto.Message, err error) (any, error) {
 func toJSON(message proto.Message) json.RawMessage {
 	text, err := protojson.Marshal(message)
 	if err != nil {
-		panic(err) // a parsed message can always be written
+		panic(err) // a parsed message can always be marshaled
 	}
 	return text
 }

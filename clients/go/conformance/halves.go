@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Half of a surrogate pair, which neither protojson nor UTF-8 can hold, is three bytes in a Go string.
-// While JSON is parsed the mark, a noncharacter, stands for it.
+// Half of a surrogate pair, which neither protojson nor UTF-8 can represent, is three bytes in a Go
+// string. While JSON is parsed, the mark, a noncharacter, replaces it.
 const (
 	half = "\xed\xa0\xbd"
 	mark = "\ufdd0"

@@ -60,7 +60,7 @@ func main() {
 	d.running.Wait()
 }
 
-// begin starts a command. The client and the target are those when its line was read.
+// begin starts a command, with the client and the target at the time its line was read.
 func (d *driver) begin(line []byte) {
 	var c command
 	decoder := json.NewDecoder(bytes.NewReader(line))
@@ -112,7 +112,7 @@ func (d *driver) cancel(target int64) {
 	}
 }
 
-// answer writes the last line of a command.
+// answer writes the last line of a command: its result or error.
 func (d *driver) answer(id int64, ok any, err error) {
 	if err != nil {
 		d.fail(id, err)

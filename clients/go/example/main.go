@@ -1,4 +1,5 @@
-// A tiny agent: joins a thread, follows it, echoes what is addressed to it, leaves at "stop".
+// A minimal agent: joins a thread, follows it, echoes messages addressed to it, and exits on
+// "stop".
 package main
 
 import (
@@ -53,7 +54,8 @@ func run(address, thread, name string) error {
 			"seq": message.Seq, "sender": message.Sender, "content": message.Content,
 		})
 		if slices.Contains(message.Mentions, name) || message.HandoffTo == name {
-			// The id names the message: killed here and restarted, it still replies once.
+			// The id is derived from the message: if the agent is killed here and restarted, it still
+			// replies only once.
 			posted, err := bus.Post(ctx, &pb.PostMessageRequest{
 				Thread: thread, Content: "echo: " + message.Content,
 				ReplyTo: message.Seq, RequestId: fmt.Sprintf("echo-%d", message.Seq),

@@ -28,7 +28,7 @@ interface Command {
 let opened: { bus: ThreadBus; stubs: Stubs } | undefined;
 const running = new Map<number, AbortController>();
 
-/** Runs a command, and returns its `ok`. */
+/** Runs a command, and returns its result, the value of `ok`. */
 async function obey(command: Command, signal: AbortSignal): Promise<unknown> {
   const { id, timeout } = command;
   const options = timeout === undefined ? {} : { timeout: timeout * 1000 };
@@ -130,7 +130,7 @@ async function run(command: Command): Promise<void> {
   const stop = new AbortController();
   try {
     const done = obey(command, stop.signal);
-    running.set(id, stop); // not earlier, else close() would abort itself
+    running.set(id, stop); // not earlier, or close() would abort itself
     say({ id, ok: plain(await done) });
   } catch (error) {
     say({ id, error: told(error, stop.signal) });

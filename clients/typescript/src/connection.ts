@@ -20,7 +20,7 @@ const FIRST_FRAME = 20_000; // ms to connect and receive `started`
 
 /** The channel options, also for clients of the generated stubs. */
 export function clientOptions(address: string): grpc.ClientOptions {
-  // Else http_proxy, https_proxy and grpc_proxy apply to local calls, too.
+  // Otherwise http_proxy, https_proxy and grpc_proxy would apply to local calls, too.
   const local = /^(127\.|localhost:|\[::1\]|unix:)/.test(address);
   return { ...OPTIONS, 'grpc.enable_http_proxy': local ? 0 : 1 };
 }
@@ -54,7 +54,7 @@ export class Connection {
         stop.addEventListener('abort', cancel);
       });
     } catch (failure) {
-      const error = new BusError(failure as grpc.ServiceError); // here its stack shows the caller
+      const error = new BusError(failure as grpc.ServiceError); // made here for its stack
       if (error.code === 'DEADLINE_EXCEEDED') this.#renew(client);
       throw error;
     } finally {
@@ -62,7 +62,7 @@ export class Connection {
     }
   }
 
-  /** Yields the frames of one wait. Throws BusError, also after 2.5 intervals of silence. */
+  /** Yields the frames of one wait. Throws BusError, for example after 2.5 intervals of silence. */
   async *wait(
     request: WaitMessagesRequest, token: string, stop: AbortSignal,
   ): AsyncGenerator<WaitMessagesResponse, void, undefined> {
@@ -71,7 +71,7 @@ export class Connection {
     const call = client.makeServerStreamRequest(path, asIs, strictly(responseDeserialize),
       requestSerialize(request),
       metadata(token, { waitForReady: true })); // unary calls report why there is no connection
-    call.on('error', () => {}); // else an unread error would end the process
+    call.on('error', () => {}); // otherwise an unhandled error would end the process
     const cancel = () => call.cancel();
     stop.addEventListener('abort', cancel);
     const frames: AsyncIterator<WaitMessagesResponse, undefined> = call[Symbol.asyncIterator]();
@@ -107,7 +107,7 @@ export class Connection {
   }
 }
 
-/** How long to wait for a frame, given the granted interval, in ms. */
+/** Returns how long to wait for a frame, in ms, given the granted interval. */
 function silence(granted: Duration | undefined): number {
   const interval = milliseconds(granted);
   const allowed = interval > 0 ? Math.min(Math.max(interval, 1_000), 300_000) : 45_000;
@@ -120,12 +120,12 @@ function metadata(token: string, options?: grpc.MetadataOptions): grpc.Metadata 
   return metadata;
 }
 
-/** Requests are serialised before the call: a failure to do so is not a failed call. */
+/** Requests are already serialised, so that an error in that does not look like a failed call. */
 const asIs = (bytes: Buffer): Buffer => bytes;
 
-/** Refuses text that is not UTF-8; protobuf-es alone would replace characters. */
+/** Makes a parser refuse text that is not UTF-8, in which protobuf-es would replace characters. */
 function strictly<Response>(parse: (bytes: Buffer) => Response): (bytes: Buffer) => Response {
-  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }); // U+FEFF is text
+  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }); // keep U+FEFF
   const decode = (text: Uint8Array) => utf8.decode(text);
   // ts-proto's decode() also accepts a reader.
   return (bytes) => parse(new BinaryReader(bytes, decode) as unknown as Buffer);

@@ -14,7 +14,7 @@ export type Detail = {
   [Type in keyof typeof DETAILS]: { type: Type } & ReturnType<(typeof DETAILS)[Type]['decode']>;
 }[keyof typeof DETAILS];
 
-/** The details of a Status, for example of a PostResult; unknown ones are left out. */
+/** Returns the details of a Status, for example of a PostResult, without unknown ones. */
 export function unpack(details: Any[]): Detail[] {
   return details.flatMap(({ typeUrl, value }) => {
     const type = typeUrl.replace('type.googleapis.com/google.rpc.', '') as Detail['type'];
@@ -35,9 +35,9 @@ const NO_ANSWER = ['CANCELLED', 'UNKNOWN', 'DEADLINE_EXCEEDED', 'INTERNAL', 'UNA
 const AWAY = ['CANCELLED', 'DEADLINE_EXCEEDED', 'UNAVAILABLE'];
 
 /**
- * The code for a call that a proxy refused with HTTP 3xx or 4xx: it did not reach the server. gRPC
- * maps most of these to INTERNAL or UNKNOWN, as if the outcome were unknown. Undefined otherwise, and
- * for 408, a timeout of the proxy, after which the outcome is unknown.
+ * Returns the code for a call that a proxy refused with HTTP 3xx or 4xx, so that it did not reach
+ * the server. gRPC maps most of these to INTERNAL or UNKNOWN, as if the outcome were unknown.
+ * Undefined otherwise, and for 408, a proxy timeout, after which the outcome is unknown.
  */
 function refusedInHttp({ code, details }: ServiceError): status | undefined {
   const [, http] = /^Received HTTP status code ([34]\d\d)/.exec(details) ?? []; // grpc-js's text
@@ -46,7 +46,7 @@ function refusedInHttp({ code, details }: ServiceError): status | undefined {
   return code === status.UNKNOWN || code === status.INTERNAL ? status.FAILED_PRECONDITION : code;
 }
 
-/** The Status that came with a failure; empty if there is none, or it cannot be parsed. */
+/** Returns the Status that came with a failure; empty if there is none or it cannot be parsed. */
 function said(failure: ServiceError): Status {
   const [bytes] = failure.metadata.get('grpc-status-details-bin');
   try {
@@ -56,7 +56,7 @@ function said(failure: ServiceError): Status {
   }
 }
 
-/** Why a call failed. `reason`, explained in errors.proto, is empty if no server responded. */
+/** A call failed. `reason`, see errors.proto, is empty if no server responded. */
 export class BusError extends Error {
   override readonly name = 'BusError';
   readonly code: Code;
@@ -67,22 +67,22 @@ export class BusError extends Error {
   readonly details: Detail[];
   /** Milliseconds that the server asks the client to pause before a retry. */
   readonly retryDelay: number;
-  /** The response could not be parsed. */
+  /** Whether the response could not be parsed. */
   readonly unparsed: boolean;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
-  /** The call may have been carried out: repeat a post with its `requestId`, or not at all. */
+  /** Whether the call may have been done: repeat a post with its `requestId`, or not at all. */
   outcomeUnknown: boolean;
   /** The request id of a post. */
   requestId = '';
 
-  /** Whether it only means that the server is unreachable or busy. */
+  /** Whether it means only that the server is unreachable or busy. */
   get isDisconnection(): boolean {
     return this.reason === 'DRAINING' || this.reason === 'STORE_BUSY'
       || this.outcomeUnknown && AWAY.includes(this.code);
   }
 
-  /** An error after which the outcome of the call is known. */
+  /** Returns an error after which the outcome of the call is known. */
   static certain(code: status, details: string): BusError {
     return new BusError({ code, details, metadata: new Metadata() } as ServiceError, true);
   }
@@ -119,12 +119,12 @@ export class CursorLost extends Error {
   }
 }
 
-/** A duration in ms. 0 if unset. */
+/** Converts a duration to ms; 0 if it is unset. */
 export function milliseconds(duration: Duration | undefined): number {
   return duration ? duration.seconds * 1e3 + duration.nanos / 1e6 : 0;
 }
 
-/** The pause for a `delay` that a server asks for: a minute at most. In ms. */
+/** Limits a `delay` that the server asked for to a minute. In ms. */
 export function heeded(delay: number): number {
   return Math.min(delay, 60_000);
 }

@@ -1,4 +1,4 @@
-/** A tiny agent: joins a thread, follows it, echoes what is addressed to it, leaves at "stop". */
+/** A minimal agent: joins a thread, echoes messages addressed to it, and exits on "stop". */
 import { JoinStart } from '../gen/threadbus/v1/thread_service.js';
 import { BusError, ThreadBus } from './threadbus.js';
 
@@ -17,7 +17,8 @@ try {
     const { seq, sender, content } = message;
     say({ seq, sender, content });
     if (message.mentions.includes(name) || message.handoffTo === name) {
-      // The id names the message: killed here and restarted, it still replies once.
+      // The id is derived from the message: if killed here and restarted, it still replies only
+      // once.
       const answer = { replyTo: seq, requestId: `echo-${seq}` };
       const posted = await bus.post(thread, `echo: ${content}`, answer);
       say({ posted: posted.seq, reply_to: seq, deduplicated: posted.deduplicated });

@@ -19,7 +19,7 @@ export class Place {
     this.#filtered = filter !== undefined && MessageFilter.encode(filter).finish().length > 0;
   }
 
-  /** Moves past a frame, and returns its new messages. BusError if it violates the contract. */
+  /** Moves past a frame; returns its new messages. Throws BusError if it violates the contract. */
   take(frame: WaitMessagesResponse): Message[] {
     const { thread, afterSeq: here, epoch } = this.cursor;
     if (frame.resync) { // to any position, in any epoch
@@ -37,12 +37,12 @@ export class Place {
     for (const message of frame.messages?.messages ?? []) {
       const { seq } = message;
       if (message.thread !== thread) throw broken(`a message of ${message.thread}, not ${thread}`);
-      if (seq >= 1 && seq <= here) continue; // a repeated one
+      if (seq >= 1 && seq <= here) continue; // already received
       if (seq <= last || seq > ends[0]!.afterSeq || this.#gap(last, seq)) {
         throw broken(`the seq ${seq} after ${last}`);
       }
       last = seq;
-      if (message.kind in MessageKind) fresh.push(message); // else a newer kind
+      if (message.kind in MessageKind) fresh.push(message); // otherwise a newer kind
     }
     for (const { afterSeq } of ends) {
       if (this.#gap(last, afterSeq + 1)) throw broken(`the cursor ${afterSeq} after ${last}`);
@@ -58,7 +58,7 @@ export class Place {
   }
 }
 
-/** The cursor, if valid for the thread and the epoch; an empty epoch is not compared. */
+/** Returns the cursor if it is valid for the thread and epoch. An empty epoch matches any. */
 export function checked(cursor: Cursor | undefined, thread: string, epoch = ''): Cursor {
   if (cursor?.thread !== thread) throw broken(`a cursor of ${cursor?.thread}, not ${thread}`);
   if (!isSeq(cursor.afterSeq) && cursor.afterSeq !== 0) {
@@ -72,18 +72,18 @@ export function checked(cursor: Cursor | undefined, thread: string, epoch = ''):
 
 export const isSeq = (seq: number) => seq >= 1 && seq <= Number.MAX_SAFE_INTEGER;
 
-/** An error for a violation of the contract. */
+/** Returns the error for a violation of the contract. */
 export function broken(sent: string): BusError {
   return BusError.certain(status.INTERNAL, `the server sent ${sent}`);
 }
 
-/** The cursors to resume from after a frame, if it has any. */
+/** Returns the cursors to resume from after a frame, if it has any. */
 function cursors(frame: WaitMessagesResponse): (Cursor | undefined)[] {
   if (frame.messages) return [frame.messages.cursor];
   return frame.started ? [] : positions(frame).map(({ cursor }) => cursor);
 }
 
-/** The positions that a frame carries. */
+/** Returns the positions in a frame. */
 function positions(frame: WaitMessagesResponse): ThreadPosition[] {
   const { started, caughtUp, keepalive, ending } = frame;
   return caughtUp ? [caughtUp] : (started ?? keepalive ?? ending)?.threads ?? [];

@@ -27,7 +27,7 @@ export function checkText(request: unknown): void {
   throw new BusError({ code, details: message, metadata } as ServiceError);
 }
 
-/** The path of such a text, named as in the protos, or undefined. */
+/** Returns the path of such a text, named as in the protos, or undefined. */
 function path(value: unknown, at = '', map = false): string | undefined {
   if (typeof value === 'string') return HALF.test(value) ? at : undefined;
   if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return undefined;

@@ -28,7 +28,7 @@ export { clientOptions, type Method } from './connection.js';
 
 /** A position in a thread. Without an epoch, the thread's epoch is not checked. */
 export type Position = Omit<Cursor, 'epoch'> & { epoch?: string };
-/** A message, with the epoch in which its seq counts. */
+/** A message, with the epoch in which its seq is valid. */
 export type Followed = Message & { epoch: string };
 
 export interface CallOptions {
@@ -37,17 +37,17 @@ export interface CallOptions {
 }
 
 export interface FollowOptions {
-  /** Own messages are excluded unless it has `{ excludeOwn: false }`. */
+  /** Which messages to deliver. Excludes the agent's own unless it sets `excludeOwn: false`. */
   filter?: DeepPartial<MessageFilter>;
-  /** On a lost cursor, throw CursorLost (the default) or continue where the server does. */
+  /** If the cursor is lost: throw CursorLost (the default) or continue where the server does. */
   onResync?: 'throw' | 'continue';
   signal?: AbortSignal;
 }
 
 const ATTEMPT = 10_000; // ms for one attempt of a call
 const SETTLED = 1_000; // ms: a wait that lives this long resets the backoff
-const IDLE_PAUSE = 20; // ms after a frame without progress: there may be many
-const LONGEST_FAILING = 60_000; // ms to fail, other than by disconnections, without progress
+const IDLE_PAUSE = 20; // ms after a frame without progress: a server may send many
+const LONGEST_FAILING = 60_000; // ms of failures without progress, other than disconnections
 const HEARTBEAT_INTERVAL = 40_000; // ms, if the server sets none
 const { REASON_SESSION_ENDED, REASON_THREADS_CLOSED } = WaitEnding_Reason;
 
@@ -71,12 +71,12 @@ export class ThreadBus {
   }
 
   /**
-   * Registers `agent`, calls as it from now on, and sends heartbeats. With the same token it is the
-   * same agent the next time. Throws BusError.
+   * Registers `agent`, makes all later calls as that agent, and sends heartbeats. Use the same
+   * token to register the same agent again. Throws BusError.
    */
   async register(agent: string, token = randomBytes(32).toString('base64url')): Promise<void> {
     const session = this.#session.signal;
-    // With a token made here the call may be repeated.
+    // With a token generated here, the call may be repeated.
     const request = RegisterAgentRequest.create({ agent, token });
     await this.call(AgentServiceService.registerAgent, request);
     this.#token = token;
@@ -121,13 +121,13 @@ export class ThreadBus {
   }
 
   /**
-   * Ends the session, after the follows and the running calls: the agent is offline at once. Any
-   * later call begins a session again. Throws BusError.
+   * Ends the session, after all follows and running calls: the agent is offline at once. Any later
+   * call starts a new session. Throws BusError.
    */
   async goodbye(options?: CallOptions): Promise<void> {
     this.#session.abort();
     this.#session = new AbortController();
-    await Promise.allSettled(this.#calls); // a later call would begin a session again
+    await Promise.allSettled(this.#calls); // a later call would start a new session
     await this.call(AgentServiceService.endSession, EndSessionRequest.create(), options);
   }
 
@@ -190,7 +190,7 @@ export class ThreadBus {
     request.threads = [Cursor.create(cursor)];
     checkText(request);
     const place = new Place(request);
-    let failing: number | undefined; // since when; undefined = it does not fail
+    let failing: number | undefined; // since when; undefined = not failing
     for (let failures = 0; !stop.aborted; failures++) { // without progress
       request.threads = [place.cursor];
       const opened = performance.now();
@@ -252,7 +252,7 @@ export class ThreadBus {
   }
 }
 
-/** The pause before a retry: doubling, with jitter so that clients spread out. */
+/** Returns the pause before a retry: doubling, with jitter to spread clients. */
 function backoff(failures: number): number {
   return Math.min(2_000, 50 * 2 ** failures) * (0.5 + Math.random() / 2);
 }

@@ -1,4 +1,5 @@
-//! A tiny agent: joins a thread, follows it, echoes what is addressed to it, leaves at "stop".
+//! A minimal agent: joins a thread, follows it, echoes messages addressed to it, and exits on
+//! "stop".
 use std::{env, process::ExitCode};
 
 use serde_json::json;
@@ -37,7 +38,8 @@ async fn run(address: &str, thread: &str, name: &str) -> Result<(), Error> {
                 thread: thread.to_owned(),
                 content: format!("echo: {content}"),
                 reply_to: seq,
-                // It names the message: killed here and restarted, it still replies once.
+                // Derived from the message: if the agent is killed here and restarted, it still
+                // replies only once.
                 request_id: format!("echo-{seq}"),
                 ..Post::default()
             };

@@ -46,31 +46,32 @@ struct Session {
 }
 
 impl ThreadBus {
-    /// Returns a client of the server at HOST:PORT or unix:PATH. It connects at the first call; calls
-    /// carry the token if there is one. Needs a tokio runtime.
+    /// Returns a client of the server at HOST:PORT or unix:PATH. It connects on the first call;
+    /// calls carry the token if there is one. Requires a tokio runtime.
     pub fn connect(address: &str, token: Option<&str>) -> Result<Self, Error> {
         let connection = Arc::new(Mutex::new(Connection::new(address, token)?));
         Ok(Self { connection, session: Arc::default(), timeout: TIMEOUT })
     }
 
-    /// Returns the same client with another timeout for calls than 30 s.
+    /// Returns the same client with another timeout for calls; the default is 30 s.
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
     }
 
-    /// Registers `agent`, calls as it from now on, and sends heartbeats at the server's interval.
-    /// With the same token it is the same agent the next time; without one, the name can be used
-    /// only once. Where tokens are required, pass the agent's token to `connect`, too.
+    /// Registers `agent`, makes all later calls as that agent, and sends heartbeats at the server's
+    /// interval. Use the same token to register the same agent again; without one, the name can be
+    /// used only once. Where tokens are required, also pass the agent's token to `connect`.
     pub async fn register(&self, agent: &str, token: Option<&str>) -> Result<(), Error> {
         let token = token.map_or_else(new_token, str::to_owned);
         let authorization = bearer(&token)?;
         let agent = agent.to_owned();
         let request = RegisterAgentRequest { agent, token, ..Default::default() };
-        // With a token made here the call may be repeated.
+        // With a token generated here, the call may be repeated.
         self.call(request, async |mut stubs, it| stubs.agents.register_agent(it).await).await?;
         self.connection.lock().unwrap().token = Some(authorization);
 
-        // On the same connection, but not part of the session: it ends when the client is dropped.
+        // Shares the connection but not the session, whose heartbeats end when the client is
+        // dropped.
         let bus = Self { session: Arc::default(), timeout: TIMEOUT, ..self.clone() };
         let mut heartbeats = JoinSet::new();
         heartbeats.spawn(bus.heartbeats());
@@ -78,8 +79,8 @@ impl ThreadBus {
         Ok(())
     }
 
-    /// Joins a thread, which is created if needed. Returns where to follow it from, and who is
-    /// there.
+    /// Joins a thread, which is created if needed. Returns the cursor to follow it from, and its
+    /// participants.
     pub async fn join(&self, thread: &str, start: JoinStart) -> Result<JoinThreadResponse, Error> {
         let request = JoinThreadRequest {
             thread: thread.to_owned(),
@@ -116,10 +117,10 @@ impl ThreadBus {
         self.heartbeat(vec![cursor]).await.map(drop)
     }
 
-    /// Ends the session: the agent is offline at once, and its heartbeats and follows end. Any later
-    /// call begins a session again; `register` also sends heartbeats again.
+    /// Ends the session: the agent is offline at once, and its heartbeats and follows end. Any
+    /// later call starts a new session; `register` also starts heartbeats again.
     pub async fn goodbye(&self) -> Result<(), Error> {
-        // A later call, such as a heartbeat or a retried follow, would begin a session again.
+        // A later call, such as a heartbeat or a retried follow, would start a new session.
         self.session.goodbye.send_replace(());
         let mut heartbeats = mem::take(&mut *self.session.heartbeats.lock().unwrap());
         heartbeats.shutdown().await;
@@ -129,8 +130,8 @@ impl ThreadBus {
     }
 
     /// Makes any unary call, and retries it until it succeeds or the client's timeout is over. An
-    /// attempt whose outcome is unknown is retried only if the request is repeatable. `method` is
-    /// such as `async |mut stubs, request| stubs.threads.get_thread(request).await`.
+    /// attempt whose outcome is unknown is retried only if the request is repeatable. An example of
+    /// `method`: `async |mut stubs, request| stubs.threads.get_thread(request).await`.
     pub async fn call<Q: Unary + Clone, A>(
         &self,
         request: Q,
@@ -142,7 +143,7 @@ impl ThreadBus {
             let limit = ATTEMPT.min(self.timeout.saturating_sub(began.elapsed()));
             let (stubs, number) = self.connection(Some(limit));
             let result = tokio::select! {
-                biased; // else tonic's own timer could be first, and returns CANCELLED
+                biased; // otherwise tonic's own timer, which returns CANCELLED, could be first
                 () = sleep(limit) => Err(Status::deadline_exceeded("no answer in time")),
                 result = method(stubs, request.clone()) => result,
             };
@@ -183,7 +184,7 @@ impl ThreadBus {
         self.connection.lock().unwrap().renew(silent);
     }
 
-    /// Returns a receiver of later calls of `goodbye`.
+    /// Returns a receiver that is notified of later calls of `goodbye`.
     pub(crate) fn goodbyes(&self) -> watch::Receiver<()> {
         self.session.goodbye.subscribe()
     }
@@ -206,18 +207,19 @@ impl ThreadBus {
     }
 }
 
-/// 50 ms doubling to 2 s, half of it random, so that clients spread out.
+/// Returns the pause before a retry: 50 ms, doubling up to 2 s, half of it random to spread
+/// clients.
 pub(crate) fn backoff(failures: u32) -> Duration {
     let longest = 2_000.min(50 << failures.min(6));
     Duration::from_millis(longest / 2 + random() % (longest / 2))
 }
 
-/// Returns the pause for a delay that the server asks for: a minute at most.
+/// Limits a delay that the server asked for to a minute.
 pub(crate) fn heeded(delay: Duration) -> Duration {
     delay.min(Duration::from_secs(60))
 }
 
-/// Converts a duration of the server. 0 if unset or negative.
+/// Converts a duration from the server; 0 if it is unset or negative.
 pub(crate) fn duration(duration: Option<prost_types::Duration>) -> Duration {
     duration.unwrap_or_default().try_into().unwrap_or_default()
 }
@@ -227,7 +229,7 @@ fn new_token() -> String {
     (0..4).map(|_| format!("{:016x}", random())).collect()
 }
 
-/// Begins with the time, as ascending ids are stored fastest.
+/// Returns a unique id that begins with the time, as ascending ids are stored fastest.
 fn new_request_id() -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
     format!("{now:012x}-{:016x}", random())

@@ -34,8 +34,8 @@ pub struct Stubs {
 /// A channel whose calls carry the token and a deadline.
 pub type Transport = InterceptedService<GrpcChannel, Headers>;
 
-/// A channel that turns a proxy's HTTP response into a gRPC status. tonic alone parses the proxy's
-/// page as messages, and returns INTERNAL.
+/// A channel that converts a proxy's HTTP response to a gRPC status. tonic itself would parse the
+/// proxy's page as messages, and return INTERNAL.
 #[derive(Debug, Clone)]
 pub struct GrpcChannel(Channel);
 
@@ -59,11 +59,11 @@ impl Service<http::Request<Body>> for GrpcChannel {
     }
 }
 
-/// The beginning of the message when a proxy responded.
+/// The prefix of a status message when a proxy responded.
 pub(crate) const HTTP: &str = "HTTP status ";
 
-/// Returns the code for an HTTP status; None for OK. As gRPC does, except for 3xx and 4xx: most of
-/// these gRPC maps to INTERNAL or UNKNOWN, as if the outcome were unknown.
+/// Returns the code for an HTTP status; None for OK. Maps as gRPC does, except for 3xx and 4xx,
+/// most of which gRPC maps to INTERNAL or UNKNOWN, as if the outcome were unknown.
 fn code(http: u16) -> Option<Code> {
     Some(match http {
         200 => return None,
@@ -101,28 +101,28 @@ impl Interceptor for Headers {
 pub(crate) struct Connection {
     endpoint: Endpoint,
     channel: Channel,
-    /// Number of channels before this one.
+    /// The number of channels before this one.
     pub number: u64,
     pub token: Option<MetadataValue<Ascii>>,
 }
 
 impl Connection {
-    /// Connects to HOST:PORT or unix:PATH at the first call.
+    /// Returns a connection to HOST:PORT or unix:PATH, which connects on the first call.
     pub fn new(address: &str, token: Option<&str>) -> Result<Self, Status> {
         let uri = match address.starts_with("unix:") {
             true => address.to_owned(),
             false => format!("http://{address}"),
         };
         // tonic does not support proxies and reads none from the environment, so loopback needs no
-        // exception. It has no backoff between attempts to connect either: each call makes one,
-        // and the pauses of call() and follow() separate them.
+        // exception. It has no backoff between connection attempts either: each call makes one
+        // attempt, and call() and follow() pause between calls.
         let endpoint = Endpoint::from_shared(uri)
             .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(30)) // the server allows one every 10 s
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true)
-            // By default three unread follows, 2 MiB each, block everything else.
+            // With the default, three unread follows of 2 MiB each would block all other calls.
             .initial_connection_window_size(MAX_WINDOW);
         let (channel, token) = (endpoint.connect_lazy(), token.map(bearer).transpose()?);
         Ok(Self { endpoint, channel, number: 0, token })
@@ -139,8 +139,8 @@ impl Connection {
         }
     }
 
-    /// Replaces a silent channel: a connection that was accepted may stay silent for long. The next
-    /// call connects; running calls on the old channel continue.
+    /// Replaces a silent channel, as an accepted connection may stay silent for long. The next call
+    /// connects; running calls on the old channel continue.
     pub fn renew(&mut self, silent: u64) {
         if self.number == silent {
             self.channel = self.endpoint.connect_lazy();
@@ -149,7 +149,7 @@ impl Connection {
     }
 }
 
-/// The metadata `authorization`.
+/// Returns the value of the `authorization` metadata.
 pub(crate) fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Status> {
     let mut value = MetadataValue::try_from(format!("Bearer {token}"))
         .map_err(|_| Status::invalid_argument("the token has characters that no token has"))?;

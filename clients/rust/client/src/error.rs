@@ -6,7 +6,7 @@ use tonic_types::StatusExt;
 
 use crate::connection::HTTP;
 
-/// Why a call failed. `reason`, explained in errors.proto, is empty if no server responded.
+/// A failed call. `reason`, see errors.proto, is empty if no server responded.
 #[derive(Debug, Clone)]
 pub struct Error {
     /// Code, message and details. `tonic_types::StatusExt` reads BadRequest, ResourceInfo …
@@ -15,13 +15,14 @@ pub struct Error {
     pub reason: String,
     /// The metadata of the reason, for example `last_seq`.
     pub metadata: HashMap<String, String>,
-    /// The server asks for this pause before a retry. 0 if it does not.
+    /// The pause before a retry that the server asks for; 0 if it does not.
     pub retry_delay: Duration,
-    /// The same call may succeed later.
+    /// Whether the same call may succeed later.
     pub retryable: bool,
-    /// The call may have been carried out: repeat a post with its `request_id`, or not at all.
+    /// Whether the call may have been carried out: repeat a post with its `request_id`, or not at
+    /// all.
     pub outcome_unknown: bool,
-    /// Only from `follow`, with the code OUT_OF_RANGE: the thread has another epoch than the
+    /// Set only by `follow`, with the code OUT_OF_RANGE, if the thread has another epoch than the
     /// cursor. To continue, follow from its position.
     pub resync: Option<Box<WaitResync>>,
 }
@@ -55,12 +56,12 @@ impl Error {
         }
     }
 
-    /// What happened, and what to do.
+    /// The status message: what happened, and what to do.
     pub fn message(&self) -> &str {
         self.status.message()
     }
 
-    /// Whether it only means that the server is unreachable or busy.
+    /// Whether it means only that the server is unreachable or busy.
     pub(crate) fn is_disconnection(&self) -> bool {
         let away =
             matches!(self.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded);
@@ -105,13 +106,14 @@ fn too_many_calls(status: &Status) -> bool {
     status.message().strip_prefix(HTTP).is_some_and(|http| http.starts_with("429"))
 }
 
-/// Whether the response could not be parsed, for example as its text is not UTF-8.
+/// Whether the response could not be parsed, for example because of invalid UTF-8.
 pub(crate) fn unparsed(status: &Status) -> bool {
     status.message().starts_with("failed to decode Protobuf message") // tonic's text
 }
 
-/// A status with a source is not the server's: the connection failed. tonic returns UNKNOWN or
-/// CANCELLED and "transport error" then; gRPC says UNAVAILABLE. The deepest source is the cause.
+/// Converts the status of a failed connection to UNAVAILABLE, as in other gRPC libraries. tonic's
+/// is UNKNOWN or CANCELLED with "transport error"; unlike a server's, it has a source. The deepest
+/// source is the cause.
 fn by_connection(status: Status) -> Status {
     let Some(mut cause) = status.source() else { return status };
     while let Some(deeper) = cause.source() {

@@ -19,7 +19,7 @@ use crate::{
 const FIRST_FRAME: Duration = Duration::from_secs(20); // to connect and receive `started`
 const SETTLED: Duration = Duration::from_secs(1); // a wait that lives this long resets the backoff
 const IDLE_PAUSE: Duration = Duration::from_millis(20); // after a frame without progress
-/// To fail, other than by disconnections, without progress.
+/// Limit of failures without progress, other than disconnections.
 const LONGEST_FAILING: Duration = Duration::from_secs(60);
 
 /// Options of `follow`.
@@ -31,12 +31,12 @@ pub struct FollowOptions {
     pub on_resync: OnResync,
 }
 
-/// What to do when a cursor cannot be honored.
+/// What to do when the thread has another epoch than the cursor, or ends before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnResync {
     /// End with an [`Error`] whose `resync` has the position to continue from.
     Fail,
-    /// Continue there.
+    /// Continue from that position.
     Continue,
 }
 
@@ -71,7 +71,7 @@ impl ThreadBus {
         Box::pin(stream! {
             let mut messages = pin!(messages);
             while let Some(message) = tokio::select! {
-                biased; // a retry would begin a session again
+                biased; // a retry would start a new session
                 _ = goodbyes.changed() => None,
                 message = messages.next() => message,
             } {
@@ -100,7 +100,7 @@ fn messages(
                 let mut frame = match next {
                     Ok(Some(frame)) => frame,
                     Ok(None) => {
-                        // A newer kind of frame.
+                        // A kind of frame that this version does not know.
                         sleep(IDLE_PAUSE).await;
                         continue;
                     }
@@ -155,7 +155,8 @@ fn messages(
     }
 }
 
-/// The frames of one WaitMessages call, None for unknown ones. Dropping it cancels the call.
+/// Returns the frames of one WaitMessages call, None for unknown ones. Dropping the stream cancels
+/// the call.
 fn wait(
     bus: ThreadBus,
     request: WaitMessagesRequest,
@@ -183,12 +184,12 @@ fn wait(
                 patience = silence(started.keepalive_interval);
             }
             yield response.frame;
-            until = Instant::now() + patience; // the caller's time does not count
+            until = Instant::now() + patience; // not while the caller handles the frame
         }
     }
 }
 
-/// Returns how long to wait for a frame, given the granted interval.
+/// Returns how long to wait for a frame, given the granted keepalive interval.
 fn silence(granted: Option<prost_types::Duration>) -> Duration {
     let interval = match duration(granted) {
         Duration::ZERO => Duration::from_secs(45), // the contract's default

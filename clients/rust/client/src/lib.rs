@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! Dropping cancels: a call's future; a stream of messages; or, when all clients and streams are
-//! dropped, the heartbeats and the connection.
+//! Dropping a call's future or a stream of messages cancels it. Dropping all clients and streams
+//! ends the heartbeats and closes the connection.
 #![warn(missing_docs)]
 
 mod bus;

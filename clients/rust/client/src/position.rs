@@ -22,7 +22,7 @@ impl Position {
         Self { cursor, filtered: *filter != MessageFilter::default(), first_seq: 0 }
     }
 
-    /// Moves past a frame, and returns its new messages. An error if the frame violates the
+    /// Moves past a frame and returns its new messages. Returns an error if it violates the
     /// contract.
     pub fn take(&mut self, frame: &mut Frame) -> Result<Vec<Received>, Error> {
         let here = self.cursor.after_seq;
@@ -33,14 +33,14 @@ impl Position {
                 vec![ThreadPosition { cursor: batch.cursor.clone(), ..Default::default() }]
             }
             Frame::Resync(resync) => {
-                // To any position, in any epoch.
+                // A resync may move to any position in any epoch.
                 let there = resync.position.clone().unwrap_or_default();
                 self.cursor = checked(there.cursor, &self.cursor.thread, "")?;
                 self.first_seq = there.first_seq;
                 return Ok(Vec::new());
             }
             Frame::Started(started) => {
-                // It has the cursors as requested.
+                // `started` has the cursors as requested, so only first_seq is used.
                 let told = started.threads.iter().map(|there| there.first_seq).max();
                 self.first_seq = self.first_seq.max(told.unwrap_or_default());
                 return Ok(Vec::new());
@@ -64,7 +64,7 @@ impl Position {
                 return Err(Error::broken(sent));
             }
             if (1..=here).contains(&seq) {
-                continue; // a repeated one
+                continue; // already received
             }
             if seq <= last || seq > end.after_seq || self.gap(last, seq) {
                 return Err(Error::broken(format!("the seq {seq} after {last}")));
@@ -97,7 +97,7 @@ impl Position {
     }
 }
 
-/// Returns the cursor if it is valid for the thread and the epoch. An empty epoch is not compared.
+/// Returns the cursor if it is valid for the thread and epoch. An empty epoch matches any.
 pub(crate) fn checked(cursor: Option<Cursor>, thread: &str, epoch: &str) -> Result<Cursor, Error> {
     let cursor = cursor.unwrap_or_default();
     if cursor.thread != thread {

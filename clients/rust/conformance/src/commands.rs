@@ -13,7 +13,7 @@ use crate::{
     methods::{call, invoke},
 };
 
-/// Runs one command, and returns its result. Prints its other lines as they come.
+/// Runs one command and returns its result. Prints its other lines as they arrive.
 pub async fn run(id: u64, command: Value, bus: Option<ThreadBus>) -> Result<Value, Error> {
     let bus = bus.ok_or_else(|| Status::failed_precondition("open comes first"))?;
     let text = |name: &str| command[name].as_str().unwrap_or_default();
@@ -97,7 +97,7 @@ async fn follow(id: u64, command: &Value, bus: ThreadBus) -> Result<(), Error> {
     Ok(())
 }
 
-/// Applies a timeout. tonic's own timer returns CANCELLED, and does not cover a whole stream.
+/// Applies a timeout: tonic's own timer returns CANCELLED, and does not cover a whole stream.
 async fn within<A>(
     timeout: Option<Duration>,
     call: impl Future<Output = Result<A, Status>>,

@@ -33,7 +33,7 @@ fn decode(of: MessageDescriptor, bytes: &[u8]) -> Result<Value, String> {
     serde_json::to_value(message).map_err(|error| error.to_string())
 }
 
-/// Returns an error as a driver reports it.
+/// Returns the JSON with which a driver reports an error.
 pub fn of_error(error: &Error) -> Value {
     let status = decode(type_named("google.rpc.Status"), error.status.details());
     let mut json = json!({

@@ -38,7 +38,7 @@ async fn main() -> std::io::Result<()> {
             }
             "close" => {
                 running.cancel_all();
-                bus = None; // dropped: closed
+                bus = None; // dropping it closes it
                 answer(id, Ok(json!({})));
             }
             _ => running.start(id, command, bus.clone()),
@@ -84,7 +84,7 @@ impl Running {
     }
 }
 
-/// The last line of a command.
+/// Prints the last line of a command: its result or error.
 fn answer(id: u64, result: Result<Value, Error>) {
     match result {
         Ok(ok) => println!("{}", json!({"id": id, "ok": ok})),

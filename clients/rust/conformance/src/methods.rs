@@ -6,7 +6,8 @@ use tonic::Status;
 
 use crate::json::{parse, print};
 
-/// For each method an arm that parses the request, calls, and prints the response.
+/// Defines functions with an arm per method, which parses the request, calls, and prints the
+/// response.
 macro_rules! unary {
     ($($name:literal => $service:ident.$rpc:ident($request:ident),)*) => {
         /// Calls the stub, without retries.
@@ -24,7 +25,7 @@ macro_rules! unary {
             }
         }
 
-        /// Calls with the client, which retries repeatable calls.
+        /// Calls through the client, which retries repeatable calls.
         pub async fn invoke(
             bus: &ThreadBus,
             method: &str,

@@ -1,5 +1,5 @@
 //! Writes the stubs: `threadbus-generate DESCRIPTOR_SET DIR`. `scripts/languages/rust stubs` runs
-//! it, and protoc before it.
+//! protoc and then this.
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
 use prost::Message;

@@ -25,5 +25,5 @@ pub trait Unary {
 
 include!("gen/unary.rs");
 
-/// The descriptors of `threadbus.v1`, `google.rpc` and what they import, for reflection and JSON.
+/// The descriptors of `threadbus.v1`, `google.rpc` and their imports, for reflection and JSON.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptor_set.binpb");

@@ -82,7 +82,7 @@ public final class Driver {
       JsonObject command = JsonParser.parseString(line).getAsJsonObject();
       long id = command.get("id").getAsLong();
       switch (command.get("do").getAsString()) {
-        // In order: the commands that follow may depend on them.
+        // Run in order: later commands may depend on them.
         case "open", "close", "cancel" -> answer(id, command);
         default -> {
           Thread thread = new Thread(() -> answer(id, command));
@@ -161,7 +161,7 @@ public final class Driver {
       case "goodbye" -> bus.goodbye();
       case "cancel" -> {
         Thread target = running.get(command.get("target").getAsLong());
-        if (target != null) { // else it has ended
+        if (target != null) { // otherwise it has ended
           target.interrupt();
         }
       }

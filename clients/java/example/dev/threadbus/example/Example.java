@@ -18,7 +18,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** A tiny agent: joins a thread, follows it, echoes what is addressed to it, leaves at "stop". */
+/** A minimal agent: joins a thread, echoes messages addressed to it, and exits on "stop". */
 public final class Example {
   private static final Gson JSON = new GsonBuilder().disableHtmlEscaping().create();
   // System.out uses the platform's charset, which may not be UTF-8.
@@ -60,7 +60,8 @@ public final class Example {
   }
 
   private static void answer(ThreadBus bus, Message message) {
-    // The id names the message: killed here and restarted, it still replies once.
+    // The id is derived from the message: if the agent is killed here and restarted, it still
+    // replies only once.
     PostMessageResponse posted = bus.post(PostMessageRequest.newBuilder()
         .setThread(message.getThread()).setContent("echo: " + message.getContent())
         .setReplyTo(message.getSeq()).setRequestId("echo-" + message.getSeq()).build());

@@ -15,7 +15,7 @@ import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Why a call failed. {@link #reason}, explained in errors.proto, is empty if no server responded. */
+/** A call failed. {@link #reason}, see errors.proto, is empty if no server responded. */
 public final class BusException extends RuntimeException {
   private static final Set<Status.Code> NO_ANSWER = EnumSet.of(Status.Code.CANCELLED,
       Status.Code.UNKNOWN, Status.Code.DEADLINE_EXCEEDED, Status.Code.INTERNAL,
@@ -34,12 +34,12 @@ public final class BusException extends RuntimeException {
   private ErrorInfo info = ErrorInfo.getDefaultInstance();
   private RetryInfo retry = RetryInfo.getDefaultInstance();
 
-  /** From the StatusException or StatusRuntimeException of a generated stub. */
+  /** Converts the StatusException or StatusRuntimeException of a generated stub. */
   public BusException(Throwable failure) {
     this(failure, false, false);
   }
 
-  /** With {@code inDoubt} the outcome of an earlier attempt is unknown. */
+  /** {@code inDoubt}: whether the outcome of an earlier attempt is unknown. */
   BusException(Throwable failure, boolean inDoubt) {
     this(failure, inDoubt, false);
   }
@@ -61,7 +61,7 @@ public final class BusException extends RuntimeException {
         }
       }
     } catch (InvalidProtocolBufferException ignored) {
-      // Not from a ThreadBus server: keep what could be read.
+      // The details are not from a ThreadBus server: keep what was parsed.
     }
     boolean answered = !reason().isEmpty();
     boolean sure = answered || refusal != null || certain;
@@ -73,12 +73,12 @@ public final class BusException extends RuntimeException {
     outcomeUnknown = noWord || inDoubt && !refused;
   }
 
-  /** For a frame that violates the contract. */
+  /** Returns the exception for a frame that violates the contract. */
   static BusException broken(String sent) {
     return new BusException(status(sent), false, true);
   }
 
-  /** For a response that violates the contract: the outcome of the call is unknown. */
+  /** Returns the exception for a response that violates the contract; the outcome is unknown. */
   static BusException brokenAnswer(String sent) {
     return new BusException(status(sent), true, true);
   }
@@ -88,9 +88,9 @@ public final class BusException extends RuntimeException {
   }
 
   /**
-   * The code for a call that a proxy refused with HTTP 3xx or 4xx: it did not reach the server. gRPC
-   * maps most of these to INTERNAL or UNKNOWN, as if the outcome were unknown. Null otherwise, and
-   * for 408, a timeout of the proxy, after which the outcome is unknown.
+   * Returns the code for a call that a proxy refused with HTTP 3xx or 4xx, so that it did not reach
+   * the server. gRPC maps most of these to INTERNAL or UNKNOWN, as if the outcome were unknown.
+   * Null otherwise, and for 408, a proxy timeout, after which the outcome is unknown.
    */
   private static Status.Code refusedInHttp(Status status) {
     Matcher http = IN_HTTP.matcher(Objects.requireNonNullElse(status.getDescription(), ""));
@@ -149,12 +149,12 @@ public final class BusException extends RuntimeException {
     return details;
   }
 
-  /** The pause that the server asks for before a retry. Zero if it does not. */
+  /** The pause before a retry that the server asks for; zero if it does not. */
   public Duration retryDelay() {
     return Duration.ofMillis(ThreadBus.milliseconds(retry.getRetryDelay()));
   }
 
-  /** Whether it only means that the server is unreachable or busy. */
+  /** Whether it means only that the server is unreachable or busy. */
   boolean isDisconnection() {
     return BUSY.contains(reason()) || AWAY.contains(code) && outcomeUnknown;
   }
@@ -164,7 +164,7 @@ public final class BusException extends RuntimeException {
     return retryable;
   }
 
-  /** The call may have been carried out: repeat a post with its request_id, or not at all. */
+  /** Whether the call may have been done: repeat a post with its request_id, or not at all. */
   public boolean outcomeUnknown() {
     return outcomeUnknown;
   }

@@ -46,7 +46,7 @@ final class Connection {
         .keepAliveWithoutCalls(true)
         .maxInboundMessageSize(16 << 20); // default: 4 MiB
     if (LOCAL.matcher(address).matches()) {
-      builder.proxyDetector(target -> null); // else local calls go to the JVM's proxy
+      builder.proxyDetector(target -> null); // otherwise local calls would use the JVM's proxy
     }
     return builder.build();
   }
@@ -93,7 +93,7 @@ final class Connection {
     return channel;
   }
 
-  /** The channel with the current token in the metadata of each call; it refuses invalid text. */
+  /** Wraps a channel to send the current token with each call, and to refuse invalid text. */
   Channel authorized(ManagedChannel channel) {
     Metadata headers = new Metadata();
     if (!token.isEmpty()) {
@@ -107,7 +107,7 @@ final class Connection {
     this.token = token;
   }
 
-  /** Replaces a silent channel: keepalives would detect a dead connection, but later. */
+  /** Replaces a silent channel, as keepalives would detect a dead connection too late. */
   synchronized void renew(ManagedChannel silent) {
     if (channel == silent && !isClosed()) {
       channel = connect();
@@ -116,9 +116,9 @@ final class Connection {
   }
 
   /**
-   * Ends grpc-java's own pause before it reconnects, which grows to 120 s and cannot be configured.
-   * Callers have already paused, for 2 s at most. Waits are not wait-for-ready for the same reason:
-   * they would last as long as that pause.
+   * Ends grpc-java's own pause before reconnecting, which grows to 120 s and cannot be configured.
+   * Callers have already paused, for at most 2 s. Waits do not use wait-for-ready for the same
+   * reason: they would wait for that pause.
    */
   void connectNow() {
     channel().resetConnectBackoff();
@@ -133,13 +133,13 @@ final class Connection {
     channel.shutdownNow();
   }
 
-  /** The pause after a number of failures in a row, in milliseconds. */
+  /** Returns the pause after this many consecutive failures, in milliseconds. */
   static long backoff(int failures) {
     double longest = Math.min(2_000, 50 * Math.pow(2, failures));
     return (long) (longest * ThreadLocalRandom.current().nextDouble(0.5, 1));
   }
 
-  /** The pause for a delay that the server asks for, in milliseconds: a minute at most. */
+  /** Limits a delay that the server asked for to a minute. In milliseconds. */
   static long heeded(long asked) {
     return Math.min(asked, 60_000);
   }

@@ -12,7 +12,7 @@ public final class CursorLostException extends RuntimeException {
     this.resync = resync;
   }
 
-  /** The reason, the requested cursor, and the position to follow from to continue. */
+  /** The reason, the requested cursor, and the position from which following can continue. */
   public WaitResync resync() {
     return resync;
   }

@@ -20,9 +20,9 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
 /**
- * The messages after a cursor, then new ones as they are posted: each once and in order, across
- * reconnects, whatever the server sends. Created by {@link ThreadBus#follow}; docs/clients.md
- * explains the loop.
+ * Iterates over the messages after a cursor, then new ones as they are posted: each once and in
+ * order, across reconnects, whatever the server sends. Created by {@link ThreadBus#follow};
+ * docs/clients.md explains the loop.
  *
  * <p>Iterating blocks for the next message. It ends when the thread is closed, the session has ended,
  * {@link #close} was called (from any thread), or the iterating thread was interrupted. Throws
@@ -31,8 +31,8 @@ import java.util.concurrent.TimeoutException;
  */
 public final class Follow implements Iterable<Message>, Iterator<Message>, AutoCloseable {
   private static final long FIRST_FRAME = 20_000; // milliseconds, including the connect
-  private static final long IDLE_PAUSE = 20; // after a frame without progress: there may be many
-  /** Nanoseconds to fail, other than by disconnections, without progress. */
+  private static final long IDLE_PAUSE = 20; // milliseconds after a frame without progress
+  /** Nanoseconds of failures without progress, other than disconnections, before giving up. */
   private static final long LONGEST_FAILING = TimeUnit.MINUTES.toNanos(1);
   /** Nanoseconds: a call that lives this long resets the backoff. */
   private static final long SETTLED = TimeUnit.SECONDS.toNanos(1);
@@ -42,7 +42,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
   private final Connection connection;
   private final MessageFilter filter;
   private volatile boolean closed;
-  private Cursor cursor; // after the message returned last
+  private Cursor cursor; // after the last message returned
   private final Place place; // after the whole batch
   private Iterator<Message> batch = Collections.emptyIterator();
 
@@ -102,7 +102,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return this;
   }
 
-  /** The position after the message returned last, to mark as read or to resume from. */
+  /** The position after the last message returned, to mark as read or to resume from. */
   public Cursor cursor() {
     return cursor;
   }
@@ -118,7 +118,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     }
   }
 
-  /** Opens a call if none is open. False if the iteration is over. */
+  /** Opens a call if none is open. Returns false if the iteration is over. */
   private synchronized boolean open() {
     cursor = place.cursor();
     if (closed || connection.isClosed()) {
@@ -139,7 +139,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     return true;
   }
 
-  /** The next frame. Null if there is none, and a retry may help. */
+  /** Returns the next frame, or null if there is none and a retry may help. */
   private WaitMessagesResponse read() throws InterruptedException {
     try {
       return call.read(patience, TimeUnit.MILLISECONDS);
@@ -152,7 +152,7 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
         throw BusException.broken("a frame that cannot be parsed");
       }
       BusException error = new BusException(failure);
-      if (!mayPass(error) && ending == null && !closed) { // after `ending` no error counts
+      if (!mayPass(error) && ending == null && !closed) { // errors after `ending` are ignored
         throw error;
       }
       retryDelay = Math.max(retryDelay, error.retryDelay().toMillis());
@@ -195,13 +195,13 @@ public final class Follow implements Iterable<Message>, Iterator<Message>, AutoC
     }
   }
 
-  /** How long to wait for a frame, given the granted interval. In milliseconds. */
+  /** Returns how long to wait for a frame, in milliseconds, given the granted interval. */
   private static long silence(Duration granted) {
     long interval = ThreadBus.milliseconds(granted);
     return (interval > 0 ? Math.max(1_000, Math.min(interval, 300_000)) : 45_000) * 5 / 2;
   }
 
-  /** Ends the call, and pauses before the next one if there is one. */
+  /** Ends the call, and pauses before the next one if there is to be one. */
   private synchronized void leave() throws InterruptedException {
     call.cancel("no more is read", null);
     call = null;

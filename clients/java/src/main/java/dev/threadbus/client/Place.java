@@ -31,7 +31,7 @@ final class Place {
     return cursor;
   }
 
-  /** Moves past a frame, and returns its new messages. BusException if it violates the contract. */
+  /** Moves past a frame; returns its new messages. BusException if it violates the contract. */
   List<Message> take(WaitMessagesResponse frame) {
     if (frame.hasResync()) { // to any position, in any epoch
       ThreadPosition there = frame.getResync().getPosition();
@@ -66,13 +66,13 @@ final class Place {
             "a message of " + message.getThread() + ", not " + cursor.getThread());
       }
       if (seq >= 1 && seq <= cursor.getAfterSeq()) {
-        continue; // a repeated one
+        continue; // already received
       }
       if (seq <= last || seq > batch.getCursor().getAfterSeq() || isGap(last, seq)) {
         throw BusException.broken("the seq " + seq + " after " + last);
       }
       last = seq;
-      if (message.getKind() != MessageKind.UNRECOGNIZED) { // else a newer kind
+      if (message.getKind() != MessageKind.UNRECOGNIZED) { // otherwise a newer kind
         fresh.add(message);
       }
     }
@@ -84,7 +84,7 @@ final class Place {
     return !filtered && next > Math.max(last + 1, firstSeq);
   }
 
-  /** The cursor, if valid for the thread and the epoch; an empty epoch is not compared. */
+  /** Returns the cursor if it is valid for the thread and epoch. An empty epoch matches any. */
   static Cursor checked(Cursor cursor, String thread, String epoch) {
     if (!cursor.getThread().equals(thread)) {
       throw BusException.broken("a cursor of " + cursor.getThread() + ", not " + thread);
@@ -103,7 +103,7 @@ final class Place {
     return seq >= 1 && seq <= MAX_SEQ;
   }
 
-  /** The cursors to resume from after a frame, if it has any. */
+  /** Returns the cursors to resume from after a frame, if it has any. */
   private static List<Cursor> ends(WaitMessagesResponse frame) {
     if (frame.hasMessages()) {
       return List.of(frame.getMessages().getCursor());
@@ -112,7 +112,7 @@ final class Place {
         : positions(frame).stream().map(ThreadPosition::getCursor).toList();
   }
 
-  /** The positions that a frame carries. */
+  /** Returns the positions in a frame. */
   private static List<ThreadPosition> positions(WaitMessagesResponse frame) {
     return switch (frame.getFrameCase()) {
       case STARTED -> frame.getStarted().getThreadsList();

@@ -19,8 +19,8 @@ import java.util.Map;
 import java.util.regex.Pattern;
 
 /**
- * Refuses text that UTF-8 cannot hold: half of a surrogate pair. protobuf-java would silently send
- * {@code ?} in its place.
+ * Refuses text that UTF-8 cannot represent: half of a surrogate pair. protobuf-java would silently
+ * send {@code ?} instead.
  */
 final class Text {
   private static final Pattern HALF = Pattern.compile("\\p{Cs}"); // a pair is one code point
@@ -54,8 +54,8 @@ final class Text {
   }
 
   /**
-   * INVALID_ARGUMENT with the field's path if a text cannot be sent, as the server would return for an
-   * invalid field. Null if all can be sent.
+   * Returns INVALID_ARGUMENT with the field's path if a text cannot be sent, as the server does for
+   * an invalid field; null if the request can be sent.
    */
   private static StatusRuntimeException refusal(Object request) {
     String path = request instanceof Message message ? find(message, "") : null;
@@ -72,7 +72,7 @@ final class Text {
         .addDetails(Any.pack(info)).addDetails(Any.pack(refused)).build());
   }
 
-  /** The path of the first text that cannot be sent, or null. */
+  /** Returns the path of the first text that cannot be sent, or null. */
   private static String find(Message message, String at) {
     for (Map.Entry<FieldDescriptor, Object> entry : message.getAllFields().entrySet()) {
       String found = find(entry.getKey(), entry.getValue(), at + entry.getKey().getName());

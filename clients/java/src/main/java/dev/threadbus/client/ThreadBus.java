@@ -39,33 +39,33 @@ public final class ThreadBus implements AutoCloseable {
     connection = new Connection(address, token, credentials);
   }
 
-  /** A client of the server at HOST:PORT, or unix:PATH on Linux. Connects when first used. */
+  /** Returns a client of the server at HOST:PORT, or unix:PATH on Linux. Connects on first use. */
   public static ThreadBus connect(String address) {
     return connect(address, "");
   }
 
-  /** A client that calls with {@code token}. */
+  /** Returns a client that sends {@code token} with its calls. */
   public static ThreadBus connect(String address, String token) {
     return connect(address, token, InsecureChannelCredentials.create());
   }
 
-  /** A client with channel credentials, for example {@code TlsChannelCredentials.create()}. */
+  /** Returns a client with channel credentials such as {@code TlsChannelCredentials.create()}. */
   public static ThreadBus connect(String address, String token, ChannelCredentials credentials) {
     return new ThreadBus(address, token, credentials);
   }
 
-  /** Registers with a new token. Without it the name cannot be used again. */
+  /** Registers with a generated token, so that the name can be used only once. */
   public void register(String agent) {
     register(agent, null);
   }
 
   /**
-   * Registers an agent, calls as it from now on, and sends heartbeats in the background. The token
-   * is a secret of 32–128 characters of {@code A-Z a-z 0-9 _ -}; with the same one it is the same
-   * agent the next time. Null or empty = a new token.
+   * Registers an agent, makes all later calls as that agent, and sends heartbeats in the
+   * background. The token is a secret of 32–128 characters of {@code A-Z a-z 0-9 _ -}; use the same
+   * one to register the same agent again. Null or empty = a generated token.
    */
   public synchronized void register(String agent, String token) {
-    // Made here, not by the server, so that the call may be repeated.
+    // Generated here, not by the server, so that the call may be repeated.
     String secret = token == null || token.isEmpty() ? UUID.randomUUID().toString() : token;
     call(AgentServiceGrpc.getRegisterAgentMethod(),
         RegisterAgentRequest.newBuilder().setAgent(agent).setToken(secret).build());
@@ -92,7 +92,7 @@ public final class ThreadBus implements AutoCloseable {
         wait(Math.max(500, Math.min(pause, 3_600_000)));
       }
     } catch (InterruptedException end) {
-      // Only interrupted to end.
+      // An interrupt means that heartbeats are to end.
     }
   }
 
@@ -101,12 +101,12 @@ public final class ThreadBus implements AutoCloseable {
     notifyAll();
   }
 
-  /** Joins the thread, which is created if needed; a newcomer starts after the newest message. */
+  /** Joins the thread, which is created if needed; a new participant starts at the head. */
   public JoinThreadResponse join(String thread) {
     return join(thread, JoinStart.JOIN_START_HEAD);
   }
 
-  /** Joins the thread, which is created if needed; a newcomer starts as {@code start} says. */
+  /** Joins the thread, which is created if needed; a new participant starts at {@code start}. */
   public JoinThreadResponse join(String thread, JoinStart start) {
     JoinThreadResponse response = call(ThreadServiceGrpc.getJoinThreadMethod(), JoinThreadRequest
         .newBuilder().setThread(thread).setCreate(true).setStart(start).build());
@@ -152,19 +152,19 @@ public final class ThreadBus implements AutoCloseable {
         HeartbeatRequest.newBuilder().addReadCursors(cursor).build());
   }
 
-  /** Makes any unary call, with retries for up to 30 s where that is safe. */
+  /** Makes any unary call, retried for up to 30 s where that is safe. */
   public <Q, A> A call(MethodDescriptor<Q, A> method, Q request) {
     return connection.call(method, request, TIMEOUT);
   }
 
-  /** A channel for the generated stubs: the current connection, with the current token. */
+  /** Returns a channel for generated stubs: the current connection, with the current token. */
   public Channel channel() {
     return connection.authorized(connection.channel());
   }
 
   /**
    * Ends the session: the agent is OFFLINE at once. Its heartbeats and follows end first, as any
-   * later call would begin a session again. register() does so, with heartbeats.
+   * later call would start a new session. register() starts one, with heartbeats.
    */
   public void goodbye() {
     follows.forEach(Follow::close);
@@ -180,7 +180,7 @@ public final class ThreadBus implements AutoCloseable {
     endHeartbeats();
   }
 
-  /** A duration in milliseconds, limited to 10,000 years, as in protobuf's JSON. */
+  /** Returns a duration in milliseconds, limited to 10,000 years, as in protobuf's JSON. */
   static long milliseconds(com.google.protobuf.Duration duration) {
     long longest = 315_576_000_000L;
     long seconds = Math.max(-longest, Math.min(duration.getSeconds(), longest));
