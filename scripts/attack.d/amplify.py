@@ -22,7 +22,7 @@ from threadbus.v1.thread_service_pb2 import JoinThreadRequest
 _THREAD, _ID = "large", "R"
 _SENDER = token(1)
 _LARGEST = 3 * MIB - 300
-#: Seconds until a batch must have its response.
+#: Seconds within which a batch must have its response.
 _ANSWER = 30.0
 _JOIN = f"/{thread_service_pb2.DESCRIPTOR.services_by_name['ThreadService'].full_name}/JoinThread"
 _REUSED = PostMessageRequest(thread=_THREAD, content="e", request_id=_ID)
@@ -31,7 +31,7 @@ _REUSED = PostMessageRequest(thread=_THREAD, content="e", request_id=_ID)
 def _answers(
     target: Target, batch: PostMessagesRequest, token_: str = ""
 ) -> Iterator[PostMessagesResponse]:
-    """Send a batch repeatedly through a client with default options."""
+    """Send a batch repeatedly, by a client with default options. Yields the responses."""
     target.ready()
     with grpc.insecure_channel(target.address) as channel:
         stub = BusServiceStub(channel)

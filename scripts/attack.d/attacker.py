@@ -12,7 +12,7 @@ import sys
 from catalogue import ATTACKS
 from target import Target
 
-#: Lower priority than the innocent agent on the same core: only the server is to delay that one.
+#: Lower priority than the innocent agent on the same core, so that only the server can delay that.
 _NICE = 10
 
 

@@ -1,4 +1,4 @@
-"""No attack: the effect of the machine and of the measurement on the innocent agent."""
+"""No attack: measures the effect of the machine and of the measurement on the innocent agent."""
 
 from target import Attack, Outcome, Target
 

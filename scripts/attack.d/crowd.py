@@ -1,4 +1,4 @@
-"""Permitted calls of one caller, so many or so expensive that others could starve."""
+"""Permitted calls of one caller that are numerous or expensive enough to starve others."""
 
 import itertools
 import secrets
@@ -36,7 +36,7 @@ Prepare = Callable[[Target], None]
 def _in_flight(
     count: int, calls: Callable[[], Call], before: Prepare, *, connections: int = 4
 ) -> Callable[[Target], Outcome]:
-    """Keep `in_flight` calls open: each one that ends is followed by another."""
+    """Returns an attack that keeps `count` calls open: each one that ends is replaced."""
 
     def run(target: Target) -> Outcome:
         before(target)
@@ -57,7 +57,7 @@ def _post(size: int) -> Callable[[], Call]:
 
 
 def _wait(message_filter: MessageFilter | None) -> Callable[[], Call]:
-    """Replay the thread repeatedly."""
+    """Returns a function that creates calls to replay the thread."""
     request = WaitMessagesRequest(
         threads=[Cursor(thread=_THREAD)], filter=message_filter, max_wait=Duration()
     )
@@ -86,7 +86,7 @@ def _mentioning(threads_: Iterable[str], names: Sequence[str]) -> list[PostMessa
 
 
 def _participants(target: Target) -> None:
-    """Mention 4,000 agents, which makes them participants."""
+    """Make 4,000 agents participants by mentioning them."""
     names = _names(4_000)
     tokens = {name: token(number) for number, name in enumerate(names)}
     prepare(target, threads([_THREAD]), agents(tokens), posts(_mentioning([_THREAD], names)))
@@ -100,7 +100,7 @@ def _watch_participants() -> Callable[[], Call]:
 
 
 def _long_heartbeats() -> Callable[[Target], Outcome]:
-    """400 agents, each of which reports 1,000 read cursors."""
+    """Heartbeats of 400 agents, each of which reports 1,000 read cursors."""
     names = _names(1_000)
     tokens = [token(number) for number in range(400)]
 
@@ -120,7 +120,7 @@ def _long_heartbeats() -> Callable[[Target], Outcome]:
 
 
 def _wanted_heartbeats() -> Callable[[Target], Outcome]:
-    """An agent that was mentioned in 20,000 threads."""
+    """Heartbeats of an agent that was mentioned in 20,000 threads."""
 
     def before(target: Target) -> None:
         names = _names(20_000)
@@ -163,7 +163,7 @@ def _delete(target: Target) -> Outcome:
         target.ready()
         stub.DeleteThread(DeleteThreadRequest(thread=_THREAD), timeout=20)
         taken = target.seconds - target.left()
-        # The server continues to delete.
+        # The server goes on purging the thread.
         time.sleep(max(0.0, target.left()))
         return Outcome(did=f"returned after {taken:.1f} s")
 

@@ -1,4 +1,4 @@
-"""Large numbers of frames, connections and streams that request nothing."""
+"""Floods of frames, connections and streams without requests."""
 
 import itertools
 import socket
@@ -22,8 +22,8 @@ from prepare import call
 from target import BUS, Attack, Outcome, Target
 
 _WATCH = "/grpc.health.v1.Health/Watch"
-#: Calls and connections that are opened at a time, and per second. This attack is about their total
-#: number; thousands at once would be a burst, which is another attack.
+#: Calls and connections to open at a time, and per second. This attack is about their total number;
+#: opening thousands at once would be a burst, which is another attack.
 _AT_ONCE, _RATE = 100, 2_500
 
 
@@ -37,7 +37,7 @@ def _frames(chunk: bytes) -> Callable[[Target], Outcome]:
 
 
 def _continuations(target: Target) -> Outcome:
-    """Send headers of one call that never end."""
+    """Send endless headers for one call."""
     first = frame(HEADERS, 0, 1, headers("/a/b"))
     more = frame(CONTINUATION, 0, 1, header("x", "y" * 100)) * 100
 

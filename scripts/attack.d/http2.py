@@ -30,7 +30,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def header(name: str, value: str) -> bytes:
-    """Returns a header as an unindexed literal. Name and value have up to 126 bytes."""
+    """Returns a header as an unindexed literal. Name and value must have at most 126 bytes."""
     key, text = name.encode(), value.encode()
     return b"\0" + bytes([len(key)]) + key + bytes([len(text)]) + text
 
@@ -47,7 +47,7 @@ def headers(path: str, token: str = "") -> bytes:
 
 
 def message(body: bytes) -> bytes:
-    """Returns a gRPC message with its prefix."""
+    """Returns a message with gRPC's 5-byte prefix."""
     return b"\0" + struct.pack(">I", len(body)) + body
 
 
@@ -72,14 +72,15 @@ class _Upload:
 
 
 class Connection:
-    """A connection to a server on loopback. Its owner polls the socket and closes it."""
+    """A connection to a server on loopback. The caller polls its socket and closes it."""
 
     def __init__(self, port: int, *, window: int = WIDEST, acknowledge: bool = True) -> None:
         """
         Args:
-            window: bytes that the server may send of each response; never increased. The window
-                of the connection itself is kept large.
-            acknowledge: acknowledge the server's settings; they apply to the client only then."""
+            window: bytes that the server may send of each response; never increased. The window of
+                the connection itself stays large.
+            acknowledge: whether to acknowledge the server's settings, which a server enforces only
+                then."""
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
@@ -97,11 +98,11 @@ class Connection:
         self.open: set[int] = set()
         #: The server's limit of concurrent streams.
         self.max_streams = 2**31
-        #: The server's settings were received.
+        #: Whether the server's settings were received.
         self.settled = False
-        #: The server accepts no more calls, or has closed the connection.
+        #: Whether the server accepts no more calls, or has closed the connection.
         self.ended = False
-        #: Bytes of bodies that were sent, calls that got a response, calls that the server reset.
+        #: Counts: bytes of bodies sent, calls with a response, calls that the server reset.
         self.uploaded = self.answers = self.resets = 0
 
     @property

@@ -1,4 +1,4 @@
-"""The innocent agent beside an attack: innocent.py PORT IDLE_SECONDS, its token on standard input.
+"""The innocent agent during an attack: innocent.py PORT IDLE_SECONDS, with its token on stdin.
 
 It posts every 20 ms through one connection, without waiting for the previous post, each post with
 a deadline of 2 s. It waits on the same thread through another connection. It prints `idle` and the
@@ -35,14 +35,14 @@ _SEEN = 10.0
 
 @dataclass(slots=True)
 class Phase:
-    """The figures of a period."""
+    """The measurements of a period."""
 
     taken: list[float] = field(default_factory=list)
-    #: How often calls failed with each status code.
+    #: The number of failed calls by status code.
     failed: Counter[str] = field(default_factory=Counter)
 
     def figures(self) -> dict[str, Any]:
-        """Returns the latencies of its calls in milliseconds, failed ones included."""
+        """Returns the latencies of its calls, including failed ones, in milliseconds."""
         taken = sorted(self.taken)
 
         def at(share: float) -> float:
@@ -55,7 +55,7 @@ class Phase:
 
 
 class Innocent:
-    """The agent."""
+    """The innocent agent: posts to a thread and waits on it."""
 
     def __init__(self, posts: grpc.aio.Channel, waits: grpc.aio.Channel, token: str) -> None:
         self._posts, self._waits = BusServiceStub(posts), BusServiceStub(waits)
@@ -98,7 +98,7 @@ class Innocent:
         phase.taken.append(time.monotonic() - start)
 
     async def wait(self) -> None:
-        """Wait from the start of the thread; after a wait has ended, from its cursor."""
+        """Wait from the start of the thread. When a wait ends, continue from its cursor."""
         cursor = Cursor(thread=_THREAD)
         while True:
             request = WaitMessagesRequest(threads=[cursor])

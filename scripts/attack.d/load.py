@@ -1,4 +1,4 @@
-"""Raw load over several connections: open calls, calls in flight, and bare frames."""
+"""Generates raw load over several connections: open calls, calls in flight, and bare frames."""
 
 import select
 import time
@@ -17,9 +17,9 @@ _LOOK = 0.02
 
 @dataclass(slots=True)
 class Load:
-    """The counts of a load."""
+    """The calls and bytes of a load, counted."""
 
-    #: Calls opened; calls that got a status; calls that were reset.
+    #: Calls opened, calls that ended with a status, and calls that the server reset.
     opened: int = 0
     answered: int = 0
     reset: int = 0
@@ -90,7 +90,7 @@ class _Allowance:
         self._last = time.monotonic()
 
     def take(self, wanted: int) -> int:
-        """Returns how many of the wanted calls may be opened now."""
+        """Returns how many of `wanted` calls may be opened now, and counts them as opened."""
         if self._rate == float("inf"):
             return max(wanted, 0)
         now = time.monotonic()
@@ -141,7 +141,7 @@ def _run(
     """Drive `count` connections until the attack ends. Closed ones are opened again.
 
     `handle` is called for a connection that is readable; for one that is writable, if it has data
-    to write or is `spraying`; and for all connections once in a while. `left` is called for each
+    to write or is `spraying`; and for all connections from time to time. `left` is called for each
     connection before it is closed. Returns how many the server closed.
     """
     poll = select.epoll()

@@ -37,7 +37,7 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
 
 
 def prepare(target: Target, *steps: Callable[[grpc.aio.Channel], Awaitable[None]]) -> None:
-    """Run the steps, one after the other."""
+    """Run the steps, one after the other, over one channel to the server."""
 
     async def take() -> None:
         async with grpc.aio.insecure_channel(target.address) as channel:
@@ -58,7 +58,7 @@ async def _each(items: Iterable[_Item], do: Callable[[_Item], Awaitable[object]]
 
 
 def threads(names: Iterable[str]) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
-    """Create these threads."""
+    """Returns a step that creates these threads."""
 
     async def step(channel: grpc.aio.Channel) -> None:
         stub = ThreadServiceStub(channel)
@@ -68,7 +68,7 @@ def threads(names: Iterable[str]) -> Callable[[grpc.aio.Channel], Awaitable[None
 
 
 def agents(tokens: dict[str, str]) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
-    """Register agents with these tokens."""
+    """Returns a step that registers agents, by name with their tokens."""
 
     async def step(channel: grpc.aio.Channel) -> None:
         stub = AgentServiceStub(channel)
@@ -81,7 +81,7 @@ def agents(tokens: dict[str, str]) -> Callable[[grpc.aio.Channel], Awaitable[Non
 
 
 def joined(thread: str, tokens: Iterable[str]) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
-    """Join a thread with the agents of these tokens."""
+    """Returns a step in which the agents with these tokens join a thread."""
 
     async def step(channel: grpc.aio.Channel) -> None:
         stub, request = ThreadServiceStub(channel), JoinThreadRequest(thread=thread)
@@ -93,7 +93,7 @@ def joined(thread: str, tokens: Iterable[str]) -> Callable[[grpc.aio.Channel], A
 def posts(
     requests: Sequence[PostMessageRequest], token: str = ""
 ) -> Callable[[grpc.aio.Channel], Awaitable[None]]:
-    """Post messages, in this order. Raises RuntimeError if one is refused."""
+    """Returns a step that posts messages in order. It raises RuntimeError if one is refused."""
 
     async def step(channel: grpc.aio.Channel) -> None:
         stream = BusServiceStub(channel).PostMessages(metadata=bearer(token))
@@ -130,5 +130,5 @@ def large(thread: str, size: int, request_id: str = "") -> PostMessageRequest:
 
 
 def token(number: int) -> str:
-    """Returns a token that an agent chose itself."""
+    """Returns a valid token for the agent with this number."""
     return f"attack-{number:0>32}"

@@ -1,4 +1,4 @@
-"""Large requests that are refused, one after the other. Nothing of them may stay in memory."""
+"""Large requests that are refused, one after the other, and must leave nothing in memory."""
 
 import asyncio
 from collections.abc import Callable, Iterator

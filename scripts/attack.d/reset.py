@@ -1,4 +1,4 @@
-"""Streams that are opened and reset at once (CVE-2023-44487), with raw frames and by a client."""
+"""Streams that are opened and immediately reset (CVE-2023-44487), by raw frames and by a client."""
 
 import asyncio
 import struct

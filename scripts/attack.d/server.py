@@ -1,4 +1,4 @@
-"""The attacked server: a process on its own core, with a new file."""
+"""The attacked server: a process on its own core, with a new database."""
 
 import contextlib
 import os
@@ -48,7 +48,7 @@ class Server:
         return self._peak
 
     def forget_peak(self) -> None:
-        """Restart the measurement of the peak."""
+        """Reset the measurement of the peak."""
         self._peak = 0
         Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
 
@@ -77,7 +77,7 @@ def _on(cores: set[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def serve(folder: Path, *flags: str) -> Iterator[Server]:
-    """Run a server in `folder`."""
+    """Run a server in `folder` (context manager)."""
     db, log = folder / "bus.db", folder / "log"
     command = [sys.executable, "-m", "bus_server", "--listen", "127.0.0.1:0", "--db", str(db)]
     kept = {key: value for key, value in os.environ.items() if "THREADBUS" not in key}

@@ -40,9 +40,9 @@ class Target:
 class Outcome:
     """The result of an attack."""
 
-    #: What was done, as text.
+    #: A text that says what was done.
     did: str
-    #: What the attacker found wrong with the server's responses. Empty: nothing.
+    #: What was wrong with the server's responses, as the attacker saw it. Empty: nothing.
     wrong: str = ""
 
 

@@ -1,7 +1,7 @@
 """Runs one attack on a new server beside an innocent agent, and checks the result.
 
 The server has its own core, so that a busy attacker cannot take CPU time from it. Attackers share
-the other core with the innocent agent, which has priority (they run at `nice` 10): if it is
+the other core with the innocent agent, which has priority (they run at `nice` 10): if that is
 delayed, the server is the cause.
 """
 
@@ -31,7 +31,7 @@ _HERE = Path(__file__).parent
 _MB = 1_000_000
 #: The highest p99 allowed for the innocent agent, in ms or as a multiple of its p99 before.
 MOST_P99, MOST_TIMES = 100.0, 5.0
-#: Bytes that the server may hold during the attack, and how many more after it than before.
+#: Bytes of memory that the server may use during the attack, and growth allowed after it.
 MOST_MEMORY, MOST_KEPT = 400 * _MB, 100 * _MB
 #: Seconds within which it must release memory.
 SETTLE = 30.0
@@ -39,7 +39,7 @@ SETTLE = 30.0
 WON = 2_000 * _MB
 #: Seconds for which the innocent agent runs before the attack.
 _IDLE = 2.5
-#: Seconds that an attack may take beyond its duration, and that its preparation may take.
+#: Seconds that an attack may take beyond its duration, and seconds allowed for its preparation.
 _OVERTIME, _PREPARATION = 15.0, 90.0
 #: Seconds within which the server must respond after the attack.
 _ANSWER = 5.0
@@ -47,7 +47,7 @@ _ANSWER = 5.0
 
 @dataclass(slots=True)
 class Trial:
-    """The measurements: bytes, seconds, and the figures of the innocent agent in milliseconds."""
+    """Measurements of one attack, in bytes and seconds; the innocent agent's in milliseconds."""
 
     attack: Attack
     idle: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Trial:
     wrong: list[str] = field(default_factory=list)
 
     def judge(self) -> None:
-        """Check the measurements; adds to `wrong`."""
+        """Check the measurements. Adds what is wrong to `wrong`."""
         if failed := self.attacked["failed"]:
             counts = ", ".join(f"{count} {code}" for code, count in failed.items())
             self.wrong.append(f"innocent calls failed: {counts}")
@@ -162,7 +162,7 @@ def _register(server: servers.Server) -> str:
 
 
 class Program:
-    """A program of this folder, running on the clients' core. It reads and writes lines."""
+    """Runs a program of this folder on the clients' core, and exchanges lines with it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         if process.stdin is None or process.stdout is None:
@@ -177,7 +177,7 @@ class Program:
             self._in.flush()
 
     def line(self, timeout: float) -> str | None:
-        """Returns its next line; empty if it has exited, None on timeout."""
+        """Returns the next line of output; empty if the process has exited, None on timeout."""
         end = time.monotonic() + timeout
         while b"\n" not in self._said:
             ready, _, _ = select.select([self._out], [], [], max(0.0, end - time.monotonic()))

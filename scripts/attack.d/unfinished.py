@@ -7,8 +7,8 @@ from load import keep
 from target import BUS, MIB, Attack, Outcome, Target
 
 _STREAMS = 1_000
-#: Calls that are opened at once, and per second after that, including replacements of refused ones;
-#: more would be a flood of calls, which is another attack.
+#: Calls to open at once, and per second after that, including replacements of refused ones. More
+#: would be a flood of calls, which is another attack.
 _AT_ONCE, _RATE = 100, 400
 _HEALTH = "/grpc.health.v1.Health/Check"
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"

@@ -16,12 +16,12 @@ from threadbus.v1.bus_service_pb2 import (
 from threadbus.v1.message_pb2 import Cursor
 
 _THREAD = "unread"
-#: Bytes of each response that are accepted: enough for the `started` frame, not for a message.
+#: Bytes to accept of each response: enough for the `started` frame, too few for a message.
 _WINDOW = 1_024
-#: Calls that are opened at once, and per second after that, including replacements of refused ones;
-#: more would be a flood of calls, which is another attack.
+#: Calls to open at once, and per second after that, including replacements of refused ones. More
+#: would be a flood of calls, which is another attack.
 _AT_ONCE, _RATE = 50, 250
-#: The largest attachment of a message, whose other fields need some bytes, too.
+#: The largest possible attachment: the message's other fields need a few bytes, too.
 _LARGEST = 3 * MIB - 300
 
 

@@ -1,4 +1,4 @@
-"""What all goals share: the tools, a folder, and the number of rounds."""
+"""Shared by all goals: the tools, a folder, and the number of rounds."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A run: its tools, its folder on a real disk, and whether it is a quick one."""
+    """A run of the benchmarks: its tools, its folder on a real disk, and whether it is quick."""
 
     tools: Tools
     folder: Path
@@ -28,7 +28,7 @@ class Bench:
         return self.pick(2, 5)
 
     def pick(self, quick: T, full: T) -> T:
-        """Returns the value for a quick run or for a full one."""
+        """Returns `quick` in a quick run, otherwise `full`."""
         return quick if self.quick else full
 
     def say(self, text: str) -> None:
@@ -37,7 +37,7 @@ class Bench:
 
     @contextlib.contextmanager
     def own_folder(self) -> Iterator[Path]:
-        """A folder that is removed on exit."""
+        """Yields a new folder that is removed on exit."""
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             yield Path(name)
 

@@ -1,4 +1,4 @@
-"""Builds a ThreadBus file of many messages without a server: with the rows that it would write.
+"""Builds a large ThreadBus file without a server, with the rows that a server would write.
 
 build_store.py FILE [--threads N] [--messages N] [--size BYTES] [--no-request-ids]
 """
@@ -35,13 +35,13 @@ def build(
 ) -> None:
     """Create the file: `messages` of `size` bytes, spread evenly over the threads.
 
-    Message n of a thread, from 1, contains the number n - 1. The threads were last active one after
-    the other until now, but not in the order of their numbers.
+    Message n of a thread, from 1, contains the number n - 1. The times of the threads' last
+    activity differ and end now; their order is not that of the numbers.
     """
     file.prepare(path)
     now = time.time_ns() // 1000
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        # If the power fails, the file is built again.
+        # Without syncing: after a power failure, the file would be built again.
         db.execute("PRAGMA synchronous = OFF").fetchall()
         db.execute("BEGIN")
         db.executemany(
@@ -83,7 +83,7 @@ def build(
 
 
 def _body(create_time: int) -> bytes:
-    """Returns the serialised Thread in a row of the thread table."""
+    """Returns the `body` column of a thread: a serialised Thread."""
     thread = Thread(creator=_SENDER)
     thread.create_time.FromMicroseconds(create_time)
     return thread.SerializeToString()

@@ -1,4 +1,4 @@
-"""Registers many agents, then sends one heartbeat of each, spread evenly over `seconds`."""
+"""Registers many agents, then sends one heartbeat for each, spread evenly over `seconds`."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ async def _main(job: dict[str, Any]) -> dict[str, Any]:
                 await agents.RegisterAgent(request, timeout=60)
 
         await asyncio.gather(*(register() for _ in range(_AT_ONCE)))
-        await asyncio.sleep(5.0)  # two checkpoints: all that registering left to write is written
+        await asyncio.sleep(5.0)  # two checkpoints, which write all that is pending
         print("ready", flush=True)
         loop = asyncio.get_running_loop()
         began = loop.time()

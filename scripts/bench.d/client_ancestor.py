@@ -1,9 +1,9 @@
-"""An AgentChatBus client. Runs in that program's environment, with its packages.
+"""An AgentChatBus client. Runs in the virtual environment of that program.
 
 thread    registers and creates a thread
 unary     posts through its REST API: `concurrency` in flight, or one every `pace` seconds;
           with `mcp`, through its MCP tools, as agents do
-wait      calls msg_wait over MCP until it has got `count` messages
+wait      calls msg_wait over MCP until it has received `count` messages
 """
 
 import asyncio
@@ -36,7 +36,7 @@ async def thread(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def unary(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns when each post began and its latency, in seconds, and the failures."""
+    """Returns the start time and latency of each post, in seconds, and the failures."""
     if job.get("mcp"):
         return await _through_mcp(job)
     count, pace = job["count"], job.get("pace", 0.0)
@@ -74,7 +74,7 @@ async def unary(job: dict[str, Any]) -> dict[str, Any]:
         "began": began,
         "taken": taken,
         "failed": failed,
-        # A post that failed but was stored is not a duplicate.
+        # A post that failed but was stored does not count as a duplicate.
         **faults((number for number in kept if number in promised), promised),
     }
 
@@ -90,7 +90,7 @@ async def _through_mcp(job: dict[str, Any]) -> dict[str, Any]:
         await session.initialize()
         due = time.perf_counter()
         for number in range(job["count"]):
-            # An agent has this from its last wait, so it is not measured.
+            # Agents get this from their previous wait, so it is not measured.
             context = (await http.post(f"/api/threads/{thread_id}/sync-context", json={})).json()
             due = max(due + job["pace"], time.perf_counter())
             await asyncio.sleep(max(due - time.perf_counter(), 0.0))

@@ -1,9 +1,9 @@
 """A NATS JetStream client: publish, wait, replay, with nats-py.
 
-stream    creates a stream in files
+stream    creates a stream with file storage
 unary     publishes one by one: `concurrency` in flight, or one every `pace` seconds
 batches   publishes many, with `in_flight` unacknowledged
-wait      a push subscription, until it has got `count` messages
+wait      a push subscription, until it has received `count` messages
 replay    a pull consumer over the whole stream
 """
 
@@ -23,14 +23,14 @@ _GRACE = 30.0
 
 
 async def stream(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
-    """Create a stream."""
+    """Create a stream with file storage."""
     name = job["thread"]
     await js.add_stream(StreamConfig(name=name, subjects=[name], storage=StorageType.FILE))
     return {}
 
 
 async def unary(js: JetStreamContext, job: dict[str, Any]) -> dict[str, Any]:
-    """Returns when each publication began and its latency, in seconds."""
+    """Returns the start time and latency of each publication, in seconds."""
     count, pace, name = job["count"], job.get("pace", 0.0), job["thread"]
     payloads = [content(number, job["size"]).encode() for number in range(count)]
     began, taken = [0.0] * count, [0.0] * count

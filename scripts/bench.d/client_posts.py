@@ -1,4 +1,4 @@
-"""A gRPC client that posts to ThreadBus or to the floor. Sends bytes, to use little CPU itself.
+"""A gRPC client that posts to ThreadBus or the floor. It sends bytes, to use little CPU itself.
 
 unary     posts one by one: `concurrency` in flight, or one every `pace` seconds
 batches   posts `batch` at a time through PostMessages, `in_flight` batches at once
@@ -26,7 +26,7 @@ _SERVICE = "/threadbus.v1.BusService"
 
 
 async def unary(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns when each post began and its latency, in seconds, and the failures."""
+    """Returns the start time and latency of each post, in seconds, and the failures."""
     count, pace = job["count"], job.get("pace", 0.0)
     requests = [
         b""

@@ -2,7 +2,7 @@
 
 unary     adds one by one: `concurrency` in flight, or one every `pace` seconds
 batches   adds `batch` in a pipeline, `in_flight` pipelines at once
-wait      blocking XREAD, until it has got `count` messages
+wait      blocking XREAD, until it has received `count` messages
 replay    XRANGE over the whole stream
 """
 
@@ -20,7 +20,7 @@ _GRACE = 30.0
 
 
 async def unary(client: redis.Redis, job: dict[str, Any]) -> dict[str, Any]:
-    """Returns when each addition began and its latency, in seconds."""
+    """Returns the start time and latency of each addition, in seconds."""
     count, pace, name = job["count"], job.get("pace", 0.0), job["thread"]
     payloads = [content(number, job["size"]).encode() for number in range(count)]
     began, taken = [0.0] * count, [0.0] * count

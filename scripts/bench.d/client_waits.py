@@ -1,6 +1,6 @@
 """A gRPC client that waits on ThreadBus or the floor.
 
-wait     `waits` waits on one thread, until each has got the messages 0 … `count` - 1
+wait     `waits` waits on one thread, until each has received the messages 0 … `count` - 1
 replay   one wait over a long thread, from its first message to `count`
 frames   the floor's prepared frames
 idle     `waits` waits on `threads`, opened at once and held until the job ends
@@ -30,14 +30,14 @@ from threadbus.v1.bus_service_pb2 import WaitMessagesRequest, WaitMessagesRespon
 from threadbus.v1.message_pb2 import Cursor, MessageFilter
 
 _PATH = "/threadbus.v1.BusService/WaitMessages"
-_ON_A_CONNECTION = 100  # idle waits per connection, as in the SDK
+_ON_A_CONNECTION = 100  # idle waits on one connection, as in the SDK
 _GRACE = 30.0  # seconds to wait for the remaining messages
 
 Metadata = tuple[tuple[str, str], ...]
 
 
 async def wait(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns when the last wait got each message (monotonic clock), and the faults."""
+    """Returns when the last wait received each message, on the monotonic clock, and the faults."""
     count, waits = job["count"], job["waits"]
     arrived = [0.0] * count
     got: list[Counter[int]] = [Counter() for _ in range(waits)]
@@ -83,7 +83,7 @@ async def wait(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def replay(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns the time to receive `count` messages, with or without parsing them at once."""
+    """Returns the time to receive `count` messages, with or without parsing each on arrival."""
     count, frames = job["count"], list[Any]()
     got = 0
     async with open_channel(job["address"]) as channel:
@@ -108,7 +108,7 @@ async def replay(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def frames(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns the time to receive the floor's frames."""
+    """Returns the seconds taken to receive the prepared frames from the floor."""
     count = 0
     async with open_channel(job["address"]) as channel:
         await channel.channel_ready()

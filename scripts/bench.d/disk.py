@@ -2,8 +2,8 @@
 
     disk.py FOLDER COUNT PACE
 
-Each write has the size of a frame of SQLite's write-ahead log and overwrites a part of the file,
-as in a log that has already grown.
+Each write has the size of a frame of SQLite's write-ahead log and overwrites part of the file, as
+in a log that has reached its full size.
 """
 
 import json

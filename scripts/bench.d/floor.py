@@ -33,7 +33,7 @@ _EPOCH = "0123456789abcdef"
 
 
 class Floor(grpc.GenericRpcHandler):
-    """Looks up handlers in one dictionary, as ThreadBus does."""
+    """The generic handler: looks up methods in one dictionary, as ThreadBus does."""
 
     def __init__(self) -> None:
         self._seq = 0
@@ -105,7 +105,7 @@ async def _open(_: bytes, context: Context) -> None:
 
 
 def message_frame(seq: int, content: str) -> bytes:
-    """Returns a frame of one message, as a wait gets it."""
+    """Returns a WaitMessagesResponse with one message, serialised."""
     message = Message(
         thread="bench", seq=seq, sender="anonymous", content=content, priority=2, kind=1
     )

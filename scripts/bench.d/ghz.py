@@ -17,7 +17,7 @@ _PROTOS = Path(__file__).parents[2] / "protos/threadbus/v1/descriptor_set.binpb"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The results of a number of calls."""
+    """The results of a load test."""
 
     calls: int
     failed: list[str]
@@ -52,7 +52,7 @@ def post(
         return _without_ghz(
             server, count, concurrency, dict(thread=threads[0], size=sizes[0], empty=False)
         )
-    # Enough different requests to include every thread and every size.
+    # Enough distinct requests to include every thread and every size.
     variety = max(len(threads), len(sizes))
     posts = [
         {
@@ -68,7 +68,7 @@ def post(
 def listing(
     ghz: Path, server: Server, *, folder: Path, method: str, requests: Sequence[object], count: int
 ) -> Load:
-    """Read pages one after the other. `method`: such as `ThreadService.ListThreads`."""
+    """Read pages one after the other. `method`: for example `ThreadService.ListThreads`."""
     call = f"threadbus.v1.{method}"
     return _with_ghz(ghz, server, folder, _PROTOS, call, requests, count, concurrency=1)
 

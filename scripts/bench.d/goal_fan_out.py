@@ -10,7 +10,7 @@ _WAITS = 1_000
 
 
 def measure(bench: Bench) -> Outcome:
-    """Measure deliveries/s, from the post until the last wait has it, and frames/s of the floor.
+    """Measure deliveries/s, until the last wait has the message, and the floor's frames/s.
 
     The floor's own fan-out is an upper bound: its frames are prepared, and it has no other work.
     """

@@ -17,7 +17,7 @@ _POSTED_TO = 1_000  # threads
 
 
 def measure(bench: Bench) -> Outcome:
-    """Measure P1 and P2 with an empty and with a large store; then with sizes in between."""
+    """Measure P1 and P2 with an empty store and a large one, then with sizes in between."""
     messages, threads = bench.pick((100_000, 2_000), (10_000_000, 100_000))
     free = shutil.disk_usage(bench.folder).free
     while messages * _BYTES_PER_MESSAGE * 2 > free:
@@ -101,7 +101,7 @@ def _build(folder: Path, *, messages: int, threads: int) -> None:
 def _measure(
     bench: Bench, outcome: Outcome, name: str, server: servers.Server, folder: Path, number: int
 ) -> None:
-    # Spread over old threads, so that many different pages are written, none of them cached.
+    # Spread over old threads, so that the posts write many different pages, none of them cached.
     threads = [build_store.thread_name(at) for at in range(1, _POSTED_TO + 1)]
     count = bench.pick(1_500, 10_000)
     before = own_calls.messages_in(server.address, threads)

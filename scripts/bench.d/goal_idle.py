@@ -59,7 +59,7 @@ def measure(bench: Bench) -> Outcome:
 def _open(
     server: servers.Server, waits: int, *, floor: bool
 ) -> Iterator[tuple[list[dict[str, Any]], list[processes.Client]]]:
-    """Open waits from several processes at once. Yields the first results of the processes."""
+    """Open waits from several processes at once. Yields what each reported, and the processes."""
     with contextlib.ExitStack() as running:
         each = [
             running.enter_context(
@@ -115,14 +115,14 @@ def _hold(bench: Bench, outcome: Outcome, waits: int, window: float) -> None:
 
 
 def _statements(bench: Bench, outcome: Outcome, waits: int) -> None:
-    """Count the SQL statements of an idle server. Its own server, as logging them costs time."""
+    """Count the SQL statements of an idle server. Uses a separate server, as logging costs time."""
     with (
         bench.own_folder() as folder,
         servers.threadbus(folder, "--log-level", "debug") as server,
     ):
         own_calls.create_threads(server.address, _THREADS)
         with _open(server, waits, floor=False):
-            time.sleep(3.0)  # the last checkpoint of presence
+            time.sleep(3.0)  # wait for the last checkpoint of presence
             before = len(statements(server))
             time.sleep(5.0)
             found = statements(server)[before:]

@@ -67,7 +67,7 @@ def measure(bench: Bench) -> Outcome:
 
 
 class _Posts:
-    """Post, and count the messages."""
+    """Runs loads of posts, and counts the messages."""
 
     def __init__(self, bench: Bench, outcome: Outcome, folder: Path) -> None:
         self._bench = bench
@@ -83,7 +83,7 @@ class _Posts:
         sizes: Sequence[int],
         in_flight: int = _IN_FLIGHT,
     ) -> ghz.Load:
-        """Run a load. Its failures are counted under `name`; empty for a warm-up."""
+        """Run a load. Counts its failures under `name`; empty for a warm-up."""
         if name:
             self._bench.say(f"P1 {name}, {in_flight} in flight")
         load = ghz.post(
@@ -102,7 +102,7 @@ class _Posts:
         return load
 
     def check(self, bus: servers.Server) -> None:
-        """Count acknowledged messages that are not stored, and stored ones that are surplus."""
+        """Count acknowledged messages that are not stored, and stored messages that are surplus."""
         stored = own_calls.messages_in(bus.address, [_THREAD])
         self._outcome.count(
             "ThreadBus",

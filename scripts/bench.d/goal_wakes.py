@@ -1,4 +1,4 @@
-"""P2: from a post to the wake-up of a wait, compared to a round trip and to the disk alone."""
+"""P2: the time from a post to a wait's wake-up, compared to a round trip and the disk alone."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ PACE = 0.005
 
 
 def measure(bench: Bench) -> Outcome:
-    """Measure p50 and p99 of each system."""
+    """Measure the p50 and p99 of each system's wake-up latency."""
     outcome = Outcome("P2", "post to wake-up, fsync on")
     count = bench.pick(150, 800)
     with bench.own_folder() as folder, contextlib.ExitStack() as running:

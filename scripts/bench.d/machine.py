@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 _CORES = sorted(os.sched_getaffinity(0))
-#: The server has one core, the clients have the others, if there are at least two.
+#: The server has the first core, the clients have the others if there are any.
 SERVER_CORES = set(_CORES[:1])
 CLIENT_CORES = set(_CORES[1:]) or SERVER_CORES
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -27,20 +27,20 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Returns the CPU time that a process has used, over all its threads."""
+    """Returns the CPU time that a process has used in all of its threads, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def resident_bytes(pid: int) -> int:
-    """Returns the resident memory of a process."""
+    """Returns the resident memory of a process, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text("ascii")
     found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
 
 def description() -> dict[str, str]:
-    """Returns what the page says about the machine."""
+    """Returns the machine's properties for the page, by name."""
     kernel = re.match(r"\d+\.\d+", platform.release())
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     versions = {name: metadata.version(name) for name in ("grpcio", "protobuf", "uvloop")}

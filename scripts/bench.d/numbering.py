@@ -21,7 +21,7 @@ def number_of(text: str | bytes) -> int:
 
 
 def faults(numbers: Iterable[int], wanted: Iterable[int]) -> dict[str, int]:
-    """Count the wanted numbers that are missing, and the numbers that are surplus."""
+    """Returns the counts of wanted numbers that are missing and of surplus numbers, by name."""
     got, due = Counter(numbers), set(wanted)
     return {
         "lost": sum(number not in got for number in due),

@@ -1,4 +1,4 @@
-"""Calls to ThreadBus that are not measured: create threads, count messages."""
+"""Calls to ThreadBus outside the measurements: create threads, count messages."""
 
 from collections.abc import Sequence
 

@@ -43,7 +43,7 @@ def _plot(path: Path, text: str, drawing: Callable[[Any, Any], None], found: Any
     axes.set_title(text, fontsize=10)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    # Without date and program name, so that the same data gives the same bytes.
+    # Without date and program name, so that equal data gives equal files.
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 

@@ -1,4 +1,4 @@
-"""Client processes, on the clients' cores.
+"""Runs client processes on the clients' cores.
 
 A client gets its job as JSON and prints its result as JSON. A client that waits for something
 first prints `ready` on a line of its own.
@@ -14,7 +14,7 @@ from typing import Any, Self
 import machine
 
 _HERE = Path(__file__).parent
-#: Seconds after which a client has failed.
+#: Seconds after which a client counts as failed.
 LONGEST = 240.0
 
 
@@ -43,7 +43,7 @@ class Client:
         return said
 
     def result(self, timeout: float = LONGEST) -> dict[str, Any]:
-        """Tell the client to end, if it waits for that, and return its result."""
+        """Tell the client to end if it waits for that. Returns its result."""
         self._in.close()
         too_long = threading.Timer(timeout, self._process.kill)
         too_long.start()

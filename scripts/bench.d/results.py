@@ -46,13 +46,13 @@ class Outcome:
         self.figures.setdefault(name, []).append(value)
 
     def count(self, system: str, **counts: int) -> None:
-        """Add to the counts of a system: sent, lost, duplicated, failed."""
+        """Add to a system's counts: sent, lost, duplicated, failed."""
         self.faults.setdefault(system, Counter()).update(counts)
 
     def judge(
         self, what: str, goal: float, values: Sequence[float], *, at_least: bool, unit: str = "×"
     ) -> None:
-        """Add a criterion; without values, a note that it was not measured."""
+        """Add a criterion or, if there are no values, a note that it was not measured."""
         if values:
             self.criteria.append(Criterion(what, goal, at_least, unit, list(values)))
         else:
@@ -103,7 +103,7 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 
 def unfaulty(outcomes: Sequence[Mapping[str, Any]], system: str = "ThreadBus") -> bool:
-    """Returns whether a system lost, duplicated and refused no message."""
+    """Returns whether a system neither lost, duplicated nor refused any message."""
     return not any(
         outcome["faults"].get(system, {}).get(fault, 0)
         for outcome in outcomes

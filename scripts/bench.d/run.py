@@ -42,7 +42,7 @@ GOALS: dict[str, Callable[[Bench], Outcome]] = {
     "P10": goal_cli.measure,
 }
 
-#: The errors of a failed measurement: a process did not start, failed, hung, or printed nonsense.
+#: Errors of a failed measurement: a process did not start, failed, hung, or printed invalid output.
 _FAILURES = (RuntimeError, OSError, subprocess.SubprocessError, LookupError, ValueError)
 
 
@@ -96,7 +96,7 @@ def measure(names: Sequence[str], *, quick: bool) -> dict[str, Any]:
             try:
                 outcome = GOALS[name](bench).document()
             except _FAILURES as error:
-                # Go on with the other goals.
+                # Continue with the other goals.
                 failures.append(f"{name} could not be measured: {error!r}")
                 print(f"── {failures[-1]}", file=sys.stderr, flush=True)
                 continue

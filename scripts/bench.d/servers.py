@@ -1,4 +1,4 @@
-"""The measured servers: each is a process pinned to its core, with its own folder."""
+"""Starts the measured servers, each as a process pinned to its core, with its own folder."""
 
 import contextlib
 import os
@@ -30,24 +30,24 @@ class Server:
         return int(self.address.rpartition(":")[2])
 
     def cpu_seconds(self) -> float:
-        """Returns the CPU time that it has used."""
+        """Returns the CPU time that the server has used, in seconds."""
         return machine.cpu_seconds(self.process.pid)
 
     def resident_bytes(self) -> int:
-        """Returns its resident memory."""
+        """Returns the server's resident memory, in bytes."""
         return machine.resident_bytes(self.process.pid)
 
 
 @contextlib.contextmanager
 def floor(folder: Path) -> Iterator[Server]:
-    """A bare gRPC server; see floor.py."""
+    """Runs a bare gRPC server; see floor.py."""
     with _started([sys.executable, str(_HERE / "floor.py")], folder, "floor") as server:
         yield server
 
 
 @contextlib.contextmanager
 def threadbus(folder: Path, *flags: str, db: Path | None = None) -> Iterator[Server]:
-    """ThreadBus from this tree, on a new file or on `db`."""
+    """Runs ThreadBus from this tree, with a new database or with `db`."""
     db = db or folder / "threadbus.db"
     command = [sys.executable, "-m", "bus_server", "--listen", "127.0.0.1:0", "--db", str(db)]
     with _started([*command, *flags], folder, "threadbus") as server:
@@ -56,7 +56,7 @@ def threadbus(folder: Path, *flags: str, db: Path | None = None) -> Iterator[Ser
 
 @contextlib.contextmanager
 def nats(program: Path, folder: Path, *, synced: bool = False) -> Iterator[Server]:
-    """NATS with JetStream. `synced`: it syncs each write, which is not its default."""
+    """Runs NATS with JetStream. `synced`: sync each write, which is not the default."""
     port, name = _free_port(), "nats-synced" if synced else "nats"
     settings = [f"store_dir: {folder / name}", *(["sync_interval: always"] if synced else [])]
     configuration = folder / f"{name}.conf"
@@ -68,7 +68,7 @@ def nats(program: Path, folder: Path, *, synced: bool = False) -> Iterator[Serve
 
 @contextlib.contextmanager
 def redis(program: Path, folder: Path) -> Iterator[Server]:
-    """Redis that syncs its log with each write."""
+    """Runs Redis, syncing its log with each write."""
     port = _free_port()
     data = folder / "redis"
     data.mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ def redis(program: Path, folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def ancestor(programs: Path, folder: Path) -> Iterator[Server]:
-    """AgentChatBus without its rate limit."""
+    """Runs AgentChatBus without its rate limit."""
     port = _free_port()
     environment = {
         "AGENTCHATBUS_DB": str(folder / "agentchatbus.db"),
@@ -95,7 +95,7 @@ def ancestor(programs: Path, folder: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _started(command: list[str], folder: Path, name: str) -> Iterator[Server]:
-    """A server that prints the address on which it listens."""
+    """Runs a server that prints the address on which it listens."""
     with _process(command, folder, name, stdout=subprocess.PIPE) as (process, log):
         line = process.stdout.readline() if process.stdout else ""
         found = re.match(r"listening on (\S+)", line)
@@ -108,7 +108,7 @@ def _started(command: list[str], folder: Path, name: str) -> Iterator[Server]:
 def _listening(
     command: list[str], folder: Path, name: str, port: int, **environment: str
 ) -> Iterator[Server]:
-    """A server that is ready once its port accepts connections."""
+    """Runs a server that is ready once its port accepts connections."""
     with _process(command, folder, name, stdout=subprocess.DEVNULL, **environment) as (
         process,
         log,

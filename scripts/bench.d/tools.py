@@ -1,4 +1,4 @@
-"""The programs that the benchmarks need: found, or installed under .bench/."""
+"""Finds the programs that the benchmarks need, or installs them under .bench/."""
 
 import os
 import re
@@ -72,7 +72,7 @@ def install(folder: Path) -> Tools:
 
 
 class _Unavailable(Exception):
-    """This way of installing a program does not work here."""
+    """Raised if a way of installing a program does not work here."""
 
 
 def _first(tools: Tools, name: str, *ways: Callable[[], Path]) -> Path | None:
@@ -132,7 +132,7 @@ def _ancestor(folder: Path) -> Path:
     programs = folder / "bin"
     if not (folder / "installed").exists():
         venv.create(folder, with_pip=True, clear=True)
-        # It requires no upper bound of mcp, and does not start with mcp 2.
+        # It has no upper bound for mcp, but does not start with mcp 2.
         packages = [f"agentchatbus=={ANCESTOR}", "mcp[cli]<2"]
         pip = [programs / "python", "-m", "pip", "install", "--quiet", *packages]
         _run([str(word) for word in pip], "installing AgentChatBus")

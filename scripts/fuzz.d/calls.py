@@ -1,4 +1,4 @@
-"""Generates a call. It depends only on the seed and on the number of the call."""
+"""Generates calls, each of which depends only on the seed and its number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from methods import Method
 from requests import build, enlarge
 from values import Values
 
-#: Seconds after which a call that should have ended counts as hanging. On a busy machine, megabytes
-#: take long.
+#: Seconds after which a call that should have ended counts as hanging. On a busy machine, calls
+#: with megabytes are slow.
 PATIENCE = 20.0
 #: Deadline in seconds of a call that may stay open forever.
 OPEN = 0.3
@@ -29,12 +29,12 @@ MetadataItems = Sequence[tuple[str, str | bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call: what is sent, and how."""
+    """A call: its content and how to send it."""
 
     number: int
     method: Method
     requests: Sequence[bytes]
-    #: The caller, for output; `metadata` has the token.
+    #: The caller's name, for output; `metadata` has the token.
     caller: str
     metadata: MetadataItems
     timeout: float
@@ -43,7 +43,7 @@ class Call:
     cancel_after: float | None
     #: Whether the caller half-closes the stream.
     half_close: bool
-    #: Whether it is sent as a stream of requests, whatever the method expects.
+    #: Whether it is sent as a stream of requests, even if the method is unary.
     streamed: bool
     #: Whether the server must end it well before PATIENCE is over.
     must_end: bool
@@ -137,7 +137,7 @@ def _large(rng: Random, request: Message, cast: Cast) -> bytes:
 
 
 def _ends(method: Method, data: bytes) -> bool:
-    """Returns whether the server ends a call with this request soon."""
+    """Returns whether the server should soon end a call with this request."""
     if not method.server_streaming or method.client_streaming:
         return True
     try:
@@ -176,7 +176,7 @@ def _caller(rng: Random, cast: Cast, method: Method) -> tuple[str, MetadataItems
 
 
 def _headers(rng: Random) -> MetadataItems:
-    """Returns headers that have no meaning to the server."""
+    """Returns headers that the server should ignore."""
     match rng.randrange(5):
         case 0:
             return [("x-bin", rng.randbytes(rng.choice((0, 1, 100, 5_000))))]

@@ -1,7 +1,7 @@
-"""The agents and threads that the calls name, so that they get past validation.
+"""The agents and threads that calls name, so that the calls pass validation.
 
-Calls close, delete, unregister and rotate them, and the name of an unregistered agent cannot be
-used again. So every thousand calls get a new cast.
+Calls close and delete the threads, and unregister agents, whose names cannot be used again. So
+every thousand calls get a new cast.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ AGENTS, THREADS = 24, 12
 #: The number of agents, at the end of the list, that destructive calls name.
 SPENT = 12
 
-#: Deadline in seconds of a call that sets the scene.
+#: Deadline in seconds of a call that prepares the scene.
 TIMEOUT = 30.0
 
 
@@ -36,7 +36,7 @@ class Cast:
     seed: int
     scene: int
     operator_token: str = ""
-    #: Values that the server returned while the scene was set.
+    #: Values that the server returned while the scene was prepared.
     epochs: list[str] = field(default_factory=list)
     page_tokens: list[str] = field(default_factory=list)
 
@@ -57,12 +57,12 @@ class Cast:
 
     @property
     def large_thread(self) -> str:
-        """The thread for messages of megabytes. Rarely read, or reading would take all the time."""
+        """The thread for messages of megabytes. It is rarely read, as that takes long."""
         return f"F{self._sign}-large"
 
     @property
     def _sign(self) -> str:
-        """Part of the names of a scene. No damage to a name turns it into one of the next scene."""
+        """Part of a scene's names. A damaged name never becomes one of the next scene."""
         return hashlib.sha256(f"{self.seed}/{self.scene}".encode()).hexdigest()[:8]
 
     def token(self, name: str) -> str:
@@ -70,11 +70,11 @@ class Cast:
         return hashlib.sha256(f"{self.seed}/{name}".encode()).hexdigest()
 
     def an_agent(self, rng: Random, *, destructive: bool) -> str:
-        """Returns one of the agents."""
+        """Returns a random agent, for a destructive call one of those set aside for that."""
         return rng.choice(self.agents[-SPENT:] if destructive else self.agents)
 
     def a_thread(self, rng: Random) -> str:
-        """Returns one of the threads; the first ones more often."""
+        """Returns a random thread; earlier ones are more likely."""
         if rng.random() < 0.01:
             return self.large_thread
         return self.threads[min(rng.randrange(THREADS), rng.randrange(THREADS))]

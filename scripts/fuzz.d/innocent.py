@@ -1,4 +1,4 @@
-"""An innocent agent, before, during and after the calls: its messages must all be there, once."""
+"""An innocent agent before, during and after the calls: its messages must all be stored once."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ class Innocent:
         self._metadata = (("authorization", f"Bearer {self._token}"),)
         self._posted: list[tuple[int, str]] = []
         self._waited: list[tuple[int, str]] = []
-        #: What went wrong.
+        #: The findings: what went wrong.
         self.faults: list[str] = []
 
     @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ import threadbus.v1
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method."""
+    """An RPC method and its message types."""
 
     path: str
     request_type: type[Message]
@@ -27,12 +27,12 @@ class Method:
 
     @property
     def name(self) -> str:
-        """Its name, without the service."""
+        """Its name without the service."""
         return self.path.rpartition("/")[2]
 
     @property
     def creates(self) -> bool:
-        """Whether it takes a name that does not exist yet."""
+        """Whether it creates something with a new name."""
         return self.name.startswith(("Create", "Register"))
 
     @property
@@ -42,7 +42,7 @@ class Method:
 
     @property
     def destructive(self) -> bool:
-        """Whether it is destructive: removes a name, a token or a thread."""
+        """Whether it is destructive: it removes a name, a token or a thread."""
         return self.name.startswith(("Unregister", "Rotate", "Delete", "Revoke"))
 
 

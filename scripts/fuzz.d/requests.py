@@ -23,7 +23,7 @@ def build(message: Message, rng: Random, values: Values) -> None:
 
 
 def enlarge(message: Message, rng: Random, size: int) -> bool:
-    """Give a text or bytes field this length in bytes. Returns False if there is no such field."""
+    """Fill a string or bytes field with `size` bytes. Returns False if there is no such field."""
     descriptor = message.DESCRIPTOR
     for field in rng.sample(list(descriptor.fields), len(descriptor.fields)):
         if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and not field.is_repeated:
@@ -96,7 +96,7 @@ def _repeat(
     if field.message_type.GetOptions().map_entry:
         parts = field.message_type.fields_by_name
         for _ in range(count):
-            # The contract has only maps from scalars to scalars.
+            # All maps of the contract are from scalars to scalars.
             entries[values.scalar(parts["key"])] = values.scalar(parts["value"])
         return
     for at in range(count):

@@ -23,7 +23,7 @@ from server import OwnServer
 from verdict import fault
 
 WORKERS, CHANNELS = 32, 4
-#: How many findings of a kind are printed.
+#: Most findings of a kind to print.
 SHOWN = 3
 
 
@@ -39,12 +39,12 @@ class Run:
         self._casts: dict[int, asyncio.Task[Cast]] = {}
         self._open: dict[int, Call] = {}
         self.calls = 0
-        #: How calls ended, by method.
+        #: The status codes of calls, counted by method.
         self.endings: Counter[tuple[str, str]] = Counter()
         self.findings: list[str] = []
 
     async def work(self, channels: Sequence[grpc.aio.Channel]) -> None:
-        """Make all calls."""
+        """Make all calls of the run over these channels."""
         workers = [
             asyncio.create_task(self._work(channels[at % len(channels)])) for at in range(WORKERS)
         ]

@@ -1,4 +1,4 @@
-"""Sends a call with gRPC's client. Returns how it ended."""
+"""Sends calls with gRPC's client, and records how they ended."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 #: The default options of a client: responses must be within its limits.
 CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0))
 
-#: The client's error for a call that was over before its request was written. It is not from the
-#: server, and the call is repeated.
+#: The client's error for a call that ended before its request was written. The server did not send
+#: it, and the call is repeated.
 NEVER_SENT = ("internal", "Internal error from Core")
 _ATTEMPTS = 5
 
@@ -35,7 +35,7 @@ class Ending:
 
 
 def describe(error: grpc.aio.AioRpcError) -> str:
-    """Returns the text for an error of a call that should have succeeded."""
+    """Returns a description of the error of a call that should have succeeded."""
     return f"{error.code().name} {error.details()}"
 
 
@@ -99,7 +99,7 @@ async def _requests(call: Call) -> AsyncIterator[bytes]:
     for request in call.requests:
         yield request
     if not call.half_close:
-        # Longer than the call, whose end cancels this.
+        # Longer than the call: its end cancels this.
         await asyncio.sleep(call.timeout + PATIENCE)
 
 

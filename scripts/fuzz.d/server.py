@@ -1,4 +1,4 @@
-"""The server under test, if it is not a running one: its log, its memory, and its exit."""
+"""The server under test, unless one is running already: its log, its memory, and its exit."""
 
 import asyncio
 import re
@@ -14,12 +14,12 @@ from tests.serving import ServerProcess
 from threadbus.v1.admin_service_pb2 import ListWaitsRequest
 from threadbus.v1.admin_service_pb2_grpc import AdminServiceStub
 
-#: Bytes that a server may hold at the end beyond those at its start. Recent messages alone are
+#: Bytes of memory by which a server may grow in a run. Recent messages alone are
 #: 32 MiB, and the allocator keeps some of the freed memory. Measured over 50,000 calls: 41 MiB.
 GROWTH = 128 * 1024 * 1024
 #: Bytes by which it may grow from the fifth tenth of the calls to the last. Measured: 6 MiB.
 LATE_GROWTH = 32 * 1024 * 1024
-#: The least number of calls after which memory is checked.
+#: Minimum number of calls after which memory is checked.
 FEWEST = 2_000
 
 #: A log line about an error. The lines after it, a traceback, belong to it.
@@ -54,22 +54,22 @@ class OwnServer:
         return operator(self._process).token
 
     def measure(self) -> None:
-        """Record how much memory it holds."""
+        """Record the server's memory use."""
         self.sizes.append(memory(self._process.pid))
 
     def gone(self) -> bool:
-        """Whether it has exited by itself."""
+        """Whether the server has exited by itself."""
         process = self._process.process
         return process is None or process.poll() is not None
 
     def log_faults(self) -> list[str]:
-        """Returns what it has logged since the last call of this, if that has an error."""
+        """Returns what was logged since the previous call of this, if that has an error."""
         new = self._process.log[self._read :]
         self._read += len(new)
         return ["".join(new)] if any(_ERROR.search(line) for line in new) else []
 
     def growth_faults(self, calls: int) -> list[str]:
-        """Returns a finding if its memory grew during `calls` calls, by what `measure` recorded."""
+        """Returns a finding if the memory that `measure` recorded grew during `calls` calls."""
         if calls < FEWEST or len(self.sizes) < 20:
             return []
         start, last = self.sizes[0], self.sizes[-1]
@@ -85,12 +85,12 @@ class OwnServer:
         return faults
 
     def memory_text(self) -> str:
-        """Returns the text for its memory in ten steps."""
+        """Returns a text with the recorded memory, in ten steps."""
         step = max(len(self.sizes) // 10, 1)
         return " ".join(_mib(size) for size in (*self.sizes[::step], self.sizes[-1]))
 
     async def wait_faults(self, channel: grpc.aio.Channel) -> list[str]:
-        """Returns a finding if waits are still open although no client waits any more."""
+        """Returns a finding if waits are still open although no client is waiting."""
         admin = AdminServiceStub(channel)
         metadata = (("authorization", f"Bearer {self.operator_token}"),)
         for _ in range(200):
@@ -101,7 +101,7 @@ class OwnServer:
         return [f"{len(listed.waits)} waits are open without a client, such as {listed.waits[0]}"]
 
     def stop_faults(self) -> list[str]:
-        """Stop it. Returns a finding if it does not exit as it should."""
+        """Stop the server. Returns a finding if it does not exit as it should."""
         code = self._process.stop()
         return [f"the server's exit code on SIGTERM is {code}"] if code else []
 

@@ -72,7 +72,7 @@ class Values:
         return [f for f in fields if f.name not in ("thread", "agent", "update_mask")] or fields
 
     def hostile(self) -> bool:
-        """Returns whether the next value or decision is a hostile one."""
+        """Returns whether the next value or decision should be hostile."""
         return self._rng.random() < self.hostility
 
     def scalar(self, field: FieldDescriptor) -> str | bytes | int | float | bool:

@@ -1,4 +1,4 @@
-"""Decides whether a call ended as it may."""
+"""Decides whether a call ended in a permitted way."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -14,14 +14,14 @@ from tests.refusals import CONTRACT
 
 #: Bytes of metadata that gRPC always accepts. It refuses some beyond that, and all beyond 16 KiB.
 _METADATA = 8 * 1024
-#: The codes of a call that its caller cancelled, or whose deadline was too short.
+#: Codes of calls that the caller cancelled, or whose deadline was too short.
 _OWN = (Code.CANCELLED, Code.DEADLINE_EXCEEDED)
 #: Codes that neither a call nor anything in its responses may have.
 _BUGS = (Code.UNKNOWN.value[0], Code.INTERNAL.value[0])
 
 
 def fault(call: Call, ending: Ending) -> str:
-    """Returns what is wrong with the end of a call; empty: nothing."""
+    """Returns what is wrong with the end of a call; "" if nothing is."""
     if ending.hung:
         return "did not end although its deadline has passed"
     for response in ending.responses:
@@ -31,7 +31,7 @@ def fault(call: Call, ending: Ending) -> str:
         no_request = call.wrong_cardinality and not call.requests
         return "OK, although it got no request" if no_request else ""
     if ending.code in _OWN and not call.must_end:
-        # The caller's own code, although the server's details may have arrived at the same moment.
+        # The caller's own code, although the server's details may arrive at the same time.
         return ""
     text = f"{ending.code.name} {ending.reason}: {ending.message[:300]}"
     if ending.reason:
@@ -58,7 +58,7 @@ def _bad_response(call: Call, data: bytes) -> str:
 
 @cache
 def _may_hold_status(descriptor: Descriptor) -> bool:
-    """Returns whether a message, or one nested in it, reports the outcome of one item of many."""
+    """Returns whether a message, or one nested in it, may contain the status of one item."""
     seen, left = {descriptor.full_name}, [descriptor]
     while left:
         inner = [field.message_type for field in left.pop().fields]
@@ -80,7 +80,7 @@ def _statuses(message: Message) -> Iterator[Status]:
 
 
 def _allowed_bare(call: Call, ending: Ending) -> bool:
-    """Returns whether this error may have no details, since it is not from ThreadBus."""
+    """Returns whether this error may lack details, because it is not from ThreadBus."""
     match ending.code:
         case Code.RESOURCE_EXHAUSTED:
             # gRPC's own limits. A response beyond the client's limit is the server's fault.
@@ -90,11 +90,11 @@ def _allowed_bare(call: Call, ending: Ending) -> bool:
                 "CLIENT" not in ending.message
             )
         case Code.INTERNAL:
-            # The client's own error, if the server has ended a call whose requests are still being
+            # The client's own error if the server has ended a call whose requests are still being
             # sent: the server's status is lost. No server sends this text.
             larger = max(map(len, call.requests), default=0) > LARGEST
             return ending.message in NEVER_SENT and (larger or call.streamed)
         case Code.NOT_FOUND | Code.UNIMPLEMENTED:
-            # A service whose health is unknown; methods that grpc's own servicers lack.
+            # Health checks of an unknown service, and methods that grpc's own servicers lack.
             return not call.method.own
     return False

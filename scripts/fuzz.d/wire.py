@@ -5,7 +5,7 @@ from random import Random
 
 #: The maximum size of a damaged request in bytes.
 _MOST = 5 * 1024 * 1024
-#: The unknown field 1023: as a number, as bytes, and as a group that contains a number.
+#: The unknown field 1023 as a number, as bytes, and as a group that contains a number.
 _UNKNOWN = (b"\xf8\x3f\x07", b"\xfa\x3f\x03abc", b"\xfb\x3f\x08\x01\xfc\x3f", b"\xfd\x3f\0\0\0\0")
 _WORDS = (
     *(b"\xff", b"\0", b"\x07", b"\x80" * 12, b"\xff" * 10, b"\xff" * 9 + b"\x01", b"\x0a\x00"),
@@ -22,7 +22,7 @@ def damage(data: bytes, rng: Random) -> bytes:
 
 
 def garbage(rng: Random) -> bytes:
-    """Returns bytes that were never a request."""
+    """Returns bytes that are not a damaged request, but garbage."""
     return rng.choice(
         (
             rng.randbytes(rng.choice((1, 2, 10, 100, 10_000))),

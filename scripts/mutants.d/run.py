@@ -17,7 +17,7 @@ import wakeups
 from sabotage import Sabotage
 
 ROOT = Path(__file__).parents[2]
-#: The parts of the tree that the tests need.
+#: The parts of the tree that tests need.
 COPIED = ("bus_client", "bus_server", "protos", "scripts", "tests", "pyproject.toml", "README.md")
 
 _MODULES = [
@@ -44,7 +44,7 @@ class Tree:
                 shutil.copy(source, path / name)
 
     def broken(self, sabotage: Sabotage) -> dict[Path, str]:
-        """Returns the changed files. Exits the program if a text does not occur exactly once."""
+        """Returns the new texts of the changed files. Exits if a text does not occur exactly once."""
         files: dict[Path, str] = {}
         for edit in sabotage.edits:
             path = self.path / edit.file

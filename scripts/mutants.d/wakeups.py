@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-#: A control: shows that the servers that the tests start are those of the copy.
+#: A control: shows that the tests start servers from the copy.
 CONTROL = Sabotage(
     "the server does not start",
     [

@@ -30,7 +30,7 @@ Path_ = tuple[int, ...]
 def page(descriptor_set: Path) -> str:
     files = FileDescriptorSet.FromString(descriptor_set.read_bytes()).file
     ours = [file for file in files if file.package == PACKAGE]
-    # Services first, and of these first the one to start with.
+    # Services first, beginning with the one to read first.
     ours.sort(
         key=lambda file: (not file.service, "bus" not in file.name[len(PACKAGE) :], file.name)
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 CLIENT = Path(__file__).parents[2] / "bus_client"
 #: The classes, their modules, and the attribute that holds the async object.
 CLASSES = {"ThreadHandle": ("thread", "_thread"), "BusClient": ("client", "_client")}
-#: Text for the docstring of the blocking method only.
+#: Text that only the blocking method's docstring has.
 NOTES = {
     "follow": "It is closed once nothing refers to it, such as after its `for` loop. If it is\n"
     "kept, close() it before the next follow() or wait().\n\n",
