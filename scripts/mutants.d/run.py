@@ -44,7 +44,7 @@ class Tree:
                 shutil.copy(source, path / name)
 
     def broken(self, sabotage: Sabotage) -> dict[Path, str]:
-        """Returns the new texts of the changed files. Exits if a text does not occur exactly once."""
+        """Returns the changed files. Exits the program if a text does not occur exactly once."""
         files: dict[Path, str] = {}
         for edit in sabotage.edits:
             path = self.path / edit.file
