@@ -25,8 +25,8 @@ from bus_server.presence.positions import UnsavedPositions
 from bus_server.presence.presence import Presence
 from bus_server.waits import WaitRequest
 from bus_server.writer import Writer
+from threadbus.v1 import agent_pb2
 from threadbus.v1.agent_pb2 import Participant
-from threadbus.v1.agent_pb2 import Presence as State
 from threadbus.v1.bus_service_pb2 import ThreadUnread
 from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
@@ -116,12 +116,12 @@ class Bus:
         done = await self.post(post)
         return done, await self.recipients(post.message, before)
 
-    def waiting_on(self, thread: str) -> Mapping[str, State.ValueType]:
+    def waiting_on(self, thread: str) -> Mapping[str, agent_pb2.Presence.ValueType]:
         """Returns the presence of each agent that waits on a thread, by name."""
         return self._participants.waiting_on(thread)
 
     async def recipients(
-        self, message: Message, before: Mapping[str, State.ValueType]
+        self, message: Message, before: Mapping[str, agent_pb2.Presence.ValueType]
     ) -> list[Participant]:
         """Returns who will see a message that was just posted.
 
