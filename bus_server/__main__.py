@@ -49,8 +49,8 @@ def run(settings: Settings) -> int:
         from bus_server.server import ServeError, serve
     except ModuleNotFoundError as error:
         click.echo(
-            f"the server needs {error.name}, which comes with the extra `server`: "
-            "pip install 'threadbus[server]'",
+            f"threadbus: the server needs {error.name}, which comes with the extra `server`: "
+            "in the source folder, run pip install '.[server]'; see docs/running.md there",
             file=sys.stderr,
         )
         return 1

@@ -76,4 +76,4 @@ def test_without_the_server_extra_the_error_says_what_to_install() -> None:
     )
     assert done.returncode == 1
     assert "aiosqlite" in done.stderr
-    assert "pip install 'threadbus[server]'" in done.stderr
+    assert "in the source folder, run pip install '.[server]'" in done.stderr
