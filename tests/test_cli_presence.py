@@ -58,7 +58,10 @@ def test_thread_show_prints_participants_and_their_positions(shell: Shell, name:
     shell.ok("wait", name, "--as", f"{name}-b", "--max", "2")
     assert "working" in line(shell, f"{name}-b", "thread", "show", name)
     told = line(shell, f"{name}-b", "thread", "show", name)
-    assert told.endswith("has read #2 of #3, was handed #2")
+    assert told.endswith("has read #2 of #3")
+    shell.ok("wait", name, "--as", f"{name}-b", "--after", "2")  # marks nothing as read
+    told = line(shell, f"{name}-b", "thread", "show", name)
+    assert told.endswith("has read #2 of #3, was sent #3")
     shell.ok("wait", name, "--as", f"{name}-b")
     assert line(shell, f"{name}-b", "thread", "show", name).endswith("has read all")
     document = shell.ok("thread", "show", name, "--json").json

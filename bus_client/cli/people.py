@@ -126,5 +126,6 @@ def _read(participant: Participant, thread: Thread) -> str:
     behind = thread.head_seq - participant.read_seq
     if behind <= 0:
         return "has read all"
-    handed = f", was handed #{participant.delivered_seq}" if participant.delivered_seq else ""
-    return f"has read #{participant.read_seq} of #{thread.head_seq}{handed}"
+    ahead = participant.delivered_seq > participant.read_seq
+    sent = f", was sent #{participant.delivered_seq}" if ahead else ""
+    return f"has read #{participant.read_seq} of #{thread.head_seq}{sent}"
