@@ -125,6 +125,9 @@ def test_wrong_usage_is_exit_code_2_before_any_call(shell: Shell, arguments: lis
         (["Thread", "list"], "thread"),
         (["thread", "lsit"], "list"),
         (["agents", "rotate"], "rotate-token"),
+        (["agents", "register", "coder"], "threadbus register"),
+        (["thread", "join", "design"], "threadbus join"),
+        (["help", "post"], "threadbus --help"),
     ],
     ids=str,
 )

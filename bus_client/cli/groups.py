@@ -22,6 +22,11 @@ class VerbGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def _suggestion(self, ctx: click.Context, name: str) -> str:
+        root = ctx.find_root()
+        if name == "help":
+            return f" Did you mean '{ctx.command_path} --help'?"
+        if isinstance(root.command, click.Group) and name in root.command.list_commands(root):
+            return f" Did you mean '{root.command_path} {name}'?"
         from difflib import get_close_matches  # imported only when needed, as --help must be fast
 
         similar = get_close_matches(name.lower(), self.list_commands(ctx), n=1)
