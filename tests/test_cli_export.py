@@ -154,6 +154,14 @@ def test_an_unknown_thread_writes_nothing(shell: Shell, name: str, tmp_path: Pat
     assert list(tmp_path.glob("*talk*")) == []
 
 
+def test_a_file_in_a_folder_that_does_not_exist_is_wrong_usage(
+    shell: Shell, tmp_path: Path
+) -> None:
+    folder = tmp_path / "missing"
+    done = shell.run("export", "--all", "--out", str(folder / "talk.jsonl"))
+    assert (done.code, f"{folder} is not a folder: create it" in done.err) == (2, True)
+
+
 def test_an_empty_export_is_exit_code_3_and_replaces_no_file(
     shell: Shell, name: str, tmp_path: Path
 ) -> None:

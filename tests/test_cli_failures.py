@@ -169,7 +169,7 @@ def test_a_full_disk_is_reported_once(shell: Shell, name: str) -> None:
     shell.ok("post", name, "hello")
     with Path("/dev/full").open("wb") as full:
         done = shell.run_process("read", name, stdout=full)
-    assert (done.code, done.err) == (1, "threadbus: [Errno 28] No space left on device\n")
+    assert (done.code, done.err) == (1, "threadbus: No space left on device\n")
 
 
 def test_a_closed_stdout_is_reported(shell: Shell) -> None:
@@ -202,7 +202,7 @@ def test_a_wait_retries_no_longer_than_its_timeout(tmp_path: Path) -> None:
 def test_help_that_cannot_be_written_is_reported(shell: Shell, verb: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = shell.run_process(*verb, stdout=full)
-    assert (done.code, done.err) == (1, "threadbus: [Errno 28] No space left on device\n")
+    assert (done.code, done.err) == (1, "threadbus: No space left on device\n")
 
 
 @pytest.mark.parametrize(

@@ -87,4 +87,4 @@ def test_without_a_folder_it_lists_what_it_would_write(shell: Shell, tmp_path: P
 def test_a_folder_that_cannot_be_written_is_reported(shell: Shell) -> None:
     done = shell.run("proto", "--out", "/proc/protos", "--json")
     assert (done.code, done.out) == (1, "")
-    assert "/proc/protos" in done.error["message"]
+    assert done.error["message"] == "No such file or directory: /proc/protos"

@@ -14,7 +14,7 @@ import click
 
 from bus_client.cli.groups import VerbGroup
 from bus_client.cli.streams import discard_stdout, open_standard_streams, print_stderr
-from bus_client.cli.text import dumps, safe, safe_lines
+from bus_client.cli.text import dumps, os_error_text, safe, safe_lines
 
 # Verb → (module, its click command, summary). Relative names are modules of this package.
 _VERBS = {
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:  # the help or the version could not be printed
         discard_stdout()
-        print_stderr(f"threadbus: {error}")
+        print_stderr(f"threadbus: {os_error_text(error)}")
         return 1
     except Exception as error:  # noqa: BLE001 - a bug of ours
         _report_bug(error, as_json="--json" in arguments)

@@ -23,7 +23,7 @@ from bus_client.cli.options import CALL_TIMEOUT, connection_options
 from bus_client.cli.output import Output
 from bus_client.cli.resolving import resolution_error
 from bus_client.cli.streams import discard_stdout
-from bus_client.cli.text import safe
+from bus_client.cli.text import os_error_text, safe
 
 if TYPE_CHECKING:
     from bus_client import BusClient
@@ -139,7 +139,7 @@ def run_verb(out: Output, verb: Callable[[], int]) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         discard_stdout()
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(os_error_text(error)) from None
     except bus_client.BusError as error:
         return failures.report(error, json=out.json)
 

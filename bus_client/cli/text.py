@@ -81,3 +81,10 @@ def _visible(found: re.Match[str]) -> str:
 def _escaped(found: re.Match[str]) -> str:
     """Returns the JSON escape of the matched character."""
     return found[0] if found["harmless"] else json.dumps(found[0])[1:-1]
+
+
+def os_error_text(error: OSError) -> str:
+    """Returns what went wrong and with which file, without the error's number."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

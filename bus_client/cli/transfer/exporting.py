@@ -82,6 +82,8 @@ async def export(
       threadbus export design --format markdown --out design.md
     """
     names = _names(threads, everything)
+    if file is not None and not file.parent.is_dir():
+        raise click.UsageError(f"{file.parent} is not a folder: create it, or choose another FILE.")
     on_terminal = file is None and sys.stdout.isatty()
     head, body = _format(form, fields, on_terminal=on_terminal)
     counts = {"messages": 0, "threads": 0}

@@ -22,7 +22,7 @@ from bus_client.cli.agents import register_with_token
 from bus_client.cli.options import timeout_option
 from bus_client.cli.progress import progress
 from bus_client.cli.session import Session, on_server, run_concurrently
-from bus_client.cli.text import count
+from bus_client.cli.text import count, os_error_text
 from bus_client.cli.transfer.entries import BadLine, Entries, SeqMap
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[byt
         shutil.copyfileobj(file, copy)
         copy.seek(0)
     except OSError as error:
-        raise click.ClickException(f"Cannot store a copy of the input: {error}") from None
+        raise click.ClickException(
+            f"Cannot store a copy of the input: {os_error_text(error)}"
+        ) from None
     return copy
 
 
