@@ -144,7 +144,8 @@ def test_a_message_is_edited_by_its_sender(shell: Shell, name: str) -> None:
     first, second = shell.ok("read", name).out.splitlines()
     assert first.endswith("(edited in #2) helo")
     assert second.endswith("(edit of #1) hello")
-    assert shell.run("post", name, "mine", "--edit", "1", "--as", f"{name}-b").code == 6
+    refused = shell.run("post", name, "mine", "--edit", "1", "--as", f"{name}-b", "--json")
+    assert (refused.code, "its sender with --as" in refused.error["hint"]) == (6, True)
 
 
 def test_an_agent_rotates_its_token_and_unregisters(shell: Shell, name: str) -> None:

@@ -160,11 +160,17 @@ async def _send(
 ) -> PostMessageResponse:
     """Post a message. If it is too large even for gRPC, the error names the server's limits.
 
+    The hint for an edit of another's message says who may edit it.
+
     Raises:
         BusError: As ThreadHandle.post().
     """
     try:
         return await thread.post(text, **options)
+    except bus_client.AccessDenied as error:
+        if options["edit_of"]:
+            error.hint = "Name its sender with --as; an operator adds --on-behalf-of."
+        raise
     except bus_client.MessageTooLarge as error:
         if error.reason or error.metadata:  # the server, or a proxy, said what its limit is
             raise
