@@ -135,10 +135,9 @@ class Identity:
     def name_taken(self, error: AgentExists) -> AgentExists:
         """Returns the error for a name that is registered with another token."""
         return AgentExists(
-            f"At {self.server} the name {self.agent!r} belongs to another token than the one in "
-            f"{self.file}. Pass the token it was registered with, or choose another name. (Tokens "
-            "are kept by server address; `localhost` and `127.0.0.1` are two addresses, and so "
-            "are two ports.)",
+            f"The name {self.agent!r} is registered at {self.server} with another token, which is "
+            f"not in {self.file}. Pass that token, or choose another name. (Tokens are stored by "
+            "server address; `localhost` and `127.0.0.1` are two addresses, and so are two ports.)",
             code=error.code,
             reason=error.reason,
             metadata=error.metadata,
