@@ -24,6 +24,7 @@ def token(server: ServerProcess) -> str:
 
 BAD_LINES = {
     "JSON": ('{"thread": "x", ', "not JSON"),
+    "unfinished": ('{"thread": "x"', "column 15"),
     "array": ("[]", "not a JSON object"),
     "depth": ("[" * 100_000, "nested too deeply"),
     "no thread": ('{"sender": "a", "content": "x"}', 'no "thread"'),

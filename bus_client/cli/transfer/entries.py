@@ -204,7 +204,7 @@ def _entry(line: bytes) -> Message:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line.decode())
+        found = json.loads(line.decode().rstrip("\r\n"))
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 (byte {error.start + 1})") from None
     except json.JSONDecodeError as error:
