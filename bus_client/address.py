@@ -25,5 +25,7 @@ def whole_address(address: str) -> str:
     except ValueError:
         found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found[2] or PORT) < 65_536:
-        raise ValueError(f"{address!r} is neither HOST, HOST:PORT nor unix:PATH")
+        scheme, separator, _ = address.partition("://")
+        hint = f": leave out {scheme}://" if separator else ", with a PORT from 1 to 65535"
+        raise ValueError(f"{address!r} is neither HOST, HOST:PORT nor unix:PATH{hint}")
     return f"{found[1]}:{found[2] or PORT}"

@@ -185,6 +185,11 @@ def test_an_invalid_address_is_wrong_usage(shell: Shell, address: str) -> None:
     assert "HOST:PORT" in done.err
 
 
+def test_an_address_with_a_scheme_is_refused_with_what_to_leave_out(shell: Shell) -> None:
+    done = shell.run("agents", "--server", "http://127.0.0.1:7420")
+    assert "leave out http://" in done.err
+
+
 def test_a_server_that_does_not_respond_is_reported_before_the_timeout(tmp_path: Path) -> None:
     shell = Shell("127.0.0.1:1", tmp_path)
     done = shell.run("agents", "--timeout", "2")
