@@ -116,7 +116,7 @@ class Calls:
     Attributes:
         admin, agents, bus, threads: The stubs; their methods are what call() takes.
         session_generation: The client's SessionGeneration.
-        token_version: How often the token was set or replaced; see reauthenticate().
+        token_version: How many times the token was set or replaced; see reauthenticate().
         created: Whether authenticate() registered the agent: its name was new.
     """
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def in_daemon_thread(function: Callable[[], T]) -> T:
-    """Call `function` in a daemon thread. Returns or raises what it does.
+    """Call `function` in a daemon thread. Returns its result or raises its error.
 
     Unlike with asyncio.to_thread(), neither the event loop nor the process waits for a call that is
     still blocked after this was cancelled.

@@ -178,7 +178,7 @@ class Registered(NamedTuple):
 class RegisterAgent(Command[Registered]):
     """Register an agent with its token's hash, or return it if it is registered with that token.
 
-    `claim`: whether it may give a token to an agent without one, which an operator's post
+    `claim`: whether to allow it for an agent without a token, which a post on its behalf
     registered.
     """
 

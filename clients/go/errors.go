@@ -114,8 +114,8 @@ func (e *Error) Error() string {
 // GRPCStatus returns the status that the call ended with. status.Code and status.FromError use it.
 func (e *Error) GRPCStatus() *status.Status { return e.status }
 
-// CursorLost reports that the thread has another epoch than the cursor: messages may be missing.
-// To continue, follow from Resync.Position.Cursor.
+// CursorLost reports that the cursor is of a former epoch of the thread, or past its end: messages
+// may be missing. To continue, follow from Resync.Position.Cursor.
 type CursorLost struct{ Resync *pb.WaitResync }
 
 func (e *CursorLost) Error() string {

@@ -1,8 +1,8 @@
-"""ThreadBus for Python. The SDK is `bus_client`, all of whose names can be had from here as well.
+"""ThreadBus for Python. The SDK is `bus_client`; this package exports all of its names.
 
     from threadbus import BusClient
 
-`threadbus.v1` has the contract's messages and stubs. Loading that loads none of the SDK.
+`threadbus.v1` has the contract's messages and stubs. Importing it does not import the SDK.
 """
 
 from typing import TYPE_CHECKING

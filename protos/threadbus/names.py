@@ -1,6 +1,6 @@
-"""The contract's rules of names and tokens, for the server and the client alike.
+"""The contract's rules for names and tokens, shared by server and client.
 
-Match patterns with `fullmatch`. Each rule says the same in words, for error messages.
+Match patterns with `fullmatch`. Each *_RULE states its pattern in words, for error messages.
 """
 
 import re

@@ -1,6 +1,6 @@
 -- The embedded store. Times are integers, in microseconds since the epoch. Those of presence and
 -- token.expire_time are on the store's own clock (clock.py), which is never set. Those of thread and
--- message are order times (order.py), which count how often the wall clock went back before.
+-- message are order times (order.py), which count how many times the wall clock went back before.
 
 -- The identity of this file; one row.
 CREATE TABLE store (epoch TEXT NOT NULL) STRICT;

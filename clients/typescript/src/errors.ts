@@ -108,8 +108,8 @@ export class BusError extends Error {
   }
 }
 
-/** The thread has another epoch than the cursor. To continue, follow `resync.position.cursor`. */
-export class CursorLost extends Error {
+/** The cursor is of a former epoch or past the end. To continue, follow `resync.position.cursor`.
+*/ export class CursorLost extends Error {
   override readonly name = 'CursorLost';
 
   constructor(readonly resync: WaitResync) {

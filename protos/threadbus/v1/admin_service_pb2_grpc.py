@@ -47,8 +47,8 @@ class AdminServiceServicer(object):
     """
 
     def ListWaits(self, request, context):
-        """Returns a page of the waits that are open on this server: which agents wait on which threads, and
-        since when. Waits on other servers of the same store are not included.
+        """Returns a page of the waits open on this server: which agents wait on which threads, and since
+        when. Waits on other servers of the same store are not included.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,15 +61,15 @@ class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Presence.Val
     PRESENCE_UNSPECIFIED: _Presence.ValueType  # 0
     """In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen."""
     PRESENCE_WAITING: _Presence.ValueType  # 1
-    """It has an open wait and has read what was delivered to it; or a heartbeat said so."""
+    """It has an open wait and has read what was delivered to it; or a heartbeat reported this state."""
     PRESENCE_WORKING: _Presence.ValueType  # 2
-    """Messages were delivered to it that it has not yet reported as read; or a heartbeat said so."""
+    """It has not yet reported as read what was delivered to it; or a heartbeat reported this state."""
     PRESENCE_IDLE: _Presence.ValueType  # 3
     """It called within its lease, and neither waits nor works."""
     PRESENCE_AWAITING_HUMAN: _Presence.ValueType  # 4
-    """A heartbeat said that it needs a person to continue."""
+    """A heartbeat reported that it needs a person to continue."""
     PRESENCE_LAPSED: _Presence.ValueType  # 5
-    """Its lease ran out; nothing else is known. Not allowed in a heartbeat."""
+    """Its lease has expired; nothing else is known. Not allowed in a heartbeat."""
     PRESENCE_OFFLINE: _Presence.ValueType  # 6
     """It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat."""
 
@@ -80,23 +80,23 @@ class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
       * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
         the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
         agent_timeout without an open wait.
-      * Any other call, and the end of a wait, renews the lease, never shortens it, and turns LAPSED and
-        OFFLINE into IDLE.
+      * Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
+        and OFFLINE into IDLE.
       * When the lease runs out: WAITING if a wait is open, else LAPSED.
     """
 
 PRESENCE_UNSPECIFIED: Presence.ValueType  # 0
 """In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen."""
 PRESENCE_WAITING: Presence.ValueType  # 1
-"""It has an open wait and has read what was delivered to it; or a heartbeat said so."""
+"""It has an open wait and has read what was delivered to it; or a heartbeat reported this state."""
 PRESENCE_WORKING: Presence.ValueType  # 2
-"""Messages were delivered to it that it has not yet reported as read; or a heartbeat said so."""
+"""It has not yet reported as read what was delivered to it; or a heartbeat reported this state."""
 PRESENCE_IDLE: Presence.ValueType  # 3
 """It called within its lease, and neither waits nor works."""
 PRESENCE_AWAITING_HUMAN: Presence.ValueType  # 4
-"""A heartbeat said that it needs a person to continue."""
+"""A heartbeat reported that it needs a person to continue."""
 PRESENCE_LAPSED: Presence.ValueType  # 5
-"""Its lease ran out; nothing else is known. Not allowed in a heartbeat."""
+"""Its lease has expired; nothing else is known. Not allowed in a heartbeat."""
 PRESENCE_OFFLINE: Presence.ValueType  # 6
 """It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat."""
 Global___Presence: _TypeAlias = Presence  # noqa: Y015
@@ -148,7 +148,7 @@ class Agent(_message.Message):
     description: _builtins.str
     """What it does, for other agents and people, up to 1,024 bytes."""
     presence: Global___Presence.ValueType
-    """Its presence now."""
+    """Its current presence."""
     status_text: _builtins.str
     """What it is doing, in its own words, from its last heartbeat. Up to 256 bytes."""
     @_builtins.property
@@ -203,19 +203,21 @@ class Participant(_message.Message):
     kind: Global___AgentKind.ValueType
     """What it is. UNSPECIFIED if the name is not registered."""
     presence: Global___Presence.ValueType
-    """Its presence now, over all threads."""
+    """Its current presence, which is the same for all threads."""
     waiting: _builtins.bool
-    """It has an open wait on this thread. In a response to a post: one whose filter passes the message."""
+    """Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+    the message.
+    """
     delivered_seq: _builtins.int
     """Highest seq of this thread that was sent to the agent by a wait or by ListMessages."""
     read_seq: _builtins.int
     """Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-    PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-    right after it counts as read. Never above head_seq; never falls within an epoch.
+    PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+    directly after it counts as read. Never above head_seq; never decreases within an epoch.
     """
     wait_count: _builtins.int
     """Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-    processes run as this agent, or one waits twice. ListWaits returns their addresses.
+    processes run as this agent, or one waits more than once. ListWaits returns their addresses.
     """
     @_builtins.property
     def join_time(self) -> _timestamp_pb2.Timestamp:

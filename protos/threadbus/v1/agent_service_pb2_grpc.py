@@ -78,11 +78,12 @@ class AgentServiceServicer(object):
 
     def RegisterAgent(self, request, context):
         """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-        are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+        are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
         AGENT_EXISTS if the name is registered with another token, or was unregistered.
 
-        Idempotent: the same name and token find the agent registered. Without `token` in the request a
-        lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+        Idempotent: a second call with the same name and token returns the registered agent. Without
+        `token` in the request, a lost response loses the token, and the next call returns
+        AGENT_EXISTS: send a token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,8 +115,8 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-        later call of the agent begins a session again. Does nothing for anonymous callers.
+        """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+        Any later call of the agent starts a new session. Does nothing for anonymous callers.
 
         Idempotent: the agent is OFFLINE either way.
         """
@@ -124,10 +125,10 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UnregisterAgent(self, request, context):
-        """Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-        waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-        the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-        agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        """Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+        ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+        keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+        for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
 
         Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         """
@@ -136,12 +137,13 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateToken(self, request, context):
-        """Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-        that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-        Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+        """Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+        with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+        PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
 
-        Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-        a second one would carry. With it, call again within `grace`: the last token returned is valid.
+        Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+        that a second call would need. With it, call again within `grace`: the last token returned is
+        valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

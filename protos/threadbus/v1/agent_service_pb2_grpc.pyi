@@ -35,11 +35,12 @@ class AgentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     RegisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]
     """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-    are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+    are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
     AGENT_EXISTS if the name is registered with another token, or was unregistered.
 
-    Idempotent: the same name and token find the agent registered. Without `token` in the request a
-    lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+    Idempotent: a second call with the same name and token returns the registered agent. Without
+    `token` in the request, a lost response loses the token, and the next call returns
+    AGENT_EXISTS: send a token.
     """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]
     """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
@@ -53,26 +54,27 @@ class AgentServiceStub:
     Idempotent: it sets values, and only the agent itself and operators set them.
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]
-    """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-    later call of the agent begins a session again. Does nothing for anonymous callers.
+    """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+    Any later call of the agent starts a new session. Does nothing for anonymous callers.
 
     Idempotent: the agent is OFFLINE either way.
     """
     UnregisterAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]
-    """Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-    waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-    the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-    agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+    """Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+    ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+    keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+    for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
 
     Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
     """
     RotateToken: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]
-    """Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-    that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-    Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+    """Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+    with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+    PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
 
-    Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-    a second one would carry. With it, call again within `grace`: the last token returned is valid.
+    Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+    that a second call would need. With it, call again within `grace`: the last token returned is
+    valid.
     """
 
 @_typing.type_check_only
@@ -82,11 +84,12 @@ class AgentServiceAsyncStub(AgentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RegisterAgentRequest, _agent_service_pb2.RegisterAgentResponse]  # type: ignore[assignment]
     """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-    are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+    are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
     AGENT_EXISTS if the name is registered with another token, or was unregistered.
 
-    Idempotent: the same name and token find the agent registered. Without `token` in the request a
-    lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+    Idempotent: a second call with the same name and token returns the registered agent. Without
+    `token` in the request, a lost response loses the token, and the next call returns
+    AGENT_EXISTS: send a token.
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]  # type: ignore[assignment]
     """Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered."""
@@ -100,26 +103,27 @@ class AgentServiceAsyncStub(AgentServiceStub):
     Idempotent: it sets values, and only the agent itself and operators set them.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.EndSessionRequest, _agent_service_pb2.EndSessionResponse]  # type: ignore[assignment]
-    """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-    later call of the agent begins a session again. Does nothing for anonymous callers.
+    """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+    Any later call of the agent starts a new session. Does nothing for anonymous callers.
 
     Idempotent: the agent is OFFLINE either way.
     """
     UnregisterAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UnregisterAgentRequest, _agent_service_pb2.UnregisterAgentResponse]  # type: ignore[assignment]
-    """Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-    waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-    the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-    agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+    """Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+    ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+    keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+    for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
 
     Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
     """
     RotateToken: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RotateTokenRequest, _agent_service_pb2.RotateTokenResponse]  # type: ignore[assignment]
-    """Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-    that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-    Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+    """Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+    with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+    PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
 
-    Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-    a second one would carry. With it, call again within `grace`: the last token returned is valid.
+    Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+    that a second call would need. With it, call again within `grace`: the last token returned is
+    valid.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -132,11 +136,12 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RegisterAgentResponse, _abc.Awaitable[_agent_service_pb2.RegisterAgentResponse]]:
         """Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-        are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+        are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
         AGENT_EXISTS if the name is registered with another token, or was unregistered.
 
-        Idempotent: the same name and token find the agent registered. Without `token` in the request a
-        lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+        Idempotent: a second call with the same name and token returns the registered agent. Without
+        `token` in the request, a lost response loses the token, and the next call returns
+        AGENT_EXISTS: send a token.
         """
 
     @_abc_1.abstractmethod
@@ -174,8 +179,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.EndSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.EndSessionResponse, _abc.Awaitable[_agent_service_pb2.EndSessionResponse]]:
-        """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-        later call of the agent begins a session again. Does nothing for anonymous callers.
+        """Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+        Any later call of the agent starts a new session. Does nothing for anonymous callers.
 
         Idempotent: the agent is OFFLINE either way.
         """
@@ -186,10 +191,10 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UnregisterAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UnregisterAgentResponse, _abc.Awaitable[_agent_service_pb2.UnregisterAgentResponse]]:
-        """Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-        waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-        the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-        agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        """Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+        ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+        keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+        for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
 
         Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         """
@@ -200,12 +205,13 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RotateTokenResponse, _abc.Awaitable[_agent_service_pb2.RotateTokenResponse]]:
-        """Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-        that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-        Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+        """Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+        with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+        PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
 
-        Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-        a second one would carry. With it, call again within `grace`: the last token returned is valid.
+        Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+        that a second call would need. With it, call again within `grace`: the last token returned is
+        valid.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -77,8 +77,8 @@ class PostMessageRequest(_message.Message):
     as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
     for as long as the message is kept. A repeated post returns the first one's seq; the bodies
     compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-    include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-    twice.
+    include_recipients. A refused post does not use up its id. Empty = a retry may store the
+    message twice.
     """
     expected_last_seq: _builtins.int
     """Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
@@ -94,17 +94,17 @@ class PostMessageRequest(_message.Message):
     """How urgent it is. UNSPECIFIED = NORMAL."""
     based_on_seq: _builtins.int
     """Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-    INVALID_ARGUMENT. Unset = not stated.
+    INVALID_ARGUMENT. Unset = unknown.
     """
     include_recipients: _builtins.bool
     """Return `recipients`."""
     edit_of: _builtins.int
-    """Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+    """Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
     0 = a new message. Messages of `anonymous` cannot be edited.
     """
     epoch: _builtins.str
-    """The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-    checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+    """The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+    is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
     """
     on_behalf_of: _builtins.str
     """The agent to post as; registered if needed. Only for operators. Message.posted_by shows it."""
@@ -174,9 +174,11 @@ class PostMessageResponse(_message.Message):
     seq: _builtins.int
     """The message's seq."""
     deduplicated: _builtins.bool
-    """True if it was posted before with this request_id: seq and create_time are those of the first post."""
+    """Whether it had been posted before with this request_id: seq and create_time are those of the
+    first post.
+    """
     last_seq: _builtins.int
-    """The thread's newest seq when this response was made; `seq` or later."""
+    """The thread's newest seq when this response was built; `seq` or later."""
     epoch: _builtins.str
     """The thread's epoch."""
     @_builtins.property
@@ -186,9 +188,9 @@ class PostMessageResponse(_message.Message):
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.Participant]:
         """With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-        the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-        as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-        are left out.
+        the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+        presence that they had before this message reached them. In a response to a batch, recipients
+        beyond 3 MiB are omitted.
         """
 
     def __init__(
@@ -272,8 +274,8 @@ class PostResult(_message.Message):
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """It was refused: the status that PostMessage would return, with its details. When the details of a
-        response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+        """It was refused: the status that PostMessage would return, with its details. Once the details
+        in a response exceed 3 MiB, further statuses carry only ErrorInfo.
         """
 
     def __init__(
@@ -308,8 +310,9 @@ class WaitMessagesRequest(_message.Message):
     max_messages: _builtins.int
     """End when this many messages were delivered, counted after filtering. 0 = no limit."""
     min_messages: _builtins.int
-    """End when at least this many messages were delivered and every thread is caught up. 0 = no such
-    end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+    """End when at least this many messages were delivered and every thread is caught up. 0 = do not
+    end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+    first message that arrives.
     """
     include_participants: _builtins.bool
     """Send `participants` frames."""
@@ -323,14 +326,14 @@ class WaitMessagesRequest(_message.Message):
 
     @_builtins.property
     def max_wait(self) -> _duration_pb2.Duration:
-        """End this long after the start, once everything committed by then is delivered. Limits waiting,
-        never delivery: 0s = deliver what is there and end. Unset = no limit.
+        """End this long after the start, once everything committed by then has been delivered. Limits
+        waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
         """
 
     @_builtins.property
     def keepalive_interval(self) -> _duration_pb2.Duration:
-        """Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-        it. Unset = 45 s.
+        """Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+        nearest bound. Unset = 45 s.
         """
 
     def __init__(
@@ -375,7 +378,7 @@ class WaitMessagesResponse(_message.Message):
 
     @_builtins.property
     def caught_up(self) -> _thread_pb2.ThreadPosition:
-        """A thread's history was delivered; what follows is live. Once per thread."""
+        """A thread's history has been delivered; what follows is live. Sent once per thread."""
 
     @_builtins.property
     def keepalive(self) -> Global___WaitKeepalive:
@@ -383,7 +386,7 @@ class WaitMessagesResponse(_message.Message):
 
     @_builtins.property
     def resync(self) -> Global___WaitResync:
-        """A cursor could not be honored."""
+        """A cursor was not valid."""
 
     @_builtins.property
     def ending(self) -> Global___WaitEnding:
@@ -424,13 +427,15 @@ class WaitStarted(_message.Message):
     KEEPALIVE_INTERVAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
-        """One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+        """One for each requested thread, in the order requested. A cursor that is not valid is returned
         as requested, and corrected by the `resync` that follows: do not resume from these.
         """
 
     @_builtins.property
     def keepalive_interval(self) -> _duration_pb2.Duration:
-        """The granted interval, always set. A connection without any frame for 2.5 intervals is dead."""
+        """The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+        dead.
+        """
 
     def __init__(
         self,
@@ -462,7 +467,7 @@ class MessageBatch(_message.Message):
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """At least one. Their seqs count in the epoch of `cursor`."""
+        """At least one. Their seqs belong to the epoch of `cursor`."""
 
     def __init__(
         self,
@@ -487,7 +492,7 @@ class WaitKeepalive(_message.Message):
     THREADS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def threads(self) -> _containers.RepeatedCompositeFieldContainer[_thread_pb2.ThreadPosition]:
-        """The threads whose cursors moved since a frame last carried them."""
+        """The threads whose cursors have moved since they were last sent in a frame."""
 
     def __init__(
         self,
@@ -504,7 +509,7 @@ Global___WaitKeepalive: _TypeAlias = WaitKeepalive  # noqa: Y015
 
 @_typing.final
 class WaitResync(_message.Message):
-    """A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing."""
+    """A cursor was not valid. The wait continues from `position.cursor`: messages may be missing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -519,20 +524,20 @@ class WaitResync(_message.Message):
         REASON_CURSOR_AHEAD: WaitResync._Reason.ValueType  # 2
         """The cursor is past the head. The wait continues at first_seq."""
         REASON_EPOCH_CHANGED: WaitResync._Reason.ValueType  # 3
-        """The thread has another epoch. The wait continues after the last entry that both epochs are known
-        to share, else at first_seq.
+        """The thread's epoch is not the cursor's. The wait continues after the last entry that both
+        epochs are known to share, or else at first_seq.
         """
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
-        """Why the cursor could not be honored."""
+        """Why the cursor was not valid."""
 
     REASON_UNSPECIFIED: WaitResync.Reason.ValueType  # 0
     """Never sent."""
     REASON_CURSOR_AHEAD: WaitResync.Reason.ValueType  # 2
     """The cursor is past the head. The wait continues at first_seq."""
     REASON_EPOCH_CHANGED: WaitResync.Reason.ValueType  # 3
-    """The thread has another epoch. The wait continues after the last entry that both epochs are known
-    to share, else at first_seq.
+    """The thread's epoch is not the cursor's. The wait continues after the last entry that both
+    epochs are known to share, or else at first_seq.
     """
 
     REASON_FIELD_NUMBER: _builtins.int
@@ -588,7 +593,7 @@ class WaitEnding(_message.Message):
         REASON_DRAINING: WaitEnding._Reason.ValueType  # 5
         """The server is shutting down. Wait again after retry_delay."""
         REASON_THREADS_CLOSED: WaitEnding._Reason.ValueType  # 7
-        """Every thread is closed or archived, and all of it was delivered. Do not wait again."""
+        """Every thread is closed or archived, and everything in them was delivered. Do not wait again."""
         REASON_SESSION_ENDED: WaitEnding._Reason.ValueType  # 8
         """The agent ended its session (EndSession). Do not wait again."""
 
@@ -608,7 +613,7 @@ class WaitEnding(_message.Message):
     REASON_DRAINING: WaitEnding.Reason.ValueType  # 5
     """The server is shutting down. Wait again after retry_delay."""
     REASON_THREADS_CLOSED: WaitEnding.Reason.ValueType  # 7
-    """Every thread is closed or archived, and all of it was delivered. Do not wait again."""
+    """Every thread is closed or archived, and everything in them was delivered. Do not wait again."""
     REASON_SESSION_ENDED: WaitEnding.Reason.ValueType  # 8
     """The agent ended its session (EndSession). Do not wait again."""
 
@@ -619,9 +624,9 @@ class WaitEnding(_message.Message):
     """Why."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """How long to pause before waiting again. Unset = wait again at once, except after an end that the
-        request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-        waits again.
+        """How long to pause before waiting again. Unset = wait again at once, except after an end that
+        the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+        not know.
         """
 
     @_builtins.property
@@ -645,8 +650,8 @@ Global___WaitEnding: _TypeAlias = WaitEnding  # noqa: Y015
 
 @_typing.final
 class ParticipantUpdate(_message.Message):
-    """Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
-    intermediate states may be skipped. At most one a second per thread.
+    """Participants of a thread: all of them after `started`, then those that changed. Intermediate
+    states may be skipped. Sent at most once a second for each thread.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -696,14 +701,15 @@ class HeartbeatRequest(_message.Message):
     @_builtins.property
     def read_cursors(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Cursor]:
         """What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-        Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-        past the head.
+        Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+        positions past the head.
         """
 
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
-        """How long the caller may be silent from now on, for example during a long model turn. Replaces the
-        running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+        """How long the caller may be silent from now on, for example during a long model turn. Replaces
+        the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+        it.
         """
 
     def __init__(
@@ -724,8 +730,8 @@ Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
 
 @_typing.final
 class HeartbeatResponse(_message.Message):
-    """When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
-    written to the store within a few seconds.
+    """When to send the next heartbeat, and what the caller has not read. The server writes what a
+    heartbeat reported to the store within a few seconds.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -736,7 +742,9 @@ class HeartbeatResponse(_message.Message):
     UNREAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs."""
+        """Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+        lease.
+        """
 
     @_builtins.property
     def agent_timeout(self) -> _duration_pb2.Duration:
@@ -748,8 +756,9 @@ class HeartbeatResponse(_message.Message):
 
     @_builtins.property
     def unread(self) -> _containers.RepeatedCompositeFieldContainer[Global___ThreadUnread]:
-        """Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-        100. What the caller wrote itself after reading everything before it counts as read.
+        """Threads in which the caller participates and whose head_seq is above its read_seq, last active
+        first. At most 100. An entry that the caller wrote after reading everything before it counts as
+        read.
         """
 
     def __init__(
@@ -822,9 +831,11 @@ class ListMessagesRequest(_message.Message):
     to it.
     """
     newest: _builtins.bool
-    """Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)"""
+    """Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+    this.)
+    """
     epoch: _builtins.str
-    """The epoch in which the seqs count. Empty = not checked."""
+    """The epoch of the seqs. Empty = not checked."""
     @_builtins.property
     def filter(self) -> _message_pb2.MessageFilter:
         """Which messages to return. Unset = all."""
@@ -864,18 +875,24 @@ class ListMessagesResponse(_message.Message):
     head_seq: _builtins.int
     """Seq of the newest entry, read in the same snapshot."""
     first_seq: _builtins.int
-    """Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone."""
+    """Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+    exist.
+    """
     next_after_seq: _builtins.int
-    """The after_seq of the next page when reading forward. It covers messages that were filtered out."""
+    """The after_seq of the next page when reading forward. It is past messages that were filtered
+    out.
+    """
     has_more: _builtins.bool
-    """The range may hold more: after next_after_seq, or with `newest` before next_before_seq."""
+    """Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+    next_before_seq.
+    """
     next_before_seq: _builtins.int
     """The before_seq of the next page when reading backward with `newest`."""
     epoch: _builtins.str
     """The thread's epoch."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """In ascending order, also with `newest`."""
+        """In ascending order, even with `newest`."""
 
     def __init__(
         self,
@@ -1008,7 +1025,7 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def working_timeout(self) -> _duration_pb2.Duration:
-        """How long an agent counts as WORKING after a delivery without any word from it; 15 min by default."""
+        """How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default."""
 
     @_builtins.property
     def server_time(self) -> _timestamp_pb2.Timestamp:
@@ -1069,12 +1086,12 @@ class ServerLimits(_message.Message):
     further calls without an error: open another connection.
     """
     max_request_bytes: _builtins.int
-    """Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-    for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+    """Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+    for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
     """
     max_frame_bytes: _builtins.int
-    """Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-    wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+    """Most bytes of responses and frames that callers have not read, over all callers. Further large
+    ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
     """
     max_anonymous_waits: _builtins.int
     """Most open waits of all anonymous callers together."""
@@ -1084,7 +1101,7 @@ class ServerLimits(_message.Message):
 
     @_builtins.property
     def request_timeout(self) -> _duration_pb2.Duration:
-        """Time for a request to arrive, from the headers of its call to its last byte."""
+        """Time in which a request must arrive, from the headers of its call to its last byte."""
 
     def __init__(
         self,

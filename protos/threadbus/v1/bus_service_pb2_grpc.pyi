@@ -35,14 +35,15 @@ class BusServiceStub:
     def __new__(cls, channel: _aio.Channel) -> BusServiceAsyncStub: ...
     PostMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]
     """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-    sender need not have joined it, and is a participant from then on. Returns:
-      * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-        handoff_to).
+    sender need not have joined it, and becomes a participant. Returns:
+      * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+        (mentions, handoff_to).
       * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
       * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
       * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
       * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-      * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+      * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+        set by a caller that is not an operator.
       * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
 
     Has no idempotency_level: it may be repeated only with a request_id.
@@ -51,42 +52,42 @@ class BusServiceStub:
     """Posts many messages: one response per request, one result per post, both in order. Posts of one
     stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
     post does not affect the others; its result has the status that PostMessage would return. A
-    server that drains returns the results of what it has accepted, then ends the stream with
-    UNAVAILABLE / DRAINING: posts without a result were not accepted.
+    server that is shutting down returns the results of the posts it has accepted, then ends the
+    stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
 
-    Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-    is unknown; each may be repeated with its request_id.
+    Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+    result is unknown; each may be repeated with its request_id.
     """
     WaitMessages: _grpc.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]
     """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
     come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
     not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-    continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-    error. Returns:
+    continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+    with an error. Returns:
       * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
       * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-      * UNAUTHENTICATED: the token ended during the wait.
-    A cursor that cannot be honored is no error: see `resync`.
+      * UNAUTHENTICATED: the token expired or was revoked during the wait.
+    A cursor that is not valid is not an error: see `resync`.
 
-    Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+    Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]
     """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
     not read. Does nothing for anonymous callers.
 
-    Idempotent: state and lease are replaced, read positions never fall.
+    Idempotent: state and lease are replaced, and read positions never decrease.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.ListMessagesRequest, _bus_service_pb2.ListMessagesResponse]
-    """Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-    NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-    the epoch is another one.
+    """Returns a page of a thread, in ascending order. Does not change what the caller has read.
+    Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+    the head or the epoch does not match.
 
     Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]
     """Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]
-    """Returns the server's version and settings, and who the caller is to it. Needs no token; where
+    """Returns the server's version and settings, and the caller's identity. Requires no token; where
     tokens are required, `limits` is set only for calls with one.
     """
 
@@ -97,14 +98,15 @@ class BusServiceAsyncStub(BusServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PostMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.PostMessageRequest, _bus_service_pb2.PostMessageResponse]  # type: ignore[assignment]
     """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-    sender need not have joined it, and is a participant from then on. Returns:
-      * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-        handoff_to).
+    sender need not have joined it, and becomes a participant. Returns:
+      * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+        (mentions, handoff_to).
       * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
       * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
       * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
       * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-      * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+      * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+        set by a caller that is not an operator.
       * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
 
     Has no idempotency_level: it may be repeated only with a request_id.
@@ -113,42 +115,42 @@ class BusServiceAsyncStub(BusServiceStub):
     """Posts many messages: one response per request, one result per post, both in order. Posts of one
     stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
     post does not affect the others; its result has the status that PostMessage would return. A
-    server that drains returns the results of what it has accepted, then ends the stream with
-    UNAVAILABLE / DRAINING: posts without a result were not accepted.
+    server that is shutting down returns the results of the posts it has accepted, then ends the
+    stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
 
-    Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-    is unknown; each may be repeated with its request_id.
+    Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+    result is unknown; each may be repeated with its request_id.
     """
     WaitMessages: _aio.UnaryStreamMultiCallable[_bus_service_pb2.WaitMessagesRequest, _bus_service_pb2.WaitMessagesResponse]  # type: ignore[assignment]
     """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
     come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
     not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-    continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-    error. Returns:
+    continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+    with an error. Returns:
       * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
       * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-      * UNAUTHENTICATED: the token ended during the wait.
-    A cursor that cannot be honored is no error: see `resync`.
+      * UNAUTHENTICATED: the token expired or was revoked during the wait.
+    A cursor that is not valid is not an error: see `resync`.
 
-    Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+    Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.HeartbeatRequest, _bus_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
     not read. Does nothing for anonymous callers.
 
-    Idempotent: state and lease are replaced, read positions never fall.
+    Idempotent: state and lease are replaced, and read positions never decrease.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.ListMessagesRequest, _bus_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-    NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-    the epoch is another one.
+    """Returns a page of a thread, in ascending order. Does not change what the caller has read.
+    Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+    the head or the epoch does not match.
 
     Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetMessageRequest, _bus_service_pb2.GetMessageResponse]  # type: ignore[assignment]
     """Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_bus_service_pb2.GetServerInfoRequest, _bus_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
-    """Returns the server's version and settings, and who the caller is to it. Needs no token; where
+    """Returns the server's version and settings, and the caller's identity. Requires no token; where
     tokens are required, `limits` is set only for calls with one.
     """
 
@@ -162,14 +164,15 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.PostMessageResponse, _abc.Awaitable[_bus_service_pb2.PostMessageResponse]]:
         """Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-        sender need not have joined it, and is a participant from then on. Returns:
-          * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-            handoff_to).
+        sender need not have joined it, and becomes a participant. Returns:
+          * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+            (mentions, handoff_to).
           * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
           * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
           * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
           * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-          * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+          * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+            set by a caller that is not an operator.
           * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
 
         Has no idempotency_level: it may be repeated only with a request_id.
@@ -184,11 +187,11 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Posts many messages: one response per request, one result per post, both in order. Posts of one
         stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
         post does not affect the others; its result has the status that PostMessage would return. A
-        server that drains returns the results of what it has accepted, then ends the stream with
-        UNAVAILABLE / DRAINING: posts without a result were not accepted.
+        server that is shutting down returns the results of the posts it has accepted, then ends the
+        stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
 
-        Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-        is unknown; each may be repeated with its request_id.
+        Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+        result is unknown; each may be repeated with its request_id.
         """
 
     @_abc_1.abstractmethod
@@ -200,14 +203,14 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replays what was posted after the cursors, then streams what is posted. Messages of one thread
         come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
         not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-        continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-        error. Returns:
+        continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+        with an error. Returns:
           * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
           * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-          * UNAUTHENTICATED: the token ended during the wait.
-        A cursor that cannot be honored is no error: see `resync`.
+          * UNAUTHENTICATED: the token expired or was revoked during the wait.
+        A cursor that is not valid is not an error: see `resync`.
 
-        Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+        Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
         """
 
     @_abc_1.abstractmethod
@@ -219,7 +222,7 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
         not read. Does nothing for anonymous callers.
 
-        Idempotent: state and lease are replaced, read positions never fall.
+        Idempotent: state and lease are replaced, and read positions never decrease.
         """
 
     @_abc_1.abstractmethod
@@ -228,9 +231,9 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.ListMessagesResponse, _abc.Awaitable[_bus_service_pb2.ListMessagesResponse]]:
-        """Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-        NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-        the epoch is another one.
+        """Returns a page of a thread, in ascending order. Does not change what the caller has read.
+        Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+        the head or the epoch does not match.
 
         Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
         """
@@ -249,7 +252,7 @@ class BusServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bus_service_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bus_service_pb2.GetServerInfoResponse, _abc.Awaitable[_bus_service_pb2.GetServerInfoResponse]]:
-        """Returns the server's version and settings, and who the caller is to it. Needs no token; where
+        """Returns the server's version and settings, and the caller's identity. Requires no token; where
         tokens are required, `limits` is set only for calls with one.
         """
 

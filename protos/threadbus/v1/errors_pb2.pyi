@@ -42,7 +42,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 2
     """[INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 4
-    """[UNAUTHENTICATED] A token is required and missing, or the token is unknown or was ended. Do not retry."""
+    """[UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry."""
     ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 5
     """[UNAUTHENTICATED] The token expired. Get a new one."""
     ERROR_REASON_ACCESS_DENIED: _ErrorReason.ValueType  # 6
@@ -90,7 +90,7 @@ ERROR_REASON_VALIDATION_FAILED: ErrorReason.ValueType  # 1
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 2
 """[INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 4
-"""[UNAUTHENTICATED] A token is required and missing, or the token is unknown or was ended. Do not retry."""
+"""[UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry."""
 ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 5
 """[UNAUTHENTICATED] The token expired. Get a new one."""
 ERROR_REASON_ACCESS_DENIED: ErrorReason.ValueType  # 6

@@ -32,9 +32,9 @@ class _JoinStartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JoinStart.V
     JOIN_START_UNSPECIFIED: _JoinStart.ValueType  # 0
     """As HEAD."""
     JOIN_START_HEAD: _JoinStart.ValueType  # 1
-    """After the newest entry: what was posted so far is context."""
+    """After the newest entry: earlier ones are context."""
     JOIN_START_FIRST: _JoinStart.ValueType  # 2
-    """Before the oldest entry still kept: all of it is new."""
+    """Before the oldest entry still kept: all entries are new."""
 
 class JoinStart(_JoinStart, metaclass=_JoinStartEnumTypeWrapper):
     """Where a newcomer starts."""
@@ -42,9 +42,9 @@ class JoinStart(_JoinStart, metaclass=_JoinStartEnumTypeWrapper):
 JOIN_START_UNSPECIFIED: JoinStart.ValueType  # 0
 """As HEAD."""
 JOIN_START_HEAD: JoinStart.ValueType  # 1
-"""After the newest entry: what was posted so far is context."""
+"""After the newest entry: earlier ones are context."""
 JOIN_START_FIRST: JoinStart.ValueType  # 2
-"""Before the oldest entry still kept: all of it is new."""
+"""Before the oldest entry still kept: all entries are new."""
 Global___JoinStart: _TypeAlias = JoinStart  # noqa: Y015
 
 @_typing.final
@@ -257,14 +257,14 @@ class JoinThreadRequest(_message.Message):
     thread: _builtins.str
     """Its name. Required."""
     create: _builtins.bool
-    """Create the thread if it does not exist. Needs the scope `post`."""
+    """Create the thread if it does not exist. Requires the scope `post`."""
     topic: _builtins.str
     """What it is about, if it is created. Up to 1,024 bytes."""
     context_limit: _builtins.int
     """Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all."""
     start: Global___JoinStart.ValueType
-    """Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-    mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+    """Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+    or handed to, continues from its read_seq, which is 0 until it reports one.
     """
     def __init__(
         self,
@@ -285,7 +285,7 @@ Global___JoinThreadRequest: _TypeAlias = JoinThreadRequest  # noqa: Y015
 
 @_typing.final
 class JoinThreadResponse(_message.Message):
-    """A thread, as it is when the caller joins."""
+    """A thread when the caller joins it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -296,14 +296,16 @@ class JoinThreadResponse(_message.Message):
     PARTICIPANTS_FIELD_NUMBER: _builtins.int
     SIMILAR_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """True if this call created it."""
+    """Whether this call created it."""
     @_builtins.property
     def thread(self) -> _thread_pb2.Thread:
         """The thread."""
 
     @_builtins.property
     def cursor(self) -> _message_pb2.Cursor:
-        """Wait from here: the caller's read_seq if it was a participant before, else as `start` says."""
+        """Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+        specifies.
+        """
 
     @_builtins.property
     def context(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:

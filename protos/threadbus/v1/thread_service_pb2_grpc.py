@@ -89,8 +89,8 @@ class ThreadServiceServicer(object):
     def CreateThread(self, request, context):
         """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 
-        Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-        created the thread. JoinThread with `create` is.
+        Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+        who created the thread. JoinThread with `create` is idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,8 +104,8 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListThreads(self, request, context):
-        """Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-        left out, or listed twice.
+        """Lists threads, last active first. A thread to which an entry is appended between two pages
+        moves: it may be missing, or listed twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,8 +123,9 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def LeaveThread(self, request, context):
-        """Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-        nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+        """Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+        Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+        exist.
 
         Idempotent: leaving again changes nothing.
         """
@@ -144,8 +145,8 @@ class ThreadServiceServicer(object):
         """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
         changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 
-        Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-        the first, and append a second entry. After an unknown outcome read the thread.
+        Not idempotent: a second call would undo what another agent changed in between, perhaps in
+        response to the first, and append a second entry. After an unknown outcome, read the thread.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,16 +156,16 @@ class ThreadServiceServicer(object):
         """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
         state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 
-        Not idempotent, as UpdateThread.
+        Not idempotent, for the same reason as UpdateThread.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteThread(self, request, context):
-        """Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-        created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-        not exist.
+        """Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+        thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+        the thread does not exist.
 
         Not idempotent: a second call could delete a thread created in between.
         """

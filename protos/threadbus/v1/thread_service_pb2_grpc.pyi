@@ -36,14 +36,14 @@ class ThreadServiceStub:
     CreateThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.CreateThreadRequest, _thread_service_pb2.CreateThreadResponse]
     """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 
-    Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-    created the thread. JoinThread with `create` is.
+    Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+    who created the thread. JoinThread with `create` is idempotent.
     """
     GetThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]
     """Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist."""
     ListThreads: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]
-    """Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-    left out, or listed twice.
+    """Lists threads, last active first. A thread to which an entry is appended between two pages
+    moves: it may be missing, or listed twice.
     """
     JoinThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]
     """Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
@@ -53,8 +53,9 @@ class ThreadServiceStub:
     Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
     """
     LeaveThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.LeaveThreadRequest, _thread_service_pb2.LeaveThreadResponse]
-    """Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-    nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+    """Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+    Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+    exist.
 
     Idempotent: leaving again changes nothing.
     """
@@ -66,19 +67,19 @@ class ThreadServiceStub:
     """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
     changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 
-    Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-    the first, and append a second entry. After an unknown outcome read the thread.
+    Not idempotent: a second call would undo what another agent changed in between, perhaps in
+    response to the first, and append a second entry. After an unknown outcome, read the thread.
     """
     SetThreadState: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.SetThreadStateRequest, _thread_service_pb2.SetThreadStateResponse]
     """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
     state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 
-    Not idempotent, as UpdateThread.
+    Not idempotent, for the same reason as UpdateThread.
     """
     DeleteThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]
-    """Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-    created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-    not exist.
+    """Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+    thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+    the thread does not exist.
 
     Not idempotent: a second call could delete a thread created in between.
     """
@@ -91,14 +92,14 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     CreateThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.CreateThreadRequest, _thread_service_pb2.CreateThreadResponse]  # type: ignore[assignment]
     """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 
-    Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-    created the thread. JoinThread with `create` is.
+    Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+    who created the thread. JoinThread with `create` is idempotent.
     """
     GetThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.GetThreadRequest, _thread_service_pb2.GetThreadResponse]  # type: ignore[assignment]
     """Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist."""
     ListThreads: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ListThreadsRequest, _thread_service_pb2.ListThreadsResponse]  # type: ignore[assignment]
-    """Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-    left out, or listed twice.
+    """Lists threads, last active first. A thread to which an entry is appended between two pages
+    moves: it may be missing, or listed twice.
     """
     JoinThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.JoinThreadRequest, _thread_service_pb2.JoinThreadResponse]  # type: ignore[assignment]
     """Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
@@ -108,8 +109,9 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
     """
     LeaveThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.LeaveThreadRequest, _thread_service_pb2.LeaveThreadResponse]  # type: ignore[assignment]
-    """Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-    nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+    """Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+    Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+    exist.
 
     Idempotent: leaving again changes nothing.
     """
@@ -121,19 +123,19 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
     changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 
-    Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-    the first, and append a second entry. After an unknown outcome read the thread.
+    Not idempotent: a second call would undo what another agent changed in between, perhaps in
+    response to the first, and append a second entry. After an unknown outcome, read the thread.
     """
     SetThreadState: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.SetThreadStateRequest, _thread_service_pb2.SetThreadStateResponse]  # type: ignore[assignment]
     """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
     state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 
-    Not idempotent, as UpdateThread.
+    Not idempotent, for the same reason as UpdateThread.
     """
     DeleteThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]  # type: ignore[assignment]
-    """Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-    created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-    not exist.
+    """Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+    thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+    the thread does not exist.
 
     Not idempotent: a second call could delete a thread created in between.
     """
@@ -149,8 +151,8 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_thread_service_pb2.CreateThreadResponse, _abc.Awaitable[_thread_service_pb2.CreateThreadResponse]]:
         """Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 
-        Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-        created the thread. JoinThread with `create` is.
+        Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+        who created the thread. JoinThread with `create` is idempotent.
         """
 
     @_abc_1.abstractmethod
@@ -167,8 +169,8 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.ListThreadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.ListThreadsResponse, _abc.Awaitable[_thread_service_pb2.ListThreadsResponse]]:
-        """Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-        left out, or listed twice.
+        """Lists threads, last active first. A thread to which an entry is appended between two pages
+        moves: it may be missing, or listed twice.
         """
 
     @_abc_1.abstractmethod
@@ -190,8 +192,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.LeaveThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.LeaveThreadResponse, _abc.Awaitable[_thread_service_pb2.LeaveThreadResponse]]:
-        """Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-        nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+        """Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+        Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+        exist.
 
         Idempotent: leaving again changes nothing.
         """
@@ -215,8 +218,8 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
         changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 
-        Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-        the first, and append a second entry. After an unknown outcome read the thread.
+        Not idempotent: a second call would undo what another agent changed in between, perhaps in
+        response to the first, and append a second entry. After an unknown outcome, read the thread.
         """
 
     @_abc_1.abstractmethod
@@ -228,7 +231,7 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         """Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
         state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 
-        Not idempotent, as UpdateThread.
+        Not idempotent, for the same reason as UpdateThread.
         """
 
     @_abc_1.abstractmethod
@@ -237,9 +240,9 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _thread_service_pb2.DeleteThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.DeleteThreadResponse, _abc.Awaitable[_thread_service_pb2.DeleteThreadResponse]]:
-        """Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-        created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-        not exist.
+        """Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+        thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+        the thread does not exist.
 
         Not idempotent: a second call could delete a thread created in between.
         """

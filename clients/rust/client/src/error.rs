@@ -22,8 +22,8 @@ pub struct Error {
     /// Whether the call may have been carried out: repeat a post with its `request_id`, or not at
     /// all.
     pub outcome_unknown: bool,
-    /// Set only by `follow`, with the code OUT_OF_RANGE, if the thread has another epoch than the
-    /// cursor. To continue, follow from its position.
+    /// Set only by `follow`, with the code OUT_OF_RANGE, if the cursor is of a former epoch of the
+    /// thread or past its end. To continue, follow from its position.
     pub resync: Option<Box<WaitResync>>,
 }
 

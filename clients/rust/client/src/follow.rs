@@ -27,11 +27,11 @@ const LONGEST_FAILING: Duration = Duration::from_secs(60);
 pub struct FollowOptions {
     /// Which messages to deliver. By default all but the agent's own.
     pub filter: MessageFilter,
-    /// What to do when the thread has another epoch than the cursor.
+    /// What to do when the cursor is lost.
     pub on_resync: OnResync,
 }
 
-/// What to do when the thread has another epoch than the cursor, or ends before it.
+/// What to do when a cursor is lost: it is of a former epoch of the thread, or past its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnResync {
     /// End with an [`Error`] whose `resync` has the position to continue from.

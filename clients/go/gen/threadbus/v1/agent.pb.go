@@ -91,23 +91,23 @@ func (AgentKind) EnumDescriptor() ([]byte, []int) {
 //   - Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
 //     the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
 //     agent_timeout without an open wait.
-//   - Any other call, and the end of a wait, renews the lease, never shortens it, and turns LAPSED and
-//     OFFLINE into IDLE.
+//   - Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
+//     and OFFLINE into IDLE.
 //   - When the lease runs out: WAITING if a wait is open, else LAPSED.
 type Presence int32
 
 const (
 	// In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen.
 	Presence_PRESENCE_UNSPECIFIED Presence = 0
-	// It has an open wait and has read what was delivered to it; or a heartbeat said so.
+	// It has an open wait and has read what was delivered to it; or a heartbeat reported this state.
 	Presence_PRESENCE_WAITING Presence = 1
-	// Messages were delivered to it that it has not yet reported as read; or a heartbeat said so.
+	// It has not yet reported as read what was delivered to it; or a heartbeat reported this state.
 	Presence_PRESENCE_WORKING Presence = 2
 	// It called within its lease, and neither waits nor works.
 	Presence_PRESENCE_IDLE Presence = 3
-	// A heartbeat said that it needs a person to continue.
+	// A heartbeat reported that it needs a person to continue.
 	Presence_PRESENCE_AWAITING_HUMAN Presence = 4
-	// Its lease ran out; nothing else is known. Not allowed in a heartbeat.
+	// Its lease has expired; nothing else is known. Not allowed in a heartbeat.
 	Presence_PRESENCE_LAPSED Presence = 5
 	// It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
 	Presence_PRESENCE_OFFLINE Presence = 6
@@ -177,7 +177,7 @@ type Agent struct {
 	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// Free labels; limits as in Message.labels.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Its presence now.
+	// Its current presence.
 	Presence Presence `protobuf:"varint,6,opt,name=presence,proto3,enum=threadbus.v1.Presence" json:"presence,omitempty"`
 	// What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
 	StatusText string `protobuf:"bytes,7,opt,name=status_text,json=statusText,proto3" json:"status_text,omitempty"`
@@ -289,20 +289,21 @@ type Participant struct {
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// What it is. UNSPECIFIED if the name is not registered.
 	Kind AgentKind `protobuf:"varint,2,opt,name=kind,proto3,enum=threadbus.v1.AgentKind" json:"kind,omitempty"`
-	// Its presence now, over all threads.
+	// Its current presence, which is the same for all threads.
 	Presence Presence `protobuf:"varint,3,opt,name=presence,proto3,enum=threadbus.v1.Presence" json:"presence,omitempty"`
-	// It has an open wait on this thread. In a response to a post: one whose filter passes the message.
+	// Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+	// the message.
 	Waiting bool `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
 	DeliveredSeq int64 `protobuf:"varint,5,opt,name=delivered_seq,json=deliveredSeq,proto3" json:"delivered_seq,omitempty"`
 	// Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-	// PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-	// right after it counts as read. Never above head_seq; never falls within an epoch.
+	// PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+	// directly after it counts as read. Never above head_seq; never decreases within an epoch.
 	ReadSeq int64 `protobuf:"varint,6,opt,name=read_seq,json=readSeq,proto3" json:"read_seq,omitempty"`
 	// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
 	JoinTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=join_time,json=joinTime,proto3" json:"join_time,omitempty"`
 	// Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-	// processes run as this agent, or one waits twice. ListWaits returns their addresses.
+	// processes run as this agent, or one waits more than once. ListWaits returns their addresses.
 	WaitCount     int32 `protobuf:"varint,8,opt,name=wait_count,json=waitCount,proto3" json:"wait_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

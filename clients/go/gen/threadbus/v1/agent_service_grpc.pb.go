@@ -37,11 +37,12 @@ const (
 // Agents: registration and sessions.
 type AgentServiceClient interface {
 	// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-	// are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+	// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
 	// AGENT_EXISTS if the name is registered with another token, or was unregistered.
 	//
-	// Idempotent: the same name and token find the agent registered. Without `token` in the request a
-	// lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+	// Idempotent: a second call with the same name and token returns the registered agent. Without
+	// `token` in the request, a lost response loses the token, and the next call returns
+	// AGENT_EXISTS: send a token.
 	RegisterAgent(ctx context.Context, in *RegisterAgentRequest, opts ...grpc.CallOption) (*RegisterAgentResponse, error)
 	// Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
@@ -53,24 +54,25 @@ type AgentServiceClient interface {
 	//
 	// Idempotent: it sets values, and only the agent itself and operators set them.
 	UpdateAgent(ctx context.Context, in *UpdateAgentRequest, opts ...grpc.CallOption) (*UpdateAgentResponse, error)
-	// Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-	// later call of the agent begins a session again. Does nothing for anonymous callers.
+	// Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+	// Any later call of the agent starts a new session. Does nothing for anonymous callers.
 	//
 	// Idempotent: the agent is OFFLINE either way.
 	EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*EndSessionResponse, error)
-	// Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-	// waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-	// the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-	// agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+	// Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+	// ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+	// keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+	// for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
 	//
 	// Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
 	UnregisterAgent(ctx context.Context, in *UnregisterAgentRequest, opts ...grpc.CallOption) (*UnregisterAgentResponse, error)
-	// Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-	// that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-	// Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+	// Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+	// with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+	// PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
 	//
-	// Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-	// a second one would carry. With it, call again within `grace`: the last token returned is valid.
+	// Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+	// that a second call would need. With it, call again within `grace`: the last token returned is
+	// valid.
 	RotateToken(ctx context.Context, in *RotateTokenRequest, opts ...grpc.CallOption) (*RotateTokenResponse, error)
 }
 
@@ -159,11 +161,12 @@ func (c *agentServiceClient) RotateToken(ctx context.Context, in *RotateTokenReq
 // Agents: registration and sessions.
 type AgentServiceServer interface {
 	// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-	// are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+	// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
 	// AGENT_EXISTS if the name is registered with another token, or was unregistered.
 	//
-	// Idempotent: the same name and token find the agent registered. Without `token` in the request a
-	// lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+	// Idempotent: a second call with the same name and token returns the registered agent. Without
+	// `token` in the request, a lost response loses the token, and the next call returns
+	// AGENT_EXISTS: send a token.
 	RegisterAgent(context.Context, *RegisterAgentRequest) (*RegisterAgentResponse, error)
 	// Returns an agent. NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
@@ -175,24 +178,25 @@ type AgentServiceServer interface {
 	//
 	// Idempotent: it sets values, and only the agent itself and operators set them.
 	UpdateAgent(context.Context, *UpdateAgentRequest) (*UpdateAgentResponse, error)
-	// Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-	// later call of the agent begins a session again. Does nothing for anonymous callers.
+	// Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+	// Any later call of the agent starts a new session. Does nothing for anonymous callers.
 	//
 	// Idempotent: the agent is OFFLINE either way.
 	EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error)
-	// Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-	// waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-	// the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-	// agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+	// Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+	// ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+	// keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+	// for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
 	//
 	// Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
 	UnregisterAgent(context.Context, *UnregisterAgentRequest) (*UnregisterAgentResponse, error)
-	// Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-	// that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-	// Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+	// Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+	// with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+	// PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
 	//
-	// Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-	// a second one would carry. With it, call again within `grace`: the last token returned is valid.
+	// Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+	// that a second call would need. With it, call again within `grace`: the last token returned is
+	// valid.
 	RotateToken(context.Context, *RotateTokenRequest) (*RotateTokenResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }

@@ -26,7 +26,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Why the cursor could not be honored.
+// Why the cursor was not valid.
 type WaitResync_Reason int32
 
 const (
@@ -34,8 +34,8 @@ const (
 	WaitResync_REASON_UNSPECIFIED WaitResync_Reason = 0
 	// The cursor is past the head. The wait continues at first_seq.
 	WaitResync_REASON_CURSOR_AHEAD WaitResync_Reason = 2
-	// The thread has another epoch. The wait continues after the last entry that both epochs are known
-	// to share, else at first_seq.
+	// The thread's epoch is not the cursor's. The wait continues after the last entry that both
+	// epochs are known to share, or else at first_seq.
 	WaitResync_REASON_EPOCH_CHANGED WaitResync_Reason = 3
 )
 
@@ -96,7 +96,7 @@ const (
 	WaitEnding_REASON_DEADLINE WaitEnding_Reason = 4
 	// The server is shutting down. Wait again after retry_delay.
 	WaitEnding_REASON_DRAINING WaitEnding_Reason = 5
-	// Every thread is closed or archived, and all of it was delivered. Do not wait again.
+	// Every thread is closed or archived, and everything in them was delivered. Do not wait again.
 	WaitEnding_REASON_THREADS_CLOSED WaitEnding_Reason = 7
 	// The agent ended its session (EndSession). Do not wait again.
 	WaitEnding_REASON_SESSION_ENDED WaitEnding_Reason = 8
@@ -165,8 +165,8 @@ type PostMessageRequest struct {
 	// as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
 	// for as long as the message is kept. A repeated post returns the first one's seq; the bodies
 	// compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-	// include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-	// twice.
+	// include_recipients. A refused post does not use up its id. Empty = a retry may store the
+	// message twice.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
 	// of posts use `seq` of the previous response, not its last_seq.
@@ -186,15 +186,15 @@ type PostMessageRequest struct {
 	// Attached files, at most 16. The whole message is at most 3 MiB.
 	Attachments []*Attachment `protobuf:"bytes,10,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	// Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-	// INVALID_ARGUMENT. Unset = not stated.
+	// INVALID_ARGUMENT. Unset = unknown.
 	BasedOnSeq *int64 `protobuf:"varint,11,opt,name=based_on_seq,json=basedOnSeq,proto3,oneof" json:"based_on_seq,omitempty"`
 	// Return `recipients`.
 	IncludeRecipients bool `protobuf:"varint,12,opt,name=include_recipients,json=includeRecipients,proto3" json:"include_recipients,omitempty"`
-	// Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+	// Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
 	// 0 = a new message. Messages of `anonymous` cannot be edited.
 	EditOf int64 `protobuf:"varint,13,opt,name=edit_of,json=editOf,proto3" json:"edit_of,omitempty"`
-	// The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-	// checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+	// The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+	// is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
 	Epoch string `protobuf:"bytes,14,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
 	OnBehalfOf    string `protobuf:"bytes,15,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
@@ -346,14 +346,15 @@ type PostMessageResponse struct {
 	Seq int64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	// When it was committed. Server clock.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// True if it was posted before with this request_id: seq and create_time are those of the first post.
+	// Whether it had been posted before with this request_id: seq and create_time are those of the
+	// first post.
 	Deduplicated bool `protobuf:"varint,4,opt,name=deduplicated,proto3" json:"deduplicated,omitempty"`
-	// The thread's newest seq when this response was made; `seq` or later.
+	// The thread's newest seq when this response was built; `seq` or later.
 	LastSeq int64 `protobuf:"varint,5,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
 	// With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-	// the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-	// as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-	// are left out.
+	// the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+	// presence that they had before this message reached them. In a response to a batch, recipients
+	// beyond 3 MiB are omitted.
 	Recipients []*Participant `protobuf:"bytes,6,rep,name=recipients,proto3" json:"recipients,omitempty"`
 	// The thread's epoch.
 	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -611,8 +612,8 @@ type PostResult_Response struct {
 }
 
 type PostResult_Status struct {
-	// It was refused: the status that PostMessage would return, with its details. When the details of a
-	// response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+	// It was refused: the status that PostMessage would return, with its details. Once the details
+	// in a response exceed 3 MiB, further statuses carry only ErrorInfo.
 	Status *status.Status `protobuf:"bytes,2,opt,name=status,proto3,oneof"`
 }
 
@@ -629,14 +630,15 @@ type WaitMessagesRequest struct {
 	Filter *MessageFilter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
 	// End when this many messages were delivered, counted after filtering. 0 = no limit.
 	MaxMessages int32 `protobuf:"varint,3,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
-	// End this long after the start, once everything committed by then is delivered. Limits waiting,
-	// never delivery: 0s = deliver what is there and end. Unset = no limit.
+	// End this long after the start, once everything committed by then has been delivered. Limits
+	// waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
 	MaxWait *durationpb.Duration `protobuf:"bytes,4,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
-	// Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-	// it. Unset = 45 s.
+	// Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+	// nearest bound. Unset = 45 s.
 	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
-	// End when at least this many messages were delivered and every thread is caught up. 0 = no such
-	// end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+	// End when at least this many messages were delivered and every thread is caught up. 0 = do not
+	// end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+	// first message that arrives.
 	MinMessages int32 `protobuf:"varint,6,opt,name=min_messages,json=minMessages,proto3" json:"min_messages,omitempty"`
 	// Send `participants` frames.
 	IncludeParticipants bool `protobuf:"varint,7,opt,name=include_participants,json=includeParticipants,proto3" json:"include_participants,omitempty"`
@@ -857,7 +859,7 @@ type WaitMessagesResponse_Messages struct {
 }
 
 type WaitMessagesResponse_CaughtUp struct {
-	// A thread's history was delivered; what follows is live. Once per thread.
+	// A thread's history has been delivered; what follows is live. Sent once per thread.
 	CaughtUp *ThreadPosition `protobuf:"bytes,3,opt,name=caught_up,json=caughtUp,proto3,oneof"`
 }
 
@@ -867,7 +869,7 @@ type WaitMessagesResponse_Keepalive struct {
 }
 
 type WaitMessagesResponse_Resync struct {
-	// A cursor could not be honored.
+	// A cursor was not valid.
 	Resync *WaitResync `protobuf:"bytes,5,opt,name=resync,proto3,oneof"`
 }
 
@@ -898,10 +900,11 @@ func (*WaitMessagesResponse_Participants) isWaitMessagesResponse_Frame() {}
 // The wait is open.
 type WaitStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+	// One for each requested thread, in the order requested. A cursor that is not valid is returned
 	// as requested, and corrected by the `resync` that follows: do not resume from these.
 	Threads []*ThreadPosition `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
-	// The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+	// The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+	// dead.
 	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,2,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -957,7 +960,7 @@ type MessageBatch struct {
 	// The thread, and the position to resume from once these messages are handled. It covers messages
 	// that were filtered out.
 	Cursor *Cursor `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// At least one. Their seqs count in the epoch of `cursor`.
+	// At least one. Their seqs belong to the epoch of `cursor`.
 	Messages      []*Message `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1010,7 +1013,7 @@ func (x *MessageBatch) GetMessages() []*Message {
 // The connection and the wait are alive.
 type WaitKeepalive struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The threads whose cursors moved since a frame last carried them.
+	// The threads whose cursors have moved since they were last sent in a frame.
 	Threads       []*ThreadPosition `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1053,7 +1056,7 @@ func (x *WaitKeepalive) GetThreads() []*ThreadPosition {
 	return nil
 }
 
-// A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing.
+// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
 type WaitResync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
@@ -1122,9 +1125,9 @@ type WaitEnding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why.
 	Reason WaitEnding_Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=threadbus.v1.WaitEnding_Reason" json:"reason,omitempty"`
-	// How long to pause before waiting again. Unset = wait again at once, except after an end that the
-	// request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-	// waits again.
+	// How long to pause before waiting again. Unset = wait again at once, except after an end that
+	// the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+	// not know.
 	RetryDelay *durationpb.Duration `protobuf:"bytes,2,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
 	// Every thread of the wait, with the cursor to resume from.
 	Threads       []*ThreadPosition `protobuf:"bytes,3,rep,name=threads,proto3" json:"threads,omitempty"`
@@ -1183,8 +1186,8 @@ func (x *WaitEnding) GetThreads() []*ThreadPosition {
 	return nil
 }
 
-// Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
-// intermediate states may be skipped. At most one a second per thread.
+// Participants of a thread: all of them after `started`, then those that changed. Intermediate
+// states may be skipped. Sent at most once a second for each thread.
 type ParticipantUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread.
@@ -1256,11 +1259,12 @@ type HeartbeatRequest struct {
 	// What the caller is doing, for people, up to 256 bytes. Replaces the previous one; empty clears it.
 	StatusText string `protobuf:"bytes,2,opt,name=status_text,json=statusText,proto3" json:"status_text,omitempty"`
 	// What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-	// Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-	// past the head.
+	// Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+	// positions past the head.
 	ReadCursors []*Cursor `protobuf:"bytes,3,rep,name=read_cursors,json=readCursors,proto3" json:"read_cursors,omitempty"`
-	// How long the caller may be silent from now on, for example during a long model turn. Replaces the
-	// running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+	// How long the caller may be silent from now on, for example during a long model turn. Replaces
+	// the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+	// it.
 	Lease         *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1324,18 +1328,20 @@ func (x *HeartbeatRequest) GetLease() *durationpb.Duration {
 	return nil
 }
 
-// When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
-// written to the store within a few seconds.
+// When to send the next heartbeat, and what the caller has not read. The server writes what a
+// heartbeat reported to the store within a few seconds.
 type HeartbeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+	// Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+	// lease.
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,1,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	// An agent without a sign of life for this long is LAPSED; 60 s by default.
 	AgentTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=agent_timeout,json=agentTimeout,proto3" json:"agent_timeout,omitempty"`
 	// When the lease ends. Server clock. Unset for anonymous callers.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	// Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-	// 100. What the caller wrote itself after reading everything before it counts as read.
+	// Threads in which the caller participates and whose head_seq is above its read_seq, last active
+	// first. At most 100. An entry that the caller wrote after reading everything before it counts as
+	// read.
 	Unread        []*ThreadUnread `protobuf:"bytes,5,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1477,9 +1483,10 @@ type ListMessagesRequest struct {
 	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Which messages to return. Unset = all.
 	Filter *MessageFilter `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
+	// Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+	// this.)
 	Newest bool `protobuf:"varint,6,opt,name=newest,proto3" json:"newest,omitempty"`
-	// The epoch in which the seqs count. Empty = not checked.
+	// The epoch of the seqs. Empty = not checked.
 	Epoch         string `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1567,15 +1574,18 @@ func (x *ListMessagesRequest) GetEpoch() string {
 // A page of a thread.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In ascending order, also with `newest`.
+	// In ascending order, even with `newest`.
 	Messages []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
 	// Seq of the newest entry, read in the same snapshot.
 	HeadSeq int64 `protobuf:"varint,2,opt,name=head_seq,json=headSeq,proto3" json:"head_seq,omitempty"`
-	// Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
+	// Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+	// exist.
 	FirstSeq int64 `protobuf:"varint,3,opt,name=first_seq,json=firstSeq,proto3" json:"first_seq,omitempty"`
-	// The after_seq of the next page when reading forward. It covers messages that were filtered out.
+	// The after_seq of the next page when reading forward. It is past messages that were filtered
+	// out.
 	NextAfterSeq int64 `protobuf:"varint,4,opt,name=next_after_seq,json=nextAfterSeq,proto3" json:"next_after_seq,omitempty"`
-	// The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
+	// Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+	// next_before_seq.
 	HasMore bool `protobuf:"varint,5,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
 	// The before_seq of the next page when reading backward with `newest`.
 	NextBeforeSeq int64 `protobuf:"varint,6,opt,name=next_before_seq,json=nextBeforeSeq,proto3" json:"next_before_seq,omitempty"`
@@ -1823,7 +1833,7 @@ type GetServerInfoResponse struct {
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,9,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
 	// As in HeartbeatResponse.
 	AgentTimeout *durationpb.Duration `protobuf:"bytes,10,opt,name=agent_timeout,json=agentTimeout,proto3" json:"agent_timeout,omitempty"`
-	// How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+	// How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
 	WorkingTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=working_timeout,json=workingTimeout,proto3" json:"working_timeout,omitempty"`
 	// The server's clock.
 	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=server_time,json=serverTime,proto3" json:"server_time,omitempty"`
@@ -1956,15 +1966,15 @@ type ServerLimits struct {
 	// Most calls open at a time on one connection, waits included. The client's own gRPC library queues
 	// further calls without an error: open another connection.
 	MaxStreams int32 `protobuf:"varint,7,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
-	// Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-	// for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+	// Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+	// for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
 	MaxRequestBytes int64 `protobuf:"varint,8,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
-	// Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-	// wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+	// Most bytes of responses and frames that callers have not read, over all callers. Further large
+	// ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
 	MaxFrameBytes int64 `protobuf:"varint,9,opt,name=max_frame_bytes,json=maxFrameBytes,proto3" json:"max_frame_bytes,omitempty"`
 	// Most open waits of all anonymous callers together.
 	MaxAnonymousWaits int32 `protobuf:"varint,10,opt,name=max_anonymous_waits,json=maxAnonymousWaits,proto3" json:"max_anonymous_waits,omitempty"`
-	// Time for a request to arrive, from the headers of its call to its last byte.
+	// Time in which a request must arrive, from the headers of its call to its last byte.
 	RequestTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -45,7 +45,7 @@ const (
 	ErrorReason_ERROR_REASON_VALIDATION_FAILED ErrorReason = 1
 	// [INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes.
 	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 2
-	// [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was ended. Do not retry.
+	// [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry.
 	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 4
 	// [UNAUTHENTICATED] The token expired. Get a new one.
 	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 5

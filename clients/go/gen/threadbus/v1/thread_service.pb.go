@@ -30,9 +30,9 @@ type JoinStart int32
 const (
 	// As HEAD.
 	JoinStart_JOIN_START_UNSPECIFIED JoinStart = 0
-	// After the newest entry: what was posted so far is context.
+	// After the newest entry: earlier ones are context.
 	JoinStart_JOIN_START_HEAD JoinStart = 1
-	// Before the oldest entry still kept: all of it is new.
+	// Before the oldest entry still kept: all entries are new.
 	JoinStart_JOIN_START_FIRST JoinStart = 2
 )
 
@@ -431,14 +431,14 @@ type JoinThreadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Create the thread if it does not exist. Needs the scope `post`.
+	// Create the thread if it does not exist. Requires the scope `post`.
 	Create bool `protobuf:"varint,2,opt,name=create,proto3" json:"create,omitempty"`
 	// What it is about, if it is created. Up to 1,024 bytes.
 	Topic string `protobuf:"bytes,3,opt,name=topic,proto3" json:"topic,omitempty"`
 	// Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
 	ContextLimit int32 `protobuf:"varint,4,opt,name=context_limit,json=contextLimit,proto3" json:"context_limit,omitempty"`
-	// Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-	// mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+	// Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+	// or handed to, continues from its read_seq, which is 0 until it reports one.
 	Start         JoinStart `protobuf:"varint,5,opt,name=start,proto3,enum=threadbus.v1.JoinStart" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -509,14 +509,15 @@ func (x *JoinThreadRequest) GetStart() JoinStart {
 	return JoinStart_JOIN_START_UNSPECIFIED
 }
 
-// A thread, as it is when the caller joins.
+// A thread when the caller joins it.
 type JoinThreadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread.
 	Thread *Thread `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// True if this call created it.
+	// Whether this call created it.
 	Created bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
-	// Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+	// Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+	// specifies.
 	Cursor *Cursor `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
 	Context []*Message `protobuf:"bytes,4,rep,name=context,proto3" json:"context,omitempty"`

@@ -40,13 +40,13 @@ const (
 type ThreadServiceClient interface {
 	// Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 	//
-	// Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-	// created the thread. JoinThread with `create` is.
+	// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+	// who created the thread. JoinThread with `create` is idempotent.
 	CreateThread(ctx context.Context, in *CreateThreadRequest, opts ...grpc.CallOption) (*CreateThreadResponse, error)
 	// Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 	GetThread(ctx context.Context, in *GetThreadRequest, opts ...grpc.CallOption) (*GetThreadResponse, error)
-	// Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-	// left out, or listed twice.
+	// Lists threads, last active first. A thread to which an entry is appended between two pages
+	// moves: it may be missing, or listed twice.
 	ListThreads(ctx context.Context, in *ListThreadsRequest, opts ...grpc.CallOption) (*ListThreadsResponse, error)
 	// Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
 	// position, the latest messages and the participants. Anonymous callers do not become participants.
@@ -54,8 +54,9 @@ type ThreadServiceClient interface {
 	//
 	// Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
 	JoinThread(ctx context.Context, in *JoinThreadRequest, opts ...grpc.CallOption) (*JoinThreadResponse, error)
-	// Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-	// nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+	// Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+	// Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+	// exist.
 	//
 	// Idempotent: leaving again changes nothing.
 	LeaveThread(ctx context.Context, in *LeaveThreadRequest, opts ...grpc.CallOption) (*LeaveThreadResponse, error)
@@ -65,17 +66,17 @@ type ThreadServiceClient interface {
 	// Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
 	// changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 	//
-	// Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-	// the first, and append a second entry. After an unknown outcome read the thread.
+	// Not idempotent: a second call would undo what another agent changed in between, perhaps in
+	// response to the first, and append a second entry. After an unknown outcome, read the thread.
 	UpdateThread(ctx context.Context, in *UpdateThreadRequest, opts ...grpc.CallOption) (*UpdateThreadResponse, error)
 	// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
 	// state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 	//
-	// Not idempotent, as UpdateThread.
+	// Not idempotent, for the same reason as UpdateThread.
 	SetThreadState(ctx context.Context, in *SetThreadStateRequest, opts ...grpc.CallOption) (*SetThreadStateResponse, error)
-	// Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-	// created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-	// not exist.
+	// Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+	// thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+	// the thread does not exist.
 	//
 	// Not idempotent: a second call could delete a thread created in between.
 	DeleteThread(ctx context.Context, in *DeleteThreadRequest, opts ...grpc.CallOption) (*DeleteThreadResponse, error)
@@ -187,13 +188,13 @@ func (c *threadServiceClient) DeleteThread(ctx context.Context, in *DeleteThread
 type ThreadServiceServer interface {
 	// Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
 	//
-	// Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-	// created the thread. JoinThread with `create` is.
+	// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+	// who created the thread. JoinThread with `create` is idempotent.
 	CreateThread(context.Context, *CreateThreadRequest) (*CreateThreadResponse, error)
 	// Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 	GetThread(context.Context, *GetThreadRequest) (*GetThreadResponse, error)
-	// Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-	// left out, or listed twice.
+	// Lists threads, last active first. A thread to which an entry is appended between two pages
+	// moves: it may be missing, or listed twice.
 	ListThreads(context.Context, *ListThreadsRequest) (*ListThreadsResponse, error)
 	// Makes the caller a participant of a thread, and returns, from one snapshot, the thread, the caller's
 	// position, the latest messages and the participants. Anonymous callers do not become participants.
@@ -201,8 +202,9 @@ type ThreadServiceServer interface {
 	//
 	// Idempotent: a participant keeps its position. Only the first response has `created` and `similar`.
 	JoinThread(context.Context, *JoinThreadRequest) (*JoinThreadResponse, error)
-	// Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-	// nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+	// Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+	// Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+	// exist.
 	//
 	// Idempotent: leaving again changes nothing.
 	LeaveThread(context.Context, *LeaveThreadRequest) (*LeaveThreadResponse, error)
@@ -212,17 +214,17 @@ type ThreadServiceServer interface {
 	// Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
 	// changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 	//
-	// Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-	// the first, and append a second entry. After an unknown outcome read the thread.
+	// Not idempotent: a second call would undo what another agent changed in between, perhaps in
+	// response to the first, and append a second entry. After an unknown outcome, read the thread.
 	UpdateThread(context.Context, *UpdateThreadRequest) (*UpdateThreadResponse, error)
 	// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
 	// state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
 	//
-	// Not idempotent, as UpdateThread.
+	// Not idempotent, for the same reason as UpdateThread.
 	SetThreadState(context.Context, *SetThreadStateRequest) (*SetThreadStateResponse, error)
-	// Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-	// created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-	// not exist.
+	// Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+	// thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+	// the thread does not exist.
 	//
 	// Not idempotent: a second call could delete a thread created in between.
 	DeleteThread(context.Context, *DeleteThreadRequest) (*DeleteThreadResponse, error)

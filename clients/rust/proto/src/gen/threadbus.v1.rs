@@ -22,7 +22,7 @@ pub struct Agent {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Its presence now.
+    /// Its current presence.
     #[prost(enumeration = "Presence", tag = "6")]
     pub presence: i32,
     /// What it is doing, in its own words, from its last heartbeat. Up to 256 bytes.
@@ -54,25 +54,26 @@ pub struct Participant {
     /// What it is. UNSPECIFIED if the name is not registered.
     #[prost(enumeration = "AgentKind", tag = "2")]
     pub kind: i32,
-    /// Its presence now, over all threads.
+    /// Its current presence, which is the same for all threads.
     #[prost(enumeration = "Presence", tag = "3")]
     pub presence: i32,
-    /// It has an open wait on this thread. In a response to a post: one whose filter passes the message.
+    /// Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+    /// the message.
     #[prost(bool, tag = "4")]
     pub waiting: bool,
     /// Highest seq of this thread that was sent to the agent by a wait or by ListMessages.
     #[prost(int64, tag = "5")]
     pub delivered_seq: i64,
     /// Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-    /// PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-    /// right after it counts as read. Never above head_seq; never falls within an epoch.
+    /// PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+    /// directly after it counts as read. Never above head_seq; never decreases within an epoch.
     #[prost(int64, tag = "6")]
     pub read_seq: i64,
     /// When it became a participant: by JoinThread, by posting, or by being mentioned or handed to.
     #[prost(message, optional, tag = "7")]
     pub join_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-    /// processes run as this agent, or one waits twice. ListWaits returns their addresses.
+    /// processes run as this agent, or one waits more than once. ListWaits returns their addresses.
     #[prost(int32, tag = "8")]
     pub wait_count: i32,
 }
@@ -133,23 +134,23 @@ impl AgentKind {
 ///    * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
 ///      the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
 ///      agent_timeout without an open wait.
-///    * Any other call, and the end of a wait, renews the lease, never shortens it, and turns LAPSED and
-///      OFFLINE into IDLE.
+///    * Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
+///      and OFFLINE into IDLE.
 ///    * When the lease runs out: WAITING if a wait is open, else LAPSED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Presence {
     /// In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen.
     Unspecified = 0,
-    /// It has an open wait and has read what was delivered to it; or a heartbeat said so.
+    /// It has an open wait and has read what was delivered to it; or a heartbeat reported this state.
     Waiting = 1,
-    /// Messages were delivered to it that it has not yet reported as read; or a heartbeat said so.
+    /// It has not yet reported as read what was delivered to it; or a heartbeat reported this state.
     Working = 2,
     /// It called within its lease, and neither waits nor works.
     Idle = 3,
-    /// A heartbeat said that it needs a person to continue.
+    /// A heartbeat reported that it needs a person to continue.
     AwaitingHuman = 4,
-    /// Its lease ran out; nothing else is known. Not allowed in a heartbeat.
+    /// Its lease has expired; nothing else is known. Not allowed in a heartbeat.
     Lapsed = 5,
     /// It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat.
     Offline = 6,
@@ -193,7 +194,7 @@ pub struct Message {
     /// Its position in the thread, from 1.
     #[prost(int64, tag = "2")]
     pub seq: i64,
-    /// The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+    /// The agent that wrote it, identified by its token. `anonymous` for calls without one.
     #[prost(string, tag = "3")]
     pub sender: ::prost::alloc::string::String,
     /// The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it.
@@ -202,7 +203,7 @@ pub struct Message {
     /// When it was committed. Order messages by seq, not by time.
     #[prost(message, optional, tag = "5")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// What the sender was when it posted.
+    /// The sender's kind when it posted.
     #[prost(enumeration = "AgentKind", tag = "6")]
     pub sender_kind: i32,
     /// What kind of entry this is.
@@ -214,7 +215,7 @@ pub struct Message {
     /// Agents that the sender mentions, in the order given, without duplicates. At most 32.
     #[prost(string, repeated, tag = "9")]
     pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The agent whose turn it is now. Empty = nobody in particular.
+    /// The agent whose turn it is now. Empty = no agent in particular.
     #[prost(string, tag = "10")]
     pub handoff_to: ::prost::alloc::string::String,
     /// How urgent it is. The server never sends PRIORITY_UNSPECIFIED.
@@ -232,7 +233,7 @@ pub struct Message {
     /// The request_id of the post. Empty = it had none.
     #[prost(string, tag = "14")]
     pub request_id: ::prost::alloc::string::String,
-    /// Seq up to which the sender says it had read the thread. Unset = not stated.
+    /// Seq up to which the sender reported to have read the thread. Unset = unknown.
     #[prost(int64, optional, tag = "15")]
     pub based_on_seq: ::core::option::Option<i64>,
     /// In an EDIT: seq of the message whose content this entry replaces. Otherwise 0.
@@ -242,7 +243,7 @@ pub struct Message {
     /// current one. 0 = never edited.
     #[prost(int64, tag = "17")]
     pub edit_seq: i64,
-    /// The operator that posted it in the sender's name. Empty = the sender posted it.
+    /// The operator that posted it on the sender's behalf. Empty = the sender posted it.
     #[prost(string, tag = "18")]
     pub posted_by: ::prost::alloc::string::String,
 }
@@ -293,7 +294,7 @@ impl ::prost::Name for Attachment {
         "/threadbus.v1.Attachment".into()
     }
 }
-/// A position in one thread. A cursor that the server sent can be sent back unchanged to resume there.
+/// A position in one thread. A cursor from the server can be sent back unchanged to resume from it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cursor {
     /// The thread.
@@ -302,7 +303,7 @@ pub struct Cursor {
     /// Seq of the last entry delivered; the next one is after it. 0 = from the start.
     #[prost(int64, tag = "2")]
     pub after_seq: i64,
-    /// The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+    /// The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
     #[prost(string, tag = "3")]
     pub epoch: ::prost::alloc::string::String,
 }
@@ -316,10 +317,11 @@ impl ::prost::Name for Cursor {
         "/threadbus.v1.Cursor".into()
     }
 }
-/// Selects messages. All fields that are set must match. Messages filtered out move the cursor, too.
+/// Selects messages. All fields that are set must match. Messages that are filtered out also move
+/// the cursor.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MessageFilter {
-    /// Only messages of these agents, at most 100. Empty = of all.
+    /// Only messages from these agents, at most 100. Empty = from all.
     #[prost(string, repeated, tag = "1")]
     pub senders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Only messages that mention the caller, are handed to it, or reply to one of its messages.
@@ -393,9 +395,9 @@ pub enum Priority {
     Low = 1,
     /// The default.
     Normal = 2,
-    /// To be handled before others.
+    /// Should be handled before others.
     High = 3,
-    /// To be handled at once.
+    /// Should be handled at once.
     Urgent = 4,
 }
 impl Priority {
@@ -589,8 +591,8 @@ pub mod admin_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Returns a page of the waits that are open on this server: which agents wait on which threads, and
-        /// since when. Waits on other servers of the same store are not included.
+        /// Returns a page of the waits open on this server: which agents wait on which threads, and since
+        /// when. Waits on other servers of the same store are not included.
         pub async fn list_waits(
             &mut self,
             request: impl tonic::IntoRequest<super::ListWaitsRequest>,
@@ -638,8 +640,9 @@ pub struct RegisterAgentRequest {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// The agent's token, made by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`. Save it
-    /// before the call, then a lost response loses nothing. Empty = the server makes one.
+    /// The agent's token, generated by the caller: a secret of 32–128 characters of `A-Z a-z 0-9 _ -`.
+    /// Save it before the call, so that a lost response loses nothing. Empty = the server generates
+    /// one.
     #[prost(string, tag = "6")]
     pub token: ::prost::alloc::string::String,
 }
@@ -656,14 +659,14 @@ impl ::prost::Name for RegisterAgentRequest {
 /// A registered agent.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterAgentResponse {
-    /// The agent as it is registered. If it was before this call, kind, display name, description and
-    /// labels are those of then.
+    /// The registered agent. If it was registered before this call, its kind, display name,
+    /// description and labels are unchanged.
     #[prost(message, optional, tag = "1")]
     pub agent: ::core::option::Option<Agent>,
     /// Its token. Returned only here: the server keeps a hash.
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
-    /// True if this call registered it: nobody had the name before.
+    /// Whether this call registered it: the name was new.
     #[prost(bool, tag = "3")]
     pub created: bool,
 }
@@ -988,11 +991,12 @@ pub mod agent_service_client {
             self
         }
         /// Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-        /// are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+        /// are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
         /// AGENT_EXISTS if the name is registered with another token, or was unregistered.
         ///
-        /// Idempotent: the same name and token find the agent registered. Without `token` in the request a
-        /// lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+        /// Idempotent: a second call with the same name and token returns the registered agent. Without
+        /// `token` in the request, a lost response loses the token, and the next call returns
+        /// AGENT_EXISTS: send a token.
         pub async fn register_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::RegisterAgentRequest>,
@@ -1096,8 +1100,8 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "UpdateAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-        /// later call of the agent begins a session again. Does nothing for anonymous callers.
+        /// Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+        /// Any later call of the agent starts a new session. Does nothing for anonymous callers.
         ///
         /// Idempotent: the agent is OFFLINE either way.
         pub async fn end_session(
@@ -1124,10 +1128,10 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "EndSession"));
             self.inner.unary(req, path, codec).await
         }
-        /// Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-        /// waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-        /// the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-        /// agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+        /// Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+        /// ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+        /// keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+        /// for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
         ///
         /// Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
         pub async fn unregister_agent(
@@ -1154,12 +1158,13 @@ pub mod agent_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.AgentService", "UnregisterAgent"));
             self.inner.unary(req, path, codec).await
         }
-        /// Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-        /// that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-        /// Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+        /// Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+        /// with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+        /// PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
         ///
-        /// Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-        /// a second one would carry. With it, call again within `grace`: the last token returned is valid.
+        /// Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+        /// that a second call would need. With it, call again within `grace`: the last token returned is
+        /// valid.
         pub async fn rotate_token(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateTokenRequest>,
@@ -1186,19 +1191,19 @@ pub mod agent_service_client {
         }
     }
 }
-/// An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+/// An ordered log. (In Java and C#, import it by name: a wildcard import clashes with the platform's
 /// Thread.)
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Thread {
-    /// Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-    /// a letter or digit. Other messages call it `thread`.
+    /// Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+    /// the first a letter or digit. Other messages call it `thread`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-    /// the thread is deleted and created again. Seqs compare only within one epoch.
+    /// the thread is deleted and created again. Seqs are comparable only within one epoch.
     #[prost(string, tag = "2")]
     pub epoch: ::prost::alloc::string::String,
-    /// Seq of the newest entry. 0 = none yet.
+    /// Seq of the newest entry. 0 = there is none yet.
     #[prost(int64, tag = "3")]
     pub head_seq: i64,
     /// Seq of the oldest entry still kept. head_seq + 1 if none is.
@@ -1245,16 +1250,16 @@ impl ::prost::Name for Thread {
 /// The position of a wait in one thread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ThreadPosition {
-    /// Resume from here. Everything up to it was sent before this frame, or filtered out.
+    /// Resume from here. Everything up to this cursor was sent before this frame, or filtered out.
     #[prost(message, optional, tag = "1")]
     pub cursor: ::core::option::Option<Cursor>,
-    /// Seq of the newest entry now.
+    /// Current seq of the newest entry.
     #[prost(int64, tag = "2")]
     pub head_seq: i64,
     /// Seq of the oldest entry still kept. head_seq + 1 if none is.
     #[prost(int64, tag = "3")]
     pub first_seq: i64,
-    /// Whether the thread accepts posts now.
+    /// Whether the thread currently accepts posts.
     #[prost(enumeration = "ThreadState", tag = "4")]
     pub state: i32,
 }
@@ -1276,9 +1281,9 @@ pub enum ThreadState {
     Unspecified = 0,
     /// It accepts posts.
     Open = 1,
-    /// It can be read, and refuses posts. It can be opened again.
+    /// It can be read but refuses posts. It can be reopened.
     Closed = 2,
-    /// As CLOSED, and ListThreads leaves it out unless asked for it.
+    /// As CLOSED, and omitted by ListThreads unless requested.
     Archived = 3,
 }
 impl ThreadState {
@@ -1313,7 +1318,7 @@ pub enum SyncMode {
     Unspecified = 0,
     /// Posts may carry it.
     Off = 1,
-    /// Posts must carry it, except those of HUMAN senders. Without it they are refused:
+    /// Posts must carry it, except those of HUMAN senders. Posts without it are refused:
     /// FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
     Strict = 2,
 }
@@ -1353,8 +1358,8 @@ pub struct PostMessageRequest {
     /// as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
     /// for as long as the message is kept. A repeated post returns the first one's seq; the bodies
     /// compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-    /// include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-    /// twice.
+    /// include_recipients. A refused post does not use up its id. Empty = a retry may store the
+    /// message twice.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
     /// Post only if this is the thread's head_seq. 0 = only as the first entry. Unset = always. In a chain
@@ -1385,18 +1390,18 @@ pub struct PostMessageRequest {
     #[prost(message, repeated, tag = "10")]
     pub attachments: ::prost::alloc::vec::Vec<Attachment>,
     /// Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-    /// INVALID_ARGUMENT. Unset = not stated.
+    /// INVALID_ARGUMENT. Unset = unknown.
     #[prost(int64, optional, tag = "11")]
     pub based_on_seq: ::core::option::Option<i64>,
     /// Return `recipients`.
     #[prost(bool, tag = "12")]
     pub include_recipients: bool,
-    /// Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+    /// Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
     /// 0 = a new message. Messages of `anonymous` cannot be edited.
     #[prost(int64, tag = "13")]
     pub edit_of: i64,
-    /// The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-    /// checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+    /// The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+    /// is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
     #[prost(string, tag = "14")]
     pub epoch: ::prost::alloc::string::String,
     /// The agent to post as; registered if needed. Only for operators. Message.posted_by shows it.
@@ -1425,16 +1430,17 @@ pub struct PostMessageResponse {
     /// When it was committed. Server clock.
     #[prost(message, optional, tag = "3")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// True if it was posted before with this request_id: seq and create_time are those of the first post.
+    /// Whether it had been posted before with this request_id: seq and create_time are those of the
+    /// first post.
     #[prost(bool, tag = "4")]
     pub deduplicated: bool,
-    /// The thread's newest seq when this response was made; `seq` or later.
+    /// The thread's newest seq when this response was built; `seq` or later.
     #[prost(int64, tag = "5")]
     pub last_seq: i64,
     /// With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-    /// the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-    /// as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-    /// are left out.
+    /// the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+    /// presence that they had before this message reached them. In a response to a batch, recipients
+    /// beyond 3 MiB are omitted.
     #[prost(message, repeated, tag = "6")]
     pub recipients: ::prost::alloc::vec::Vec<Participant>,
     /// The thread's epoch.
@@ -1500,8 +1506,8 @@ pub mod post_result {
         /// The message was posted.
         #[prost(message, tag = "1")]
         Response(super::PostMessageResponse),
-        /// It was refused: the status that PostMessage would return, with its details. When the details of a
-        /// response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+        /// It was refused: the status that PostMessage would return, with its details. Once the details
+        /// in a response exceed 3 MiB, further statuses carry only ErrorInfo.
         #[prost(message, tag = "2")]
         Status(::tonic_types::pb::Status),
     }
@@ -1528,16 +1534,17 @@ pub struct WaitMessagesRequest {
     /// End when this many messages were delivered, counted after filtering. 0 = no limit.
     #[prost(int32, tag = "3")]
     pub max_messages: i32,
-    /// End this long after the start, once everything committed by then is delivered. Limits waiting,
-    /// never delivery: 0s = deliver what is there and end. Unset = no limit.
+    /// End this long after the start, once everything committed by then has been delivered. Limits
+    /// waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
     #[prost(message, optional, tag = "4")]
     pub max_wait: ::core::option::Option<::prost_types::Duration>,
-    /// Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-    /// it. Unset = 45 s.
+    /// Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+    /// nearest bound. Unset = 45 s.
     #[prost(message, optional, tag = "5")]
     pub keepalive_interval: ::core::option::Option<::prost_types::Duration>,
-    /// End when at least this many messages were delivered and every thread is caught up. 0 = no such
-    /// end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+    /// End when at least this many messages were delivered and every thread is caught up. 0 = do not
+    /// end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+    /// first message that arrives.
     #[prost(int32, tag = "6")]
     pub min_messages: i32,
     /// Send `participants` frames.
@@ -1572,13 +1579,13 @@ pub mod wait_messages_response {
         /// Messages of one thread.
         #[prost(message, tag = "2")]
         Messages(super::MessageBatch),
-        /// A thread's history was delivered; what follows is live. Once per thread.
+        /// A thread's history has been delivered; what follows is live. Sent once per thread.
         #[prost(message, tag = "3")]
         CaughtUp(super::ThreadPosition),
         /// No other frame was sent for keepalive_interval.
         #[prost(message, tag = "4")]
         Keepalive(super::WaitKeepalive),
-        /// A cursor could not be honored.
+        /// A cursor was not valid.
         #[prost(message, tag = "5")]
         Resync(super::WaitResync),
         /// The last frame; the status OK follows.
@@ -1602,11 +1609,12 @@ impl ::prost::Name for WaitMessagesResponse {
 /// The wait is open.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitStarted {
-    /// One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+    /// One for each requested thread, in the order requested. A cursor that is not valid is returned
     /// as requested, and corrected by the `resync` that follows: do not resume from these.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<ThreadPosition>,
-    /// The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+    /// The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+    /// dead.
     #[prost(message, optional, tag = "2")]
     pub keepalive_interval: ::core::option::Option<::prost_types::Duration>,
 }
@@ -1627,7 +1635,7 @@ pub struct MessageBatch {
     /// that were filtered out.
     #[prost(message, optional, tag = "1")]
     pub cursor: ::core::option::Option<Cursor>,
-    /// At least one. Their seqs count in the epoch of `cursor`.
+    /// At least one. Their seqs belong to the epoch of `cursor`.
     #[prost(message, repeated, tag = "2")]
     pub messages: ::prost::alloc::vec::Vec<Message>,
 }
@@ -1644,7 +1652,7 @@ impl ::prost::Name for MessageBatch {
 /// The connection and the wait are alive.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitKeepalive {
-    /// The threads whose cursors moved since a frame last carried them.
+    /// The threads whose cursors have moved since they were last sent in a frame.
     #[prost(message, repeated, tag = "1")]
     pub threads: ::prost::alloc::vec::Vec<ThreadPosition>,
 }
@@ -1658,7 +1666,7 @@ impl ::prost::Name for WaitKeepalive {
         "/threadbus.v1.WaitKeepalive".into()
     }
 }
-/// A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing.
+/// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitResync {
     /// Why.
@@ -1673,7 +1681,7 @@ pub struct WaitResync {
 }
 /// Nested message and enum types in `WaitResync`.
 pub mod wait_resync {
-    /// Why the cursor could not be honored.
+    /// Why the cursor was not valid.
     #[derive(
         Clone,
         Copy,
@@ -1691,8 +1699,8 @@ pub mod wait_resync {
         Unspecified = 0,
         /// The cursor is past the head. The wait continues at first_seq.
         CursorAhead = 2,
-        /// The thread has another epoch. The wait continues after the last entry that both epochs are known
-        /// to share, else at first_seq.
+        /// The thread's epoch is not the cursor's. The wait continues after the last entry that both
+        /// epochs are known to share, or else at first_seq.
         EpochChanged = 3,
     }
     impl Reason {
@@ -1734,9 +1742,9 @@ pub struct WaitEnding {
     /// Why.
     #[prost(enumeration = "wait_ending::Reason", tag = "1")]
     pub reason: i32,
-    /// How long to pause before waiting again. Unset = wait again at once, except after an end that the
-    /// request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-    /// waits again.
+    /// How long to pause before waiting again. Unset = wait again at once, except after an end that
+    /// the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+    /// not know.
     #[prost(message, optional, tag = "2")]
     pub retry_delay: ::core::option::Option<::prost_types::Duration>,
     /// Every thread of the wait, with the cursor to resume from.
@@ -1771,7 +1779,7 @@ pub mod wait_ending {
         Deadline = 4,
         /// The server is shutting down. Wait again after retry_delay.
         Draining = 5,
-        /// Every thread is closed or archived, and all of it was delivered. Do not wait again.
+        /// Every thread is closed or archived, and everything in them was delivered. Do not wait again.
         ThreadsClosed = 7,
         /// The agent ended its session (EndSession). Do not wait again.
         SessionEnded = 8,
@@ -1819,8 +1827,8 @@ impl ::prost::Name for WaitEnding {
         "/threadbus.v1.WaitEnding".into()
     }
 }
-/// Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
-/// intermediate states may be skipped. At most one a second per thread.
+/// Participants of a thread: all of them after `started`, then those that changed. Intermediate
+/// states may be skipped. Sent at most once a second for each thread.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ParticipantUpdate {
     /// The thread.
@@ -1853,12 +1861,13 @@ pub struct HeartbeatRequest {
     #[prost(string, tag = "2")]
     pub status_text: ::prost::alloc::string::String,
     /// What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-    /// Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-    /// past the head.
+    /// Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+    /// positions past the head.
     #[prost(message, repeated, tag = "3")]
     pub read_cursors: ::prost::alloc::vec::Vec<Cursor>,
-    /// How long the caller may be silent from now on, for example during a long model turn. Replaces the
-    /// running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+    /// How long the caller may be silent from now on, for example during a long model turn. Replaces
+    /// the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+    /// it.
     #[prost(message, optional, tag = "4")]
     pub lease: ::core::option::Option<::prost_types::Duration>,
 }
@@ -1872,11 +1881,12 @@ impl ::prost::Name for HeartbeatRequest {
         "/threadbus.v1.HeartbeatRequest".into()
     }
 }
-/// When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
-/// written to the store within a few seconds.
+/// When to send the next heartbeat, and what the caller has not read. The server writes what a
+/// heartbeat reported to the store within a few seconds.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatResponse {
-    /// Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+    /// Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+    /// lease.
     #[prost(message, optional, tag = "1")]
     pub heartbeat_interval: ::core::option::Option<::prost_types::Duration>,
     /// An agent without a sign of life for this long is LAPSED; 60 s by default.
@@ -1885,8 +1895,9 @@ pub struct HeartbeatResponse {
     /// When the lease ends. Server clock. Unset for anonymous callers.
     #[prost(message, optional, tag = "3")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-    /// 100. What the caller wrote itself after reading everything before it counts as read.
+    /// Threads in which the caller participates and whose head_seq is above its read_seq, last active
+    /// first. At most 100. An entry that the caller wrote after reading everything before it counts as
+    /// read.
     #[prost(message, repeated, tag = "5")]
     pub unread: ::prost::alloc::vec::Vec<ThreadUnread>,
 }
@@ -1942,10 +1953,11 @@ pub struct ListMessagesRequest {
     /// Which messages to return. Unset = all.
     #[prost(message, optional, tag = "5")]
     pub filter: ::core::option::Option<MessageFilter>,
-    /// Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
+    /// Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+    /// this.)
     #[prost(bool, tag = "6")]
     pub newest: bool,
-    /// The epoch in which the seqs count. Empty = not checked.
+    /// The epoch of the seqs. Empty = not checked.
     #[prost(string, tag = "7")]
     pub epoch: ::prost::alloc::string::String,
 }
@@ -1962,19 +1974,22 @@ impl ::prost::Name for ListMessagesRequest {
 /// A page of a thread.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListMessagesResponse {
-    /// In ascending order, also with `newest`.
+    /// In ascending order, even with `newest`.
     #[prost(message, repeated, tag = "1")]
     pub messages: ::prost::alloc::vec::Vec<Message>,
     /// Seq of the newest entry, read in the same snapshot.
     #[prost(int64, tag = "2")]
     pub head_seq: i64,
-    /// Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
+    /// Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+    /// exist.
     #[prost(int64, tag = "3")]
     pub first_seq: i64,
-    /// The after_seq of the next page when reading forward. It covers messages that were filtered out.
+    /// The after_seq of the next page when reading forward. It is past messages that were filtered
+    /// out.
     #[prost(int64, tag = "4")]
     pub next_after_seq: i64,
-    /// The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
+    /// Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+    /// next_before_seq.
     #[prost(bool, tag = "5")]
     pub has_more: bool,
     /// The before_seq of the next page when reading backward with `newest`.
@@ -2074,7 +2089,7 @@ pub struct GetServerInfoResponse {
     /// As in HeartbeatResponse.
     #[prost(message, optional, tag = "10")]
     pub agent_timeout: ::core::option::Option<::prost_types::Duration>,
-    /// How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+    /// How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
     #[prost(message, optional, tag = "11")]
     pub working_timeout: ::core::option::Option<::prost_types::Duration>,
     /// The server's clock.
@@ -2116,18 +2131,18 @@ pub struct ServerLimits {
     /// further calls without an error: open another connection.
     #[prost(int32, tag = "7")]
     pub max_streams: i32,
-    /// Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-    /// for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+    /// Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+    /// for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
     #[prost(int64, tag = "8")]
     pub max_request_bytes: i64,
-    /// Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-    /// wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+    /// Most bytes of responses and frames that callers have not read, over all callers. Further large
+    /// ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
     #[prost(int64, tag = "9")]
     pub max_frame_bytes: i64,
     /// Most open waits of all anonymous callers together.
     #[prost(int32, tag = "10")]
     pub max_anonymous_waits: i32,
-    /// Time for a request to arrive, from the headers of its call to its last byte.
+    /// Time in which a request must arrive, from the headers of its call to its last byte.
     #[prost(message, optional, tag = "11")]
     pub request_timeout: ::core::option::Option<::prost_types::Duration>,
 }
@@ -2234,14 +2249,15 @@ pub mod bus_service_client {
             self
         }
         /// Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-        /// sender need not have joined it, and is a participant from then on. Returns:
-        ///   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-        ///     handoff_to).
+        /// sender need not have joined it, and becomes a participant. Returns:
+        ///   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+        ///     (mentions, handoff_to).
         ///   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
         ///   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
         ///   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
         ///   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-        ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+        ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+        ///     set by a caller that is not an operator.
         ///   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
         ///
         /// Has no idempotency_level: it may be repeated only with a request_id.
@@ -2272,11 +2288,11 @@ pub mod bus_service_client {
         /// Posts many messages: one response per request, one result per post, both in order. Posts of one
         /// stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
         /// post does not affect the others; its result has the status that PostMessage would return. A
-        /// server that drains returns the results of what it has accepted, then ends the stream with
-        /// UNAVAILABLE / DRAINING: posts without a result were not accepted.
+        /// server that is shutting down returns the results of the posts it has accepted, then ends the
+        /// stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
         ///
-        /// Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-        /// is unknown; each may be repeated with its request_id.
+        /// Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+        /// result is unknown; each may be repeated with its request_id.
         pub async fn post_messages(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -2306,14 +2322,14 @@ pub mod bus_service_client {
         /// Replays what was posted after the cursors, then streams what is posted. Messages of one thread
         /// come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
         /// not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-        /// continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-        /// error. Returns:
+        /// continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+        /// with an error. Returns:
         ///   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
         ///   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-        ///   * UNAUTHENTICATED: the token ended during the wait.
-        /// A cursor that cannot be honored is no error: see `resync`.
+        ///   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+        /// A cursor that is not valid is not an error: see `resync`.
         ///
-        /// Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+        /// Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
         pub async fn wait_messages(
             &mut self,
             request: impl tonic::IntoRequest<super::WaitMessagesRequest>,
@@ -2341,7 +2357,7 @@ pub mod bus_service_client {
         /// Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
         /// not read. Does nothing for anonymous callers.
         ///
-        /// Idempotent: state and lease are replaced, read positions never fall.
+        /// Idempotent: state and lease are replaced, and read positions never decrease.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<super::HeartbeatRequest>,
@@ -2366,9 +2382,9 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "Heartbeat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-        /// NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-        /// the epoch is another one.
+        /// Returns a page of a thread, in ascending order. Does not change what the caller has read.
+        /// Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+        /// the head or the epoch does not match.
         ///
         /// Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
         pub async fn list_messages(
@@ -2420,7 +2436,7 @@ pub mod bus_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.BusService", "GetMessage"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns the server's version and settings, and who the caller is to it. Needs no token; where
+        /// Returns the server's version and settings, and the caller's identity. Requires no token; where
         /// tokens are required, `limits` is set only for calls with one.
         pub async fn get_server_info(
             &mut self,
@@ -2458,7 +2474,7 @@ pub enum ErrorReason {
     ValidationFailed = 1,
     /// \[INVALID_ARGUMENT\] {limit, size} A post is larger than allowed. In bytes.
     MessageTooLarge = 2,
-    /// \[UNAUTHENTICATED\] A token is required and missing, or the token is unknown or was ended. Do not retry.
+    /// \[UNAUTHENTICATED\] A token is required and missing, or the token is unknown or was revoked. Do not retry.
     TokenInvalid = 4,
     /// \[UNAUTHENTICATED\] The token expired. Get a new one.
     TokenExpired = 5,
@@ -2693,7 +2709,7 @@ pub struct JoinThreadRequest {
     /// Its name. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Create the thread if it does not exist. Needs the scope `post`.
+    /// Create the thread if it does not exist. Requires the scope `post`.
     #[prost(bool, tag = "2")]
     pub create: bool,
     /// What it is about, if it is created. Up to 1,024 bytes.
@@ -2702,8 +2718,8 @@ pub struct JoinThreadRequest {
     /// Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
     #[prost(int32, tag = "4")]
     pub context_limit: i32,
-    /// Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-    /// mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+    /// Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+    /// or handed to, continues from its read_seq, which is 0 until it reports one.
     #[prost(enumeration = "JoinStart", tag = "5")]
     pub start: i32,
 }
@@ -2717,16 +2733,17 @@ impl ::prost::Name for JoinThreadRequest {
         "/threadbus.v1.JoinThreadRequest".into()
     }
 }
-/// A thread, as it is when the caller joins.
+/// A thread when the caller joins it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JoinThreadResponse {
     /// The thread.
     #[prost(message, optional, tag = "1")]
     pub thread: ::core::option::Option<Thread>,
-    /// True if this call created it.
+    /// Whether this call created it.
     #[prost(bool, tag = "2")]
     pub created: bool,
-    /// Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+    /// Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+    /// specifies.
     #[prost(message, optional, tag = "3")]
     pub cursor: ::core::option::Option<Cursor>,
     /// The newest messages up to `cursor`, in ascending order. A wait from `cursor` does not repeat them.
@@ -2948,9 +2965,9 @@ impl ::prost::Name for DeleteThreadResponse {
 pub enum JoinStart {
     /// As HEAD.
     Unspecified = 0,
-    /// After the newest entry: what was posted so far is context.
+    /// After the newest entry: earlier ones are context.
     Head = 1,
-    /// Before the oldest entry still kept: all of it is new.
+    /// Before the oldest entry still kept: all entries are new.
     First = 2,
 }
 impl JoinStart {
@@ -3069,8 +3086,8 @@ pub mod thread_service_client {
         }
         /// Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
         ///
-        /// Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-        /// created the thread. JoinThread with `create` is.
+        /// Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+        /// who created the thread. JoinThread with `create` is idempotent.
         pub async fn create_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateThreadRequest>,
@@ -3120,8 +3137,8 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "GetThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-        /// left out, or listed twice.
+        /// Lists threads, last active first. A thread to which an entry is appended between two pages
+        /// moves: it may be missing, or listed twice.
         pub async fn list_threads(
             &mut self,
             request: impl tonic::IntoRequest<super::ListThreadsRequest>,
@@ -3175,8 +3192,9 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "JoinThread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-        /// nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+        /// Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+        /// Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+        /// exist.
         ///
         /// Idempotent: leaving again changes nothing.
         pub async fn leave_thread(
@@ -3234,8 +3252,8 @@ pub mod thread_service_client {
         /// Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
         /// changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
         ///
-        /// Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-        /// the first, and append a second entry. After an unknown outcome read the thread.
+        /// Not idempotent: a second call would undo what another agent changed in between, perhaps in
+        /// response to the first, and append a second entry. After an unknown outcome, read the thread.
         pub async fn update_thread(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateThreadRequest>,
@@ -3263,7 +3281,7 @@ pub mod thread_service_client {
         /// Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
         /// state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
         ///
-        /// Not idempotent, as UpdateThread.
+        /// Not idempotent, for the same reason as UpdateThread.
         pub async fn set_thread_state(
             &mut self,
             request: impl tonic::IntoRequest<super::SetThreadStateRequest>,
@@ -3288,9 +3306,9 @@ pub mod thread_service_client {
                 .insert(GrpcMethod::new("threadbus.v1.ThreadService", "SetThreadState"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-        /// created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-        /// not exist.
+        /// Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+        /// thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+        /// the thread does not exist.
         ///
         /// Not idempotent: a second call could delete a thread created in between.
         pub async fn delete_thread(

@@ -26,7 +26,7 @@ export const protobufPackage = "threadbus.v1";
 export const protobufFileName = "threadbus/v1/admin_service.proto";
 
 /**
- * For operators. Every method needs a token with the scope `admin`, else it returns
+ * For operators. Every method requires a token with the scope `admin`; otherwise it returns
  * PERMISSION_DENIED / ACCESS_DENIED.
  */
 
@@ -411,8 +411,8 @@ export const AdminServiceDefinition = {
   fullName: "threadbus.v1.AdminService",
   methods: {
     /**
-     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-     * since when. Waits on other servers of the same store are not included.
+     * Returns a page of the waits open on this server: which agents wait on which threads, and since
+     * when. Waits on other servers of the same store are not included.
      */
     listWaits: {
       name: "ListWaits",
@@ -429,8 +429,8 @@ export const AdminServiceDefinition = {
 export type AdminServiceService = typeof AdminServiceService;
 export const AdminServiceService = {
   /**
-   * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-   * since when. Waits on other servers of the same store are not included.
+   * Returns a page of the waits open on this server: which agents wait on which threads, and since
+   * when. Waits on other servers of the same store are not included.
    */
   listWaits: {
     path: "/threadbus.v1.AdminService/ListWaits" as const,
@@ -445,16 +445,16 @@ export const AdminServiceService = {
 
 export interface AdminServiceServer extends UntypedServiceImplementation {
   /**
-   * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-   * since when. Waits on other servers of the same store are not included.
+   * Returns a page of the waits open on this server: which agents wait on which threads, and since
+   * when. Waits on other servers of the same store are not included.
    */
   listWaits: handleUnaryCall<ListWaitsRequest, ListWaitsResponse>;
 }
 
 export interface AdminServiceClient extends Client {
   /**
-   * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-   * since when. Waits on other servers of the same store are not included.
+   * Returns a page of the waits open on this server: which agents wait on which threads, and since
+   * when. Waits on other servers of the same store are not included.
    */
   listWaits(
     request: ListWaitsRequest,

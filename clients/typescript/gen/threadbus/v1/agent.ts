@@ -78,22 +78,22 @@ export function agentKindToJSON(object: AgentKind): string {
  *   * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
  *     the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
  *     agent_timeout without an open wait.
- *   * Any other call, and the end of a wait, renews the lease, never shortens it, and turns LAPSED and
- *     OFFLINE into IDLE.
+ *   * Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
+ *     and OFFLINE into IDLE.
  *   * When the lease runs out: WAITING if a wait is open, else LAPSED.
  */
 export enum Presence {
   /** PRESENCE_UNSPECIFIED - In a heartbeat: leave it unchanged. Elsewhere: the agent has never been seen. */
   PRESENCE_UNSPECIFIED = 0,
-  /** PRESENCE_WAITING - It has an open wait and has read what was delivered to it; or a heartbeat said so. */
+  /** PRESENCE_WAITING - It has an open wait and has read what was delivered to it; or a heartbeat reported this state. */
   PRESENCE_WAITING = 1,
-  /** PRESENCE_WORKING - Messages were delivered to it that it has not yet reported as read; or a heartbeat said so. */
+  /** PRESENCE_WORKING - It has not yet reported as read what was delivered to it; or a heartbeat reported this state. */
   PRESENCE_WORKING = 2,
   /** PRESENCE_IDLE - It called within its lease, and neither waits nor works. */
   PRESENCE_IDLE = 3,
-  /** PRESENCE_AWAITING_HUMAN - A heartbeat said that it needs a person to continue. */
+  /** PRESENCE_AWAITING_HUMAN - A heartbeat reported that it needs a person to continue. */
   PRESENCE_AWAITING_HUMAN = 4,
-  /** PRESENCE_LAPSED - Its lease ran out; nothing else is known. Not allowed in a heartbeat. */
+  /** PRESENCE_LAPSED - Its lease has expired; nothing else is known. Not allowed in a heartbeat. */
   PRESENCE_LAPSED = 5,
   /** PRESENCE_OFFLINE - It ended its session (EndSession); its next call ends this state. Not allowed in a heartbeat. */
   PRESENCE_OFFLINE = 6,
@@ -168,7 +168,7 @@ export interface Agent {
   description: string;
   /** Free labels; limits as in Message.labels. */
   labels: { [key: string]: string };
-  /** Its presence now. */
+  /** Its current presence. */
   presence: Presence;
   /** What it is doing, in its own words, from its last heartbeat. Up to 256 bytes. */
   statusText: string;
@@ -191,16 +191,19 @@ export interface Participant {
   agent: string;
   /** What it is. UNSPECIFIED if the name is not registered. */
   kind: AgentKind;
-  /** Its presence now, over all threads. */
+  /** Its current presence, which is the same for all threads. */
   presence: Presence;
-  /** It has an open wait on this thread. In a response to a post: one whose filter passes the message. */
+  /**
+   * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+   * the message.
+   */
   waiting: boolean;
   /** Highest seq of this thread that was sent to the agent by a wait or by ListMessages. */
   deliveredSeq: number;
   /**
    * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-   * right after it counts as read. Never above head_seq; never falls within an epoch.
+   * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+   * directly after it counts as read. Never above head_seq; never decreases within an epoch.
    */
   readSeq: number;
   /** When it became a participant: by JoinThread, by posting, or by being mentioned or handed to. */
@@ -209,7 +212,7 @@ export interface Participant {
     | undefined;
   /**
    * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-   * processes run as this agent, or one waits twice. ListWaits returns their addresses.
+   * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
    */
   waitCount: number;
 }

@@ -49,8 +49,8 @@ export interface PostMessageRequest {
    * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
    * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
    * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-   * twice.
+   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+   * message twice.
    */
   requestId: string;
   /**
@@ -80,7 +80,7 @@ export interface PostMessageRequest {
   attachments: Attachment[];
   /**
    * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-   * INVALID_ARGUMENT. Unset = not stated.
+   * INVALID_ARGUMENT. Unset = unknown.
    */
   basedOnSeq?:
     | number
@@ -88,13 +88,13 @@ export interface PostMessageRequest {
   /** Return `recipients`. */
   includeRecipients: boolean;
   /**
-   * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
    * 0 = a new message. Messages of `anonymous` cannot be edited.
    */
   editOf: number;
   /**
-   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
    */
   epoch: string;
   /** The agent to post as; registered if needed. Only for operators. Message.posted_by shows it. */
@@ -116,15 +116,18 @@ export interface PostMessageResponse {
   createTime:
     | Timestamp
     | undefined;
-  /** True if it was posted before with this request_id: seq and create_time are those of the first post. */
+  /**
+   * Whether it had been posted before with this request_id: seq and create_time are those of the
+   * first post.
+   */
   deduplicated: boolean;
-  /** The thread's newest seq when this response was made; `seq` or later. */
+  /** The thread's newest seq when this response was built; `seq` or later. */
   lastSeq: number;
   /**
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    */
   recipients: Participant[];
   /** The thread's epoch. */
@@ -150,8 +153,8 @@ export interface PostResult {
     | PostMessageResponse
     | undefined;
   /**
-   * It was refused: the status that PostMessage would return, with its details. When the details of a
-   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. Once the details
+   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    */
   status?: Status | undefined;
 }
@@ -167,22 +170,23 @@ export interface WaitMessagesRequest {
   /** End when this many messages were delivered, counted after filtering. 0 = no limit. */
   maxMessages: number;
   /**
-   * End this long after the start, once everything committed by then is delivered. Limits waiting,
-   * never delivery: 0s = deliver what is there and end. Unset = no limit.
+   * End this long after the start, once everything committed by then has been delivered. Limits
+   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
    */
   maxWait:
     | Duration
     | undefined;
   /**
-   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-   * it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+   * nearest bound. Unset = 45 s.
    */
   keepaliveInterval:
     | Duration
     | undefined;
   /**
-   * End when at least this many messages were delivered and every thread is caught up. 0 = no such
-   * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+   * End when at least this many messages were delivered and every thread is caught up. 0 = do not
+   * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+   * first message that arrives.
    */
   minMessages: number;
   /** Send `participants` frames. */
@@ -199,7 +203,7 @@ export interface WaitMessagesResponse {
   messages?:
     | MessageBatch
     | undefined;
-  /** A thread's history was delivered; what follows is live. Once per thread. */
+  /** A thread's history has been delivered; what follows is live. Sent once per thread. */
   caughtUp?:
     | ThreadPosition
     | undefined;
@@ -207,7 +211,7 @@ export interface WaitMessagesResponse {
   keepalive?:
     | WaitKeepalive
     | undefined;
-  /** A cursor could not be honored. */
+  /** A cursor was not valid. */
   resync?:
     | WaitResync
     | undefined;
@@ -222,11 +226,14 @@ export interface WaitMessagesResponse {
 /** The wait is open. */
 export interface WaitStarted {
   /**
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    */
   threads: ThreadPosition[];
-  /** The granted interval, always set. A connection without any frame for 2.5 intervals is dead. */
+  /**
+   * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+   * dead.
+   */
   keepaliveInterval: Duration | undefined;
 }
 
@@ -239,17 +246,17 @@ export interface MessageBatch {
   cursor:
     | Cursor
     | undefined;
-  /** At least one. Their seqs count in the epoch of `cursor`. */
+  /** At least one. Their seqs belong to the epoch of `cursor`. */
   messages: Message[];
 }
 
 /** The connection and the wait are alive. */
 export interface WaitKeepalive {
-  /** The threads whose cursors moved since a frame last carried them. */
+  /** The threads whose cursors have moved since they were last sent in a frame. */
   threads: ThreadPosition[];
 }
 
-/** A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing. */
+/** A cursor was not valid. The wait continues from `position.cursor`: messages may be missing. */
 export interface WaitResync {
   /** Why. */
   reason: WaitResync_Reason;
@@ -261,15 +268,15 @@ export interface WaitResync {
   requested: Cursor | undefined;
 }
 
-/** Why the cursor could not be honored. */
+/** Why the cursor was not valid. */
 export enum WaitResync_Reason {
   /** REASON_UNSPECIFIED - Never sent. */
   REASON_UNSPECIFIED = 0,
   /** REASON_CURSOR_AHEAD - The cursor is past the head. The wait continues at first_seq. */
   REASON_CURSOR_AHEAD = 2,
   /**
-   * REASON_EPOCH_CHANGED - The thread has another epoch. The wait continues after the last entry that both epochs are known
-   * to share, else at first_seq.
+   * REASON_EPOCH_CHANGED - The thread's epoch is not the cursor's. The wait continues after the last entry that both
+   * epochs are known to share, or else at first_seq.
    */
   REASON_EPOCH_CHANGED = 3,
   UNRECOGNIZED = -1,
@@ -312,9 +319,9 @@ export interface WaitEnding {
   /** Why. */
   reason: WaitEnding_Reason;
   /**
-   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-   * waits again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that
+   * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+   * not know.
    */
   retryDelay:
     | Duration
@@ -337,7 +344,7 @@ export enum WaitEnding_Reason {
   REASON_DEADLINE = 4,
   /** REASON_DRAINING - The server is shutting down. Wait again after retry_delay. */
   REASON_DRAINING = 5,
-  /** REASON_THREADS_CLOSED - Every thread is closed or archived, and all of it was delivered. Do not wait again. */
+  /** REASON_THREADS_CLOSED - Every thread is closed or archived, and everything in them was delivered. Do not wait again. */
   REASON_THREADS_CLOSED = 7,
   /** REASON_SESSION_ENDED - The agent ended its session (EndSession). Do not wait again. */
   REASON_SESSION_ENDED = 8,
@@ -402,8 +409,8 @@ export function waitEnding_ReasonToJSON(object: WaitEnding_Reason): string {
 }
 
 /**
- * Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
- * intermediate states may be skipped. At most one a second per thread.
+ * Participants of a thread: all of them after `started`, then those that changed. Intermediate
+ * states may be skipped. Sent at most once a second for each thread.
  */
 export interface ParticipantUpdate {
   /** The thread. */
@@ -422,23 +429,27 @@ export interface HeartbeatRequest {
   statusText: string;
   /**
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    */
   readCursors: Cursor[];
   /**
-   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces
+   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+   * it.
    */
   lease: Duration | undefined;
 }
 
 /**
- * When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
- * written to the store within a few seconds.
+ * When to send the next heartbeat, and what the caller has not read. The server writes what a
+ * heartbeat reported to the store within a few seconds.
  */
 export interface HeartbeatResponse {
-  /** Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs. */
+  /**
+   * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+   * lease.
+   */
   heartbeatInterval:
     | Duration
     | undefined;
@@ -451,8 +462,9 @@ export interface HeartbeatResponse {
     | Timestamp
     | undefined;
   /**
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    */
   unread: ThreadUnread[];
 }
@@ -484,23 +496,35 @@ export interface ListMessagesRequest {
   filter:
     | MessageFilter
     | undefined;
-  /** Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.) */
+  /**
+   * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+   * this.)
+   */
   newest: boolean;
-  /** The epoch in which the seqs count. Empty = not checked. */
+  /** The epoch of the seqs. Empty = not checked. */
   epoch: string;
 }
 
 /** A page of a thread. */
 export interface ListMessagesResponse {
-  /** In ascending order, also with `newest`. */
+  /** In ascending order, even with `newest`. */
   messages: Message[];
   /** Seq of the newest entry, read in the same snapshot. */
   headSeq: number;
-  /** Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone. */
+  /**
+   * Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+   * exist.
+   */
   firstSeq: number;
-  /** The after_seq of the next page when reading forward. It covers messages that were filtered out. */
+  /**
+   * The after_seq of the next page when reading forward. It is past messages that were filtered
+   * out.
+   */
   nextAfterSeq: number;
-  /** The range may hold more: after next_after_seq, or with `newest` before next_before_seq. */
+  /**
+   * Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+   * next_before_seq.
+   */
   hasMore: boolean;
   /** The before_seq of the next page when reading backward with `newest`. */
   nextBeforeSeq: number;
@@ -552,7 +576,7 @@ export interface GetServerInfoResponse {
   agentTimeout:
     | Duration
     | undefined;
-  /** How long an agent counts as WORKING after a delivery without any word from it; 15 min by default. */
+  /** How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default. */
   workingTimeout:
     | Duration
     | undefined;
@@ -582,18 +606,18 @@ export interface ServerLimits {
    */
   maxStreams: number;
   /**
-   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-   * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+   * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
    */
   maxRequestBytes: number;
   /**
-   * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-   * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+   * Most bytes of responses and frames that callers have not read, over all callers. Further large
+   * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
    */
   maxFrameBytes: number;
   /** Most open waits of all anonymous callers together. */
   maxAnonymousWaits: number;
-  /** Time for a request to arrive, from the headers of its call to its last byte. */
+  /** Time in which a request must arrive, from the headers of its call to its last byte. */
   requestTimeout: Duration | undefined;
 }
 
@@ -3924,14 +3948,15 @@ export const BusServiceDefinition = {
   methods: {
     /**
      * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and is a participant from then on. Returns:
-     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-     *     handoff_to).
+     * sender need not have joined it, and becomes a participant. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+     *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+     *     set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      *
      * Has no idempotency_level: it may be repeated only with a request_id.
@@ -3948,11 +3973,11 @@ export const BusServiceDefinition = {
      * Posts many messages: one response per request, one result per post, both in order. Posts of one
      * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
      * post does not affect the others; its result has the status that PostMessage would return. A
-     * server that drains returns the results of what it has accepted, then ends the stream with
-     * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+     * server that is shutting down returns the results of the posts it has accepted, then ends the
+     * stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
      *
-     * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-     * is unknown; each may be repeated with its request_id.
+     * Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+     * result is unknown; each may be repeated with its request_id.
      */
     postMessages: {
       name: "PostMessages",
@@ -3966,14 +3991,14 @@ export const BusServiceDefinition = {
      * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
      * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
      * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-     * error. Returns:
+     * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+     * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
      *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-     *   * UNAUTHENTICATED: the token ended during the wait.
-     * A cursor that cannot be honored is no error: see `resync`.
+     *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+     * A cursor that is not valid is not an error: see `resync`.
      *
-     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+     * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      */
     waitMessages: {
       name: "WaitMessages",
@@ -3987,7 +4012,7 @@ export const BusServiceDefinition = {
      * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
      * not read. Does nothing for anonymous callers.
      *
-     * Idempotent: state and lease are replaced, read positions never fall.
+     * Idempotent: state and lease are replaced, and read positions never decrease.
      */
     heartbeat: {
       name: "Heartbeat",
@@ -3998,9 +4023,9 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-     * the epoch is another one.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+     * the head or the epoch does not match.
      *
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      */
@@ -4022,7 +4047,7 @@ export const BusServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with one.
      */
     getServerInfo: {
@@ -4041,14 +4066,15 @@ export type BusServiceService = typeof BusServiceService;
 export const BusServiceService = {
   /**
    * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-   * sender need not have joined it, and is a participant from then on. Returns:
-   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-   *     handoff_to).
+   * sender need not have joined it, and becomes a participant. Returns:
+   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+   *     (mentions, handoff_to).
    *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
    *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
    *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+   *     set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
@@ -4066,11 +4092,11 @@ export const BusServiceService = {
    * Posts many messages: one response per request, one result per post, both in order. Posts of one
    * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
    * post does not affect the others; its result has the status that PostMessage would return. A
-   * server that drains returns the results of what it has accepted, then ends the stream with
-   * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+   * server that is shutting down returns the results of the posts it has accepted, then ends the
+   * stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
    *
-   * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-   * is unknown; each may be repeated with its request_id.
+   * Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+   * result is unknown; each may be repeated with its request_id.
    */
   postMessages: {
     path: "/threadbus.v1.BusService/PostMessages" as const,
@@ -4086,14 +4112,14 @@ export const BusServiceService = {
    * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
    * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
    * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-   * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-   * error. Returns:
+   * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+   * with an error. Returns:
    *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
    *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-   *   * UNAUTHENTICATED: the token ended during the wait.
-   * A cursor that cannot be honored is no error: see `resync`.
+   *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+   * A cursor that is not valid is not an error: see `resync`.
    *
-   * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+   * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
    */
   waitMessages: {
     path: "/threadbus.v1.BusService/WaitMessages" as const,
@@ -4109,7 +4135,7 @@ export const BusServiceService = {
    * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
    * not read. Does nothing for anonymous callers.
    *
-   * Idempotent: state and lease are replaced, read positions never fall.
+   * Idempotent: state and lease are replaced, and read positions never decrease.
    */
   heartbeat: {
     path: "/threadbus.v1.BusService/Heartbeat" as const,
@@ -4121,9 +4147,9 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): HeartbeatResponse => HeartbeatResponse.decode(value),
   },
   /**
-   * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-   * the epoch is another one.
+   * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+   * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+   * the head or the epoch does not match.
    *
    * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
@@ -4148,7 +4174,7 @@ export const BusServiceService = {
     responseDeserialize: (value: Buffer): GetMessageResponse => GetMessageResponse.decode(value),
   },
   /**
-   * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+   * Returns the server's version and settings, and the caller's identity. Requires no token; where
    * tokens are required, `limits` is set only for calls with one.
    */
   getServerInfo: {
@@ -4166,14 +4192,15 @@ export const BusServiceService = {
 export interface BusServiceServer extends UntypedServiceImplementation {
   /**
    * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-   * sender need not have joined it, and is a participant from then on. Returns:
-   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-   *     handoff_to).
+   * sender need not have joined it, and becomes a participant. Returns:
+   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+   *     (mentions, handoff_to).
    *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
    *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
    *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+   *     set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
@@ -4183,38 +4210,38 @@ export interface BusServiceServer extends UntypedServiceImplementation {
    * Posts many messages: one response per request, one result per post, both in order. Posts of one
    * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
    * post does not affect the others; its result has the status that PostMessage would return. A
-   * server that drains returns the results of what it has accepted, then ends the stream with
-   * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+   * server that is shutting down returns the results of the posts it has accepted, then ends the
+   * stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
    *
-   * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-   * is unknown; each may be repeated with its request_id.
+   * Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+   * result is unknown; each may be repeated with its request_id.
    */
   postMessages: handleBidiStreamingCall<PostMessagesRequest, PostMessagesResponse>;
   /**
    * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
    * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
    * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-   * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-   * error. Returns:
+   * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+   * with an error. Returns:
    *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
    *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-   *   * UNAUTHENTICATED: the token ended during the wait.
-   * A cursor that cannot be honored is no error: see `resync`.
+   *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+   * A cursor that is not valid is not an error: see `resync`.
    *
-   * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+   * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
    */
   waitMessages: handleServerStreamingCall<WaitMessagesRequest, WaitMessagesResponse>;
   /**
    * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
    * not read. Does nothing for anonymous callers.
    *
-   * Idempotent: state and lease are replaced, read positions never fall.
+   * Idempotent: state and lease are replaced, and read positions never decrease.
    */
   heartbeat: handleUnaryCall<HeartbeatRequest, HeartbeatResponse>;
   /**
-   * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-   * the epoch is another one.
+   * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+   * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+   * the head or the epoch does not match.
    *
    * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
@@ -4222,7 +4249,7 @@ export interface BusServiceServer extends UntypedServiceImplementation {
   /** Returns one message. NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND. */
   getMessage: handleUnaryCall<GetMessageRequest, GetMessageResponse>;
   /**
-   * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+   * Returns the server's version and settings, and the caller's identity. Requires no token; where
    * tokens are required, `limits` is set only for calls with one.
    */
   getServerInfo: handleUnaryCall<GetServerInfoRequest, GetServerInfoResponse>;
@@ -4231,14 +4258,15 @@ export interface BusServiceServer extends UntypedServiceImplementation {
 export interface BusServiceClient extends Client {
   /**
    * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-   * sender need not have joined it, and is a participant from then on. Returns:
-   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-   *     handoff_to).
+   * sender need not have joined it, and becomes a participant. Returns:
+   *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+   *     (mentions, handoff_to).
    *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
    *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
    *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
    *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+   *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+   *     set by a caller that is not an operator.
    *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
    *
    * Has no idempotency_level: it may be repeated only with a request_id.
@@ -4262,11 +4290,11 @@ export interface BusServiceClient extends Client {
    * Posts many messages: one response per request, one result per post, both in order. Posts of one
    * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
    * post does not affect the others; its result has the status that PostMessage would return. A
-   * server that drains returns the results of what it has accepted, then ends the stream with
-   * UNAVAILABLE / DRAINING: posts without a result were not accepted.
+   * server that is shutting down returns the results of the posts it has accepted, then ends the
+   * stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
    *
-   * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-   * is unknown; each may be repeated with its request_id.
+   * Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+   * result is unknown; each may be repeated with its request_id.
    */
   postMessages(): ClientDuplexStream<PostMessagesRequest, PostMessagesResponse>;
   postMessages(options: Partial<CallOptions>): ClientDuplexStream<PostMessagesRequest, PostMessagesResponse>;
@@ -4278,14 +4306,14 @@ export interface BusServiceClient extends Client {
    * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
    * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
    * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-   * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-   * error. Returns:
+   * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+   * with an error. Returns:
    *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
    *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-   *   * UNAUTHENTICATED: the token ended during the wait.
-   * A cursor that cannot be honored is no error: see `resync`.
+   *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+   * A cursor that is not valid is not an error: see `resync`.
    *
-   * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+   * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
    */
   waitMessages(
     request: WaitMessagesRequest,
@@ -4300,7 +4328,7 @@ export interface BusServiceClient extends Client {
    * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
    * not read. Does nothing for anonymous callers.
    *
-   * Idempotent: state and lease are replaced, read positions never fall.
+   * Idempotent: state and lease are replaced, and read positions never decrease.
    */
   heartbeat(
     request: HeartbeatRequest,
@@ -4318,9 +4346,9 @@ export interface BusServiceClient extends Client {
     callback: (error: ServiceError | null, response: HeartbeatResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-   * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-   * the epoch is another one.
+   * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+   * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+   * the head or the epoch does not match.
    *
    * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
    */
@@ -4356,7 +4384,7 @@ export interface BusServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetMessageResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+   * Returns the server's version and settings, and the caller's identity. Requires no token; where
    * tokens are required, `limits` is set only for calls with one.
    */
   getServerInfo(

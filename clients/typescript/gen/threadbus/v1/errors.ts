@@ -34,7 +34,7 @@ export enum ErrorReason {
   ERROR_REASON_VALIDATION_FAILED = 1,
   /** ERROR_REASON_MESSAGE_TOO_LARGE - [INVALID_ARGUMENT] {limit, size} A post is larger than allowed. In bytes. */
   ERROR_REASON_MESSAGE_TOO_LARGE = 2,
-  /** ERROR_REASON_TOKEN_INVALID - [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was ended. Do not retry. */
+  /** ERROR_REASON_TOKEN_INVALID - [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry. */
   ERROR_REASON_TOKEN_INVALID = 4,
   /** ERROR_REASON_TOKEN_EXPIRED - [UNAUTHENTICATED] The token expired. Get a new one. */
   ERROR_REASON_TOKEN_EXPIRED = 5,

@@ -14,24 +14,24 @@ export const protobufPackage = "threadbus.v1";
 export const protobufFileName = "threadbus/v1/message.proto";
 
 /**
- * Messages, cursors and filters: the data that store, bus and services share.
+ * Messages, cursors and filters.
  *
  * Rules for the whole package:
- *   * A seq is an int64: 1, 2, 3 … within its thread, without gaps. 0 = before the first entry. Seqs
- *     stay below 2^53, so they are exact in languages whose numbers are doubles. JSON writes them as
- *     strings.
- *   * What is sent to a client may leave seqs out (filters, kinds it does not know). Take the cursor
- *     from the frame; never count.
- *   * Clients ignore fields, frames, enum values and message kinds that they do not know. The server
- *     refuses enum values that it does not know: INVALID_ARGUMENT.
+ *   * A seq is an int64: 1, 2, 3 … within its thread, without gaps. 0 = before the first entry.
+ *     Seqs stay below 2^53, so that they are exact in languages whose numbers are doubles. JSON
+ *     writes them as strings.
+ *   * Clients may not receive every seq (because of filters, or kinds they do not know). Take the
+ *     cursor from the frame; never count.
+ *   * Clients ignore fields, frames, enum values and message kinds that they do not know. The
+ *     server refuses enum values that it does not know: INVALID_ARGUMENT.
  *   * Negative numbers and durations are INVALID_ARGUMENT. So are sizes above a limit; page sizes,
  *     intervals and leases above a limit are lowered to it.
- *   * Times are the server's clock, with microseconds.
- *   * idempotency_level says which calls a client may repeat when it does not know the outcome. A
- *     method that has one may be called twice with the effect of calling it once, or with none
- *     (NO_SIDE_EFFECTS; that every call of an agent renews its lease does not count). A method without
- *     one is repeated only if the request carries a request_id, or after an error that says that
- *     nothing was done (UNAVAILABLE with ErrorInfo).
+ *   * Times are on the server's clock, with microsecond precision.
+ *   * idempotency_level says which calls a client may repeat when it does not know the outcome.
+ *     Calling a method that has one twice has the same effect as calling it once, or no effect
+ *     (NO_SIDE_EFFECTS; that every call of an agent renews its lease does not count). A method
+ *     without one may be repeated only if the request has a request_id, or after an error that
+ *     means that nothing was done (UNAVAILABLE with ErrorInfo).
  */
 
 /** What kind of log entry a message is. */
@@ -92,9 +92,9 @@ export enum Priority {
   PRIORITY_LOW = 1,
   /** PRIORITY_NORMAL - The default. */
   PRIORITY_NORMAL = 2,
-  /** PRIORITY_HIGH - To be handled before others. */
+  /** PRIORITY_HIGH - Should be handled before others. */
   PRIORITY_HIGH = 3,
-  /** PRIORITY_URGENT - To be handled at once. */
+  /** PRIORITY_URGENT - Should be handled at once. */
   PRIORITY_URGENT = 4,
   UNRECOGNIZED = -1,
 }
@@ -147,7 +147,7 @@ export interface Message {
   thread: string;
   /** Its position in the thread, from 1. */
   seq: number;
-  /** The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one. */
+  /** The agent that wrote it, identified by its token. `anonymous` for calls without one. */
   sender: string;
   /** The text, UTF-8, at most 1 MiB by default (GetServerInfo.limits). The server does not parse it. */
   content: string;
@@ -155,7 +155,7 @@ export interface Message {
   createTime:
     | Timestamp
     | undefined;
-  /** What the sender was when it posted. */
+  /** The sender's kind when it posted. */
   senderKind: AgentKind;
   /** What kind of entry this is. */
   kind: MessageKind;
@@ -163,7 +163,7 @@ export interface Message {
   replyTo: number;
   /** Agents that the sender mentions, in the order given, without duplicates. At most 32. */
   mentions: string[];
-  /** The agent whose turn it is now. Empty = nobody in particular. */
+  /** The agent whose turn it is now. Empty = no agent in particular. */
   handoffTo: string;
   /** How urgent it is. The server never sends PRIORITY_UNSPECIFIED. */
   priority: Priority;
@@ -173,7 +173,7 @@ export interface Message {
   attachments: Attachment[];
   /** The request_id of the post. Empty = it had none. */
   requestId: string;
-  /** Seq up to which the sender says it had read the thread. Unset = not stated. */
+  /** Seq up to which the sender reported to have read the thread. Unset = unknown. */
   basedOnSeq?:
     | number
     | undefined;
@@ -184,7 +184,7 @@ export interface Message {
    * current one. 0 = never edited.
    */
   editSeq: number;
-  /** The operator that posted it in the sender's name. Empty = the sender posted it. */
+  /** The operator that posted it on the sender's behalf. Empty = the sender posted it. */
   postedBy: string;
 }
 
@@ -210,19 +210,22 @@ export interface Attachment {
   url?: string | undefined;
 }
 
-/** A position in one thread. A cursor that the server sent can be sent back unchanged to resume there. */
+/** A position in one thread. A cursor from the server can be sent back unchanged to resume from it. */
 export interface Cursor {
   /** The thread. */
   thread: string;
   /** Seq of the last entry delivered; the next one is after it. 0 = from the start. */
   afterSeq: number;
-  /** The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked. */
+  /** The epoch of after_seq (Thread.epoch). In a request, empty = not checked. */
   epoch: string;
 }
 
-/** Selects messages. All fields that are set must match. Messages filtered out move the cursor, too. */
+/**
+ * Selects messages. All fields that are set must match. Messages that are filtered out also move
+ * the cursor.
+ */
 export interface MessageFilter {
-  /** Only messages of these agents, at most 100. Empty = of all. */
+  /** Only messages from these agents, at most 100. Empty = from all. */
   senders: string[];
   /**
    * Only messages that mention the caller, are handed to it, or reply to one of its messages.

@@ -13,7 +13,7 @@ export const protobufPackage = "threadbus.v1";
 
 export const protobufFileName = "threadbus/v1/thread.proto";
 
-/** Threads: ordered logs with a name. */
+/** Threads: named, ordered logs. */
 
 /** Whether a thread accepts posts. */
 export enum ThreadState {
@@ -21,9 +21,9 @@ export enum ThreadState {
   THREAD_STATE_UNSPECIFIED = 0,
   /** THREAD_STATE_OPEN - It accepts posts. */
   THREAD_STATE_OPEN = 1,
-  /** THREAD_STATE_CLOSED - It can be read, and refuses posts. It can be opened again. */
+  /** THREAD_STATE_CLOSED - It can be read but refuses posts. It can be reopened. */
   THREAD_STATE_CLOSED = 2,
-  /** THREAD_STATE_ARCHIVED - As CLOSED, and ListThreads leaves it out unless asked for it. */
+  /** THREAD_STATE_ARCHIVED - As CLOSED, and omitted by ListThreads unless requested. */
   THREAD_STATE_ARCHIVED = 3,
   UNRECOGNIZED = -1,
 }
@@ -72,7 +72,7 @@ export enum SyncMode {
   /** SYNC_MODE_OFF - Posts may carry it. */
   SYNC_MODE_OFF = 1,
   /**
-   * SYNC_MODE_STRICT - Posts must carry it, except those of HUMAN senders. Without it they are refused:
+   * SYNC_MODE_STRICT - Posts must carry it, except those of HUMAN senders. Posts without it are refused:
    * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
    */
   SYNC_MODE_STRICT = 2,
@@ -112,21 +112,21 @@ export function syncModeToJSON(object: SyncMode): string {
 }
 
 /**
- * An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+ * An ordered log. (In Java and C#, import it by name: a wildcard import clashes with the platform's
  * Thread.)
  */
 export interface Thread {
   /**
-   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-   * a letter or digit. Other messages call it `thread`.
+   * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+   * the first a letter or digit. Other messages call it `thread`.
    */
   name: string;
   /**
    * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-   * the thread is deleted and created again. Seqs compare only within one epoch.
+   * the thread is deleted and created again. Seqs are comparable only within one epoch.
    */
   epoch: string;
-  /** Seq of the newest entry. 0 = none yet. */
+  /** Seq of the newest entry. 0 = there is none yet. */
   headSeq: number;
   /** Seq of the oldest entry still kept. head_seq + 1 if none is. */
   firstSeq: number;
@@ -157,15 +157,15 @@ export interface Thread_LabelsEntry {
 
 /** The position of a wait in one thread. */
 export interface ThreadPosition {
-  /** Resume from here. Everything up to it was sent before this frame, or filtered out. */
+  /** Resume from here. Everything up to this cursor was sent before this frame, or filtered out. */
   cursor:
     | Cursor
     | undefined;
-  /** Seq of the newest entry now. */
+  /** Current seq of the newest entry. */
   headSeq: number;
   /** Seq of the oldest entry still kept. head_seq + 1 if none is. */
   firstSeq: number;
-  /** Whether the thread accepts posts now. */
+  /** Whether the thread currently accepts posts. */
   state: ThreadState;
 }
 

@@ -41,9 +41,9 @@ export const protobufFileName = "threadbus/v1/thread_service.proto";
 export enum JoinStart {
   /** JOIN_START_UNSPECIFIED - As HEAD. */
   JOIN_START_UNSPECIFIED = 0,
-  /** JOIN_START_HEAD - After the newest entry: what was posted so far is context. */
+  /** JOIN_START_HEAD - After the newest entry: earlier ones are context. */
   JOIN_START_HEAD = 1,
-  /** JOIN_START_FIRST - Before the oldest entry still kept: all of it is new. */
+  /** JOIN_START_FIRST - Before the oldest entry still kept: all entries are new. */
   JOIN_START_FIRST = 2,
   UNRECOGNIZED = -1,
 }
@@ -144,28 +144,31 @@ export interface ListThreadsResponse {
 export interface JoinThreadRequest {
   /** Its name. Required. */
   thread: string;
-  /** Create the thread if it does not exist. Needs the scope `post`. */
+  /** Create the thread if it does not exist. Requires the scope `post`. */
   create: boolean;
   /** What it is about, if it is created. Up to 1,024 bytes. */
   topic: string;
   /** Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all. */
   contextLimit: number;
   /**
-   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+   * or handed to, continues from its read_seq, which is 0 until it reports one.
    */
   start: JoinStart;
 }
 
-/** A thread, as it is when the caller joins. */
+/** A thread when the caller joins it. */
 export interface JoinThreadResponse {
   /** The thread. */
   thread:
     | Thread
     | undefined;
-  /** True if this call created it. */
+  /** Whether this call created it. */
   created: boolean;
-  /** Wait from here: the caller's read_seq if it was a participant before, else as `start` says. */
+  /**
+   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * specifies.
+   */
   cursor:
     | Cursor
     | undefined;
@@ -2182,8 +2185,8 @@ export const ThreadServiceDefinition = {
     /**
      * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
      *
-     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-     * created the thread. JoinThread with `create` is.
+     * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+     * who created the thread. JoinThread with `create` is idempotent.
      */
     createThread: {
       name: "CreateThread",
@@ -2203,8 +2206,8 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-     * left out, or listed twice.
+     * Lists threads, last active first. A thread to which an entry is appended between two pages
+     * moves: it may be missing, or listed twice.
      */
     listThreads: {
       name: "ListThreads",
@@ -2230,8 +2233,9 @@ export const ThreadServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist.
      *
      * Idempotent: leaving again changes nothing.
      */
@@ -2259,8 +2263,8 @@ export const ThreadServiceDefinition = {
      * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
      * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      *
-     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-     * the first, and append a second entry. After an unknown outcome read the thread.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+     * response to the first, and append a second entry. After an unknown outcome, read the thread.
      */
     updateThread: {
       name: "UpdateThread",
@@ -2274,7 +2278,7 @@ export const ThreadServiceDefinition = {
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
      * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
      *
-     * Not idempotent, as UpdateThread.
+     * Not idempotent, for the same reason as UpdateThread.
      */
     setThreadState: {
       name: "SetThreadState",
@@ -2285,9 +2289,9 @@ export const ThreadServiceDefinition = {
       options: {},
     },
     /**
-     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-     * not exist.
+     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+     * the thread does not exist.
      *
      * Not idempotent: a second call could delete a thread created in between.
      */
@@ -2308,8 +2312,8 @@ export const ThreadServiceService = {
   /**
    * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
    *
-   * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-   * created the thread. JoinThread with `create` is.
+   * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+   * who created the thread. JoinThread with `create` is idempotent.
    */
   createThread: {
     path: "/threadbus.v1.ThreadService/CreateThread" as const,
@@ -2332,8 +2336,8 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): GetThreadResponse => GetThreadResponse.decode(value),
   },
   /**
-   * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-   * left out, or listed twice.
+   * Lists threads, last active first. A thread to which an entry is appended between two pages
+   * moves: it may be missing, or listed twice.
    */
   listThreads: {
     path: "/threadbus.v1.ThreadService/ListThreads" as const,
@@ -2361,8 +2365,9 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): JoinThreadResponse => JoinThreadResponse.decode(value),
   },
   /**
-   * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-   * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+   * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+   * exist.
    *
    * Idempotent: leaving again changes nothing.
    */
@@ -2394,8 +2399,8 @@ export const ThreadServiceService = {
    * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
    * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
    *
-   * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-   * the first, and append a second entry. After an unknown outcome read the thread.
+   * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+   * response to the first, and append a second entry. After an unknown outcome, read the thread.
    */
   updateThread: {
     path: "/threadbus.v1.ThreadService/UpdateThread" as const,
@@ -2411,7 +2416,7 @@ export const ThreadServiceService = {
    * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
    * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
    *
-   * Not idempotent, as UpdateThread.
+   * Not idempotent, for the same reason as UpdateThread.
    */
   setThreadState: {
     path: "/threadbus.v1.ThreadService/SetThreadState" as const,
@@ -2425,9 +2430,9 @@ export const ThreadServiceService = {
     responseDeserialize: (value: Buffer): SetThreadStateResponse => SetThreadStateResponse.decode(value),
   },
   /**
-   * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-   * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-   * not exist.
+   * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+   * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+   * the thread does not exist.
    *
    * Not idempotent: a second call could delete a thread created in between.
    */
@@ -2447,15 +2452,15 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
   /**
    * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
    *
-   * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-   * created the thread. JoinThread with `create` is.
+   * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+   * who created the thread. JoinThread with `create` is idempotent.
    */
   createThread: handleUnaryCall<CreateThreadRequest, CreateThreadResponse>;
   /** Returns a thread. NOT_FOUND / THREAD_NOT_FOUND if it does not exist. */
   getThread: handleUnaryCall<GetThreadRequest, GetThreadResponse>;
   /**
-   * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-   * left out, or listed twice.
+   * Lists threads, last active first. A thread to which an entry is appended between two pages
+   * moves: it may be missing, or listed twice.
    */
   listThreads: handleUnaryCall<ListThreadsRequest, ListThreadsResponse>;
   /**
@@ -2467,8 +2472,9 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
    */
   joinThread: handleUnaryCall<JoinThreadRequest, JoinThreadResponse>;
   /**
-   * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-   * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+   * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+   * exist.
    *
    * Idempotent: leaving again changes nothing.
    */
@@ -2482,21 +2488,21 @@ export interface ThreadServiceServer extends UntypedServiceImplementation {
    * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
    * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
    *
-   * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-   * the first, and append a second entry. After an unknown outcome read the thread.
+   * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+   * response to the first, and append a second entry. After an unknown outcome, read the thread.
    */
   updateThread: handleUnaryCall<UpdateThreadRequest, UpdateThreadResponse>;
   /**
    * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
    * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
    *
-   * Not idempotent, as UpdateThread.
+   * Not idempotent, for the same reason as UpdateThread.
    */
   setThreadState: handleUnaryCall<SetThreadStateRequest, SetThreadStateResponse>;
   /**
-   * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-   * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-   * not exist.
+   * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+   * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+   * the thread does not exist.
    *
    * Not idempotent: a second call could delete a thread created in between.
    */
@@ -2507,8 +2513,8 @@ export interface ThreadServiceClient extends Client {
   /**
    * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
    *
-   * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-   * created the thread. JoinThread with `create` is.
+   * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+   * who created the thread. JoinThread with `create` is idempotent.
    */
   createThread(
     request: CreateThreadRequest,
@@ -2542,8 +2548,8 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetThreadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-   * left out, or listed twice.
+   * Lists threads, last active first. A thread to which an entry is appended between two pages
+   * moves: it may be missing, or listed twice.
    */
   listThreads(
     request: ListThreadsRequest,
@@ -2583,8 +2589,9 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: JoinThreadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-   * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+   * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+   * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+   * exist.
    *
    * Idempotent: leaving again changes nothing.
    */
@@ -2626,8 +2633,8 @@ export interface ThreadServiceClient extends Client {
    * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
    * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
    *
-   * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-   * the first, and append a second entry. After an unknown outcome read the thread.
+   * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+   * response to the first, and append a second entry. After an unknown outcome, read the thread.
    */
   updateThread(
     request: UpdateThreadRequest,
@@ -2648,7 +2655,7 @@ export interface ThreadServiceClient extends Client {
    * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
    * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
    *
-   * Not idempotent, as UpdateThread.
+   * Not idempotent, for the same reason as UpdateThread.
    */
   setThreadState(
     request: SetThreadStateRequest,
@@ -2666,9 +2673,9 @@ export interface ThreadServiceClient extends Client {
     callback: (error: ServiceError | null, response: SetThreadStateResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-   * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-   * not exist.
+   * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+   * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+   * the thread does not exist.
    *
    * Not idempotent: a second call could delete a thread created in between.
    */

@@ -115,8 +115,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-     * since when. Waits on other servers of the same store are not included.
+     * Returns a page of the waits open on this server: which agents wait on which threads, and since
+     * when. Waits on other servers of the same store are not included.
      * </pre>
      */
     default void listWaits(dev.threadbus.v1.ListWaitsRequest request,
@@ -160,8 +160,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-     * since when. Waits on other servers of the same store are not included.
+     * Returns a page of the waits open on this server: which agents wait on which threads, and since
+     * when. Waits on other servers of the same store are not included.
      * </pre>
      */
     public void listWaits(dev.threadbus.v1.ListWaitsRequest request,
@@ -192,8 +192,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-     * since when. Waits on other servers of the same store are not included.
+     * Returns a page of the waits open on this server: which agents wait on which threads, and since
+     * when. Waits on other servers of the same store are not included.
      * </pre>
      */
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) throws io.grpc.StatusException {
@@ -223,8 +223,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-     * since when. Waits on other servers of the same store are not included.
+     * Returns a page of the waits open on this server: which agents wait on which threads, and since
+     * when. Waits on other servers of the same store are not included.
      * </pre>
      */
     public dev.threadbus.v1.ListWaitsResponse listWaits(dev.threadbus.v1.ListWaitsRequest request) {
@@ -254,8 +254,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of the waits that are open on this server: which agents wait on which threads, and
-     * since when. Waits on other servers of the same store are not included.
+     * Returns a page of the waits open on this server: which agents wait on which threads, and since
+     * when. Waits on other servers of the same store are not included.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListWaitsResponse> listWaits(

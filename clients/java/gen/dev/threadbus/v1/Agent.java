@@ -336,7 +336,7 @@ java.lang.String defaultValue) {
   private int presence_ = 0;
   /**
    * <pre>
-   * Its presence now.
+   * Its current presence.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -347,7 +347,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Its presence now.
+   * Its current presence.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1554,7 +1554,7 @@ java.lang.String defaultValue) {
     private int presence_ = 0;
     /**
      * <pre>
-     * Its presence now.
+     * Its current presence.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1565,7 +1565,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its presence now.
+     * Its current presence.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1580,7 +1580,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its presence now.
+     * Its current presence.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1593,7 +1593,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its presence now.
+     * Its current presence.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -1609,7 +1609,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its presence now.
+     * Its current presence.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 6;</code>

@@ -149,7 +149,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Its presence now.
+   * Its current presence.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 6;</code>
@@ -158,7 +158,7 @@ java.lang.String defaultValue);
   int getPresenceValue();
   /**
    * <pre>
-   * Its presence now.
+   * Its current presence.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 6;</code>

@@ -306,10 +306,11 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
      * AGENT_EXISTS if the name is registered with another token, or was unregistered.
-     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
-     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+     * Idempotent: a second call with the same name and token returns the registered agent. Without
+     * `token` in the request, a lost response loses the token, and the next call returns
+     * AGENT_EXISTS: send a token.
      * </pre>
      */
     default void registerAgent(dev.threadbus.v1.RegisterAgentRequest request,
@@ -352,8 +353,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -364,10 +365,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -378,11 +379,12 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
+     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+     * that a second call would need. With it, call again within `grace`: the last token returned is
+     * valid.
      * </pre>
      */
     default void rotateToken(dev.threadbus.v1.RotateTokenRequest request,
@@ -427,10 +429,11 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
      * AGENT_EXISTS if the name is registered with another token, or was unregistered.
-     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
-     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+     * Idempotent: a second call with the same name and token returns the registered agent. Without
+     * `token` in the request, a lost response loses the token, and the next call returns
+     * AGENT_EXISTS: send a token.
      * </pre>
      */
     public void registerAgent(dev.threadbus.v1.RegisterAgentRequest request,
@@ -477,8 +480,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -490,10 +493,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -505,11 +508,12 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
+     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+     * that a second call would need. With it, call again within `grace`: the last token returned is
+     * valid.
      * </pre>
      */
     public void rotateToken(dev.threadbus.v1.RotateTokenRequest request,
@@ -541,10 +545,11 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
      * AGENT_EXISTS if the name is registered with another token, or was unregistered.
-     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
-     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+     * Idempotent: a second call with the same name and token returns the registered agent. Without
+     * `token` in the request, a lost response loses the token, and the next call returns
+     * AGENT_EXISTS: send a token.
      * </pre>
      */
     public dev.threadbus.v1.RegisterAgentResponse registerAgent(dev.threadbus.v1.RegisterAgentRequest request) throws io.grpc.StatusException {
@@ -587,8 +592,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -599,10 +604,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -613,11 +618,12 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
+     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+     * that a second call would need. With it, call again within `grace`: the last token returned is
+     * valid.
      * </pre>
      */
     public dev.threadbus.v1.RotateTokenResponse rotateToken(dev.threadbus.v1.RotateTokenRequest request) throws io.grpc.StatusException {
@@ -648,10 +654,11 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
      * AGENT_EXISTS if the name is registered with another token, or was unregistered.
-     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
-     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+     * Idempotent: a second call with the same name and token returns the registered agent. Without
+     * `token` in the request, a lost response loses the token, and the next call returns
+     * AGENT_EXISTS: send a token.
      * </pre>
      */
     public dev.threadbus.v1.RegisterAgentResponse registerAgent(dev.threadbus.v1.RegisterAgentRequest request) {
@@ -694,8 +701,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -706,10 +713,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -720,11 +727,12 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
+     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+     * that a second call would need. With it, call again within `grace`: the last token returned is
+     * valid.
      * </pre>
      */
     public dev.threadbus.v1.RotateTokenResponse rotateToken(dev.threadbus.v1.RotateTokenRequest request) {
@@ -755,10 +763,11 @@ public final class AgentServiceGrpc {
     /**
      * <pre>
      * Registers an agent and returns it with its token. In open mode anyone may call it; where tokens
-     * are required, operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
+     * are required, only operators, and the agent itself with its own token. Returns ALREADY_EXISTS /
      * AGENT_EXISTS if the name is registered with another token, or was unregistered.
-     * Idempotent: the same name and token find the agent registered. Without `token` in the request a
-     * lost response loses the token, and the next call returns AGENT_EXISTS: send a token.
+     * Idempotent: a second call with the same name and token returns the registered agent. Without
+     * `token` in the request, a lost response loses the token, and the next call returns
+     * AGENT_EXISTS: send a token.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.RegisterAgentResponse> registerAgent(
@@ -805,8 +814,8 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED. Any
-     * later call of the agent begins a session again. Does nothing for anonymous callers.
+     * Ends the caller's session: it is OFFLINE at once, and its open waits end with SESSION_ENDED.
+     * Any later call of the agent starts a new session. Does nothing for anonymous callers.
      * Idempotent: the agent is OFFLINE either way.
      * </pre>
      */
@@ -818,10 +827,10 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Unregisters an agent: the caller, or for operators any. Its tokens end, and with them its open
-     * waits (UNAUTHENTICATED / TOKEN_INVALID); it leaves its threads. What it wrote keeps its name, and
-     * the name is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED for another
-     * agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
+     * Unregisters an agent: the caller, or for operators any agent. Its tokens are revoked, which
+     * ends its open waits (UNAUTHENTICATED / TOKEN_INVALID), and it leaves its threads. Its messages
+     * keep its name, which is never given to another agent. Returns PERMISSION_DENIED / ACCESS_DENIED
+     * for another agent, NOT_FOUND / AGENT_NOT_FOUND if it is not registered.
      * Not idempotent: a second call returns AGENT_NOT_FOUND, or TOKEN_INVALID to the agent itself.
      * </pre>
      */
@@ -833,11 +842,12 @@ public final class AgentServiceGrpc {
 
     /**
      * <pre>
-     * Replaces the caller's tokens, the one it calls with and any other, with a new one, and returns
-     * that. Waits that were opened with an old token end with it (UNAUTHENTICATED / TOKEN_EXPIRED).
-     * Returns PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
-     * Not idempotent: each call makes another token. Without `grace` the first call ends the token that
-     * a second one would carry. With it, call again within `grace`: the last token returned is valid.
+     * Replaces all of the caller's tokens with a new one, and returns that. Waits that were opened
+     * with an old token end when it expires (UNAUTHENTICATED / TOKEN_EXPIRED). Returns
+     * PERMISSION_DENIED / ACCESS_DENIED to operators: their token is in a file.
+     * Not idempotent: each call creates a token. Without `grace`, the first call expires the token
+     * that a second call would need. With it, call again within `grace`: the last token returned is
+     * valid.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.RotateTokenResponse> rotateToken(

@@ -306,14 +306,15 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and is a participant from then on. Returns:
-     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-     *     handoff_to).
+     * sender need not have joined it, and becomes a participant. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+     *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+     *     set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -328,10 +329,10 @@ public final class BusServiceGrpc {
      * Posts many messages: one response per request, one result per post, both in order. Posts of one
      * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
      * post does not affect the others; its result has the status that PostMessage would return. A
-     * server that drains returns the results of what it has accepted, then ends the stream with
-     * UNAVAILABLE / DRAINING: posts without a result were not accepted.
-     * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-     * is unknown; each may be repeated with its request_id.
+     * server that is shutting down returns the results of the posts it has accepted, then ends the
+     * stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
+     * Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+     * result is unknown; each may be repeated with its request_id.
      * </pre>
      */
     default io.grpc.stub.StreamObserver<dev.threadbus.v1.PostMessagesRequest> postMessages(
@@ -344,13 +345,13 @@ public final class BusServiceGrpc {
      * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
      * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
      * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-     * error. Returns:
+     * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+     * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
      *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-     *   * UNAUTHENTICATED: the token ended during the wait.
-     * A cursor that cannot be honored is no error: see `resync`.
-     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+     *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+     * A cursor that is not valid is not an error: see `resync`.
+     * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      * </pre>
      */
     default void waitMessages(dev.threadbus.v1.WaitMessagesRequest request,
@@ -362,7 +363,7 @@ public final class BusServiceGrpc {
      * <pre>
      * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
      * not read. Does nothing for anonymous callers.
-     * Idempotent: state and lease are replaced, read positions never fall.
+     * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
     default void heartbeat(dev.threadbus.v1.HeartbeatRequest request,
@@ -372,9 +373,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-     * the epoch is another one.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+     * the head or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -395,7 +396,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
@@ -441,14 +442,15 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and is a participant from then on. Returns:
-     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-     *     handoff_to).
+     * sender need not have joined it, and becomes a participant. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+     *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+     *     set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -464,10 +466,10 @@ public final class BusServiceGrpc {
      * Posts many messages: one response per request, one result per post, both in order. Posts of one
      * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
      * post does not affect the others; its result has the status that PostMessage would return. A
-     * server that drains returns the results of what it has accepted, then ends the stream with
-     * UNAVAILABLE / DRAINING: posts without a result were not accepted.
-     * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-     * is unknown; each may be repeated with its request_id.
+     * server that is shutting down returns the results of the posts it has accepted, then ends the
+     * stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
+     * Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+     * result is unknown; each may be repeated with its request_id.
      * </pre>
      */
     public io.grpc.stub.StreamObserver<dev.threadbus.v1.PostMessagesRequest> postMessages(
@@ -481,13 +483,13 @@ public final class BusServiceGrpc {
      * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
      * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
      * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-     * error. Returns:
+     * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+     * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
      *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-     *   * UNAUTHENTICATED: the token ended during the wait.
-     * A cursor that cannot be honored is no error: see `resync`.
-     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+     *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+     * A cursor that is not valid is not an error: see `resync`.
+     * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      * </pre>
      */
     public void waitMessages(dev.threadbus.v1.WaitMessagesRequest request,
@@ -500,7 +502,7 @@ public final class BusServiceGrpc {
      * <pre>
      * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
      * not read. Does nothing for anonymous callers.
-     * Idempotent: state and lease are replaced, read positions never fall.
+     * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
     public void heartbeat(dev.threadbus.v1.HeartbeatRequest request,
@@ -511,9 +513,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-     * the epoch is another one.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+     * the head or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -536,7 +538,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
@@ -569,14 +571,15 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and is a participant from then on. Returns:
-     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-     *     handoff_to).
+     * sender need not have joined it, and becomes a participant. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+     *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+     *     set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -591,10 +594,10 @@ public final class BusServiceGrpc {
      * Posts many messages: one response per request, one result per post, both in order. Posts of one
      * stream to one thread get their seqs in the order sent. A batch is not a transaction: a refused
      * post does not affect the others; its result has the status that PostMessage would return. A
-     * server that drains returns the results of what it has accepted, then ends the stream with
-     * UNAVAILABLE / DRAINING: posts without a result were not accepted.
-     * Has no idempotency_level: when the stream breaks otherwise, the outcome of posts without a result
-     * is unknown; each may be repeated with its request_id.
+     * server that is shutting down returns the results of the posts it has accepted, then ends the
+     * stream with UNAVAILABLE / DRAINING: posts without a result were not accepted.
+     * Has no idempotency_level: if the stream ends in any other way, the outcome of posts without a
+     * result is unknown; each may be repeated with its request_id.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -609,13 +612,13 @@ public final class BusServiceGrpc {
      * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
      * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
      * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-     * error. Returns:
+     * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+     * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
      *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-     *   * UNAUTHENTICATED: the token ended during the wait.
-     * A cursor that cannot be honored is no error: see `resync`.
-     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+     *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+     * A cursor that is not valid is not an error: see `resync`.
+     * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -629,7 +632,7 @@ public final class BusServiceGrpc {
      * <pre>
      * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
      * not read. Does nothing for anonymous callers.
-     * Idempotent: state and lease are replaced, read positions never fall.
+     * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
     public dev.threadbus.v1.HeartbeatResponse heartbeat(dev.threadbus.v1.HeartbeatRequest request) throws io.grpc.StatusException {
@@ -639,9 +642,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-     * the epoch is another one.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+     * the head or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -662,7 +665,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
@@ -694,14 +697,15 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and is a participant from then on. Returns:
-     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-     *     handoff_to).
+     * sender need not have joined it, and becomes a participant. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+     *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+     *     set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -716,13 +720,13 @@ public final class BusServiceGrpc {
      * Replays what was posted after the cursors, then streams what is posted. Messages of one thread
      * come in order. Waiting consumes nothing: two waits of one agent both get every message. It does
      * not change what the agent has read: the agent reports that with Heartbeat or based_on_seq, and
-     * continues there when it joins again. The stream ends with an `ending` frame and OK, or with an
-     * error. Returns:
+     * continues from there when it joins again. The stream ends with an `ending` frame and OK, or
+     * with an error. Returns:
      *   * NOT_FOUND / THREAD_NOT_FOUND: a thread does not exist, or was deleted during the wait.
      *   * RESOURCE_EXHAUSTED / QUOTA_EXCEEDED: max_open_waits, or max_anonymous_waits, are open.
-     *   * UNAUTHENTICATED: the token ended during the wait.
-     * A cursor that cannot be honored is no error: see `resync`.
-     * Idempotent: the same cursors bring the same messages, and delivered_seq never falls.
+     *   * UNAUTHENTICATED: the token expired or was revoked during the wait.
+     * A cursor that is not valid is not an error: see `resync`.
+     * Idempotent: the same cursors return the same messages, and delivered_seq never decreases.
      * </pre>
      */
     public java.util.Iterator<dev.threadbus.v1.WaitMessagesResponse> waitMessages(
@@ -735,7 +739,7 @@ public final class BusServiceGrpc {
      * <pre>
      * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
      * not read. Does nothing for anonymous callers.
-     * Idempotent: state and lease are replaced, read positions never fall.
+     * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
     public dev.threadbus.v1.HeartbeatResponse heartbeat(dev.threadbus.v1.HeartbeatRequest request) {
@@ -745,9 +749,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-     * the epoch is another one.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+     * the head or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -768,7 +772,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */
@@ -800,14 +804,15 @@ public final class BusServiceGrpc {
     /**
      * <pre>
      * Posts one message, and returns its seq once the commit is durable. The thread must exist. The
-     * sender need not have joined it, and is a participant from then on. Returns:
-     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND (mentions,
-     *     handoff_to).
+     * sender need not have joined it, and becomes a participant. Returns:
+     *   * NOT_FOUND: THREAD_NOT_FOUND, MESSAGE_NOT_FOUND (reply_to, edit_of), AGENT_NOT_FOUND
+     *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
      *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
-     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of another's message, on_behalf_of by no operator.
+     *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
+     *     set by a caller that is not an operator.
      *   * RESOURCE_EXHAUSTED: STORAGE_FULL, or QUOTA_EXCEEDED when the thread has no seqs left.
      * Has no idempotency_level: it may be repeated only with a request_id.
      * </pre>
@@ -822,7 +827,7 @@ public final class BusServiceGrpc {
      * <pre>
      * Renews the caller's lease, sets what it is doing and what it has read, and returns what it has
      * not read. Does nothing for anonymous callers.
-     * Idempotent: state and lease are replaced, read positions never fall.
+     * Idempotent: state and lease are replaced, and read positions never decrease.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.HeartbeatResponse> heartbeat(
@@ -833,9 +838,9 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns a page of a thread, in ascending order. Does not change what the caller has read. Returns
-     * NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past the head or
-     * the epoch is another one.
+     * Returns a page of a thread, in ascending order. Does not change what the caller has read.
+     * Returns NOT_FOUND / THREAD_NOT_FOUND, and OUT_OF_RANGE / CURSOR_INVALID if after_seq is past
+     * the head or the epoch does not match.
      * Idempotent. Not NO_SIDE_EFFECTS, as it raises the caller's delivered_seq.
      * </pre>
      */
@@ -858,7 +863,7 @@ public final class BusServiceGrpc {
 
     /**
      * <pre>
-     * Returns the server's version and settings, and who the caller is to it. Needs no token; where
+     * Returns the server's version and settings, and the caller's identity. Requires no token; where
      * tokens are required, `limits` is set only for calls with one.
      * </pre>
      */

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A position in one thread. A cursor that the server sent can be sent back unchanged to resume there.
+ * A position in one thread. A cursor from the server can be sent back unchanged to resume from it.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.Cursor}
@@ -116,7 +116,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+   * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
    * </pre>
    *
    * <code>string epoch = 3;</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+   * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
    * </pre>
    *
    * <code>string epoch = 3;</code>
@@ -338,7 +338,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A position in one thread. A cursor that the server sent can be sent back unchanged to resume there.
+   * A position in one thread. A cursor from the server can be sent back unchanged to resume from it.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.Cursor}
@@ -643,7 +643,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>
@@ -663,7 +663,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>
@@ -684,7 +684,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>
@@ -701,7 +701,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>
@@ -715,7 +715,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+     * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
      * </pre>
      *
      * <code>string epoch = 3;</code>

@@ -42,7 +42,7 @@ public interface CursorOrBuilder extends
 
   /**
    * <pre>
-   * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+   * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
    * </pre>
    *
    * <code>string epoch = 3;</code>
@@ -51,7 +51,7 @@ public interface CursorOrBuilder extends
   java.lang.String getEpoch();
   /**
    * <pre>
-   * The epoch in which after_seq counts (Thread.epoch). In a request, empty = not checked.
+   * The epoch of after_seq (Thread.epoch). In a request, empty = not checked.
    * </pre>
    *
    * <code>string epoch = 3;</code>

@@ -41,7 +41,7 @@ public enum ErrorReason
   ERROR_REASON_MESSAGE_TOO_LARGE(2),
   /**
    * <pre>
-   * [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was ended. Do not retry.
+   * [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_INVALID = 4;</code>
@@ -229,7 +229,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_MESSAGE_TOO_LARGE_VALUE = 2;
   /**
    * <pre>
-   * [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was ended. Do not retry.
+   * [UNAUTHENTICATED] A token is required and missing, or the token is unknown or was revoked. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_TOKEN_INVALID = 4;</code>

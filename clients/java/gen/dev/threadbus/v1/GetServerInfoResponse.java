@@ -461,7 +461,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration workingTimeout_;
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -473,7 +473,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -485,7 +485,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2246,7 +2246,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> workingTimeoutBuilder_;
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2257,7 +2257,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2272,7 +2272,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2292,7 +2292,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2310,7 +2310,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2335,7 +2335,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2352,7 +2352,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2364,7 +2364,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -2379,7 +2379,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+     * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
      * </pre>
      *
      * <code>.google.protobuf.Duration working_timeout = 11;</code>

@@ -234,7 +234,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -243,7 +243,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasWorkingTimeout();
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>
@@ -252,7 +252,7 @@ public interface GetServerInfoResponseOrBuilder extends
   com.google.protobuf.Duration getWorkingTimeout();
   /**
    * <pre>
-   * How long an agent counts as WORKING after a delivery without any word from it; 15 min by default.
+   * How long an agent counts as WORKING after a delivery without a sign of life; 15 min by default.
    * </pre>
    *
    * <code>.google.protobuf.Duration working_timeout = 11;</code>

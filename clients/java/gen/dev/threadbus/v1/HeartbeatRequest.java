@@ -130,8 +130,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -143,8 +143,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -157,8 +157,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -170,8 +170,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -183,8 +183,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -199,8 +199,9 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration lease_;
   /**
    * <pre>
-   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces
+   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+   * it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -212,8 +213,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces
+   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+   * it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -225,8 +227,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces
+   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+   * it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -852,8 +855,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -868,8 +871,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -884,8 +887,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -900,8 +903,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -923,8 +926,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -943,8 +946,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -965,8 +968,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -988,8 +991,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1008,8 +1011,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1028,8 +1031,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1049,8 +1052,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1068,8 +1071,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1087,8 +1090,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1100,8 +1103,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1116,8 +1119,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1133,8 +1136,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1146,8 +1149,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1160,8 +1163,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-     * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-     * past the head.
+     * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+     * positions past the head.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -1190,8 +1193,9 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> leaseBuilder_;
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1202,8 +1206,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1218,8 +1223,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1239,8 +1245,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1258,8 +1265,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1284,8 +1292,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1302,8 +1311,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1315,8 +1325,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>
@@ -1331,8 +1342,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-     * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+     * How long the caller may be silent from now on, for example during a long model turn. Replaces
+     * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+     * it.
      * </pre>
      *
      * <code>.google.protobuf.Duration lease = 4;</code>

@@ -52,8 +52,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -63,8 +63,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -73,8 +73,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -83,8 +83,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -94,8 +94,8 @@ public interface HeartbeatRequestOrBuilder extends
   /**
    * <pre>
    * What the caller has read, at most 1,000 threads, each once. Raises read_seq, never lowers it.
-   * Ignored: unknown threads, threads the caller does not take part in, other epochs, and positions
-   * past the head.
+   * Ignored: unknown threads, threads in which the caller does not participate, other epochs, and
+   * positions past the head.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Cursor read_cursors = 3;</code>
@@ -105,8 +105,9 @@ public interface HeartbeatRequestOrBuilder extends
 
   /**
    * <pre>
-   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces
+   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+   * it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -115,8 +116,9 @@ public interface HeartbeatRequestOrBuilder extends
   boolean hasLease();
   /**
    * <pre>
-   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces
+   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+   * it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>
@@ -125,8 +127,9 @@ public interface HeartbeatRequestOrBuilder extends
   com.google.protobuf.Duration getLease();
   /**
    * <pre>
-   * How long the caller may be silent from now on, for example during a long model turn. Replaces the
-   * running lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to it.
+   * How long the caller may be silent from now on, for example during a long model turn. Replaces
+   * the current lease. Unset = agent_timeout. Values above limits.max_lease (1 h) are lowered to
+   * it.
    * </pre>
    *
    * <code>.google.protobuf.Duration lease = 4;</code>

@@ -7,8 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
- * written to the store within a few seconds.
+ * When to send the next heartbeat, and what the caller has not read. The server writes what a
+ * heartbeat reported to the store within a few seconds.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.HeartbeatResponse}
@@ -54,7 +54,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration heartbeatInterval_;
   /**
    * <pre>
-   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+   * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+   * lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -66,7 +67,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+   * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+   * lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -78,7 +80,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+   * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+   * lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -169,8 +172,9 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadUnread> unread_;
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -181,8 +185,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -194,8 +199,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -206,8 +212,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -218,8 +225,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -439,8 +447,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When to send the next heartbeat, and what the caller has not read. What a heartbeat reported is
-   * written to the store within a few seconds.
+   * When to send the next heartbeat, and what the caller has not read. The server writes what a
+   * heartbeat reported to the store within a few seconds.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.HeartbeatResponse}
@@ -704,7 +712,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> heartbeatIntervalBuilder_;
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -715,7 +724,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -730,7 +740,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -750,7 +761,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -768,7 +780,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -793,7 +806,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -810,7 +824,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -822,7 +837,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -837,7 +853,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+     * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+     * lease.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -1184,8 +1201,9 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1199,8 +1217,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1214,8 +1233,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1229,8 +1249,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1251,8 +1272,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1270,8 +1292,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1291,8 +1314,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1313,8 +1337,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1332,8 +1357,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1351,8 +1377,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1371,8 +1398,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1389,8 +1417,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1407,8 +1436,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1419,8 +1449,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1434,8 +1465,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1450,8 +1482,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1462,8 +1495,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -1475,8 +1509,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-     * 100. What the caller wrote itself after reading everything before it counts as read.
+     * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+     * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+     * read.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

@@ -12,7 +12,8 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+   * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+   * lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -21,7 +22,8 @@ public interface HeartbeatResponseOrBuilder extends
   boolean hasHeartbeatInterval();
   /**
    * <pre>
-   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+   * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+   * lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -30,7 +32,8 @@ public interface HeartbeatResponseOrBuilder extends
   com.google.protobuf.Duration getHeartbeatInterval();
   /**
    * <pre>
-   * Send the next heartbeat after this time; 40 s by default. Also enough while a longer lease runs.
+   * Send the next heartbeat after this time; 40 s by default. This also applies during a longer
+   * lease.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 1;</code>
@@ -93,8 +96,9 @@ public interface HeartbeatResponseOrBuilder extends
 
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -103,8 +107,9 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadList();
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -112,8 +117,9 @@ public interface HeartbeatResponseOrBuilder extends
   dev.threadbus.v1.ThreadUnread getUnread(int index);
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -121,8 +127,9 @@ public interface HeartbeatResponseOrBuilder extends
   int getUnreadCount();
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>
@@ -131,8 +138,9 @@ public interface HeartbeatResponseOrBuilder extends
       getUnreadOrBuilderList();
   /**
    * <pre>
-   * Threads the caller takes part in whose head_seq is above its read_seq, last active first. At most
-   * 100. What the caller wrote itself after reading everything before it counts as read.
+   * Threads in which the caller participates and whose head_seq is above its read_seq, last active
+   * first. At most 100. An entry that the caller wrote after reading everything before it counts as
+   * read.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadUnread unread = 5;</code>

@@ -25,7 +25,7 @@ public enum JoinStart
   JOIN_START_UNSPECIFIED(0),
   /**
    * <pre>
-   * After the newest entry: what was posted so far is context.
+   * After the newest entry: earlier ones are context.
    * </pre>
    *
    * <code>JOIN_START_HEAD = 1;</code>
@@ -33,7 +33,7 @@ public enum JoinStart
   JOIN_START_HEAD(1),
   /**
    * <pre>
-   * Before the oldest entry still kept: all of it is new.
+   * Before the oldest entry still kept: all entries are new.
    * </pre>
    *
    * <code>JOIN_START_FIRST = 2;</code>
@@ -61,7 +61,7 @@ public enum JoinStart
   public static final int JOIN_START_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * After the newest entry: what was posted so far is context.
+   * After the newest entry: earlier ones are context.
    * </pre>
    *
    * <code>JOIN_START_HEAD = 1;</code>
@@ -69,7 +69,7 @@ public enum JoinStart
   public static final int JOIN_START_HEAD_VALUE = 1;
   /**
    * <pre>
-   * Before the oldest entry still kept: all of it is new.
+   * Before the oldest entry still kept: all entries are new.
    * </pre>
    *
    * <code>JOIN_START_FIRST = 2;</code>

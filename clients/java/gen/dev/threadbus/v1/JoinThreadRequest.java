@@ -101,7 +101,7 @@ private static final long serialVersionUID = 0L;
   private boolean create_ = false;
   /**
    * <pre>
-   * Create the thread if it does not exist. Needs the scope `post`.
+   * Create the thread if it does not exist. Requires the scope `post`.
    * </pre>
    *
    * <code>bool create = 2;</code>
@@ -178,8 +178,8 @@ private static final long serialVersionUID = 0L;
   private int start_ = 0;
   /**
    * <pre>
-   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+   * or handed to, continues from its read_seq, which is 0 until it reports one.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -190,8 +190,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+   * or handed to, continues from its read_seq, which is 0 until it reports one.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -688,7 +688,7 @@ private static final long serialVersionUID = 0L;
     private boolean create_ ;
     /**
      * <pre>
-     * Create the thread if it does not exist. Needs the scope `post`.
+     * Create the thread if it does not exist. Requires the scope `post`.
      * </pre>
      *
      * <code>bool create = 2;</code>
@@ -700,7 +700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Create the thread if it does not exist. Needs the scope `post`.
+     * Create the thread if it does not exist. Requires the scope `post`.
      * </pre>
      *
      * <code>bool create = 2;</code>
@@ -716,7 +716,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Create the thread if it does not exist. Needs the scope `post`.
+     * Create the thread if it does not exist. Requires the scope `post`.
      * </pre>
      *
      * <code>bool create = 2;</code>
@@ -868,8 +868,8 @@ private static final long serialVersionUID = 0L;
     private int start_ = 0;
     /**
      * <pre>
-     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+     * or handed to, continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -880,8 +880,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+     * or handed to, continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -896,8 +896,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+     * or handed to, continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -910,8 +910,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+     * or handed to, continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -927,8 +927,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-     * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+     * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+     * or handed to, continues from its read_seq, which is 0 until it reports one.
      * </pre>
      *
      * <code>.threadbus.v1.JoinStart start = 5;</code>

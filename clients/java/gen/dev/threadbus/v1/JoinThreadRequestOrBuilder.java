@@ -32,7 +32,7 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Create the thread if it does not exist. Needs the scope `post`.
+   * Create the thread if it does not exist. Requires the scope `post`.
    * </pre>
    *
    * <code>bool create = 2;</code>
@@ -72,8 +72,8 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+   * or handed to, continues from its read_seq, which is 0 until it reports one.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>
@@ -82,8 +82,8 @@ public interface JoinThreadRequestOrBuilder extends
   int getStartValue();
   /**
    * <pre>
-   * Where a newcomer starts. An agent that is a participant already – it joined, posted, or was
-   * mentioned or handed to – continues from its read_seq, which is 0 until it reports one.
+   * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
+   * or handed to, continues from its read_seq, which is 0 until it reports one.
    * </pre>
    *
    * <code>.threadbus.v1.JoinStart start = 5;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A thread, as it is when the caller joins.
+ * A thread when the caller joins it.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.JoinThreadResponse}
@@ -94,7 +94,7 @@ private static final long serialVersionUID = 0L;
   private boolean created_ = false;
   /**
    * <pre>
-   * True if this call created it.
+   * Whether this call created it.
    * </pre>
    *
    * <code>bool created = 2;</code>
@@ -109,7 +109,8 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Cursor cursor_;
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * specifies.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -121,7 +122,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * specifies.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -133,7 +135,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * specifies.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -557,7 +560,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread, as it is when the caller joins.
+   * A thread when the caller joins it.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.JoinThreadResponse}
@@ -1044,7 +1047,7 @@ private static final long serialVersionUID = 0L;
     private boolean created_ ;
     /**
      * <pre>
-     * True if this call created it.
+     * Whether this call created it.
      * </pre>
      *
      * <code>bool created = 2;</code>
@@ -1056,7 +1059,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True if this call created it.
+     * Whether this call created it.
      * </pre>
      *
      * <code>bool created = 2;</code>
@@ -1072,7 +1075,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True if this call created it.
+     * Whether this call created it.
      * </pre>
      *
      * <code>bool created = 2;</code>
@@ -1090,7 +1093,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Cursor, dev.threadbus.v1.Cursor.Builder, dev.threadbus.v1.CursorOrBuilder> cursorBuilder_;
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1101,7 +1105,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1116,7 +1121,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1136,7 +1142,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1154,7 +1161,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1179,7 +1187,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1196,7 +1205,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1208,7 +1218,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -1223,7 +1234,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+     * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+     * specifies.
      * </pre>
      *
      * <code>.threadbus.v1.Cursor cursor = 3;</code>

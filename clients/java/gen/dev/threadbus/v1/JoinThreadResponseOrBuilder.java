@@ -39,7 +39,7 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * True if this call created it.
+   * Whether this call created it.
    * </pre>
    *
    * <code>bool created = 2;</code>
@@ -49,7 +49,8 @@ public interface JoinThreadResponseOrBuilder extends
 
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * specifies.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -58,7 +59,8 @@ public interface JoinThreadResponseOrBuilder extends
   boolean hasCursor();
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * specifies.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>
@@ -67,7 +69,8 @@ public interface JoinThreadResponseOrBuilder extends
   dev.threadbus.v1.Cursor getCursor();
   /**
    * <pre>
-   * Wait from here: the caller's read_seq if it was a participant before, else as `start` says.
+   * Wait from here: the caller's read_seq if it was already a participant, or else as `start`
+   * specifies.
    * </pre>
    *
    * <code>.threadbus.v1.Cursor cursor = 3;</code>

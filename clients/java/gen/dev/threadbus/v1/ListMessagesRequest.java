@@ -185,7 +185,8 @@ private static final long serialVersionUID = 0L;
   private boolean newest_ = false;
   /**
    * <pre>
-   * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
+   * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+   * this.)
    * </pre>
    *
    * <code>bool newest = 6;</code>
@@ -201,7 +202,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * The epoch in which the seqs count. Empty = not checked.
+   * The epoch of the seqs. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -222,7 +223,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The epoch in which the seqs count. Empty = not checked.
+   * The epoch of the seqs. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -1092,7 +1093,8 @@ private static final long serialVersionUID = 0L;
     private boolean newest_ ;
     /**
      * <pre>
-     * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
+     * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+     * this.)
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1104,7 +1106,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
+     * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+     * this.)
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1120,7 +1123,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
+     * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+     * this.)
      * </pre>
      *
      * <code>bool newest = 6;</code>
@@ -1136,7 +1140,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * The epoch in which the seqs count. Empty = not checked.
+     * The epoch of the seqs. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1156,7 +1160,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch in which the seqs count. Empty = not checked.
+     * The epoch of the seqs. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1177,7 +1181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch in which the seqs count. Empty = not checked.
+     * The epoch of the seqs. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1194,7 +1198,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch in which the seqs count. Empty = not checked.
+     * The epoch of the seqs. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>
@@ -1208,7 +1212,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The epoch in which the seqs count. Empty = not checked.
+     * The epoch of the seqs. Empty = not checked.
      * </pre>
      *
      * <code>string epoch = 7;</code>

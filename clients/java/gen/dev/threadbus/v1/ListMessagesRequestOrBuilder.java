@@ -90,7 +90,8 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Return the newest `limit` messages of the range, not the oldest. (The last page: set only this.)
+   * Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
+   * this.)
    * </pre>
    *
    * <code>bool newest = 6;</code>
@@ -100,7 +101,7 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * The epoch in which the seqs count. Empty = not checked.
+   * The epoch of the seqs. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>
@@ -109,7 +110,7 @@ public interface ListMessagesRequestOrBuilder extends
   java.lang.String getEpoch();
   /**
    * <pre>
-   * The epoch in which the seqs count. Empty = not checked.
+   * The epoch of the seqs. Empty = not checked.
    * </pre>
    *
    * <code>string epoch = 7;</code>

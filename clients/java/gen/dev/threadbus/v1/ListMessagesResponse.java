@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Message> messages_;
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -65,7 +65,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -88,7 +88,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -129,7 +129,8 @@ private static final long serialVersionUID = 0L;
   private long firstSeq_ = 0L;
   /**
    * <pre>
-   * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
+   * Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+   * exist.
    * </pre>
    *
    * <code>int64 first_seq = 3;</code>
@@ -144,7 +145,8 @@ private static final long serialVersionUID = 0L;
   private long nextAfterSeq_ = 0L;
   /**
    * <pre>
-   * The after_seq of the next page when reading forward. It covers messages that were filtered out.
+   * The after_seq of the next page when reading forward. It is past messages that were filtered
+   * out.
    * </pre>
    *
    * <code>int64 next_after_seq = 4;</code>
@@ -159,7 +161,8 @@ private static final long serialVersionUID = 0L;
   private boolean hasMore_ = false;
   /**
    * <pre>
-   * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
+   * Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+   * next_before_seq.
    * </pre>
    *
    * <code>bool has_more = 5;</code>
@@ -736,7 +739,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -750,7 +753,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -764,7 +767,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -778,7 +781,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -799,7 +802,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -817,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -837,7 +840,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -858,7 +861,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -876,7 +879,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -894,7 +897,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -913,7 +916,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -930,7 +933,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -947,7 +950,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -958,7 +961,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -972,7 +975,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -987,7 +990,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -998,7 +1001,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -1010,7 +1013,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In ascending order, also with `newest`.
+     * In ascending order, even with `newest`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -1081,7 +1084,8 @@ private static final long serialVersionUID = 0L;
     private long firstSeq_ ;
     /**
      * <pre>
-     * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
+     * Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+     * exist.
      * </pre>
      *
      * <code>int64 first_seq = 3;</code>
@@ -1093,7 +1097,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
+     * Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+     * exist.
      * </pre>
      *
      * <code>int64 first_seq = 3;</code>
@@ -1109,7 +1114,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
+     * Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+     * exist.
      * </pre>
      *
      * <code>int64 first_seq = 3;</code>
@@ -1125,7 +1131,8 @@ private static final long serialVersionUID = 0L;
     private long nextAfterSeq_ ;
     /**
      * <pre>
-     * The after_seq of the next page when reading forward. It covers messages that were filtered out.
+     * The after_seq of the next page when reading forward. It is past messages that were filtered
+     * out.
      * </pre>
      *
      * <code>int64 next_after_seq = 4;</code>
@@ -1137,7 +1144,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The after_seq of the next page when reading forward. It covers messages that were filtered out.
+     * The after_seq of the next page when reading forward. It is past messages that were filtered
+     * out.
      * </pre>
      *
      * <code>int64 next_after_seq = 4;</code>
@@ -1153,7 +1161,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The after_seq of the next page when reading forward. It covers messages that were filtered out.
+     * The after_seq of the next page when reading forward. It is past messages that were filtered
+     * out.
      * </pre>
      *
      * <code>int64 next_after_seq = 4;</code>
@@ -1169,7 +1178,8 @@ private static final long serialVersionUID = 0L;
     private boolean hasMore_ ;
     /**
      * <pre>
-     * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
+     * Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+     * next_before_seq.
      * </pre>
      *
      * <code>bool has_more = 5;</code>
@@ -1181,7 +1191,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
+     * Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+     * next_before_seq.
      * </pre>
      *
      * <code>bool has_more = 5;</code>
@@ -1197,7 +1208,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
+     * Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+     * next_before_seq.
      * </pre>
      *
      * <code>bool has_more = 5;</code>

@@ -12,7 +12,7 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -21,7 +21,7 @@ public interface ListMessagesResponseOrBuilder extends
       getMessagesList();
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -29,7 +29,7 @@ public interface ListMessagesResponseOrBuilder extends
   dev.threadbus.v1.Message getMessages(int index);
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -37,7 +37,7 @@ public interface ListMessagesResponseOrBuilder extends
   int getMessagesCount();
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -46,7 +46,7 @@ public interface ListMessagesResponseOrBuilder extends
       getMessagesOrBuilderList();
   /**
    * <pre>
-   * In ascending order, also with `newest`.
+   * In ascending order, even with `newest`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 1;</code>
@@ -66,7 +66,8 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * Seq of the oldest entry kept. If above after_seq + 1, the entries in between are gone.
+   * Seq of the oldest entry kept. If it is above after_seq + 1, the entries in between no longer
+   * exist.
    * </pre>
    *
    * <code>int64 first_seq = 3;</code>
@@ -76,7 +77,8 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * The after_seq of the next page when reading forward. It covers messages that were filtered out.
+   * The after_seq of the next page when reading forward. It is past messages that were filtered
+   * out.
    * </pre>
    *
    * <code>int64 next_after_seq = 4;</code>
@@ -86,7 +88,8 @@ public interface ListMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * The range may hold more: after next_after_seq, or with `newest` before next_before_seq.
+   * Whether the range may hold more messages: after next_after_seq, or with `newest`, before
+   * next_before_seq.
    * </pre>
    *
    * <code>bool has_more = 5;</code>

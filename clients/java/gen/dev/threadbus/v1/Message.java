@@ -139,7 +139,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object sender_ = "";
   /**
    * <pre>
-   * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+   * The agent that wrote it, identified by its token. `anonymous` for calls without one.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -160,7 +160,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+   * The agent that wrote it, identified by its token. `anonymous` for calls without one.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -270,7 +270,7 @@ private static final long serialVersionUID = 0L;
   private int senderKind_ = 0;
   /**
    * <pre>
-   * What the sender was when it posted.
+   * The sender's kind when it posted.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -281,7 +281,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the sender was when it posted.
+   * The sender's kind when it posted.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -391,7 +391,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object handoffTo_ = "";
   /**
    * <pre>
-   * The agent whose turn it is now. Empty = nobody in particular.
+   * The agent whose turn it is now. Empty = no agent in particular.
    * </pre>
    *
    * <code>string handoff_to = 10;</code>
@@ -412,7 +412,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent whose turn it is now. Empty = nobody in particular.
+   * The agent whose turn it is now. Empty = no agent in particular.
    * </pre>
    *
    * <code>string handoff_to = 10;</code>
@@ -666,7 +666,7 @@ java.lang.String defaultValue) {
   private long basedOnSeq_ = 0L;
   /**
    * <pre>
-   * Seq up to which the sender says it had read the thread. Unset = not stated.
+   * Seq up to which the sender reported to have read the thread. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -678,7 +678,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Seq up to which the sender says it had read the thread. Unset = not stated.
+   * Seq up to which the sender reported to have read the thread. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -725,7 +725,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object postedBy_ = "";
   /**
    * <pre>
-   * The operator that posted it in the sender's name. Empty = the sender posted it.
+   * The operator that posted it on the sender's behalf. Empty = the sender posted it.
    * </pre>
    *
    * <code>string posted_by = 18;</code>
@@ -746,7 +746,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The operator that posted it in the sender's name. Empty = the sender posted it.
+   * The operator that posted it on the sender's behalf. Empty = the sender posted it.
    * </pre>
    *
    * <code>string posted_by = 18;</code>
@@ -1734,7 +1734,7 @@ java.lang.String defaultValue) {
     private java.lang.Object sender_ = "";
     /**
      * <pre>
-     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1754,7 +1754,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1775,7 +1775,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1792,7 +1792,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -1806,7 +1806,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+     * The agent that wrote it, identified by its token. `anonymous` for calls without one.
      * </pre>
      *
      * <code>string sender = 3;</code>
@@ -2075,7 +2075,7 @@ java.lang.String defaultValue) {
     private int senderKind_ = 0;
     /**
      * <pre>
-     * What the sender was when it posted.
+     * The sender's kind when it posted.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -2086,7 +2086,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What the sender was when it posted.
+     * The sender's kind when it posted.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -2101,7 +2101,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What the sender was when it posted.
+     * The sender's kind when it posted.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -2114,7 +2114,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What the sender was when it posted.
+     * The sender's kind when it posted.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -2130,7 +2130,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What the sender was when it posted.
+     * The sender's kind when it posted.
      * </pre>
      *
      * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -2408,7 +2408,7 @@ java.lang.String defaultValue) {
     private java.lang.Object handoffTo_ = "";
     /**
      * <pre>
-     * The agent whose turn it is now. Empty = nobody in particular.
+     * The agent whose turn it is now. Empty = no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 10;</code>
@@ -2428,7 +2428,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent whose turn it is now. Empty = nobody in particular.
+     * The agent whose turn it is now. Empty = no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 10;</code>
@@ -2449,7 +2449,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent whose turn it is now. Empty = nobody in particular.
+     * The agent whose turn it is now. Empty = no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 10;</code>
@@ -2466,7 +2466,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent whose turn it is now. Empty = nobody in particular.
+     * The agent whose turn it is now. Empty = no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 10;</code>
@@ -2480,7 +2480,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The agent whose turn it is now. Empty = nobody in particular.
+     * The agent whose turn it is now. Empty = no agent in particular.
      * </pre>
      *
      * <code>string handoff_to = 10;</code>
@@ -3130,7 +3130,7 @@ java.lang.String defaultValue) {
     private long basedOnSeq_ ;
     /**
      * <pre>
-     * Seq up to which the sender says it had read the thread. Unset = not stated.
+     * Seq up to which the sender reported to have read the thread. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3142,7 +3142,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender says it had read the thread. Unset = not stated.
+     * Seq up to which the sender reported to have read the thread. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3154,7 +3154,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender says it had read the thread. Unset = not stated.
+     * Seq up to which the sender reported to have read the thread. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3170,7 +3170,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq up to which the sender says it had read the thread. Unset = not stated.
+     * Seq up to which the sender reported to have read the thread. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 15;</code>
@@ -3277,7 +3277,7 @@ java.lang.String defaultValue) {
     private java.lang.Object postedBy_ = "";
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender posted it.
+     * The operator that posted it on the sender's behalf. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>
@@ -3297,7 +3297,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender posted it.
+     * The operator that posted it on the sender's behalf. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>
@@ -3318,7 +3318,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender posted it.
+     * The operator that posted it on the sender's behalf. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>
@@ -3335,7 +3335,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender posted it.
+     * The operator that posted it on the sender's behalf. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>
@@ -3349,7 +3349,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The operator that posted it in the sender's name. Empty = the sender posted it.
+     * The operator that posted it on the sender's behalf. Empty = the sender posted it.
      * </pre>
      *
      * <code>string posted_by = 18;</code>

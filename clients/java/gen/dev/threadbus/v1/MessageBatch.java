@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.Message> messages_;
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -106,7 +106,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -118,7 +118,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -129,7 +129,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -140,7 +140,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -723,7 +723,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -737,7 +737,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -751,7 +751,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -765,7 +765,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -786,7 +786,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -804,7 +804,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -824,7 +824,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -845,7 +845,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -863,7 +863,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -881,7 +881,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -900,7 +900,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -917,7 +917,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -934,7 +934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -945,7 +945,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -959,7 +959,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -974,7 +974,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -985,7 +985,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -997,7 +997,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * At least one. Their seqs count in the epoch of `cursor`.
+     * At least one. Their seqs belong to the epoch of `cursor`.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Message messages = 2;</code>

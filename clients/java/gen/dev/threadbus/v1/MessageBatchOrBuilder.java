@@ -42,7 +42,7 @@ public interface MessageBatchOrBuilder extends
 
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -51,7 +51,7 @@ public interface MessageBatchOrBuilder extends
       getMessagesList();
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -59,7 +59,7 @@ public interface MessageBatchOrBuilder extends
   dev.threadbus.v1.Message getMessages(int index);
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -67,7 +67,7 @@ public interface MessageBatchOrBuilder extends
   int getMessagesCount();
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>
@@ -76,7 +76,7 @@ public interface MessageBatchOrBuilder extends
       getMessagesOrBuilderList();
   /**
    * <pre>
-   * At least one. Their seqs count in the epoch of `cursor`.
+   * At least one. Their seqs belong to the epoch of `cursor`.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Message messages = 2;</code>

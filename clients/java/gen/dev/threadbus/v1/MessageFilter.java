@@ -7,7 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Selects messages. All fields that are set must match. Messages filtered out move the cursor, too.
+ * Selects messages. All fields that are set must match. Messages that are filtered out also move
+ * the cursor.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.MessageFilter}
@@ -57,7 +58,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Only messages of these agents, at most 100. Empty = of all.
+   * Only messages from these agents, at most 100. Empty = from all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -69,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these agents, at most 100. Empty = of all.
+   * Only messages from these agents, at most 100. Empty = from all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -80,7 +81,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these agents, at most 100. Empty = of all.
+   * Only messages from these agents, at most 100. Empty = from all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -92,7 +93,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only messages of these agents, at most 100. Empty = of all.
+   * Only messages from these agents, at most 100. Empty = from all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -464,7 +465,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Selects messages. All fields that are set must match. Messages filtered out move the cursor, too.
+   * Selects messages. All fields that are set must match. Messages that are filtered out also move
+   * the cursor.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.MessageFilter}
@@ -690,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -703,7 +705,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -714,7 +716,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -726,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -739,7 +741,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -758,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -776,7 +778,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -794,7 +796,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>
@@ -809,7 +811,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only messages of these agents, at most 100. Empty = of all.
+     * Only messages from these agents, at most 100. Empty = from all.
      * </pre>
      *
      * <code>repeated string senders = 1;</code>

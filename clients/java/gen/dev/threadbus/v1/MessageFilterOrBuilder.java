@@ -12,7 +12,7 @@ public interface MessageFilterOrBuilder extends
 
   /**
    * <pre>
-   * Only messages of these agents, at most 100. Empty = of all.
+   * Only messages from these agents, at most 100. Empty = from all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -22,7 +22,7 @@ public interface MessageFilterOrBuilder extends
       getSendersList();
   /**
    * <pre>
-   * Only messages of these agents, at most 100. Empty = of all.
+   * Only messages from these agents, at most 100. Empty = from all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -31,7 +31,7 @@ public interface MessageFilterOrBuilder extends
   int getSendersCount();
   /**
    * <pre>
-   * Only messages of these agents, at most 100. Empty = of all.
+   * Only messages from these agents, at most 100. Empty = from all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>
@@ -41,7 +41,7 @@ public interface MessageFilterOrBuilder extends
   java.lang.String getSenders(int index);
   /**
    * <pre>
-   * Only messages of these agents, at most 100. Empty = of all.
+   * Only messages from these agents, at most 100. Empty = from all.
    * </pre>
    *
    * <code>repeated string senders = 1;</code>

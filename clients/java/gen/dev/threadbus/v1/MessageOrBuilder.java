@@ -42,7 +42,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+   * The agent that wrote it, identified by its token. `anonymous` for calls without one.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -51,7 +51,7 @@ public interface MessageOrBuilder extends
   java.lang.String getSender();
   /**
    * <pre>
-   * The agent that wrote it, as the server knows it from the token. `anonymous` for calls without one.
+   * The agent that wrote it, identified by its token. `anonymous` for calls without one.
    * </pre>
    *
    * <code>string sender = 3;</code>
@@ -109,7 +109,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * What the sender was when it posted.
+   * The sender's kind when it posted.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -118,7 +118,7 @@ public interface MessageOrBuilder extends
   int getSenderKindValue();
   /**
    * <pre>
-   * What the sender was when it posted.
+   * The sender's kind when it posted.
    * </pre>
    *
    * <code>.threadbus.v1.AgentKind sender_kind = 6;</code>
@@ -198,7 +198,7 @@ public interface MessageOrBuilder extends
 
   /**
    * <pre>
-   * The agent whose turn it is now. Empty = nobody in particular.
+   * The agent whose turn it is now. Empty = no agent in particular.
    * </pre>
    *
    * <code>string handoff_to = 10;</code>
@@ -207,7 +207,7 @@ public interface MessageOrBuilder extends
   java.lang.String getHandoffTo();
   /**
    * <pre>
-   * The agent whose turn it is now. Empty = nobody in particular.
+   * The agent whose turn it is now. Empty = no agent in particular.
    * </pre>
    *
    * <code>string handoff_to = 10;</code>
@@ -355,7 +355,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Seq up to which the sender says it had read the thread. Unset = not stated.
+   * Seq up to which the sender reported to have read the thread. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -364,7 +364,7 @@ java.lang.String defaultValue);
   boolean hasBasedOnSeq();
   /**
    * <pre>
-   * Seq up to which the sender says it had read the thread. Unset = not stated.
+   * Seq up to which the sender reported to have read the thread. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 15;</code>
@@ -395,7 +395,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The operator that posted it in the sender's name. Empty = the sender posted it.
+   * The operator that posted it on the sender's behalf. Empty = the sender posted it.
    * </pre>
    *
    * <code>string posted_by = 18;</code>
@@ -404,7 +404,7 @@ java.lang.String defaultValue);
   java.lang.String getPostedBy();
   /**
    * <pre>
-   * The operator that posted it in the sender's name. Empty = the sender posted it.
+   * The operator that posted it on the sender's behalf. Empty = the sender posted it.
    * </pre>
    *
    * <code>string posted_by = 18;</code>

@@ -128,7 +128,7 @@ private static final long serialVersionUID = 0L;
   private int presence_ = 0;
   /**
    * <pre>
-   * Its presence now, over all threads.
+   * Its current presence, which is the same for all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -139,7 +139,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its presence now, over all threads.
+   * Its current presence, which is the same for all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -154,7 +154,8 @@ private static final long serialVersionUID = 0L;
   private boolean waiting_ = false;
   /**
    * <pre>
-   * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
+   * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+   * the message.
    * </pre>
    *
    * <code>bool waiting = 4;</code>
@@ -185,8 +186,8 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-   * right after it counts as read. Never above head_seq; never falls within an epoch.
+   * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+   * directly after it counts as read. Never above head_seq; never decreases within an epoch.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>
@@ -240,7 +241,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-   * processes run as this agent, or one waits twice. ListWaits returns their addresses.
+   * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
    * </pre>
    *
    * <code>int32 wait_count = 8;</code>
@@ -899,7 +900,7 @@ private static final long serialVersionUID = 0L;
     private int presence_ = 0;
     /**
      * <pre>
-     * Its presence now, over all threads.
+     * Its current presence, which is the same for all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -910,7 +911,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its presence now, over all threads.
+     * Its current presence, which is the same for all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -925,7 +926,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its presence now, over all threads.
+     * Its current presence, which is the same for all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -938,7 +939,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its presence now, over all threads.
+     * Its current presence, which is the same for all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -954,7 +955,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its presence now, over all threads.
+     * Its current presence, which is the same for all threads.
      * </pre>
      *
      * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -970,7 +971,8 @@ private static final long serialVersionUID = 0L;
     private boolean waiting_ ;
     /**
      * <pre>
-     * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
+     * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+     * the message.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -982,7 +984,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
+     * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+     * the message.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -998,7 +1001,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
+     * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+     * the message.
      * </pre>
      *
      * <code>bool waiting = 4;</code>
@@ -1059,8 +1063,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-     * right after it counts as read. Never above head_seq; never falls within an epoch.
+     * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+     * directly after it counts as read. Never above head_seq; never decreases within an epoch.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1073,8 +1077,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-     * right after it counts as read. Never above head_seq; never falls within an epoch.
+     * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+     * directly after it counts as read. Never above head_seq; never decreases within an epoch.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1091,8 +1095,8 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-     * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-     * right after it counts as read. Never above head_seq; never falls within an epoch.
+     * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+     * directly after it counts as read. Never above head_seq; never decreases within an epoch.
      * </pre>
      *
      * <code>int64 read_seq = 6;</code>
@@ -1266,7 +1270,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-     * processes run as this agent, or one waits twice. ListWaits returns their addresses.
+     * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>
@@ -1279,7 +1283,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-     * processes run as this agent, or one waits twice. ListWaits returns their addresses.
+     * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>
@@ -1296,7 +1300,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-     * processes run as this agent, or one waits twice. ListWaits returns their addresses.
+     * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
      * </pre>
      *
      * <code>int32 wait_count = 8;</code>

@@ -51,7 +51,7 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * Its presence now, over all threads.
+   * Its current presence, which is the same for all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -60,7 +60,7 @@ public interface ParticipantOrBuilder extends
   int getPresenceValue();
   /**
    * <pre>
-   * Its presence now, over all threads.
+   * Its current presence, which is the same for all threads.
    * </pre>
    *
    * <code>.threadbus.v1.Presence presence = 3;</code>
@@ -70,7 +70,8 @@ public interface ParticipantOrBuilder extends
 
   /**
    * <pre>
-   * It has an open wait on this thread. In a response to a post: one whose filter passes the message.
+   * Whether it has an open wait on this thread. In a response to a post: one whose filter matches
+   * the message.
    * </pre>
    *
    * <code>bool waiting = 4;</code>
@@ -91,8 +92,8 @@ public interface ParticipantOrBuilder extends
   /**
    * <pre>
    * Highest seq of this thread that the agent reported as read (Heartbeat.read_cursors,
-   * PostMessage.based_on_seq), or its starting position when it joined. An entry that the agent writes
-   * right after it counts as read. Never above head_seq; never falls within an epoch.
+   * PostMessage.based_on_seq), or its starting position when it joined. An entry of the agent's own
+   * directly after it counts as read. Never above head_seq; never decreases within an epoch.
    * </pre>
    *
    * <code>int64 read_seq = 6;</code>
@@ -130,7 +131,7 @@ public interface ParticipantOrBuilder extends
   /**
    * <pre>
    * Number of waits it has open on this thread, counted as for `waiting`. More than one: several
-   * processes run as this agent, or one waits twice. ListWaits returns their addresses.
+   * processes run as this agent, or one waits more than once. ListWaits returns their addresses.
    * </pre>
    *
    * <code>int32 wait_count = 8;</code>

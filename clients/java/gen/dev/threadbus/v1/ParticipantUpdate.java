@@ -7,8 +7,8 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
- * intermediate states may be skipped. At most one a second per thread.
+ * Participants of a thread: all of them after `started`, then those that changed. Intermediate
+ * states may be skipped. Sent at most once a second for each thread.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.ParticipantUpdate}
@@ -401,8 +401,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Participants of a thread: all of them after `started`, then those that changed. A level, not a log:
-   * intermediate states may be skipped. At most one a second per thread.
+   * Participants of a thread: all of them after `started`, then those that changed. Intermediate
+   * states may be skipped. Sent at most once a second for each thread.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.ParticipantUpdate}

@@ -175,8 +175,8 @@ private static final long serialVersionUID = 0L;
    * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
    * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
    * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-   * twice.
+   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+   * message twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -201,8 +201,8 @@ private static final long serialVersionUID = 0L;
    * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
    * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
    * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-   * twice.
+   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+   * message twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -559,7 +559,7 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-   * INVALID_ARGUMENT. Unset = not stated.
+   * INVALID_ARGUMENT. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 11;</code>
@@ -572,7 +572,7 @@ java.lang.String defaultValue) {
   /**
    * <pre>
    * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-   * INVALID_ARGUMENT. Unset = not stated.
+   * INVALID_ARGUMENT. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 11;</code>
@@ -602,7 +602,7 @@ java.lang.String defaultValue) {
   private long editOf_ = 0L;
   /**
    * <pre>
-   * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
    * 0 = a new message. Messages of `anonymous` cannot be edited.
    * </pre>
    *
@@ -619,8 +619,8 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object epoch_ = "";
   /**
    * <pre>
-   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -641,8 +641,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -1652,8 +1652,8 @@ java.lang.String defaultValue) {
      * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
      * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
      * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-     * twice.
+     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+     * message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1677,8 +1677,8 @@ java.lang.String defaultValue) {
      * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
      * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
      * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-     * twice.
+     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+     * message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1703,8 +1703,8 @@ java.lang.String defaultValue) {
      * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
      * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
      * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-     * twice.
+     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+     * message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1725,8 +1725,8 @@ java.lang.String defaultValue) {
      * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
      * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
      * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-     * twice.
+     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+     * message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -1744,8 +1744,8 @@ java.lang.String defaultValue) {
      * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
      * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
      * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-     * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-     * twice.
+     * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+     * message twice.
      * </pre>
      *
      * <code>string request_id = 3;</code>
@@ -2659,7 +2659,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-     * INVALID_ARGUMENT. Unset = not stated.
+     * INVALID_ARGUMENT. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 11;</code>
@@ -2672,7 +2672,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-     * INVALID_ARGUMENT. Unset = not stated.
+     * INVALID_ARGUMENT. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 11;</code>
@@ -2685,7 +2685,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-     * INVALID_ARGUMENT. Unset = not stated.
+     * INVALID_ARGUMENT. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 11;</code>
@@ -2702,7 +2702,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-     * INVALID_ARGUMENT. Unset = not stated.
+     * INVALID_ARGUMENT. Unset = unknown.
      * </pre>
      *
      * <code>optional int64 based_on_seq = 11;</code>
@@ -2762,7 +2762,7 @@ java.lang.String defaultValue) {
     private long editOf_ ;
     /**
      * <pre>
-     * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
      * 0 = a new message. Messages of `anonymous` cannot be edited.
      * </pre>
      *
@@ -2775,7 +2775,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
      * 0 = a new message. Messages of `anonymous` cannot be edited.
      * </pre>
      *
@@ -2792,7 +2792,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+     * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
      * 0 = a new message. Messages of `anonymous` cannot be edited.
      * </pre>
      *
@@ -2809,8 +2809,8 @@ java.lang.String defaultValue) {
     private java.lang.Object epoch_ = "";
     /**
      * <pre>
-     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2830,8 +2830,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2852,8 +2852,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2870,8 +2870,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>
@@ -2885,8 +2885,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-     * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+     * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+     * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
      * </pre>
      *
      * <code>string epoch = 14;</code>

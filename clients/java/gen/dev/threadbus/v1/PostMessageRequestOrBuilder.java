@@ -58,8 +58,8 @@ public interface PostMessageRequestOrBuilder extends
    * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
    * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
    * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-   * twice.
+   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+   * message twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -72,8 +72,8 @@ public interface PostMessageRequestOrBuilder extends
    * as UUIDv7, are stored fastest. Unique per thread and sender (all anonymous callers are one sender)
    * for as long as the message is kept. A repeated post returns the first one's seq; the bodies
    * compared are all fields but request_id, expected_last_seq, epoch, based_on_seq and
-   * include_recipients. A refused post does not use its id up. Empty = a retry may store the message
-   * twice.
+   * include_recipients. A refused post does not use up its id. Empty = a retry may store the
+   * message twice.
    * </pre>
    *
    * <code>string request_id = 3;</code>
@@ -299,7 +299,7 @@ java.lang.String defaultValue);
   /**
    * <pre>
    * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-   * INVALID_ARGUMENT. Unset = not stated.
+   * INVALID_ARGUMENT. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 11;</code>
@@ -309,7 +309,7 @@ java.lang.String defaultValue);
   /**
    * <pre>
    * Seq up to which the sender had read the thread. Raises its read_seq. Above head_seq:
-   * INVALID_ARGUMENT. Unset = not stated.
+   * INVALID_ARGUMENT. Unset = unknown.
    * </pre>
    *
    * <code>optional int64 based_on_seq = 11;</code>
@@ -329,7 +329,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Seq of a message of the sender's own whose content this one replaces: the entry's kind is EDIT.
+   * Seq of the sender's own message whose content this one replaces: the entry's kind is EDIT.
    * 0 = a new message. Messages of `anonymous` cannot be edited.
    * </pre>
    *
@@ -340,8 +340,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
    * </pre>
    *
    * <code>string epoch = 14;</code>
@@ -350,8 +350,8 @@ java.lang.String defaultValue);
   java.lang.String getEpoch();
   /**
    * <pre>
-   * The epoch in which expected_last_seq, based_on_seq, reply_to and edit_of count. Empty = not
-   * checked. Another epoch than the thread's: OUT_OF_RANGE / CURSOR_INVALID.
+   * The epoch of expected_last_seq, based_on_seq, reply_to and edit_of. Empty = not checked. If it
+   * is not the thread's epoch: OUT_OF_RANGE / CURSOR_INVALID.
    * </pre>
    *
    * <code>string epoch = 14;</code>

@@ -155,7 +155,8 @@ private static final long serialVersionUID = 0L;
   private boolean deduplicated_ = false;
   /**
    * <pre>
-   * True if it was posted before with this request_id: seq and create_time are those of the first post.
+   * Whether it had been posted before with this request_id: seq and create_time are those of the
+   * first post.
    * </pre>
    *
    * <code>bool deduplicated = 4;</code>
@@ -170,7 +171,7 @@ private static final long serialVersionUID = 0L;
   private long lastSeq_ = 0L;
   /**
    * <pre>
-   * The thread's newest seq when this response was made; `seq` or later.
+   * The thread's newest seq when this response was built; `seq` or later.
    * </pre>
    *
    * <code>int64 last_seq = 5;</code>
@@ -187,9 +188,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -201,9 +202,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -216,9 +217,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -230,9 +231,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -244,9 +245,9 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1112,7 +1113,8 @@ private static final long serialVersionUID = 0L;
     private boolean deduplicated_ ;
     /**
      * <pre>
-     * True if it was posted before with this request_id: seq and create_time are those of the first post.
+     * Whether it had been posted before with this request_id: seq and create_time are those of the
+     * first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1124,7 +1126,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True if it was posted before with this request_id: seq and create_time are those of the first post.
+     * Whether it had been posted before with this request_id: seq and create_time are those of the
+     * first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1140,7 +1143,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True if it was posted before with this request_id: seq and create_time are those of the first post.
+     * Whether it had been posted before with this request_id: seq and create_time are those of the
+     * first post.
      * </pre>
      *
      * <code>bool deduplicated = 4;</code>
@@ -1156,7 +1160,7 @@ private static final long serialVersionUID = 0L;
     private long lastSeq_ ;
     /**
      * <pre>
-     * The thread's newest seq when this response was made; `seq` or later.
+     * The thread's newest seq when this response was built; `seq` or later.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1168,7 +1172,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread's newest seq when this response was made; `seq` or later.
+     * The thread's newest seq when this response was built; `seq` or later.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1184,7 +1188,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The thread's newest seq when this response was made; `seq` or later.
+     * The thread's newest seq when this response was built; `seq` or later.
      * </pre>
      *
      * <code>int64 last_seq = 5;</code>
@@ -1212,9 +1216,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1229,9 +1233,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1246,9 +1250,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1263,9 +1267,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1287,9 +1291,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1308,9 +1312,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1331,9 +1335,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1355,9 +1359,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1376,9 +1380,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1397,9 +1401,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1419,9 +1423,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1439,9 +1443,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1459,9 +1463,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1473,9 +1477,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1490,9 +1494,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1508,9 +1512,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1522,9 +1526,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -1537,9 +1541,9 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-     * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-     * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-     * are left out.
+     * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+     * presence that they had before this message reached them. In a response to a batch, recipients
+     * beyond 3 MiB are omitted.
      * </pre>
      *
      * <code>repeated .threadbus.v1.Participant recipients = 6;</code>

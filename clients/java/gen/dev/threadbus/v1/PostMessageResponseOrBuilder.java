@@ -69,7 +69,8 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * True if it was posted before with this request_id: seq and create_time are those of the first post.
+   * Whether it had been posted before with this request_id: seq and create_time are those of the
+   * first post.
    * </pre>
    *
    * <code>bool deduplicated = 4;</code>
@@ -79,7 +80,7 @@ public interface PostMessageResponseOrBuilder extends
 
   /**
    * <pre>
-   * The thread's newest seq when this response was made; `seq` or later.
+   * The thread's newest seq when this response was built; `seq` or later.
    * </pre>
    *
    * <code>int64 last_seq = 5;</code>
@@ -90,9 +91,9 @@ public interface PostMessageResponseOrBuilder extends
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -102,9 +103,9 @@ public interface PostMessageResponseOrBuilder extends
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -113,9 +114,9 @@ public interface PostMessageResponseOrBuilder extends
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -124,9 +125,9 @@ public interface PostMessageResponseOrBuilder extends
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>
@@ -136,9 +137,9 @@ public interface PostMessageResponseOrBuilder extends
   /**
    * <pre>
    * With include_recipients: first the agents mentioned or handed to, then those with an open wait on
-   * the thread, then the other participants; never the sender. At most 100. Agents that wait are shown
-   * as they were before this message reached them. In a response to a batch, recipients beyond 3 MiB
-   * are left out.
+   * the thread, then the other participants; never the sender. At most 100. Waiting agents have the
+   * presence that they had before this message reached them. In a response to a batch, recipients
+   * beyond 3 MiB are omitted.
    * </pre>
    *
    * <code>repeated .threadbus.v1.Participant recipients = 6;</code>

@@ -135,8 +135,8 @@ private static final long serialVersionUID = 0L;
   public static final int STATUS_FIELD_NUMBER = 2;
   /**
    * <pre>
-   * It was refused: the status that PostMessage would return, with its details. When the details of a
-   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. Once the details
+   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -148,8 +148,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * It was refused: the status that PostMessage would return, with its details. When the details of a
-   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. Once the details
+   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -164,8 +164,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * It was refused: the status that PostMessage would return, with its details. When the details of a
-   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. Once the details
+   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -737,8 +737,8 @@ private static final long serialVersionUID = 0L;
         com.google.rpc.Status, com.google.rpc.Status.Builder, com.google.rpc.StatusOrBuilder> statusBuilder_;
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -750,8 +750,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -773,8 +773,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -794,8 +794,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -813,8 +813,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -841,8 +841,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -865,8 +865,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -876,8 +876,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>
@@ -895,8 +895,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * It was refused: the status that PostMessage would return, with its details. When the details of a
-     * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+     * It was refused: the status that PostMessage would return, with its details. Once the details
+     * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
      * </pre>
      *
      * <code>.google.rpc.Status status = 2;</code>

@@ -39,8 +39,8 @@ public interface PostResultOrBuilder extends
 
   /**
    * <pre>
-   * It was refused: the status that PostMessage would return, with its details. When the details of a
-   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. Once the details
+   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -49,8 +49,8 @@ public interface PostResultOrBuilder extends
   boolean hasStatus();
   /**
    * <pre>
-   * It was refused: the status that PostMessage would return, with its details. When the details of a
-   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. Once the details
+   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>
@@ -59,8 +59,8 @@ public interface PostResultOrBuilder extends
   com.google.rpc.Status getStatus();
   /**
    * <pre>
-   * It was refused: the status that PostMessage would return, with its details. When the details of a
-   * response exceed 3 MiB, the statuses after that carry ErrorInfo alone.
+   * It was refused: the status that PostMessage would return, with its details. Once the details
+   * in a response exceed 3 MiB, further statuses carry only ErrorInfo.
    * </pre>
    *
    * <code>.google.rpc.Status status = 2;</code>

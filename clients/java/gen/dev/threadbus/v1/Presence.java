@@ -13,8 +13,8 @@ package dev.threadbus.v1;
  * * Delivering messages of others to a wait sets WORKING, for working_timeout at most. It ends when
  * the agent has read them, posts to the thread, or waits on it again: then WAITING, or IDLE for
  * agent_timeout without an open wait.
- * * Any other call, and the end of a wait, renews the lease, never shortens it, and turns LAPSED and
- * OFFLINE into IDLE.
+ * * Any other call, and the end of a wait, renews but never shortens the lease, and turns LAPSED
+ * and OFFLINE into IDLE.
  * * When the lease runs out: WAITING if a wait is open, else LAPSED.
  * </pre>
  *
@@ -33,7 +33,7 @@ public enum Presence
   PRESENCE_UNSPECIFIED(0),
   /**
    * <pre>
-   * It has an open wait and has read what was delivered to it; or a heartbeat said so.
+   * It has an open wait and has read what was delivered to it; or a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WAITING = 1;</code>
@@ -41,7 +41,7 @@ public enum Presence
   PRESENCE_WAITING(1),
   /**
    * <pre>
-   * Messages were delivered to it that it has not yet reported as read; or a heartbeat said so.
+   * It has not yet reported as read what was delivered to it; or a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WORKING = 2;</code>
@@ -57,7 +57,7 @@ public enum Presence
   PRESENCE_IDLE(3),
   /**
    * <pre>
-   * A heartbeat said that it needs a person to continue.
+   * A heartbeat reported that it needs a person to continue.
    * </pre>
    *
    * <code>PRESENCE_AWAITING_HUMAN = 4;</code>
@@ -65,7 +65,7 @@ public enum Presence
   PRESENCE_AWAITING_HUMAN(4),
   /**
    * <pre>
-   * Its lease ran out; nothing else is known. Not allowed in a heartbeat.
+   * Its lease has expired; nothing else is known. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_LAPSED = 5;</code>
@@ -101,7 +101,7 @@ public enum Presence
   public static final int PRESENCE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * It has an open wait and has read what was delivered to it; or a heartbeat said so.
+   * It has an open wait and has read what was delivered to it; or a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WAITING = 1;</code>
@@ -109,7 +109,7 @@ public enum Presence
   public static final int PRESENCE_WAITING_VALUE = 1;
   /**
    * <pre>
-   * Messages were delivered to it that it has not yet reported as read; or a heartbeat said so.
+   * It has not yet reported as read what was delivered to it; or a heartbeat reported this state.
    * </pre>
    *
    * <code>PRESENCE_WORKING = 2;</code>
@@ -125,7 +125,7 @@ public enum Presence
   public static final int PRESENCE_IDLE_VALUE = 3;
   /**
    * <pre>
-   * A heartbeat said that it needs a person to continue.
+   * A heartbeat reported that it needs a person to continue.
    * </pre>
    *
    * <code>PRESENCE_AWAITING_HUMAN = 4;</code>
@@ -133,7 +133,7 @@ public enum Presence
   public static final int PRESENCE_AWAITING_HUMAN_VALUE = 4;
   /**
    * <pre>
-   * Its lease ran out; nothing else is known. Not allowed in a heartbeat.
+   * Its lease has expired; nothing else is known. Not allowed in a heartbeat.
    * </pre>
    *
    * <code>PRESENCE_LAPSED = 5;</code>

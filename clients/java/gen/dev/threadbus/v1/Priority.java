@@ -41,7 +41,7 @@ public enum Priority
   PRIORITY_NORMAL(2),
   /**
    * <pre>
-   * To be handled before others.
+   * Should be handled before others.
    * </pre>
    *
    * <code>PRIORITY_HIGH = 3;</code>
@@ -49,7 +49,7 @@ public enum Priority
   PRIORITY_HIGH(3),
   /**
    * <pre>
-   * To be handled at once.
+   * Should be handled at once.
    * </pre>
    *
    * <code>PRIORITY_URGENT = 4;</code>
@@ -93,7 +93,7 @@ public enum Priority
   public static final int PRIORITY_NORMAL_VALUE = 2;
   /**
    * <pre>
-   * To be handled before others.
+   * Should be handled before others.
    * </pre>
    *
    * <code>PRIORITY_HIGH = 3;</code>
@@ -101,7 +101,7 @@ public enum Priority
   public static final int PRIORITY_HIGH_VALUE = 3;
   /**
    * <pre>
-   * To be handled at once.
+   * Should be handled at once.
    * </pre>
    *
    * <code>PRIORITY_URGENT = 4;</code>

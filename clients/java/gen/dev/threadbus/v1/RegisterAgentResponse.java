@@ -53,8 +53,8 @@ private static final long serialVersionUID = 0L;
   private dev.threadbus.v1.Agent agent_;
   /**
    * <pre>
-   * The agent as it is registered. If it was before this call, kind, display name, description and
-   * labels are those of then.
+   * The registered agent. If it was registered before this call, its kind, display name,
+   * description and labels are unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -66,8 +66,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent as it is registered. If it was before this call, kind, display name, description and
-   * labels are those of then.
+   * The registered agent. If it was registered before this call, its kind, display name,
+   * description and labels are unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -79,8 +79,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The agent as it is registered. If it was before this call, kind, display name, description and
-   * labels are those of then.
+   * The registered agent. If it was registered before this call, its kind, display name,
+   * description and labels are unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -141,7 +141,7 @@ private static final long serialVersionUID = 0L;
   private boolean created_ = false;
   /**
    * <pre>
-   * True if this call registered it: nobody had the name before.
+   * Whether this call registered it: the name was new.
    * </pre>
    *
    * <code>bool created = 3;</code>
@@ -524,8 +524,8 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.Agent, dev.threadbus.v1.Agent.Builder, dev.threadbus.v1.AgentOrBuilder> agentBuilder_;
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -536,8 +536,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -552,8 +552,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -573,8 +573,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -592,8 +592,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -618,8 +618,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -636,8 +636,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -649,8 +649,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -665,8 +665,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The agent as it is registered. If it was before this call, kind, display name, description and
-     * labels are those of then.
+     * The registered agent. If it was registered before this call, its kind, display name,
+     * description and labels are unchanged.
      * </pre>
      *
      * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     private boolean created_ ;
     /**
      * <pre>
-     * True if this call registered it: nobody had the name before.
+     * Whether this call registered it: the name was new.
      * </pre>
      *
      * <code>bool created = 3;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True if this call registered it: nobody had the name before.
+     * Whether this call registered it: the name was new.
      * </pre>
      *
      * <code>bool created = 3;</code>
@@ -808,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True if this call registered it: nobody had the name before.
+     * Whether this call registered it: the name was new.
      * </pre>
      *
      * <code>bool created = 3;</code>

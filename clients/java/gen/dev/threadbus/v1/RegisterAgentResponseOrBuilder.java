@@ -12,8 +12,8 @@ public interface RegisterAgentResponseOrBuilder extends
 
   /**
    * <pre>
-   * The agent as it is registered. If it was before this call, kind, display name, description and
-   * labels are those of then.
+   * The registered agent. If it was registered before this call, its kind, display name,
+   * description and labels are unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -22,8 +22,8 @@ public interface RegisterAgentResponseOrBuilder extends
   boolean hasAgent();
   /**
    * <pre>
-   * The agent as it is registered. If it was before this call, kind, display name, description and
-   * labels are those of then.
+   * The registered agent. If it was registered before this call, its kind, display name,
+   * description and labels are unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -32,8 +32,8 @@ public interface RegisterAgentResponseOrBuilder extends
   dev.threadbus.v1.Agent getAgent();
   /**
    * <pre>
-   * The agent as it is registered. If it was before this call, kind, display name, description and
-   * labels are those of then.
+   * The registered agent. If it was registered before this call, its kind, display name,
+   * description and labels are unchanged.
    * </pre>
    *
    * <code>.threadbus.v1.Agent agent = 1;</code>
@@ -62,7 +62,7 @@ public interface RegisterAgentResponseOrBuilder extends
 
   /**
    * <pre>
-   * True if this call registered it: nobody had the name before.
+   * Whether this call registered it: the name was new.
    * </pre>
    *
    * <code>bool created = 3;</code>

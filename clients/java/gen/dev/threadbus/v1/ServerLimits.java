@@ -181,8 +181,8 @@ private static final long serialVersionUID = 0L;
   private long maxRequestBytes_ = 0L;
   /**
    * <pre>
-   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-   * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+   * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_request_bytes = 8;</code>
@@ -197,8 +197,8 @@ private static final long serialVersionUID = 0L;
   private long maxFrameBytes_ = 0L;
   /**
    * <pre>
-   * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-   * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+   * Most bytes of responses and frames that callers have not read, over all callers. Further large
+   * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_frame_bytes = 9;</code>
@@ -228,7 +228,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration requestTimeout_;
   /**
    * <pre>
-   * Time for a request to arrive, from the headers of its call to its last byte.
+   * Time in which a request must arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -240,7 +240,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Time for a request to arrive, from the headers of its call to its last byte.
+   * Time in which a request must arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -252,7 +252,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Time for a request to arrive, from the headers of its call to its last byte.
+   * Time in which a request must arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1255,8 +1255,8 @@ private static final long serialVersionUID = 0L;
     private long maxRequestBytes_ ;
     /**
      * <pre>
-     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-     * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+     * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1268,8 +1268,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-     * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+     * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1285,8 +1285,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-     * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+     * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1302,8 +1302,8 @@ private static final long serialVersionUID = 0L;
     private long maxFrameBytes_ ;
     /**
      * <pre>
-     * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-     * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+     * Most bytes of responses and frames that callers have not read, over all callers. Further large
+     * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1315,8 +1315,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-     * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+     * Most bytes of responses and frames that callers have not read, over all callers. Further large
+     * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1332,8 +1332,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-     * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+     * Most bytes of responses and frames that callers have not read, over all callers. Further large
+     * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1395,7 +1395,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> requestTimeoutBuilder_;
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1406,7 +1406,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1421,7 +1421,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1441,7 +1441,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1459,7 +1459,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1484,7 +1484,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1501,7 +1501,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1513,7 +1513,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -1528,7 +1528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Time for a request to arrive, from the headers of its call to its last byte.
+     * Time in which a request must arrive, from the headers of its call to its last byte.
      * </pre>
      *
      * <code>.google.protobuf.Duration request_timeout = 11;</code>

@@ -100,8 +100,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait,
-   * for request_timeout at most: then they return UNAVAILABLE / STORE_BUSY.
+   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
+   * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_request_bytes = 8;</code>
@@ -111,8 +111,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most bytes of responses and frames that callers have not read, over all callers. Further large ones
-   * wait, for request_timeout at most: then the call returns UNAVAILABLE / STORE_BUSY.
+   * Most bytes of responses and frames that callers have not read, over all callers. Further large
+   * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_frame_bytes = 9;</code>
@@ -132,7 +132,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Time for a request to arrive, from the headers of its call to its last byte.
+   * Time in which a request must arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -141,7 +141,7 @@ public interface ServerLimitsOrBuilder extends
   boolean hasRequestTimeout();
   /**
    * <pre>
-   * Time for a request to arrive, from the headers of its call to its last byte.
+   * Time in which a request must arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>
@@ -150,7 +150,7 @@ public interface ServerLimitsOrBuilder extends
   com.google.protobuf.Duration getRequestTimeout();
   /**
    * <pre>
-   * Time for a request to arrive, from the headers of its call to its last byte.
+   * Time in which a request must arrive, from the headers of its call to its last byte.
    * </pre>
    *
    * <code>.google.protobuf.Duration request_timeout = 11;</code>

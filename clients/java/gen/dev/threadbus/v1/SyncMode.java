@@ -33,7 +33,7 @@ public enum SyncMode
   SYNC_MODE_OFF(1),
   /**
    * <pre>
-   * Posts must carry it, except those of HUMAN senders. Without it they are refused:
+   * Posts must carry it, except those of HUMAN senders. Posts without it are refused:
    * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
    * </pre>
    *
@@ -70,7 +70,7 @@ public enum SyncMode
   public static final int SYNC_MODE_OFF_VALUE = 1;
   /**
    * <pre>
-   * Posts must carry it, except those of HUMAN senders. Without it they are refused:
+   * Posts must carry it, except those of HUMAN senders. Posts without it are refused:
    * FAILED_PRECONDITION / EXPECTED_SEQ_REQUIRED.
    * </pre>
    *

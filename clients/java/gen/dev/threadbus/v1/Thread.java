@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+ * An ordered log. (In Java and C#, import it by name: a wildcard import clashes with the platform's
  * Thread.)
  * </pre>
  *
@@ -73,8 +73,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-   * a letter or digit. Other messages call it `thread`.
+   * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+   * the first a letter or digit. Other messages call it `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -95,8 +95,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-   * a letter or digit. Other messages call it `thread`.
+   * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+   * the first a letter or digit. Other messages call it `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -123,7 +123,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-   * the thread is deleted and created again. Seqs compare only within one epoch.
+   * the thread is deleted and created again. Seqs are comparable only within one epoch.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -145,7 +145,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-   * the thread is deleted and created again. Seqs compare only within one epoch.
+   * the thread is deleted and created again. Seqs are comparable only within one epoch.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -170,7 +170,7 @@ private static final long serialVersionUID = 0L;
   private long headSeq_ = 0L;
   /**
    * <pre>
-   * Seq of the newest entry. 0 = none yet.
+   * Seq of the newest entry. 0 = there is none yet.
    * </pre>
    *
    * <code>int64 head_seq = 3;</code>
@@ -856,7 +856,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * An ordered log. (In Java and C# import it by name: with a wildcard it clashes with the platform's
+   * An ordered log. (In Java and C#, import it by name: a wildcard import clashes with the platform's
    * Thread.)
    * </pre>
    *
@@ -1194,8 +1194,8 @@ java.lang.String defaultValue) {
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-     * a letter or digit. Other messages call it `thread`.
+     * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+     * the first a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1215,8 +1215,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-     * a letter or digit. Other messages call it `thread`.
+     * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+     * the first a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1237,8 +1237,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-     * a letter or digit. Other messages call it `thread`.
+     * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+     * the first a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1255,8 +1255,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-     * a letter or digit. Other messages call it `thread`.
+     * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+     * the first a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1270,8 +1270,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-     * a letter or digit. Other messages call it `thread`.
+     * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+     * the first a letter or digit. Other messages call it `thread`.
      * </pre>
      *
      * <code>string name = 1;</code>
@@ -1292,7 +1292,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-     * the thread is deleted and created again. Seqs compare only within one epoch.
+     * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1313,7 +1313,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-     * the thread is deleted and created again. Seqs compare only within one epoch.
+     * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1335,7 +1335,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-     * the thread is deleted and created again. Seqs compare only within one epoch.
+     * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1353,7 +1353,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-     * the thread is deleted and created again. Seqs compare only within one epoch.
+     * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1368,7 +1368,7 @@ java.lang.String defaultValue) {
     /**
      * <pre>
      * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-     * the thread is deleted and created again. Seqs compare only within one epoch.
+     * the thread is deleted and created again. Seqs are comparable only within one epoch.
      * </pre>
      *
      * <code>string epoch = 2;</code>
@@ -1388,7 +1388,7 @@ java.lang.String defaultValue) {
     private long headSeq_ ;
     /**
      * <pre>
-     * Seq of the newest entry. 0 = none yet.
+     * Seq of the newest entry. 0 = there is none yet.
      * </pre>
      *
      * <code>int64 head_seq = 3;</code>
@@ -1400,7 +1400,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the newest entry. 0 = none yet.
+     * Seq of the newest entry. 0 = there is none yet.
      * </pre>
      *
      * <code>int64 head_seq = 3;</code>
@@ -1416,7 +1416,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Seq of the newest entry. 0 = none yet.
+     * Seq of the newest entry. 0 = there is none yet.
      * </pre>
      *
      * <code>int64 head_seq = 3;</code>

@@ -12,8 +12,8 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-   * a letter or digit. Other messages call it `thread`.
+   * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+   * the first a letter or digit. Other messages call it `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -22,8 +22,8 @@ public interface ThreadOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * Its name, chosen by its creator, case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`, the first
-   * a letter or digit. Other messages call it `thread`.
+   * Its name, chosen by its creator and case-sensitive: 1–128 characters of `A-Z a-z 0-9 . _ -`,
+   * the first a letter or digit. Other messages call it `thread`.
    * </pre>
    *
    * <code>string name = 1;</code>
@@ -35,7 +35,7 @@ public interface ThreadOrBuilder extends
   /**
    * <pre>
    * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-   * the thread is deleted and created again. Seqs compare only within one epoch.
+   * the thread is deleted and created again. Seqs are comparable only within one epoch.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -45,7 +45,7 @@ public interface ThreadOrBuilder extends
   /**
    * <pre>
    * The identity of its history, opaque, up to 32 bytes. Changes when the store is recreated, and when
-   * the thread is deleted and created again. Seqs compare only within one epoch.
+   * the thread is deleted and created again. Seqs are comparable only within one epoch.
    * </pre>
    *
    * <code>string epoch = 2;</code>
@@ -56,7 +56,7 @@ public interface ThreadOrBuilder extends
 
   /**
    * <pre>
-   * Seq of the newest entry. 0 = none yet.
+   * Seq of the newest entry. 0 = there is none yet.
    * </pre>
    *
    * <code>int64 head_seq = 3;</code>

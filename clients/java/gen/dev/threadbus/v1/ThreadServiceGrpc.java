@@ -368,8 +368,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
-     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-     * created the thread. JoinThread with `create` is.
+     * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+     * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
      */
     default void createThread(dev.threadbus.v1.CreateThreadRequest request,
@@ -389,8 +389,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-     * left out, or listed twice.
+     * Lists threads, last active first. A thread to which an entry is appended between two pages
+     * moves: it may be missing, or listed twice.
      * </pre>
      */
     default void listThreads(dev.threadbus.v1.ListThreadsRequest request,
@@ -413,8 +413,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -438,8 +439,8 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
      * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-     * the first, and append a second entry. After an unknown outcome read the thread.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+     * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
      */
     default void updateThread(dev.threadbus.v1.UpdateThreadRequest request,
@@ -451,7 +452,7 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
      * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent, as UpdateThread.
+     * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
     default void setThreadState(dev.threadbus.v1.SetThreadStateRequest request,
@@ -461,9 +462,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-     * not exist.
+     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+     * the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
@@ -509,8 +510,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
-     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-     * created the thread. JoinThread with `create` is.
+     * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+     * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
      */
     public void createThread(dev.threadbus.v1.CreateThreadRequest request,
@@ -532,8 +533,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-     * left out, or listed twice.
+     * Lists threads, last active first. A thread to which an entry is appended between two pages
+     * moves: it may be missing, or listed twice.
      * </pre>
      */
     public void listThreads(dev.threadbus.v1.ListThreadsRequest request,
@@ -558,8 +559,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -585,8 +587,8 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
      * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-     * the first, and append a second entry. After an unknown outcome read the thread.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+     * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
      */
     public void updateThread(dev.threadbus.v1.UpdateThreadRequest request,
@@ -599,7 +601,7 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
      * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent, as UpdateThread.
+     * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
     public void setThreadState(dev.threadbus.v1.SetThreadStateRequest request,
@@ -610,9 +612,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-     * not exist.
+     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+     * the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
@@ -645,8 +647,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
-     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-     * created the thread. JoinThread with `create` is.
+     * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+     * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
      */
     public dev.threadbus.v1.CreateThreadResponse createThread(dev.threadbus.v1.CreateThreadRequest request) throws io.grpc.StatusException {
@@ -666,8 +668,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-     * left out, or listed twice.
+     * Lists threads, last active first. A thread to which an entry is appended between two pages
+     * moves: it may be missing, or listed twice.
      * </pre>
      */
     public dev.threadbus.v1.ListThreadsResponse listThreads(dev.threadbus.v1.ListThreadsRequest request) throws io.grpc.StatusException {
@@ -690,8 +692,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -715,8 +718,8 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
      * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-     * the first, and append a second entry. After an unknown outcome read the thread.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+     * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
      */
     public dev.threadbus.v1.UpdateThreadResponse updateThread(dev.threadbus.v1.UpdateThreadRequest request) throws io.grpc.StatusException {
@@ -728,7 +731,7 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
      * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent, as UpdateThread.
+     * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
     public dev.threadbus.v1.SetThreadStateResponse setThreadState(dev.threadbus.v1.SetThreadStateRequest request) throws io.grpc.StatusException {
@@ -738,9 +741,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-     * not exist.
+     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+     * the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
@@ -772,8 +775,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
-     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-     * created the thread. JoinThread with `create` is.
+     * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+     * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
      */
     public dev.threadbus.v1.CreateThreadResponse createThread(dev.threadbus.v1.CreateThreadRequest request) {
@@ -793,8 +796,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-     * left out, or listed twice.
+     * Lists threads, last active first. A thread to which an entry is appended between two pages
+     * moves: it may be missing, or listed twice.
      * </pre>
      */
     public dev.threadbus.v1.ListThreadsResponse listThreads(dev.threadbus.v1.ListThreadsRequest request) {
@@ -817,8 +820,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -842,8 +846,8 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
      * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-     * the first, and append a second entry. After an unknown outcome read the thread.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+     * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
      */
     public dev.threadbus.v1.UpdateThreadResponse updateThread(dev.threadbus.v1.UpdateThreadRequest request) {
@@ -855,7 +859,7 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
      * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent, as UpdateThread.
+     * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
     public dev.threadbus.v1.SetThreadStateResponse setThreadState(dev.threadbus.v1.SetThreadStateRequest request) {
@@ -865,9 +869,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-     * not exist.
+     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+     * the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */
@@ -899,8 +903,8 @@ public final class ThreadServiceGrpc {
     /**
      * <pre>
      * Creates a thread, and returns it. ALREADY_EXISTS / THREAD_EXISTS if the name is taken.
-     * Not idempotent: after a lost response a second call returns THREAD_EXISTS, which does not tell who
-     * created the thread. JoinThread with `create` is.
+     * Not idempotent: after a lost response, a second call returns THREAD_EXISTS, which does not say
+     * who created the thread. JoinThread with `create` is idempotent.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.CreateThreadResponse> createThread(
@@ -922,8 +926,8 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Lists threads, last active first. A thread that gets an entry between two pages moves: it may be
-     * left out, or listed twice.
+     * Lists threads, last active first. A thread to which an entry is appended between two pages
+     * moves: it may be missing, or listed twice.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.ListThreadsResponse> listThreads(
@@ -948,8 +952,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Removes the caller from a thread's participants, and forgets its positions. Its messages stay. Does
-     * nothing if it is no participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not exist.
+     * Removes the caller from a thread's participants, and drops its positions. Its messages remain.
+     * Does nothing if it is not a participant. NOT_FOUND / THREAD_NOT_FOUND if the thread does not
+     * exist.
      * Idempotent: leaving again changes nothing.
      * </pre>
      */
@@ -975,8 +980,8 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Changes topic, stage, labels or sync_mode, and returns the thread. Appends a THREAD entry if that
      * changes anything. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent: a second call would undo what another agent changed in between, perhaps in reply to
-     * the first, and append a second entry. After an unknown outcome read the thread.
+     * Not idempotent: a second call would undo what another agent changed in between, perhaps in
+     * response to the first, and append a second entry. After an unknown outcome, read the thread.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.UpdateThreadResponse> updateThread(
@@ -989,7 +994,7 @@ public final class ThreadServiceGrpc {
      * <pre>
      * Opens, closes or archives a thread, and returns it. Appends a THREAD entry if that changes the
      * state, so that every wait receives it in order. NOT_FOUND / THREAD_NOT_FOUND if it does not exist.
-     * Not idempotent, as UpdateThread.
+     * Not idempotent, for the same reason as UpdateThread.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.threadbus.v1.SetThreadStateResponse> setThreadState(
@@ -1000,9 +1005,9 @@ public final class ThreadServiceGrpc {
 
     /**
      * <pre>
-     * Deletes a thread and all it holds. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A thread
-     * created later with the same name has another epoch. NOT_FOUND / THREAD_NOT_FOUND if the thread does
-     * not exist.
+     * Deletes a thread and everything in it. Its open waits end with NOT_FOUND / THREAD_NOT_FOUND. A
+     * thread created later with the same name has a different epoch. NOT_FOUND / THREAD_NOT_FOUND if
+     * the thread does not exist.
      * Not idempotent: a second call could delete a thread created in between.
      * </pre>
      */

@@ -33,7 +33,7 @@ public enum ThreadState
   THREAD_STATE_OPEN(1),
   /**
    * <pre>
-   * It can be read, and refuses posts. It can be opened again.
+   * It can be read but refuses posts. It can be reopened.
    * </pre>
    *
    * <code>THREAD_STATE_CLOSED = 2;</code>
@@ -41,7 +41,7 @@ public enum ThreadState
   THREAD_STATE_CLOSED(2),
   /**
    * <pre>
-   * As CLOSED, and ListThreads leaves it out unless asked for it.
+   * As CLOSED, and omitted by ListThreads unless requested.
    * </pre>
    *
    * <code>THREAD_STATE_ARCHIVED = 3;</code>
@@ -77,7 +77,7 @@ public enum ThreadState
   public static final int THREAD_STATE_OPEN_VALUE = 1;
   /**
    * <pre>
-   * It can be read, and refuses posts. It can be opened again.
+   * It can be read but refuses posts. It can be reopened.
    * </pre>
    *
    * <code>THREAD_STATE_CLOSED = 2;</code>
@@ -85,7 +85,7 @@ public enum ThreadState
   public static final int THREAD_STATE_CLOSED_VALUE = 2;
   /**
    * <pre>
-   * As CLOSED, and ListThreads leaves it out unless asked for it.
+   * As CLOSED, and omitted by ListThreads unless requested.
    * </pre>
    *
    * <code>THREAD_STATE_ARCHIVED = 3;</code>

@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
     REASON_DRAINING(5),
     /**
      * <pre>
-     * Every thread is closed or archived, and all of it was delivered. Do not wait again.
+     * Every thread is closed or archived, and everything in them was delivered. Do not wait again.
      * </pre>
      *
      * <code>REASON_THREADS_CLOSED = 7;</code>
@@ -184,7 +184,7 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_DRAINING_VALUE = 5;
     /**
      * <pre>
-     * Every thread is closed or archived, and all of it was delivered. Do not wait again.
+     * Every thread is closed or archived, and everything in them was delivered. Do not wait again.
      * </pre>
      *
      * <code>REASON_THREADS_CLOSED = 7;</code>
@@ -319,9 +319,9 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration retryDelay_;
   /**
    * <pre>
-   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-   * waits again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that
+   * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+   * not know.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -333,9 +333,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-   * waits again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that
+   * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+   * not know.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -347,9 +347,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-   * waits again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that
+   * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+   * not know.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -910,9 +910,9 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> retryDelayBuilder_;
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -923,9 +923,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -940,9 +940,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -962,9 +962,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -982,9 +982,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1009,9 +1009,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1028,9 +1028,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1042,9 +1042,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -1059,9 +1059,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-     * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-     * waits again.
+     * How long to pause before waiting again. Unset = wait again at once, except after an end that
+     * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+     * not know.
      * </pre>
      *
      * <code>.google.protobuf.Duration retry_delay = 2;</code>

@@ -31,9 +31,9 @@ public interface WaitEndingOrBuilder extends
 
   /**
    * <pre>
-   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-   * waits again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that
+   * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+   * not know.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -42,9 +42,9 @@ public interface WaitEndingOrBuilder extends
   boolean hasRetryDelay();
   /**
    * <pre>
-   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-   * waits again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that
+   * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+   * not know.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>
@@ -53,9 +53,9 @@ public interface WaitEndingOrBuilder extends
   com.google.protobuf.Duration getRetryDelay();
   /**
    * <pre>
-   * How long to pause before waiting again. Unset = wait again at once, except after an end that the
-   * request asked for, THREADS_CLOSED or SESSION_ENDED. After a reason that a client does not know it
-   * waits again.
+   * How long to pause before waiting again. Unset = wait again at once, except after an end that
+   * the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
+   * not know.
    * </pre>
    *
    * <code>.google.protobuf.Duration retry_delay = 2;</code>

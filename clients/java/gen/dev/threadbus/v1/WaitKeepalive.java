@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadPosition> threads_;
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -64,7 +64,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -87,7 +87,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -469,7 +469,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -483,7 +483,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -497,7 +497,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -511,7 +511,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -532,7 +532,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -550,7 +550,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -570,7 +570,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -591,7 +591,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -609,7 +609,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -627,7 +627,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -646,7 +646,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -663,7 +663,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -680,7 +680,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -705,7 +705,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -731,7 +731,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -743,7 +743,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The threads whose cursors moved since a frame last carried them.
+     * The threads whose cursors have moved since they were last sent in a frame.
      * </pre>
      *
      * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>

@@ -12,7 +12,7 @@ public interface WaitKeepaliveOrBuilder extends
 
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -21,7 +21,7 @@ public interface WaitKeepaliveOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -29,7 +29,7 @@ public interface WaitKeepaliveOrBuilder extends
   dev.threadbus.v1.ThreadPosition getThreads(int index);
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -37,7 +37,7 @@ public interface WaitKeepaliveOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>
@@ -46,7 +46,7 @@ public interface WaitKeepaliveOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * The threads whose cursors moved since a frame last carried them.
+   * The threads whose cursors have moved since they were last sent in a frame.
    * </pre>
    *
    * <code>repeated .threadbus.v1.ThreadPosition threads = 1;</code>

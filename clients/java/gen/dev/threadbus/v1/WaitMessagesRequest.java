@@ -167,8 +167,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration maxWait_;
   /**
    * <pre>
-   * End this long after the start, once everything committed by then is delivered. Limits waiting,
-   * never delivery: 0s = deliver what is there and end. Unset = no limit.
+   * End this long after the start, once everything committed by then has been delivered. Limits
+   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -180,8 +180,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * End this long after the start, once everything committed by then is delivered. Limits waiting,
-   * never delivery: 0s = deliver what is there and end. Unset = no limit.
+   * End this long after the start, once everything committed by then has been delivered. Limits
+   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -193,8 +193,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * End this long after the start, once everything committed by then is delivered. Limits waiting,
-   * never delivery: 0s = deliver what is there and end. Unset = no limit.
+   * End this long after the start, once everything committed by then has been delivered. Limits
+   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -208,8 +208,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration keepaliveInterval_;
   /**
    * <pre>
-   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-   * it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+   * nearest bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -221,8 +221,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-   * it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+   * nearest bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -234,8 +234,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-   * it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+   * nearest bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -249,8 +249,9 @@ private static final long serialVersionUID = 0L;
   private int minMessages_ = 0;
   /**
    * <pre>
-   * End when at least this many messages were delivered and every thread is caught up. 0 = no such
-   * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+   * End when at least this many messages were delivered and every thread is caught up. 0 = do not
+   * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+   * first message that arrives.
    * </pre>
    *
    * <code>int32 min_messages = 6;</code>
@@ -1332,8 +1333,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> maxWaitBuilder_;
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1344,8 +1345,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1360,8 +1361,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1381,8 +1382,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1400,8 +1401,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1426,8 +1427,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1444,8 +1445,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1457,8 +1458,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1473,8 +1474,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End this long after the start, once everything committed by then is delivered. Limits waiting,
-     * never delivery: 0s = deliver what is there and end. Unset = no limit.
+     * End this long after the start, once everything committed by then has been delivered. Limits
+     * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -1498,8 +1499,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> keepaliveIntervalBuilder_;
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1510,8 +1511,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1526,8 +1527,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1547,8 +1548,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1566,8 +1567,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1592,8 +1593,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1610,8 +1611,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1623,8 +1624,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1639,8 +1640,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-     * it. Unset = 45 s.
+     * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+     * nearest bound. Unset = 45 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -1662,8 +1663,9 @@ private static final long serialVersionUID = 0L;
     private int minMessages_ ;
     /**
      * <pre>
-     * End when at least this many messages were delivered and every thread is caught up. 0 = no such
-     * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+     * End when at least this many messages were delivered and every thread is caught up. 0 = do not
+     * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+     * first message that arrives.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>
@@ -1675,8 +1677,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End when at least this many messages were delivered and every thread is caught up. 0 = no such
-     * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+     * End when at least this many messages were delivered and every thread is caught up. 0 = do not
+     * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+     * first message that arrives.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>
@@ -1692,8 +1695,9 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * End when at least this many messages were delivered and every thread is caught up. 0 = no such
-     * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+     * End when at least this many messages were delivered and every thread is caught up. 0 = do not
+     * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+     * first message that arrives.
      * </pre>
      *
      * <code>int32 min_messages = 6;</code>

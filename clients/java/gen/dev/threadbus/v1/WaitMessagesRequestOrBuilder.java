@@ -93,8 +93,8 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * End this long after the start, once everything committed by then is delivered. Limits waiting,
-   * never delivery: 0s = deliver what is there and end. Unset = no limit.
+   * End this long after the start, once everything committed by then has been delivered. Limits
+   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -103,8 +103,8 @@ public interface WaitMessagesRequestOrBuilder extends
   boolean hasMaxWait();
   /**
    * <pre>
-   * End this long after the start, once everything committed by then is delivered. Limits waiting,
-   * never delivery: 0s = deliver what is there and end. Unset = no limit.
+   * End this long after the start, once everything committed by then has been delivered. Limits
+   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -113,8 +113,8 @@ public interface WaitMessagesRequestOrBuilder extends
   com.google.protobuf.Duration getMaxWait();
   /**
    * <pre>
-   * End this long after the start, once everything committed by then is delivered. Limits waiting,
-   * never delivery: 0s = deliver what is there and end. Unset = no limit.
+   * End this long after the start, once everything committed by then has been delivered. Limits
+   * waiting, not delivery: 0s = deliver what is there and end. Unset = no limit.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_wait = 4;</code>
@@ -123,8 +123,8 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-   * it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+   * nearest bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -133,8 +133,8 @@ public interface WaitMessagesRequestOrBuilder extends
   boolean hasKeepaliveInterval();
   /**
    * <pre>
-   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-   * it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+   * nearest bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -143,8 +143,8 @@ public interface WaitMessagesRequestOrBuilder extends
   com.google.protobuf.Duration getKeepaliveInterval();
   /**
    * <pre>
-   * Requested interval of `keepalive` frames. Values outside of 1 s–5 min are raised or lowered into
-   * it. Unset = 45 s.
+   * Requested interval of `keepalive` frames. Values outside 1 s–5 min are raised or lowered to the
+   * nearest bound. Unset = 45 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 5;</code>
@@ -153,8 +153,9 @@ public interface WaitMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * End when at least this many messages were delivered and every thread is caught up. 0 = no such
-   * end. 1 with max_wait is a long poll: what is there now, else the first message that comes.
+   * End when at least this many messages were delivered and every thread is caught up. 0 = do not
+   * end for this reason. 1 with max_wait is a long poll: it delivers what is there, or else the
+   * first message that arrives.
    * </pre>
    *
    * <code>int32 min_messages = 6;</code>

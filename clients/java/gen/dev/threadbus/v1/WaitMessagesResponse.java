@@ -188,7 +188,7 @@ private static final long serialVersionUID = 0L;
   public static final int CAUGHT_UP_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * A thread's history was delivered; what follows is live. Once per thread.
+   * A thread's history has been delivered; what follows is live. Sent once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -200,7 +200,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread's history was delivered; what follows is live. Once per thread.
+   * A thread's history has been delivered; what follows is live. Sent once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -215,7 +215,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A thread's history was delivered; what follows is live. Once per thread.
+   * A thread's history has been delivered; what follows is live. Sent once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -274,7 +274,7 @@ private static final long serialVersionUID = 0L;
   public static final int RESYNC_FIELD_NUMBER = 5;
   /**
    * <pre>
-   * A cursor could not be honored.
+   * A cursor was not valid.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -286,7 +286,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor could not be honored.
+   * A cursor was not valid.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -301,7 +301,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor could not be honored.
+   * A cursor was not valid.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1302,7 +1302,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.ThreadPosition, dev.threadbus.v1.ThreadPosition.Builder, dev.threadbus.v1.ThreadPositionOrBuilder> caughtUpBuilder_;
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1314,7 +1314,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1336,7 +1336,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1356,7 +1356,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1374,7 +1374,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1401,7 +1401,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1424,7 +1424,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1434,7 +1434,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1452,7 +1452,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A thread's history was delivered; what follows is live. Once per thread.
+     * A thread's history has been delivered; what follows is live. Sent once per thread.
      * </pre>
      *
      * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -1658,7 +1658,7 @@ private static final long serialVersionUID = 0L;
         dev.threadbus.v1.WaitResync, dev.threadbus.v1.WaitResync.Builder, dev.threadbus.v1.WaitResyncOrBuilder> resyncBuilder_;
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1670,7 +1670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1692,7 +1692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1712,7 +1712,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1730,7 +1730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1757,7 +1757,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1780,7 +1780,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1790,7 +1790,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -1808,7 +1808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A cursor could not be honored.
+     * A cursor was not valid.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync resync = 5;</code>

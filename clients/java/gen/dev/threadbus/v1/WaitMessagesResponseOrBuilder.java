@@ -66,7 +66,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * A thread's history was delivered; what follows is live. Once per thread.
+   * A thread's history has been delivered; what follows is live. Sent once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -75,7 +75,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasCaughtUp();
   /**
    * <pre>
-   * A thread's history was delivered; what follows is live. Once per thread.
+   * A thread's history has been delivered; what follows is live. Sent once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -84,7 +84,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.ThreadPosition getCaughtUp();
   /**
    * <pre>
-   * A thread's history was delivered; what follows is live. Once per thread.
+   * A thread's history has been delivered; what follows is live. Sent once per thread.
    * </pre>
    *
    * <code>.threadbus.v1.ThreadPosition caught_up = 3;</code>
@@ -120,7 +120,7 @@ public interface WaitMessagesResponseOrBuilder extends
 
   /**
    * <pre>
-   * A cursor could not be honored.
+   * A cursor was not valid.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -129,7 +129,7 @@ public interface WaitMessagesResponseOrBuilder extends
   boolean hasResync();
   /**
    * <pre>
-   * A cursor could not be honored.
+   * A cursor was not valid.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>
@@ -138,7 +138,7 @@ public interface WaitMessagesResponseOrBuilder extends
   dev.threadbus.v1.WaitResync getResync();
   /**
    * <pre>
-   * A cursor could not be honored.
+   * A cursor was not valid.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync resync = 5;</code>

@@ -7,7 +7,7 @@ package dev.threadbus.v1;
 
 /**
  * <pre>
- * A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing.
+ * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
  * </pre>
  *
  * Protobuf type {@code threadbus.v1.WaitResync}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
 
   /**
    * <pre>
-   * Why the cursor could not be honored.
+   * Why the cursor was not valid.
    * </pre>
    *
    * Protobuf enum {@code threadbus.v1.WaitResync.Reason}
@@ -75,8 +75,8 @@ private static final long serialVersionUID = 0L;
     REASON_CURSOR_AHEAD(2),
     /**
      * <pre>
-     * The thread has another epoch. The wait continues after the last entry that both epochs are known
-     * to share, else at first_seq.
+     * The thread's epoch is not the cursor's. The wait continues after the last entry that both
+     * epochs are known to share, or else at first_seq.
      * </pre>
      *
      * <code>REASON_EPOCH_CHANGED = 3;</code>
@@ -112,8 +112,8 @@ private static final long serialVersionUID = 0L;
     public static final int REASON_CURSOR_AHEAD_VALUE = 2;
     /**
      * <pre>
-     * The thread has another epoch. The wait continues after the last entry that both epochs are known
-     * to share, else at first_seq.
+     * The thread's epoch is not the cursor's. The wait continues after the last entry that both
+     * epochs are known to share, or else at first_seq.
      * </pre>
      *
      * <code>REASON_EPOCH_CHANGED = 3;</code>
@@ -497,7 +497,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A cursor could not be honored. The wait continues from `position.cursor`: messages may be missing.
+   * A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
    * </pre>
    *
    * Protobuf type {@code threadbus.v1.WaitResync}

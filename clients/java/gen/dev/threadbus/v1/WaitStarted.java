@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.threadbus.v1.ThreadPosition> threads_;
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -66,7 +66,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -79,7 +79,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -91,7 +91,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -103,7 +103,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -119,7 +119,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration keepaliveInterval_;
   /**
    * <pre>
-   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+   * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+   * dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -131,7 +132,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+   * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+   * dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -143,7 +145,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+   * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+   * dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -559,7 +562,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -574,7 +577,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -589,7 +592,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -604,7 +607,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -626,7 +629,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -645,7 +648,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -666,7 +669,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -688,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -707,7 +710,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -726,7 +729,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -746,7 +749,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -764,7 +767,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -782,7 +785,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -794,7 +797,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -809,7 +812,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -825,7 +828,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -837,7 +840,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -850,7 +853,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+     * One for each requested thread, in the order requested. A cursor that is not valid is returned
      * as requested, and corrected by the `resync` that follows: do not resume from these.
      * </pre>
      *
@@ -880,7 +883,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> keepaliveIntervalBuilder_;
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -891,7 +895,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -906,7 +911,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -926,7 +932,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -944,7 +951,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -969,7 +977,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -986,7 +995,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -998,7 +1008,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -1013,7 +1024,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+     * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+     * dead.
      * </pre>
      *
      * <code>.google.protobuf.Duration keepalive_interval = 2;</code>

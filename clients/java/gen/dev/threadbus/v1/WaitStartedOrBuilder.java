@@ -12,7 +12,7 @@ public interface WaitStartedOrBuilder extends
 
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -22,7 +22,7 @@ public interface WaitStartedOrBuilder extends
       getThreadsList();
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -31,7 +31,7 @@ public interface WaitStartedOrBuilder extends
   dev.threadbus.v1.ThreadPosition getThreads(int index);
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -40,7 +40,7 @@ public interface WaitStartedOrBuilder extends
   int getThreadsCount();
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -50,7 +50,7 @@ public interface WaitStartedOrBuilder extends
       getThreadsOrBuilderList();
   /**
    * <pre>
-   * One for each requested thread, in the order requested. A cursor that cannot be honored is returned
+   * One for each requested thread, in the order requested. A cursor that is not valid is returned
    * as requested, and corrected by the `resync` that follows: do not resume from these.
    * </pre>
    *
@@ -61,7 +61,8 @@ public interface WaitStartedOrBuilder extends
 
   /**
    * <pre>
-   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+   * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+   * dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -70,7 +71,8 @@ public interface WaitStartedOrBuilder extends
   boolean hasKeepaliveInterval();
   /**
    * <pre>
-   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+   * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+   * dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>
@@ -79,7 +81,8 @@ public interface WaitStartedOrBuilder extends
   com.google.protobuf.Duration getKeepaliveInterval();
   /**
    * <pre>
-   * The granted interval, always set. A connection without any frame for 2.5 intervals is dead.
+   * The granted interval, always set. Treat a connection without any frame for 2.5 intervals as
+   * dead.
    * </pre>
    *
    * <code>.google.protobuf.Duration keepalive_interval = 2;</code>

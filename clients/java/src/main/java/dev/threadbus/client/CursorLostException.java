@@ -2,7 +2,7 @@ package dev.threadbus.client;
 
 import dev.threadbus.v1.WaitResync;
 
-/** The thread has another epoch than the cursor, or ends before it: messages may be missing. */
+/** The cursor is of a former epoch of the thread, or past its end: messages may be missing. */
 public final class CursorLostException extends RuntimeException {
   private final WaitResync resync;
 
