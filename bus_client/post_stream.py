@@ -222,7 +222,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.request = PostMessagesRequest()
-        #: For each post, the error because of which it is not sent, or None.
+        #: For each post: None, or the error with which it is refused instead of being sent.
         self.places: list[BusError | None] = []
 
     def add(self, post: PostMessageRequest | BusError) -> int:

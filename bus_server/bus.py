@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 PURGE_RETRY = 10.0
 #: Seconds between two steps of a purge, in which posts have the disk to themselves.
 PURGE_PAUSE = 0.01
-#: Most threads that a heartbeat's response lists as unread.
+#: Maximum number of threads that a heartbeat's response lists as unread.
 MAX_UNREAD = 100
 
 

@@ -17,7 +17,8 @@ from bus_server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Most bytes of a Unix socket's path: Linux's limit without the NUL. Other systems allow 3 fewer.
+#: Maximum bytes of a Unix socket's path: Linux's limit without the NUL. Other systems allow 3
+#: fewer.
 MAX_SOCKET_PATH = 107
 
 

@@ -10,7 +10,7 @@ from bus_server.auth import new_token
 from bus_server.errors import StoreRefused
 from threadbus.names import TOKEN
 
-#: Most bytes to read: more than any token has.
+#: Maximum bytes to read: more than any token has.
 _MAX_READ = 1024
 
 

@@ -181,7 +181,7 @@ async def update(
 async def leave(session: Session, thread: str) -> None:
     """Leave a thread.
 
-    Your messages remain; your read position is forgotten.
+    Your messages remain; your read position is dropped.
 
     \b
     Example:

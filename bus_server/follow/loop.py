@@ -33,7 +33,7 @@ from threadbus.v1.message_pb2 import Cursor
 #: Limits of a frame, in bytes and messages. It always has at least one message.
 FRAME_BYTES = 1024 * 1024
 FRAME_MESSAGES = 1_000
-#: Most messages that a filter parses at a time: half a millisecond of the event loop.
+#: Maximum number of messages that a filter parses at a time: half a millisecond of the event loop.
 FILTER_MESSAGES = 250
 
 #: Seconds to wait for room for a frame before checking whether the wait is over.
@@ -170,8 +170,8 @@ class WaitLoop:
     async def _start(self) -> None:
         granted = Duration()
         granted.FromMilliseconds(round(self._request.keepalive_interval * 1000))
-        # A position that is followed by a resync is given as it was requested: if the connection
-        # breaks before the resync frame, the next wait must get the same resync.
+        # A position for which a resync follows is sent as requested: if the connection breaks
+        # before the resync frame, the next wait must get the same resync.
         positions = [p.tell(p.requested if p.resync else None) for p in self._positions]
         started = WaitStarted(threads=positions, keepalive_interval=granted)
         await self._send(WaitMessagesResponse(started=started))
@@ -252,7 +252,7 @@ class WaitLoop:
         if not rows:
             rows = await shared.store.read(head.thread_id, p.after, upto, FRAME_BYTES)
             if not rows:
-                raise ThreadNotFound([p.name])  # deleted since
+                raise ThreadNotFound([p.name])  # the thread has been deleted
         frame = self._frame(p, rows, await wanted.select(shared.store, head.thread_id, rows))
         if frame is None:
             self._frames.release()

@@ -9,7 +9,8 @@ from bus_server.presence.presence import Presence
 from bus_server.store import Checkpoint, Position
 from bus_server.writer import Writer
 
-#: Most agents, and most positions, in one transaction, which takes the writer about 10 ms.
+#: Maximum number of agents, and of positions, in one transaction, which takes the writer about 10
+#: ms.
 BATCH = 1_000
 
 

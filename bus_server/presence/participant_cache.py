@@ -17,7 +17,7 @@ from threadbus.v1.bus_service_pb2 import ParticipantUpdate, WaitMessagesResponse
 
 #: Seconds between two notifications.
 NOTIFY_INTERVAL = 1.0
-#: Most participants in one read of the store, and in one frame.
+#: Maximum number of participants in one read of the store, and in one frame.
 PAGE = 1_000
 
 

@@ -22,7 +22,7 @@ from threadbus.v1.message_pb2 import Message
 
 logger = logging.getLogger(__name__)
 
-#: Most recipients in the response to a post.
+#: Maximum number of recipients in the response to a post.
 MAX_RECIPIENTS = 100
 #: Read cursors of one call that are processed before other tasks get a turn.
 CURSORS_PER_TURN = 100

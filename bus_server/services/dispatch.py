@@ -32,8 +32,8 @@ _LARGE_RESPONSES = frozenset(
     )
 )
 
-#: Most large responses that are built at a time. While it is built, a response is in memory three
-#: times.
+#: Maximum number of large responses that are built at a time. While it is built, a response is in
+#: memory three times.
 MAX_LARGE_RESPONSES = 6
 
 #: The `authorization` metadata of the call that the current task handles. Asking the call's context

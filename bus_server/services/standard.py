@@ -22,9 +22,9 @@ _HEALTH = "grpc.health.v1.Health"
 #: HealthCheckResponse.ServingStatus.
 _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 
-#: Most open streams of these services, over all callers. Each costs about 30 KB.
+#: Maximum number of open streams of these services, over all callers. Each costs about 30 KB.
 MAX_STREAMS = 2_000
-#: Most bytes of a request, which holds names. An open Watch keeps its request, and a reflection
+#: Maximum bytes of a request, which holds names. An open Watch keeps its request, and a reflection
 #: response contains it.
 MAX_REQUEST_BYTES = 16 * 1024
 
@@ -162,7 +162,7 @@ class StandardServices:
 
 
 def _parse(kind: type[Message], data: bytes | None) -> Message:
-    """Returns a request. Raises ValidationFailed."""
+    """Parses a request, without unknown fields. Raises ValidationFailed."""
     if data is None:
         raise ValidationFailed(("", "the call carries no request"))
     if len(data) > MAX_REQUEST_BYTES:

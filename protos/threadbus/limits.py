@@ -7,39 +7,39 @@ returns them.
 
 _KIB, _MIB = 1024, 1024 * 1024
 
-#: Most bytes of a request, a response or a frame: the default limit of gRPC's clients.
+#: Maximum bytes of a request, a response or a frame: the default limit of gRPC's clients.
 MAX_CALL_BYTES = 4 * _MIB
-#: Most bytes of an encoded message: it fits into a frame with the frame's own fields.
+#: Maximum bytes of an encoded message: it fits into a frame with the frame's own fields.
 MAX_MESSAGE_BYTES = 3 * _MIB
-#: Most posts in a PostMessagesRequest.
+#: Maximum number of posts in a PostMessagesRequest.
 MAX_BATCH_POSTS = 1_000
-#: Most threads in a WaitMessagesRequest, and read cursors in a HeartbeatRequest.
+#: Maximum number of threads in a WaitMessagesRequest, and read cursors in a HeartbeatRequest.
 MAX_WAIT_THREADS = 1_000
 #: Items in a page of a list: the default and the maximum.
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1_000
-#: Most values in a repeated field that filters (senders, kinds, states, presences), or a field
-#: mask.
+#: Maximum number of values in a repeated field that filters (senders, kinds, states, presences), or
+#: a field mask.
 MAX_FILTER_VALUES = 100
 
 #: Seqs are less than this, so that a double represents each exactly.
 SEQ_LIMIT = 2**53
-#: Most bytes of a thread's epoch.
+#: Maximum bytes of a thread's epoch.
 MAX_EPOCH_BYTES = 32
 
-#: Most agents that a message can mention.
+#: Maximum number of agents that a message can mention.
 MAX_MENTIONS = 32
-#: Most attachments of a message.
+#: Maximum number of attachments of a message.
 MAX_ATTACHMENTS = 16
-#: Most bytes of an attachment's filename, and of its URL.
+#: Maximum bytes of an attachment's filename, and of its URL.
 MAX_FILENAME_BYTES, MAX_URL_BYTES = 255, 2 * _KIB
-#: Most labels of a message, thread or agent.
+#: Maximum number of labels of a message, thread or agent.
 MAX_LABELS = 32
-#: Most bytes of a label's key, which must not be empty, and of its value.
+#: Maximum bytes of a label's key, which must not be empty, and of its value.
 MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES = 63, 256
 
-#: Most bytes of a thread's topic and of its stage.
+#: Maximum bytes of a thread's topic and of its stage.
 MAX_TOPIC_BYTES, MAX_STAGE_BYTES = 1 * _KIB, 63
-#: Most bytes of an agent's display name, description and status text.
+#: Maximum bytes of an agent's display name, description and status text.
 MAX_DISPLAY_NAME_BYTES, MAX_DESCRIPTION_BYTES, MAX_STATUS_TEXT_BYTES = 128, 1 * _KIB, 256
 
 #: Longest lease that a heartbeat can request, in seconds.

@@ -23,7 +23,7 @@ from server import OwnServer
 from verdict import fault
 
 WORKERS, CHANNELS = 32, 4
-#: Most findings of a kind to print.
+#: Maximum number of findings of a kind to print.
 SHOWN = 3
 
 

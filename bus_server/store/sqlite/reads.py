@@ -22,7 +22,7 @@ HEAD = (
     "coalesce((SELECT max(id) FROM message WHERE id BETWEEN t.id << 32 AND t.id << 32 | 4294967295)"
     " & 4294967295, 0)"
 )
-#: Most similar names that are returned, and most names for which they are looked up.
+#: Maximum number of similar names that are returned, and of names for which they are looked up.
 SIMILAR, LOOKED_AT = 5, 20
 #: The columns that _thread reads.
 _THREAD = (

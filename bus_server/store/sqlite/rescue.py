@@ -21,7 +21,7 @@ _BELONGS, _INCOMPLETE = "log", "incomplete"
 _RESCUED = ".rescued"
 #: Offset and size of SQLite's shared lock, which it holds on a database while it reads.
 _SHARED_LOCK = 0x40000002, 510
-#: Most bytes to read of FILE-writer, which has fewer.
+#: Maximum bytes to read of FILE-writer, which has fewer.
 _MORE = 16 * 1024
 
 

@@ -20,7 +20,8 @@ from threadbus.v1.thread_pb2 import (
     ThreadState,
 )
 
-#: Most rows and bytes of deleted threads that one Purge deletes: a few milliseconds of the writer.
+#: Maximum rows and bytes of deleted threads that one Purge deletes: a few milliseconds of the
+#: writer.
 PURGE_ROWS = 500
 PURGE_BYTES = 1024 * 1024
 

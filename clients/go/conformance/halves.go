@@ -29,7 +29,7 @@ func marked(escape []byte) []byte {
 	return escape
 }
 
-// unmark replaces marks by halves, except in the keys of maps.
+// unmark replaces the marks in strings with half surrogate pairs, except in the keys of maps.
 func unmark(message proto.Message) error {
 	return protorange.Range(message.ProtoReflect(), func(p protopath.Values) error {
 		last := p.Index(-1)

@@ -37,7 +37,7 @@ class ListWaitsRequest(_message.Message):
     thread: _builtins.str
     """Only waits on this thread. Empty = on all threads."""
     page_size: _builtins.int
-    """Most waits to return. 0 = 100. Values above 1,000 are lowered to it."""
+    """Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it."""
     page_token: _builtins.str
     """next_page_token of the previous page. Empty = the first page."""
     def __init__(

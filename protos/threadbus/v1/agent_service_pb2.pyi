@@ -178,8 +178,8 @@ class ListAgentsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PRESENCES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-    to it.
+    """Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+    1,000 are lowered to it.
     """
     page_token: _builtins.str
     """next_page_token of the previous page. Empty = the first page."""

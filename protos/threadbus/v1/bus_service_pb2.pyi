@@ -544,7 +544,7 @@ class WaitResync(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     REQUESTED_FIELD_NUMBER: _builtins.int
     reason: Global___WaitResync.Reason.ValueType
-    """Why."""
+    """The reason."""
     @_builtins.property
     def position(self) -> _thread_pb2.ThreadPosition:
         """Where the wait continues."""
@@ -621,7 +621,7 @@ class WaitEnding(_message.Message):
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     THREADS_FIELD_NUMBER: _builtins.int
     reason: Global___WaitEnding.Reason.ValueType
-    """Why."""
+    """The reason."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
         """How long to pause before waiting again. Unset = wait again at once, except after an end that
@@ -827,8 +827,8 @@ class ListMessagesRequest(_message.Message):
     before_seq: _builtins.int
     """Upper bound, exclusive. 0 = up to the head."""
     limit: _builtins.int
-    """Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-    to it.
+    """Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+    1,000 are lowered to it.
     """
     newest: _builtins.bool
     """Return the newest `limit` messages of the range, not the oldest. (For the last page, set only
@@ -1072,29 +1072,29 @@ class ServerLimits(_message.Message):
     MAX_ANONYMOUS_WAITS_FIELD_NUMBER: _builtins.int
     REQUEST_TIMEOUT_FIELD_NUMBER: _builtins.int
     max_content_bytes: _builtins.int
-    """Most bytes of Message.content."""
+    """Maximum bytes of Message.content."""
     max_message_bytes: _builtins.int
-    """Most bytes of a whole message."""
+    """Maximum bytes of a whole message."""
     max_batch_posts: _builtins.int
-    """Most posts in one PostMessagesRequest."""
+    """Maximum number of posts in one PostMessagesRequest."""
     max_wait_threads: _builtins.int
-    """Most threads in one wait."""
+    """Maximum number of threads in one wait."""
     max_open_waits: _builtins.int
-    """Most open waits of one agent."""
+    """Maximum number of open waits of one agent."""
     max_streams: _builtins.int
-    """Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-    further calls without an error: open another connection.
+    """Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+    library queues further calls without an error: open another connection.
     """
     max_request_bytes: _builtins.int
-    """Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-    for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+    """Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+    wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
     """
     max_frame_bytes: _builtins.int
-    """Most bytes of responses and frames that callers have not read, over all callers. Further large
-    ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+    """Maximum bytes of responses and frames that callers have not read, over all callers. Further
+    large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
     """
     max_anonymous_waits: _builtins.int
-    """Most open waits of all anonymous callers together."""
+    """Maximum number of open waits of all anonymous callers together."""
     @_builtins.property
     def max_lease(self) -> _duration_pb2.Duration:
         """Longest lease."""

@@ -185,8 +185,8 @@ class ListThreadsRequest(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     PARTICIPANT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-    to it.
+    """Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+    1,000 are lowered to it.
     """
     page_token: _builtins.str
     """next_page_token of the previous page. Empty = the first page."""
@@ -261,7 +261,9 @@ class JoinThreadRequest(_message.Message):
     topic: _builtins.str
     """What it is about, if it is created. Up to 1,024 bytes."""
     context_limit: _builtins.int
-    """Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all."""
+    """Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+    in all.
+    """
     start: Global___JoinStart.ValueType
     """Where a new participant starts. An existing participant, which joined, posted, or was mentioned
     or handed to, continues from its read_seq, which is 0 until it reports one.
@@ -390,7 +392,7 @@ class ListParticipantsRequest(_message.Message):
     thread: _builtins.str
     """The thread. Required."""
     page_size: _builtins.int
-    """Most participants to return. 0 = 100. Values above 1,000 are lowered to it."""
+    """Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it."""
     page_token: _builtins.str
     """next_page_token of the previous page. Empty = the first page."""
     def __init__(

@@ -32,7 +32,7 @@ type ListWaitsRequest struct {
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// Only waits on this thread. Empty = on all threads.
 	Thread string `protobuf:"bytes,2,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
+	// Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page. Empty = the first page.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

@@ -278,8 +278,8 @@ func (x *GetAgentResponse) GetAgent() *Agent {
 // Selects agents.
 type ListAgentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-	// to it.
+	// Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+	// 1,000 are lowered to it.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page. Empty = the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

@@ -1059,7 +1059,7 @@ func (x *WaitKeepalive) GetThreads() []*ThreadPosition {
 // A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
 type WaitResync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The reason.
 	Reason WaitResync_Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=threadbus.v1.WaitResync_Reason" json:"reason,omitempty"`
 	// Where the wait continues.
 	Position *ThreadPosition `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
@@ -1123,7 +1123,7 @@ func (x *WaitResync) GetRequested() *Cursor {
 // The wait is over.
 type WaitEnding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The reason.
 	Reason WaitEnding_Reason `protobuf:"varint,1,opt,name=reason,proto3,enum=threadbus.v1.WaitEnding_Reason" json:"reason,omitempty"`
 	// How long to pause before waiting again. Unset = wait again at once, except after an end that
 	// the request asked for, THREADS_CLOSED or SESSION_ENDED. Wait again after a reason that you do
@@ -1478,8 +1478,8 @@ type ListMessagesRequest struct {
 	AfterSeq int64 `protobuf:"varint,2,opt,name=after_seq,json=afterSeq,proto3" json:"after_seq,omitempty"`
 	// Upper bound, exclusive. 0 = up to the head.
 	BeforeSeq int64 `protobuf:"varint,3,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"`
-	// Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-	// to it.
+	// Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+	// 1,000 are lowered to it.
 	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Which messages to return. Unset = all.
 	Filter *MessageFilter `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -1951,28 +1951,28 @@ func (x *GetServerInfoResponse) GetServerTime() *timestamppb.Timestamp {
 // Limits that a client may reach.
 type ServerLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most bytes of Message.content.
+	// Maximum bytes of Message.content.
 	MaxContentBytes int32 `protobuf:"varint,1,opt,name=max_content_bytes,json=maxContentBytes,proto3" json:"max_content_bytes,omitempty"`
-	// Most bytes of a whole message.
+	// Maximum bytes of a whole message.
 	MaxMessageBytes int32 `protobuf:"varint,2,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
-	// Most posts in one PostMessagesRequest.
+	// Maximum number of posts in one PostMessagesRequest.
 	MaxBatchPosts int32 `protobuf:"varint,3,opt,name=max_batch_posts,json=maxBatchPosts,proto3" json:"max_batch_posts,omitempty"`
-	// Most threads in one wait.
+	// Maximum number of threads in one wait.
 	MaxWaitThreads int32 `protobuf:"varint,4,opt,name=max_wait_threads,json=maxWaitThreads,proto3" json:"max_wait_threads,omitempty"`
-	// Most open waits of one agent.
+	// Maximum number of open waits of one agent.
 	MaxOpenWaits int32 `protobuf:"varint,5,opt,name=max_open_waits,json=maxOpenWaits,proto3" json:"max_open_waits,omitempty"`
 	// Longest lease.
 	MaxLease *durationpb.Duration `protobuf:"bytes,6,opt,name=max_lease,json=maxLease,proto3" json:"max_lease,omitempty"`
-	// Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-	// further calls without an error: open another connection.
+	// Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+	// library queues further calls without an error: open another connection.
 	MaxStreams int32 `protobuf:"varint,7,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
-	// Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-	// for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+	// Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+	// wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
 	MaxRequestBytes int64 `protobuf:"varint,8,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
-	// Most bytes of responses and frames that callers have not read, over all callers. Further large
-	// ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+	// Maximum bytes of responses and frames that callers have not read, over all callers. Further
+	// large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
 	MaxFrameBytes int64 `protobuf:"varint,9,opt,name=max_frame_bytes,json=maxFrameBytes,proto3" json:"max_frame_bytes,omitempty"`
-	// Most open waits of all anonymous callers together.
+	// Maximum number of open waits of all anonymous callers together.
 	MaxAnonymousWaits int32 `protobuf:"varint,10,opt,name=max_anonymous_waits,json=maxAnonymousWaits,proto3" json:"max_anonymous_waits,omitempty"`
 	// Time in which a request must arrive, from the headers of its call to its last byte.
 	RequestTimeout *durationpb.Duration `protobuf:"bytes,11,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`

@@ -291,8 +291,8 @@ func (x *GetThreadResponse) GetThread() *Thread {
 // Selects threads.
 type ListThreadsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-	// to it.
+	// Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+	// 1,000 are lowered to it.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page. Empty = the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -435,7 +435,8 @@ type JoinThreadRequest struct {
 	Create bool `protobuf:"varint,2,opt,name=create,proto3" json:"create,omitempty"`
 	// What it is about, if it is created. Up to 1,024 bytes.
 	Topic string `protobuf:"bytes,3,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
+	// Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+	// in all.
 	ContextLimit int32 `protobuf:"varint,4,opt,name=context_limit,json=contextLimit,proto3" json:"context_limit,omitempty"`
 	// Where a new participant starts. An existing participant, which joined, posted, or was mentioned
 	// or handed to, continues from its read_seq, which is 0 until it reports one.
@@ -690,7 +691,7 @@ type ListParticipantsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The thread. Required.
 	Thread string `protobuf:"bytes,1,opt,name=thread,proto3" json:"thread,omitempty"`
-	// Most participants to return. 0 = 100. Values above 1,000 are lowered to it.
+	// Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the previous page. Empty = the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

@@ -435,7 +435,7 @@ pub struct ListWaitsRequest {
     /// Only waits on this thread. Empty = on all threads.
     #[prost(string, tag = "2")]
     pub thread: ::prost::alloc::string::String,
-    /// Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
+    /// Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
     #[prost(int32, tag = "3")]
     pub page_size: i32,
     /// next_page_token of the previous page. Empty = the first page.
@@ -717,8 +717,8 @@ impl ::prost::Name for GetAgentResponse {
 /// Selects agents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAgentsRequest {
-    /// Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-    /// to it.
+    /// Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+    /// 1,000 are lowered to it.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
     /// next_page_token of the previous page. Empty = the first page.
@@ -1669,7 +1669,7 @@ impl ::prost::Name for WaitKeepalive {
 /// A cursor was not valid. The wait continues from `position.cursor`: messages may be missing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitResync {
-    /// Why.
+    /// The reason.
     #[prost(enumeration = "wait_resync::Reason", tag = "1")]
     pub reason: i32,
     /// Where the wait continues.
@@ -1739,7 +1739,7 @@ impl ::prost::Name for WaitResync {
 /// The wait is over.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaitEnding {
-    /// Why.
+    /// The reason.
     #[prost(enumeration = "wait_ending::Reason", tag = "1")]
     pub reason: i32,
     /// How long to pause before waiting again. Unset = wait again at once, except after an end that
@@ -1946,8 +1946,8 @@ pub struct ListMessagesRequest {
     /// Upper bound, exclusive. 0 = up to the head.
     #[prost(int64, tag = "3")]
     pub before_seq: i64,
-    /// Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-    /// to it.
+    /// Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+    /// 1,000 are lowered to it.
     #[prost(int32, tag = "4")]
     pub limit: i32,
     /// Which messages to return. Unset = all.
@@ -2109,37 +2109,37 @@ impl ::prost::Name for GetServerInfoResponse {
 /// Limits that a client may reach.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerLimits {
-    /// Most bytes of Message.content.
+    /// Maximum bytes of Message.content.
     #[prost(int32, tag = "1")]
     pub max_content_bytes: i32,
-    /// Most bytes of a whole message.
+    /// Maximum bytes of a whole message.
     #[prost(int32, tag = "2")]
     pub max_message_bytes: i32,
-    /// Most posts in one PostMessagesRequest.
+    /// Maximum number of posts in one PostMessagesRequest.
     #[prost(int32, tag = "3")]
     pub max_batch_posts: i32,
-    /// Most threads in one wait.
+    /// Maximum number of threads in one wait.
     #[prost(int32, tag = "4")]
     pub max_wait_threads: i32,
-    /// Most open waits of one agent.
+    /// Maximum number of open waits of one agent.
     #[prost(int32, tag = "5")]
     pub max_open_waits: i32,
     /// Longest lease.
     #[prost(message, optional, tag = "6")]
     pub max_lease: ::core::option::Option<::prost_types::Duration>,
-    /// Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-    /// further calls without an error: open another connection.
+    /// Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+    /// library queues further calls without an error: open another connection.
     #[prost(int32, tag = "7")]
     pub max_streams: i32,
-    /// Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-    /// for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+    /// Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+    /// wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
     #[prost(int64, tag = "8")]
     pub max_request_bytes: i64,
-    /// Most bytes of responses and frames that callers have not read, over all callers. Further large
-    /// ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+    /// Maximum bytes of responses and frames that callers have not read, over all callers. Further
+    /// large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
     #[prost(int64, tag = "9")]
     pub max_frame_bytes: i64,
-    /// Most open waits of all anonymous callers together.
+    /// Maximum number of open waits of all anonymous callers together.
     #[prost(int32, tag = "10")]
     pub max_anonymous_waits: i32,
     /// Time in which a request must arrive, from the headers of its call to its last byte.
@@ -2656,8 +2656,8 @@ impl ::prost::Name for GetThreadResponse {
 /// Selects threads.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListThreadsRequest {
-    /// Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-    /// to it.
+    /// Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+    /// 1,000 are lowered to it.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
     /// next_page_token of the previous page. Empty = the first page.
@@ -2715,7 +2715,8 @@ pub struct JoinThreadRequest {
     /// What it is about, if it is created. Up to 1,024 bytes.
     #[prost(string, tag = "3")]
     pub topic: ::prost::alloc::string::String,
-    /// Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
+    /// Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+    /// in all.
     #[prost(int32, tag = "4")]
     pub context_limit: i32,
     /// Where a new participant starts. An existing participant, which joined, posted, or was mentioned
@@ -2803,7 +2804,7 @@ pub struct ListParticipantsRequest {
     /// The thread. Required.
     #[prost(string, tag = "1")]
     pub thread: ::prost::alloc::string::String,
-    /// Most participants to return. 0 = 100. Values above 1,000 are lowered to it.
+    /// Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it.
     #[prost(int32, tag = "2")]
     pub page_size: i32,
     /// next_page_token of the previous page. Empty = the first page.

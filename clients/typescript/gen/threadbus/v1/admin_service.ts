@@ -36,7 +36,7 @@ export interface ListWaitsRequest {
   agent: string;
   /** Only waits on this thread. Empty = on all threads. */
   thread: string;
-  /** Most waits to return. 0 = 100. Values above 1,000 are lowered to it. */
+  /** Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it. */
   pageSize: number;
   /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;

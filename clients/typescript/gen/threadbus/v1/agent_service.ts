@@ -91,8 +91,8 @@ export interface GetAgentResponse {
 /** Selects agents. */
 export interface ListAgentsRequest {
   /**
-   * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    */
   pageSize: number;
   /** next_page_token of the previous page. Empty = the first page. */

@@ -258,7 +258,7 @@ export interface WaitKeepalive {
 
 /** A cursor was not valid. The wait continues from `position.cursor`: messages may be missing. */
 export interface WaitResync {
-  /** Why. */
+  /** The reason. */
   reason: WaitResync_Reason;
   /** Where the wait continues. */
   position:
@@ -316,7 +316,7 @@ export function waitResync_ReasonToJSON(object: WaitResync_Reason): string {
 
 /** The wait is over. */
 export interface WaitEnding {
-  /** Why. */
+  /** The reason. */
   reason: WaitEnding_Reason;
   /**
    * How long to pause before waiting again. Unset = wait again at once, except after an end that
@@ -488,8 +488,8 @@ export interface ListMessagesRequest {
   /** Upper bound, exclusive. 0 = up to the head. */
   beforeSeq: number;
   /**
-   * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    */
   limit: number;
   /** Which messages to return. Unset = all. */
@@ -586,36 +586,36 @@ export interface GetServerInfoResponse {
 
 /** Limits that a client may reach. */
 export interface ServerLimits {
-  /** Most bytes of Message.content. */
+  /** Maximum bytes of Message.content. */
   maxContentBytes: number;
-  /** Most bytes of a whole message. */
+  /** Maximum bytes of a whole message. */
   maxMessageBytes: number;
-  /** Most posts in one PostMessagesRequest. */
+  /** Maximum number of posts in one PostMessagesRequest. */
   maxBatchPosts: number;
-  /** Most threads in one wait. */
+  /** Maximum number of threads in one wait. */
   maxWaitThreads: number;
-  /** Most open waits of one agent. */
+  /** Maximum number of open waits of one agent. */
   maxOpenWaits: number;
   /** Longest lease. */
   maxLease:
     | Duration
     | undefined;
   /**
-   * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-   * further calls without an error: open another connection.
+   * Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+   * library queues further calls without an error: open another connection.
    */
   maxStreams: number;
   /**
-   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-   * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+   * Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+   * wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
    */
   maxRequestBytes: number;
   /**
-   * Most bytes of responses and frames that callers have not read, over all callers. Further large
-   * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+   * Maximum bytes of responses and frames that callers have not read, over all callers. Further
+   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
    */
   maxFrameBytes: number;
-  /** Most open waits of all anonymous callers together. */
+  /** Maximum number of open waits of all anonymous callers together. */
   maxAnonymousWaits: number;
   /** Time in which a request must arrive, from the headers of its call to its last byte. */
   requestTimeout: Duration | undefined;

@@ -118,8 +118,8 @@ export interface GetThreadResponse {
 /** Selects threads. */
 export interface ListThreadsRequest {
   /**
-   * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    */
   pageSize: number;
   /** next_page_token of the previous page. Empty = the first page. */
@@ -148,7 +148,10 @@ export interface JoinThreadRequest {
   create: boolean;
   /** What it is about, if it is created. Up to 1,024 bytes. */
   topic: string;
-  /** Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all. */
+  /**
+   * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+   * in all.
+   */
   contextLimit: number;
   /**
    * Where a new participant starts. An existing participant, which joined, posted, or was mentioned
@@ -197,7 +200,7 @@ export interface LeaveThreadResponse {
 export interface ListParticipantsRequest {
   /** The thread. Required. */
   thread: string;
-  /** Most participants to return. 0 = 100. Values above 1,000 are lowered to it. */
+  /** Maximum number of participants to return. 0 = 100. Values above 1,000 are lowered to it. */
   pageSize: number;
   /** next_page_token of the previous page. Empty = the first page. */
   pageToken: string;

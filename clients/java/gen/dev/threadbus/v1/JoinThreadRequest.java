@@ -163,7 +163,8 @@ private static final long serialVersionUID = 0L;
   private int contextLimit_ = 0;
   /**
    * <pre>
-   * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
+   * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+   * in all.
    * </pre>
    *
    * <code>int32 context_limit = 4;</code>
@@ -824,7 +825,8 @@ private static final long serialVersionUID = 0L;
     private int contextLimit_ ;
     /**
      * <pre>
-     * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
+     * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+     * in all.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>
@@ -836,7 +838,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
+     * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+     * in all.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>
@@ -852,7 +855,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
+     * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+     * in all.
      * </pre>
      *
      * <code>int32 context_limit = 4;</code>

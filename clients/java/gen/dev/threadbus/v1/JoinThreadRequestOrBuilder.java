@@ -62,7 +62,8 @@ public interface JoinThreadRequestOrBuilder extends
 
   /**
    * <pre>
-   * Most messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB in all.
+   * Maximum number of messages to return as context. 0 = none. Lowered to 100, and to about 1 MiB
+   * in all.
    * </pre>
    *
    * <code>int32 context_limit = 4;</code>

@@ -53,8 +53,8 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -572,8 +572,8 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -585,8 +585,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -602,8 +602,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>

@@ -12,8 +12,8 @@ public interface ListAgentsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Most agents to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of agents to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>

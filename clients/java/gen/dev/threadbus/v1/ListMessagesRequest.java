@@ -131,8 +131,8 @@ private static final long serialVersionUID = 0L;
   private int limit_ = 0;
   /**
    * <pre>
-   * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 limit = 4;</code>
@@ -889,8 +889,8 @@ private static final long serialVersionUID = 0L;
     private int limit_ ;
     /**
      * <pre>
-     * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 limit = 4;</code>
@@ -902,8 +902,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 limit = 4;</code>
@@ -919,8 +919,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 limit = 4;</code>

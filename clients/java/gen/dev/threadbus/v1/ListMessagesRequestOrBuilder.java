@@ -52,8 +52,8 @@ public interface ListMessagesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Most messages to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of messages to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 limit = 4;</code>

@@ -55,8 +55,8 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -716,8 +716,8 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -729,8 +729,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -746,8 +746,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-     * to it.
+     * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+     * 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>

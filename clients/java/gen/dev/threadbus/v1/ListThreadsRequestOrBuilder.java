@@ -12,8 +12,8 @@ public interface ListThreadsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Most threads to return; a page holds about 3 MiB at most. 0 = 100. Values above 1,000 are lowered
-   * to it.
+   * Maximum number of threads to return; a page holds about 3 MiB at most. 0 = 100. Values above
+   * 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>

@@ -148,7 +148,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
+   * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 3;</code>
@@ -762,7 +762,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>
@@ -774,7 +774,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>
@@ -790,7 +790,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
+     * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
      * </pre>
      *
      * <code>int32 page_size = 3;</code>

@@ -52,7 +52,7 @@ public interface ListWaitsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Most waits to return. 0 = 100. Values above 1,000 are lowered to it.
+   * Maximum number of waits to return. 0 = 100. Values above 1,000 are lowered to it.
    * </pre>
    *
    * <code>int32 page_size = 3;</code>

@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private int maxContentBytes_ = 0;
   /**
    * <pre>
-   * Most bytes of Message.content.
+   * Maximum bytes of Message.content.
    * </pre>
    *
    * <code>int32 max_content_bytes = 1;</code>
@@ -67,7 +67,7 @@ private static final long serialVersionUID = 0L;
   private int maxMessageBytes_ = 0;
   /**
    * <pre>
-   * Most bytes of a whole message.
+   * Maximum bytes of a whole message.
    * </pre>
    *
    * <code>int32 max_message_bytes = 2;</code>
@@ -82,7 +82,7 @@ private static final long serialVersionUID = 0L;
   private int maxBatchPosts_ = 0;
   /**
    * <pre>
-   * Most posts in one PostMessagesRequest.
+   * Maximum number of posts in one PostMessagesRequest.
    * </pre>
    *
    * <code>int32 max_batch_posts = 3;</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private int maxWaitThreads_ = 0;
   /**
    * <pre>
-   * Most threads in one wait.
+   * Maximum number of threads in one wait.
    * </pre>
    *
    * <code>int32 max_wait_threads = 4;</code>
@@ -112,7 +112,7 @@ private static final long serialVersionUID = 0L;
   private int maxOpenWaits_ = 0;
   /**
    * <pre>
-   * Most open waits of one agent.
+   * Maximum number of open waits of one agent.
    * </pre>
    *
    * <code>int32 max_open_waits = 5;</code>
@@ -165,8 +165,8 @@ private static final long serialVersionUID = 0L;
   private int maxStreams_ = 0;
   /**
    * <pre>
-   * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-   * further calls without an error: open another connection.
+   * Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+   * library queues further calls without an error: open another connection.
    * </pre>
    *
    * <code>int32 max_streams = 7;</code>
@@ -181,8 +181,8 @@ private static final long serialVersionUID = 0L;
   private long maxRequestBytes_ = 0L;
   /**
    * <pre>
-   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-   * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+   * Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+   * wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_request_bytes = 8;</code>
@@ -197,8 +197,8 @@ private static final long serialVersionUID = 0L;
   private long maxFrameBytes_ = 0L;
   /**
    * <pre>
-   * Most bytes of responses and frames that callers have not read, over all callers. Further large
-   * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+   * Maximum bytes of responses and frames that callers have not read, over all callers. Further
+   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_frame_bytes = 9;</code>
@@ -213,7 +213,7 @@ private static final long serialVersionUID = 0L;
   private int maxAnonymousWaits_ = 0;
   /**
    * <pre>
-   * Most open waits of all anonymous callers together.
+   * Maximum number of open waits of all anonymous callers together.
    * </pre>
    *
    * <code>int32 max_anonymous_waits = 10;</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     private int maxContentBytes_ ;
     /**
      * <pre>
-     * Most bytes of Message.content.
+     * Maximum bytes of Message.content.
      * </pre>
      *
      * <code>int32 max_content_bytes = 1;</code>
@@ -843,7 +843,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of Message.content.
+     * Maximum bytes of Message.content.
      * </pre>
      *
      * <code>int32 max_content_bytes = 1;</code>
@@ -859,7 +859,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of Message.content.
+     * Maximum bytes of Message.content.
      * </pre>
      *
      * <code>int32 max_content_bytes = 1;</code>
@@ -875,7 +875,7 @@ private static final long serialVersionUID = 0L;
     private int maxMessageBytes_ ;
     /**
      * <pre>
-     * Most bytes of a whole message.
+     * Maximum bytes of a whole message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -887,7 +887,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of a whole message.
+     * Maximum bytes of a whole message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -903,7 +903,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of a whole message.
+     * Maximum bytes of a whole message.
      * </pre>
      *
      * <code>int32 max_message_bytes = 2;</code>
@@ -919,7 +919,7 @@ private static final long serialVersionUID = 0L;
     private int maxBatchPosts_ ;
     /**
      * <pre>
-     * Most posts in one PostMessagesRequest.
+     * Maximum number of posts in one PostMessagesRequest.
      * </pre>
      *
      * <code>int32 max_batch_posts = 3;</code>
@@ -931,7 +931,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most posts in one PostMessagesRequest.
+     * Maximum number of posts in one PostMessagesRequest.
      * </pre>
      *
      * <code>int32 max_batch_posts = 3;</code>
@@ -947,7 +947,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most posts in one PostMessagesRequest.
+     * Maximum number of posts in one PostMessagesRequest.
      * </pre>
      *
      * <code>int32 max_batch_posts = 3;</code>
@@ -963,7 +963,7 @@ private static final long serialVersionUID = 0L;
     private int maxWaitThreads_ ;
     /**
      * <pre>
-     * Most threads in one wait.
+     * Maximum number of threads in one wait.
      * </pre>
      *
      * <code>int32 max_wait_threads = 4;</code>
@@ -975,7 +975,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most threads in one wait.
+     * Maximum number of threads in one wait.
      * </pre>
      *
      * <code>int32 max_wait_threads = 4;</code>
@@ -991,7 +991,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most threads in one wait.
+     * Maximum number of threads in one wait.
      * </pre>
      *
      * <code>int32 max_wait_threads = 4;</code>
@@ -1007,7 +1007,7 @@ private static final long serialVersionUID = 0L;
     private int maxOpenWaits_ ;
     /**
      * <pre>
-     * Most open waits of one agent.
+     * Maximum number of open waits of one agent.
      * </pre>
      *
      * <code>int32 max_open_waits = 5;</code>
@@ -1019,7 +1019,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most open waits of one agent.
+     * Maximum number of open waits of one agent.
      * </pre>
      *
      * <code>int32 max_open_waits = 5;</code>
@@ -1035,7 +1035,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most open waits of one agent.
+     * Maximum number of open waits of one agent.
      * </pre>
      *
      * <code>int32 max_open_waits = 5;</code>
@@ -1208,8 +1208,8 @@ private static final long serialVersionUID = 0L;
     private int maxStreams_ ;
     /**
      * <pre>
-     * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-     * further calls without an error: open another connection.
+     * Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+     * library queues further calls without an error: open another connection.
      * </pre>
      *
      * <code>int32 max_streams = 7;</code>
@@ -1221,8 +1221,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-     * further calls without an error: open another connection.
+     * Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+     * library queues further calls without an error: open another connection.
      * </pre>
      *
      * <code>int32 max_streams = 7;</code>
@@ -1238,8 +1238,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-     * further calls without an error: open another connection.
+     * Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+     * library queues further calls without an error: open another connection.
      * </pre>
      *
      * <code>int32 max_streams = 7;</code>
@@ -1255,8 +1255,8 @@ private static final long serialVersionUID = 0L;
     private long maxRequestBytes_ ;
     /**
      * <pre>
-     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-     * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+     * Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+     * wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1268,8 +1268,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-     * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+     * Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+     * wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1285,8 +1285,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-     * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+     * Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+     * wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_request_bytes = 8;</code>
@@ -1302,8 +1302,8 @@ private static final long serialVersionUID = 0L;
     private long maxFrameBytes_ ;
     /**
      * <pre>
-     * Most bytes of responses and frames that callers have not read, over all callers. Further large
-     * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+     * Maximum bytes of responses and frames that callers have not read, over all callers. Further
+     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1315,8 +1315,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of responses and frames that callers have not read, over all callers. Further large
-     * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+     * Maximum bytes of responses and frames that callers have not read, over all callers. Further
+     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1332,8 +1332,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most bytes of responses and frames that callers have not read, over all callers. Further large
-     * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+     * Maximum bytes of responses and frames that callers have not read, over all callers. Further
+     * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
      * </pre>
      *
      * <code>int64 max_frame_bytes = 9;</code>
@@ -1349,7 +1349,7 @@ private static final long serialVersionUID = 0L;
     private int maxAnonymousWaits_ ;
     /**
      * <pre>
-     * Most open waits of all anonymous callers together.
+     * Maximum number of open waits of all anonymous callers together.
      * </pre>
      *
      * <code>int32 max_anonymous_waits = 10;</code>
@@ -1361,7 +1361,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most open waits of all anonymous callers together.
+     * Maximum number of open waits of all anonymous callers together.
      * </pre>
      *
      * <code>int32 max_anonymous_waits = 10;</code>
@@ -1377,7 +1377,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Most open waits of all anonymous callers together.
+     * Maximum number of open waits of all anonymous callers together.
      * </pre>
      *
      * <code>int32 max_anonymous_waits = 10;</code>

@@ -12,7 +12,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most bytes of Message.content.
+   * Maximum bytes of Message.content.
    * </pre>
    *
    * <code>int32 max_content_bytes = 1;</code>
@@ -22,7 +22,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most bytes of a whole message.
+   * Maximum bytes of a whole message.
    * </pre>
    *
    * <code>int32 max_message_bytes = 2;</code>
@@ -32,7 +32,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most posts in one PostMessagesRequest.
+   * Maximum number of posts in one PostMessagesRequest.
    * </pre>
    *
    * <code>int32 max_batch_posts = 3;</code>
@@ -42,7 +42,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most threads in one wait.
+   * Maximum number of threads in one wait.
    * </pre>
    *
    * <code>int32 max_wait_threads = 4;</code>
@@ -52,7 +52,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most open waits of one agent.
+   * Maximum number of open waits of one agent.
    * </pre>
    *
    * <code>int32 max_open_waits = 5;</code>
@@ -89,8 +89,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most calls open at a time on one connection, waits included. The client's own gRPC library queues
-   * further calls without an error: open another connection.
+   * Maximum number of calls open at a time on one connection, waits included. The client's own gRPC
+   * library queues further calls without an error: open another connection.
    * </pre>
    *
    * <code>int32 max_streams = 7;</code>
@@ -100,8 +100,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most bytes of requests that are arriving or being handled, over all callers. Further calls wait
-   * for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
+   * Maximum bytes of requests that are arriving or being handled, over all callers. Further calls
+   * wait for at most request_timeout, then return UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_request_bytes = 8;</code>
@@ -111,8 +111,8 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most bytes of responses and frames that callers have not read, over all callers. Further large
-   * ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
+   * Maximum bytes of responses and frames that callers have not read, over all callers. Further
+   * large ones wait for at most request_timeout, then the call returns UNAVAILABLE / STORE_BUSY.
    * </pre>
    *
    * <code>int64 max_frame_bytes = 9;</code>
@@ -122,7 +122,7 @@ public interface ServerLimitsOrBuilder extends
 
   /**
    * <pre>
-   * Most open waits of all anonymous callers together.
+   * Maximum number of open waits of all anonymous callers together.
    * </pre>
    *
    * <code>int32 max_anonymous_waits = 10;</code>

@@ -293,7 +293,7 @@ private static final long serialVersionUID = 0L;
   private int reason_ = 0;
   /**
    * <pre>
-   * Why.
+   * The reason.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>
@@ -304,7 +304,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why.
+   * The reason.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>
@@ -837,7 +837,7 @@ private static final long serialVersionUID = 0L;
     private int reason_ = 0;
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>
@@ -848,7 +848,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>
@@ -863,7 +863,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>
@@ -876,7 +876,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>
@@ -892,7 +892,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>

@@ -12,7 +12,7 @@ public interface WaitEndingOrBuilder extends
 
   /**
    * <pre>
-   * Why.
+   * The reason.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>
@@ -21,7 +21,7 @@ public interface WaitEndingOrBuilder extends
   int getReasonValue();
   /**
    * <pre>
-   * Why.
+   * The reason.
    * </pre>
    *
    * <code>.threadbus.v1.WaitEnding.Reason reason = 1;</code>

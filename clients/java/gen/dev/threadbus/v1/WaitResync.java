@@ -209,7 +209,7 @@ private static final long serialVersionUID = 0L;
   private int reason_ = 0;
   /**
    * <pre>
-   * Why.
+   * The reason.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>
@@ -220,7 +220,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why.
+   * The reason.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>
@@ -689,7 +689,7 @@ private static final long serialVersionUID = 0L;
     private int reason_ = 0;
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>
@@ -700,7 +700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>
@@ -715,7 +715,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>
@@ -728,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>
@@ -744,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why.
+     * The reason.
      * </pre>
      *
      * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>

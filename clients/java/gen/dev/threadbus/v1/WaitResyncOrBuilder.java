@@ -12,7 +12,7 @@ public interface WaitResyncOrBuilder extends
 
   /**
    * <pre>
-   * Why.
+   * The reason.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>
@@ -21,7 +21,7 @@ public interface WaitResyncOrBuilder extends
   int getReasonValue();
   /**
    * <pre>
-   * Why.
+   * The reason.
    * </pre>
    *
    * <code>.threadbus.v1.WaitResync.Reason reason = 1;</code>
