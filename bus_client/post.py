@@ -1,4 +1,4 @@
-"""Messages to be posted."""
+"""Messages to post, and their requests."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# Every run of pytest loads this where the package is installed, so modules that only a server needs
-# are imported when one is started.
+# pytest loads this module in every run where the package is installed, so modules that only a
+# server needs are imported lazily.
 if TYPE_CHECKING:
     import subprocess
 

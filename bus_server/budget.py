@@ -127,7 +127,7 @@ class Budget:
                     self._waiting[caller] = queue
 
     def _refuse_one(self, caller: str) -> None:
-        """Refuse the newest request of the caller with the most waiting.
+        """Refuse the newest request of the caller with the most waiting requests.
 
         Raises StoreBusy when that is `caller` itself.
         """

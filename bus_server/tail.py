@@ -91,8 +91,8 @@ class Tails:
     def watch(self, names: Sequence[str]) -> Waiter:
         """Hold the tails of these threads until `unwatch`. Returns the wait's Waiter.
 
-        Read the threads' heads *after* this and pass them to `advance`: what is committed between
-        the read and the first wait then moves a tail that is already held.
+        Read the threads' heads *after* this and pass them to `advance`: a commit between the read
+        and the first wait then moves a tail that is already held.
         """
         tails = [self._tails.setdefault(name, Tail()) for name in names]
         # A wait on one thread uses that thread's Condition; one on several lends them its own.

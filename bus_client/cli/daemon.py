@@ -1,4 +1,4 @@
-"""Blocking calls that do not delay the exit of the program."""
+"""Makes blocking calls that do not delay the exit of the program."""
 
 from __future__ import annotations
 

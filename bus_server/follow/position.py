@@ -63,19 +63,19 @@ class WaitPosition:
 
     @property
     def cursor(self) -> Cursor:
-        """The cursor to continue from. Raises ThreadNotFound when the thread was deleted."""
+        """The cursor to continue from. Raises ThreadNotFound if the thread was deleted."""
         return Cursor(thread=self.name, after_seq=self.after, epoch=self.head.epoch)
 
     @property
     def head(self) -> Head:
-        """The thread's head. Raises ThreadNotFound when the thread was deleted."""
+        """The thread's head. Raises ThreadNotFound if the thread was deleted."""
         if self.tail.gone or self.tail.head is None:
             raise ThreadNotFound([self.name])
         return self.tail.head
 
     @property
     def target(self) -> int:
-        """The last seq to deliver now. Raises ThreadNotFound when the thread was deleted."""
+        """The last seq to deliver for now. Raises ThreadNotFound if the thread was deleted."""
         return self.head.seq if self.limit is None else self.limit
 
     def ready(self) -> bool:

@@ -36,7 +36,7 @@ def measure(bench: Bench) -> Outcome:
     outcome.count("ThreadBus", sent=agents)
     outcome.add("ThreadBus: heartbeats/s", agents / elapsed)
     outcome.add("ThreadBus: server CPU µs per heartbeat, logging", cpu / agents * 1e6)
-    # The highest number of checkpoints that can fall in this time.
+    # The maximum number of checkpoints in this time.
     intervals = int(elapsed / _CHECKPOINT_INTERVAL) + 1
     outcome.add("ThreadBus: transactions per checkpoint interval", commits / intervals)
     outcome.judge(

@@ -63,7 +63,7 @@ class OwnServer:
         return process is None or process.poll() is not None
 
     def log_faults(self) -> list[str]:
-        """Returns what was logged since the previous call of this, if that has an error."""
+        """Returns what was logged since the last time this was called, if that has an error."""
         new = self._process.log[self._read :]
         self._read += len(new)
         return ["".join(new)] if any(_ERROR.search(line) for line in new) else []

@@ -1,4 +1,4 @@
-"""Registering, changing and unregistering agents; their tokens."""
+"""Registers, changes and unregisters agents, and manages their tokens."""
 
 from google.protobuf.field_mask_pb2 import FieldMask
 

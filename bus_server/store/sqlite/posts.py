@@ -1,4 +1,4 @@
-"""Appending messages: all checks of a post.
+"""Appends messages, after all checks of a post.
 
 The checks do not read large messages: a post of a few bytes may name a message of 3 MiB. Messages
 from before schema version 4 are read once.

@@ -1,4 +1,4 @@
-"""Creating, joining, changing and deleting threads."""
+"""Creates, joins, changes and deletes threads."""
 
 import secrets
 import sqlite3
