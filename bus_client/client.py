@@ -181,7 +181,7 @@ class BusClient:
     ) -> HeartbeatResponse:
         """Reports what the agent is doing. The response lists its unread threads in `unread`.
 
-        The text and the lease hold until they are changed: automatic heartbeats repeat them, also
+        The text and the lease hold until they are changed: automatic heartbeats repeat them, even
         if this call fails with an error other than InvalidArgument. The server ignores the
         heartbeats of an anonymous client.
 
@@ -326,9 +326,9 @@ class BusClient:
     async def end_session(self) -> None:
         """Ends the agent's session: others see at once that it is gone (PRESENCE_OFFLINE).
 
-        Reports the read positions first. Ends all open waits of the agent, also those of its other
-        processes: their follow() ends as when the thread is closed. Any later call of the agent
-        starts a new session, so this client sends no automatic heartbeats until the next
+        Reports the read positions first. Ends all open waits of the agent, including those of its
+        other processes: their follow() ends as when the thread is closed. Any later call of the
+        agent starts a new session, so this client sends no automatic heartbeats until the next
         heartbeat(), acknowledge(), follow() or wait(). No-op for an anonymous client.
         """
         anonymous = self.agent == ANONYMOUS

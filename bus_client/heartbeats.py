@@ -129,7 +129,7 @@ class Heartbeats:
         status_text: str | None = None,
         lease: float | None = None,
     ) -> HeartbeatResponse:
-        """Sends a heartbeat now. Later ones carry its text and lease too, also if it fails.
+        """Sends a heartbeat now. Later ones repeat its text and lease, even if it fails.
 
         Args:
             state: Unspecified = leave it to the server.
@@ -137,7 +137,7 @@ class Heartbeats:
             lease: Seconds from now; 0 = the server's agent timeout. None = unchanged.
 
         Raises:
-            InvalidArgument: The text and lease are not kept.
+            InvalidArgument: A value was refused. Later heartbeats do not repeat the text and lease.
             BusError: The call failed.
         """
         async with self._sending:

@@ -142,7 +142,7 @@ class Participants:
     ) -> list[Participant]:
         """Returns the recipients of a message that was just committed, at most MAX_RECIPIENTS.
 
-        Agents in `before` have their presence from there, instead of the one after the message was
+        Agents in `before` are returned with that presence, not with the one after the message was
         delivered. Returns [] if the store cannot be read: the message is stored, and an error would
         say that it is not.
         """

@@ -7,7 +7,8 @@ from bus_server.presence.changes import Changes
 from bus_server.store import Position
 
 #: A Position as stored here. The garbage collector does not track plain tuples of strings and
-#: numbers, and there may be hundreds of thousands: traversing as many objects takes it a second.
+#: numbers, and there may be hundreds of thousands: if they were objects, it would traverse them for
+#: a second.
 _Row = tuple[str, int, int]
 
 
