@@ -172,7 +172,8 @@ class Bus:
     ) -> Page:
         """Returns up to `limit` wanted messages of a thread with after < seq < before.
 
-        Raises ThreadNotFound, and CursorInvalid for another epoch or an `after` past the head.
+        Raises ThreadNotFound, and CursorInvalid if `epoch` does not match or `after` is past the
+        head.
         """
         page = await read_page(
             self._store,

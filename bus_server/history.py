@@ -42,7 +42,7 @@ async def read_page(
 ) -> Page:
     """Read a page of a thread: up to `limit` of its wanted messages in after < seq < before.
 
-    Raises ThreadNotFound, and CursorInvalid for another epoch or an `after` past the head.
+    Raises ThreadNotFound, and CursorInvalid if `epoch` does not match or `after` is past the head.
     """
     rows = limit if wanted.everything else PAGE_ROWS
     part = await store.page(thread, after, before, rows, PAGE_BYTES, newest)

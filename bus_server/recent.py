@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bus_server.store import Row, with_edit_seq
 
-#: Bytes of memory that a small message added alone takes beyond its own bytes, about; measured.
+#: Approximate memory overhead in bytes of a small message that is added alone, as measured.
 OVERHEAD = 1_500
 
 

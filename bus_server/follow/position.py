@@ -14,7 +14,7 @@ from threadbus.v1.thread_pb2 import THREAD_STATE_OPEN, ThreadPosition
 
 
 class WaitPosition:
-    """The position of a wait in one thread, and what was reported of it in frames."""
+    """The position of a wait in one thread, and the part of it that frames have reported."""
 
     __slots__ = (
         *("after", "caught_up", "limit", "name"),

@@ -105,8 +105,8 @@ class Participants:
     async def read(self, agent: str, cursors: Sequence[tuple[str, int, str]]) -> None:
         """Record how far an agent reports to have read: (thread, seq, epoch).
 
-        An empty epoch matches any. A cursor is ignored if its thread does not exist, its epoch is
-        another one, or its seq is past the head.
+        An empty epoch matches any. A cursor is ignored if its thread does not exist, its epoch does
+        not match, or its seq is past the head.
         """
         heads = await self._store.heads([thread for thread, _, _ in cursors])
         for number, (thread, seq, epoch) in enumerate(cursors, start=1):
