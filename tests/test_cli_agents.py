@@ -132,6 +132,7 @@ def test_where_tokens_are_required_an_operator_registers(
     shell = Shell(server.address, tmp_path)
     done = shell.run("read", "design", "--json")
     assert (done.code, done.error["reason"]) == (6, "TOKEN_INVALID")
+    assert "--as" in done.error["hint"]
     assert shell.run("register", "coder").code == 6
     token = {"THREADBUS_TOKEN": operator(server).token}
     assert shell.run("register", "coder", env=token).code == 0

@@ -27,7 +27,11 @@ _MEANINGS: dict[str, tuple[int, str]] = {
         "where your tokens can be stored.",
     ),
     "MessageTooLarge": (DENIED, "Shorten it, or store it elsewhere and post where to find it."),
-    "Unauthenticated": (DENIED, "Pass a valid token with THREADBUS_TOKEN or --token-file."),
+    "Unauthenticated": (
+        DENIED,
+        "Name an agent that you registered here with --as, or pass a valid token with "
+        "THREADBUS_TOKEN or --token-file.",
+    ),
     "TokenExpired": (DENIED, "Get a new token from the server's operator."),
     "AccessDenied": (DENIED, "Use an operator's token: THREADBUS_TOKEN or --token-file."),
     "NotFound": (FAILED, ""),
