@@ -133,11 +133,11 @@ class Identity:
         )
 
     def name_taken(self, error: AgentExists) -> AgentExists:
-        """Returns the error for a name that is registered with another token."""
+        """Returns the server's error for a taken name, with where a token for it was looked for."""
         return AgentExists(
-            f"The name {self.agent!r} is registered at {self.server} with another token, which is "
-            f"not in {self.file}. Pass that token, or choose another name. (Tokens are stored by "
-            "server address; `localhost` and `127.0.0.1` are two addresses, and so are two ports.)",
+            f"{self.server}: {error.message}. (Its token is not in {self.file}, where tokens are "
+            "stored by server address; `localhost` and `127.0.0.1` are two addresses, and so are "
+            "two ports.)",
             code=error.code,
             reason=error.reason,
             metadata=error.metadata,

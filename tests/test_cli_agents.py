@@ -140,6 +140,13 @@ def test_where_tokens_are_required_an_operator_registers(
     assert shell.ok("register", "coder").out == "coder\n"
 
 
+def test_the_name_of_an_unregistered_agent_is_refused_as_such(shell: Shell, name: str) -> None:
+    shell.ok("register", name)
+    shell.ok("agents", "unregister", name, "--yes", "--as", name)
+    done = shell.run("register", name, "--json")
+    assert (done.code, "was unregistered" in done.error["message"]) == (5, True)
+
+
 def test_a_refused_registration_leaves_no_token(shell: Shell, name: str, tmp_path: Path) -> None:
     shell.ok("register", name)
     kept = _credentials(shell).read_text("utf-8")

@@ -45,9 +45,9 @@ _MEANINGS: dict[str, tuple[int, str]] = {
     "ThreadExists": (CONFLICT, "Use the existing thread, or choose another name."),
     "AgentExists": (
         CONFLICT,
-        "Choose another name, or pass the agent's token with THREADBUS_TOKEN. Where it is stored, "
-        "threadbus register NAME --show-token prints it. A name that was only imported can be "
-        "registered by an operator: threadbus register NAME --token-file FILE.",
+        "If its token is stored elsewhere, threadbus register NAME --show-token prints it there, "
+        "and THREADBUS_TOKEN passes it here. A name that was only imported can be registered by "
+        "an operator: threadbus register NAME --token-file FILE.",
     ),
     "RequestIdReused": (
         CONFLICT,
