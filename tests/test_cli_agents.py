@@ -9,6 +9,7 @@ import pytest
 
 from tests.callers import operator
 from tests.conftest import StartServer
+from tests.disks import make_read_only, small_disk
 from tests.serving import ServerProcess
 from tests.shell import Shell
 
@@ -101,6 +102,18 @@ def test_a_token_file_that_others_can_read_is_refused(shell: Shell, tmp_path: Pa
     done = shell.run("agents", "--token-file", str(file), "--json")
     assert (done.code, done.out, done.error["code"]) == (1, "", "FAILED_PRECONDITION")
     assert done.error["hint"] == f"chmod 600 {file}"
+
+
+def test_a_token_file_on_a_read_only_mount_is_accepted(
+    shell: Shell, name: str, tmp_path: Path
+) -> None:
+    token = shell.ok("register", name, "--show-token").out.split()[1]
+    with small_disk(tmp_path / "secrets", megabytes=1) as secrets:
+        file = secrets / "token"
+        file.write_text(token)
+        file.chmod(0o444)
+        make_read_only(secrets)
+        assert shell.ok("post", name, "hello", "--token-file", str(file)).out == f"{name} #1\n"
 
 
 def test_a_token_may_come_from_a_pipe(shell: Shell, name: str) -> None:

@@ -198,8 +198,9 @@ def _read_token(file: Path | None) -> str | None:
 def _check_permissions(file: Path) -> None:
     """Raises CredentialsError if others can read the user's token file, as ssh does for keys."""
     status = file.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-        return  # a pipe, or a secret mounted by root, whose mode its readers cannot change
+    changeable = status.st_uid == os.geteuid() and os.access(file, os.W_OK)
+    if not stat.S_ISREG(status.st_mode) or not changeable:
+        return  # a pipe, or a secret that was mounted: its readers cannot change its mode
     if stat.S_IMODE(status.st_mode) & 0o077:
         error = bus_client.CredentialsError(f"Other users can read or write the token in {file}.")
         error.hint = f"chmod 600 {file}"
