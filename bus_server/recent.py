@@ -48,11 +48,11 @@ class Recent:
             self._bytes -= size
 
     def _drop(self, epoch: str, seqs: Iterable[int]) -> None:
-        rows = self._rows[epoch]
+        rows = self._rows.get(epoch, {})
         for seq in seqs:
             rows.pop(seq, None)
         if not rows:
-            del self._rows[epoch]
+            self._rows.pop(epoch, None)
 
     def edit(self, epoch: str, edits: Mapping[int, int]) -> None:
         """Set the edit_seq of messages of a thread, by seq, where they are kept."""

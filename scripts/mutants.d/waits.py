@@ -34,14 +34,24 @@ SABOTAGES = [
                 "encode(p.name, start + wanted[-1], ",
             ),
             Edit(
-                "bus_server/follow/position.py",
-                "after_seq=self.after, epoch=self.head.epoch",
-                "after_seq=self.told, epoch=self.head.epoch",
-            ),
-            Edit(
                 "bus_server/follow/loop.py",
                 "        p.told = p.after\n",
-                "        p.told = start + wanted[-1]\n",
+                "        p.told = p.after\n        p.given = start + wanted[-1]\n",
+            ),
+            Edit(
+                "bus_server/follow/position.py",
+                "after_seq=self.after, epoch=self.head.epoch",
+                "after_seq=self.given, epoch=self.head.epoch",
+            ),
+            Edit(
+                "bus_server/follow/position.py",
+                "            self.after = head.first_seq - 1\n",
+                "            self.after = head.first_seq - 1\n        self.given = self.after\n",
+            ),
+            Edit(
+                "bus_server/follow/position.py",
+                '        *("after", "caught_up",',
+                '        *("given", "after", "caught_up",',
             ),
         ],
         ["tests/test_waiting_filters.py"],
