@@ -19,7 +19,7 @@ class Tail:
         self.head: Head | None = None
         #: Whether the thread was deleted. There may be a new thread of the same name, with its own
         #: Tail.
-        self.gone = False
+        self.deleted = False
         self.condition = asyncio.Condition()
         #: Conditions of the waits on several threads.
         self.lent: set[asyncio.Condition] = set()
@@ -134,7 +134,7 @@ class Tails:
         # An unread head may turn out to be this thread's: the wait that reads it must try again.
         if tail is not None and (tail.head is None or tail.head.epoch == epoch):
             del self._tails[name]
-            tail.gone = True
+            tail.deleted = True
             await tail.notify()
 
     async def drain(self) -> None:

@@ -156,7 +156,7 @@ class WaitLoop:
         for name, head in heads.items():
             await tails.advance(name, head)
         for name, tail in zip(waiter.names, waiter.tails, strict=True):
-            if tail.gone or tail.head is None or tail.head.epoch != heads[name].epoch:
+            if tail.deleted or tail.head is None or tail.head.epoch != heads[name].epoch:
                 return False
         self._positions = [
             WaitPosition(start, tail, heads[start[0]])
@@ -172,12 +172,12 @@ class WaitLoop:
         granted.FromMilliseconds(round(self._request.keepalive_interval * 1000))
         # A position for which a resync follows is sent as requested: if the connection breaks
         # before the resync frame, the next wait must get the same resync.
-        positions = [p.tell(p.requested if p.resync else None) for p in self._positions]
+        positions = [p.to_proto(p.requested if p.resync else None) for p in self._positions]
         started = WaitStarted(threads=positions, keepalive_interval=granted)
         await self._send(WaitMessagesResponse(started=started))
         for p in self._positions:
             if p.resync is not None:
-                resync = WaitResync(reason=p.resync, position=p.tell(), requested=p.requested)
+                resync = WaitResync(reason=p.resync, position=p.to_proto(), requested=p.requested)
                 await self._send(WaitMessagesResponse(resync=resync))
 
     async def _live_with_participants(self, waiter: Waiter) -> None:
@@ -198,8 +198,8 @@ class WaitLoop:
                 await self._end(reason)
                 return
             if self._clock() >= self._keepalive_at:
-                told = [p.tell() for p in self._positions if p.told != p.after]
-                await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=told)))
+                positions = [p.to_proto() for p in self._positions if p.sent_after != p.after]
+                await self._send(WaitMessagesResponse(keepalive=WaitKeepalive(threads=positions)))
             self._expire_time = self._open.expire_time
             if moved and self._ready():
                 await asyncio.sleep(0)  # if the filter matched nothing, no other task has run
@@ -231,7 +231,7 @@ class WaitLoop:
                 moved = moved or p.after > before
             if not p.caught_up and p.after >= p.start_seq:
                 p.caught_up = True
-                await self._send(WaitMessagesResponse(caught_up=p.tell()))
+                await self._send(WaitMessagesResponse(caught_up=p.to_proto()))
             late = self._deadline is not None and self._clock() >= self._cut
             if self._full or self._shared.tails.draining or late or self._open.ended is not None:
                 break
@@ -286,7 +286,7 @@ class WaitLoop:
         if not wanted:
             return None
         # Set before it is sent: the agent may report it as read before the send returns.
-        p.told = p.after
+        p.sent_after = p.after
         senders = (rows[index][0] for index in wanted)
         self._shared.participants.delivered(
             self._request.agent, p.name, p.head, start + wanted[-1], senders
@@ -358,7 +358,7 @@ class WaitLoop:
         return None
 
     async def _end(self, reason: WaitEnding.Reason.ValueType) -> None:
-        ending = WaitEnding(reason=reason, threads=[p.tell() for p in self._positions])
+        ending = WaitEnding(reason=reason, threads=[p.to_proto() for p in self._positions])
         if reason == WaitEnding.REASON_DRAINING:
             ending.retry_delay.FromMilliseconds(random.randint(100, 1000))  # noqa: S311
         await self._send(WaitMessagesResponse(ending=ending))
@@ -376,4 +376,4 @@ class WaitLoop:
 
 def _cursors(positions: Sequence[WaitPosition]) -> list[Cursor]:
     """Returns the cursor in each thread that was not deleted."""
-    return [p.cursor for p in positions if not p.tail.gone]
+    return [p.cursor for p in positions if not p.tail.deleted]

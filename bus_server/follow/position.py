@@ -17,18 +17,9 @@ class WaitPosition:
     """The position of a wait in one thread, and the part of it that frames have reported."""
 
     __slots__ = (
-        *("after", "caught_up", "limit", "name"),
-        *(
-            "participants",
-            "requested_after",
-            "requested_epoch",
-            "resync",
-            "cached",
-            "sent_version",
-            "start_seq",
-            "tail",
-            "told",
-        ),
+        *("after", "cached", "caught_up", "limit", "name", "participants"),
+        *("requested_after", "requested_epoch", "resync", "sent_after", "sent_version"),
+        *("start_seq", "tail"),
     )
 
     def __init__(self, start: Start, tail: Tail, head: Head) -> None:
@@ -41,7 +32,7 @@ class WaitPosition:
         #: The last seq that was delivered or skipped by the filter.
         self.after = self.requested_after
         #: `after` as reported by the last frame.
-        self.told = self.after
+        self.sent_after = self.after
         self.caught_up = False
         #: Why the wait cannot continue from the requested cursor; None if it can.
         self.resync: WaitResync.Reason.ValueType | None = None
@@ -69,7 +60,7 @@ class WaitPosition:
     @property
     def head(self) -> Head:
         """The thread's head. Raises ThreadNotFound if the thread was deleted."""
-        if self.tail.gone or self.tail.head is None:
+        if self.tail.deleted or self.tail.head is None:
             raise ThreadNotFound([self.name])
         return self.tail.head
 
@@ -81,7 +72,7 @@ class WaitPosition:
     def ready(self) -> bool:
         """Returns whether there is something to send, or the thread was deleted."""
         head = self.tail.head
-        if self.tail.gone or head is None:
+        if self.tail.deleted or head is None:
             return True
         if self.after < (head.seq if self.limit is None else self.limit):
             return True
@@ -91,9 +82,9 @@ class WaitPosition:
         """Returns whether the thread accepts no posts and all of it was delivered."""
         return self.head.state != THREAD_STATE_OPEN and self.after >= self.head.seq
 
-    def tell(self, cursor: Cursor | None = None) -> ThreadPosition:
+    def to_proto(self, cursor: Cursor | None = None) -> ThreadPosition:
         """Returns the position for the next frame; `cursor` replaces the current one."""
-        self.told = self.after
+        self.sent_after = self.after
         return ThreadPosition(
             cursor=cursor or self.cursor,
             head_seq=self.head.seq,

@@ -19,8 +19,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "told = [p.tell() for p in self._positions if p.told != p.after]",
-                "told = []",
+                "positions = [p.to_proto() for p in self._positions if p.sent_after != p.after]",
+                "positions = []",
             )
         ],
         ["tests/test_waiting_keepalive.py"],
@@ -35,8 +35,8 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/follow/loop.py",
-                "        p.told = p.after\n",
-                "        p.told = p.after\n        p.given = start + wanted[-1]\n",
+                "        p.sent_after = p.after\n",
+                "        p.sent_after = p.after\n        p.given = start + wanted[-1]\n",
             ),
             Edit(
                 "bus_server/follow/position.py",
@@ -50,8 +50,8 @@ SABOTAGES = [
             ),
             Edit(
                 "bus_server/follow/position.py",
-                '        *("after", "caught_up",',
-                '        *("given", "after", "caught_up",',
+                '        *("after", "cached",',
+                '        *("given", "after", "cached",',
             ),
         ],
         ["tests/test_waiting_filters.py"],
