@@ -23,9 +23,10 @@ class _Seconds(click.FloatRange):
     name = "time"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if isinstance(value, str) and value[-1:] in _UNITS:
+        if isinstance(value, str):
+            number, unit = (value[:-1], value[-1]) if value[-1:] in _UNITS else (value, "s")
             try:
-                value = float(value[:-1]) * _UNITS[value[-1]]
+                value = float(number) * _UNITS[unit]
             except ValueError:
                 self.fail(f"{value!r} is not a time, such as 90, 10m or 36h.", param, ctx)
         seconds = super().convert(value, param, ctx)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from bus_server.__main__ import main
@@ -111,6 +112,12 @@ def _another(setting: Setting) -> tuple[str, Any]:
     if setting.kind is FileMode:
         return "660", 0o660
     return "other", setting.kind("other")
+
+
+@pytest.mark.parametrize("text", ["10q", "m", "soon"])
+def test_a_time_that_is_not_one_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="not a time, such as 90, 10m or 36h"):
+        _parsed("--drain-timeout", text)
 
 
 def test_without_flags_and_variables_each_setting_is_its_default() -> None:
