@@ -178,7 +178,9 @@ class ThreadHandle:
         No-op for an anonymous client, whose position the server does not keep.
 
         Args:
-            seq: Count everything up to it as read. None = what the last wait() returned.
+            seq: Count everything up to it as read. None = what the last wait() returned. The server
+                ignores a seq past the thread's newest message, and the next follow() or wait()
+                raises CursorLost.
 
         Raises:
             BusError: The report failed. It is repeated later.
