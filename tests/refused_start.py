@@ -25,7 +25,7 @@ def refused_start(
         [*prefix, sys.executable, "-m", "bus_server", "--listen", listen, "--db", db, *flags],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
         cwd=cwd,
     )

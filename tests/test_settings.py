@@ -48,7 +48,7 @@ def test_an_invalid_setting_is_refused_by_name(tmp_path: Path, flag: str, value:
         [sys.executable, "-m", "bus_server", *flags],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
