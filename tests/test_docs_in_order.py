@@ -16,6 +16,7 @@ from tests.doc_examples import MODEL, at_the_prompt, blocks, commands, matches, 
 from tests.json_lines import line
 from tests.polling import until_known
 from tests.serving import ServerProcess
+from tests.shell import BUSY
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +57,7 @@ class Terminal:
             if process.returncode is None:  # it failed: kill what it has started
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-        return process.returncode or 0, shown.decode()
+        return process.returncode or 0, BUSY.sub("", shown.decode())
 
 
 @pytest.fixture
