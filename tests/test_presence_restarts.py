@@ -80,6 +80,7 @@ async def test_presence_is_right_after_a_restart(
             else:
                 await until_written(server, client, agents["working"])
                 server.kill()
+    server.flags = ("--heartbeat-interval", "0.6", "--agent-timeout", "4")  # time to look at all
     server.start()
     async with connected(server.address) as client:
         # An agent that waited is IDLE until it waits again: a restart makes none lapse.
