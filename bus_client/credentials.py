@@ -42,7 +42,7 @@ def default_path() -> Path:
     folder = os.environ.get(variable)
     if folder is not None and not Path(folder).is_absolute():
         raise CredentialsError(
-            f"There is no place for the agent's token: {variable} is {folder!r}, which is not an "
+            f"The agent's token cannot be stored: {variable} is {folder!r}, which is not an "
             "absolute path."
         )
     with suppress(RuntimeError):
@@ -50,7 +50,7 @@ def default_path() -> Path:
         if path.is_absolute():
             return path
     raise CredentialsError(
-        "There is no place for the agent's token: neither HOME nor XDG_DATA_HOME is set."
+        "The agent's token cannot be stored: neither HOME nor XDG_DATA_HOME is set."
     )
 
 

@@ -1,4 +1,4 @@
-"""Hostile text from a server, or from those who post to it, never reaches a terminal as it is."""
+"""Hostile text from a server or its users never reaches a terminal unescaped."""
 
 import asyncio
 import re

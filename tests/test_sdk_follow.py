@@ -111,7 +111,7 @@ async def test_a_message_counts_as_read_when_the_next_is_requested(
             for seq in (1, 2):
                 assert (await anext(messages)).seq == seq
                 assert reader.position.after_seq == seq - 1
-        # The message at which the loop ended comes again …
+        # The message at which the loop ended is delivered again …
         assert await take(reader.follow(), 2) == ["b", "c"]
         # … unless it was acknowledged.
         await reader.acknowledge(3)

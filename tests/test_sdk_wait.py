@@ -81,7 +81,7 @@ async def test_the_previous_messages_count_as_read_at_the_next_wait(
     async with member(server.address, thread, tmp_path) as reader:
         await reader.wait(timeout=60)
         assert reader.position.after_seq == 0
-    # It was closed or killed before its next wait: they come again.
+    # It was closed or killed before its next wait: they are delivered again.
     assert await read_position(server.address, thread, tmp_path) == 0
     async with member(server.address, thread, tmp_path) as reader:
         assert contents(await reader.wait(timeout=60)) == ["a", "b"]

@@ -39,7 +39,7 @@ def _seekable(ctx: click.Context, _: click.Parameter, file: IO[bytes]) -> IO[byt
     """Returns the file, or for a pipe a temporary copy, as the file is read twice.
 
     Raises:
-        click.ClickException: There is no space for the copy.
+        click.ClickException: The disk is too full for the copy.
     """
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
