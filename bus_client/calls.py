@@ -66,7 +66,7 @@ class PagedRequest(UnaryRequest, Protocol):
     page_token: str
 
 
-class Page(Protocol):
+class PagedResponse(Protocol):
     """The response to a PagedRequest."""
 
     next_page_token: str
@@ -75,7 +75,7 @@ class Page(Protocol):
 
 
 ListRequest = TypeVar("ListRequest", bound=PagedRequest)
-ListResponse = TypeVar("ListResponse", bound=Page)
+ListResponse = TypeVar("ListResponse", bound=PagedResponse)
 
 
 def _cancelled_by_caller() -> bool:

@@ -13,7 +13,7 @@ SMALL = 16 * 1024
 MAX_WAITING = 4_096
 
 #: The bytes requested, and a future that is resolved when they are granted.
-_Waiter: TypeAlias = "tuple[int, asyncio.Future[None]]"
+_Claim: TypeAlias = "tuple[int, asyncio.Future[None]]"
 
 
 class Budget:
@@ -38,7 +38,7 @@ class Budget:
         self._what = what
         self._held: dict[str, int] = {}
         #: By caller, the one whose turn is next first.
-        self._waiting: dict[str, deque[_Waiter]] = {}
+        self._waiting: dict[str, deque[_Claim]] = {}
         self._waiting_count = 0
 
     @property
@@ -135,19 +135,19 @@ class Budget:
         error = StoreBusy(f"too many calls wait for room for {self._what}")
         if len(queue) <= len(self._waiting.get(caller, ())) + 1:
             raise error
-        waiter = queue[-1]
-        self._dequeue(queue, waiter)
-        if not waiter[1].done():
-            waiter[1].set_exception(error)
+        claim = queue[-1]
+        self._dequeue(queue, claim)
+        if not claim[1].done():
+            claim[1].set_exception(error)
 
-    def _withdraw(self, caller: str, waiter: _Waiter) -> None:
+    def _withdraw(self, caller: str, claim: _Claim) -> None:
         queue = self._waiting.get(caller)
-        if queue is None or waiter not in queue:
+        if queue is None or claim not in queue:
             return  # _serve removed it
-        self._dequeue(queue, waiter)
+        self._dequeue(queue, claim)
         if not queue:
             del self._waiting[caller]
 
-    def _dequeue(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
-        queue.remove(waiter)
+    def _dequeue(self, queue: deque[_Claim], claim: _Claim) -> None:
+        queue.remove(claim)
         self._waiting_count -= 1

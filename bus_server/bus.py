@@ -17,7 +17,7 @@ from bus_server.errors import (
     ThreadNotFound,
 )
 from bus_server.filter import Filter
-from bus_server.follow.loop import Frames, Shared, WaitLoop
+from bus_server.follow.loop import Frames, WaitLoop, WaitResources
 from bus_server.history import PAGE_BYTES, Page, read_page
 from bus_server.presence.agent_state import Heartbeat
 from bus_server.presence.checkpointer import Checkpointer
@@ -49,16 +49,16 @@ class Bus:
 
     def __init__(
         self,
-        shared: Shared,
+        resources: WaitResources,
         writer: Writer,
         presence: Presence,
         positions: UnsavedPositions,
         checkpointer: Checkpointer,
     ) -> None:
-        """`shared`: the store, and what wait loops use, too. server.build creates all parts."""
-        self._shared = shared
-        self._store = shared.store
-        self._participants = shared.participants
+        """`resources`: the store, and what wait loops use, too. server.build creates all parts."""
+        self._resources = resources
+        self._store = resources.store
+        self._participants = resources.participants
         self._writer = writer
         self._presence = presence
         self._positions = positions
@@ -144,7 +144,7 @@ class Bus:
         Not a coroutine function: its coroutine object would live as long as the wait, and there may
         be thousands.
         """
-        return WaitLoop(request, self._shared, frames).run()
+        return WaitLoop(request, self._resources, frames).run()
 
     async def heartbeat(self, agent: str, beat: Heartbeat) -> tuple[int, list[ThreadUnread]]:
         """Renew an agent's lease and record what it has read.
@@ -191,10 +191,10 @@ class Bus:
 
     async def message(self, thread: str, seq: int) -> bytes:
         """Returns one message, serialised. Raises ThreadNotFound and MessageNotFound."""
-        page = await self._store.page(thread, seq - 1, seq + 1, 1, PAGE_BYTES, newest=False)
-        if not page.rows:
-            raise MessageNotFound(thread, seq, page.head.seq)
-        return page.rows[0][1]
+        found = await self._store.excerpt(thread, seq - 1, seq + 1, 1, PAGE_BYTES, newest=False)
+        if not found.rows:
+            raise MessageNotFound(thread, seq, found.head.seq)
+        return found.rows[0][1]
 
     # ── Threads ─────────────────────────────────────────────────────────────────────────────────
 
@@ -261,7 +261,7 @@ class Bus:
         """End every wait; return when every post has its outcome and all state is saved."""
         for stream in self._post_streams:
             stream.cancel()
-        await self._shared.tails.drain()
+        await self._resources.tails.drain()
         with contextlib.suppress(BusError, StoreBug):  # what is lost is delivered to agents again
             await self._checkpointer.save()
         await self._writer.drain()

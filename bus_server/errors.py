@@ -17,7 +17,7 @@ Exception
 │   ├── AgentNotFound
 │   ├── ThreadExists            the name is taken
 │   ├── AgentExists             the name is taken, by another token
-│   ├── RequestIdReused         with a different body
+│   ├── RequestIdReused         for a different post
 │   │                           the state of the thread:
 │   ├── SeqConflict             expected_last_seq is not its newest seq
 │   ├── ExpectedSeqRequired     it is strict
@@ -188,11 +188,11 @@ class AgentExists(BusError):
 
 
 class RequestIdReused(BusError):
-    """The request_id was used with another body."""
+    """The request_id was used for a different post."""
 
     def __init__(self, request_id: str, seq: int) -> None:
         super().__init__(
-            f"request_id {request_id} was used for message {seq}, whose body differs; "
+            f"request_id {request_id} was used for message {seq}, which differs; "
             "use a new request_id for a new message",
             {"seq": seq},
         )

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from bus_server.errors import BusError, StoreBug, StoreFailed
-from bus_server.follow.loop import Shared
+from bus_server.follow.loop import WaitResources
 from bus_server.presence.presence import Presence
 from bus_server.waits import Waits
 from threadbus.v1.bus_service_pb2 import WaitEnding
@@ -21,10 +21,14 @@ class Fallback:
     """Polls the store for commits of other processes. The cost does not grow with the waits."""
 
     def __init__(
-        self, shared: Shared, presence: Presence, waits: Waits, clear_tokens: Callable[[], None]
+        self,
+        resources: WaitResources,
+        presence: Presence,
+        waits: Waits,
+        clear_tokens: Callable[[], None],
     ) -> None:
         """`clear_tokens` is called when another process may have ended or expired tokens."""
-        self._shared = shared
+        self._resources = resources
         self._presence = presence
         self._waits = waits
         self._clear_tokens = clear_tokens
@@ -35,7 +39,7 @@ class Fallback:
         while True:
             await asyncio.sleep(interval * random.uniform(0.7, 1.0))  # noqa: S311
             try:
-                version = await self._shared.store.foreign_version()
+                version = await self._resources.store.foreign_version()
                 if version != seen and await self._refresh():
                     seen = version
             except StoreFailed:
@@ -45,10 +49,10 @@ class Fallback:
 
     async def _refresh(self) -> bool:
         """Load what others committed. Returns False if a thread must be looked up again."""
-        store, tails = self._shared.store, self._shared.tails
+        store, tails = self._resources.store, self._resources.tails
         # Tokens may have ended, messages may have been edited, agents may have been seen.
         self._clear_tokens()
-        self._shared.recent.clear()
+        self._resources.recent.clear()
         tokens = self._waits.tokens()
         ends = await store.expire_times(tokens) if tokens else {}
         await self._waits.expire({token: ends.get(token) for token in tokens})
@@ -62,7 +66,7 @@ class Fallback:
                 await tails.advance(name, heads[name])
             elif known is not None:
                 await tails.end(name, known.epoch)
-        self._shared.cache.changed()
+        self._resources.cache.changed()
         # A thread that is missing here, but is being read for a new wait, may have been deleted
         # after that read: look it up again.
         return all(name in heads or known is not None for name, known in known_heads.items())

@@ -45,7 +45,7 @@ async def read_page(
     Raises ThreadNotFound, and CursorInvalid if `epoch` does not match or `after` is past the head.
     """
     rows = limit if wanted.everything else PAGE_ROWS
-    part = await store.page(thread, after, before, rows, PAGE_BYTES, newest)
+    part = await store.excerpt(thread, after, before, rows, PAGE_BYTES, newest)
     head = part.head
     other = epoch not in ("", head.epoch)
     if other or after > head.seq:
@@ -77,7 +77,7 @@ async def read_page(
         full = full or scanned >= PAGE_SCAN or scanned_bytes >= PAGE_SCAN_BYTES
         if full or high - low <= 1:
             break
-        part = await store.page(thread, low, high, rows, PAGE_BYTES - size, newest)
+        part = await store.excerpt(thread, low, high, rows, PAGE_BYTES - size, newest)
     if newest:
         return Page(bodies, last_seq, head, last, high, more=high - low > 1)
     return Page(bodies, last_seq, head, low, after + 1, more=high - low > 1)

@@ -22,7 +22,7 @@ from bus_server.bus import Bus
 from bus_server.encoding import BatchEncoder
 from bus_server.errors import BusError, Draining, StoreBug, StoreFailed, StoreRefused
 from bus_server.fallback import Fallback
-from bus_server.follow.loop import Shared
+from bus_server.follow.loop import WaitResources
 from bus_server.listening import ServeError
 from bus_server.operator_token import operator_token
 from bus_server.presence.agents import Agents
@@ -121,7 +121,7 @@ class Parts:
     presence: Presence
     waits: Waits
     writer: Writer
-    shared: Shared
+    resources: WaitResources
     checkpointer: Checkpointer
     fallback: Fallback
 
@@ -130,7 +130,7 @@ class Parts:
         loops = [
             self.writer.run(),
             self.checkpointer.run(settings.checkpoint_interval),
-            self.shared.cache.run(),
+            self.resources.cache.run(),
             self.bus.purge_forever(),
         ]
         if settings.fallback_interval:
@@ -160,17 +160,17 @@ def build(
     positions = UnsavedPositions(changes)
     participants = Participants(store, presence, positions, waits, changes)
     cache = ParticipantCache(changes)
-    shared = Shared(store, tails, recent, BatchEncoder(), participants, cache)
+    resources = WaitResources(store, tails, recent, BatchEncoder(), participants, cache)
     checkpointer = Checkpointer(writer, presence, positions, changes)
     return Parts(
-        bus=Bus(shared, writer, presence, positions, checkpointer),
+        bus=Bus(resources, writer, presence, positions, checkpointer),
         agents=Agents(store, writer, presence, waits, changes),
         presence=presence,
         waits=waits,
         writer=writer,
-        shared=shared,
+        resources=resources,
         checkpointer=checkpointer,
-        fallback=Fallback(shared, presence, waits, clear_tokens),
+        fallback=Fallback(resources, presence, waits, clear_tokens),
     )
 
 

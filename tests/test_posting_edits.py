@@ -121,7 +121,7 @@ async def test_two_edits_in_one_transaction_both_count(tmp_path: Path) -> None:
     async with opened(tmp_path / "bus.db") as store:
         batch = [post("frist"), post("first", 1), post("First", 1)]
         await store.commit([CreateThread(Thread(name="t")), *batch])
-        page = await store.page("t", 0, 0, 10, 1_000_000, newest=False)
+        page = await store.excerpt("t", 0, 0, 10, 1_000_000, newest=False)
     messages = [Message.FromString(body) for _, body in page.rows]
     assert [(m.content, m.edit_of, m.edit_seq) for m in messages] == [
         ("frist", 0, 3),

@@ -61,7 +61,7 @@ async def test_retries_with_the_request_id_of_a_large_message(
     async with stream_of_an_agent(server, name) as (stream, _):
         if version < 4:
             with contextlib.closing(sqlite3.connect(server.db, isolation_level=None)) as db:
-                db.execute("UPDATE request SET body_hash = NULL")
+                db.execute("UPDATE request SET post_hash = NULL")
         growth = Growth(server)
         other = PostMessageRequest(thread=name, content="other", request_id="a")
         results = await stream.post(*[other] * 100)

@@ -24,7 +24,7 @@ async def test_posts_are_counted_until_they_have_their_outcomes(tmp_path: Path) 
         assert pending.pending_bytes == 3 * append("design", "x").size
         await asyncio.gather(*posts)
         assert parts.writer.statistics() == WriterStatistics(0, 0, 0)
-        recent = parts.shared.recent.statistics()
+        recent = parts.resources.recent.statistics()
         assert (recent.threads, recent.messages) == (1, 3)
         assert recent.bytes > 3 * len("x")
 
@@ -42,6 +42,6 @@ async def test_waits_are_counted_until_they_end(tmp_path: Path) -> None:
         async with following(parts.bus, wait_on("design"), take):
             await caught_up.wait()
             assert parts.waits.statistics() == WaitStatistics(1, 1, agents=0, threads=1)
-            assert parts.shared.tails.statistics() == TailStatistics(threads=1, holds=1)
+            assert parts.resources.tails.statistics() == TailStatistics(threads=1, holds=1)
         assert parts.waits.statistics() == WaitStatistics(0, 0, 0, 0)
-        assert parts.shared.tails.statistics() == TailStatistics(0, 0)
+        assert parts.resources.tails.statistics() == TailStatistics(0, 0)

@@ -84,7 +84,7 @@ def outcomes(db: sqlite3.Connection, *commands: store.Command[Any]) -> list[Any]
 
 def edit_seqs(db: sqlite3.Connection) -> list[int]:
     """Returns each message's edit_seq; both ways of reading must agree."""
-    page = reads.page(db, "t", 0, 0, 100, 1_000_000, False)
+    page = reads.excerpt(db, "t", 0, 0, 100, 1_000_000, False)
     rows = reads.read(db, 1, 0, page.head.seq, 1_000_000)
     assert rows == page.rows
     return [Message.FromString(body).edit_seq for _, body in rows]
@@ -126,7 +126,7 @@ def test_fields_that_may_differ_in_a_retry_stay_as_first_stored(
     (again,) = outcomes(db, post("first", request_id="a", **fields))
     assert (again.seq, again.deduplicated) == (1, True)
     commit(db, post("second", request_id="b", **fields))
-    page = reads.page(db, "t", 1, 0, 10, 1_000_000, False)
+    page = reads.excerpt(db, "t", 1, 0, 10, 1_000_000, False)
     (second,) = [Message.FromString(body) for _, body in page.rows]
     assert second.sender_kind == fields.get("sender_kind", AGENT_KIND_AGENT)
     assert second.HasField("based_on_seq") == ("based_on_seq" in fields)
@@ -175,7 +175,7 @@ def test_joining_reads_no_message_body(db: sqlite3.Connection) -> None:
 def from_before_version_4(db: sqlite3.Connection) -> None:
     """Make all rows look as that version wrote them."""
     db.execute("DELETE FROM entry")
-    db.execute("UPDATE request SET body_hash = NULL")
+    db.execute("UPDATE request SET post_hash = NULL")
 
 
 def test_for_older_messages_the_body_is_read(db: sqlite3.Connection) -> None:

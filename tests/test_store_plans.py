@@ -127,8 +127,8 @@ KEY = store.ThreadPageKey(active=1 << 59, thread_id=1)
 READS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "heads": lambda db: reads.heads(db, ["t"]),
     "read": lambda db: reads.read(db, 1, 0, 5, 1000),
-    "page": lambda db: reads.page(db, "t", 0, 0, 10, 1000, False),
-    "newest_page": lambda db: reads.page(db, "t", 0, 0, 10, 1000, True),
+    "page": lambda db: reads.excerpt(db, "t", 0, 0, 10, 1000, False),
+    "newest_page": lambda db: reads.excerpt(db, "t", 0, 0, 10, 1000, True),
     "similar": lambda db: reads.similar(db, ["T"]),
     "senders": lambda db: reads.senders(db, 1, [1, 2]),
     "threads": lambda db: reads.threads(db, ["t"]),

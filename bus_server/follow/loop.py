@@ -65,7 +65,7 @@ class Frames(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class WaitResources:
     """What all wait loops of a server share."""
 
     store: Store
@@ -85,12 +85,12 @@ class WaitLoop:
     __slots__ = (
         *("_clock", "_cramped_since", "_cut", "_deadline", "_delivered", "_expire_time"),
         *("_frames", "_keepalive_at", "_last_pass", "_limited", "_max_wait_at", "_open"),
-        *("_positions", "_request", "_shared"),
+        *("_positions", "_request", "_resources"),
     )
 
-    def __init__(self, request: WaitRequest, shared: Shared, frames: Frames) -> None:
+    def __init__(self, request: WaitRequest, resources: WaitResources, frames: Frames) -> None:
         self._request = request
-        self._shared = shared
+        self._resources = resources
         self._frames = frames
         self._open = OpenWait(request)
         self._positions: list[WaitPosition] = []
@@ -127,28 +127,28 @@ class WaitLoop:
             StoreBusy: There was no room for a frame for too long.
             StoreFailed: The store's file is lost, or cannot be read.
         """
-        shared = self._shared
+        resources = self._resources
         live = self._live_with_participants if self._request.include_participants else self._live
-        shared.participants.wait_opened(self._open)
+        resources.participants.wait_opened(self._open)
         try:
             while True:
-                waiter = shared.tails.watch(self._open.threads)
+                waiter = resources.tails.watch(self._open.threads)
                 try:
                     if await self._enter(waiter):
                         await self._start()
                         await live(waiter)
                         return
                 finally:
-                    shared.tails.unwatch(waiter)
+                    resources.tails.unwatch(waiter)
         finally:
-            shared.participants.wait_closed(self._open)
+            resources.participants.wait_closed(self._open)
 
     async def _enter(self, waiter: Waiter) -> bool:
         """Set the position in each thread. Returns False if one was deleted since: try again.
 
         The heads are read after the tails are watched, so that no commit in between is missed.
         """
-        store, tails = self._shared.store, self._shared.tails
+        store, tails = self._resources.store, self._resources.tails
         heads = await store.heads(waiter.names)
         missing = [name for name in waiter.names if name not in heads]
         if missing:
@@ -181,7 +181,7 @@ class WaitLoop:
                 await self._send(WaitMessagesResponse(resync=resync))
 
     async def _live_with_participants(self, waiter: Waiter) -> None:
-        with self._shared.cache.watch(waiter.names, waiter) as threads:
+        with self._resources.cache.watch(waiter.names, waiter) as threads:
             for p, cached in zip(self._positions, threads, strict=True):
                 p.cached = cached
             await self._live(waiter)
@@ -211,7 +211,7 @@ class WaitLoop:
         """Returns whether the loop has something to do: the condition that it waits for."""
         wait = self._open
         return (
-            self._shared.tails.draining
+            self._resources.tails.draining
             or wait.ended is not None
             or wait.expire_time != self._expire_time
             or any(map(WaitPosition.ready, self._positions))
@@ -233,27 +233,27 @@ class WaitLoop:
                 p.caught_up = True
                 await self._send(WaitMessagesResponse(caught_up=p.to_proto()))
             late = self._deadline is not None and self._clock() >= self._cut
-            if self._full or self._shared.tails.draining or late or self._open.ended is not None:
+            if self._full or self._resources.tails.draining or late or self._open.ended is not None:
                 break
         return moved
 
     async def _next_frame(self, p: WaitPosition) -> bytes | None:
         """Advance in a thread. Returns a frame of the wanted messages, None if there are none."""
-        shared, wanted = self._shared, self._request.filter
+        resources, wanted = self._resources, self._request.filter
         most = FILTER_MESSAGES if wanted.parses else FRAME_MESSAGES
         head, upto = p.head, min(p.target, p.after + most)
-        rows, size = shared.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
+        rows, size = resources.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
         size = size if rows else MAX_MESSAGE_BYTES
         if size > SMALL:
             # Reserve room first: a wait that its client does not read must not fill the memory.
             if not await self._reserve(size):
                 return None
-            rows, _ = shared.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
+            rows, _ = resources.recent.read(head.epoch, p.after, upto, FRAME_BYTES)
         if not rows:
-            rows = await shared.store.read(head.thread_id, p.after, upto, FRAME_BYTES)
+            rows = await resources.store.read(head.thread_id, p.after, upto, FRAME_BYTES)
             if not rows:
                 raise ThreadNotFound([p.name])  # the thread has been deleted
-        frame = self._frame(p, rows, await wanted.select(shared.store, head.thread_id, rows))
+        frame = self._frame(p, rows, await wanted.select(resources.store, head.thread_id, rows))
         if frame is None:
             self._frames.release()
         return frame
@@ -288,18 +288,18 @@ class WaitLoop:
         # Set before it is sent: the agent may report it as read before the send returns.
         p.sent_after = p.after
         senders = (rows[index][0] for index in wanted)
-        self._shared.participants.delivered(
+        self._resources.participants.delivered(
             self._request.agent, p.name, p.head, start + wanted[-1], senders
         )
         bodies = [rows[index][1] for index in wanted]
-        return self._shared.encoder.encode(p.name, p.after, p.head.epoch, bodies)
+        return self._resources.encoder.encode(p.name, p.after, p.head.epoch, bodies)
 
     async def _send_participants(self) -> None:
         """Send the changes of participants, thread by thread."""
         for p in self._positions:
             if p.cached is not None and p.cached.version != p.sent_version:
                 p.sent_version = p.cached.version
-                now = await p.cached.read(self._shared.participants)
+                now = await p.cached.read(self._resources.participants)
                 before, p.participants = p.participants, now
                 for frame in p.cached.updates(before):
                     await self._send_bytes(frame)
@@ -309,7 +309,7 @@ class WaitLoop:
         """Returns when the token expires, on the event loop's clock; None: never."""
         if not self._open.expire_time:
             return None
-        return self._clock() + (self._open.expire_time - self._shared.store.clock.now()) / 1e6
+        return self._clock() + (self._open.expire_time - self._resources.store.clock.now()) / 1e6
 
     @property
     def _full(self) -> bool:
@@ -321,8 +321,8 @@ class WaitLoop:
             return
         self._limited = True
         if self._request.max_wait:  # else the heads were just read
-            tails = self._shared.tails
-            heads = await self._shared.store.heads([p.name for p in self._positions])
+            tails = self._resources.tails
+            heads = await self._resources.store.heads([p.name for p in self._positions])
             for p in self._positions:  # another server's commits count, too
                 if p.name not in heads:
                     raise ThreadNotFound([p.name])
@@ -346,7 +346,7 @@ class WaitLoop:
             return WaitEnding.REASON_MIN_MESSAGES
         if all(map(WaitPosition.finished, positions)):
             return WaitEnding.REASON_THREADS_CLOSED
-        if self._shared.tails.draining:
+        if self._resources.tails.draining:
             return WaitEnding.REASON_DRAINING
         if self._limited and all(p.after >= p.target for p in positions):
             return WaitEnding.REASON_MAX_WAIT

@@ -314,8 +314,8 @@ class Commit:
             self.edited.setdefault(name, {}).update(edited)
 
 
-class Page(NamedTuple):
-    """A run of a thread's log, ascending without gaps, and its head in the same snapshot."""
+class Excerpt(NamedTuple):
+    """Part of a thread's log, ascending without gaps, and its head in the same snapshot."""
 
     head: Head
     start: int  # seq of the first row

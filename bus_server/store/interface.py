@@ -8,10 +8,10 @@ from bus_server.store.commands import (
     Command,
     Commit,
     Entrance,
+    Excerpt,
     Head,
     Joined,
     JoinThread,
-    Page,
     PresenceRow,
     Row,
     ThreadPageKey,
@@ -56,9 +56,9 @@ class Store(Protocol):
         At most `max_bytes` bytes of them, but always the first one. Without gaps.
         """
 
-    async def page(
+    async def excerpt(
         self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
-    ) -> Page:
+    ) -> Excerpt:
         """Returns messages after < seq < before (0: no bound). Raises ThreadNotFound.
 
         At most `limit` messages and `max_bytes` bytes, the newest or the oldest ones, but always

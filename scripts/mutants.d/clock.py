@@ -63,7 +63,7 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "(self._open.expire_time - self._shared.store.clock.now()) / 1e6",
+                "(self._open.expire_time - self._resources.store.clock.now()) / 1e6",
                 "self._open.expire_time / 1e6 - __import__('time').time()",
             )
         ],
@@ -189,8 +189,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/transaction.py",
-                "return Request(seq, time & WALL, body_hash)",
-                "return Request(seq, time & ~0, body_hash)",
+                "return Request(seq, time & WALL, post_hash)",
+                "return Request(seq, time & ~0, post_hash)",
             )
         ],
         ["tests/test_clock_waits.py::test_posts_stay_in_order_and_carry_the_wall_clocks_time"],

@@ -60,14 +60,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "cached recent messages miss edits made through another server",
-        [Edit("bus_server/fallback.py", "        self._shared.recent.clear()\n", "")],
+        [Edit("bus_server/fallback.py", "        self._resources.recent.clear()\n", "")],
         [
             "tests/test_posting_edits.py::test_an_edit_through_another_server_reaches_cached_messages"
         ],
     ),
     Sabotage(
         "an edited message no longer matches its request_id",
-        [Edit("bus_server/store/body_hash.py", "{m.edit_of}", "{m.edit_of} {m.edit_seq}")],
+        [Edit("bus_server/store/post_hash.py", "{m.edit_of}", "{m.edit_of} {m.edit_seq}")],
         [
             "tests/test_store_upgrade.py::test_edits_of_an_older_file_are_kept_and_can_be_edited_again"
         ],
@@ -77,10 +77,10 @@ SABOTAGES = [
         [
             Edit(
                 _POSTS,
-                "    if message.request_id:\n        hashed = body_hash(message)\n",
+                "    if message.request_id:\n        hashed = post_hash(message)\n",
                 "    if head.sync_mode == SYNC_MODE_STRICT and command.expected_last_seq is None:\n"
                 "        raise ExpectedSeqRequired(message.thread, head.seq)\n"
-                "    if message.request_id:\n        hashed = body_hash(message)\n",
+                "    if message.request_id:\n        hashed = post_hash(message)\n",
             )
         ],
         ["tests/test_threads_strict.py::test_a_retry_is_recognised_before_the_mode_is_checked"],

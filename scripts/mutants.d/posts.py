@@ -69,9 +69,9 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/posts.py",
-                "    if message.request_id:\n        hashed = body_hash(message)\n",
+                "    if message.request_id:\n        hashed = post_hash(message)\n",
                 "    _check(tx, head, command)\n"
-                "    if message.request_id:\n        hashed = body_hash(message)\n",
+                "    if message.request_id:\n        hashed = post_hash(message)\n",
             )
         ],
         ["tests/test_posting_request_id.py"],
@@ -81,8 +81,8 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/store/sqlite/posts.py",
-                "    if message.request_id:\n        hashed = body_hash(message)\n",
-                "    if False:\n        hashed = body_hash(message)\n",
+                "    if message.request_id:\n        hashed = post_hash(message)\n",
+                "    if False:\n        hashed = post_hash(message)\n",
             ),
             Edit(
                 "bus_server/store/sqlite/transaction.py",
@@ -93,7 +93,7 @@ SABOTAGES = [
         ["tests/test_posting_request_id.py"],
     ),
     Sabotage(
-        "a request_id may be used for another body",
+        "a request_id may be used for a different post",
         [
             Edit(
                 "bus_server/store/sqlite/posts.py",

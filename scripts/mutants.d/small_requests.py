@@ -17,23 +17,23 @@ SABOTAGES = [
     ),
     Sabotage(
         "the hash of a body is not written",
-        [Edit(_TRANSACTION, "[key] = seq, body_hash\n", "[key] = seq, None\n")],
+        [Edit(_TRANSACTION, "[key] = seq, post_hash\n", "[key] = seq, None\n")],
         [f"{_BODIES}::test_a_retry_is_recognised_without_reading_the_body"],
     ),
     Sabotage(
         "the hash of an older body is not saved",
-        [Edit(_POSTS, "        tx.save_body_hash(head.thread_id, whole, earlier)\n", "")],
+        [Edit(_POSTS, "        tx.save_post_hash(head.thread_id, whole, earlier)\n", "")],
         [f"{_BODIES}::test_for_older_messages_the_body_is_read"],
     ),
     Sabotage(
         "the hash of a body depends on the order of its labels",
-        [Edit("bus_server/store/body_hash.py", "sorted(m.labels.items())", "m.labels.items()")],
-        ["tests/test_store_body_hash.py"],
+        [Edit("bus_server/store/post_hash.py", "sorted(m.labels.items())", "m.labels.items()")],
+        ["tests/test_store_post_hash.py"],
     ),
     Sabotage(
         "a field of the body is not in its hash",
-        [Edit("bus_server/store/body_hash.py", " {m.reply_to}", "")],
-        ["tests/test_store_body_hash.py"],
+        [Edit("bus_server/store/post_hash.py", " {m.reply_to}", "")],
+        ["tests/test_store_post_hash.py"],
     ),
     Sabotage(
         "an edit loads the message that it edits",

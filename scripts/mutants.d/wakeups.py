@@ -57,9 +57,9 @@ SABOTAGES = [
         [
             Edit(
                 "bus_server/follow/loop.py",
-                "                waiter = shared.tails.watch(self._open.threads)\n",
+                "                waiter = resources.tails.watch(self._open.threads)\n",
                 "                heads = await shared.store.heads(self._open.threads)\n"
-                "                waiter = shared.tails.watch(self._open.threads)\n",
+                "                waiter = resources.tails.watch(self._open.threads)\n",
             ),
             Edit(
                 "bus_server/follow/loop.py",

@@ -19,7 +19,7 @@ from bus_server.errors import (
     ThreadClosed,
     ValidationFailed,
 )
-from bus_server.store.body_hash import body_hash
+from bus_server.store.post_hash import post_hash
 from bus_server.store.sqlite import reads
 from bus_server.store.sqlite.agents import register
 from bus_server.store.sqlite.transaction import Transaction, with_own
@@ -33,7 +33,7 @@ def append(tx: Transaction, command: store.Append) -> store.Appended:
     head = tx.head(message.thread)
     hashed = None
     if message.request_id:
-        hashed = body_hash(message)
+        hashed = post_hash(message)
         earlier = _find_repetition(tx, head, message, hashed)
         if earlier is not None:
             return store.Appended(*earlier, True, head.seq, head.epoch)
@@ -81,15 +81,15 @@ def _find_repetition(
 ) -> tuple[int, Timestamp] | None:
     """Returns seq and create_time of the message posted with this request_id, or None.
 
-    Raises RequestIdReused if that message has another body.
+    Raises RequestIdReused if that was a different post.
     """
     request = tx.find_request(head.thread_id, message.sender, message.request_id)
     if request is None:
         return None
     seq, time, earlier = request
     if earlier is None and (whole := tx.message(head, seq)) is not None:
-        earlier = body_hash(whole)
-        tx.save_body_hash(head.thread_id, whole, earlier)
+        earlier = post_hash(whole)
+        tx.save_post_hash(head.thread_id, whole, earlier)
     if earlier != hashed:
         raise RequestIdReused(message.request_id, seq)
     create_time = Timestamp()

@@ -100,7 +100,7 @@ def _until_full(rows: Iterable[tuple[str, bytes, int | None]], max_bytes: int) -
     return run
 
 
-def page(
+def excerpt(
     db: sqlite3.Connection,
     name: str,
     after: int,
@@ -108,8 +108,8 @@ def page(
     limit: int,
     max_bytes: int,
     newest: bool,
-) -> store.Page:
-    """Returns messages and the head, as Store.page does, in one snapshot. Raises ThreadNotFound."""
+) -> store.Excerpt:
+    """Returns what Store.excerpt does, in one snapshot. Raises ThreadNotFound."""
     with snapshot(db):
         end = head(db, name)
         if end is None:
@@ -124,7 +124,7 @@ def page(
         run = _until_full(rows, max_bytes)
     if newest:
         run.reverse()
-    return store.Page(end, last - len(run) + 1 if newest else after + 1, run)
+    return store.Excerpt(end, last - len(run) + 1 if newest else after + 1, run)
 
 
 def senders(db: sqlite3.Connection, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:

@@ -51,7 +51,7 @@ CREATE TABLE request (
     sender TEXT NOT NULL,
     request_id TEXT NOT NULL,
     seq INTEGER NOT NULL,
-    body_hash BLOB, -- NULL: from before version 4
+    post_hash BLOB, -- NULL: from before version 4
     PRIMARY KEY (thread_id, sender, request_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -297,11 +297,11 @@ class SqliteStore:
         heavy = upto - after > HEAVY
         return await self._read(heavy, reads.read, thread_id, after, upto, max_bytes)
 
-    async def page(
+    async def excerpt(
         self, name: str, after: int, before: int, limit: int, max_bytes: int, newest: bool
-    ) -> store.Page:
+    ) -> store.Excerpt:
         heavy = limit > HEAVY
-        return await self._read(heavy, reads.page, name, after, before, limit, max_bytes, newest)
+        return await self._read(heavy, reads.excerpt, name, after, before, limit, max_bytes, newest)
 
     async def senders(self, thread_id: int, seqs: Sequence[int]) -> dict[int, str]:
         return await self._read(len(seqs) > HEAVY, reads.senders, thread_id, seqs)

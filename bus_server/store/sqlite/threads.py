@@ -92,8 +92,9 @@ def entrance(
         )
         if join.context_limit:
             before = joined.after_seq + 1
-            page = reads.page(db, name, 0, before, join.context_limit, join.context_bytes, True)
-            context = [Message.FromString(body) for _, body in page.rows]
+            limit, size = join.context_limit, join.context_bytes
+            newest = reads.excerpt(db, name, 0, before, limit, size, newest=True)
+            context = [Message.FromString(body) for _, body in newest.rows]
     present.sort(key=lambda participant: participant.agent)
     return store.Entrance(thread, context, present)
 

@@ -19,7 +19,7 @@ ROWS = 25
 _MESSAGE_ROW = "INSERT INTO message (id, time, sender, body) VALUES (?, ?, ?, ?)"
 _MESSAGE_ROWS = _MESSAGE_ROW + ", (?, ?, ?, ?)" * (ROWS - 1)
 _REQUEST_ROW = (
-    "INSERT INTO request (thread_id, sender, request_id, seq, body_hash) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO request (thread_id, sender, request_id, seq, post_hash) VALUES (?, ?, ?, ?, ?)"
 )
 _REQUEST_ROWS = _REQUEST_ROW + ", (?, ?, ?, ?, ?)" * (ROWS - 1)
 
@@ -33,7 +33,7 @@ class Request(NamedTuple):
 
     seq: int
     time: int  # microseconds since the epoch
-    body_hash: bytes | None  # None: from before schema version 4
+    post_hash: bytes | None  # None: from before schema version 4
 
 
 class Entry(NamedTuple):
@@ -80,10 +80,10 @@ class Transaction:
         if unknown:
             self._heads |= reads.heads(self.db, unknown)
 
-    def append(self, message: Message, body_hash: bytes | None = None) -> None:
+    def append(self, message: Message, post_hash: bytes | None = None) -> None:
         """Append a message to its thread, and set its seq and create_time.
 
-        Its row is written by the next `flush`. `body_hash` is stored with its request_id, if it has
+        Its row is written by the next `flush`. `post_hash` is stored with its request_id, if it has
         one. Raises ThreadNotFound, and QuotaExceeded when the thread is full.
         """
         name = message.thread
@@ -99,7 +99,7 @@ class Transaction:
             self.save_edit_of(thread_id << 32 | seq, message.edit_of)
         if message.request_id:
             key = (thread_id, sender, message.request_id)
-            self._requests[key] = seq, body_hash
+            self._requests[key] = seq, post_hash
         self.set_head(name, store.Head(thread_id, epoch, seq, state, sync_mode, first_seq))
         self.commit.entries.setdefault(name, {})[seq] = sender, body
 
@@ -107,24 +107,24 @@ class Transaction:
         """Returns the message that was posted with a request_id in a thread, or None."""
         key = (thread_id, sender, request_id)
         if key in self._requests:
-            seq, body_hash = self._requests[key]
-            return Request(seq, self.now, body_hash)
+            seq, post_hash = self._requests[key]
+            return Request(seq, self.now, post_hash)
         row = self.db.execute(
-            "SELECT seq, (SELECT time FROM message WHERE id = thread_id << 32 | seq), body_hash"
+            "SELECT seq, (SELECT time FROM message WHERE id = thread_id << 32 | seq), post_hash"
             " FROM request WHERE thread_id = ? AND sender = ? AND request_id = ?",
             key,
         ).fetchone()
         if row is None:
             return None
-        seq, time, body_hash = row
-        return Request(seq, time & WALL, body_hash)
+        seq, time, post_hash = row
+        return Request(seq, time & WALL, post_hash)
 
-    def save_body_hash(self, thread_id: int, message: Message, body_hash: bytes) -> None:
+    def save_post_hash(self, thread_id: int, message: Message, post_hash: bytes) -> None:
         """Store the hash of a message from before schema version 4."""
         self.db.execute(
-            "UPDATE request SET body_hash = ?"
+            "UPDATE request SET post_hash = ?"
             " WHERE thread_id = ? AND sender = ? AND request_id = ?",
-            (body_hash, thread_id, message.sender, message.request_id),
+            (post_hash, thread_id, message.sender, message.request_id),
         )
 
     def flush(self) -> None:

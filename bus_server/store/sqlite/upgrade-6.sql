@@ -30,3 +30,4 @@ INSERT INTO agent
 SELECT name, kind, unregister_time, agent_body(display_name, description, labels, create_time)
 FROM agent_5;
 DROP TABLE agent_5;
+ALTER TABLE request RENAME COLUMN body_hash TO post_hash;

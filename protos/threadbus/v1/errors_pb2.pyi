@@ -58,7 +58,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_AGENT_EXISTS: _ErrorReason.ValueType  # 11
     """[ALREADY_EXISTS] The name is registered with another token, or was unregistered."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 12
-    """[ALREADY_EXISTS] {seq} The request_id was used with another body, for message seq."""
+    """[ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq."""
     ERROR_REASON_SEQ_CONFLICT: _ErrorReason.ValueType  # 13
     """[ABORTED] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again."""
     ERROR_REASON_EXPECTED_SEQ_REQUIRED: _ErrorReason.ValueType  # 14
@@ -106,7 +106,7 @@ ERROR_REASON_THREAD_EXISTS: ErrorReason.ValueType  # 10
 ERROR_REASON_AGENT_EXISTS: ErrorReason.ValueType  # 11
 """[ALREADY_EXISTS] The name is registered with another token, or was unregistered."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 12
-"""[ALREADY_EXISTS] {seq} The request_id was used with another body, for message seq."""
+"""[ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq."""
 ERROR_REASON_SEQ_CONFLICT: ErrorReason.ValueType  # 13
 """[ABORTED] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again."""
 ERROR_REASON_EXPECTED_SEQ_REQUIRED: ErrorReason.ValueType  # 14

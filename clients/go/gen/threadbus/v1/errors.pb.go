@@ -61,7 +61,7 @@ const (
 	ErrorReason_ERROR_REASON_THREAD_EXISTS ErrorReason = 10
 	// [ALREADY_EXISTS] The name is registered with another token, or was unregistered.
 	ErrorReason_ERROR_REASON_AGENT_EXISTS ErrorReason = 11
-	// [ALREADY_EXISTS] {seq} The request_id was used with another body, for message seq.
+	// [ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 12
 	// [ABORTED] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again.
 	ErrorReason_ERROR_REASON_SEQ_CONFLICT ErrorReason = 13

@@ -2254,7 +2254,7 @@ pub mod bus_service_client {
         ///     (mentions, handoff_to).
         ///   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
         ///   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-        ///   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+        ///   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
         ///   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
         ///   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
         ///     set by a caller that is not an operator.
@@ -2490,7 +2490,7 @@ pub enum ErrorReason {
     ThreadExists = 10,
     /// \[ALREADY_EXISTS\] The name is registered with another token, or was unregistered.
     AgentExists = 11,
-    /// \[ALREADY_EXISTS\] {seq} The request_id was used with another body, for message seq.
+    /// \[ALREADY_EXISTS\] {seq} The request_id was used for a different post, which is message seq.
     RequestIdReused = 12,
     /// \[ABORTED\] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again.
     SeqConflict = 13,

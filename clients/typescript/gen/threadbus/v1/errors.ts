@@ -50,7 +50,7 @@ export enum ErrorReason {
   ERROR_REASON_THREAD_EXISTS = 10,
   /** ERROR_REASON_AGENT_EXISTS - [ALREADY_EXISTS] The name is registered with another token, or was unregistered. */
   ERROR_REASON_AGENT_EXISTS = 11,
-  /** ERROR_REASON_REQUEST_ID_REUSED - [ALREADY_EXISTS] {seq} The request_id was used with another body, for message seq. */
+  /** ERROR_REASON_REQUEST_ID_REUSED - [ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq. */
   ERROR_REASON_REQUEST_ID_REUSED = 12,
   /** ERROR_REASON_SEQ_CONFLICT - [ABORTED] {expected, last_seq} The thread's head is not expected_last_seq. Read what is new, then post again. */
   ERROR_REASON_SEQ_CONFLICT = 13,

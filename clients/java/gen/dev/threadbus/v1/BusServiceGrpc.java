@@ -311,7 +311,7 @@ public final class BusServiceGrpc {
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
      *     set by a caller that is not an operator.
@@ -447,7 +447,7 @@ public final class BusServiceGrpc {
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
      *     set by a caller that is not an operator.
@@ -576,7 +576,7 @@ public final class BusServiceGrpc {
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
      *     set by a caller that is not an operator.
@@ -702,7 +702,7 @@ public final class BusServiceGrpc {
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
      *     set by a caller that is not an operator.
@@ -809,7 +809,7 @@ public final class BusServiceGrpc {
      *     (mentions, handoff_to).
      *   * FAILED_PRECONDITION: THREAD_CLOSED, EXPECTED_SEQ_REQUIRED.
      *   * ABORTED / SEQ_CONFLICT: the thread's head is not expected_last_seq.
-     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used with another body.
+     *   * ALREADY_EXISTS / REQUEST_ID_REUSED: the request_id was used for a different post.
      *   * INVALID_ARGUMENT / MESSAGE_TOO_LARGE, OUT_OF_RANGE / CURSOR_INVALID (epoch).
      *   * PERMISSION_DENIED / ACCESS_DENIED: edit_of is another agent's message, or on_behalf_of is
      *     set by a caller that is not an operator.

@@ -105,7 +105,7 @@ public enum ErrorReason
   ERROR_REASON_AGENT_EXISTS(11),
   /**
    * <pre>
-   * [ALREADY_EXISTS] {seq} The request_id was used with another body, for message seq.
+   * [ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 12;</code>
@@ -293,7 +293,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_AGENT_EXISTS_VALUE = 11;
   /**
    * <pre>
-   * [ALREADY_EXISTS] {seq} The request_id was used with another body, for message seq.
+   * [ALREADY_EXISTS] {seq} The request_id was used for a different post, which is message seq.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 12;</code>

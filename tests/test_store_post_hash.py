@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from bus_server.store.body_hash import body_hash
+from bus_server.store.post_hash import post_hash
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
     MESSAGE_KIND_EDIT,
@@ -54,7 +54,7 @@ def sample(field: FieldDescriptor) -> dict[str, Any]:
 
 @pytest.mark.parametrize("field", list(Message.DESCRIPTOR.fields), ids=lambda field: field.name)
 def test_the_hash_covers_every_field_but_those_that_may_differ(field: FieldDescriptor) -> None:
-    same = body_hash(Message(**sample(field))) == body_hash(Message())
+    same = post_hash(Message(**sample(field))) == post_hash(Message())
     assert same == (field.name in MAY_DIFFER | LOOKED_UP_BY)
 
 
@@ -74,7 +74,7 @@ def test_the_hash_covers_every_field_of_an_attachment(file: dict[str, Any]) -> N
     assert {field.name for field in Attachment.DESCRIPTOR.fields} == {
         *("filename", "media_type", "raw", "url")
     }
-    hashes = [body_hash(Message(attachments=[Attachment(**other)])) for other in ({}, file)]
+    hashes = [post_hash(Message(attachments=[Attachment(**other)])) for other in ({}, file)]
     assert hashes[0] != hashes[1]
 
 
@@ -93,14 +93,14 @@ def test_the_hash_covers_every_field_of_an_attachment(file: dict[str, Any]) -> N
     ids=str,
 )
 def test_similar_bodies_have_different_hashes(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert body_hash(Message(**one)) != body_hash(Message(**other))
+    assert post_hash(Message(**one)) != post_hash(Message(**other))
 
 
 def test_the_hash_is_the_one_stored_in_existing_files() -> None:
     # If it changed, repetitions across an upgrade would be refused as other messages.
     small = Message(kind=MESSAGE_KIND_CHAT, content="x", priority=PRIORITY_NORMAL)
-    assert body_hash(small).hex() == "1f680fc955b55f8975fd4f165889bf8a"
-    assert body_hash(WHOLE).hex() == "e0d99513186e598411dd4a43e57af519"
+    assert post_hash(small).hex() == "1f680fc955b55f8975fd4f165889bf8a"
+    assert post_hash(WHOLE).hex() == "e0d99513186e598411dd4a43e57af519"
 
 
 def test_the_hash_does_not_depend_on_the_order_of_labels() -> None:
@@ -108,14 +108,14 @@ def test_the_hash_does_not_depend_on_the_order_of_labels() -> None:
     turned.CopyFrom(WHOLE)
     turned.labels.clear()
     turned.labels.update(reversed(LABELS.items()))
-    assert body_hash(turned) == body_hash(WHOLE)
+    assert post_hash(turned) == post_hash(WHOLE)
 
 
 @pytest.mark.slow
 def test_another_implementation_of_protobuf_makes_the_same_hash() -> None:
-    code = "from tests.test_store_body_hash import *; print(body_hash(WHOLE).hex())"
+    code = "from tests.test_store_post_hash import *; print(post_hash(WHOLE).hex())"
     other = os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=other, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == body_hash(WHOLE).hex()
+    assert done.stdout.strip() == post_hash(WHOLE).hex()

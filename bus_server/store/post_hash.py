@@ -1,4 +1,4 @@
-"""A hash of a post's body, stored to detect the reuse of a request_id for another message."""
+"""A hash of a post, stored to detect the reuse of a request_id for a different one."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from threadbus.v1.message_pb2 import Message
 
 
-def body_hash(message: Message) -> bytes:
-    """Returns the first 16 bytes of a SHA-256 of a post's body.
+def post_hash(message: Message) -> bytes:
+    """Returns the first 16 bytes of a SHA-256 of what was posted.
 
-    The body is every field except seq, create_time, sender_kind, based_on_seq and edit_seq, and
-    except the key of the hash: thread, sender and request_id.
+    That is every field except seq, create_time, sender_kind, based_on_seq and edit_seq, and except
+    the key of the hash: thread, sender and request_id.
 
     Future servers must compute the same hash, so it is built from the values themselves: even
     deterministic serialisation in protobuf orders the keys of a map differently in each
