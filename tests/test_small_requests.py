@@ -1,7 +1,6 @@
 """The cost of a small request does not grow with the messages that it is about."""
 
 import contextlib
-import sqlite3
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -53,15 +52,11 @@ async def stream_of_an_agent(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", [3, 4], ids=lambda version: f"written_by_version_{version}")
 async def test_retries_with_the_request_id_of_a_large_message(
-    start_server: StartServer, name: str, version: int
+    start_server: StartServer, name: str
 ) -> None:
     server = start_server()
     async with stream_of_an_agent(server, name) as (stream, _):
-        if version < 4:
-            with contextlib.closing(sqlite3.connect(server.db, isolation_level=None)) as db:
-                db.execute("UPDATE request SET post_hash = NULL")
         growth = Growth(server)
         other = PostMessageRequest(thread=name, content="other", request_id="a")
         results = await stream.post(*[other] * 100)

@@ -17,7 +17,7 @@ from bus_server.errors import (
     ThreadNotFound,
     ValidationFailed,
 )
-from bus_server.store.sqlite import reads, threads, writes
+from bus_server.store.sqlite import participants, reads, writes
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, AGENT_KIND_HUMAN
 from threadbus.v1.message_pb2 import (
     MESSAGE_KIND_CHAT,
@@ -26,7 +26,7 @@ from threadbus.v1.message_pb2 import (
     Attachment,
     Message,
 )
-from threadbus.v1.thread_pb2 import THREAD_STATE_CLOSED, THREAD_STATE_OPEN, Thread
+from threadbus.v1.thread_pb2 import Thread
 
 SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
 #: Microseconds since the epoch.
@@ -172,38 +172,6 @@ def test_joining_reads_no_message_body(db: sqlite3.Connection) -> None:
     assert outcomes(db, join()) == [store.Joined(1, False, 1)]
 
 
-def from_before_version_4(db: sqlite3.Connection) -> None:
-    """Make all rows look as that version wrote them."""
-    db.execute("DELETE FROM entry")
-    db.execute("UPDATE request SET post_hash = NULL")
-
-
-def test_for_older_messages_the_body_is_read(db: sqlite3.Connection) -> None:
-    commit(db, post("edit", edit_of=1))
-    states, by = (THREAD_STATE_CLOSED, THREAD_STATE_OPEN), Message(sender="coder")
-    commit(db, *(store.SetThreadState("t", state, by) for state in states))
-    from_before_version_4(db)
-    again, other, an_edit, about, edit = commit(
-        db,
-        post("first", request_id="a"),
-        post("other", request_id="a"),
-        post("x", edit_of=2),
-        post("x", edit_of=3),
-        post("x", edit_of=1),
-        now=THEN,
-    ).outcomes
-    assert (again.seq, again.deduplicated) == (1, True)
-    assert again.create_time.ToMicroseconds() == FIRST
-    assert isinstance(other, RequestIdReused)
-    assert "edit message 1" in str(an_edit)
-    assert "no message to edit" in str(about)
-    assert edit.seq == 5
-    assert edit_seqs(db) == [5, 0, 0, 0, 0]
-    # By now it is stored.
-    again, edit = outcomes(db, post("first", request_id="a"), post("x", edit_of=1))
-    assert (again.seq, again.deduplicated, edit.seq) == (1, True, 6)
-
-
 def test_the_newest_edit_is_returned_though_the_body_names_an_older_one(
     db: sqlite3.Connection,
 ) -> None:
@@ -211,7 +179,7 @@ def test_the_newest_edit_is_returned_though_the_body_names_an_older_one(
     ((body,),) = db.execute("SELECT body FROM message WHERE id = 1 << 32 | 1")
     body += Message(edit_seq=2).SerializeToString()
     db.execute("UPDATE message SET body = ? WHERE id = 1 << 32 | 1", (body,))
-    from_before_version_4(db)
+    db.execute("DELETE FROM entry")  # as the upgrade of an older file leaves it
     assert edit_seqs(db) == [2, 0]
     commit(db, post("again", edit_of=1))
     assert edit_seqs(db) == [3, 0, 0]
@@ -226,7 +194,6 @@ def test_no_edit_survives_the_clearing_of_a_deleted_thread(db: sqlite3.Connectio
 
 
 def test_a_retained_refusal_holds_no_reference_to_its_post(db: sqlite3.Connection) -> None:
-    from_before_version_4(db)
     refused = post("other", request_id="a")
     alone, (in_a_batch,), not_there = commit(
         db, refused, store.AppendMany([refused]), store.DeleteThread("nowhere")
@@ -240,7 +207,7 @@ def test_a_retained_refusal_holds_no_reference_to_its_post(db: sqlite3.Connectio
 def test_the_context_of_a_join_ends_at_the_head_at_the_join(db: sqlite3.Connection) -> None:
     (joined,) = commit(db, join()).outcomes
     commit(db, post("later"))
-    found = threads.entrance(db, join(), joined._replace(after_seq=1))
+    found = participants.entrance(db, join(), joined._replace(after_seq=1))
     assert found is not None
     assert [message.seq for message in found.context] == [1]
     assert found.thread.head_seq == 2

@@ -1,4 +1,4 @@
-"""The hash by which a retry's body is compared with the first: it must never change."""
+"""The hash by which a retry is compared with the first post: it must never change."""
 
 import os
 import subprocess

@@ -272,6 +272,22 @@ async def test_edits_of_an_older_file_are_kept_and_can_be_edited_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
+def test_an_upgraded_file_has_what_posts_are_checked_against(
+    start_server: StartServer, tmp_path: Path, version: int
+) -> None:
+    db = make_old(tmp_path / "bus.db", version)
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as opened:
+        large = Message(thread="design", seq=3, sender="coder", content="x" * 20_000, edit_of=1)
+        insert(opened, 1, 3, large)
+    start_server(db=db).stop()
+    with contextlib.closing(sqlite3.connect(db)) as upgraded:
+        hashes = upgraded.execute("SELECT length(post_hash) FROM request").fetchall()
+        assert hashes == [(16,), (16,)]
+        assert upgraded.execute("SELECT * FROM entry").fetchall() == [(1 << 32 | 3, 1, 0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_the_threads_of_an_older_file_are_listed_last_active_first(
     start_server: StartServer, tmp_path: Path, version: int
 ) -> None:

@@ -7,9 +7,9 @@ SABOTAGES = [
         "rows after the last full multi-row statement are not written",
         [
             Edit(
-                "bus_server/store/sqlite/transaction.py",
-                "        self.db.executemany(one, rows[whole:])\n",
-                "        self.db.executemany(one, rows[whole:-1] if whole else rows)\n",
+                "bus_server/store/sqlite/writes.py",
+                "    db.executemany(one, rows[whole:])\n",
+                "    db.executemany(one, rows[whole:-1] if whole else rows)\n",
             )
         ],
         ["tests/test_waiting_stored.py"],
@@ -56,7 +56,7 @@ SABOTAGES = [
         "a refused post stops its batch",
         [
             Edit(
-                "bus_server/store/sqlite/posts.py",
+                "bus_server/store/posts.py",
                 "        except BusError as refusal:\n"
                 "            answers.append(refusal.without_traceback())\n",
                 "        except BusError as refusal:\n"
@@ -93,9 +93,9 @@ SABOTAGES = [
         "a message of the same transaction cannot be edited",
         [
             Edit(
-                "bus_server/store/sqlite/transaction.py",
-                'Flushes."""\n        self.flush()\n',
-                'Flushes."""\n',
+                "bus_server/store/batch.py",
+                "        row = self.commit.entries.get(name, {}).get(seq)\n",
+                "        row = None\n",
             )
         ],
         ["tests/test_posting_many.py::test_a_message_is_edited_in_the_batch_it_came_in"],

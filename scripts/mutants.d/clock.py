@@ -74,9 +74,9 @@ SABOTAGES = [
         "a token that is registered again expires by the wall clock",
         [
             Edit(
-                "bus_server/store/sqlite/agents.py",
-                "0 < owner.expire_time <= tx.store_now:",
-                "0 < owner.expire_time <= tx.now:",
+                "bus_server/store/agents.py",
+                "0 < token.expire_time <= batch.facts.store_now:",
+                "0 < token.expire_time <= batch.facts.now:",
             )
         ],
         [f"{_GRACES}what_a_token_may_do_in_its_grace_period_does_not_depend_on_the_clock"],
@@ -86,9 +86,9 @@ SABOTAGES = [
         "tokens within their grace period are deleted by the wall clock",
         [
             Edit(
-                "bus_server/store/sqlite/agents.py",
-                "(owner.agent, tx.store_now, command.old_hash)",
-                "(owner.agent, tx.now, command.old_hash)",
+                "bus_server/store/agents.py",
+                "0 < ends[token_hash] <= batch.facts.store_now and",
+                "0 < ends[token_hash] <= batch.facts.now and",
             )
         ],
         [f"{_GRACES}what_a_token_may_do_in_its_grace_period_does_not_depend_on_the_clock"],
@@ -98,7 +98,7 @@ SABOTAGES = [
         "a stored time in the future blocks newer ones",
         [
             Edit(
-                "bus_server/store/sqlite/participants.py",
+                "bus_server/store/sqlite/writes.py",
                 " OR last_seen_time > :now",
                 " OR 0 > :now",
             )
@@ -188,9 +188,9 @@ SABOTAGES = [
         "a retried post returns an order time as its create_time",
         [
             Edit(
-                "bus_server/store/sqlite/transaction.py",
-                "return Request(seq, time & WALL, post_hash)",
-                "return Request(seq, time & ~0, post_hash)",
+                "bus_server/store/sqlite/gather.py",
+                "Request(seq, time & WALL, post_hash)",
+                "Request(seq, time & ~0, post_hash)",
             )
         ],
         ["tests/test_clock_waits.py::test_posts_stay_in_order_and_carry_the_wall_clocks_time"],

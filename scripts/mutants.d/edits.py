@@ -2,7 +2,7 @@
 
 from sabotage import Edit, Sabotage
 
-_POSTS = "bus_server/store/sqlite/posts.py"
+_POSTS = "bus_server/store/posts.py"
 
 SABOTAGES = [
     Sabotage(
@@ -10,24 +10,24 @@ SABOTAGES = [
         [
             Edit(
                 _POSTS,
-                'if entry.sender != message.sender or message.sender == "anonymous":',
-                'if message.sender == "anonymous":',
+                "if entry.sender != message.sender or message.sender == ANONYMOUS:",
+                "if message.sender == ANONYMOUS:",
             )
         ],
         ["tests/test_posting_edits_refused.py::test_no_agent_edits_anothers_message"],
     ),
     Sabotage(
         "anonymous callers may edit anonymous messages",
-        [Edit(_POSTS, ' or message.sender == "anonymous":\n        raise', ":\n        raise")],
+        [Edit(_POSTS, " or message.sender == ANONYMOUS:\n        raise", ":\n        raise")],
         ["tests/test_posting_edits_refused.py::test_messages_of_anonymous_cannot_be_edited"],
     ),
     Sabotage(
         "an edit may be of a message in another thread",
         [
             Edit(
-                "bus_server/store/sqlite/transaction.py",
-                "        if seq > head.seq:\n            return None",
-                "        if False:\n            return None",
+                "bus_server/store/sqlite/gather.py",
+                "if thread in heads and seq <= heads[thread].seq:",
+                "if thread in heads:",
             )
         ],
         ["tests/test_posting_edits_refused.py::test_no_number_edits_a_message_of_another_thread"],
@@ -49,9 +49,9 @@ SABOTAGES = [
         "edit_seq is not stored",
         [
             Edit(
-                _POSTS,
-                "        tx.record_edit(message)\n",
-                "        tx.commit.edited = {message.thread: {message.edit_of: message.seq}}\n",
+                "bus_server/store/sqlite/writes.py",
+                "            [(thread_id << 32 | seq, edit_seq) for",
+                "            [(thread_id << 32 | seq, 0) for",
             )
         ],
         [
@@ -101,9 +101,9 @@ SABOTAGES = [
         "a change of the mode takes effect after its transaction only",
         [
             Edit(
-                "bus_server/store/sqlite/threads.py",
-                "head._replace(sync_mode=thread.sync_mode)",
-                "head",
+                "bus_server/store/batch.py",
+                "        self.facts.heads[thread.name] = self.commit.heads[thread.name] = head\n",
+                "        self.commit.heads[thread.name] = head\n",
             )
         ],
         ["tests/test_threads_strict.py::test_a_post_of_the_same_transaction_is_checked_too"],
@@ -112,9 +112,9 @@ SABOTAGES = [
         "a change of settings leaves no entry",
         [
             Edit(
-                "bus_server/store/sqlite/threads.py",
-                "        _append_entry(tx, command, head._replace(sync_mode=thread.sync_mode),",
-                "        str(",
+                "bus_server/store/threads.py",
+                "    batch.append(entry)\n    read",
+                "    entry.seq = head.seq\n    read",
             )
         ],
         ["tests/test_threads_settings.py::test_a_change_adds_an_entry_that_says_who_changed_what"],

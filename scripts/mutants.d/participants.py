@@ -3,7 +3,7 @@
 from sabotage import Edit, Sabotage
 
 _PARTICIPANTS = "bus_server/presence/participants.py"
-_TRANSACTION = "bus_server/store/sqlite/transaction.py"
+_BATCH = "bus_server/store/batch.py"
 
 SABOTAGES = [
     Sabotage(
@@ -119,12 +119,12 @@ SABOTAGES = [
     ),
     Sabotage(
         "own messages are unread",
-        [Edit(_TRANSACTION, "return max(read, seq) if read >= seq - 1 else read", "return read")],
+        [Edit(_BATCH, "return max(read, seq) if read >= seq - 1 else read", "return read")],
         ["tests/test_own_entries.py::test_own_messages_are_read"],
     ),
     Sabotage(
         "a post marks all earlier messages as read",
-        [Edit(_TRANSACTION, "return max(read, seq) if read >= seq - 1 else read", "return seq")],
+        [Edit(_BATCH, "return max(read, seq) if read >= seq - 1 else read", "return seq")],
         ["tests/test_own_entries.py::test_messages_of_others_stay_unread"],
     ),
     Sabotage(
@@ -157,8 +157,8 @@ SABOTAGES = [
         "entries about a thread are unread for their own authors",
         [
             Edit(
-                "bus_server/store/sqlite/threads.py",
-                "    tx.raise_read_seq(head.thread_id, entry.sender, entry.seq, read)\n",
+                "bus_server/store/threads.py",
+                "    batch.record_author(command.name, entry.sender, entry.seq, read)\n",
                 "",
             )
         ],

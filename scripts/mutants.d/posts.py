@@ -45,7 +45,7 @@ SABOTAGES = [
         "expected_last_seq is checked against a head read before the transaction",
         [
             Edit(
-                "bus_server/store/sqlite/posts.py",
+                "bus_server/store/posts.py",
                 "if command.expected_last_seq is not None and command.expected",
                 "if False and command.expected",
             ),
@@ -68,9 +68,9 @@ SABOTAGES = [
         "a request_id is looked up after the other checks",
         [
             Edit(
-                "bus_server/store/sqlite/posts.py",
+                "bus_server/store/posts.py",
                 "    if message.request_id:\n        hashed = post_hash(message)\n",
-                "    _check(tx, head, command)\n"
+                "    _check_post(head, command)\n"
                 "    if message.request_id:\n        hashed = post_hash(message)\n",
             )
         ],
@@ -80,12 +80,12 @@ SABOTAGES = [
         "a request_id is not looked up at all",
         [
             Edit(
-                "bus_server/store/sqlite/posts.py",
+                "bus_server/store/posts.py",
                 "    if message.request_id:\n        hashed = post_hash(message)\n",
                 "    if False:\n        hashed = post_hash(message)\n",
             ),
             Edit(
-                "bus_server/store/sqlite/transaction.py",
+                "bus_server/store/sqlite/writes.py",
                 '"INSERT INTO request (thread_id',
                 '"INSERT OR REPLACE INTO request (thread_id',
             ),
@@ -96,8 +96,8 @@ SABOTAGES = [
         "a request_id may be used for a different post",
         [
             Edit(
-                "bus_server/store/sqlite/posts.py",
-                "    if earlier != hashed:\n",
+                "bus_server/store/posts.py",
+                "    if request.post_hash != hashed:\n",
                 "    if False:\n",
             )
         ],
@@ -107,14 +107,17 @@ SABOTAGES = [
         "seqs are taken from memory",
         [
             Edit(
-                "bus_server/store/sqlite/transaction.py",
-                "        self._heads: dict[str, store.Head] = {}\n",
-                "        self._heads = _REMEMBERED\n",
+                "bus_server/store/batch.py",
+                "        self.facts = facts\n",
+                "        for name, head in facts.heads.items():\n"
+                "            _REMEMBERED.setdefault(name, head)\n"
+                "        facts.heads = _REMEMBERED\n"
+                "        self.facts = facts\n",
             ),
             Edit(
-                "bus_server/store/sqlite/transaction.py",
-                "class Transaction:\n",
-                "_REMEMBERED: dict[str, store.Head] = {}\n\n\nclass Transaction:\n",
+                "bus_server/store/batch.py",
+                "class Batch:\n",
+                "_REMEMBERED: dict[str, Head] = {}\n\n\nclass Batch:\n",
             ),
         ],
         [
@@ -167,7 +170,7 @@ SABOTAGES = [
         "a closed thread takes posts",
         [
             Edit(
-                "bus_server/store/sqlite/posts.py",
+                "bus_server/store/posts.py",
                 "    if head.state != THREAD_STATE_OPEN:\n",
                 "    if False:\n",
             )
@@ -178,8 +181,8 @@ SABOTAGES = [
         "a batch notifies waits of a thread that it deleted",
         [
             Edit(
-                "bus_server/store/sqlite/transaction.py",
-                "        self.commit.entries.pop(name, None)\n",
+                "bus_server/store/batch.py",
+                "        commit.entries.pop(name, None)\n",
                 "",
             )
         ],

@@ -4,34 +4,37 @@ from sabotage import Edit, Sabotage
 
 _BODIES = "tests/test_store_bodies.py"
 _JOINS = "tests/test_threads_joining_races.py"
-_POSTS = "bus_server/store/sqlite/posts.py"
+_LEFTOVERS = "bus_server/store/sqlite/leftovers.py"
+_PARTICIPANTS = "bus_server/store/sqlite/participants.py"
+_POSTS = "bus_server/store/posts.py"
 _SMALL = "tests/test_small_requests.py"
-_THREADS = "bus_server/store/sqlite/threads.py"
-_TRANSACTION = "bus_server/store/sqlite/transaction.py"
+_UPGRADE = "bus_server/store/sqlite/upgrade-6.sql"
+_UPGRADES = "tests/test_store_upgrade.py"
+_WRITES = "bus_server/store/sqlite/writes.py"
 
 SABOTAGES = [
     Sabotage(
-        "a repeated request_id loads its message",
-        [Edit(_POSTS, "    if earlier is None and (whole", "    if (whole")],
+        "the hash of a post is not stored",
+        [Edit(_WRITES, "(*key, request.seq, request.post_hash)", '(*key, request.seq, b"")')],
         [f"{_BODIES}::test_a_retry_is_recognised_without_reading_the_body"],
     ),
     Sabotage(
-        "the hash of a body is not written",
-        [Edit(_TRANSACTION, "[key] = seq, post_hash\n", "[key] = seq, None\n")],
-        [f"{_BODIES}::test_a_retry_is_recognised_without_reading_the_body"],
+        "posts from before version 4 have no hash",
+        [Edit(_UPGRADE, "WHERE post_hash IS NULL", "WHERE FALSE")],
+        [f"{_UPGRADES}::test_an_upgraded_file_has_what_posts_are_checked_against"],
     ),
     Sabotage(
-        "the hash of an older body is not saved",
-        [Edit(_POSTS, "        tx.save_post_hash(head.thread_id, whole, earlier)\n", "")],
-        [f"{_BODIES}::test_for_older_messages_the_body_is_read"],
+        "edits of large messages from before version 4 load them",
+        [Edit(_UPGRADE, "WHERE length(body) > 16384", "WHERE FALSE")],
+        [f"{_UPGRADES}::test_an_upgraded_file_has_what_posts_are_checked_against"],
     ),
     Sabotage(
-        "the hash of a body depends on the order of its labels",
+        "the hash of a post depends on the order of its labels",
         [Edit("bus_server/store/post_hash.py", "sorted(m.labels.items())", "m.labels.items()")],
         ["tests/test_store_post_hash.py"],
     ),
     Sabotage(
-        "a field of the body is not in its hash",
+        "a field of a post is not in its hash",
         [Edit("bus_server/store/post_hash.py", " {m.reply_to}", "")],
         ["tests/test_store_post_hash.py"],
     ),
@@ -39,8 +42,8 @@ SABOTAGES = [
         "an edit loads the message that it edits",
         [
             Edit(
-                _TRANSACTION,
-                "            self.save_edit_of(thread_id << 32 | seq, message.edit_of)\n",
+                "bus_server/store/batch.py",
+                "            self.changes.large[thread_id, seq] = message.edit_of\n",
                 "            pass\n",
             )
         ],
@@ -50,23 +53,21 @@ SABOTAGES = [
         "an edit keeps the edited message in memory",
         [
             Edit(
-                _POSTS,
-                "        tx.record_edit(message)\n",
-                "        tx.record_edit(message)\n"
-                "        whole = tx.message(head, message.edit_of)\n"
-                "        tx.commit.__class__.kept = [*getattr(tx.commit, 'kept', ()), whole]\n",
-            ),
-            Edit(
-                "bus_server/store/commands.py",
-                "@dataclass(slots=True)\nclass Commit:",
-                "@dataclass\nclass Commit:",
+                "bus_server/store/sqlite/gather.py",
+                "def _gather_entry(db: sqlite3.Connection, thread_id: int, seq: int, facts: Facts)"
+                " -> None:\n    key = (thread_id << 32 | seq,)\n",
+                "_KEPT: list[object] = []\n\n\n"
+                "def _gather_entry(db: sqlite3.Connection, thread_id: int, seq: int, facts: Facts)"
+                " -> None:\n    key = (thread_id << 32 | seq,)\n"
+                '    body = db.execute("SELECT body FROM message WHERE id = ?", key)\n'
+                "    _KEPT.append(body.fetchone())\n",
             ),
         ],
         [f"{_SMALL}::test_edits_of_a_large_message"],
     ),
     Sabotage(
         "a deleted thread leaves its edits behind",
-        [Edit(_THREADS, '    "DELETE FROM entry WHERE id BETWEEN :low AND :upto",\n', "")],
+        [Edit(_LEFTOVERS, '    "DELETE FROM entry WHERE id BETWEEN :low AND :upto",\n', "")],
         [f"{_BODIES}::test_no_edit_survives_the_clearing_of_a_deleted_thread"],
     ),
     Sabotage(
@@ -89,7 +90,7 @@ SABOTAGES = [
         "a refusal of a command keeps what was loaded for it",
         [
             Edit(
-                "bus_server/store/sqlite/writes.py",
+                "bus_server/store/decide.py",
                 "outcome = refusal.without_traceback()",
                 "outcome = refusal",
             )
@@ -131,14 +132,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "the context of a join includes later posts",
-        [Edit(_THREADS, "before = joined.after_seq + 1", "before = 0")],
+        [Edit(_PARTICIPANTS, "before = joined.after_seq + 1", "before = 0")],
         [f"{_JOINS}::test_the_context_ends_at_the_head_at_the_join_whatever_was_posted_since"],
     ),
     Sabotage(
         "a join may return the context of a later thread of the same name",
         [
             Edit(
-                _THREADS,
+                _PARTICIPANTS,
                 "if head is None or head.thread_id != joined.thread_id:",
                 "if head is None:",
             )
@@ -149,11 +150,12 @@ SABOTAGES = [
         "a join delays posts",
         [
             Edit(
-                _THREADS,
-                "    return store.Joined(head.thread_id, created, after, similar)\n",
-                "    joined = store.Joined(head.thread_id, created, after, similar)\n"
-                "    entrance(tx.db, command, joined)\n"
-                "    return joined\n",
+                _WRITES,
+                "    batch = decide(commands, facts)\n",
+                "    batch = decide(commands, facts)\n"
+                "    for join in commands:\n"
+                "        if isinstance(join, store.JoinThread):\n"
+                "            reads.excerpt(db, join.thread.name, 0, 0, 10, 1_000, True)\n",
             )
         ],
         [f"{_BODIES}::test_joining_reads_no_message_body"],

@@ -42,8 +42,8 @@ SABOTAGES = [
         "one token is rotated twice",
         [
             Edit(
-                "bus_server/store/sqlite/agents.py",
-                "    _check_expiry(tx, owner)  # it may have been",
+                "bus_server/store/agents.py",
+                "    _check_expiry(batch, old)  # it may have been",
                 "    # it may have been",
             )
         ],
@@ -60,7 +60,7 @@ SABOTAGES = [
         "the name of an unregistered agent can be registered again",
         [
             Edit(
-                "bus_server/store/sqlite/agents.py",
+                "bus_server/store/sqlite/writes.py",
                 '"UPDATE agent SET unregister_time = ? WHERE name = ?"',
                 '"DELETE FROM agent WHERE ? AND name = ?"',
             )

@@ -44,7 +44,7 @@ SABOTAGES = [
         "an update changes fields outside its mask",
         [
             Edit(
-                "bus_server/store/sqlite/threads.py",
+                "bus_server/store/threads.py",
                 "FieldMask(paths=command.fields)",
                 'FieldMask(paths=["topic", "stage", "labels", "sync_mode"])',
             )
@@ -55,7 +55,7 @@ SABOTAGES = [
         "labels cannot be removed",
         [
             Edit(
-                "bus_server/store/sqlite/agents.py",
+                "bus_server/store/agents.py",
                 "replace_repeated_field=True",
                 "replace_repeated_field=False",
             )

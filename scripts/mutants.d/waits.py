@@ -91,14 +91,14 @@ SABOTAGES = [
     ),
     Sabotage(
         "a thread created again has the old epoch",
-        [Edit("bus_server/store/sqlite/threads.py", "secrets.token_hex(8)", '"the same as ever"')],
+        [Edit("bus_server/store/batch.py", "secrets.token_hex(8)", '"the same as ever"')],
         ["tests/test_waiting_resync.py", "tests/test_threads.py"],
     ),
     Sabotage(
         "read positions go back",
         [
             Edit(
-                "bus_server/store/sqlite/transaction.py",
+                "bus_server/store/batch.py",
                 "read = with_own(max(before, known), seq)\n        if read > before:",
                 "read = with_own(known, seq)\n        if read != before:",
             )

@@ -1,15 +1,15 @@
-"""Participants of threads with their positions, and the stored presence of agents."""
+"""Reads the participants of threads with their positions, and the stored presence of agents."""
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bus_server import store
 from bus_server.errors import ThreadNotFound
 from bus_server.store.sqlite import reads
-from bus_server.store.sqlite.transaction import Transaction
 from threadbus.v1.agent_pb2 import AgentKind, Participant, Presence
 from threadbus.v1.bus_service_pb2 import ThreadUnread
+from threadbus.v1.message_pb2 import Message
 
 #: The columns that _participant reads, for the names n in the thread :thread.
 _PARTICIPANT = (
@@ -68,6 +68,27 @@ def _participant(row: tuple[str, int, int, int, int, int]) -> Participant:
     return found
 
 
+def entrance(
+    db: sqlite3.Connection, join: store.JoinThread, joined: store.Joined, now: int = 0
+) -> store.Entrance | None:
+    """Returns the rest of a JoinThread response, or None if the thread has been deleted since."""
+    name, context = join.thread.name, []
+    with reads.snapshot(db):
+        head = reads.head(db, name)
+        if head is None or head.thread_id != joined.thread_id:
+            return None
+        thread = reads.threads(db, [name])[0]
+        own = [] if join.agent is None else [join.agent]  # the caller is always listed
+        _, present = participants(db, name, first=own, limit=join.participant_limit, now=now)
+        if join.context_limit:
+            before = joined.after_seq + 1
+            limit, size = join.context_limit, join.context_bytes
+            newest = reads.excerpt(db, name, 0, before, limit, size, newest=True)
+            context = [Message.FromString(body) for _, body in newest.rows]
+    present.sort(key=lambda participant: participant.agent)
+    return store.Entrance(thread, context, present)
+
+
 def unread(db: sqlite3.Connection, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
     """Returns threads in which an agent has unread entries, with their epochs, newest first."""
     rows = db.execute(
@@ -100,54 +121,3 @@ def presence_rows(db: sqlite3.Connection, since: int) -> list[store.PresenceRow]
         )
         for agent, state, text, last_seen_time, lease_end_time in rows
     ]
-
-
-def leave_thread(tx: Transaction, command: store.LeaveThread) -> None:
-    tx.db.execute(
-        "DELETE FROM participant WHERE thread_id = ? AND agent = ?",
-        (tx.head(command.name).thread_id, command.agent),
-    )
-
-
-def checkpoint(tx: Transaction, command: store.Checkpoint) -> None:
-    """Store presence and positions, with at most two statements for any number of rows."""
-    if command.presence:
-        _save_presence(tx, command.presence)
-    if command.positions:
-        _save_positions(tx, command.positions)
-
-
-def _save_presence(tx: Transaction, found: Sequence[store.PresenceRow]) -> None:
-    # Not with json_each, which would truncate a text at a NUL.
-    tx.db.executemany(
-        "INSERT INTO presence (agent, state, status_text, last_seen_time, lease_end_time)"
-        " VALUES (:agent, :state, coalesce(:text,"
-        " (SELECT status_text FROM presence WHERE agent = :agent), ''), :seen, :lease)"
-        " ON CONFLICT DO UPDATE SET state = excluded.state, status_text = excluded.status_text,"
-        " last_seen_time = excluded.last_seen_time, lease_end_time = excluded.lease_end_time"
-        " WHERE excluded.last_seen_time >= last_seen_time OR last_seen_time > :now",
-        [
-            {
-                "agent": row.agent,
-                "state": row.state,
-                "text": row.status_text,
-                "seen": row.last_seen_time,
-                "lease": row.lease_end_time,
-                "now": tx.store_now,
-            }
-            for row in found
-        ],
-    )
-
-
-def _save_positions(tx: Transaction, positions: Mapping[tuple[str, str], store.Position]) -> None:
-    rows = [(*key, *position) for key, position in positions.items()]
-    tx.db.execute(
-        "WITH new AS MATERIALIZED (SELECT t.id AS thread_id, n.value ->> 0 AS agent,"
-        " n.value ->> 3 AS delivered_seq, n.value ->> 4 AS read_seq FROM json_each(?) AS n"
-        " JOIN thread AS t ON t.name = n.value ->> 1 AND t.epoch = n.value ->> 2)"
-        " UPDATE participant SET delivered_seq = max(participant.delivered_seq, new.delivered_seq),"
-        " read_seq = max(participant.read_seq, new.read_seq) FROM new"
-        " WHERE participant.thread_id = new.thread_id AND participant.agent = new.agent",
-        (json.dumps(rows),),
-    )

@@ -236,16 +236,6 @@ def agent_body(agent: Agent) -> bytes:
     return _serialised_without(agent, "name", "kind", "presence", "status_text", "last_seen_time")
 
 
-def registered(db: sqlite3.Connection, names: Iterable[str]) -> set[str]:
-    """Returns the names that are registered."""
-    rows = db.execute(
-        "SELECT name FROM agent WHERE unregister_time = 0"
-        " AND name IN (SELECT value FROM json_each(?))",
-        (json.dumps(sorted(names)),),
-    )
-    return {name for (name,) in rows}
-
-
 def owner(db: sqlite3.Connection, token_hash: bytes) -> store.TokenOwner | None:
     """Returns the owner of a token, or None."""
     row = db.execute(

@@ -51,7 +51,7 @@ CREATE TABLE request (
     sender TEXT NOT NULL,
     request_id TEXT NOT NULL,
     seq INTEGER NOT NULL,
-    post_hash BLOB, -- NULL: from before version 4
+    post_hash BLOB, -- of what was posted: post_hash.py
     PRIMARY KEY (thread_id, sender, request_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -34,7 +34,6 @@ from bus_server.store.sqlite import (
     participants,
     reads,
     rescue,
-    threads,
     writes,
 )
 from bus_server.store.sqlite.clock import load_clock
@@ -335,7 +334,7 @@ class SqliteStore:
         )
 
     async def entrance(self, join: store.JoinThread, joined: store.Joined) -> store.Entrance | None:
-        return await self._read(True, threads.entrance, join, joined, self.clock.now())
+        return await self._read(True, participants.entrance, join, joined, self.clock.now())
 
     async def unread(self, agent: str, limit: int) -> list[tuple[ThreadUnread, str]]:
         return await self._read(True, participants.unread, agent, limit)

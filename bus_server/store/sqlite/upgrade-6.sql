@@ -1,5 +1,5 @@
 -- From schema version 5 to 6: threads and agents are stored as protos. thread_body and agent_body,
--- which build them, are in upgrade.py. Ids of deleted threads must not be reused, so the sequence is
+-- which build them, and other functions used here are in upgrade.py. Ids of deleted threads must not be reused, so the sequence is
 -- kept. Times in bodies are the wall clock's, without the count of order times.
 ALTER TABLE thread RENAME TO thread_5;
 CREATE TABLE thread (
@@ -30,4 +30,9 @@ INSERT INTO agent
 SELECT name, kind, unregister_time, agent_body(display_name, description, labels, create_time)
 FROM agent_5;
 DROP TABLE agent_5;
+-- Messages from before version 4 get what posts are checked against, as all others have it.
 ALTER TABLE request RENAME COLUMN body_hash TO post_hash;
+UPDATE request
+SET post_hash = (SELECT post_hash(body) FROM message WHERE id = thread_id << 32 | seq)
+WHERE post_hash IS NULL;
+INSERT OR IGNORE INTO entry SELECT id, edit_of(body), 0 FROM message WHERE length(body) > 16384;

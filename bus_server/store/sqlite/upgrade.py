@@ -4,8 +4,10 @@ import json
 import sqlite3
 from pathlib import Path
 
+from bus_server.store.post_hash import post_hash
 from bus_server.store.sqlite.file import SCHEMA_VERSION
 from threadbus.v1.agent_pb2 import Agent
+from threadbus.v1.message_pb2 import Message
 from threadbus.v1.thread_pb2 import Thread
 
 
@@ -17,6 +19,8 @@ def upgrade(db: sqlite3.Connection) -> None:
     """
     db.create_function("thread_body", 5, _thread_body)
     db.create_function("agent_body", 4, _agent_body)
+    db.create_function("post_hash", 1, lambda body: post_hash(Message.FromString(body)))
+    db.create_function("edit_of", 1, lambda body: Message.FromString(body).edit_of)
     while True:
         db.execute("BEGIN IMMEDIATE")  # from now on, no other server can upgrade it
         try:

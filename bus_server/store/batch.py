@@ -1,0 +1,307 @@
+"""A batch of commands that is being decided: the facts, what the commands so far changed, and both
+seen together.
+
+Used on the thread that writes to the store. Nothing here does I/O.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bus_server.errors import MessageNotFound, QuotaExceeded, ThreadNotFound
+from bus_server.store.commands import MAX_SEQ, Commit, Head, Position, PresenceRow
+from bus_server.store.facts import Entry, Facts, Known, Request, Token
+from threadbus.v1.agent_pb2 import Agent
+from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, Message
+from threadbus.v1.thread_pb2 import SYNC_MODE_OFF, THREAD_STATE_OPEN, Thread
+
+#: Bytes. What edits check of a larger message is stored beside it, so that they need not read it.
+#: THREAD entries are smaller. Reading a smaller body takes no longer than the rest of a post.
+LARGE = 16 * 1024
+
+
+@dataclass(slots=True)
+class Changes:
+    """What an engine writes besides the entries, edits and heads of the Commit.
+
+    To be written in this order. Rows of one mapping are of different keys.
+    """
+
+    #: Ids of threads to delete. Their other rows become leftovers, which Purge deletes.
+    deleted_threads: set[int] = field(default_factory=set)
+    #: New threads, by id, and changed ones, without head and time. A new one that is deleted, too,
+    #: must be written all the same, or its id would be assigned again.
+    created_threads: dict[int, Thread] = field(default_factory=dict)
+    changed_threads: dict[int, Thread] = field(default_factory=dict)
+    #: edit_of (0: not an edit) of large messages, by thread id and seq.
+    large: dict[tuple[int, int], int] = field(default_factory=dict)
+    requests: dict[tuple[int, str, str], Request] = field(default_factory=dict)
+    #: Participants by thread id and agent: those removed, those added with their read_seq, and
+    #: those whose read_seq is raised.
+    removed: set[tuple[int, str]] = field(default_factory=set)
+    added: dict[tuple[int, str], int] = field(default_factory=dict)
+    raised: dict[tuple[int, str], int] = field(default_factory=dict)
+    #: Presence to store unless there is newer presence, and positions to raise, by agent and
+    #: thread, where the agent is a participant and the epoch is the thread's.
+    presence: list[PresenceRow] = field(default_factory=list)
+    positions: dict[tuple[str, str], Position] = field(default_factory=dict)
+    registered: dict[str, Agent] = field(default_factory=dict)
+    changed_agents: dict[str, Agent] = field(default_factory=dict)
+    #: Agents to unregister: without tokens, presence and participation from then on.
+    unregistered: list[str] = field(default_factory=list)
+    #: By hash; None: to be deleted.
+    tokens: dict[bytes, Token | None] = field(default_factory=dict)
+    #: Whether to delete some of the leftovers of deleted threads.
+    purge: bool = False
+
+
+class Batch:
+    """Facts, changes and Commit of a batch. A method sees what the commands before it changed.
+
+    The facts belong to the batch, which updates some of them.
+
+    A command makes all its checks before its first change: one that is refused changes nothing.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.changes = Changes()
+        self.commit = Commit()
+        self.create_time = Timestamp()  # of everything that the batch creates
+        self.create_time.FromMicroseconds(facts.now)
+
+    # ── Threads ─────────────────────────────────────────────────────────────────────────────────
+
+    def head(self, name: str) -> Head:
+        """Returns a thread's head. Raises ThreadNotFound."""
+        head = self.facts.heads.get(name)
+        if head is None:
+            raise ThreadNotFound([name], self.facts.similar.get(name, []))
+        return head
+
+    def settings(self, name: str) -> Thread:
+        """Returns a copy of a thread, with its head. Raises ThreadNotFound."""
+        head = self.head(name)
+        thread = Thread()
+        thread.CopyFrom(self.facts.settings[head.thread_id])
+        thread.head_seq, thread.state, thread.sync_mode = head.seq, head.state, head.sync_mode
+        if self.commit.entries.get(name):
+            thread.update_time.CopyFrom(self.create_time)
+        return thread
+
+    def create_thread(self, settings: Thread) -> Head:
+        """Create a thread that does not exist. Returns its head."""
+        thread_id = self.facts.next_thread_id
+        self.facts.next_thread_id += 1
+        thread = Thread(create_time=self.create_time, update_time=self.create_time)
+        thread.MergeFrom(settings)
+        thread.epoch, thread.first_seq = secrets.token_hex(8), 1
+        thread.state, thread.sync_mode = THREAD_STATE_OPEN, settings.sync_mode or SYNC_MODE_OFF
+        head = Head(thread_id, thread.epoch, 0, thread.state, thread.sync_mode)
+        self.facts.heads[thread.name] = head
+        self.facts.settings[thread_id] = self.changes.created_threads[thread_id] = thread
+        return head
+
+    def change_thread(self, thread: Thread) -> None:
+        """Replace a thread's settings, state and mode, after the entry about it was appended."""
+        head = self.head(thread.name)._replace(state=thread.state, sync_mode=thread.sync_mode)
+        self.facts.heads[thread.name] = self.commit.heads[thread.name] = head
+        self.facts.settings[head.thread_id] = thread
+        created = head.thread_id in self.changes.created_threads
+        threads = self.changes.created_threads if created else self.changes.changed_threads
+        threads[head.thread_id] = thread
+
+    def delete_thread(self, name: str) -> None:
+        """Delete a thread. Raises ThreadNotFound."""
+        thread_id, epoch, *_ = self.head(name)
+        del self.facts.heads[name]
+        changes, commit = self.changes, self.commit
+        changes.deleted_threads.add(thread_id)
+        changes.changed_threads.pop(thread_id, None)
+        for rows in (changes.large, changes.requests, changes.added, changes.raised):
+            _forget(rows, 0, thread_id)
+        commit.heads.pop(name, None)
+        commit.entries.pop(name, None)
+        commit.edited.pop(name, None)
+        commit.deleted.append((name, epoch))
+
+    # ── Entries ─────────────────────────────────────────────────────────────────────────────────
+
+    def check_room(self, head: Head) -> None:
+        """Raises QuotaExceeded if a thread is full."""
+        if head.seq >= MAX_SEQ:
+            raise QuotaExceeded("entries of a thread", MAX_SEQ, "go on in a new one")
+
+    def append(self, message: Message, post_hash: bytes = b"") -> None:
+        """Append a message to its thread, which has room. Sets its seq and create_time.
+
+        `post_hash` is stored with its request_id, if it has one.
+        """
+        name = message.thread
+        thread_id, epoch, seq, state, sync_mode, first_seq = self.head(name)
+        seq += 1
+        message.seq = seq
+        message.create_time.CopyFrom(self.create_time)
+        sender, body = message.sender, message.SerializeToString()
+        if len(body) > LARGE and message.kind != MESSAGE_KIND_THREAD:
+            self.changes.large[thread_id, seq] = message.edit_of
+        if message.request_id:
+            request = Request(seq, self.facts.now, post_hash)
+            self.changes.requests[thread_id, sender, message.request_id] = request
+        head = Head(thread_id, epoch, seq, state, sync_mode, first_seq)
+        self.facts.heads[name] = self.commit.heads[name] = head
+        self.commit.entries.setdefault(name, {})[seq] = sender, body
+        if message.edit_of:
+            self.commit.edited.setdefault(name, {})[message.edit_of] = seq
+
+    def request(self, thread_id: int, sender: str, request_id: str) -> Request | None:
+        """Returns the message that was posted with a request_id in a thread, or None."""
+        key = (thread_id, sender, request_id)
+        return self.changes.requests.get(key) or self.facts.requests.get(key)
+
+    def entry(self, name: str, seq: int) -> Entry:
+        """Returns an entry of a thread. Raises MessageNotFound."""
+        head = self.head(name)
+        row = self.commit.entries.get(name, {}).get(seq)
+        if row is not None:
+            return entry_of(Message.FromString(row[1]))
+        entry = self.facts.entries.get((head.thread_id, seq))
+        if entry is None:
+            raise MessageNotFound(name, seq, head.seq)
+        return entry
+
+    # ── Participants ────────────────────────────────────────────────────────────────────────────
+
+    def read_seq(self, name: str, agent: str) -> int | None:
+        """Returns the read_seq of a participant, or None if an agent is none."""
+        head = self.head(name)
+        key = head.thread_id, agent
+        changes = self.changes
+        if key in changes.added:
+            read = changes.added[key]
+        elif key in changes.raised:
+            read = changes.raised[key]
+        elif key in changes.removed or agent in changes.unregistered:
+            return None
+        elif key in self.facts.read_seqs:
+            read = self.facts.read_seqs[key]
+        else:
+            return None
+        position = changes.positions.get((agent, name))
+        if position is not None and position.epoch == head.epoch:
+            read = max(read, position.read)
+        return read
+
+    def record_author(self, name: str, agent: str, seq: int, known: int) -> bool:
+        """Raise the read_seq of the author of an entry. Returns False if it is no participant.
+
+        Its own entry counts as read only if it has read everything before it; otherwise messages of
+        others would count as read, too.
+
+        Args:
+            seq: of the entry.
+            known: a seq up to which the agent has read; the stored one may be higher.
+        """
+        before = self.read_seq(name, agent)
+        if before is None:
+            return False
+        read = with_own(max(before, known), seq)
+        if read > before:
+            key = self.head(name).thread_id, agent
+            into = self.changes.added if key in self.changes.added else self.changes.raised
+            into[key] = read
+        return True
+
+    def add_participant(self, name: str, agent: str, read_seq: int = 0) -> None:
+        """Make an agent a participant unless it already is one or was unregistered."""
+        if self.read_seq(name, agent) is None and not self.was_unregistered(agent):
+            self.changes.added[self.head(name).thread_id, agent] = read_seq
+            self.changes.positions.pop((agent, name), None)  # it was of no participant
+
+    def remove_participant(self, name: str, agent: str) -> None:
+        """Remove a participant, if an agent is one."""
+        key = self.head(name).thread_id, agent
+        self.changes.added.pop(key, None)
+        self.changes.raised.pop(key, None)
+        self.changes.removed.add(key)
+
+    # ── Agents and tokens ───────────────────────────────────────────────────────────────────────
+
+    def known(self, agent: str) -> Known | None:
+        """Returns an agent's kind, and whether it is registered; None if it never was."""
+        return self.facts.agents.get(agent)
+
+    def is_registered(self, agent: str) -> bool:
+        """Returns whether an agent is registered."""
+        known = self.known(agent)
+        return known is not None and known.registered
+
+    def was_unregistered(self, agent: str) -> bool:
+        """Returns whether an agent was registered once and is not now."""
+        known = self.known(agent)
+        return known is not None and not known.registered
+
+    def profile(self, agent: str) -> Agent | None:
+        """Returns a copy of a registered agent, or None."""
+        profile = self.facts.profiles.get(agent)
+        if profile is None:
+            return None
+        copy = Agent()
+        copy.CopyFrom(profile)
+        return copy
+
+    def register(self, settings: Agent) -> Agent:
+        """Register an agent that never was. Returns it."""
+        agent = Agent(create_time=self.create_time)
+        agent.MergeFrom(settings)
+        self.facts.agents[agent.name] = Known(agent.kind, registered=True)
+        self.facts.profiles[agent.name] = self.changes.registered[agent.name] = agent
+        return agent
+
+    def change_agent(self, agent: Agent) -> None:
+        """Replace the settings of a registered agent."""
+        self.facts.profiles[agent.name] = agent
+        new = agent.name in self.changes.registered
+        agents = self.changes.registered if new else self.changes.changed_agents
+        agents[agent.name] = agent
+
+    def unregister(self, agent: Agent) -> None:
+        """Unregister an agent. It loses its tokens and is no participant any more."""
+        name, changes = agent.name, self.changes
+        del self.facts.profiles[name]
+        self.facts.agents[name] = Known(agent.kind, registered=False)
+        for rows in (changes.added, changes.raised):
+            _forget(rows, 1, name)
+        for token_hash in self.tokens_of(name):
+            changes.tokens[token_hash] = None
+        changes.unregistered.append(name)
+
+    def token(self, token_hash: bytes) -> Token | None:
+        """Returns a token, or None."""
+        if token_hash in self.changes.tokens:
+            return self.changes.tokens[token_hash]
+        token = self.facts.tokens.get(token_hash)
+        return None if token is None or token.agent in self.changes.unregistered else token
+
+    def tokens_of(self, agent: str) -> dict[bytes, Token]:
+        """Returns the tokens of an agent, by hash."""
+        found = {key: self.token(key) for key in self.facts.tokens.keys() | self.changes.tokens}
+        return {key: token for key, token in found.items() if token and token.agent == agent}
+
+
+def _forget(rows: dict[Any, Any], field: int, value: object) -> None:
+    """Remove the rows whose keys have a value in a field."""
+    for key in [key for key in rows if key[field] == value]:
+        del rows[key]
+
+
+def entry_of(message: Message) -> Entry:
+    """Returns what an edit of a message checks."""
+    return Entry(message.sender, message.edit_of, message.kind != MESSAGE_KIND_THREAD)
+
+
+def with_own(read: int, seq: int) -> int:
+    """Returns the read_seq of an agent that had read up to `read` and wrote entry `seq`."""
+    return max(read, seq) if read >= seq - 1 else read

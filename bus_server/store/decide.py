@@ -1,0 +1,43 @@
+"""Decides the commands of a batch, each by its function."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bus_server.errors import BusError
+from bus_server.store import agents, commands, posts, threads
+from bus_server.store.batch import Batch
+from bus_server.store.facts import Facts
+
+_DECISIONS: dict[type[commands.Command[Any]], Callable[[Batch, Any], Any]] = {
+    commands.Append: posts.append,
+    commands.AppendMany: posts.append_many,
+    commands.CreateThread: threads.create_thread,
+    commands.JoinThread: threads.join_thread,
+    commands.SetThreadState: threads.set_thread_state,
+    commands.UpdateThread: threads.update_thread,
+    commands.LeaveThread: threads.leave_thread,
+    commands.DeleteThread: threads.delete_thread,
+    commands.Purge: threads.purge,
+    commands.RegisterAgent: agents.register_agent,
+    commands.SetOperatorToken: agents.set_operator_token,
+    commands.UpdateAgent: agents.update_agent,
+    commands.UnregisterAgent: agents.unregister_agent,
+    commands.RotateToken: agents.rotate_token,
+    commands.Checkpoint: agents.checkpoint,
+}
+
+
+def decide(batch_commands: Iterable[commands.Command[Any]], facts: Facts) -> Batch:
+    """Returns the batch with what its commands, in order, change, and with their outcomes.
+
+    The facts must be those of `facts.needs(batch_commands)`. The batch then owns them.
+    """
+    batch = Batch(facts)
+    for command in batch_commands:
+        outcome: Any
+        try:
+            outcome = _DECISIONS[type(command)](batch, command)
+        except BusError as refusal:
+            outcome = refusal.without_traceback()
+        batch.commit.outcomes.append(outcome)
+    return batch

@@ -1,0 +1,117 @@
+"""Decides what creates, joins, changes and deletes threads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from bus_server.errors import ThreadExists, ThreadNotFound
+from bus_server.store.batch import Batch
+from bus_server.store.commands import (
+    CreateThread,
+    DeleteThread,
+    Joined,
+    JoinThread,
+    LeaveThread,
+    Purge,
+    SetThreadState,
+    UpdateThread,
+    read_in,
+)
+from threadbus.v1.message_pb2 import MESSAGE_KIND_THREAD, PRIORITY_NORMAL, Message
+from threadbus.v1.thread_pb2 import SyncMode, Thread, ThreadState
+
+
+def create_thread(batch: Batch, command: CreateThread) -> Thread:
+    name = command.thread.name
+    try:
+        batch.head(name)
+    except ThreadNotFound:
+        batch.create_thread(command.thread)
+        return batch.settings(name)
+    raise ThreadExists(name)
+
+
+def join_thread(batch: Batch, command: JoinThread) -> Joined:
+    name, created = command.thread.name, False
+    similar: Sequence[str] = ()
+    try:
+        head = batch.head(name)
+    except ThreadNotFound as missing:
+        if not command.create:
+            raise
+        head, created, similar = batch.create_thread(command.thread), True, missing.similar
+    after = 0 if command.from_first else head.seq
+    if command.agent is not None:
+        read = batch.read_seq(name, command.agent)
+        if read is None:
+            batch.add_participant(name, command.agent, after)
+        else:
+            after = read
+    return Joined(head.thread_id, created, after, similar)
+
+
+def set_thread_state(batch: Batch, command: SetThreadState) -> Thread:
+    thread = batch.settings(command.name)
+    if thread.state != command.state:
+        thread.state = command.state
+        state = ThreadState.Name(command.state).removeprefix("THREAD_STATE_").lower()
+        _change(batch, command, thread, f"state to {state}")
+    return batch.settings(command.name)
+
+
+def update_thread(batch: Batch, command: UpdateThread) -> Thread:
+    before, thread = batch.settings(command.name), batch.settings(command.name)
+    FieldMask(paths=command.fields).MergeMessage(
+        command.settings, thread, replace_repeated_field=True
+    )
+    changes = [
+        f"{field} to {_setting(thread, field) or 'none'}"
+        for field in command.fields
+        if getattr(thread, field) != getattr(before, field)
+    ]
+    if changes:
+        _change(batch, command, thread, " and ".join(changes))
+    return batch.settings(command.name)
+
+
+def _setting(thread: Thread, field: str) -> str:
+    """Returns the text of a setting for THREAD entries; "" if it is unset."""
+    value: Any = getattr(thread, field)
+    if field == "labels":
+        return ", ".join(f"{key}={value[key]}" for key in sorted(value))
+    if field == "sync_mode":
+        return SyncMode.Name(value).removeprefix("SYNC_MODE_").lower()
+    return f"“{value}”" if value else ""
+
+
+def _change(
+    batch: Batch, command: SetThreadState | UpdateThread, thread: Thread, change: str
+) -> None:
+    """Replace a thread, and append the THREAD entry about it. Raises QuotaExceeded."""
+    head = batch.head(command.name)
+    batch.check_room(head)
+    entry = Message()
+    entry.CopyFrom(command.entry)
+    entry.thread = command.name
+    entry.kind = MESSAGE_KIND_THREAD
+    entry.priority = PRIORITY_NORMAL
+    entry.content = f"{entry.sender} set the thread's {change}"
+    batch.append(entry)
+    read = read_in(command.position, head.epoch)
+    batch.record_author(command.name, entry.sender, entry.seq, read)
+    batch.change_thread(thread)
+
+
+def leave_thread(batch: Batch, command: LeaveThread) -> None:
+    batch.remove_participant(command.name, command.agent)
+
+
+def delete_thread(batch: Batch, command: DeleteThread) -> None:
+    batch.delete_thread(command.name)
+
+
+def purge(batch: Batch, command: Purge) -> bool:
+    more = batch.facts.leftovers or bool(batch.changes.deleted_threads)
+    batch.changes.purge = batch.changes.purge or more
+    return more

@@ -1,0 +1,221 @@
+"""Commands that are committed as one batch do what they do one by one."""
+
+import contextlib
+import itertools
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from bus_server import store
+from bus_server.errors import BusError
+from bus_server.store.sqlite import writes
+from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, PRESENCE_WORKING, Agent
+from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, MESSAGE_KIND_EDIT, Attachment, Message
+from threadbus.v1.thread_pb2 import (
+    SYNC_MODE_STRICT,
+    THREAD_STATE_CLOSED,
+    THREAD_STATE_OPEN,
+    Thread,
+)
+
+SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
+#: The moment of every commit, in microseconds.
+NOW = 1_000_000
+TABLES = {
+    **dict.fromkeys(("thread", "agent", "presence", "token", "purge"), "true"),
+    **dict.fromkeys(("message", "entry"), "id >> 32 IN (SELECT id FROM thread)"),
+    **dict.fromkeys(("request", "participant"), "thread_id IN (SELECT id FROM thread)"),
+}
+
+# No names that differ by case: which ones an error suggests may lag behind by a batch.
+threads = st.sampled_from(["t", "u"])
+agents = st.sampled_from(["ann", "ben", "cyd"])
+tokens = st.sampled_from([b"1", b"2", b"3", b"4"])
+new_tokens = st.uuids().map(lambda uuid: uuid.bytes)
+epochs = st.sampled_from(["", "epoch-0", "epoch-1"])
+seqs = st.integers(1, 4)
+
+
+def message(**fields: Any) -> Message:
+    return Message(sender_kind=AGENT_KIND_AGENT, **fields)
+
+
+@st.composite
+def posts(draw: st.DrawFn) -> store.Append:
+    """Posts of every kind: small and large, repeated, edited, addressed, expected."""
+    fields: dict[str, Any] = {
+        "thread": draw(threads),
+        "sender": draw(agents | st.just("anonymous")),
+        "content": draw(st.sampled_from(["one", "two"])),
+        "kind": MESSAGE_KIND_CHAT,
+    }
+    also = draw(st.sets(st.sampled_from(["id", "edit", "mention", "reply", "based", "large"])))
+    if "id" in also:
+        fields["request_id"] = draw(st.sampled_from(["a", "b"]))
+    if "edit" in also:
+        fields |= {"edit_of": draw(seqs), "kind": MESSAGE_KIND_EDIT}
+    if "mention" in also:
+        fields["mentions"] = draw(st.lists(agents, max_size=2, unique=True))
+    if "reply" in also:
+        fields["reply_to"] = draw(seqs)
+    if "based" in also:
+        fields["based_on_seq"] = draw(seqs)
+    if "large" in also:
+        fields["attachments"] = [Attachment(filename="f", raw=bytes(20_000))]
+    return store.Append(
+        message(**fields),
+        expected_last_seq=draw(st.none() | seqs),
+        epoch=draw(epochs),
+        register_sender=draw(st.booleans()),
+        position=draw(st.none() | st.builds(store.Position, epochs, seqs, seqs)),
+    )
+
+
+def entries(sender: str) -> Message:
+    return message(sender=sender)
+
+
+commands: st.SearchStrategy[store.Command[Any]] = st.one_of(
+    posts(),
+    posts(),
+    st.lists(posts(), min_size=1, max_size=5).map(store.AppendMany),
+    st.builds(store.CreateThread, st.builds(Thread, name=threads, topic=st.just("topic"))),
+    st.builds(
+        store.JoinThread,
+        thread=st.builds(Thread, name=threads),
+        create=st.booleans(),
+        agent=st.none() | agents,
+        from_first=st.booleans(),
+        context_limit=st.just(0),
+        context_bytes=st.just(0),
+    ),
+    st.builds(
+        store.SetThreadState,
+        threads,
+        st.sampled_from([THREAD_STATE_OPEN, THREAD_STATE_CLOSED]),
+        agents.map(entries),
+    ),
+    st.builds(
+        store.UpdateThread,
+        threads,
+        agents.map(entries),
+        st.builds(
+            Thread,
+            topic=st.sampled_from(["x", "y"]),
+            sync_mode=st.sampled_from([1, SYNC_MODE_STRICT]),
+        ),
+        st.lists(st.sampled_from(["topic", "sync_mode"]), unique=True),
+    ),
+    st.builds(store.LeaveThread, threads, agents),
+    st.builds(store.DeleteThread, threads),
+    st.builds(
+        store.RegisterAgent,
+        st.builds(Agent, name=agents, kind=st.just(AGENT_KIND_AGENT)),
+        tokens,
+        st.booleans(),
+    ),
+    st.builds(store.SetOperatorToken, tokens),
+    st.builds(
+        store.UpdateAgent,
+        agents,
+        st.builds(Agent, description=st.sampled_from(["x", "y"])),
+        st.just(["description"]),
+    ),
+    st.builds(store.UnregisterAgent, agents),
+    st.builds(store.RotateToken, tokens, new_tokens, st.sampled_from([NOW - 1, NOW, NOW + 9])),
+    st.builds(
+        store.Checkpoint,
+        st.lists(
+            st.builds(
+                store.PresenceRow,
+                agent=agents,
+                state=st.sampled_from([PRESENCE_IDLE, PRESENCE_WORKING]),
+                status_text=st.none() | st.just("busy"),
+                last_seen_time=st.integers(1, 3),
+                lease_end_time=st.just(NOW),
+            ),
+            max_size=2,
+        ),
+        st.dictionaries(
+            st.tuples(agents, threads), st.builds(store.Position, epochs, seqs, seqs), max_size=2
+        ),
+    ),
+)
+
+
+class Trial:
+    """A store in memory whose epochs are epoch-0, epoch-1, …"""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self._epochs = itertools.count()
+
+    def commit(self, batch: list[store.Command[Any]]) -> list[Any]:
+        """Commit copies of commands. Returns their outcomes, errors as texts."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(secrets, "token_hex", lambda _: f"epoch-{next(self._epochs)}")
+            self.db.execute("BEGIN IMMEDIATE")
+            done = writes.run(self.db, [copy(command) for command in batch], NOW)
+            self.db.execute("COMMIT")
+        return [plain(outcome) for outcome in done.outcomes]
+
+    def rows(self) -> dict[str, list[Any]]:
+        """Returns all that is stored, except what deleted threads leave."""
+        return {
+            table: sorted(self.db.execute(f"SELECT * FROM {table} WHERE {kept}"))  # noqa: S608
+            for table, kept in TABLES.items()
+        }
+
+
+def copy(command: store.Command[Any]) -> store.Command[Any]:
+    """Returns a copy of a post, whose message a commit changes; other commands as they are."""
+    if isinstance(command, store.AppendMany):
+        return store.AppendMany([copied(post) for post in command.posts])
+    return copied(command) if isinstance(command, store.Append) else command
+
+
+def copied(post: store.Append) -> store.Append:
+    whole = Message()
+    whole.CopyFrom(post.message)
+    return store.Append(
+        whole, post.expected_last_seq, post.epoch, post.register_sender, position=post.position
+    )
+
+
+def plain(outcome: Any) -> Any:
+    """Returns an outcome that can be compared."""
+    if isinstance(outcome, list):
+        return [plain(each) for each in outcome]
+    if isinstance(outcome, store.Registered):
+        return plain(outcome.agent), outcome.created
+    if isinstance(outcome, Agent):  # its presence is that of the last checkpoint
+        return outcome.name, outcome.kind, outcome.description
+    if isinstance(outcome, BusError):
+        return f"{type(outcome).__name__}: {outcome}"
+    return outcome
+
+
+@contextlib.contextmanager
+def trial() -> Iterator[Trial]:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.executescript(SCHEMA.read_text("utf-8"))
+        yield Trial(db)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=150, phases=[Phase.generate, Phase.shrink])
+@given(st.lists(st.lists(commands, min_size=1, max_size=12), min_size=1, max_size=3))
+def test_a_batch_does_what_its_commands_do_one_by_one(
+    batches: list[list[store.Command[Any]]],
+) -> None:
+    with trial() as together, trial() as apart:
+        for batch in batches:
+            outcomes = together.commit(batch)
+            assert outcomes == [apart.commit([command])[0] for command in batch]
+            assert together.rows() == apart.rows()
