@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from bus_server import store
 from bus_server.errors import BusError
 from bus_server.store.sqlite import writes
+from bus_server.store.sqlite.remembered import Remembered
 from threadbus.v1.agent_pb2 import AGENT_KIND_AGENT, PRESENCE_IDLE, PRESENCE_WORKING, Agent
 from threadbus.v1.message_pb2 import MESSAGE_KIND_CHAT, MESSAGE_KIND_EDIT, Attachment, Message
 from threadbus.v1.thread_pb2 import (
@@ -28,7 +29,8 @@ SCHEMA = Path(__file__).parent.parent / "bus_server/store/sqlite/schema.sql"
 #: The moment of every commit, in microseconds.
 NOW = 1_000_000
 TABLES = {
-    **dict.fromkeys(("thread", "agent", "presence", "token", "purge"), "true"),
+    **dict.fromkeys(("thread", "agent", "token", "purge"), "true"),
+    "presence": "agent NOT IN (SELECT name FROM agent WHERE unregister_time > 0)",
     **dict.fromkeys(("message", "entry"), "id >> 32 IN (SELECT id FROM thread)"),
     **dict.fromkeys(("request", "participant"), "thread_id IN (SELECT id FROM thread)"),
 }
@@ -152,21 +154,27 @@ commands: st.SearchStrategy[store.Command[Any]] = st.one_of(
 class Trial:
     """A store in memory whose epochs are epoch-0, epoch-1, …"""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, remembered: Remembered | None) -> None:
+        """`remembered`: what it remembers between batches; None: nothing."""
         self.db = db
         self._epochs = itertools.count()
+        self._remembered = remembered
 
-    def commit(self, batch: list[store.Command[Any]]) -> list[Any]:
-        """Commit copies of commands. Returns their outcomes, errors as texts."""
+    def commit(self, batch: list[store.Command[Any]], end: str = "COMMIT") -> list[Any]:
+        """Commit copies of commands, or roll them back. Returns their outcomes, errors as texts."""
+        epochs = itertools.count() if end == "ROLLBACK" else self._epochs
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(secrets, "token_hex", lambda _: f"epoch-{next(self._epochs)}")
+            patch.setattr(secrets, "token_hex", lambda _: f"epoch-{next(epochs)}")
             self.db.execute("BEGIN IMMEDIATE")
-            done = writes.run(self.db, [copy(command) for command in batch], NOW)
-            self.db.execute("COMMIT")
+            copies = [copy(command) for command in batch]
+            done = writes.run(self.db, copies, NOW, remembered=self._remembered)
+            self.db.execute(end)
+        if end == "ROLLBACK" and self._remembered is not None:
+            self._remembered.forget()
         return [plain(outcome) for outcome in done.outcomes]
 
     def rows(self) -> dict[str, list[Any]]:
-        """Returns all that is stored, except what deleted threads leave."""
+        """Returns all that is stored, except what deleted threads and unregistered agents leave."""
         return {
             table: sorted(self.db.execute(f"SELECT * FROM {table} WHERE {kept}"))  # noqa: S608
             for table, kept in TABLES.items()
@@ -202,20 +210,58 @@ def plain(outcome: Any) -> Any:
 
 
 @contextlib.contextmanager
-def trial() -> Iterator[Trial]:
+def trial(remembered: Remembered | None = None) -> Iterator[Trial]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         db.executescript(SCHEMA.read_text("utf-8"))
-        yield Trial(db)
+        yield Trial(db, remembered)
 
 
+def started(*then: store.Command[Any]) -> list[tuple[list[store.Command[Any]], bool]]:
+    """Returns batches: ann has joined a thread in which ben posted; then one for each command."""
+    ann = Agent(name="ann", kind=AGENT_KIND_AGENT)
+    first: list[store.Command[Any]] = [
+        store.CreateThread(Thread(name="t")),
+        store.RegisterAgent(ann, b"1", claim=False),
+        post_of_ben(),
+        join(from_first=True),
+    ]
+    return [(first, False), *(([command], False) for command in then)]
+
+
+def post_of_ben() -> store.Append:
+    return store.Append(message(thread="t", sender="ben", content="x", kind=MESSAGE_KIND_CHAT))
+
+
+def join(*, from_first: bool) -> store.JoinThread:
+    return store.JoinThread(Thread(name="t"), False, "ann", from_first, 0, 0)
+
+
+# What is remembered of a participant from one batch to the next.
+@example(started(post_of_ben(), post_of_ben()))
+@example(started(store.LeaveThread("t", "ann"), join(from_first=False)))
+@example(started(store.UnregisterAgent("ann"), join(from_first=False)))
+@example(
+    started(
+        store.Checkpoint([], {("ann", "t"): store.Position("epoch-0", 1, 1)}),
+        join(from_first=False),
+    )
+)
 @pytest.mark.slow
-@settings(deadline=None, max_examples=150, phases=[Phase.generate, Phase.shrink])
-@given(st.lists(st.lists(commands, min_size=1, max_size=12), min_size=1, max_size=3))
+@settings(deadline=None, max_examples=150, phases=[Phase.explicit, Phase.generate, Phase.shrink])
+@given(
+    st.lists(
+        st.tuples(st.lists(commands, min_size=1, max_size=12), st.booleans()),
+        min_size=1,
+        max_size=3,
+    )
+)
 def test_a_batch_does_what_its_commands_do_one_by_one(
-    batches: list[list[store.Command[Any]]],
+    batches: list[tuple[list[store.Command[Any]], bool]],
 ) -> None:
-    with trial() as together, trial() as apart:
-        for batch in batches:
+    with trial(Remembered()) as together, trial() as apart:
+        for batch, failed_before in batches:
+            if failed_before:
+                together.commit(batch, "ROLLBACK")
             outcomes = together.commit(batch)
             assert outcomes == [apart.commit([command])[0] for command in batch]
             assert together.rows() == apart.rows()

@@ -9,6 +9,7 @@ from bus_server.store.batch import entry_of
 from bus_server.store.facts import OPERATOR, Entry, Facts, Known, Needs, Request, Token
 from bus_server.store.sqlite import leftovers, reads
 from bus_server.store.sqlite.order import WALL
+from bus_server.store.sqlite.remembered import Remembered
 from threadbus.v1.agent_pb2 import AgentKind
 from threadbus.v1.message_pb2 import Message
 
@@ -25,11 +26,13 @@ _PARTICIPANT = "SELECT p.thread_id, p.agent, p.read_seq FROM"
 _PARTICIPANT_KEY = "p.thread_id = {} AND p.agent = {}"
 
 
-def gather(db: sqlite3.Connection, needs: Needs, now: int, store_now: int) -> Facts:
-    """Returns the facts that are needed. The times are in microseconds, as in Facts."""
+def gather(
+    db: sqlite3.Connection, needs: Needs, remembered: Remembered, now: int, store_now: int
+) -> Facts:
+    """Returns the facts that are needed, and not read if they are known. The times: as in Facts."""
     facts = Facts(now, store_now)
     if needs.threads:
-        _gather_threads(db, needs, facts)
+        _gather_threads(db, needs, remembered, facts)
     _gather_agents(db, needs, facts)
     if needs.tokens:
         _gather_tokens(db, needs, facts)
@@ -38,14 +41,20 @@ def gather(db: sqlite3.Connection, needs: Needs, now: int, store_now: int) -> Fa
     return facts
 
 
-def _gather_threads(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
+def _gather_threads(
+    db: sqlite3.Connection, needs: Needs, remembered: Remembered, facts: Facts
+) -> None:
     """Gather heads, and what is stored by thread."""
-    if len(needs.threads) <= FEW:
-        found = {name: reads.head(db, name) for name in needs.threads}
-        facts.heads = {name: head for name, head in found.items() if head is not None}
-    else:
-        facts.heads = reads.heads(db, needs.threads)
     heads = facts.heads
+    heads |= {name: remembered.heads[name] for name in needs.threads & remembered.heads.keys()}
+    unknown = needs.threads - heads.keys()
+    if len(unknown) > FEW:
+        heads |= reads.heads(db, unknown)
+    else:
+        for name in unknown:
+            head = reads.head(db, name)
+            if head is not None:
+                heads[name] = head
     missing = needs.threads - heads.keys()
     facts.similar = {name: reads.similar(db, [name]) for name in missing}
     if needs.new_threads:
@@ -61,9 +70,14 @@ def _gather_threads(db: sqlite3.Connection, needs: Needs, facts: Facts) -> None:
     for row in _look_up(db, requests, _REQUEST, "request AS r", _REQUEST_KEY):
         thread_id, sender, request_id, seq, time, post_hash = row
         facts.requests[thread_id, sender, request_id] = Request(seq, time & WALL, post_hash)
-    participants = [
-        (heads[thread].thread_id, agent) for thread, agent in needs.participants if thread in heads
-    ]
+    participants = []
+    for thread, agent in needs.participants:
+        if thread in heads:
+            key = heads[thread].thread_id, agent
+            if key in remembered.read_seqs:
+                facts.read_seqs[key] = remembered.read_seqs[key]
+            else:
+                participants.append(key)
     for row in _look_up(db, participants, _PARTICIPANT, "participant AS p", _PARTICIPANT_KEY):
         thread_id, agent, read_seq = row
         facts.read_seqs[thread_id, agent] = read_seq

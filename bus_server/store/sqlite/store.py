@@ -42,6 +42,7 @@ from bus_server.store.sqlite.damage import confirmed
 from bus_server.store.sqlite.health import Health
 from bus_server.store.sqlite.monitor import FileMonitor
 from bus_server.store.sqlite.order import Order
+from bus_server.store.sqlite.remembered import Remembered
 from bus_server.store.sqlite.upgrade import upgrade
 from bus_server.store.sqlite.write_lock import WriteLock
 from threadbus.v1.agent_pb2 import Agent, Participant
@@ -77,6 +78,7 @@ class SqliteStore:
         self._failed_read: Callable[[], Coroutine[Any, Any, object]] | None = None
         self._writer = writer
         self._order = Order()
+        self._remembered = Remembered()
         self._foreign_version: int | None = None
         self._lock = lock
         self._files = files
@@ -230,9 +232,8 @@ class SqliteStore:
     def _commit(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
     ) -> store.Commit:
-        write = functools.partial(self._write, db, commands)
         try:
-            return confirmed(self._files, lambda: self._committer.transact(db, write))
+            return confirmed(self._files, lambda: self._transact(db, commands))
         except Exception as error:
             translated = self._health.translate_write(error)
             alone = len(commands) == 1 and not isinstance(commands[0], store.AppendMany)
@@ -256,7 +257,7 @@ class SqliteStore:
     ) -> Any:
         """Run a command in a transaction. Returns its outcome; adds what it did to `whole`."""
         try:
-            commit = self._committer.transact(db, lambda: self._write(db, [command]))
+            commit = self._transact(db, [command])
         except Exception as error:  # noqa: BLE001 - it is the outcome
             translated = self._health.translate_write(error)
             return (
@@ -267,12 +268,22 @@ class SqliteStore:
         whole.add(commit)
         return outcome
 
+    def _transact(
+        self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
+    ) -> store.Commit:
+        """Run commands in a transaction. Raises as Committer.transact does."""
+        try:
+            return self._committer.transact(db, lambda: self._write(db, commands))
+        except BaseException:
+            self._remembered.forget()
+            raise
+
     def _write(
         self, db: sqlite3.Connection, commands: Sequence[store.Command[Any]]
     ) -> store.Commit:
         now = time.time_ns() // 1000
         order = self._order.next(db, now)
-        return writes.run(db, commands, now, self.clock.now(), order)
+        return writes.run(db, commands, now, self.clock.now(), order, self._remembered)
 
     def _checkpoint(self, db: sqlite3.Connection) -> None:
         with self._lock.held():

@@ -12,6 +12,7 @@ from bus_server.store.decide import decide
 from bus_server.store.facts import Request, Token, needs
 from bus_server.store.sqlite import activity, leftovers, reads
 from bus_server.store.sqlite.gather import gather
+from bus_server.store.sqlite.remembered import Remembered
 
 #: Rows per INSERT if there are many, which takes a third less time: each statement releases the GIL
 #: and must acquire it again.
@@ -30,15 +31,20 @@ def run(
     now: int,
     store_now: int | None = None,
     order: int | None = None,
+    remembered: Remembered | None = None,
 ) -> store.Commit:
     """Run commands in order, within a transaction. Returns their Commit.
 
     `now` is in microseconds since the epoch; `store_now` is the same moment on the store's clock,
-    and `order` as an order time (None: equal to `now`).
+    and `order` as an order time (None: equal to `now`). `remembered`: see Remembered.
     """
-    facts = gather(db, needs(commands), now, now if store_now is None else store_now)
+    if remembered is None:
+        remembered = Remembered()
+    remembered.begin(db)
+    facts = gather(db, needs(commands), remembered, now, now if store_now is None else store_now)
     batch = decide(commands, facts)
     _write(db, batch, now if order is None else order)
+    remembered.written(batch)
     return batch.commit
 
 
